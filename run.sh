@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Builds recado and runs a cluster on this machine until Ctrl-C.
 #
-#   ./run.sh      as many servers as ./data was made for; three the first time: 127.0.0.1:10097, 10098, 10099
+#   ./run.sh      as many servers as ./data was created for; three the first time: 127.0.0.1:10097, 10098, 10099
 #                 (between servers: the port + 1000)
-#   ./run.sh 5    five servers; they cannot use data that was made for three
+#   ./run.sh 5    five servers; they cannot use data that was created for three
 #
 # ./data holds everything that the servers store. It is created once. A server that dies is started again.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 data=data
-found=0 # number of servers that ./data was made for
+found=0 # number of servers that ./data was created for
 while [ -d "$data/server-$((found + 1))" ]; do found=$((found + 1)); done
 servers=${1:-$((found > 0 ? found : 3))}
 bin=${CARGO_TARGET_DIR:-target}/release
@@ -30,7 +30,7 @@ else
 fi
 die() { printf 'run.sh: %s\n' "$*" >&2; exit 1; }
 
-usage="usage: ./run.sh [SERVERS]     (1 to 9; unless told, as many as ./data was made for, or three)"
+usage="usage: ./run.sh [SERVERS]     (1 to 9; default: as many as ./data was created for, or three)"
 case $#:$servers in
     *:-h | *:--help)
         say "$usage"
@@ -59,26 +59,26 @@ if [ ! -e "$data" ]; then
     rm -rf "$data.new"
     "$bin/recadod" init --dir "$data.new" --servers "$servers" >/dev/null
     mv "$data.new" "$data"
-    say "Made ./$data for $servers server(s)."
+    say "Created ./$data for $servers server(s)."
     found=$servers
 fi
 # The servers inherit the lock, so that it is also held by those that a killed run.sh left behind.
 if command -v flock >/dev/null; then
     exec 9>"$data/run.lock"
-    flock -n 9 || die "./$data is in use by another ./run.sh, or by servers that a killed one left behind.
-See which:           pgrep -a recadod
-End what is left:    kill PID ...     (in order; nothing acknowledged is lost)"
+    flock -n 9 || die "./$data is in use by another ./run.sh, or by servers that a killed one left running.
+List them:           pgrep -a recadod
+Stop them:           kill PID ...     (an orderly stop; nothing acknowledged is lost)"
 fi
 
 if [ "$found" -ne "$servers" ]; then
-    die "./$data was made for $found server(s), not for $servers.
+    die "./$data was created for $found server(s), not for $servers.
 Run:                 ./run.sh $found
-Or start afresh:     rm -r $data && ./run.sh $servers     (deletes every profile and notification in it)"
+Or start anew:       rm -r $data && ./run.sh $servers     (deletes every profile and notification in it)"
 fi
 
 # Key that this cluster proves. Any other program that answers on these ports has another one.
 key=$("$bin/recadod" fingerprint --config "$data/server-1/recado.toml" | sed -n 's/^key *//p') ||
-    die "the files in ./$data are of no use (above)"
+    die "the files in ./$data cannot be used; the reason is above"
 
 # Per server: pid is its process id, 0 while it is dead; due is when it is started again, in seconds of this
 # script; pause is the delay before the restart after its next death; born is when it was started.
@@ -128,7 +128,7 @@ stop() {
     until all_gone; do
         if [ "$SECONDS" -ge "$deadline" ]; then
             signal_all KILL
-            say "Not all servers stopped within $stop_within s: the rest were killed. Nothing acknowledged is lost."
+            say "Some servers did not stop within $stop_within s and were killed. Nothing acknowledged is lost."
             return
         fi
         moment
@@ -138,7 +138,7 @@ stop() {
 
 # Shows why a server did not start, stops the others, and exits.
 give_up() {
-    printf '\nserver-%s did not start. The end of %s:\n\n' "$1" "$data/server-$1/log" >&2
+    printf '\nserver-%s did not start. The last lines of %s:\n\n' "$1" "$data/server-$1/log" >&2
     tail -n 5 "$data/server-$1/log" >&2
     if grep -qi 'in use' "$data/server-$1/log"; then
         printf '\nIts port or its data is in use: is another ./run.sh running? (pgrep -a recadod shows it)\n' >&2
@@ -185,24 +185,24 @@ done
 
 # The cluster serves while a majority of its servers runs.
 case $servers in
-    1) survive="all is on one disk, and no death is survived" ;;
-    2) survive="the death of NONE is survived, for both must run; three survive the death of any one" ;;
-    *) survive="the death of any $(((servers - 1) / 2)) is survived" ;;
+    1) tolerated="all data is on one disk, and no failure is tolerated" ;;
+    2) tolerated="NO failure is tolerated, because both must run; three tolerate the failure of any one" ;;
+    *) tolerated="the failure of any $(((servers - 1) / 2)) is tolerated" ;;
 esac
 
 say "$(cat <<END
 
-$servers server(s) run: $survive. Primary: server $(field "$line" id), $(field "$line" address), pid $(field "$line" pid).
+$servers server(s) run: $tolerated. Primary: server $(field "$line" id), $(field "$line" address), pid $(field "$line" pid).
 Logs: $data/server-*/log
 
-Talk to it from a second terminal:
+Use the cluster from a second terminal:
 
     cd "$PWD"
     export PATH="$(cd "$bin" && pwd):\$PATH"
     recado status
     recado --as alice send 'hello'
 
-Ctrl-C stops all.
+Ctrl-C stops all servers.
 END
 )"
 
@@ -211,7 +211,7 @@ while :; do
         if alive "$n"; then continue; fi
         if [ "${pid[$n]}" -ne 0 ]; then
             if [ $((SECONDS - born[n])) -ge "$pause_max" ]; then pause[n]=2; fi
-            say "server-$n (pid ${pid[$n]}) died; starting it again in ${pause[$n]} s."
+            say "server-$n (pid ${pid[$n]}) exited; restarting it in ${pause[$n]} s."
             due[n]=$((SECONDS + pause[n]))
             pause[n]=$((pause[n] * 2 > pause_max ? pause_max : pause[n] * 2))
             pid[n]=0

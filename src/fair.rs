@@ -49,14 +49,14 @@ type Rank = (bool, Moment);
 pub(crate) struct Shares<H, K> {
     places: BTreeMap<K, (H, Rank)>,
     /// The places of each holder, lowest rank first; no empty sets.
-    held: BTreeMap<H, BTreeSet<(Rank, K)>>,
+    by_holder: BTreeMap<H, BTreeSet<(Rank, K)>>,
     /// Each holder once, ordered by its number of places, then by how low its lowest rank is.
     largest: BTreeSet<(usize, Reverse<Rank>, H)>,
 }
 
 impl<H, K> Default for Shares<H, K> {
     fn default() -> Self {
-        Shares { places: BTreeMap::new(), held: BTreeMap::new(), largest: BTreeSet::new() }
+        Shares { places: BTreeMap::new(), by_holder: BTreeMap::new(), largest: BTreeSet::new() }
     }
 }
 
@@ -69,8 +69,8 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
             Some(_) => self.remove(&key),
             None => {}
         }
-        self.change(&holder, |held| {
-            held.insert((worth, key.clone()));
+        self.change(&holder, |places| {
+            places.insert((worth, key.clone()));
         });
         self.places.insert(key, (holder, worth));
     }
@@ -78,8 +78,8 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
     /// Frees a place.
     pub(crate) fn remove(&mut self, key: &K) {
         if let Some((holder, worth)) = self.places.remove(key) {
-            self.change(&holder, |held| {
-                held.remove(&(worth, key.clone()));
+            self.change(&holder, |places| {
+                places.remove(&(worth, key.clone()));
             });
         }
     }
@@ -88,26 +88,26 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
     /// was not used after `idle_since`. `None` if all places of the largest holder are in use and the
     /// newcomer's holder would come to hold as many.
     pub(crate) fn gives_way(&self, newcomer: &H, idle_since: Moment) -> Option<K> {
-        let own = self.held.get(newcomer).map_or(0, BTreeSet::len);
+        let own = self.by_holder.get(newcomer).map_or(0, BTreeSet::len);
         let (most, _, largest) = self.largest.last()?;
         let holder = if own >= *most { newcomer } else { largest };
-        let ((of_use, at), key) = self.held.get(holder)?.first()?;
+        let ((of_use, at), key) = self.by_holder.get(holder)?.first()?;
         let idle = !of_use || *at <= idle_since;
         (idle || *most > own + 1).then(|| key.clone())
     }
 
     fn change(&mut self, holder: &H, act: impl FnOnce(&mut BTreeSet<(Rank, K)>)) {
-        let held = self.held.entry(holder.clone()).or_default();
-        if let Some((worth, _)) = held.first() {
-            self.largest.remove(&(held.len(), Reverse(*worth), holder.clone()));
+        let places = self.by_holder.entry(holder.clone()).or_default();
+        if let Some((worth, _)) = places.first() {
+            self.largest.remove(&(places.len(), Reverse(*worth), holder.clone()));
         }
-        act(held);
-        match held.first() {
+        act(places);
+        match places.first() {
             Some((worth, _)) => {
-                self.largest.insert((held.len(), Reverse(*worth), holder.clone()));
+                self.largest.insert((places.len(), Reverse(*worth), holder.clone()));
             }
             None => {
-                self.held.remove(holder);
+                self.by_holder.remove(holder);
             }
         }
     }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_use_gives_way_to_whoever_holds_less_and_never_to_the_same_holder() {
+    fn a_place_in_use_gives_way_to_a_holder_of_fewer_and_never_to_the_same_holder() {
         let shares = full(&[(1, "many", true, 2), (2, "many", true, 1), (3, "few", false, 0)]);
         assert_eq!(gives_way(&shares, "new"), Some(2));
         assert_eq!(gives_way(&shares, "many"), None);
@@ -243,7 +243,7 @@ mod tests {
         /// Whichever holder floods a table of 8 places: one with fewer than an even share never loses a
         /// place in use to one that has more, and always gets in.
         #[test]
-        fn nobody_is_shut_out_by_who_holds_more(
+        fn no_holder_is_shut_out_by_one_that_holds_more(
             steps in prop::collection::vec((0u8..4, any::<bool>(), any::<bool>()), 1..200),
         ) {
             let mut shares: Shares<u8, usize> = Shares::default();

@@ -28,6 +28,7 @@
 //!   src/delivery        notifications and answers to sessions
 //!   src/fair            eviction from a full table
 //!   src/config          settings                                    config::file: recado.toml
+//!   src/recadod                                                     the daemon: its commands, its log
 //! ```
 //!
 //! A crate depends only on those that its `Cargo.toml` names, and a test (`tests/it/tidy.rs`) holds that

@@ -61,7 +61,7 @@ pub enum ConfigError {
     },
     /// It is not TOML, or it has an unknown key, a missing key, or a value of the wrong type. The parser's
     /// message names the line.
-    #[error("{path} cannot be understood")]
+    #[error("{path} cannot be parsed")]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -182,7 +182,8 @@ impl Default for RawAdmission {
     }
 }
 
-/// `[timing]`: [`Config::timing`], by the name of a preset, and [`Config::preempt`].
+/// `[timing]`: [`Config::timing`], by the name of a preset, and [`Config::preempt`]. No key sets a single
+/// timer, and the presets are checked at compile time ([`Timing::validate`]): a file has no timers to check.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawTiming {
@@ -654,6 +655,14 @@ mod tests {
     fn servers_may_be_anywhere() {
         let away = with("127.0.0.1:10099", "192.0.2.7:10099").unwrap();
         assert_eq!(away.config.cluster.members[2].client, "192.0.2.7:10099".parse().unwrap());
+    }
+
+    #[test]
+    fn the_file_has_no_key_for_a_single_timer() {
+        for key in ["heartbeat_ms", "suspect_min_ms", "suspect_max_ms", "bully_ms", "coordinator_ms"] {
+            let error = with("preset = \"default\"", &format!("{key} = 1")).unwrap_err();
+            assert!(matches!(error, ConfigError::Syntax { .. }), "{key}: {error}");
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) fn named(text: &str) -> Result<Named, String> {
     match (text.strip_prefix('@'), text.strip_prefix('#')) {
         (Some(name), _) => parse(name).map(Named::Profile),
         (_, Some(name)) => parse(name).map(Named::Channel),
-        (None, None) => Err("say @NAME for a profile or '#NAME' for a channel".into()),
+        (None, None) => Err("use @NAME for a profile or '#NAME' for a channel".into()),
     }
 }
 
@@ -68,15 +68,17 @@ pub(super) fn run(command: Admin) -> Result<String> {
         Admin::Release { name, config } => {
             let op = change(&config, AdminChange::Release { name: name.clone() })?
                 .with_context(|| format!("cannot release @{name}"))?;
-            Ok(format!("@{name} is released (op {op}): whoever connects with the name next has it\n"))
+            Ok(format!(
+                "@{name} is released (op {op}): the next device that connects with the name owns it\n"
+            ))
         }
         Admin::Remove { what, config } => remove(&config, &what),
         Admin::Invite { uses, lasts, name, config } => {
             tell_if_useless(&config, Admission::Invite)?;
-            let code = EnrolmentCode::draw().context("the system has no random numbers")?;
+            let code = EnrolmentCode::draw().context("the system cannot provide random numbers")?;
             let lasts_ms = millis(lasts);
             let invite = AdminChange::Invite { code: code.invite_hash(), uses, lasts_ms, name };
-            change(&config, invite)?.context("cannot make an invitation")?;
+            change(&config, invite)?.context("cannot create an invitation")?;
             Ok(format!("{code}\n"))
         }
         Admin::Allow { key, config } => {
@@ -88,9 +90,9 @@ pub(super) fn run(command: Admin) -> Result<String> {
             match change(&config, AdminChange::Disallow { key })? {
                 // The key may have been disallowed by an earlier command whose answer was lost.
                 Ok(_) | Err(ClientError::Refused(Code::KeyNotAllowed)) => {}
-                Err(error) => return Err(error).context("cannot take the key back"),
+                Err(error) => return Err(error).context("cannot disallow the key"),
             }
-            Ok(format!("{} may claim no more names; those it has stay its own\n", key.in_full()))
+            Ok(format!("{} may claim no more names; it keeps those it has\n", key.in_full()))
         }
     }
 }
@@ -112,16 +114,16 @@ fn useless(kind: Admission, now: Admission) -> Option<&'static str> {
         | (Admission::Keys, Admission::Keys)
         | (Admission::Open, _) => None,
         (Admission::Invite, Admission::Open) => {
-            Some("new_names is \"open\", so anybody may claim a name, and the code is not asked for")
+            Some("new_names is \"open\", so anyone may claim a name, and no code is needed")
         }
         (Admission::Invite, Admission::Keys) => {
-            Some("new_names is \"keys\", so the code lets nobody in: use `recadod admin allow`")
+            Some("new_names is \"keys\", so the code has no effect: use `recadod admin allow`")
         }
         (Admission::Keys, Admission::Open) => {
-            Some("new_names is \"open\", so anybody may claim a name, and no key has to be allowed")
+            Some("new_names is \"open\", so anyone may claim a name, and no key has to be allowed")
         }
         (Admission::Keys, Admission::Invite) => {
-            Some("new_names is \"invite\", so an allowed key lets nobody in: use `recadod admin invite`")
+            Some("new_names is \"invite\", so an allowed key has no effect: use `recadod admin invite`")
         }
     }
 }
@@ -129,19 +131,19 @@ fn useless(kind: Admission, now: Admission) -> Option<&'static str> {
 /// Removes a profile or a channel. A missing one counts as removed: by an earlier command whose answer was
 /// lost.
 fn remove(config: &Path, what: &Named) -> Result<String> {
-    let asked = match what.clone() {
+    let removal = match what.clone() {
         Named::Profile(name) => AdminChange::RemoveProfile { name },
         Named::Channel(channel) => AdminChange::RemoveChannel { channel },
     };
-    match change(config, asked)? {
+    match change(config, removal)? {
         Ok(op) => Ok(match what {
             Named::Profile(_) => format!("{what} is removed (op {op}): its name is free\n"),
             Named::Channel(_) => format!(
-                "{what} is removed (op {op}): its name is free, of a private one in 30 days or when it is removed again\n"
+                "{what} is removed (op {op}): its name is free; that of a private channel in 30 days, or when it is removed again\n"
             ),
         }),
         Err(ClientError::Refused(Code::UnknownProfile | Code::UnknownChannel)) => {
-            Ok(format!("{what} is not there: it was removed already, or never was\n"))
+            Ok(format!("{what} does not exist: it was removed already, or never existed\n"))
         }
         Err(error) => Err(error).with_context(|| format!("cannot remove {what}")),
     }
@@ -160,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_or_an_allowed_key_that_lets_nobody_in_is_told_with_the_setting() {
+    fn a_code_or_an_allowed_key_without_effect_is_reported_with_the_setting() {
         use Admission::{Invite, Keys, Open};
         assert_eq!((useless(Invite, Invite), useless(Keys, Keys)), (None, None));
         for (kind, now, word) in [
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_and_a_channel_are_told_apart_and_a_time_has_a_unit() {
+    fn an_argument_names_a_profile_or_a_channel_and_a_time_has_a_unit() {
         assert_eq!(named("@alice"), Ok(Named::Profile("alice".parse().unwrap())));
         assert_eq!(named("#ops"), Ok(Named::Channel("ops".parse().unwrap())));
         for wrong in ["alice", "@", "#!", "@#ops"] {

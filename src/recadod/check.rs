@@ -49,13 +49,14 @@ fn state(meta: &MetaState, alone: bool) -> String {
             "DAMAGED meta; there is no other server to learn from, so it will not start".to_owned()
         }
         MetaState::Absent => {
-            "empty; the server learns before it votes, from others that must have theirs".to_owned()
+            "empty; the server learns from the others before it votes, and they must have their data"
+                .to_owned()
         }
         MetaState::Rotten => "DAMAGED meta; the server learns from the others before it votes".to_owned(),
         MetaState::Good { voter, incarnation, whole, .. } => {
             let role = if *voter { "this server's, with a vote" } else { "this server's, still a learner" };
             let bad =
-                if *whole { "" } else { "; ONE OF TWO SLOTS of meta is damaged, the next start mends it" };
+                if *whole { "" } else { "; ONE OF TWO SLOTS of meta is damaged, the next start repairs it" };
             format!("{role}; starts so far: {incarnation}{bad}")
         }
     }
@@ -81,7 +82,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::recadod::{exit_code, init, told};
+    use crate::recadod::{exit_code, init, message};
 
     /// The files of a cluster of three.
     fn cluster() -> tempfile::TempDir {
@@ -94,14 +95,14 @@ mod tests {
     fn a_good_file_is_named_with_its_server_and_addresses() {
         let dir = cluster();
         let file = dir.path().join("c/server-2/recado.toml");
-        let told = run(&file).unwrap();
+        let output = run(&file).unwrap();
         for part in [&file.display().to_string(), "server-2 of [1 2 3]", "127.0.0.1:10098", "127.0.0.1:11098"]
         {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(output.contains(part), "{part}: {output}");
         }
-        assert!(told.contains("with a vote"), "{told}");
+        assert!(output.contains("with a vote"), "{output}");
         fs::remove_file(dir.path().join("c/server-2/data/meta")).unwrap();
-        assert!(run(&file).unwrap().contains("from others that must have theirs"));
+        assert!(run(&file).unwrap().contains("they must have their data"));
     }
 
     #[test]
@@ -109,8 +110,9 @@ mod tests {
         let (dir, other) = (cluster(), cluster());
         let at = |dir: &tempfile::TempDir, server: u8| {
             let file = dir.path().join(format!("c/server-{server}/recado.toml"));
-            let told = fingerprint(&file).unwrap();
-            let digits = told.lines().find_map(|line| line.strip_prefix("fingerprint  ")).unwrap().to_owned();
+            let output = fingerprint(&file).unwrap();
+            let digits =
+                output.lines().find_map(|line| line.strip_prefix("fingerprint  ")).unwrap().to_owned();
             assert!(run(&file).unwrap().contains(&digits), "check-config tells it too");
             digits
         };
@@ -126,23 +128,27 @@ mod tests {
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
         let file = dir.path().join("c/server-1/recado.toml");
         for error in [load(&file).unwrap_err(), run(&file).unwrap_err(), fingerprint(&file).unwrap_err()] {
-            assert!(told(&error).contains(&format!("chmod 600 {}", secret.display())), "{}", told(&error));
+            assert!(
+                message(&error).contains(&format!("chmod 600 {}", secret.display())),
+                "{}",
+                message(&error)
+            );
             assert_eq!(exit_code(&error), 78);
         }
     }
 
     #[test]
-    fn a_wrong_value_is_told_with_the_files_name() {
+    fn an_error_about_a_value_names_the_file() {
         let dir = cluster();
         let file = dir.path().join("c/server-1/recado.toml");
         let text = fs::read_to_string(&file).unwrap();
         for wrong in [text.replace("node = 1", "node = 7"), text.replace("node = 1", "node = ")] {
             fs::write(&file, wrong).unwrap();
             let error = run(&file).unwrap_err();
-            let told = told(&error);
+            let message = message(&error);
             assert!(
-                told.contains("server-1/recado.toml") && !told.ends_with(char::is_whitespace),
-                "{told:?}"
+                message.contains("server-1/recado.toml") && !message.ends_with(char::is_whitespace),
+                "{message:?}"
             );
             assert_eq!(exit_code(&error), 78);
         }
@@ -159,11 +165,19 @@ mod tests {
         ] {
             fs::copy(from, data.join("meta")).unwrap();
             let error = run(&file).unwrap_err();
-            assert!(told(&error).contains(what) && told(&error).contains("recado.toml"), "{}", told(&error));
+            assert!(
+                message(&error).contains(what) && message(&error).contains("recado.toml"),
+                "{}",
+                message(&error)
+            );
             assert_eq!(exit_code(&error), 78);
         }
         fs::remove_dir_all(&data).unwrap();
         let error = run(&file).unwrap_err();
-        assert!(told(&error).contains("no such folder") && exit_code(&error) == 78, "{}", told(&error));
+        assert!(
+            message(&error).contains("no such directory") && exit_code(&error) == 78,
+            "{}",
+            message(&error)
+        );
     }
 }

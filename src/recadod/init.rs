@@ -70,7 +70,7 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     for member in members {
         let home = unfinished.join(member.id.to_string());
         let data = home.join("data");
-        durable::make_dir(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        durable::make_dir(&data).with_context(|| format!("cannot create {}", data.display()))?;
         let cluster = Cluster { id, me: member.id, members: members.to_vec() };
         write(&home.join("recado.toml"), &render(&cluster))?;
         write(&home.join("cluster.secret"), &secret.to_file())?;
@@ -89,7 +89,7 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     for member in members {
         let name = member.id.to_string();
         durable::rename(&unfinished.join(&name), &dir.join(&name))
-            .with_context(|| format!("cannot put {name} into {}", dir.display()))?;
+            .with_context(|| format!("cannot move {name} into {}", dir.display()))?;
     }
     fs::remove_dir(&unfinished).with_context(|| format!("cannot delete {}", unfinished.display()))?;
     Ok(advice(dir, id, cluster_key(&secret).fingerprint(), members))
@@ -114,7 +114,7 @@ fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member
             )
         };
     }
-    text.push_str(survives(members.len()));
+    text.push_str(tolerates(members.len()));
     if !one_machine {
         text.push_str("Copy each directory to its own machine only, once, before its first start.\n");
         text.push_str("cluster.secret is the same in all of them; keep it 0600.\n");
@@ -122,27 +122,27 @@ fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "Whoever connects for the first time compares this fingerprint of the cluster's key\n\
+        "At the first connection of a client, compare this fingerprint of the cluster's key\n\
          (`recadod fingerprint` prints it again):\n  {fingerprint}"
     );
     text
 }
 
-/// The number of failures that a cluster of this size survives: it works while a majority of the servers
+/// The number of failures that a cluster of this size tolerates: it works while a majority of the servers
 /// runs.
-fn survives(servers: usize) -> &'static str {
+fn tolerates(servers: usize) -> &'static str {
     match servers {
         1 => {
-            "One server survives nothing: all there is is on one disk. Three survive the death of any one.\n"
+            "One server tolerates no failure: all data is on one disk. Three tolerate the failure of any one.\n"
         }
         2 => {
-            "Two servers survive the death of NONE: both must run for anything to be sent or delivered. Only the\n\
-             data is there twice. Three survive the death of any one.\n"
+            "Two servers tolerate NO failure: both must run for anything to be sent or delivered. Only the data\n\
+             is there twice. Three tolerate the failure of any one.\n"
         }
-        3 | 4 => "It survives the death of any one server.\n",
-        5 | 6 => "It survives the death of any two servers.\n",
-        7 | 8 => "It survives the death of any three servers.\n",
-        _ => "It survives the death of any four servers.\n",
+        3 | 4 => "The cluster tolerates the failure of any one server.\n",
+        5 | 6 => "The cluster tolerates the failure of any two servers.\n",
+        7 | 8 => "The cluster tolerates the failure of any three servers.\n",
+        _ => "The cluster tolerates the failure of any four servers.\n",
     }
 }
 
@@ -178,8 +178,8 @@ mod tests {
         assert_eq!(members[1].peer.to_string(), "127.0.0.3:6000");
         assert!(plan((None, &[hosts[0], hosts[0]]), 5000).is_err());
         for nobody in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1"] {
-            let told = plan((None, &[nobody.parse().unwrap()]), 5000).unwrap_err().to_string();
-            assert!(told.contains(nobody) && told.contains("one machine's own"), "{told}");
+            let message = plan((None, &[nobody.parse().unwrap()]), 5000).unwrap_err().to_string();
+            assert!(message.contains(nobody) && message.contains("one machine's own"), "{message}");
         }
         let mixed = plan((None, &[hosts[0], "2001:db8::1".parse().unwrap()]), 5000).unwrap_err().to_string();
         assert!(mixed.contains("2001:db8::1") && mixed.contains("IPv4 and IPv6 are mixed"), "{mixed}");
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn every_server_gets_files_it_can_run_with() {
         let dir = tempfile::tempdir().unwrap();
-        let told = run(dir.path(), &three()).unwrap();
+        let output = run(dir.path(), &three()).unwrap();
         let mut secrets = Vec::new();
         for id in 1..=3u16 {
             let home = dir.path().join(format!("server-{id}"));
@@ -197,11 +197,11 @@ mod tests {
             assert_eq!(file.config.cluster.members, three());
             assert_eq!(file.config, Config::default_for(file.config.cluster.clone()));
             secrets.push(ClusterSecret::read(&file.secret).unwrap());
-            assert!(told.contains(&home.join("recado.toml").display().to_string()), "{told}");
+            assert!(output.contains(&home.join("recado.toml").display().to_string()), "{output}");
         }
         assert_eq!(secrets[0], secrets[1]);
         assert_eq!(secrets[0], secrets[2]);
-        assert!(told.contains(&cluster_key(&secrets[0]).fingerprint().to_string()), "{told}");
+        assert!(output.contains(&cluster_key(&secrets[0]).fingerprint().to_string()), "{output}");
     }
 
     #[test]
@@ -226,32 +226,36 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_init_left_is_told_from_a_cluster() {
+    fn init_distinguishes_the_files_of_an_interrupted_init_from_a_cluster() {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path(), &three()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "the servers and nothing else");
-        let told = run(dir.path(), &three()).unwrap_err().to_string();
-        assert!(told.contains("is not empty") && !told.contains("interrupted"), "{told}");
+        let message = run(dir.path(), &three()).unwrap_err().to_string();
+        assert!(message.contains("is not empty") && !message.contains("interrupted"), "{message}");
         // `init` was killed after the first server's files, or between two renames.
         for left in ["server-2/data", "server-3/data"] {
             let dir = tempfile::tempdir().unwrap();
             fs::create_dir_all(dir.path().join(UNFINISHED).join(left)).unwrap();
-            let told = run(dir.path(), &three()).unwrap_err().to_string();
-            assert!(told.contains("interrupted") && told.contains("delete it and"), "{told}");
+            let message = run(dir.path(), &three()).unwrap_err().to_string();
+            assert!(message.contains("interrupted") && message.contains("delete it and"), "{message}");
         }
     }
 
     #[test]
-    fn who_makes_a_cluster_is_told_how_many_deaths_it_survives() {
-        let told = |servers| {
+    fn init_says_how_many_failures_the_cluster_tolerates() {
+        let output = |servers| {
             let dir = tempfile::tempdir().unwrap();
             run(dir.path(), &plan((Some(servers), &[]), 10097).unwrap()).unwrap()
         };
-        assert!(told(1).contains("One server survives nothing"));
-        assert!(told(2).contains("Two servers survive the death of NONE"));
-        for (servers, deaths) in [(3, "one server"), (4, "one server"), (5, "two"), (8, "three"), (9, "four")]
+        assert!(output(1).contains("One server tolerates no failure"));
+        assert!(output(2).contains("Two servers tolerate NO failure"));
+        for (servers, failures) in
+            [(3, "one server"), (4, "one server"), (5, "two"), (8, "three"), (9, "four")]
         {
-            assert!(told(servers).contains(&format!("survives the death of any {deaths}")), "{servers}");
+            assert!(
+                output(servers).contains(&format!("tolerates the failure of any {failures}")),
+                "{servers}"
+            );
         }
     }
 
@@ -260,16 +264,16 @@ mod tests {
         let hosts = ["127.0.0.2".parse().unwrap(), "127.0.0.3".parse().unwrap()];
         for members in [three(), plan((None, &hosts), 10097).unwrap()] {
             let dir = tempfile::tempdir().unwrap();
-            let told = run(dir.path(), &members).unwrap();
-            assert!(!told.to_lowercase().contains("copy") && told.contains("serve --config"), "{told}");
+            let output = run(dir.path(), &members).unwrap();
+            assert!(!output.to_lowercase().contains("copy") && output.contains("serve --config"), "{output}");
         }
     }
 
     #[test]
-    fn machines_are_told_what_to_copy() {
+    fn init_names_the_directory_to_copy_to_each_machine() {
         let dir = tempfile::tempdir().unwrap();
         let hosts = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
-        let told = run(dir.path(), &plan((None, &hosts), 10097).unwrap()).unwrap();
-        assert!(told.contains("192.0.2.2: copy") && told.contains("server-2"), "{told}");
+        let output = run(dir.path(), &plan((None, &hosts), 10097).unwrap()).unwrap();
+        assert!(output.contains("192.0.2.2: copy") && output.contains("server-2"), "{output}");
     }
 }

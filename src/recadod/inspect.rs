@@ -8,7 +8,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 use recado_log::journal::{self, Inspection, MetaState};
 
 /// The cure for a wrong directory.
-const CURE: &str = "give the folder that `data` in the server's recado.toml names";
+const CURE: &str = "give the directory that `data` in the server's recado.toml names";
 
 pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
     let mut files = fs::read_dir(dir).map_err(|error| unreadable(dir, error))?;
@@ -18,7 +18,7 @@ pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
         let near =
             ["data", "server-1/data"].map(|name| dir.join(name)).into_iter().find(|near| near.is_dir());
         let cure = near.map_or(CURE.to_owned(), |near| format!("did you mean {}?", near.display()));
-        bail!("{} is no data directory: it has neither meta nor log nor snapshots; {cure}", dir.display());
+        bail!("{} is not a data directory: it has neither meta nor log nor snapshots; {cure}", dir.display());
     }
     if json {
         return Ok(serde_json::to_string(&found)? + "\n");
@@ -30,10 +30,10 @@ pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
 fn unreadable(dir: &Path, error: io::Error) -> Error {
     let dir = dir.display();
     match error.kind() {
-        io::ErrorKind::NotFound => anyhow!("there is no folder {dir}; {CURE}"),
-        io::ErrorKind::NotADirectory => anyhow!("{dir} is a file, not a folder; {CURE}"),
+        io::ErrorKind::NotFound => anyhow!("there is no directory {dir}; {CURE}"),
+        io::ErrorKind::NotADirectory => anyhow!("{dir} is a file, not a directory; {CURE}"),
         io::ErrorKind::PermissionDenied => {
-            anyhow!("this user may not read {dir}; run it as the server's user")
+            anyhow!("this user may not read {dir}; run the command as the server's user")
         }
         _ => Error::new(error).context(format!("cannot read {dir}")),
     }
@@ -49,26 +49,32 @@ mod tests {
     use crate::recadod::init;
 
     #[test]
-    fn a_wrong_folder_is_told_from_a_missing_one_and_each_has_its_cure() {
+    fn inspect_distinguishes_a_wrong_directory_from_a_missing_one_and_names_the_cure() {
         let dir = tempfile::tempdir().unwrap();
-        let told = |name: &str| run(&dir.path().join(name), false).unwrap_err().to_string();
+        let message = |name: &str| run(&dir.path().join(name), false).unwrap_err().to_string();
         init::run(&dir.path().join("cluster"), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
-        assert!(told("nowhere").contains("there is no folder") && told("nowhere").contains("recado.toml"));
-        assert!(told("cluster/server-1/recado.toml").contains("a file, not a folder"));
+        assert!(
+            message("nowhere").contains("there is no directory")
+                && message("nowhere").contains("recado.toml")
+        );
+        assert!(message("cluster/server-1/recado.toml").contains("a file, not a directory"));
         for wrong in ["cluster", "cluster/server-1"] {
-            let told = told(wrong);
-            assert!(told.contains("no data directory") && told.contains("server-1/data?"), "{told}");
+            let message = message(wrong);
+            assert!(
+                message.contains("not a data directory") && message.contains("server-1/data?"),
+                "{message}"
+            );
         }
     }
 
     #[test]
-    fn a_folder_that_may_not_be_read_is_not_told_as_a_missing_one() {
-        let told = unreadable("data".as_ref(), io::ErrorKind::PermissionDenied.into()).to_string();
-        assert!(told.contains("as the server's user") && !told.contains("no folder"), "{told}");
+    fn inspect_does_not_report_an_unreadable_directory_as_missing() {
+        let message = unreadable("data".as_ref(), io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(message.contains("as the server's user") && !message.contains("no directory"), "{message}");
     }
 
     #[test]
-    fn an_empty_folder_is_what_a_learner_starts_on() {
+    fn inspect_shows_an_empty_directory_as_a_learners() {
         let dir = tempfile::tempdir().unwrap();
         assert!(run(dir.path(), false).unwrap().contains("learner"));
     }
@@ -76,11 +82,11 @@ mod tests {
     #[test]
     fn json_has_cluster_and_view_as_they_are_shown_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
-        let told = init::run(dir.path(), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
+        let output = init::run(dir.path(), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
         let found = run(&dir.path().join("server-1/data"), true).unwrap();
         let found: serde_json::Value = serde_json::from_str(&found).unwrap();
         let cluster = found["meta"]["cluster"].as_str().unwrap();
-        assert!(cluster.len() == 16 && told.contains(cluster), "{cluster}, {told}");
+        assert!(cluster.len() == 16 && output.contains(cluster), "{cluster}, {output}");
         assert_eq!((&found["meta"]["promised"], &found["view"]), (&"0.0".into(), &"0.0".into()));
     }
 }

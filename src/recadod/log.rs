@@ -48,7 +48,7 @@ impl LogQueue {
 
     fn write_some(&self, out: &mut impl Write) {
         self.0.write_some(out, |lost| {
-            tracing::warn!(target: LOST, lost, "log lines were lost: what reads them was too slow");
+            tracing::warn!(target: LOST, lost, "log lines were lost: their reader was too slow");
         });
     }
 
@@ -65,9 +65,9 @@ impl LogQueue {
     /// Directs `tracing` into the queue, and panics, too, which would otherwise be written to stderr by the
     /// panicking thread. `RUST_LOG` selects what is logged; the default is `info` and above.
     pub(super) fn take_all(&self, format: LogFormat) {
-        let told = std::env::var_os("RUST_LOG").unwrap_or_default();
-        let (filter, wrong) = match told.to_string_lossy().parse::<Targets>() {
-            Ok(filter) if !told.is_empty() => (filter, None),
+        let selected = std::env::var_os("RUST_LOG").unwrap_or_default();
+        let (filter, wrong) = match selected.to_string_lossy().parse::<Targets>() {
+            Ok(filter) if !selected.is_empty() => (filter, None),
             Ok(_) => (Targets::new().with_default(LevelFilter::INFO), None),
             Err(error) => (Targets::new().with_default(LevelFilter::INFO), Some(error)),
         };
@@ -82,7 +82,7 @@ impl LogQueue {
         };
         tracing_subscriber::registry().with(filter).with(lines).init();
         if let Some(error) = wrong {
-            tracing::warn!(%error, "RUST_LOG cannot be understood: logging info and above");
+            tracing::warn!(%error, "RUST_LOG cannot be parsed: logging info and above");
         }
         let queue = self.clone();
         panic::set_hook(Box::new(move |panic| {
@@ -117,7 +117,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         thread = thread.name(),
         place,
         backtrace = captured.then(|| tracing::field::display(&backtrace)),
-        "BUG: panic: {cause}; the process ends, the other servers go on"
+        "BUG: panic: {cause}; the process ends, the other servers continue"
     );
 }
 
@@ -134,22 +134,22 @@ mod tests {
     const ROOM: usize = BYTES_MAX / LINE.len();
 
     #[test]
-    fn lines_beyond_the_bound_are_counted_and_told_of_once_there_is_room() {
+    fn lines_beyond_the_bound_are_counted_and_reported_once_there_is_room() {
         let queue = LogQueue::new();
         (0..ROOM + 7).for_each(|_| queue.push(&LINE));
         let lines = queue.clone();
-        let told =
+        let subscriber =
             tracing_subscriber::fmt().with_writer(move || Line(lines.clone())).with_ansi(false).finish();
         let mut out = Vec::new();
-        tracing::subscriber::with_default(told, || {
+        tracing::subscriber::with_default(subscriber, || {
             queue.write_some(&mut out);
             assert_eq!(out.len(), BYTES_MAX, "what was there before is not lost");
             queue.push(b"next\n");
             queue.write_some(&mut out);
         });
-        let told = String::from_utf8_lossy(&out[BYTES_MAX..]);
-        assert!(told.contains("log lines were lost") && told.contains("lost=7"), "{told}");
-        assert!(told.ends_with("next\n"), "{told}");
+        let logged = String::from_utf8_lossy(&out[BYTES_MAX..]);
+        assert!(logged.contains("log lines were lost") && logged.contains("lost=7"), "{logged}");
+        assert!(logged.ends_with("next\n"), "{logged}");
     }
 
     /// Runs in a process of its own: see the next test.
@@ -161,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_process_and_is_told_if_somebody_reads() {
+    fn a_panic_ends_the_process_and_is_logged_if_somebody_reads() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "recadod::log::tests::panic_in_a_thread", "--ignored"]);
         child.env_remove("RUST_LOG").stdout(std::process::Stdio::null());
-        let told = child.stderr(std::process::Stdio::piped()).output().unwrap();
-        assert_eq!(told.status.signal(), Some(6), "{told:?}");
-        let told = String::from_utf8(told.stderr).unwrap();
-        assert!(told.contains("BUG: panic: on purpose") && told.contains("worker"), "{told}");
+        let output = child.stderr(std::process::Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.signal(), Some(6), "{output:?}");
+        let output = String::from_utf8(output.stderr).unwrap();
+        assert!(output.contains("BUG: panic: on purpose") && output.contains("worker"), "{output}");
 
         let (_reader, stalled) = full_pipe();
         let mut child = child.stderr(stalled).spawn().unwrap();

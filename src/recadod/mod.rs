@@ -29,15 +29,15 @@ const BAD_CONFIG: u8 = 78;
 /// The exit codes, as `--help` prints them.
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  done; of serve: stopped as asked by a signal
-    1  failed: a port in use, a disk error, ... ; of serve: also ended at once
+    0  done; for serve: stopped by a signal
+    1  failed: a port in use, a disk error, ...; for serve: also ended at once
        by a second signal
     2  usage: the command line is wrong
    78  configuration: recado.toml, the cluster's secret, or a data directory
-       that is not this server's, not its owner's alone, or of another version
-       of recadod";
+       that belongs to another server, that other users may access, or that
+       another version of recadod wrote";
 
-/// One recado server: notifications that outlive it.
+/// Run and administer a server of a recado cluster.
 #[derive(Debug, Parser)]
 #[command(name = "recadod", version, after_help = EXIT_CODES)]
 struct Cli {
@@ -47,28 +47,28 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write the ready-to-run files of a new cluster
+    /// Write the files of a new cluster, ready to run
     Init(InitArgs),
     /// Run a server until SIGTERM, SIGINT or SIGHUP (a second one ends it at once)
     Serve {
         /// The server's recado.toml
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// How log lines look; overrides the file
+        /// The format of log lines; overrides recado.toml
         #[arg(long, value_name = "FORMAT")]
         log: Option<Log>,
     },
-    /// Check a recado.toml and what it names, without running anything
+    /// Check a recado.toml, its secret and its data directory, without running the server
     CheckConfig {
-        /// The file
+        /// The server's recado.toml
         file: PathBuf,
     },
-    /// What only an administrator may do, who has the cluster's secret
+    /// Make the changes that only an administrator with the cluster's secret may make
     Admin {
         #[command(subcommand)]
         command: Admin,
     },
-    /// Print the fingerprint and the key that clients know the cluster by
+    /// Print the fingerprint and the key by which clients know the cluster
     Fingerprint {
         /// The recado.toml of any server of the cluster
         #[arg(long, value_name = "FILE")]
@@ -78,7 +78,7 @@ enum Command {
     Inspect {
         /// The data directory
         dir: PathBuf,
-        /// One JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
@@ -86,52 +86,52 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Admin {
-    /// Take a name from the keys that have it, so that whoever uses it next has it (a lost key). What it
-    /// follows and its inbox stay; the servers log it
+    /// Take a name from its keys, for instance a lost one: the next device that uses the name owns it. Its
+    /// follows and its inbox remain; the servers log the change
     Release {
-        /// Whose name
+        /// The name
         #[arg(value_name = "@NAME", value_parser = admin::name)]
         name: Name,
         /// The recado.toml of any server of the cluster, with the secret beside it
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Remove a profile (@NAME) or a channel ('#CHANNEL') with all it holds, so that its name is free: a private
-    /// channel's in 30 days, or when it is removed again. What a profile sent to others stays there; the
-    /// servers log it
+    /// Remove a profile (@NAME) or a channel ('#CHANNEL') and its notifications. Its name is free afterwards; a
+    /// private channel's in 30 days, or when it is removed again. What a profile sent to others remains; the
+    /// servers log the change
     Remove {
-        /// Which
+        /// The profile or the channel
         #[arg(value_name = "@NAME|#CHANNEL", value_parser = admin::named)]
         what: admin::Named,
         /// The recado.toml of any server of the cluster, with the secret beside it
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Print a code that lets somebody claim a name, where recado.toml says new_names = "invite"
+    /// Print an invitation code for a new name, if recado.toml has new_names = "invite"
     Invite {
-        /// How many names
+        /// How many names can be claimed with the code
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         uses: u32,
-        /// How long it is good: a number with s, m, h or d
+        /// How long the code is valid: a number with s, m, h or d
         #[arg(long = "for", value_name = "TIME", default_value = "24h", value_parser = admin::lasting)]
         lasts: Duration,
-        /// Only for this name
+        /// Make the code valid for this name only
         #[arg(long, value_name = "@NAME", value_parser = admin::name)]
         name: Option<Name>,
         /// The recado.toml of any server of the cluster, with the secret beside it
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Let a key claim names, where recado.toml says new_names = "keys". Each name has a key of its own on
-    /// each machine, so it takes one `allow` for each name
+    /// Allow a key to claim names, if recado.toml has new_names = "keys". Each name has its own key on each
+    /// machine, so that each name needs its own `allow`
     Allow {
-        /// The key, as `recado` tells it there when it is not let in
+        /// The key, as `recado` prints it when the servers refuse it
         key: DeviceKey,
         /// The recado.toml of any server of the cluster, with the secret beside it
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Let a device's key claim no more names; those it has stay its own
+    /// Forbid a key to claim more names; it keeps those it has
     Disallow {
         /// The key
         key: DeviceKey,
@@ -148,7 +148,8 @@ struct InitArgs {
     dir: PathBuf,
     #[command(flatten)]
     place: Place,
-    /// The port for clients (of the first server, with --servers); peers talk on the one 1000 higher
+    /// The port for clients (with --servers, of the first server); the port for the other servers is 1000
+    /// higher
     #[arg(long, default_value_t = 10097, value_parser = clap::value_parser!(u16).range(1..=64000))]
     port: u16,
 }
@@ -156,10 +157,10 @@ struct InitArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Place {
-    /// So many servers on this machine, 127.0.0.1, on consecutive ports
+    /// N servers on this machine, 127.0.0.1, on consecutive ports
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MEMBERS_MAX as i64))]
     servers: Option<u16>,
-    /// A server on this IP address; once for each
+    /// A server on this IP address; repeat the option for each server
     #[arg(long, value_name = "IP")]
     host: Vec<IpAddr>,
 }
@@ -195,26 +196,26 @@ pub(crate) fn main() -> ExitCode {
         Command::Fingerprint { config } => check::fingerprint(&config),
         Command::Inspect { dir, json } => inspect::run(&dir, json),
     };
-    match done.and_then(|told| tell(&mut io::stdout().lock(), &told)) {
+    match done.and_then(|text| print(&mut io::stdout().lock(), &text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // If stderr cannot be written either, the exit code remains.
-            let _ = writeln!(io::stderr(), "recadod: {}", told(&error));
+            let _ = writeln!(io::stderr(), "recadod: {}", message(&error));
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
 /// Prints the result. A reader that has closed its end (`recadod inspect DIR | head -1`) has read enough.
-fn tell(out: &mut impl Write, told: &str) -> Result<()> {
-    match out.write_all(told.as_bytes()).and_then(|()| out.flush()) {
+fn print(out: &mut impl Write, text: &str) -> Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("it is done, but standard output cannot be written"),
+        written => written.context("the command has succeeded, but standard output cannot be written"),
     }
 }
 
 /// The error and its causes. A parser's message ends with a line end of its own, which is removed.
-fn told(error: &anyhow::Error) -> String {
+fn message(error: &anyhow::Error) -> String {
     format!("{error:#}").trim_end().to_owned()
 }
 
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn help_tells_every_exit_code_and_fits_80_columns() {
+    fn help_lists_every_exit_code_and_fits_80_columns() {
         use clap::CommandFactory;
         let help = Cli::command().term_width(80).render_help().to_string();
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
@@ -267,9 +268,12 @@ mod tests {
                 Ok(())
             }
         }
-        assert!(tell(&mut Out(io::ErrorKind::BrokenPipe), "text").is_ok());
-        let error = tell(&mut Out(io::ErrorKind::StorageFull), "text").unwrap_err();
-        assert!(told(&error).contains("it is done") && told(&error).contains("standard output"), "{error:#}");
+        assert!(print(&mut Out(io::ErrorKind::BrokenPipe), "text").is_ok());
+        let error = print(&mut Out(io::ErrorKind::StorageFull), "text").unwrap_err();
+        assert!(
+            message(&error).contains("has succeeded") && message(&error).contains("standard output"),
+            "{error:#}"
+        );
         assert_eq!(exit_code(&error), 1);
     }
 

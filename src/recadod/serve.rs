@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::log::LogQueue;
-use super::{check, exit_code, told};
+use super::{check, exit_code, message};
 
 /// Runs the server and reports its end as the other commands do, but through the log queue: a stalled reader
 /// of stderr must not keep the process alive, so that a supervisor can start the server again.
@@ -21,7 +21,7 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Exi
     let code = match serve(file, format, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log.push(format!("recadod: {}\n", told(&error)).as_bytes());
+            log.push(format!("recadod: {}\n", message(&error)).as_bytes());
             ExitCode::from(exit_code(&error))
         }
     };
@@ -33,7 +33,7 @@ fn serve(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Result<()> {
     let (checked, secret) = check::load(file)?;
     log.take_all(format.unwrap_or(checked.log));
     // Installed before the server starts, so that no signal can end it without a hand-over.
-    let signals = Signals::new(endings()).context("cannot take signals")?;
+    let signals = Signals::new(endings()).context("cannot handle signals")?;
     let server = Server::start(checked.config, &secret, &checked.data)?;
     take_signals(signals, server.stopper(), log.clone()).context("cannot start the signal thread")?;
     server.wait()?;
@@ -63,15 +63,15 @@ fn is_ignored(signal: i32, status: &str) -> bool {
 /// The thread runs until the process ends, so it is never joined.
 fn take_signals(mut signals: Signals, stopper: Stopper, log: LogQueue) -> io::Result<()> {
     spawn_named("signals", move || {
-        let mut asked = false;
+        let mut stopping = false;
         for signal in signals.forever() {
-            if asked {
-                tracing::warn!(signal, "second signal: ends at once");
+            if stopping {
+                tracing::warn!(signal, "second signal: the process ends at once");
                 log.flush();
                 std::process::exit(1);
             }
-            tracing::info!(signal, "stopping; a second signal ends at once");
-            asked = true;
+            tracing::info!(signal, "stopping; a second signal ends the process at once");
+            stopping = true;
             stopper.stop();
         }
     })
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ignored_is_read_from_the_mask_and_nothing_is_where_there_is_none() {
+    fn an_ignored_signal_is_read_from_the_mask_and_without_a_mask_none_is_ignored() {
         let status = "Name:\trecadod\nSigBlk:\t0000000000004001\nSigIgn:\t0000000000001001\n";
         assert!(is_ignored(SIGHUP, status) && !is_ignored(SIGTERM, status));
         assert!(!is_ignored(SIGHUP, "") && !is_ignored(SIGHUP, "SigIgn:\tnone\n"));

@@ -44,7 +44,7 @@ impl Budget {
 
     /// Takes `n` tokens at `now` whether they are there or not, for work that is done already. The debt is
     /// paid before the next tokens can be taken, and is never more than a burst.
-    pub fn owe(&mut self, now: Moment, n: u32) {
+    pub(crate) fn owe(&mut self, now: Moment, n: u32) {
         self.fill(now);
         self.drops = (self.drops - i64::from(n) * TOKEN).max(-self.full());
     }
@@ -69,7 +69,7 @@ impl Budget {
 /// A table with a bucket for each key, of bounded size. When there is no room for one more key, full
 /// buckets are removed. If none is full, the new key is told to wait, and the known keys go on.
 #[derive(Debug)]
-pub struct Budgets<K> {
+pub(crate) struct Budgets<K> {
     rate: Rate,
     most: usize,
     buckets: BTreeMap<K, Budget>,
@@ -79,7 +79,7 @@ pub struct Budgets<K> {
 
 impl<K: Ord + Clone> Budgets<K> {
     /// Creates an empty table of at most `most` buckets.
-    pub fn new(rate: Rate, most: usize) -> Budgets<K> {
+    pub(crate) fn new(rate: Rate, most: usize) -> Budgets<K> {
         Budgets { rate, most, buckets: BTreeMap::new(), sweep_at: Moment(0) }
     }
 
@@ -87,7 +87,7 @@ impl<K: Ord + Clone> Budgets<K> {
     ///
     /// # Errors
     /// The bucket has too few tokens, or the table has no room: the time to wait.
-    pub fn take(&mut self, now: Moment, key: &K, n: u32) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, now: Moment, key: &K, n: u32) -> Result<(), Duration> {
         if let Some(budget) = self.buckets.get_mut(key) {
             return budget.take(now, n);
         }
@@ -105,14 +105,14 @@ impl<K: Ord + Clone> Budgets<K> {
 
     /// Takes `n` tokens from the bucket of `key` at `now` whether they are there or not ([`Budget::owe`]).
     /// A key without a bucket is not charged.
-    pub fn owe(&mut self, now: Moment, key: &K, n: u32) {
+    pub(crate) fn owe(&mut self, now: Moment, key: &K, n: u32) {
         if let Some(budget) = self.buckets.get_mut(key) {
             budget.owe(now, n);
         }
     }
 
     /// Removes the bucket of a key that is gone for good.
-    pub fn remove(&mut self, key: &K) {
+    pub(crate) fn remove(&mut self, key: &K) {
         self.buckets.remove(key);
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The unit is a short SEND: 1.7 us of the service where it was measured. A packet that walks more data
 //! costs more, so that a history of a thousand topics does not cost what a ping costs. The test
-//! `service::tests::what_requests_cost` measures the walks; each constant below states what it measured.
+//! `what_requests_cost` of `recado-service` measures the walks; each constant below states what it measured.
 //!
 //! The budgets of a session, its profile and its network are in this unit
 //! ([`Limits::session_requests`](crate::config::Limits)). A turn of the replica thread has [`TURN_MAX`] for

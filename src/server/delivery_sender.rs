@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_is_said_before_the_next() {
+    fn a_dropped_range_is_sent_before_the_next_notification() {
         let (sender, receiver) = bounded(2);
         let mut sender = DeliverySender::new(sender);
         sender.push(applied(1));
@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         /// For every order of sends and receives: between two ops that the delivery receives and that are not
-        /// neighbours, it receives Missed.
+        /// neighbours, it receives [`Input::AppliedDropped`].
         #[test]
         fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {
             let (sender, receiver) = bounded(2);

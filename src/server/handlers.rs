@@ -20,7 +20,7 @@ use recado_sys::clock::MachineClock;
 use super::counters::Counters;
 use super::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 use super::listener::Received;
-use super::node;
+use super::node::{self, RETRY_MS};
 use super::request_channel::RequestSender;
 use crate::delivery;
 use crate::fair::{Network, Shares};
@@ -37,9 +37,6 @@ const REASSEMBLERS_MAX: usize = 64;
 /// Maximum number of packets in one datagram of a client. Clients put at most four into one; a datagram
 /// full of the shortest packets would fill the replica thread's queue by itself.
 const PACKETS_MAX: usize = 32;
-
-/// Time in ms after which a client that met a full queue may ask again.
-const BUSY_RETRY_MS: u32 = 50;
 
 /// Index of a session's handler. It is always the same one, so that the session's datagrams keep their order.
 pub(super) fn lane_of(session: SessionId) -> usize {
@@ -79,13 +76,13 @@ impl Handler {
     fn take(&mut self, partial: &mut Partial, datagram: Received) -> Result<(), RefusedDatagram> {
         let Received { from, bytes } = datagram;
         match Envelope::peek(&bytes).map_err(DecodeError::refused)?.class {
-            Class::Handshake => self.visit(from, &bytes),
+            Class::Handshake => self.on_handshake(from, &bytes),
             Class::Client => self.on_session(partial, from, &bytes),
             Class::Peer | Class::PeerHello => Err(RefusedDatagram::Malformed),
         }
     }
 
-    fn visit(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
+    fn on_handshake(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
         match self.responder.receive(self.clock.now(), from, bytes)? {
             HandshakeEvent::Retry(answer) => {
                 // A RETRY that the system does not take counts as lost: the client repeats its HELLO.
@@ -114,7 +111,7 @@ impl Handler {
         }
         let (session, number, ack) = (envelope.session, envelope.number, header.ack);
         // The datagram is reported before its packets, so that an answer finds the session's address.
-        self.tell(delivery::Input::DatagramReceived {
+        self.deliver(delivery::Input::DatagramReceived {
             session,
             from,
             number,
@@ -142,23 +139,23 @@ impl Handler {
             return Ok(());
         }
         if let Packet::PathResponse(token) = packet {
-            return self.tell(delivery::Input::PathResponse { session, from, token });
+            return self.deliver(delivery::Input::PathResponse { session, from, token });
         }
         if let Packet::ClientAck(ack) = packet {
-            return self.tell(delivery::Input::ClientAck(session, ack));
+            return self.deliver(delivery::Input::ClientAck(session, ack));
         }
         let numbered = number(&packet);
         if self.requests.try_send(Network::of(from.ip()), node::Input::Client { session, packet }) {
             return Ok(());
         }
         if let Some(seq) = numbered {
-            let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: BUSY_RETRY_MS };
-            self.tell(delivery::Input::Answer { session, packet: Packet::Error(busy) })?;
+            let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: RETRY_MS };
+            self.deliver(delivery::Input::Answer { session, packet: Packet::Error(busy) })?;
         }
         Err(RefusedDatagram::QueueFull)
     }
 
-    fn tell(&self, input: delivery::Input) -> Result<(), RefusedDatagram> {
+    fn deliver(&self, input: delivery::Input) -> Result<(), RefusedDatagram> {
         self.to_delivery.try_send(input).map_err(|_| RefusedDatagram::QueueFull)
     }
 }

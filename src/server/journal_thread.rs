@@ -143,11 +143,11 @@ impl<D: Disk> JournalThread<D> {
         }
         if let Some(ticket) = done {
             if planted(Mistake::ToldBeforeSync) {
-                self.tell(Input::Journaled(ticket));
+                self.report(Input::Journaled(ticket));
             }
             let synced = self.journal.sync();
             if self.unless_full(synced)? {
-                self.tell(Input::Journaled(ticket));
+                self.report(Input::Journaled(ticket));
             }
         }
         Ok(())
@@ -173,7 +173,7 @@ impl<D: Disk> JournalThread<D> {
             Err(full @ JournalError::Full) => {
                 tracing::error!("{full}; stopping");
                 self.full = Some(full);
-                self.tell(Input::Stop);
+                self.report(Input::Stop);
                 Ok(false)
             }
             Err(error) => Err(error),
@@ -218,7 +218,7 @@ impl<D: Disk> JournalThread<D> {
         self.unless_full(finished)?;
         if let Some(op) = op {
             tracing::info!(%op, "snapshot");
-            self.tell(Input::SnapshotDone(op));
+            self.report(Input::SnapshotDone(op));
         }
         Ok(())
     }
@@ -230,14 +230,14 @@ impl<D: Disk> JournalThread<D> {
         let piece = self.journal.read_snapshot(op, offset, len).unwrap_or_else(|error| {
             if let Some(suppressed) = self.unread.allow(self.clock.now()) {
                 let cause = error.source().map(ToString::to_string);
-                tracing::error!(%error, cause, %op, %to, suppressed, "a snapshot cannot be read: look after the disk");
+                tracing::error!(%error, cause, %op, %to, suppressed, "a snapshot cannot be read: check the disk");
             }
             None
         });
-        self.tell(Input::SnapshotRead { to, piece });
+        self.report(Input::SnapshotRead { to, piece });
     }
 
-    fn tell(&self, news: Input) {
+    fn report(&self, news: Input) {
         // The send fails if the replica thread has ended; then nobody waits for the news.
         let _ = self.news.send(news);
     }
@@ -387,7 +387,7 @@ mod tests {
         let disk = Directory::lock(dir.path()).unwrap();
         let expected = Expected { cluster, node, members };
         let (journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
-        let (news, told) = unbounded();
+        let (news, reported) = unbounded();
         let (begun, _snapshots) = bounded(1);
         let (work, work_inputs) = unbounded();
         let (finished, finished_inputs) = bounded(1);
@@ -409,7 +409,7 @@ mod tests {
         work.send(Work::Task { ticket: 5, task }).unwrap();
         drop(work);
         assert!(thread.run().is_ok(), "the server goes on");
-        let told: Vec<Input> = told.try_iter().collect();
-        assert_eq!(told, [Input::Journaled(5)], "what is logged is durable, and no snapshot is told");
+        let reported: Vec<Input> = reported.try_iter().collect();
+        assert_eq!(reported, [Input::Journaled(5)], "what is logged is durable, and no snapshot is told");
     }
 }

@@ -17,6 +17,7 @@ use recado_proto::{DATAGRAM_MAX, DecodeError};
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
+use super::handlers::{HANDLERS, lane_of};
 use super::recv_loop;
 
 /// A datagram for a handler.
@@ -46,7 +47,7 @@ impl Listener {
             *clock,
             |inbox| socket.receive(inbox),
             |from, bytes, len| {
-                if let Err(reason) = self.deal(from, bytes, len) {
+                if let Err(reason) = self.dispatch(from, bytes, len) {
                     tracing::debug!(%from, len, ?reason, "datagram refused");
                     self.counters.refuse(reason);
                 }
@@ -54,8 +55,8 @@ impl Listener {
         );
     }
 
-    fn deal(&self, from: SocketAddr, bytes: &[u8], len: usize) -> Result<(), RefusedDatagram> {
-        let lane = lane(from, bytes, len, self.cluster, self.handlers.len())?;
+    fn dispatch(&self, from: SocketAddr, bytes: &[u8], len: usize) -> Result<(), RefusedDatagram> {
+        let lane = lane(from, bytes, len, self.cluster)?;
         let handler = self.handlers.get(lane).ok_or(RefusedDatagram::QueueFull)?;
         let received = Received { from, bytes: bytes.to_vec() };
         handler.try_send(received).map_err(|_| RefusedDatagram::QueueFull)
@@ -63,25 +64,20 @@ impl Listener {
 }
 
 /// Selects the handler of a client's datagram: by its session, or by its sender's port if it has none.
-fn lane(
-    from: SocketAddr,
-    bytes: &[u8],
-    len: usize,
-    cluster: ClusterId,
-    handlers: usize,
-) -> Result<usize, RefusedDatagram> {
+fn lane(from: SocketAddr, bytes: &[u8], len: usize, cluster: ClusterId) -> Result<usize, RefusedDatagram> {
     if len > DATAGRAM_MAX {
         return Err(RefusedDatagram::Oversized);
     }
     let envelope = Envelope::peek(bytes).map_err(DecodeError::refused)?;
-    let number = match envelope.class {
-        Class::Handshake if envelope.cluster == cluster || envelope.cluster.0 == 0 => from.port().into(),
-        Class::Client if envelope.cluster == cluster => envelope.session.0.0,
-        Class::Handshake | Class::Client => return Err(RefusedDatagram::Cluster),
+    match envelope.class {
+        Class::Handshake if envelope.cluster == cluster || envelope.cluster.0 == 0 => {
+            Ok(usize::from(from.port()) % HANDLERS.len())
+        }
+        Class::Client if envelope.cluster == cluster => Ok(lane_of(envelope.session)),
+        Class::Handshake | Class::Client => Err(RefusedDatagram::Cluster),
         // Servers send to the peer port.
-        Class::Peer | Class::PeerHello => return Err(RefusedDatagram::Malformed),
-    };
-    Ok(usize::try_from(number % handlers.max(1) as u64).unwrap_or(0))
+        Class::Peer | Class::PeerHello => Err(RefusedDatagram::Malformed),
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +106,7 @@ mod tests {
     }
 
     fn lane_of(bytes: &[u8]) -> Result<usize, RefusedDatagram> {
-        lane("127.0.0.1:4001".parse().unwrap(), bytes, bytes.len(), ClusterId(7), 2)
+        lane("127.0.0.1:4001".parse().unwrap(), bytes, bytes.len(), ClusterId(7))
     }
 
     #[test]
@@ -139,11 +135,14 @@ mod tests {
             clock: MachineClock::start(),
             stop: Arc::default(),
         };
-        let deal = |session| {
+        let dispatch = |session| {
             let bytes = datagram(Class::Client, 7, session);
-            listener.deal("127.0.0.1:4001".parse().unwrap(), &bytes, bytes.len())
+            listener.dispatch("127.0.0.1:4001".parse().unwrap(), &bytes, bytes.len())
         };
-        assert_eq!((deal(4), deal(6), deal(5)), (Ok(()), Err(RefusedDatagram::QueueFull), Ok(())));
+        assert_eq!(
+            (dispatch(4), dispatch(6), dispatch(5)),
+            (Ok(()), Err(RefusedDatagram::QueueFull), Ok(()))
+        );
     }
 
     #[test]

@@ -1,27 +1,28 @@
 //! A running server: the threads and channels around the pure parts.
 //!
 //! ```text
-//!                    1024 each                 1024 requests                   4096 work
-//! client port -> listener -> handler-1, -2 -----------------> replica -----------------> journal -> snapshot
-//!                                |                             ^  |  ^                    |  ^ 1 begun |
-//!                                | 4096 heard      4096 wants  |  |  '------ 1024 own ----'  '---------'
-//!                                v                             |  |                            1 finished
-//! client port <----------------- pending <---------------------'  |
-//!                                ^----------- 4096 told ----------'
-//!                                                                 '-> one connected socket per peer
-//! peer port ---> peers ------ 4096 opened ---> replica
+//!                    1024 each                  1024 requests                     4096 work
+//! client port -> listener -> handler-1, -2 --------------------> replica ------------------> journal -> snapshot
+//!                                |                                ^  |  ^                      |  ^ 1 begun |
+//!                                | 4096               4096        |  |  '---- 1024 internal ---'  '---------'
+//!                                | from_clients   from_delivery   |  |                             1 finished
+//!                                v                                |  |
+//! client port <---------------- pending --------------------------'  |
+//!                                ^--------- 4096 to_delivery --------'
+//!                                                                    '-> one connected socket per peer
+//! peer port ---> peers --- 4096 peer_datagrams ---> replica
 //! ```
 //!
 //! | channel | policy when it is full |
 //! |---|---|
-//! | datagrams, to each handler | dropped and counted; clients retransmit |
-//! | requests | no place for the network (`places`): dropped and counted; answered Busy if numbered |
-//! | heard | dropped and counted; clients retransmit |
-//! | opened, from peers | dropped and counted; peers retransmit |
-//! | wants | queued by the pending worker, which takes nothing from `heard` meanwhile |
-//! | told | as `work`, and no wants are taken; notifications are dropped, and Missed is sent for them |
-//! | work | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
-//! | own | the sender waits; the replica thread never blocks on a channel, so room comes soon |
+//! | `lanes`: datagrams, to each handler | dropped and counted; clients retransmit |
+//! | `requests` | no place for the network (`places`): dropped and counted; answered Busy if numbered |
+//! | `from_clients` | dropped and counted; clients retransmit |
+//! | `peer_datagrams` | dropped and counted; peers retransmit |
+//! | `from_delivery` | queued by the pending worker, which takes nothing from `from_clients` meanwhile |
+//! | `to_delivery` | as `work`, and nothing is taken from `from_delivery`; notifications are dropped, and `AppliedDropped` is sent for them |
+//! | `work` | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
+//! | `internal` | the sender waits; the replica thread never blocks on a channel, so room comes soon |
 //! | begun | never full: the node has one snapshot in progress at a time |
 //! | finished | the snapshot thread waits; the journal thread never waits for it |
 //!
@@ -32,6 +33,11 @@
 //! pending worker sends what it was given, and both end. The listeners see the stop flag and end, and after
 //! them the handlers. [`Server::wait`] joins them all. A disk failure ends the server at once; `wait` returns
 //! the error.
+//!
+//! Reading order: the pure parts [`node`] (with `cost`) and [`handshake`] (with `budget`); then the threads
+//! from the ports inwards: `recv_loop` with `listener` and `peer_listener`, `handlers`, `request_channel`,
+//! `replica_thread`, `journal_thread`, `pending_worker`; `overflow_queue` and `delivery_sender`, by which the
+//! replica thread sends; then `counters`, `log_throttle` and `lines`.
 
 pub mod budget;
 mod cost;
@@ -143,7 +149,7 @@ pub enum ServerError {
     #[error("data directory")]
     Exposed(#[from] durable::Exposed),
     /// The system had no thread or no random bytes left.
-    #[error("the system lets no server start")]
+    #[error("the system cannot start the server")]
     System(#[from] io::Error),
 }
 
@@ -193,7 +199,7 @@ impl Server {
         let (journal, recovered) = recover(&cluster, data, shared.clock)?;
         log_start(member, secret, data, &recovered);
 
-        let handshake_config = doorkeeper(&config, secret, recovered.meta.incarnation)?;
+        let handshake_config = handshake_config(&config, secret, recovered.meta.incarnation)?;
         let parts = Parts {
             data: data.to_owned(),
             handshake_config,
@@ -295,7 +301,7 @@ impl Server {
             delivery,
             from_clients: channels.from_clients.1.clone(),
             from_replica: channels.to_delivery.1.clone(),
-            page_requests: OverflowQueue::new(channels.page_requests.0.clone()),
+            from_delivery: OverflowQueue::new(channels.from_delivery.0.clone()),
             socket: Arc::clone(socket),
             counters: Arc::clone(&shared.counters),
             clock: shared.clock,
@@ -469,7 +475,7 @@ type Channel<T> = (Sender<T>, Receiver<T>);
 struct Channels {
     internal: Channel<Input>,
     peer_datagrams: Channel<Vec<u8>>,
-    page_requests: Channel<Input>,
+    from_delivery: Channel<Input>,
     requests: (RequestSender, RequestReceiver),
     work: Channel<Work>,
     from_clients: Channel<delivery::Input>,
@@ -484,7 +490,7 @@ impl Channels {
         Channels {
             internal: bounded(1024),
             peer_datagrams: bounded(4096),
-            page_requests: bounded(4096),
+            from_delivery: bounded(4096),
             requests: request_channel::bounded_by_network(1024),
             work: bounded(4096),
             from_clients: bounded(4096),
@@ -498,7 +504,7 @@ impl Channels {
         Inputs {
             internal: self.internal.1.clone(),
             peers: self.peer_datagrams.1.clone(),
-            page_requests: self.page_requests.1.clone(),
+            from_delivery: self.from_delivery.1.clone(),
             requests: self.requests.1.clone(),
         }
     }
@@ -514,7 +520,7 @@ fn recover(
     let disk = Directory::lock(data).map_err(at)?;
     let mended = durable::make_private(data)?;
     if mended > 0 {
-        tracing::warn!(data = %data.display(), mended, "others could reach the data; they cannot any more");
+        tracing::warn!(data = %data.display(), mended, "other users had access to the data; they no longer have it");
     }
     let members = cluster.members.iter().map(|member| member.id).collect();
     let expected = Expected { cluster: cluster.id, node: cluster.me, members };
@@ -526,7 +532,7 @@ fn recover(
 }
 
 /// Creates the identity and keys for handshakes with this run of the server, under a fresh boot id.
-fn doorkeeper(
+fn handshake_config(
     config: &Config,
     secret: &ClusterSecret,
     incarnation: Incarnation,
@@ -553,14 +559,14 @@ fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Re
     if let Some(lost) = lost {
         tracing::warn!(
             first = %lost.first, last = %lost.last,
-            "the log is damaged, look after the disk: what is missing is fetched from the other servers. Keep them \
-             running; until enough of them are there that have it, or a majority is undamaged, nobody can lead"
+            "the log is damaged, check the disk: this server fetches what is missing from the other servers. Keep them \
+             running; until enough servers run that have it, or a majority is undamaged, no server can become primary"
         );
     }
     if !meta.voter {
         tracing::warn!(
-            "nothing here says what this server has promised: it votes again when a majority of the servers, \
-             itself not counted, has answered and it has caught up. Keep the others running"
+            "this server's promises are lost: it votes again when a majority of the servers, itself not counted, has \
+             answered and it has caught up. Keep the others running"
         );
     }
 }

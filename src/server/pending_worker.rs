@@ -1,10 +1,10 @@
-//! PendingNotificationWorker: owns the [`Delivery`], and is the only thread that sends to clients, except
+//! Pending worker: owns the [`Delivery`], and is the only thread that sends to clients, except
 //! for RETRYs, which the handlers send.
 //!
-//! The handlers report what they received (`heard`), the replica thread what to send (`told`). An answer
-//! finds its session's address only if the datagram it answers was handled before. So each turn first
-//! counts what is queued in `told`, then takes everything queued in `heard`, then as much of `told` as it
-//! counted: the datagrams behind the counted answers were in `heard` by then.
+//! The handlers report what they received (`from_clients`), the replica thread what to send (`from_replica`).
+//! An answer finds its session's address only if the datagram it answers was handled before. So each turn first
+//! counts what is queued in `from_replica`, then takes everything queued in `from_clients`, then as much of
+//! `from_replica` as it counted: the datagrams behind the counted answers were in `from_clients` by then.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,9 +31,10 @@ pub(super) struct PendingWorker {
     pub(super) from_clients: Receiver<Input>,
     /// From the replica thread.
     pub(super) from_replica: Receiver<Input>,
-    /// To the replica thread. While messages are queued here, nothing is taken from `heard`, so that
-    /// channel fills and the handlers drop: clients retransmit.
-    pub(super) page_requests: OverflowQueue<node::Input>,
+    /// To the replica thread: the pages that streams want, the cursors and the addresses of sessions. While
+    /// messages are queued here, nothing is taken from `from_clients`, so that channel fills and the handlers
+    /// drop: clients retransmit.
+    pub(super) from_delivery: OverflowQueue<node::Input>,
     pub(super) socket: Arc<BoundSocket>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
@@ -47,9 +48,9 @@ impl PendingWorker {
         let (mut trouble, mut full) = (LogThrottle::default(), LogThrottle::default());
         loop {
             self.wait();
-            self.page_requests.flush();
+            self.from_delivery.flush();
             let told = self.from_replica.len();
-            let heard = if self.page_requests.is_clear() { self.from_clients.len() } else { 0 };
+            let heard = if self.from_delivery.is_clear() { self.from_clients.len() } else { 0 };
             let now = self.clock.now();
             for input in
                 self.from_clients.try_iter().take(heard).chain(self.from_replica.try_iter().take(told))
@@ -63,13 +64,13 @@ impl PendingWorker {
                 match effect {
                     Effect::Datagram { to, bytes } => datagrams.push((to, bytes)),
                     Effect::WantPage { session, after, limit } => {
-                        self.page_requests.push(node::Input::WantPage { session, after, limit });
+                        self.from_delivery.push(node::Input::WantPage { session, after, limit });
                     }
                     Effect::Path { session, address } => {
-                        self.page_requests.push(node::Input::Path { session, address });
+                        self.from_delivery.push(node::Input::Path { session, address });
                     }
                     Effect::Cursor { session, upto } => {
-                        self.page_requests.push(node::Input::Cursor(session, upto))
+                        self.from_delivery.push(node::Input::Cursor(session, upto))
                     }
                     Effect::AnswerDone { session, query } => {
                         self.page_requests.push(node::Input::AnswerDone { session, query });
@@ -81,7 +82,7 @@ impl PendingWorker {
                         {
                             tracing::warn!(
                                 suppressed,
-                                "no more sessions fit; another of the network that has the most waits until one ends or is away"
+                                "no more sessions fit; a session of the network that has the most waits until another ends or its client is away"
                             );
                         }
                     }
@@ -89,7 +90,7 @@ impl PendingWorker {
             }
             self.send(&mut datagrams, &mut trouble);
             // The channel reports the end of the replica thread only once it is empty.
-            if self.from_replica.is_empty() && (self.page_requests.is_gone() || ended(&self.from_replica)) {
+            if self.from_replica.is_empty() && (self.from_delivery.is_gone() || ended(&self.from_replica)) {
                 return;
             }
         }
@@ -100,9 +101,9 @@ impl PendingWorker {
         let now = self.clock.now();
         let until = self.delivery.next_deadline().map_or(IDLE, |deadline| deadline.since(now));
         let closed = never();
-        let heard = if self.page_requests.is_clear() { &self.from_clients } else { &closed };
+        let heard = if self.from_delivery.is_clear() { &self.from_clients } else { &closed };
         // Queued messages are retried soon; the replica thread makes room within a turn.
-        let until = if self.page_requests.is_clear() { until } else { until.min(Duration::from_millis(5)) };
+        let until = if self.from_delivery.is_clear() { until } else { until.min(Duration::from_millis(5)) };
         let mut select = Select::new();
         select.recv(&self.from_replica);
         select.recv(heard);

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_that_keeps_failing_is_asked_now_and_then_until_the_stop_flag() {
+    fn a_socket_that_keeps_failing_is_retried_at_intervals_until_the_stop_flag() {
         let (stop, clock) = (AtomicBool::new(false), MachineClock::start());
         let mut failed = 0;
         let fail = |_: &mut Inbox| {

@@ -57,8 +57,8 @@ pub(super) struct Inputs {
     pub(super) internal: Receiver<Input>,
     /// From the peer listener.
     pub(super) peers: Receiver<Vec<u8>>,
-    /// From the pending worker.
-    pub(super) page_requests: Receiver<Input>,
+    /// From the pending worker: the pages that streams want, the cursors and the addresses of sessions.
+    pub(super) from_delivery: Receiver<Input>,
     /// From the handlers.
     pub(super) requests: RequestReceiver,
 }
@@ -137,18 +137,18 @@ impl ReplicaThread {
         let mut until = self.node.next_deadline().map_or(counters, |due| due.since(now).min(counters));
         let closed = never();
         let unasked = never();
-        let (mut wants, mut requests) = (&self.inputs.page_requests, self.inputs.requests.channel());
+        let (mut from_delivery, mut requests) = (&self.inputs.from_delivery, self.inputs.requests.channel());
         if !self.is_clear() {
             requests = &unasked;
             until = until.min(HELD_RETRY);
         }
         if !self.delivery.is_clear() {
-            wants = &closed;
+            from_delivery = &closed;
         }
         let mut select = Select::new();
         select.recv(&self.inputs.internal);
         select.recv(&self.inputs.peers);
-        select.recv(wants);
+        select.recv(from_delivery);
         select.recv(requests);
         // All channels are checked, whichever became ready. A time-out means that the deadline has come.
         let _ = select.ready_timeout(until);
@@ -175,11 +175,11 @@ impl ReplicaThread {
             taken < of.min(PER_TURN) && (taken == 0 || machine.now().since(begun) < most)
         };
         if self.delivery.is_clear() {
-            let (mut pages, waiting) = (0, self.inputs.page_requests.len());
+            let (mut pages, waiting) = (0, self.inputs.from_delivery.len());
             while goes_on(pages, waiting, TURN_MAX / 2)
-                && let Ok(want) = self.inputs.page_requests.try_recv()
+                && let Ok(input) = self.inputs.from_delivery.try_recv()
             {
-                self.node.handle(clock, want, effects);
+                self.node.handle(clock, input, effects);
                 pages += 1;
             }
         }
@@ -227,34 +227,34 @@ impl ReplicaThread {
                     if let Some(suppressed) = turns.beyond.allow(now) {
                         tracing::warn!(
                             %session, %cursor, %applied, suppressed,
-                            "a device has read further than the log goes, and goes on where it is remembered: was \
-                             the data restored from an older copy?"
+                            "a device has read further than the log goes, and continues at the cursor that the log \
+                             has: was the data restored from an older copy?"
                         );
                     }
                 }
                 Effect::Role(change) => log_role(&change),
                 Effect::Waiting(servers) if servers.is_empty() => tracing::warn!(
-                    "every server has answered, and what damage took may be committed and is on none of them: \
-                     bring back the newest undamaged data directory of one, or make a new cluster with `recadod init`"
+                    "every server has answered, and none has the entries lost to damage, which may be committed: restore \
+                     the newest undamaged data directory of one server, or create a new cluster with `recadod init`"
                 ),
                 Effect::Waiting(servers) => {
                     let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();
                     tracing::warn!(
                         ?servers,
-                        "the election waits for one of these servers: what they hold may be committed"
+                        "the election waits for one of these servers: their entries may be committed"
                     );
                 }
                 Effect::Contradicted(found) => tracing::error!(
                     view = %found.view, op = %found.op, commit = %found.commit, count = found.count,
-                    "THE LOG OF THIS VIEW'S PRIMARY LACKS WHAT IS COMMITTED HERE: it was elected by servers that had \
-                     lost it. This server keeps its copy, follows that view no further and leads none. Stop it and \
-                     keep its data directory: it may be the only one with what was acknowledged; an empty one in \
-                     its place makes it follow again"
+                    "THE LOG OF THIS VIEW'S PRIMARY LACKS ENTRIES THAT ARE COMMITTED HERE: servers that had lost them \
+                     elected it. This server keeps its copy, no longer follows that view and leads none. Stop this \
+                     server and keep its data directory: it may be the only one with what was acknowledged; with an \
+                     empty one in its place the server follows again"
                 ),
                 Effect::Overwritten { view, first, last } => tracing::warn!(
                     %view, %first, %last,
-                    "these entries, on this server's disk, give way to those of the view's primary, whose log lacks \
-                     them: as far as this server knows they were never committed"
+                    "the entries of the view's primary replace these on this server's disk, which the primary's log \
+                     lacks: as far as this server knows they were never committed"
                 ),
                 Effect::StaleIncarnation { server, incarnation, latest } => {
                     if let Some(suppressed) = turns.earlier.allow(now) {
@@ -263,15 +263,15 @@ impl ReplicaThread {
                             incarnation = incarnation.0,
                             latest = latest.0,
                             suppressed,
-                            "a server is not listened to, for it has had a later life: an old data directory was put \
-                             back, or it was made with a clock that is behind; stop it, set its clock, empty its \
-                             data directory and start it, and it learns everything from the others"
+                            "packets of an earlier incarnation of a server are ignored: an old data directory was \
+                             restored there, or it was created with a clock that is behind; stop that server, set its \
+                             clock, empty its data directory and start it: it then learns everything from the others"
                         );
                     }
                 }
                 Effect::ClockAway(ms) => tracing::warn!(
                     seconds = ms / 1000,
-                    "this machine's clock is so far ahead of the log's time (below zero: behind it), which \
+                    "this machine's clock is this far ahead of the log's time (below zero: behind it), which \
                      follows only slowly; is the clock right? Notifications are dropped, and sessions and codes \
                      expire, by the log's time"
                 ),
@@ -300,8 +300,8 @@ impl ReplicaThread {
         match socket.send(bytes) {
             SendOutcome::Sent => {}
             SendOutcome::Refused => {
-                let told = turns.refusals.get(&to);
-                if told.is_none_or(|told| now.since(*told) >= REFUSAL_EVERY) {
+                let reported = turns.refusals.get(&to);
+                if reported.is_none_or(|reported| now.since(*reported) >= REFUSAL_EVERY) {
                     turns.refusals.insert(to, now);
                     turns.refused.push(to);
                 }
@@ -328,13 +328,13 @@ fn log_admin(change: &AdminChange, op: Op) {
         }
         AdminChange::Invite { uses, lasts_ms, name, .. } => {
             let name = name.as_ref().map(ToString::to_string);
-            tracing::info!(uses, lasts_s = lasts_ms / 1000, name, %op, "an administrator made an invitation");
+            tracing::info!(uses, lasts_s = lasts_ms / 1000, name, %op, "an administrator created an invitation");
         }
         AdminChange::Allow { key } => {
             tracing::info!(key = %key.in_full(), %op, "an administrator allowed a key")
         }
         AdminChange::Disallow { key } => {
-            tracing::info!(key = %key.in_full(), %op, "an administrator allows a key no more");
+            tracing::info!(key = %key.in_full(), %op, "an administrator disallowed a key");
         }
     }
 }

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn floods_of_many_networks_come_to_leave_room_for_whoever_has_none() {
+    fn floods_of_many_networks_leave_room_for_a_network_that_has_none() {
         let (asking, asked) = bounded_by_network(1_024);
         for round in 0..100 {
             for n in 0..20 {

@@ -107,7 +107,7 @@ fn a_server_alone_becomes_primary_answers_and_stops() {
 }
 
 #[test]
-fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody() {
+fn a_single_server_that_has_lost_data_names_the_cure_and_does_not_start() {
     let config = alone();
     // Refused starts use nothing up and change no file, however often they are repeated.
     let files = |dir: &tempfile::TempDir| {
@@ -121,8 +121,8 @@ fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody()
         let Err(ServerError::Journal { source, .. }) = start(config.clone(), dir) else {
             panic!("it started");
         };
-        let told = source.to_string();
-        assert!(told.contains("put a copy") && told.contains("recadod init"), "{told}");
+        let message = source.to_string();
+        assert!(message.contains("put a copy") && message.contains("recadod init"), "{message}");
         assert!(files(dir) == before);
         source
     };

@@ -106,7 +106,7 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
 /// The server side of the handshake: its only immediate answer is a RETRY, which is no longer than the
 /// datagram that it answers, and only an unchanged INITIATION is accepted.
 #[test]
-fn a_server_opens_to_a_genuine_initiation_and_answers_no_longer_than_asked() {
+fn a_server_opens_to_a_genuine_initiation_and_its_answer_is_no_longer_than_the_request() {
     let cluster_key = noise::public(&keys().cluster_private());
     let mut entropy = Entropy::new([2; 32]);
     let private = Key::new(entropy.bytes());

@@ -26,7 +26,7 @@ fn release(config: &Path, name: &str) -> Output {
 }
 
 #[test]
-fn a_released_name_is_the_next_ones_and_the_old_device_is_told() {
+fn a_released_name_belongs_to_the_next_device_and_the_old_one_gets_an_error() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let config = cluster.config(cluster.nodes()[0]);
@@ -35,11 +35,11 @@ fn a_released_name_is_the_next_ones_and_the_old_device_is_told() {
     assert!(matches!(refused, ClientError::NotYours { .. }), "{refused}");
 
     let unknown = release(&config, "@nobody");
-    let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
-    assert_eq!(unknown.status.code(), Some(1), "{told}");
-    assert!(told.contains("@nobody") && told.contains("there is no such profile"), "{told}");
-    let told = succeeded(&release(&config, "@alice"));
-    assert!(told.contains("@alice is released"), "{told}");
+    let output = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert_eq!(unknown.status.code(), Some(1), "{output}");
+    assert!(output.contains("@nobody") && output.contains("there is no such profile"), "{output}");
+    let output = succeeded(&release(&config, "@alice"));
+    assert!(output.contains("@alice is released"), "{output}");
 
     let events = old.connection_events();
     let ended = std::iter::from_fn(|| events.recv_timeout(PATIENCE).ok())
@@ -53,7 +53,7 @@ fn a_released_name_is_the_next_ones_and_the_old_device_is_told() {
 }
 
 #[test]
-fn a_removed_name_is_free_and_removing_it_again_says_so_also_after_a_failover() {
+fn a_removed_name_is_free_and_a_second_removal_reports_that_also_after_a_failover() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let config = cluster.config(cluster.nodes()[0]);
@@ -64,16 +64,16 @@ fn a_removed_name_is_free_and_removing_it_again_says_so_also_after_a_failover() 
     let wrong = admin(&config, &["remove", "alice"]);
     assert_eq!(wrong.status.code(), Some(2), "neither a profile nor a channel");
     for what in ["@alice", "#ops"] {
-        let told = succeeded(&admin(&config, &["remove", what]));
-        assert!(told.contains(&format!("{what} is removed")), "{told}");
+        let output = succeeded(&admin(&config, &["remove", what]));
+        assert!(output.contains(&format!("{what} is removed")), "{output}");
     }
     let primary = cluster.wait_primary();
     cluster.kill(primary);
     cluster.start(primary);
     cluster.wait_ready();
     for what in ["@alice", "#ops"] {
-        let told = succeeded(&admin(&config, &["remove", what]));
-        assert!(told.contains("removed already"), "{told}");
+        let output = succeeded(&admin(&config, &["remove", what]));
+        assert!(output.contains("removed already"), "{output}");
     }
     let new = installation(&cluster, "new").unwrap();
     assert_eq!(new.info(None).unwrap().devices, 1);
@@ -100,8 +100,8 @@ fn where_names_are_not_for_anybody_a_code_or_an_allowed_key_gets_in() {
     let refused = Client::connect(options(&cluster, "alice")).unwrap_err();
     assert!(matches!(refused, ClientError::Rejected(Code::InviteNeeded)), "{refused}");
     assert!(refused.to_string().contains("--invite CODE"), "{refused}");
-    let told = succeeded(&admin(&config, &["invite", "--name", "@alice", "--for", "1h"]));
-    let code: recado_client::EnrolmentCode = told.trim().parse().unwrap();
+    let output = succeeded(&admin(&config, &["invite", "--name", "@alice", "--for", "1h"]));
+    let code: recado_client::EnrolmentCode = output.trim().parse().unwrap();
     let refused = Client::connect(options(&cluster, "mallory").invited(code)).unwrap_err();
     assert!(matches!(refused, ClientError::Rejected(Code::WrongInvite)), "{refused}");
     drop(Client::connect(options(&cluster, "alice").invited(code)).unwrap());

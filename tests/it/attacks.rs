@@ -474,7 +474,7 @@ fn a_client_follows_no_forged_server() {
 }
 
 #[test]
-fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
+fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
     let _alone = lock_cluster_tests();
     let tape = Arc::new(Mutex::new(Vec::<(NodeId, Vec<u8>)>::new()));
     let taking = Arc::clone(&tape);
@@ -582,7 +582,7 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
 /// again when another server is primary. By then another client owns the name, and a notification sent to it
 /// is acknowledged.
 #[test]
-fn what_an_administrator_said_is_done_once_also_by_the_next_primary() {
+fn a_replayed_administrators_change_is_applied_once_also_by_the_next_primary() {
     let _alone = lock_cluster_tests();
     /// The receiving server, the sender's address, and the datagram.
     type Said = (NodeId, SocketAddr, Vec<u8>);

@@ -97,11 +97,11 @@ impl Cluster {
     pub(crate) fn init_in(dir: tempfile::TempDir, servers: u16) -> Cluster {
         let port = free_ports(&["127.0.0.1"], servers);
         let home = dir.path().join("cluster");
-        let told = Command::new(crate::recadod())
+        let output = Command::new(crate::recadod())
             .args(["init", "--servers", &servers.to_string(), "--port", &port.to_string(), "--dir"])
             .arg(&home)
             .output();
-        succeeded(&told.unwrap());
+        succeeded(&output.unwrap());
         let homes = (1..=servers).map(|id| home.join(NodeId(id).to_string())).collect();
         Cluster::of(dir, homes)
     }

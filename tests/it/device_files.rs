@@ -23,7 +23,7 @@ pub(crate) fn bodies(client: &Client) -> Vec<String> {
 }
 
 #[test]
-fn what_the_disk_does_not_take_is_said_to_be_not_sent_and_never_is() {
+fn a_request_that_cannot_be_saved_is_reported_as_not_sent_and_never_is() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let state = tempfile::tempdir().unwrap();
@@ -56,7 +56,7 @@ fn what_the_disk_does_not_take_is_said_to_be_not_sent_and_never_is() {
 }
 
 #[test]
-fn a_cursor_beyond_the_log_loses_nothing_and_is_told() {
+fn a_cursor_beyond_the_log_loses_nothing_and_is_reported() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let state = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() {
+fn a_device_that_exists_twice_loses_nothing_acknowledged_and_reports_it() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(1);
     let [here, there, old, older] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
@@ -114,7 +114,7 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
         let options = Options::new("alice".parse().unwrap(), addresses.clone(), state.path());
         Client::connect(options.timeout(PATIENCE)).unwrap()
     };
-    let told = |client: &Client| client.connection_events().try_iter().collect::<Vec<_>>();
+    let events = |client: &Client| client.connection_events().try_iter().collect::<Vec<_>>();
     let send = |client: &Client, text| client.send(None, content(text)).unwrap();
     let client = connect(&here);
     send(&client, "one").wait(PATIENCE).unwrap();
@@ -139,7 +139,7 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
     let recovered = &client.recovered()[0].receipt;
     recovered.wait(PATIENCE).unwrap();
     assert_eq!(recovered.seq(), Some(Seq(3)), "its number was another's");
-    assert!(told(&client).contains(&ConnectionEvent::Renumbered { requests: 1 }));
+    assert!(events(&client).contains(&ConnectionEvent::Renumbered { requests: 1 }));
     assert_eq!(bodies(&client), ["one", "three", "two"]);
     let why = twin.notifications().recv_timeout(PATIENCE).unwrap_err();
     assert!(matches!(why, ReceiveError::Over(ClientError::Ended(Code::Fenced))), "{why}");
@@ -149,7 +149,7 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
     // An older copy, in which the request still has its first number.
     let client = connect(&old);
     let numbers = CopySign::Numbers { given: Seq(2), last: Seq(3) };
-    assert!(told(&client).contains(&ConnectionEvent::Copied(numbers)));
+    assert!(events(&client).contains(&ConnectionEvent::Copied(numbers)));
     client.recovered()[0].receipt.wait(PATIENCE).unwrap();
     send(&client, "four").wait(PATIENCE).unwrap();
     drop(client);

@@ -128,8 +128,8 @@ fn what_servers_and_clients_keep_is_their_owners_alone_whatever_the_umask() {
         cluster.start_after(umask, node, log);
         cluster.wait_ready();
         assert_eq!(reachable(&home), [], "{umask}");
-        let told = fs::read_to_string(cluster.dir().join("log")).unwrap();
-        assert_eq!(told.matches("others could reach the data").count(), 1, "{told}");
+        let output = fs::read_to_string(cluster.dir().join("log")).unwrap();
+        assert_eq!(output.matches("other users had access to the data").count(), 1, "{output}");
 
         let state = cluster.dir().join("state");
         let options = Options::new("alice".parse().unwrap(), cluster.addresses(), &state);

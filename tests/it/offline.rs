@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
 use crate::device_files::{bodies, content, copy};
 
 #[test]
-fn what_is_asked_without_a_server_outlives_the_client_and_arrives_once_and_in_order() {
+fn requests_made_without_a_server_survive_the_client_and_arrive_once_and_in_order() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let state = tempfile::tempdir().unwrap();
@@ -86,7 +86,7 @@ fn what_waits_for_a_server_in_copies_of_the_files_too_is_done_once() {
 }
 
 #[test]
-fn without_a_server_and_without_a_cluster_to_remember_nothing_can_be_kept() {
+fn a_client_without_a_server_and_without_a_known_cluster_can_save_nothing() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::init(1);
     let state = tempfile::tempdir().unwrap();

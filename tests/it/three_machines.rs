@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, free_ports, lock_cluster_tests, succeeded};
 use crate::load::round_trip;
 
 #[test]
-fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
+fn the_instructions_of_init_make_a_cluster_of_three_machines_that_fails_over() {
     let _alone = lock_cluster_tests();
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("files");
@@ -19,19 +19,19 @@ fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
     for host in hosts {
         init.args(["--host", host]);
     }
-    let told = succeeded(&init.output().unwrap());
+    let output = succeeded(&init.output().unwrap());
 
-    let made = homes(&told);
-    assert_eq!(made.len(), hosts.len(), "{told}");
+    let made = homes(&output);
+    assert_eq!(made.len(), hosts.len(), "{output}");
     let homes = made.iter().zip(hosts).map(|(from, host)| {
         let machine = dir.path().join(host);
         std::fs::create_dir(&machine).unwrap();
         succeeded(&Command::new("cp").arg("-pr").arg(from).arg(&machine).output().unwrap());
         let home = machine.join(from.file_name().expect("it has a name"));
         let config = home.join("recado.toml");
-        let told =
+        let output =
             succeeded(&Command::new(crate::recadod()).arg("check-config").arg(config).output().unwrap());
-        assert!(told.contains(host), "{told}");
+        assert!(output.contains(host), "{output}");
         home
     });
     let homes: Vec<PathBuf> = homes.collect();

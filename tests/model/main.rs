@@ -5,8 +5,8 @@
 //! behaviour is explored: every order of steps, every message late, twice or never. Beyond the scopes the
 //! model proves nothing. docs/PROOF.md lists what it omits entirely.
 //!
-//! A passing run means little unless errors are found: `mutations` applies the known errors one at a time,
-//! and expects a counter-example for each, which it prints (`-- --nocapture`).
+//! A passing run means little unless errors are found: the tests `a_mistake_...` apply the known errors, each
+//! a [`Mutation`], one at a time, and expect a counter-example for each, which they print (`-- --nocapture`).
 
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]

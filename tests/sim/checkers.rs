@@ -596,7 +596,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_a_copy_hears_otherwise_is_found() {
+    fn a_different_answer_to_a_copy_is_found() {
         let again = |result| ClientEvent::AnsweredAgain { of: ClientId(1), ask: AskId(1), result };
         let seen = || vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
         let with = |result| verdict(seen().into_iter().chain([(2, again(result))]).collect());
@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_a_member_gets_what_was_sent_until_then_or_not_and_nothing_later() {
+    fn a_removed_member_may_get_what_was_sent_before_and_gets_nothing_later() {
         assert_eq!(private(&[(7, "ann", removes_bob())], vec![]), Ok(()));
         assert_eq!(private(&[(7, "ann", removes_bob())], vec![delivered(6, "one")]), Ok(()));
         let early = private(&[(5, "ann", removes_bob())], vec![delivered(6, "one")]);
@@ -676,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_let_do_what_it_may_not_is_found() {
+    fn an_action_without_the_right_to_it_is_found() {
         let with =
             |deed: LoggedAction| private(&[(5, "ann", removes_bob()), (7, "bob", deed)], vec![]).unwrap_err();
         assert!(with(LoggedAction::Followed(channel())).contains("was let follow"));
@@ -822,7 +822,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_a_question_that_was_never_asked_is_found() {
+    fn an_answer_to_a_query_that_was_never_sent_is_found() {
         let read =
             ClientEvent::Read { query: QueryId(1), newest: None, trimmed_upto: Op::ZERO, applied: Op(9) };
         assert!(verdict(vec![(2, read)]).unwrap_err().contains("never asked"));

@@ -129,10 +129,10 @@ impl Invariants {
         if process.node.role() == RoleName::Learner {
             return Ok(());
         }
-        let told = self.delivered_promises.get(&server.id).copied().unwrap_or_default();
+        let delivered = self.delivered_promises.get(&server.id).copied().unwrap_or_default();
         let promised = process.node.promised();
-        if promised < told {
-            return Err(format!("{} promised {told} and remembers {promised}", server.id));
+        if promised < delivered {
+            return Err(format!("{} promised {delivered} and remembers {promised}", server.id));
         }
         Ok(())
     }
@@ -154,8 +154,8 @@ impl Invariants {
         let Some(from) = opened.envelope.node else { return };
         for packet in &opened.packets {
             if let Packet::Reply(Reply::Promise(promise)) = packet {
-                let told = self.delivered_promises.entry(from).or_default();
-                *told = promise.view.max(*told);
+                let delivered = self.delivered_promises.entry(from).or_default();
+                *delivered = promise.view.max(*delivered);
             }
         }
     }
@@ -206,8 +206,8 @@ impl Invariants {
             return Err(format!("{id} is primary in view {view}"));
         }
         // A majority has promised it this view, so its own promise counts as delivered.
-        let told = self.delivered_promises.entry(id).or_default();
-        *told = view.max(*told);
+        let delivered = self.delivered_promises.entry(id).or_default();
+        *delivered = view.max(*delivered);
         match *self.primaries.entry(view).or_insert(id) {
             first if first == id => Ok(()),
             first => Err(format!("{id} and {first} are both primary in view {view}")),
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_that_was_told_and_is_forgotten_is_found() {
+    fn a_promise_that_was_sent_and_then_forgotten_is_found() {
         let (mut seen, server) = (Invariants::default(), running(1, false));
         assert_eq!(seen.after_start(&server), Ok(()));
         let promise = Promise {

@@ -328,7 +328,7 @@ fn scripted_run(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Result<bool
 }
 
 #[test]
-fn a_death_at_every_single_operation_of_a_life_is_no_more_than_a_crash() {
+fn a_kill_at_every_single_operation_of_a_process_is_no_more_than_a_crash() {
     let mut operations = 0;
     for seed in 0..8 {
         for last in 0.. {

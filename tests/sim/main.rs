@@ -6,17 +6,20 @@
 //! | `server`, `storage`, `disk` | one server: node, delivery, journal, and its deaths |
 //! | `client` | one client: the library's machine and an application |
 //! | `network` | loss, delay and duplication of datagrams, and cut links |
-//! | `faults`, `trouble` | the faults planned from the seed, and their effects |
-//! | `forger` | an attacker that forges RETRY |
-//! | `swarm` | the other parameters of each seed: bounds, sizes, requests |
+//! | `faults`, `fault_execution` | the faults planned from the seed, and their effects |
+//! | `retry_forger` | an attacker that forges RETRY |
+//! | `swarm`, `population` | the other parameters of each seed: bounds, sizes, requests; the servers and clients they give |
+//! | `rng` | the generator that every choice is drawn from |
 //! | `invariants`, `ledger`, `nonces` | the properties that hold after each event |
 //! | `tap` | opens sealed datagrams for the trace and the checks |
 //! | `history`, `checkers`, `rights` | what clients saw, and the checks of it |
-//! | `replay`, `claims` | the actions in the log, and the ownership of names |
+//! | `replay`, `name_ownership` | the actions in the log, and the ownership of names |
 //! | `coverage` | the situations that the runs met |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
 //! | `slow_disks` | elections with slow disks |
 //! | `lossy_queries` | queries over a network that loses much |
+//! | `journal` | the journal alone, on a disk that crashes and rots |
+//! | `runs` | many seeds on all cores, and the planted bugs that they must find |
 //!
 //! `SIM_SEED=8123 cargo test --test sim -- replay --nocapture` plays one seed with its trace;
 //! `SIM_PLANTED=3` beside it switches a planted bug on, `SIM_TRACE=40000` prints so

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_begins_again_with_its_numbers_in_its_old_life_is_found() {
+    fn a_server_that_reuses_packet_numbers_under_its_old_incarnation_is_found() {
         let backup = Some(NodeId(1));
         let mut nonces = Nonces::default();
         let before_the_crash = first_words(7, 0);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_with_one_life_are_found() {
+    fn two_processes_with_one_boot_id_are_found() {
         let hello = |boot_id, incarnation| {
             let hello = PeerHello { mine: BootId([boot_id; 16]), yours: None };
             hello.seal(&Key::new([1; 32]), &envelope(Class::PeerHello, incarnation, 1))

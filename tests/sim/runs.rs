@@ -11,8 +11,8 @@ use crate::faults::Plan;
 use crate::world::{self, Report, Violation};
 
 /// The planted bugs that seeds must find; the first twelve have their numbers in DESIGN.md section 8. The
-/// other planted bugs have their own tests: in `journal` and `slow_disks`, and in the library in
-/// `replica::tests` and `service::tests`.
+/// other planted bugs have their own tests: in `journal` and `slow_disks`, and among the unit tests of
+/// recado-log and recado-service.
 pub const PLANTED: &[Planted] = &[
     Planted::AckOnReceipt,
     Planted::CommitOlderView,

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use recado::config::Config;
 use recado::delivery::{self, Delivery};
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer, Keyring};
-use recado::server::node::{BootIdentity, Cause, Effect, Input, Node, RoleChange, Task};
+use recado::server::node::{BootIdentity, Cause, Effect, Input, Node, RETRY_MS, RoleChange, Task};
 use recado_log::journal::{JournalError, MetaState, inspect_disk};
 use recado_proto::codec;
 use recado_proto::entry::Entry;
@@ -140,9 +140,6 @@ pub struct DiskSpeed {
 
 /// The interval of the journal thread.
 const MARK_EVERY: Micros = 500_000;
-
-/// The retry time in the handlers' Busy.
-const BUSY_RETRY_MS: u32 = 50;
 
 /// The capacities of the queues between a server's threads.
 #[derive(Clone, Copy, Debug)]
@@ -563,7 +560,7 @@ impl Server {
         if let Input::Client { session, packet } = input
             && let Some(seq) = number(&packet)
         {
-            let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: BUSY_RETRY_MS };
+            let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: RETRY_MS };
             self.on_delivery(step, delivery::Input::Answer { session, packet: Packet::Error(busy) });
         }
     }

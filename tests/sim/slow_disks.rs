@@ -1,6 +1,6 @@
 //! Tests of slow disks: an election takes its fsyncs, however slow they are, and the elected primary stays.
 //!
-//! Each test has three servers on the network of [`Weather::CLEAR`], or a lossy one, with disks of the given
+//! Each test has three servers on the network of [`FaultMix::CLEAR`], or a lossy one, with disks of the given
 //! speed, and one client that sends all the time. The assertions are on virtual time, which is the same on
 //! every machine. `cargo test --test sim slow_disks -- --nocapture` prints the growth of the pause with the
 //! latency of an fsync; `SIM_SEEDS` is the number of runs in each of its lines.

@@ -11,7 +11,7 @@ use recado_client::{ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
 use crate::exit;
 use crate::tui::settings::When;
 
-/// Notifications that outlive the server.
+/// Send and receive notifications through a recado cluster.
 #[derive(Debug, Parser)]
 #[command(name = "recado", version, after_help = exit::HELP)]
 pub(crate) struct Cli {
@@ -27,16 +27,16 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of the screen (recado without a command)")]
 pub(crate) struct ScreenArgs {
-    /// Colours: dark, light, contrast, or one of your own
+    /// Colours: dark, light, contrast, or a theme of your own
     #[arg(long, value_name = "NAME")]
     pub(crate) theme: Option<String>,
-    /// Whether to use colours; wins over NO_COLOR
+    /// Whether to use colours; overrides NO_COLOR
     #[arg(long, value_name = "WHEN")]
     pub(crate) color: Option<When>,
-    /// No characters but ASCII for symbols
+    /// Use only ASCII characters for symbols
     #[arg(long)]
     pub(crate) ascii: bool,
-    /// Leave the mouse to the terminal
+    /// Do not capture the mouse
     #[arg(long)]
     pub(crate) no_mouse: bool,
 }
@@ -47,8 +47,8 @@ const COMMON: &str = "Options of every command";
 /// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// The profile to act as [RECADO_AS]. A name that nobody has is claimed at once, also by a command
-    /// that only reads
+    /// The profile to act as [RECADO_AS]. A command claims a name that nobody has yet, even if it only
+    /// reads
     #[arg(
         long = "as",
         value_name = "NAME",
@@ -60,8 +60,8 @@ pub(crate) struct Common {
     /// True if the profile was given on the command line, and not by the environment.
     #[arg(skip)]
     pub(crate) typed_profile: bool,
-    /// Address of a server, HOST[:PORT]; any one is enough, and may be dead once it was
-    /// met; may be repeated or have commas [RECADO_SERVERS]
+    /// The address of a server, HOST[:PORT]; one is enough, since recado saves the others at the first
+    /// connection; repeat the option or separate addresses with commas [RECADO_SERVERS]
     #[arg(
         long = "server",
         value_name = "ADDR",
@@ -70,33 +70,33 @@ pub(crate) struct Common {
         help_heading = COMMON
     )]
     pub(crate) servers: Vec<String>,
-    /// How long to try (500ms, 1m30s; 30s unless told, status: 1s); listen: when to stop
+    /// How long to try (500ms, 1m30s; default 30s, for status 1s); for listen: when to stop
     #[arg(long, value_name = "DURATION", global = true, value_parser = timeout, help_heading = COMMON)]
     pub(crate) timeout: Option<Duration>,
-    /// For programs: one JSON object a line (status: one array)
+    /// Print JSON, one object a line (status: one array)
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,
-    /// Trust a cluster that was never met without asking, and remember it
+    /// Trust an unknown cluster without a question, and save its key
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) accept_new: bool,
-    /// Talk only to the cluster with this key: 64 hexadecimal digits, as `recadod fingerprint` prints it
+    /// Connect only to the cluster with this key: 64 hexadecimal digits, as `recadod fingerprint` prints it
     /// [RECADO_CLUSTER_KEY]
     #[arg(long, value_name = "KEY", global = true, help_heading = COMMON)]
     pub(crate) cluster_key: Option<ClusterKey>,
-    /// The code of an invitation, to claim a name where new ones need one
+    /// The invitation code, if the cluster requires one for a new name
     #[arg(long, value_name = "CODE", global = true, help_heading = COMMON)]
     pub(crate) invite: Option<EnrolmentCode>,
     /// The configuration file [RECADO_CONFIG]
     #[arg(long, value_name = "FILE", global = true, help_heading = COMMON)]
     pub(crate) config: Option<PathBuf>,
-    /// Which account of the configuration [RECADO_ACCOUNT]
+    /// The account of the configuration [RECADO_ACCOUNT]
     #[arg(long, value_name = "NAME", global = true, help_heading = COMMON)]
     pub(crate) account: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Send a notification; prints its op once a majority of the servers hold it
+    /// Send a notification; prints its op once a majority of the servers has it on disk
     #[command(after_help = SEND_HELP)]
     Send(Send),
     /// Follow a profile's feed or a channel
@@ -105,251 +105,252 @@ pub(crate) enum Command {
         #[arg(value_name = "@NAME|'#CHANNEL'", value_parser = to_follow)]
         topic: Topic,
     },
-    /// Stop following
+    /// Stop following a profile's feed or a channel
     Unfollow {
         /// @name or '#channel' (in quotes: to a shell, # begins a comment)
         #[arg(value_name = "@NAME|'#CHANNEL'", value_parser = to_follow)]
         topic: Topic,
     },
-    /// Receive notifications as they come, first those that came while nobody listened
+    /// Receive notifications as they arrive, first those that are unread
     #[command(after_help = LISTEN_HELP)]
     Listen(Listen),
-    /// Read the past of a topic, or of everything you follow; marks nothing as read
-    #[command(after_help = "What is shown, also with --json, looks as in `recado listen --help`.")]
+    /// Show older notifications of a topic, or of everything you follow; marks nothing as read
+    #[command(after_help = "The output, also with --json, is described in `recado listen --help`.")]
     History(History),
-    /// Whom and what you follow
+    /// List the topics that you follow
     Following,
-    /// Who follows you
+    /// List the profiles that follow you
     Followers,
-    /// All channels
+    /// List all channels
     Channels,
-    /// Channels with owners and members
+    /// Manage channels with owners and members
     #[command(subcommand, after_help = CHANNEL_HELP)]
     Channel(Channel),
-    /// All profiles
+    /// List all profiles
     People,
-    /// The devices of your profile
+    /// List the devices of your profile
     Devices,
-    /// The machines that may act as your profile
+    /// Manage the machines that may act as your profile
     #[command(subcommand, after_help = DEVICE_HELP)]
     Device(Device),
-    /// The key that makes this machine one of yours, as a file
+    /// Export and import this machine's key as a file
     #[command(subcommand, after_help = KEY_HELP)]
     Key(Key),
-    /// About a profile: followers, following, devices, sessions, pending
+    /// Show a profile: followers, following, devices, pending
     Info {
-        /// Whom; without it, you
+        /// The profile; the default is your own
         #[arg(value_parser = whom)]
         name: Option<Name>,
     },
-    /// Your profile, this device, and the session it has
+    /// Show your profile, this device and its session
     Whoami,
-    /// How the servers are
+    /// Show the state of the servers
     #[command(after_help = STATUS_HELP)]
     Status,
-    /// Which clusters are trusted
+    /// Manage the trusted clusters
     #[command(subcommand, after_help = CLUSTER_HELP)]
     Cluster(Cluster),
-    /// The configuration
+    /// Manage the configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// A few bots that send to each other, so that there is something to see
+    /// Run a few bots that send notifications, as a demonstration
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
-    /// The manual page; with a directory, all of them into it
+    /// Print the manual page, or write all pages to a directory
     Man {
-        /// Where to write them: into DIR/man1, so that `MANPATH=DIR man recado-send` shows one
+        /// The directory; the pages go to DIR/man1, so that `MANPATH=DIR man recado-send` finds them
         #[arg(value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    /// What a shell needs to complete this command
+    /// Print a shell's completion script
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Write a sample with every setting explained, unless there is a file
+    /// Write a sample file that explains every setting; never overwrites a file
     Init,
 }
 
 const DEMO_HELP: &str = "\
-For a cluster to try things on: the bots' profiles (@demo.ada and others), their
-channels (#demo-ops and others) and what they sent stay. The first one also
-writes to the inbox of the profile that runs the demo.";
+Use a cluster for trials: the bots' profiles (@demo.ada and others), their
+channels (#demo-ops and others) and their notifications remain. The first bot
+also sends to the inbox of the profile that runs the demo.";
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Demo {
-    /// How many bots
+    /// Number of bots
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=8))]
     pub(crate) bots: u8,
-    /// How many notifications each sends
+    /// Number of notifications that each bot sends
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) count: u16,
-    /// Between two of them
+    /// Time between two notifications of a bot
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
     pub(crate) every: Duration,
 }
 
 const CLUSTER_HELP: &str = "\
-A cluster proves with its key that it is the one that was met before. At the
-first meeting that key is new: on 127.0.0.1 it is trusted at once; elsewhere
-you are asked to compare its fingerprint with what `recadod fingerprint` prints
-on a server. Where nobody can be asked, in scripts, --accept-new trusts it, or
---cluster-key (RECADO_CLUSTER_KEY, cluster_key in the configuration) says which
-one is meant.";
+A cluster has a key, and its servers prove that they have it. recado saves the
+key at the first connection: on 127.0.0.1 without a question; elsewhere it asks
+you to compare the key's fingerprint with the one that `recadod fingerprint`
+prints on a server. In scripts, where recado cannot ask, --accept-new trusts an
+unknown cluster, or --cluster-key (RECADO_CLUSTER_KEY, cluster_key in the
+configuration) gives the key to expect.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cluster {
-    /// The clusters that are trusted, and where they were met
+    /// List the trusted clusters and their addresses
     List,
-    /// Forget a cluster, with all its addresses: when next met, it is new
+    /// Forget a cluster and all its addresses; the next connection is its first
     Forget {
         /// HOST[:PORT] of any of its servers, or the cluster's id
         #[arg(value_name = "ADDR|CLUSTER")]
         which: String,
     },
-    /// Who answers at each of the servers, its fingerprint and key; trusts and remembers nothing
+    /// Show the cluster, fingerprint and key at each server address; saves nothing
     Show,
 }
 
 const SEND_HELP: &str = "\
-The first notification sent to a channel that is not there makes it, for good
-and open to all; standard error says so. If the op cannot be printed of what
-was sent, standard error tells it, and the exit code is 0 all the same.
+The first notification sent to a channel that does not exist creates the
+channel. It is open to everyone and cannot be deleted; standard error says so.
+If a notification was sent but its op cannot be printed, standard error shows
+the op, and the exit code is still 0.
 
-With - blank lines are skipped, and many are on their way at once; their ops are
-printed in order.
-A line that is refused or cannot be sent is named, and ends the sending; those
-on their way are still waited for and printed. The exit code is that of the
-first line that failed.";
+With - each line of standard input is a notification. Blank lines are skipped.
+Many lines are in flight at once; their ops are printed in order. A line that is
+refused or cannot be sent is reported with its number and ends the sending;
+recado still waits for the lines in flight and prints their ops. The exit code
+is that of the first line that failed.";
 
 const STATUS_HELP: &str = "\
 ROLE     primary: takes all writes; backup: holds a copy and votes;
          candidate: in an election; isolated: a primary without a majority,
          which acknowledges nothing; learner: has no vote yet
-VIEW     ROUND.SERVER: every election has a new round, and SERVER is the only
-         one that can be primary in it
-APPLIED  the last op whose effect this server has
-DURABLE  the last op on its disk
-LAG      ops in its log that it has not applied: they wait to be committed, or
-         for their turn
-PID      on the server's machine
+VIEW     ROUND.SERVER: every election has a new round, and only SERVER can be
+         primary in it
+APPLIED  the last op that the server has applied
+DURABLE  the last op on the server's disk
+LAG      ops in the server's log that it has not applied: they wait to be
+         committed, or to be applied
+PID      process id on the server's machine
 
-The exit code is 69 if none of them is primary: nothing can be sent or asked.
+The exit code is 69 if no server is primary: nothing can be sent or queried.
 
-With --json there are also alive (it answered), incarnation (how often it was
-started), uptime_ms, and refused: how many datagrams it threw away since its
-start, by reason. They come from attackers, other clusters and bad networks; a
-few are no fault: Seal and Session after a restart, Repeated from a network that
-repeats, QueueFull and Budget under load.";
+With --json there are also alive (the server answered), incarnation (how often
+it was started), uptime_ms, and refused: how many datagrams the server dropped
+since its start, by reason. They come from attackers, other clusters and faulty
+networks. A few are normal: Seal and Session after a restart, Repeated from a
+network that duplicates packets, QueueFull and Budget under load.";
 
 const CHANNEL_HELP: &str = "\
-A channel that is only sent to is open: it has no owners, anyone sends, follows
-and reads, and nobody can delete it. One that is created belongs to its owners:
-anyone follows and reads it (with --private only its members), and its writers
-and owners send. The name of a deleted one is free again 30 days
-after.
-'#channel' stands in quotes: to a shell, # begins a comment.";
+A channel that a notification created is open: it has no owners, anyone can send
+to it, follow and read it, and nobody can delete it. A channel that `channel
+create` created belongs to its owners: anyone can follow and read it (with
+--private only its members), and its writers and owners can send to it. The name
+of a deleted channel is free again after 30 days.
+Write '#channel' in quotes: # begins a comment in a shell.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Channel {
-    /// Make a channel of your own
+    /// Create a channel that you own
     Create {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
         channel: Name,
-        /// Only members follow and read it
+        /// Only members can follow and read it
         #[arg(long)]
         private: bool,
     },
-    /// Make a profile a member, or give a member another role
+    /// Add a member, or change a member's role
     Add {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
         channel: Name,
-        /// Whom
+        /// The profile
         #[arg(value_name = "@NAME", value_parser = profile)]
         member: Name,
-        /// reader follows and reads, writer also sends, owner also changes members
+        /// reader: follows and reads; writer: also sends; owner: also changes members
         #[arg(long, default_value = "writer", value_parser = role)]
         role: Role,
     },
-    /// Remove a member, or leave; a private channel is not followed any more then
+    /// Remove a member, or leave; the profile then no longer follows a private channel
     Remove {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
         channel: Name,
-        /// Whom
+        /// The profile
         #[arg(value_name = "@NAME", value_parser = profile)]
         member: Name,
     },
-    /// Who the members are
+    /// List the members
     Members {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
         channel: Name,
     },
-    /// Delete a channel, with all it holds; its name is free again after 30 days
+    /// Delete a channel and its notifications; its name is free again after 30 days
     Delete {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
         channel: Name,
-        /// Without this nothing is deleted
+        /// Confirm; without it nothing is deleted
         #[arg(long)]
         yes: bool,
     },
 }
 
 const DEVICE_HELP: &str = "\
-A name belongs to a key of its own, made where it was first used. To act as it
-from another machine too, run `recado device add` where you are in and
-`recado device enrol CODE` there within ten minutes.";
+A name belongs to the key that was created on the machine that first used it. To
+use the name on another machine too, run `recado device add` on the first one
+and within ten minutes `recado device enrol CODE` on the other.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Device {
-    /// Give a one-time code for a new machine
+    /// Print a one-time code for a new machine
     Add,
-    /// Make this machine one of the profile's, with the code that `device add` gave
+    /// Add this machine to the profile, with the code that `device add` printed
     Enrol {
-        /// As in 7K3Q9-0XWZP
+        /// The code, as in 7K3Q9-0XWZP
         #[arg(value_name = "CODE")]
         code: EnrolmentCode,
     },
-    /// The keys of your profile, their devices, and which one is this machine's
+    /// List the keys of your profile and their devices; marks this machine's key
     List,
-    /// Revoke a key: its devices are forgotten and their sessions end
+    /// Revoke a key; its devices are removed and their sessions end
     Remove {
-        /// The key as `device list` shows it, or its beginning
+        /// The key as `device list` shows it, or its first digits
         #[arg(value_name = "KEY")]
         key: String,
-        /// Also if it is the key of this machine
+        /// Confirm; required for this machine's key
         #[arg(long)]
         yes: bool,
     },
 }
 
 const KEY_HELP: &str = "\
-Whoever has the file is you. Use one key on one machine at a time: two with the
-same key throw each other out, and one may take the answers of the other. For a
-second machine use `recado device add`.";
+Anyone who has the file can act as you. Use one key on one machine at a time:
+two machines with one key end each other's sessions, and one may receive the
+answers meant for the other. For a second machine use `recado device add`.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
     /// Write the key to a file (0600), or to standard output
     Export {
-        /// It must not be there yet
+        /// The file, which must not exist yet
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
-        /// Of which cluster, if there are several
+        /// The cluster, if this machine has keys for several
         #[arg(long, value_name = "ID")]
         cluster: Option<String>,
     },
-    /// Take the key from a file: this machine goes on as the one it came from
+    /// Read the key from a file; this machine continues as the one that exported it
     Import {
-        /// As `key export` wrote it
+        /// The file that `key export` wrote
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Overwrite another key of the same profile
@@ -360,82 +361,83 @@ pub(crate) enum Key {
 
 #[derive(Debug, Args)]
 pub(crate) struct Send {
-    /// '#channel', or @name for that profile's inbox; without it, to your followers
+    /// '#channel', or @name for that profile's inbox; the default is your followers
     #[arg(long, value_name = "TOPIC", value_parser = to_send)]
     pub(crate) to: Option<Topic>,
-    /// A title, at most 256 bytes
+    /// The title, at most 256 bytes
     #[arg(long)]
     pub(crate) title: Option<String>,
-    /// 1 (lowest) to 5 (highest)
+    /// The priority, 1 (lowest) to 5 (highest)
     #[arg(long, default_value = "3", value_parser = priority)]
     pub(crate) priority: Priority,
-    /// A tag, at most 32 bytes; at most 8
+    /// A tag, at most 32 bytes; at most 8 tags
     #[arg(long = "tag", value_name = "TAG", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) tags: Vec<String>,
-    /// The text, words joined by spaces; or -: a notification for each line of standard input
+    /// The text, words joined by spaces; or - to send each line of standard input
     #[arg(required = true)]
     pub(crate) text: Vec<String>,
 }
 
 const LISTEN_HELP: &str = "\
-What is shown is read: it does not come again on this device. Ctrl-C ends it.
-Programs that run at the same time as the same profile are devices of their
-own, each with its place: one may show what another has shown.
+A notification that was shown is read: it does not come again on this device.
+Ctrl-C ends the command. Commands that run as one profile at the same time are
+separate devices, each with its own cursor: one may show what another has shown.
 
---since or --last (one of them) first shows the past, which marks nothing as
-read, and then goes on with what comes; --count and --timeout end it. With a
-TOPIC the rest of what you follow is passed over: it stays in `recado history`.
+--since or --last (not both) first shows older notifications, which marks
+nothing as read, and then new ones; --count and --timeout end the command. With
+a TOPIC, notifications of other topics are skipped; `recado history` still shows
+them.
 
-A TOPIC must be followed, or the exit code is 77. Further lines of a text begin
-with |, and what a terminal would obey is left out.
+The exit code is 77 if you do not follow a TOPIC. The second and later lines of
+a text begin with |, and terminal control characters are removed.
 
-With --json each line has kind (notification or gap); of a notification: op,
-topic, topic_kind (feed, channel or inbox: @name alone does not tell), author,
-time, unix_ms, title, priority, tags and body.
+With --json each line has kind (notification or gap). A notification has op,
+topic, topic_kind (feed, channel or inbox, because @name can be two of them),
+author, time, unix_ms, title, priority, tags and body.
 
-With --exec nothing is shown: CMD runs (sh -c) for each notification, the text
-as it was sent on its standard input, and in its environment RECADO_OP,
+With --exec nothing is shown: CMD runs (sh -c) for each notification. It gets
+the unchanged text on standard input, and in its environment RECADO_OP,
 RECADO_TOPIC, RECADO_TOPIC_KIND, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY,
 RECADO_TAGS, RECADO_TIME and RECADO_UNIX_MS. RECADO_AS, RECADO_SERVERS and, if a
-key is pinned, RECADO_CLUSTER_KEY are those of this command: a `recado send` in
-CMD acts as who listens. Only when CMD has succeeded does the notification
-count as read: a crash, or a CMD that fails, which ends the listening, brings it
-again (at least once).";
+key is pinned, RECADO_CLUSTER_KEY have the values of this command, so that a
+`recado send` in CMD acts as the same profile. The notification is read only
+when CMD has succeeded: after a crash, or a CMD that fails, which ends the
+command, the notification comes again (at least once).";
 
 #[derive(Debug, Args)]
 pub(crate) struct Listen {
-    /// Only these, of what you follow; your own @name is your inbox
+    /// Show only these of the topics that you follow; your own @name is your inbox
     #[arg(value_name = "TOPIC", value_parser = to_follow)]
     pub(crate) topics: Vec<Topic>,
-    /// Show first what came after this op, or within the time before now (10m, 2h, 3d)
+    /// First show what came after this op, or within this time before now (10m, 2h, 3d)
     #[arg(long, value_name = "OP|DURATION", value_parser = since)]
     pub(crate) since: Option<Since>,
-    /// Show first so many of the newest
+    /// First show the newest N
     #[arg(long, value_name = "N", conflicts_with = "since")]
     pub(crate) last: Option<usize>,
-    /// End after so many
+    /// End after N notifications
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,
-    /// Run this for each notification
+    /// Run CMD for each notification
     #[arg(long, value_name = "CMD", conflicts_with = "json")]
     pub(crate) exec: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// @name (that profile's feed) or '#channel'; without it, everything you follow
+    /// @name (that profile's feed) or '#channel'; the default is everything you follow
     #[arg(value_parser = to_follow)]
     pub(crate) topic: Option<Topic>,
-    /// Your own inbox, with what you sent to others' inboxes
+    /// Show your own inbox, and what you sent to other inboxes
     #[arg(long, conflicts_with = "topic")]
     pub(crate) inbox: bool,
-    /// After this op, or within the time before now (10m, 2h, 3d)
+    /// Show what came after this op, or within this time before now (10m, 2h, 3d)
     #[arg(long, value_name = "OP|DURATION", value_parser = since)]
     pub(crate) since: Option<Since>,
-    /// Before this op
+    /// Show what came before this op
     #[arg(long, value_name = "OP", conflicts_with = "since")]
     pub(crate) before: Option<u64>,
-    /// At most so many: the newest, or with --since the oldest; 20 without --since
+    /// Show at most N: the newest, or with --since the oldest; default 20, with --since all
     #[arg(long, value_name = "N")]
     pub(crate) last: Option<usize>,
 }
@@ -468,11 +470,11 @@ pub(crate) fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
             Err(_) => (server, PORT).to_socket_addrs().map(Iterator::collect::<Vec<_>>),
         };
         all.extend(
-            found.map_err(|error| format!("{server:?} is no address of a server (HOST[:PORT]): {error}"))?,
+            found.map_err(|error| format!("{server:?} is not a server address (HOST[:PORT]): {error}"))?,
         );
     }
     if all.is_empty() {
-        return Err("the list of servers is empty; give the address of at least one, HOST[:PORT]".to_owned());
+        return Err("the list of servers is empty; give at least one address, HOST[:PORT]".to_owned());
     }
     if all.iter().any(SocketAddr::is_ipv4) {
         all.retain(SocketAddr::is_ipv4);
@@ -491,7 +493,7 @@ pub(crate) fn profile(text: &str) -> Result<Name, String> {
 /// Parses the profile that `info` describes. The error for a channel names the command to use instead.
 fn whom(text: &str) -> Result<Name, String> {
     match text.strip_prefix('#') {
-        Some(_) => Err(format!("info is about profiles; see: recado channel members '{text}'")),
+        Some(_) => Err(format!("`info` shows profiles; for a channel run: recado channel members '{text}'")),
         None => profile(text),
     }
 }
@@ -531,18 +533,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }
-    let wrong = |_| format!("{text:?} is no duration; write it as 500ms, 30s, 10m, 2h or 3d");
+    let wrong = |_| format!("{text:?} is not a duration; write it as 500ms, 30s, 10m, 2h or 3d");
     let span: Span = text.parse().map_err(wrong)?;
     let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
-    Duration::try_from(duration).map_err(|_| format!("{text:?} is in the past; a duration is not negative"))
+    Duration::try_from(duration).map_err(|_| format!("{text:?} is negative; a duration must not be"))
 }
 
 /// Parses a time-out. It must be above zero, because every command waits for a server.
 fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => {
-            Err("it must be above 0: an answer takes a moment, also when it is there".to_owned())
-        }
+        Duration::ZERO => Err("a time-out must be above 0".to_owned()),
         timeout => Ok(timeout),
     }
 }
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_a_writer_unless_told() {
+    fn the_default_role_of_a_member_is_writer() {
         let added = |line: &[&str]| match parse(line).unwrap().command {
             Some(Command::Channel(Channel::Add { role, .. })) => role,
             other => panic!("{other:?}"),
@@ -661,12 +661,12 @@ mod tests {
                 assert_eq!(parse(&line).is_ok(), good, "{line:?}");
             }
         }
-        let told = parse(&["status", "--timeout", "0"]).unwrap_err().to_string();
-        assert!(told.contains("above 0"), "{told}");
+        let message = parse(&["status", "--timeout", "0"]).unwrap_err().to_string();
+        assert!(message.contains("above 0"), "{message}");
     }
 
     #[test]
-    fn what_is_no_name_or_priority_is_refused_at_once() {
+    fn a_wrong_name_or_priority_is_a_usage_error() {
         assert!(parse(&["follow", "ops"]).is_err());
         assert!(parse(&["follow", "@A"]).is_err());
         assert!(parse(&["send", "--priority", "6", "x"]).is_err());
@@ -676,9 +676,9 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_about_a_channel_is_told_the_command_for_it() {
-        let told = parse(&["info", "#ops"]).unwrap_err().to_string();
-        assert!(told.contains("recado channel members '#ops'"), "{told}");
+    fn info_about_a_channel_is_an_error_that_names_the_command_for_it() {
+        let message = parse(&["info", "#ops"]).unwrap_err().to_string();
+        assert!(message.contains("recado channel members '#ops'"), "{message}");
         assert!(parse(&["info", "@bob"]).is_ok());
     }
 

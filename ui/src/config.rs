@@ -126,7 +126,7 @@ impl Config {
     pub(crate) fn profile(&self) -> Result<Name, Failure> {
         self.profile.clone().ok_or_else(|| {
             Failure::Usage(format!(
-                "as whom? give --as NAME, set RECADO_AS, or write profile = \"name\" into {}",
+                "no profile: give --as NAME, set RECADO_AS, or write profile = \"name\" into {}",
                 self.path.display()
             ))
         })
@@ -149,7 +149,7 @@ pub(crate) fn path(common: &Common) -> Result<PathBuf, Failure> {
 pub(crate) fn write_sample(path: &Path) -> Result<(), Failure> {
     write_new(path, SAMPLE).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            Failure::Other(format!("{} is there already; it was left as it is", path.display()))
+            Failure::Other(format!("{} exists already; it was left as it is", path.display()))
         }
         _ => cannot_write(path, &error),
     })
@@ -236,14 +236,14 @@ mod tests {
         fs::write(&path, "profil = \"alice\"\n").unwrap();
         assert!(Config::load(&common(path.clone())).unwrap_err().to_string().contains("profil"));
         fs::write(&path, "cluster_key = \"5f\"\n").unwrap();
-        let told = Config::load(&common(path.clone())).unwrap_err().to_string();
-        assert!(told.contains("cluster_key") && told.contains("64 hexadecimal digits"), "{told}");
+        let message = Config::load(&common(path.clone())).unwrap_err().to_string();
+        assert!(message.contains("cluster_key") && message.contains("64 hexadecimal digits"), "{message}");
         fs::write(&path, "profile = \"A\"\n").unwrap();
         assert!(matches!(Config::load(&common(path)), Err(Failure::Usage(_))));
     }
 
     #[test]
-    fn without_anything_the_local_servers_are_meant_and_a_profile_is_asked_for() {
+    fn an_empty_configuration_means_the_local_servers_and_no_profile() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         fs::write(&path, "").unwrap();

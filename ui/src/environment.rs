@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_wins_and_an_empty_variable_is_none() {
+    fn an_option_overrides_its_variable_and_an_empty_variable_counts_as_unset() {
         let set = [(AS, "@bob"), (SERVERS, "a:1,b"), (ACCOUNT, "work"), (CONFIG, "/c")];
         let common = filled("recado whoami", &set).unwrap();
         assert!(!common.typed_profile);
@@ -83,10 +83,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_told_with_its_variable() {
+    fn an_error_about_a_value_names_its_variable() {
         for name in [AS, CLUSTER_KEY] {
-            let told = filled("recado whoami", &[(name, "Not One")]).unwrap_err();
-            assert!(matches!(told, Failure::Usage(_)) && told.to_string().starts_with(name), "{told}");
+            let error = filled("recado whoami", &[(name, "Not One")]).unwrap_err();
+            assert!(matches!(error, Failure::Usage(_)) && error.to_string().starts_with(name), "{error}");
         }
     }
 }

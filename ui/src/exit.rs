@@ -10,16 +10,16 @@ use crate::print::{OutputError, note, written};
 /// The exit codes, as `--help` lists them.
 pub(crate) const HELP: &str = "\
 Exit codes:
-    0  done; also if only the output could not be written of what is done
-    1  an error: a file, a command of --exec, --count not reached
+    0  done; also if it is done but its output could not be written
+    1  any other error: a file, a command of --exec, --count not reached
     2  usage: the command line or the configuration is wrong
-   69  no server reachable, or none that is primary, or no device of this
-       machine free; nothing was done
-   75  outcome unknown: sent, but nobody acknowledged it in time; the next
-       command settles it, never twice
-   77  refused: no such name, not yours, not followed, over a limit, a
-       cluster that is not trusted, ...
-  130  interrupted (Ctrl-C), 143 terminated";
+   69  no server, no primary, or no free device of this machine; nothing was
+       done
+   75  outcome unknown: sent, but not acknowledged in time; the next command
+       as this profile settles it, without sending it twice
+   77  refused: no such name, no right, not followed, over a limit, a cluster
+       that is not trusted, ...
+  130  interrupted (Ctrl-C); 143 terminated";
 
 /// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -149,8 +149,8 @@ fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
     match error {
         ReceiptError::Refused(code) => refusal(*code, topic),
         ReceiptError::OutcomeUnknown => {
-            "outcome unknown: no server acknowledged it in time; it is kept, and the next command as this \
-             profile settles it, never twice"
+            "outcome unknown: no server acknowledged it in time; it is saved, and the next command as this \
+             profile settles it, without sending it twice"
                 .to_owned()
         }
         ReceiptError::Forgotten | ReceiptError::NotSent(_) => error.to_string(),
@@ -160,12 +160,12 @@ fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
 fn refusal(code: Code, topic: Option<&Topic>) -> String {
     match (code, topic) {
         (Code::UnknownProfile, Some(topic)) => {
-            format!("there is no profile @{}; `recado people` lists who there is", topic.name())
+            format!("there is no profile @{}; `recado people` lists all profiles", topic.name())
         }
         (Code::UnknownChannel, Some(topic)) => {
             format!(
-                "there is no channel #{}; the first notification sent to it makes it, and `recado channels` \
-                 lists those there are",
+                "there is no channel #{}; the first notification sent to it creates it, and `recado channels` \
+                 lists all channels",
                 topic.name()
             )
         }
@@ -174,17 +174,17 @@ fn refusal(code: Code, topic: Option<&Topic>) -> String {
             format!("you do not follow {topic}; run: recado follow '{topic}'")
         }
         (Code::ChannelDeleted, Some(topic)) => {
-            format!("#{} was deleted; the name is free again 30 days after", topic.name())
+            format!("#{} was deleted; its name is free again 30 days later", topic.name())
         }
         // Only a user who may not read the channel gets here: everybody may read an owned channel that is
         // not private.
         (Code::NotAllowed, Some(topic @ Topic::Channel(_))) => {
             format!(
-                "{topic} is private, and you are not one of its members; an owner of it can change that, with: \
+                "{topic} is private, and you are not one of its members; an owner can add you with: \
                  recado channel add '{topic}' @YOU"
             )
         }
-        (Code::NotMember, Some(topic)) => format!("@{} is no member of the channel", topic.name()),
+        (Code::NotMember, Some(topic)) => format!("@{} is not a member of the channel", topic.name()),
         _ => explain(code).to_owned(),
     }
 }
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_can_tell_refused_unknown_and_unreachable_apart() {
+    fn the_exit_code_distinguishes_refused_unknown_and_unreachable() {
         let request = |error| Failure::Request { error, topic: None }.code();
         assert_eq!(request(ReceiptError::Refused(Code::NotYours)), 77);
         assert_eq!(request(ReceiptError::OutcomeUnknown), 75);
@@ -204,21 +204,21 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_channel_is_not_told_as_one_that_a_send_would_make() {
+    fn an_error_about_a_deleted_channel_does_not_say_that_a_send_creates_it() {
         let topic = Topic::to_follow("#ops").unwrap();
-        let told = |code| refusal(code, Some(&topic));
-        assert_eq!(told(Code::ChannelDeleted), "#ops was deleted; the name is free again 30 days after");
-        assert!(told(Code::UnknownChannel).contains("makes it"));
+        let message = |code| refusal(code, Some(&topic));
+        assert_eq!(message(Code::ChannelDeleted), "#ops was deleted; its name is free again 30 days later");
+        assert!(message(Code::UnknownChannel).contains("creates it"));
     }
 
     #[test]
-    fn whoever_may_not_read_a_channel_is_not_sent_to_what_only_its_readers_may() {
-        let told = refusal(Code::NotAllowed, Some(&Topic::to_follow("#secret").unwrap()));
-        assert!(told.contains("private") && !told.contains("channel members"), "{told}");
+    fn an_error_about_a_private_channel_names_no_command_that_only_its_readers_may_run() {
+        let message = refusal(Code::NotAllowed, Some(&Topic::to_follow("#secret").unwrap()));
+        assert!(message.contains("private") && !message.contains("channel members"), "{message}");
     }
 
     #[test]
-    fn an_unknown_name_is_told_by_name() {
+    fn an_error_about_an_unknown_profile_names_it() {
         let topic = Topic::to_follow("@bob").unwrap();
         let failure =
             Failure::Request { error: ReceiptError::Refused(Code::UnknownProfile), topic: Some(topic) };

@@ -201,20 +201,20 @@ pub(crate) fn about_device(event: &ConnectionEvent) -> Option<String> {
     match event {
         ConnectionEvent::SetBack { from, to } => Some(format!(
             "this device had read up to op {from}, which the servers do not have: they were restored from an older \
-             copy, or its cursor was wrong; it goes on behind op {to}, where they remember it"
+             copy, or its cursor was wrong; the device continues after op {to}, the cursor that they have"
         )),
         ConnectionEvent::Copied(CopySign::Numbers { given, last }) => Some(format!(
             "this device has sent from another copy of its files ({} requests, {} known here): a key was \
-             moved, a machine cloned, or files were put back; {copies}",
+             moved, a machine cloned, or files were restored; {copies}",
             last.0, given.0
         )),
         ConnectionEvent::Copied(CopySign::Cursor { here, read }) => Some(format!(
-            "this device has read up to op {read} from another copy of its files, and these stand at op {here}: what \
-             lies between comes again; {copies}"
+            "this device has read up to op {read} from another copy of its files, and these files stand at op {here}: the \
+             notifications between them come again; {copies}"
         )),
         ConnectionEvent::ServersSetBack { answered, last } => Some(format!(
-            "the servers have lost what they had acknowledged: of this device they know {} requests, and had \
-             answered {}; they were restored from an older copy: ask whoever runs them",
+            "the servers have lost what they had acknowledged: they know {} requests of this device, and had \
+             answered {}; they were restored from an older copy: ask their administrator",
             last.0, answered.0
         )),
         ConnectionEvent::Renumbered { requests } => Some(format!(
@@ -326,7 +326,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn feed_and_inbox_of_one_profile_are_told_apart() {
+    fn the_feed_and_the_inbox_of_one_profile_are_printed_differently() {
         let alice = Topic::to_follow("@alice").unwrap();
         for (topic, kind) in [(alice.clone(), "feed"), (Topic::Inbox(alice.name().clone()), "inbox")] {
             let notification = Notification { topic, ..notification("x") };

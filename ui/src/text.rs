@@ -8,8 +8,8 @@ pub(crate) fn is_terminal_control(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}')
 }
 
-/// Returns `text` without terminal escapes and without any other character for which [`is_obeyed`] is true,
-/// except line ends and tabs.
+/// Returns `text` without terminal escapes and without any other character for which
+/// [`is_terminal_control`] is true, except line ends and tabs.
 ///
 /// The whole sequence is removed (ECMA-48: CSI up to its final byte, string sequences up to their
 /// terminator), so that no `[31m` is left behind. A string sequence ends with its line at the latest, so
@@ -41,7 +41,7 @@ pub(crate) fn sanitize(text: &str) -> String {
     out
 }
 
-/// Like [`clean`], with line ends and tabs replaced by spaces.
+/// Like [`sanitize`], with line ends and tabs replaced by spaces.
 pub(crate) fn clean_line(text: &str) -> String {
     sanitize(text).replace(['\n', '\t'], " ")
 }
@@ -97,7 +97,7 @@ pub(crate) mod tests {
             let cleaned = sanitize(&text);
             prop_assert!(!cleaned.chars().any(|c| is_terminal_control(c) && !matches!(c, '\n' | '\t')), "{:?}", cleaned);
             prop_assert!(!clean_line(&text).chars().any(is_terminal_control));
-            // `clean` is idempotent: a removed sequence leaves no new escape behind.
+            // `sanitize` is idempotent: a removed sequence leaves no new escape behind.
             prop_assert_eq!(sanitize(&cleaned), cleaned);
         }
 

@@ -63,7 +63,7 @@ fn decide(cluster_identity: &ClusterIdentity, accept_new: bool) -> bool {
 
 fn note(cluster_identity: &ClusterIdentity) -> String {
     format!(
-        "met cluster {} at {} for the first time; trusting it from now on, by its fingerprint {}",
+        "cluster {} at {} was not known here; it is trusted from now on, with the fingerprint {}",
         cluster_identity.cluster,
         cluster_identity.addr,
         cluster_identity.key.fingerprint()
@@ -73,8 +73,8 @@ fn note(cluster_identity: &ClusterIdentity) -> String {
 fn question(cluster_identity: &ClusterIdentity) -> String {
     format!(
         "The cluster at {} is not known here.\n    cluster      {}\n    fingerprint  {}\n\
-         Compare the fingerprint with what `recadod fingerprint --config FILE` prints on a server of the cluster.\n\
-         Is it the same, and the cluster to be trusted from now on? [y/N] ",
+         Compare the fingerprint with the one that `recadod fingerprint --config FILE` prints on a server of the cluster.\n\
+         Are they the same, and should the cluster be trusted from now on? [y/N] ",
         cluster_identity.addr,
         cluster_identity.cluster,
         cluster_identity.key.fingerprint()
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cluster_is_taken_on_loopback_or_when_told_to_and_else_asked_about_or_refused() {
+    fn a_new_cluster_is_trusted_on_loopback_or_with_the_flag_and_otherwise_questioned_or_refused() {
         let table = [
             ("127.0.0.1:1", false, false, Answer::Take),
             ("127.0.0.1:1", false, true, Answer::Take),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_decides_sees_address_cluster_and_fingerprint_and_a_refusal_names_the_flag() {
+    fn the_question_shows_address_cluster_and_fingerprint_and_a_refusal_names_the_flag() {
         let cluster_identity = cluster_identity("192.0.2.1:10097");
         let refusal = ClientError::UnknownCluster(cluster_identity).to_string();
         assert!(refusal.contains("--accept-new") && refusal.contains("--cluster-key"), "{refusal}");

@@ -7,10 +7,14 @@
 //! ```text
 //! cargo run -p recado-client --example exactly_once -- 127.0.0.1:10097 counter '#ops' words.txt
 //! ```
+//!
+//! The profile's key and the device's state are in `./recado-example` (`RECADO_EXAMPLE_STATE` names another
+//! directory). A name that somebody else has claimed, also `recado` on this machine, is refused.
 
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use recado_client::{Client, Code, Incoming, Op, Options, ReceiptError, Topic};
@@ -42,7 +46,17 @@ impl Stored {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("exactly_once: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [server, profile, topic, file] = arguments.as_slice() else {
         return Err("usage: exactly_once SERVER PROFILE TOPIC FILE".into());

@@ -1,14 +1,28 @@
 //! Follows a topic and prints what comes, through any failure of a server.
 //!
 //! ```text
-//! cargo run -p recado-client --example follow -- 127.0.0.1:10097 bob '#ops'
+//! cargo run -p recado-client --example follow -- 127.0.0.1:10097 watcher '#ops'
 //! ```
+//!
+//! The profile's key and the device's state are in `./recado-example` (`RECADO_EXAMPLE_STATE` names another
+//! directory). A name that somebody else has claimed, also `recado` on this machine, is refused.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use recado_client::{Client, Code, Incoming, Options, ReceiptError, Topic};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("follow: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [server, profile, topic] = arguments.as_slice() else {
         return Err("usage: follow SERVER PROFILE TOPIC".into());

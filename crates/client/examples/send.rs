@@ -1,14 +1,28 @@
 //! Sends one notification and waits until the servers hold it for good.
 //!
 //! ```text
-//! cargo run -p recado-client --example send -- 127.0.0.1:10097 alice '#ops' 'backup done in 41 s'
+//! cargo run -p recado-client --example send -- 127.0.0.1:10097 backup-robot '#ops' 'backup done in 41 s'
 //! ```
+//!
+//! The profile's key and the device's state are in `./recado-example` (`RECADO_EXAMPLE_STATE` names another
+//! directory). A name that somebody else has claimed, also `recado` on this machine, is refused.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use recado_client::{Client, Content, Options, Priority, Topic};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("send: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [server, profile, topic, body] = arguments.as_slice() else {
         return Err("usage: send SERVER PROFILE TOPIC TEXT".into());

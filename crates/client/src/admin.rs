@@ -39,9 +39,9 @@ pub fn administer(
     let mut entropy = Entropy::new(random::bytes()?);
     let query = QueryId(entropy.number());
     let initiators = HandshakeClients::new(servers, identity, entropy);
-    let mut asking = AdminQuery { initiators, query, change, heard: false, told: None };
+    let mut asking = AdminQuery { initiators, query, change, heard: false, result: None };
     handshake_query::run(&mut asking, servers, timeout)?;
-    match asking.told {
+    match asking.result {
         Some(Ok(op)) => Ok(op),
         Some(Err(code)) => Err(ClientError::Refused(code)),
         None if asking.heard => Err(ClientError::Timeout(timeout)),
@@ -56,29 +56,33 @@ struct AdminQuery {
     change: AdminChange,
     /// True once any server has answered.
     heard: bool,
-    told: Option<Result<Op, Code>>,
+    result: Option<Result<Op, Code>>,
 }
 
 impl HandshakeQuery for AdminQuery {
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let question = Packet::Admin(Admin { query: self.query, change: self.change.clone() });
-        self.initiators.addrs().into_iter().map(|to| self.initiators.ask(now, to, &question)).collect()
+        self.initiators
+            .addrs()
+            .into_iter()
+            .map(|to| self.initiators.datagram_to(now, to, &question))
+            .collect()
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
-        let Some(told) = self.initiators.take(now, from, datagram) else { return false };
+        let Some(received) = self.initiators.take(now, from, datagram) else { return false };
         self.heard = true;
-        let answer = match told {
+        let answer = match received {
             FromServer::Greeting(_) => return true,
             FromServer::Answer(answer) => answer,
         };
         for packet in answer.packets {
             match packet {
-                Packet::AdminOk(ok) if ok.query == self.query => self.told = Some(Ok(ok.op)),
+                Packet::AdminOk(ok) if ok.query == self.query => self.result = Some(Ok(ok.op)),
                 Packet::Error(error)
                     if error.answers == Answers::Query(self.query) && error.retry_ms == 0 =>
                 {
-                    self.told = Some(Err(error.code));
+                    self.result = Some(Err(error.code));
                 }
                 // The server is not the primary, or refuses for a passing reason.
                 _ => {}
@@ -88,7 +92,7 @@ impl HandshakeQuery for AdminQuery {
     }
 
     fn is_over(&self, _now: Moment) -> bool {
-        self.told.is_some()
+        self.result.is_some()
     }
 }
 
@@ -100,12 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_no_server_runs_its_address_is_told_and_no_election_is_guessed() {
+    fn the_error_without_a_running_server_names_the_address_and_no_election() {
         let silent = BoundSocket::bind(([127, 0, 0, 1], 0).into(), PATIENCE).unwrap();
         let change = AdminChange::Release { name: "alice".parse().unwrap() };
         let secret = ClusterSecret::new([7; 32]);
         let wait = Duration::from_millis(50);
-        let told = administer(&[silent.addr()], ClusterId(7), &secret, change, wait).unwrap_err().to_string();
-        assert!(told.contains(&silent.addr().to_string()) && !told.contains("electing"), "{told}");
+        let message =
+            administer(&[silent.addr()], ClusterId(7), &secret, change, wait).unwrap_err().to_string();
+        assert!(message.contains(&silent.addr().to_string()) && !message.contains("electing"), "{message}");
     }
 }

@@ -3,14 +3,14 @@
 //! ```text
 //!              1024 datagrams             ,--> incoming, 1024 ------> application
 //! socket -> [recado-recv] -> [recado-client] --> events, 64 --------> application
-//!                                  ^  ^---------- asks, 256 --------- application
+//!                                  ^  ^-------- requests, 256 ------- application
 //!                                  '------------- commands, 64 ------ application
 //! ```
 //!
 //! | channel | when it is full |
 //! |---|---|
 //! | datagrams | dropped: servers retransmit |
-//! | asks | the application waits, up to its time-out; they are taken while the machine has room: 256 numbers from the lowest unanswered on |
+//! | requests | the application waits, up to its time-out; they are taken while the machine has room: 256 numbers from the lowest unanswered on |
 //! | commands | the application waits, not for long: the machine's thread never blocks on another |
 //! | incoming | held back, and no datagram is taken meanwhile; the credit granted bounds how much is held |
 //! | events | the newest is dropped: events only report, and no state depends on them |
@@ -39,8 +39,6 @@ use super::receipt::Promise;
 use super::store::Slot;
 use super::trust::{ClusterIdentity, Trust};
 
-/// Most questions without an answer; for one more the oldest is given up.
-const QUESTIONS_MAX: usize = 64;
 /// Most inputs of one turn.
 const TURN_MAX: usize = 64;
 /// The longest sleep of the machine's thread.
@@ -121,8 +119,9 @@ pub(super) struct Driver {
     pub(super) clock: MachineClock,
     pub(super) socket: Arc<BoundSocket>,
     pub(super) slot: Arc<Slot>,
-    /// The trust policy, which also remembers the cluster's members; `offer` is the cluster of this client.
+    /// The trust policy, which also remembers the cluster's members.
     pub(super) trust: Trust,
+    /// The cluster of this client.
     pub(super) cluster_identity: ClusterIdentity,
     pub(super) requests: Receiver<PendingRequest>,
     pub(super) commands: Receiver<Command>,
@@ -160,6 +159,8 @@ struct Turn {
 #[derive(Default)]
 struct UnderWay {
     held_back: VecDeque<Incoming>,
+    /// The questions without an answer, each with the channel for it. The machine bounds them: it answers one
+    /// too many with Busy at once.
     questions: BTreeMap<QueryId, Sender<Answer>>,
     goodbye: Option<Moment>,
 }
@@ -210,9 +211,9 @@ impl Driver {
         if !under_way.held_back.is_empty() {
             wait = wait.min(HELD_BACK);
         }
-        let (no_asks, no_datagrams) = (never(), never());
+        let (no_requests, no_datagrams) = (never(), never());
         for _ in 0..TURN_MAX {
-            let requests = if machine.has_room() { &self.requests } else { &no_asks };
+            let requests = if machine.has_room() { &self.requests } else { &no_requests };
             let datagrams = if under_way.held_back.is_empty() { &self.datagrams } else { &no_datagrams };
             let mut select = Select::new();
             let from_servers = select.recv(datagrams);
@@ -241,7 +242,7 @@ impl Driver {
                 self.command(command, machine, effects, under_way);
             } else {
                 match requests.try_recv() {
-                    Ok(pending) => self.ask(pending, machine, effects, turn),
+                    Ok(pending) => self.request(pending, machine, effects, turn),
                     Err(TryRecvError::Empty) => {}
                     Err(TryRecvError::Disconnected) => {
                         self.command(Command::Disconnect, machine, effects, under_way);
@@ -268,7 +269,7 @@ impl Driver {
         while machine.has_room()
             && let Ok(pending) = self.requests.try_recv()
         {
-            self.ask(pending, machine, effects, turn);
+            self.request(pending, machine, effects, turn);
             self.perform(effects, turn, under_way);
         }
     }
@@ -283,9 +284,6 @@ impl Driver {
         let now = self.clock.now();
         match command {
             Command::Query(id, question, answer) => {
-                if under_way.questions.len() >= QUESTIONS_MAX {
-                    under_way.questions.pop_first();
-                }
                 under_way.questions.insert(id, answer);
                 machine.handle(now, Input::Query(id, question), effects);
             }
@@ -303,16 +301,16 @@ impl Driver {
     }
 
     /// Gives a request to the machine, which returns its number as an event.
-    fn ask(
+    fn request(
         &mut self,
         pending: PendingRequest,
         machine: &mut Machine,
         effects: &mut Vec<Effect>,
         turn: &mut Turn,
     ) {
-        let ask = pending.request.clone();
+        let request = pending.request.clone();
         turn.pending = Some(pending);
-        machine.handle(self.clock.now(), Input::Request(ask), effects);
+        machine.handle(self.clock.now(), Input::Request(request), effects);
     }
 
     fn perform(&mut self, effects: &mut Vec<Effect>, turn: &mut Turn, under_way: &mut UnderWay) {
@@ -425,7 +423,7 @@ impl Driver {
             let unanswered =
                 self.outbox.iter().map(|(seq, (nonce, pending))| (*seq, *nonce, &pending.request));
             match self.slot.save_state(self.created_op, self.highest_seq, unanswered) {
-                Ok(()) => self.outbox.values().for_each(|(_, pending)| pending.promise.kept()),
+                Ok(()) => self.outbox.values().for_each(|(_, pending)| pending.promise.saved()),
                 Err(error) => {
                     // A request that is not written down must not be sent: a later run of the device would
                     // not know of it.
@@ -454,7 +452,7 @@ impl Driver {
             match self.incoming.try_send(incoming) {
                 Ok(()) => {}
                 Err(TrySendError::Full(incoming)) => return under_way.held_back.push_front(incoming),
-                // The receiver is dropped. Without `taken` the notification is delivered again to the
+                // The receiver is dropped. Without an `ack` the notification is delivered again to the
                 // device's next client.
                 Err(TrySendError::Disconnected(_)) => {}
             }

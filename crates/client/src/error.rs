@@ -17,11 +17,11 @@ use super::trust::ClusterIdentity;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No address of a server was given. The caller's fault; nothing happened.
-    #[error("no server to talk to; give the address of at least one")]
+    #[error("the list of servers is empty; give the address of at least one")]
     NoServers,
     /// No server answered in time. Nothing was sent in the profile's name.
     #[error(
-        "no server answered within {}: tried {}; is one running there?",
+        "no server answered within {}: tried {}; is a server running there?",
         seconds(waited),
         listed(servers)
     )]
@@ -47,17 +47,17 @@ pub enum ClientError {
     /// it. Nothing was sent in the profile's name, and nothing is remembered.
     #[error(
         "{} is a server of a cluster that is not known here:\n    cluster      {}\n    fingerprint  {}\n\
-         Compare the fingerprint with what `recadod fingerprint --config FILE` prints on a server of the cluster. If it is the \
-         same, trust the cluster from now on with --accept-new, or pin its key with --cluster-key.",
+         Compare the fingerprint with the one that `recadod fingerprint --config FILE` prints on a server of the cluster. If \
+         they are the same, trust the cluster from now on with --accept-new, or pin its key with --cluster-key.",
         .0.addr, .0.cluster, .0.key.fingerprint()
     )]
     UnknownCluster(ClusterIdentity),
     /// The cluster's key is not the pinned one. Nothing was sent in the profile's name.
     #[error(
-        "the cluster at {} does not have the key that is pinned (--cluster-key, RECADO_CLUSTER_KEY or cluster_key):\n    \
+        "the cluster at {} does not have the pinned key (--cluster-key, RECADO_CLUSTER_KEY or cluster_key):\n    \
          pinned   {}\n    offered  {}\n\
-         Either the key is that of another cluster, or somebody answers in its place. `recadod fingerprint --config FILE` prints \
-         the true one on a server of the cluster.",
+         Either the pinned key is that of another cluster, or somebody impersonates the cluster. `recadod fingerprint --config \
+         FILE` prints the true key on a server of the cluster.",
         .offered.addr, .pinned, .offered.key
     )]
     NotThePinnedKey {
@@ -68,7 +68,7 @@ pub enum ClientError {
     },
     /// A server claimed to belong to a cluster and did not prove it in time: it stopped meanwhile, its
     /// answers were lost, or the claim is false. Nothing was sent in the profile's name; try again.
-    #[error("the server at {server} said hello and then did not prove its cluster's key within {}; try again", seconds(.waited))]
+    #[error("the server at {server} answered, but did not prove its cluster's key within {}; try again", seconds(.waited))]
     Unproved {
         /// The server.
         server: SocketAddr,
@@ -78,17 +78,17 @@ pub enum ClientError {
     /// Servers answer, but none admitted the device within this time: they have no primary, or the primary
     /// reaches no majority. Transient; connect again.
     #[error(
-        "servers answer, but none of them became primary and let us in within {}; is a majority of them running?",
+        "servers answer, but none of them became primary and opened a session within {}; is a majority of them running?",
         seconds(.0)
     )]
     NoPrimary(Duration),
     /// The name belongs to another installation: the servers know the profile by other keys than this
     /// installation's. Nothing was done in its name.
     #[error(
-        "@{profile} belongs to others than this machine, whose key is {}. If @{profile} is you, this machine was not let \
-         in yet, or it was removed: run `recado device add` where you are in, and here `recado device enrol CODE` \
-         (another HOME or XDG_STATE_HOME counts as another machine). If not, somebody else has claimed the name, \
-         perhaps after an administrator released it: take another",
+        "@{profile} belongs to other machines than this one, whose key is {}. If @{profile} is you, this machine was not \
+         added yet, or it was removed: run `recado device add` on a machine of the profile, and here `recado device enrol \
+         CODE` (another HOME or XDG_STATE_HOME counts as another machine). If not, somebody else has claimed the name, \
+         perhaps after an administrator released it: take another name",
         key.display()
     )]
     NotYours {
@@ -99,8 +99,8 @@ pub enum ClientError {
     },
     /// An enrolment code was given for a name that nobody has in this cluster. Nothing was done.
     #[error(
-        "cluster {cluster}, met at {addr}, has no @{profile}; if the code was given by another cluster, name one of its \
-         servers with --server"
+        "cluster {cluster} at {addr} has no @{profile}; if the code is from another cluster, name one of its servers with \
+         --server"
     )]
     NoSuchProfile {
         /// The name.
@@ -113,7 +113,7 @@ pub enum ClientError {
     /// New names are for keys that an administrator has allowed, and this device's key is not one of them.
     /// Nothing was done in its name.
     #[error(
-        "nobody has @{profile} yet, and new names are for allowed keys here: ask an administrator to run \
+        "nobody has @{profile} yet, and only allowed keys may claim new names here: ask an administrator to run \
          `recadod admin allow {} --config FILE` (FILE: the recado.toml of any server)",
         key.in_full()
     )]
@@ -124,17 +124,17 @@ pub enum ClientError {
         key: DeviceKey,
     },
     /// The servers did not admit the device, for another reason. Nothing was done.
-    #[error("not let in: {}", explain(*.0))]
+    #[error("the servers opened no session: {}", explain(*.0))]
     Rejected(Code),
     /// The session ended for good.
-    #[error("the session is over: {}", explain(*.0))]
+    #[error("the session has ended: {}", explain(*.0))]
     Ended(Code),
     /// The servers do not know the device any more: its key was revoked, its profile's name was released, it
     /// was the oldest idle one beyond a profile's 16 devices, or the servers were restored from an older
     /// copy. Its numbers and its cursor are gone, and it is never restarted silently.
     #[error(
-        "the servers no longer know this device. Removed? `recado device add` where you are in, `recado device enrol \
-         CODE` here. Name released, 16 others used, or the servers restored: to start it anew, delete {}",
+        "the servers no longer know this device. If it was removed, run `recado device add` elsewhere, `recado device \
+         enrol CODE` here. Otherwise (name released, 16 others used, servers restored), reset it: delete {}",
         .0.display()
     )]
     Forgotten(PathBuf),
@@ -160,7 +160,7 @@ pub enum ClientError {
     #[error(transparent)]
     Socket(#[from] NetError),
     /// The system cannot provide a thread, or random numbers. The machine's fault.
-    #[error("the system has no more to give: {0}")]
+    #[error("the system cannot provide a thread or random numbers: {0}")]
     System(#[from] io::Error),
 }
 
@@ -190,7 +190,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The directory for the files cannot be made.
-    #[error("cannot make {}: {source}; set XDG_STATE_HOME to a folder you may write", path.display())]
+    #[error("cannot create {}: {source}; set XDG_STATE_HOME to a directory that you may write", path.display())]
     NoDirectory {
         /// The directory.
         path: PathBuf,
@@ -207,7 +207,7 @@ pub enum StoreError {
     },
     /// Another kind of file stands in the place of a regular one. It is neither read, written, nor waited
     /// for.
-    #[error("{} is a link, a folder, a pipe or a device, and must be a file; {cure}", path.display())]
+    #[error("{} is a link, a directory, a pipe or a device, and must be a regular file; {cure}", path.display())]
     NotRegular {
         /// Its path.
         path: PathBuf,
@@ -217,8 +217,8 @@ pub enum StoreError {
     /// There are devices, but the key that the servers know them by is missing. A new key would make other
     /// devices of them.
     #[error(
-        "{} is missing, and the devices beside it are known by it: bring it back from a copy, or delete {} to begin \
-         as a new device, without the requests it left unanswered",
+        "{} is missing, and the servers know the devices beside it by this key: restore it from a copy, or delete {} to \
+         begin as a new device, without the unanswered requests",
         key.display(),
         devices.display()
     )]
@@ -238,7 +238,7 @@ pub enum StoreError {
         mode: u32,
     },
     /// There is no key to export.
-    #[error("there is no key of @{profile} of cluster {cluster} on this machine")]
+    #[error("this machine has no key of @{profile} for cluster {cluster}")]
     NoKey {
         /// The cluster.
         cluster: ClusterId,
@@ -247,7 +247,7 @@ pub enum StoreError {
     },
     /// The installation has another key.
     #[error(
-        "{} is another key; with --force it is overwritten and what its devices left unanswered is dropped",
+        "{} is another key; --force overwrites it and drops the unanswered requests of its devices",
         .0.display()
     )]
     OtherKey(PathBuf),
@@ -295,62 +295,64 @@ pub fn explain(code: Code) -> &'static str {
         Code::NoQuorum => "the primary reaches no majority of the servers; try again when more of them run",
         Code::NotPrimary => "this server is not the primary; try again",
         Code::UnknownProfile => "there is no such profile",
-        Code::UnknownChannel => "there is no such channel; the first notification sent to it makes it",
-        Code::ChannelDeleted => "the channel was deleted; its name is free again 30 days after",
+        Code::UnknownChannel => "there is no such channel; the first notification sent to it creates it",
+        Code::ChannelDeleted => "the channel was deleted; its name is free again 30 days later",
         Code::InviteNeeded => {
-            "new names need an invitation here: ask an administrator for a code (`recadod admin invite --config \
-             FILE`, the recado.toml of any server) and give it with --invite CODE"
+            "a new name needs an invitation code here: ask an administrator for one (`recadod admin invite --config FILE`, \
+             the recado.toml of any server) and give it with --invite CODE"
         }
         Code::WrongInvite => {
-            "no invitation has this code: it is wrong, used up, too old, or for another name; ask an administrator \
-             for another"
+            "no invitation has this code: it is wrong, used up, expired, or for another name; ask an administrator for \
+             another"
         }
         Code::KeyNotAllowed => {
-            "new names are for allowed keys here: an administrator allows this one with \
+            "only allowed keys may claim new names here: an administrator allows this one with \
              `recadod admin allow KEY --config FILE` (FILE: the recado.toml of any server)"
         }
         Code::TooManyNames => {
-            "too many new names came from this network, or new channels from this network or profile; one more is \
-             taken in a while: the administrator has set how many an hour"
+            "this network claimed too many new names, or this network or profile created too many channels; try again \
+             later: the administrator has set how many an hour"
         }
-        Code::UnknownDevice => "the servers do not know this device (any more)",
+        Code::UnknownDevice => "the servers do not know this device, or no longer",
         Code::SessionOver => {
-            "it was idle for a week, or the device was removed, or its name released, or a copy of it is in use elsewhere"
+            "it was idle for a week, the device was removed, its name was released, or a copy of the device is in use elsewhere"
         }
         Code::Fenced => {
-            "a copy of this device's files is in use elsewhere, and only one of them is served at a time; give that machine \
-             a device of its own: `recado device add` here, and there, once its state directory is deleted, \
+            "a copy of this device's files is in use elsewhere, and the servers serve one copy at a time; give that machine \
+             a device of its own: run `recado device add` here, and there, once its state directory is deleted, \
              `recado device enrol CODE`"
         }
-        Code::NumberTaken => "another request of a copy of this device has its number; it is numbered anew",
+        Code::NumberTaken => {
+            "a copy of this device has used the request's number for another request; it gets a new number"
+        }
         Code::NumberForgotten => {
-            "a copy of this device's files has used its number or has seen its result since, and the servers hold it no \
-             longer; look into the history before you send it again"
+            "a copy of this device's files has used the request's number or has seen its result since, and the servers no \
+             longer have the result; look into the history before you send it again"
         }
         Code::NotYours => {
-            "the name belongs to another key; take another name, or, if it is yours, run `recado device add` where \
-             it is and `recado device enrol CODE` here"
+            "the name belongs to another key; take another name, or, if it is yours, run `recado device add` on a machine \
+             that has it and `recado device enrol CODE` here"
         }
-        Code::NotAllowed => "it takes a right you do not have: ask its owner",
-        Code::AlreadyFollowing => "it is followed already",
-        Code::NotFollowing => "it is not followed",
-        Code::Yourself => "one cannot follow or unfollow oneself",
+        Code::NotAllowed => "you do not have the right to do this: ask an owner",
+        Code::AlreadyFollowing => "you follow it already",
+        Code::NotFollowing => "you do not follow it",
+        Code::Yourself => "you cannot follow or unfollow yourself",
         Code::TooLarge => {
-            "a part of it is too large: a title has at most 256 bytes, a body 16 KiB, and there are at most 8 tags of 32 bytes"
+            "the notification is too large: a title has at most 256 bytes, a body 16 KiB, and there are at most 8 tags of 32 bytes"
         }
         Code::LimitReached => {
-            "a limit is reached: of profiles, or of one profile's devices, follows, channels, or a channel's members"
+            "a limit is reached: of profiles, or of one profile's devices, follows or channels, or of one channel's members"
         }
-        Code::NameTaken => "there is a channel of this name already; take another name",
-        Code::NotMember => "it is no member of the channel",
-        Code::LastOne => "it is the last one, and one must stay: add another first",
+        Code::NameTaken => "a channel of this name exists already; take another name",
+        Code::NotMember => "the profile is not a member of the channel",
+        Code::LastOne => "the last owner or key cannot be removed: add another first",
         Code::WrongCode => {
-            "the code fits no open enrolment: it is mistyped, used, older than 10 minutes, or was tried too often; \
-             `recado device add` on a device that is in gives a new one"
+            "no open enrolment has this code: it is mistyped, used, older than 10 minutes, or was tried too often; \
+             `recado device add` on a machine of the profile prints a new one"
         }
         Code::BeyondEnd => {
             "this device has read further than the servers' log goes, as after they were restored from an older copy; \
-             start again: it goes on where they remember it"
+             start again: the device continues at the cursor that the servers have"
         }
         Code::TooFarAhead => "too many requests are unanswered; try again",
     }
@@ -363,10 +365,10 @@ fn key_changed(addr: &SocketAddr, known: &KnownCluster, offered: &ClusterIdentit
         "THE CLUSTER AT {addr} IS NOT THE ONE IT WAS. Nothing was sent to it.\n    \
          known   cluster {}, fingerprint {}\n    \
          now     cluster {}, fingerprint {}{by}\n\
-         Either the cluster was made anew (its data was deleted, as by `rm -r data`, or the address is that of \
-         another one now), or somebody between you and it answers in its place. Whoever runs the cluster can tell: \
-         `recadod fingerprint --config FILE` prints the true fingerprint on each of its servers.\n\
-         If it is the new one, forget the old one, and the next command accepts it:\n    \
+         Either the cluster was created anew (its data was deleted, as by `rm -r data`, or the address now belongs to \
+         another cluster), or somebody impersonates it. Its administrator can tell: `recadod fingerprint --config FILE` \
+         prints the true fingerprint on each of its servers.\n\
+         If the fingerprint above is the true one, forget the old cluster, and the next command accepts the new one:\n    \
          recado cluster forget {addr}",
         known.cluster,
         known.key.fingerprint(),
@@ -394,22 +396,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_told_to_the_tenth_of_a_second() {
-        let told = |micros| seconds(&Duration::from_micros(micros));
+    fn an_error_gives_the_wait_to_the_tenth_of_a_second() {
+        let text = |micros| seconds(&Duration::from_micros(micros));
         let table =
             [(498_540, "0.5 s"), (29_987_000, "30 s"), (1_500_000, "1.5 s"), (50_000, "50 ms"), (0, "0 ms")];
         for (micros, expected) in table {
-            assert_eq!(told(micros), expected);
+            assert_eq!(text(micros), expected);
         }
     }
 
     #[test]
-    fn a_command_for_an_administrator_runs_as_it_is_told() {
+    fn an_error_names_the_administrators_command_with_all_its_options() {
         let refused = ClientError::KeyNotAllowed { profile: "bob".parse().unwrap(), key: DeviceKey([7; 32]) };
-        let told =
+        let messages =
             [refused.to_string(), explain(Code::InviteNeeded).into(), explain(Code::KeyNotAllowed).into()];
-        for told in told {
-            assert!(told.contains("--config FILE"), "{told}");
+        for message in messages {
+            assert!(message.contains("--config FILE"), "{message}");
         }
     }
 }

@@ -95,7 +95,12 @@ impl HandshakeClients {
 
     /// A datagram that asks a server `question`: an INITIATION that carries it, or a HELLO if no
     /// cookie is held.
-    pub(super) fn ask(&mut self, now: Moment, to: SocketAddr, question: &Packet) -> (SocketAddr, Vec<u8>) {
+    pub(super) fn datagram_to(
+        &mut self,
+        now: Moment,
+        to: SocketAddr,
+        question: &Packet,
+    ) -> (SocketAddr, Vec<u8>) {
         let HandshakeClients { identity, entropy, clients: initiators } = self;
         let initiator = initiators.entry(to).or_default();
         let initiation = initiator.initiation(now, identity, question, entropy);
@@ -106,10 +111,10 @@ impl HandshakeClients {
     /// names another cluster is dropped: if it caused another query at once, the two sides would exchange
     /// HELLO and RETRY at the network's speed.
     pub(super) fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> Option<FromServer> {
-        let told = self.clients.get_mut(&from)?.take(now, datagram)?;
-        match &told {
+        let received = self.clients.get_mut(&from)?.take(now, datagram)?;
+        match &received {
             FromServer::Greeting(greeting) if !self.identity.trusts(greeting) => None,
-            _ => Some(told),
+            _ => Some(received),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use recado_proto::noise;
 use recado_sys::sync::Mistake;
-use recado_sys::sync::channel::bounded;
+use recado_sys::sync::channel::{TryRecvError, bounded};
 use recado_sys::sync::model::{TimeOuts, explore, seeds_to_find};
 
 use super::driver::{Command, Driver, PendingRequest};
@@ -91,7 +91,7 @@ impl Rig {
 }
 
 /// The requests that the next run of the device in `dir` would send.
-fn kept(dir: &Path) -> Vec<Request> {
+fn saved(dir: &Path) -> Vec<Request> {
     let Remembered { unanswered, .. } = read_state(&dir.join("state.toml")).unwrap();
     unanswered.into_iter().map(|one| one.request).collect()
 }
@@ -116,20 +116,38 @@ fn requests() {
     commands.send(Command::Disconnect).unwrap();
     waits.into_iter().for_each(Thread::join);
     driver.join();
-    let kept = kept(&dir);
+    let saved = saved(&dir);
     for (n, receipt) in sent.iter().enumerate() {
-        let told = receipt.wait(Duration::ZERO);
-        assert!(matches!(told, Err(ReceiptError::OutcomeUnknown)), "{n}: {told:?}");
-        assert!(kept.contains(&send(n)), "{n} is not kept: {kept:?}");
+        let result = receipt.wait(Duration::ZERO);
+        assert!(matches!(result, Err(ReceiptError::OutcomeUnknown)), "{n}: {result:?}");
+        assert!(saved.contains(&send(n)), "{n} is not saved: {saved:?}");
     }
 }
 
 #[test]
-fn what_was_asked_before_a_client_ends_is_kept_and_every_wait_ends() {
+fn a_request_made_before_the_client_ends_is_saved_and_every_wait_ends() {
     explore(TimeOuts::Any, 40, requests);
     let found = seeds_to_find(Mistake::AskedIsLost, TimeOuts::Any, 60, requests);
     eprintln!("what was asked is lost: found by seed {found:?}");
     assert!(found.is_some());
+}
+
+#[test]
+fn a_question_too_many_is_refused_and_those_before_it_stay_open() {
+    let rig = Rig::new();
+    let ask = |id| {
+        let (answer_in, answer) = bounded(1);
+        let question = Command::Query(QueryId(id), Query::Info { profile: None }, answer_in);
+        rig.commands.send(question).unwrap();
+        answer
+    };
+    let open: Vec<_> = (1..=64).map(ask).collect();
+    assert_eq!(ask(65).recv(), Ok(Answer::Refused(Code::Busy)));
+    for (n, answer) in open.iter().enumerate() {
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "question {}", n + 1);
+    }
+    rig.commands.send(Command::Disconnect).unwrap();
+    rig.driver.join();
 }
 
 /// Two users each take a device, add a request to those found in its file, and release the device.

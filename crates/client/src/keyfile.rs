@@ -96,7 +96,7 @@ impl KeyFile {
     /// The file's content; secret.
     pub fn text(&self) -> String {
         format!(
-            "# The key of @{} in cluster {}: whoever has this file is @{}. Keep it secret.\n\
+            "# The key of @{} in cluster {}: anyone who has this file can act as @{}. Keep it secret.\n\
              # `recado key import FILE` moves it to another machine; use it on one machine at a time.\n\
              cluster = \"{}\"\nprofile = \"{}\"\nkey = \"{}\"\n",
             self.profile,

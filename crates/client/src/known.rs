@@ -25,7 +25,7 @@ use super::trust::{ClusterIdentity, TrustDecision, trust_decision};
 const ADDRESSES_MAX: usize = 64;
 
 const FILE: &str = "known-clusters.toml";
-const CURE: &str = "mend it, or delete it to meet every cluster anew: then compare their fingerprints with what \
+const CURE: &str = "repair it, or delete it to forget every cluster: then compare their fingerprints with what \
                     `recadod fingerprint --config FILE` prints on their servers";
 const LOCK: &str = "known-clusters.lock";
 const HEAD: &str = "# The clusters this user trusts. `recado cluster list` shows them, `recado cluster forget`\n\
@@ -49,7 +49,7 @@ pub struct KnownCluster {
 }
 
 impl KnownCluster {
-    /// Returns true if `offer` names this cluster, with the same id and the same key.
+    /// Returns true if `cluster_identity` names this cluster, with the same id and the same key.
     pub fn is(&self, cluster_identity: &ClusterIdentity) -> bool {
         (self.cluster, self.key) == (cluster_identity.cluster, cluster_identity.key)
     }
@@ -178,11 +178,11 @@ impl KnownClusters {
         make_dir(&self.state)?;
         // Another process holds the lock only while it writes one file.
         let (_lock, mut known) = sync::locked(|| wait_for_lock(&self.state.join(LOCK)), || self.list())?;
-        let (differs, told) = change(&mut known)?;
+        let (differs, result) = change(&mut known)?;
         if differs {
             write(&self.state.join(FILE), &known)?;
         }
-        Ok(told)
+        Ok(result)
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_met_is_known_in_another_life_under_every_address() {
+    fn a_trusted_cluster_is_known_to_the_next_process_under_every_address() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path().join("not/there/yet"));
         assert_eq!(known.list().unwrap(), []);
@@ -257,10 +257,11 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_folder_to_remember_in_is_told_how_to_name_one() {
+    fn a_state_directory_that_cannot_be_created_is_an_error_that_names_xdg_state_home() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let told = remember(&KnownClusters::under(file.path().join("state")), 1, 1).unwrap_err().to_string();
-        assert!(told.contains("cannot make") && told.contains("XDG_STATE_HOME"), "{told}");
+        let message =
+            remember(&KnownClusters::under(file.path().join("state")), 1, 1).unwrap_err().to_string();
+        assert!(message.contains("cannot create") && message.contains("XDG_STATE_HOME"), "{message}");
     }
 
     #[test]
@@ -288,10 +289,10 @@ mod tests {
         let before = known.list().unwrap();
         let refused = remember(&known, 2, 2).unwrap_err();
         assert!(matches!(&refused, ClientError::ClusterKeyChanged { addr, .. } if addr.port() == 2));
-        let told = refused.to_string();
-        assert!(told.contains("recado cluster forget 192.0.2.1:2"), "{told}");
+        let message = refused.to_string();
+        assert!(message.contains("recado cluster forget 192.0.2.1:2"), "{message}");
         for key in [1, 2] {
-            assert!(told.contains(&cluster_identity(1, key).key.fingerprint().to_string()), "{told}");
+            assert!(message.contains(&cluster_identity(1, key).key.fingerprint().to_string()), "{message}");
         }
         assert_eq!(known.list().unwrap(), before);
 
@@ -303,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn its_owner_alone_reads_it_and_damage_is_told() {
+    fn the_file_of_known_clusters_is_private_and_its_damage_is_an_error() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         remember(&known, 1, 1).unwrap();

@@ -285,12 +285,12 @@ impl Client {
         let ending = Arc::new(Ending::default());
         let mut recovered = Vec::new();
         let mut outbox = BTreeMap::new();
-        for Numbered { seq, nonce, request: ask } in &remembered.unanswered {
+        for Numbered { seq, nonce, request } in &remembered.unanswered {
             let (promise, receipt) = receipt::pair(ending.clone());
             promise.numbered(*seq);
-            promise.kept();
-            recovered.push(RecoveredRequest { request: ask.clone(), receipt });
-            outbox.insert(*seq, (*nonce, PendingRequest { request: ask.clone(), promise }));
+            promise.saved();
+            recovered.push(RecoveredRequest { request: request.clone(), receipt });
+            outbox.insert(*seq, (*nonce, PendingRequest { request: request.clone(), promise }));
         }
         let start = Start {
             identity: Identity {
@@ -435,14 +435,14 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: a part of it is too large, no room for another request in time, or the client has
     /// ended.
-    pub fn request(&self, ask: Request) -> Result<Receipt, ClientError> {
-        if let Request::Send { content, .. } = &ask
+    pub fn request(&self, request: Request) -> Result<Receipt, ClientError> {
+        if let Request::Send { content, .. } = &request
             && !content.within_limits()
         {
             return Err(ClientError::TooLarge);
         }
         let (promise, receipt) = receipt::pair(self.ending.clone());
-        match self.requests.send_timeout(PendingRequest { request: ask, promise }, self.timeout) {
+        match self.requests.send_timeout(PendingRequest { request, promise }, self.timeout) {
             Ok(()) => Ok(receipt),
             Err(SendTimeoutError::Timeout(_)) => Err(ClientError::Full(self.timeout)),
             Err(SendTimeoutError::Disconnected(_)) => Err(self.ending.error()),
@@ -565,14 +565,14 @@ impl Client {
     ) -> Result<Vec<ServerStatus>, ClientError> {
         let clock = MachineClock::start();
         let (answer_in, answers) = channel::bounded(STATUS_MAX);
-        let mut asked: BTreeMap<SocketAddr, (QueryId, Moment)> = BTreeMap::new();
+        let mut sent: BTreeMap<SocketAddr, (QueryId, Moment)> = BTreeMap::new();
         let mut found: BTreeMap<NodeId, ServerStatus> = BTreeMap::new();
         let mut next = servers.to_vec();
         while found.is_empty() || found.values().any(|server| server.answer.is_none()) {
             for server in next.drain(..) {
-                if asked.len() < STATUS_MAX && !asked.contains_key(&server) {
+                if sent.len() < STATUS_MAX && !sent.contains_key(&server) {
                     let id = self.next_query();
-                    asked.insert(server, (id, clock.now()));
+                    sent.insert(server, (id, clock.now()));
                     self.command(Command::Query(id, Query::Status { server }, answer_in.clone()))?;
                 }
             }
@@ -587,13 +587,13 @@ impl Client {
                 found.entry(node).or_insert(unheard);
                 next.push(addr);
             }
-            let began = asked.values().find(|(id, _)| *id == status.query).map(|(_, began)| *began);
+            let began = sent.values().find(|(id, _)| *id == status.query).map(|(_, began)| *began);
             if let Some(server) = found.get_mut(&status.node) {
                 server.round_trip = began.map(|began| clock.now().since(began));
                 server.answer = Some(status);
             }
         }
-        for (id, _) in asked.into_values() {
+        for (id, _) in sent.into_values() {
             self.command(Command::GiveUp(id))?;
         }
         Ok(found.into_values().collect())
@@ -675,7 +675,7 @@ impl Drop for Client {
 
 /// An answer of another kind than the question. It is a server's fault, and counts as no answer.
 fn unexpected(answer: Answer, timeout: Duration) -> ClientError {
-    tracing::debug!(?answer, "an answer to another question");
+    tracing::debug!(?answer, "an answer to another query");
     match answer {
         Answer::Refused(code) => ClientError::Refused(code),
         Answer::History(_) | Answer::List(_) | Answer::Info(_) | Answer::Status(_) => {

@@ -61,7 +61,7 @@ mod tests {
     use crate::trust::ClusterIdentity;
 
     #[test]
-    fn what_waits_for_a_cluster_that_is_forgotten_is_told_until_it_is_gone() {
+    fn requests_for_a_forgotten_cluster_are_reported_until_their_files_are_gone() {
         let state = tempfile::tempdir().unwrap();
         let alice: Name = "alice".parse().unwrap();
         let ask = Request::Follow { topic: Topic::to_follow("#ops").unwrap(), change: FollowChange::Add };

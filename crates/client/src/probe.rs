@@ -46,7 +46,7 @@ pub fn status(
 ) -> Result<Vec<ServerStatus>, ClientError> {
     let (cluster_identity, left) = meet(servers, timeout, trust)?;
     let servers = trust.places(servers)?;
-    let round = ask(&servers, &cluster_identity, left, Enough::All)?;
+    let round = query_status(&servers, &cluster_identity, left, Enough::All)?;
     let found = round.end().ok_or(ClientError::Unreachable { servers, waited: timeout })?;
     let members: Vec<SocketAddr> = found.iter().map(|server| server.addr).collect();
     trust.learn(&cluster_identity, &members);
@@ -75,7 +75,7 @@ pub(super) fn meet(
 ) -> Result<(ClusterIdentity, Duration), ClientError> {
     let clock = MachineClock::start();
     let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
-    let (clusters, decide, told) = match trust {
+    let (clusters, decide, remembered) = match trust {
         Trust::Pinned(key) => {
             let cluster_identity =
                 find(servers, timeout, |_| true, |cluster_identity| *key == cluster_identity.key)?;
@@ -118,7 +118,7 @@ pub(super) fn meet(
     }
     clusters.remember(servers, &cluster_identity, clock.read().unix_ms)?;
     if decision == TrustDecision::New {
-        told(&cluster_identity);
+        remembered(&cluster_identity);
     }
     Ok((cluster_identity, left))
 }
@@ -176,8 +176,8 @@ impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> Handshake
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
-        let told = self.initiators.get_mut(&from).and_then(|initiator| initiator.take(now, datagram));
-        if let Some(FromServer::Greeting(greeting)) = told {
+        let received = self.initiators.get_mut(&from).and_then(|initiator| initiator.take(now, datagram));
+        if let Some(FromServer::Greeting(greeting)) = received {
             let key = ClusterKey(greeting.cluster_key);
             let cluster_identity = ClusterIdentity { addr: from, cluster: greeting.cluster, key };
             if (self.counts)(&cluster_identity) {
@@ -200,15 +200,15 @@ impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> Handshake
 /// Waits until the server has proved to hold the key that it claims, by an answer to a question that only
 /// this key opens.
 fn prove(cluster_identity: &ClusterIdentity, timeout: Duration) -> Result<(), ClientError> {
-    let round = ask(&[cluster_identity.addr], cluster_identity, timeout, Enough::One)?;
+    let round = query_status(&[cluster_identity.addr], cluster_identity, timeout, Enough::One)?;
     if round.answers.is_empty() {
         return Err(ClientError::Unproved { server: cluster_identity.addr, waited: timeout });
     }
     Ok(())
 }
 
-/// Asks STATUS until there are enough answers, or until `timeout`.
-fn ask(
+/// Queries STATUS until there are enough answers, or until `timeout`.
+fn query_status(
     servers: &[SocketAddr],
     cluster_identity: &ClusterIdentity,
     timeout: Duration,
@@ -241,14 +241,14 @@ struct Round {
     initiators: HandshakeClients,
     enough: Enough,
     /// The time of each question, by its number from 1 on.
-    asked: Vec<Moment>,
+    sent: Vec<Moment>,
     members: BTreeMap<NodeId, SocketAddr>,
     answers: BTreeMap<NodeId, (StatusOk, Duration)>,
 }
 
 impl Round {
     fn new(initiators: HandshakeClients, enough: Enough) -> Round {
-        Round { initiators, enough, asked: Vec::new(), members: BTreeMap::new(), answers: BTreeMap::new() }
+        Round { initiators, enough, sent: Vec::new(), members: BTreeMap::new(), answers: BTreeMap::new() }
     }
 
     /// Returns true if this server has nothing more to tell: it answered, or it is not a member.
@@ -278,9 +278,9 @@ impl HandshakeQuery for Round {
         let mut questions = Vec::new();
         for to in self.initiators.addrs() {
             if !self.is_done_with(to) {
-                self.asked.push(now);
-                let status = Packet::Status(QueryId(self.asked.len() as u64));
-                questions.push(self.initiators.ask(now, to, &status));
+                self.sent.push(now);
+                let status = Packet::Status(QueryId(self.sent.len() as u64));
+                questions.push(self.initiators.datagram_to(now, to, &status));
             }
         }
         questions
@@ -295,8 +295,8 @@ impl HandshakeQuery for Round {
         for packet in answer.packets {
             let Packet::StatusOk(status) = packet else { continue };
             let number = usize::try_from(status.query.0).unwrap_or(usize::MAX);
-            if let Some(asked) = number.checked_sub(1).and_then(|at| self.asked.get(at)) {
-                let round_trip = now.since(*asked);
+            if let Some(sent) = number.checked_sub(1).and_then(|at| self.sent.get(at)) {
+                let round_trip = now.since(*sent);
                 self.members.extend(status.members.iter().copied());
                 self.answers.insert(status.node, (status, round_trip));
             }
@@ -434,9 +434,9 @@ mod tests {
                 }
             });
             // The server must end also when the test fails.
-            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(at)));
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(at)));
             over.store(true, Ordering::Relaxed);
-            told.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cluster_is_asked_about_once_and_remembered_only_if_taken() {
+    fn the_user_decides_once_about_a_new_cluster_and_only_a_yes_saves_it() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         let hand = Hand::honest(5);
@@ -475,11 +475,11 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cluster_is_told_of_once_it_is_remembered_and_never_again() {
+    fn a_new_cluster_is_reported_once_after_it_is_saved() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
-        let told = std::sync::Arc::new(AtomicUsize::new(0));
-        let (stored, count) = (known.clone(), told.clone());
+        let reports = std::sync::Arc::new(AtomicUsize::new(0));
+        let (stored, count) = (known.clone(), reports.clone());
         let remembered = move |cluster_identity: &ClusterIdentity| {
             assert!(stored.list().unwrap().iter().any(|one| one.is(cluster_identity)));
             count.fetch_add(1, Ordering::Relaxed);
@@ -490,11 +490,11 @@ mod tests {
                 meet(&[at], LONG, &trust).unwrap();
             }
         });
-        assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert_eq!(reports.load(Ordering::Relaxed), 1);
     }
 
     #[test]
-    fn who_cannot_prove_its_key_is_neither_asked_about_nor_remembered() {
+    fn a_server_that_cannot_prove_its_key_causes_no_question_and_is_not_saved() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         let liar = Hand { holds: Key::new([6; 32]), ..Hand::honest(5) };
@@ -555,8 +555,11 @@ mod tests {
             let other = Hand::honest(6).says;
             let refused = status(&[at], LONG, &Trust::Pinned(other)).unwrap_err();
             assert!(matches!(refused, ClientError::NotThePinnedKey { pinned, .. } if pinned == other));
-            let told = refused.to_string();
-            assert!(told.contains(&other.to_string()) && told.contains(&hand.says.to_string()), "{told}");
+            let message = refused.to_string();
+            assert!(
+                message.contains(&other.to_string()) && message.contains(&hand.says.to_string()),
+                "{message}"
+            );
         });
         // A process that took the port of a stopped server raises no alarm.
         let liar = Hand { holds: Key::new([6; 32]), ..hand };
@@ -577,7 +580,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_cluster_is_found_by_its_other_servers_when_the_one_that_was_told_of_is_dead() {
+    fn a_known_cluster_is_found_by_its_other_servers_when_the_configured_one_is_down() {
         let state = tempfile::tempdir().unwrap();
         let dead = BoundSocket::bind(addr(0), PATIENCE).unwrap();
         let dead = dead.addr();
@@ -690,7 +693,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_an_error_that_names_who_was_asked() {
+    fn the_error_without_an_answer_names_the_servers_that_were_queried() {
         let silent = BoundSocket::bind(addr(0), PATIENCE).unwrap();
         let trust = Trust::Pinned(ClusterKey([0; 32]));
         let error = status(&[silent.addr()], Duration::from_millis(50), &trust).unwrap_err();

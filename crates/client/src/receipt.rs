@@ -37,7 +37,7 @@ struct State {
     seq: Option<Seq>,
     result: Option<Result<Op, Code>>,
     /// True if the request is in the device's files.
-    kept: bool,
+    saved: bool,
     over: bool,
 }
 
@@ -45,7 +45,7 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// The ending of the client that was asked.
+    /// The ending of the client that took the request.
     ending: Arc<Ending>,
 }
 
@@ -67,7 +67,7 @@ impl Receipt {
         match state.result {
             Some(Err(Code::NumberForgotten)) => Err(ReceiptError::Forgotten),
             Some(result) => result.map_err(ReceiptError::Refused),
-            None if state.over && !state.kept => Err(ReceiptError::NotSent(Box::new(self.0.ending.error()))),
+            None if state.over && !state.saved => Err(ReceiptError::NotSent(Box::new(self.0.ending.error()))),
             None => Err(ReceiptError::OutcomeUnknown),
         }
     }
@@ -89,8 +89,8 @@ impl Promise {
     }
 
     /// The request is in the device's files: a later client settles it if this one does not.
-    pub(super) fn kept(&self) {
-        self.0.state.lock().kept = true;
+    pub(super) fn saved(&self) {
+        self.0.state.lock().saved = true;
     }
 
     pub(super) fn settle(self, result: Result<Op, Code>) {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_tells_the_op_or_the_refusal() {
+    fn a_receipt_returns_the_op_or_the_refusal() {
         let (promise, receipt) = pair();
         assert_eq!(receipt.seq(), None);
         promise.numbered(Seq(3));
@@ -139,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_result_a_kept_request_is_unknown_and_another_was_not_sent_numbered_or_not() {
+    fn a_saved_request_without_a_result_is_unknown_and_an_unsaved_one_was_not_sent() {
         for (numbered, kept) in [(false, false), (true, false), (false, true), (true, true)] {
             let (promise, receipt) = pair();
             if numbered {
                 promise.numbered(Seq(1));
             }
             if kept {
-                promise.kept();
+                promise.saved();
             }
             drop(promise);
             match receipt.wait(LONG) {

@@ -59,7 +59,7 @@ const STATE: &str = "state.toml";
 const TEXT_MAX: u64 = 64 << 20;
 
 /// The cure if another kind of file is in a lock's place.
-const LOCK_CURE: &str = "delete it: nothing is kept in it";
+const LOCK_CURE: &str = "delete it: a lock file has no content";
 
 /// The number of digits of the highest op.
 const CURSOR_DIGITS: usize = 20;
@@ -124,8 +124,8 @@ enum StoredRequest {
 }
 
 impl From<&Request> for StoredRequest {
-    fn from(ask: &Request) -> StoredRequest {
-        match ask {
+    fn from(request: &Request) -> StoredRequest {
+        match request {
             Request::Follow { topic, change: FollowChange::Add } => {
                 StoredRequest::Follow { topic: topic.clone() }
             }
@@ -252,10 +252,10 @@ impl Slot {
         unanswered: impl Iterator<Item = (Seq, u64, &'a Request)>,
     ) -> Result<(), StoreError> {
         let unanswered = unanswered
-            .map(|(seq, nonce, ask)| Unanswered {
+            .map(|(seq, nonce, request)| Unanswered {
                 seq,
                 nonce: Hex(&nonce.to_be_bytes()).to_string(),
-                ask: ask.into(),
+                ask: request.into(),
             })
             .collect();
         let path = self.dir.join(STATE);
@@ -338,9 +338,9 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
     let damaged = || StoreError::Damaged { path: path.to_owned(), cure };
     let file: StateFile = toml::from_str(checked(&text).ok_or_else(damaged)?).map_err(|_| damaged())?;
-    let numbered = |held: Unanswered| {
-        let nonce = u64::from_be_bytes(hex::parse(&held.nonce).ok_or_else(damaged)?);
-        Ok(Numbered { seq: held.seq, nonce, request: held.ask.into() })
+    let numbered = |stored: Unanswered| {
+        let nonce = u64::from_be_bytes(hex::parse(&stored.nonce).ok_or_else(damaged)?);
+        Ok(Numbered { seq: stored.seq, nonce, request: stored.ask.into() })
     };
     let unanswered: Vec<Numbered> =
         file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
@@ -397,7 +397,7 @@ fn slots(installation: &Path) -> impl Iterator<Item = PathBuf> {
 /// An installation's secret key, if it has one.
 pub(super) fn read_key(installation: &Path) -> Result<Option<[u8; 32]>, StoreError> {
     let path = installation.join(KEY);
-    let cure = "bring it back from a copy: without it the profile is not yours";
+    let cure = "restore it from a copy: without it the profile is not yours";
     let Some(text) = read_text(&path, cure)? else { return Ok(None) };
     let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -418,7 +418,7 @@ pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Re
     let lock_path = installation.join("lock");
     let _lock = wait_for_lock(&lock_path)?;
     match read_key(installation)? {
-        Some(held) if held == *secret => return Ok(()),
+        Some(stored) if stored == *secret => return Ok(()),
         Some(_) if !force => return Err(StoreError::OtherKey(installation.join(KEY))),
         Some(_) => {
             let slots: Vec<PathBuf> = slots(installation).filter(|slot| slot.exists()).collect();
@@ -449,7 +449,7 @@ fn make_private(dir: &Path) -> Result<(), StoreError> {
     let mended = durable::make_private(dir)
         .map_err(|durable::Exposed { path, mode, .. }| StoreError::Exposed { path, mode })?;
     if mended > 0 {
-        tracing::warn!(dir = %dir.display(), mended, "others could reach what a device keeps; they cannot any more");
+        tracing::warn!(dir = %dir.display(), mended, "other users had access to the files of a device; they no longer have it");
     }
     Ok(())
 }
@@ -619,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_its_owners_alone_and_damage_is_told() {
+    fn the_key_file_is_private_and_its_damage_is_an_error() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let key = slot.key();
@@ -633,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_device_keeps_is_its_owners_alone_and_what_was_not_is_mended() {
+    fn the_files_of_a_device_are_private_and_wrong_permissions_are_corrected() {
         let state = tempfile::tempdir().unwrap();
         let modes = |slot: &Slot| {
             let dir = slot.dir();
@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_cursor_or_state_is_told_and_not_guessed() {
+    fn a_damaged_cursor_or_state_is_an_error_and_not_guessed() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let dir = slot.dir().to_owned();
@@ -679,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_told_with_its_file_and_a_cure() {
+    fn an_error_about_a_file_that_is_no_text_names_the_file_and_a_cure() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let (dir, key) = (slot.dir().to_owned(), slot.key());
@@ -688,8 +688,8 @@ mod tests {
         for path in [dir.join("state.toml"), dir.join("cursor"), key] {
             let good = fs::read(&path).unwrap();
             fs::write(&path, [0xff; 64]).unwrap();
-            let told = take(state.path()).unwrap_err().to_string();
-            assert!(told.starts_with(&format!("{} is damaged; ", path.display())), "{told}");
+            let message = take(state.path()).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{} is damaged; ", path.display())), "{message}");
             fs::write(&path, good).unwrap();
         }
         assert!(take(state.path()).is_ok());
@@ -707,8 +707,8 @@ mod tests {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bad).unwrap();
-            let told = take(state.path()).unwrap_err().to_string();
-            assert!(told.contains("cursor is damaged; delete it"), "bit {bit}: {told}");
+            let message = take(state.path()).unwrap_err().to_string();
+            assert!(message.contains("cursor is damaged; delete it"), "bit {bit}: {message}");
         }
         fs::write(&path, &good).unwrap();
         let (slot, _) = take(state.path()).unwrap();
@@ -730,15 +730,15 @@ mod tests {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bad).unwrap();
-            let told = read_state(&path).unwrap_err().to_string();
-            assert!(told.contains("state.toml is damaged; delete its directory"), "bit {bit}: {told}");
+            let message = read_state(&path).unwrap_err().to_string();
+            assert!(message.contains("state.toml is damaged; delete its directory"), "bit {bit}: {message}");
         }
         fs::write(&path, &good).unwrap();
         assert_ne!(read_state(&path).unwrap(), remembered);
     }
 
     #[test]
-    fn what_is_no_regular_file_is_told_with_its_cure_and_nobody_waits_for_it() {
+    fn a_file_that_is_not_regular_is_an_error_with_a_cure_and_blocks_nobody() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let (dir, key) = (slot.dir().to_owned(), slot.key());
@@ -771,7 +771,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_missing_beside_a_device_is_told_and_none_is_drawn_in_its_place() {
+    fn a_missing_key_beside_a_device_is_an_error_and_no_new_key_is_drawn() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let (key, device) = (slot.key(), slot.device());
@@ -785,11 +785,11 @@ mod tests {
         save(&slot, &[(Seq(1), send("kept"))]);
         drop(slot);
         fs::rename(&key, &aside).unwrap();
-        let told = take(state.path()).unwrap_err();
-        assert!(matches!(told, StoreError::KeyMissing { .. }), "{told}");
+        let error = take(state.path()).unwrap_err();
+        assert!(matches!(error, StoreError::KeyMissing { .. }), "{error}");
         let installation = key.parent().unwrap();
-        for part in [key.to_str().unwrap(), "bring it back", &format!("delete {}", installation.display())] {
-            assert!(told.to_string().contains(part), "{part}: {told}");
+        for part in [key.to_str().unwrap(), "restore it", &format!("delete {}", installation.display())] {
+            assert!(error.to_string().contains(part), "{part}: {error}");
         }
         assert!(!key.exists());
         fs::rename(&aside, &key).unwrap();

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_who_it_was_where_it_was_and_anything_else_is_told_apart() {
+    fn a_cluster_with_its_key_at_its_address_is_known_and_every_other_case_is_distinguished() {
         let (one, two) = (known(1, &[11, 12]), known(2, &[21]));
         let changed = |at, one: &KnownCluster| TrustDecision::Changed(addr(at), one.clone());
         let table: &[(&str, &[u8], ClusterIdentity, TrustDecision)] = &[
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn unless_told_a_new_cluster_is_trusted_on_loopback_only() {
+    fn a_new_cluster_is_trusted_by_default_on_loopback_only() {
         let Trust::Known { decide, .. } = Trust::known(KnownClusters::under("nowhere")) else {
             panic!("not the default")
         };

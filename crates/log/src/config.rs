@@ -4,7 +4,8 @@
 //! fields and where that is checked, what goes wrong if it is too small or too large, whether the servers
 //! must agree on it, and its default. No timer affects safety: a time-out only starts a probe, and what a
 //! majority has promised and fsynced decides (DESIGN.md sections 4 and 6). A bad timer makes pauses longer or
-//! more frequent, or keeps an election from ending.
+//! more frequent, or keeps an election from ending. `config::file` is a module of the package `recado`
+//! (`src/config/file.rs`).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,10 +32,9 @@ pub struct Config {
 ///
 /// The list of members is the same on every server. Its ids are compared: with `meta` and the snapshot at
 /// each start, and with those of the sender of each HEARTBEAT. Its addresses are not compared: for a server
-/// that has a wrong one, the server at the right one is dead. `config::file::check_addresses` of the package
-/// `recado` refuses addresses that no machine can have and addresses used twice, and IPv4 beside IPv6,
-/// because a server sends to all the others from one address. No field has a default; `recadod init` fills in
-/// all.
+/// that has a wrong one, the server at the right one is dead. `config::file::check_addresses` refuses
+/// addresses that no machine can have and addresses used twice, and IPv4 beside IPv6, because a server sends
+/// to all the others from one address. No field has a default; `recadod init` fills in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
     /// Its id and its rank, 1 to 65535, unique in the cluster (`config::file` checks both) and fixed for the
@@ -101,13 +101,13 @@ impl Cluster {
 ///
 /// - `heartbeat >= 1 ms`
 /// - `2 heartbeat <= suspect_min <= suspect_max`, and `3 heartbeat <= suspect_max`
-/// - `bully < coordinator`
+/// - `bully < coordinator`, and `9/8 heartbeat <= coordinator`
 ///
 /// Relations that nothing checks, and that each preset keeps on the networks that it is for:
 ///
 /// - `suspect_max` is longer than a round trip and a heartbeat: the age that a backup's latest echo reaches.
 /// - `coordinator` is longer than two or three intervals between PREPAREs, each 3/4 to 9/8 of `heartbeat`,
-///   and than the two round trips of a hand-over.
+///   so that a lost PREPARE ends no election, and than the two round trips of a hand-over.
 /// - `preempt_after` is longer than `suspect_max`.
 ///
 /// Every server must have the same timers. Nothing compares them: a backup whose `suspect_max` is near the
@@ -121,7 +121,7 @@ pub struct Timing {
     /// H: the interval between two HEARTBEATs to each backup, each of which is echoed. What is lost in an
     /// election or a catch-up is sent again after H to 2 H. Choose it longer than the usual delay of the
     /// schedulers, and than a turn of the replica thread (2 ms and the request in progress,
-    /// `server/cost.rs`). Too small: more packets; and a server adds its own delays, from 3 H on, to its
+    /// `src/server/cost.rs`). Too small: more packets; and a server adds its own delays, from 3 H on, to its
     /// patience with a dead primary. Too large: the bounds of T_s grow with it, and a killed primary whose
     /// port refuses is suspected only 5/4 H after its last packet.
     pub heartbeat: Duration,
@@ -186,8 +186,11 @@ impl Timing {
         }
     }
 
-    /// Checks the relations between the timers. The presets are checked at compile time; whoever makes other
-    /// timers calls this, because `ReplicaManager::new` takes any. It checks no relation to the network.
+    /// Checks the relations between the timers. It checks no relation to the network.
+    ///
+    /// The presets are checked at compile time, and `recado.toml` offers no other timers, so no program of
+    /// recado calls this at run time. A program that makes other timers calls it, because
+    /// `ReplicaManager::new` takes any.
     ///
     /// # Errors
     /// [`TimingError`]: the relation that does not hold. The caller's fault; nothing changed.
@@ -206,6 +209,10 @@ impl Timing {
         }
         if self.coordinator.as_micros() <= self.bully.as_micros() {
             return Err(TimingError::Coordinator);
+        }
+        // The longest interval between two PREPAREs: 3/4 heartbeat, and jitter of up to half of that.
+        if 8 * self.coordinator.as_micros() < 9 * heartbeat {
+            return Err(TimingError::PrepareInterval);
         }
         Ok(())
     }
@@ -234,6 +241,10 @@ pub enum TimingError {
     /// up.
     #[error("coordinator must be longer than bully")]
     Coordinator,
+    /// `coordinator` is shorter than 9/8 of `heartbeat`, the longest interval between two PREPAREs: a backup
+    /// would give up a candidate between two PREPAREs of it.
+    #[error("coordinator must be at least 9/8 of the heartbeat, the longest interval between two PREPAREs")]
+    PrepareInterval,
 }
 
 /// The primary's policy when a server with a higher id is back and has been stable for
@@ -267,5 +278,20 @@ mod tests {
         assert_eq!(timing.validate(), Err(TimingError::Heartbeat));
         let timing = Timing { coordinator: ms(40), ..Timing::DEFAULT };
         assert_eq!(timing.validate(), Err(TimingError::Coordinator));
+    }
+
+    #[test]
+    fn timers_with_which_a_backup_would_give_up_a_candidate_between_two_prepares_are_refused() {
+        let timing = |heartbeat, coordinator| Timing {
+            heartbeat: Duration::from_micros(heartbeat),
+            bully: Duration::from_millis(10),
+            coordinator: Duration::from_micros(coordinator),
+            ..Timing::DEFAULT
+        };
+        assert_eq!(timing(40_000, 44_999).validate(), Err(TimingError::PrepareInterval));
+        assert_eq!(timing(40_000, 45_000).validate(), Ok(()));
+        // 9/8 of 40.001 ms is 45.001125 ms.
+        assert_eq!(timing(40_001, 45_001).validate(), Err(TimingError::PrepareInterval));
+        assert_eq!(timing(40_001, 45_002).validate(), Ok(()));
     }
 }

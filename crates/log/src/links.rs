@@ -165,12 +165,13 @@ impl PeerLinks {
         let from = from.ok_or(RefusedDatagram::Cluster)?;
         match envelope.class {
             Class::PeerHello => self.on_hello(now, from, envelope.incarnation, datagram, out).map(|()| None),
-            Class::Peer => match self.open_met(now, from, envelope, datagram, behind) {
+            Class::Peer => match self.open_current(now, from, envelope, datagram, behind) {
                 // It is sealed for another boot of the sender or of this server: one of the two does not
                 // know the other's current boot id yet.
                 Err(RefusedDatagram::Seal) => {
                     let peer = self.peers.get(&from).filter(|peer| now >= peer.next_hello_at);
-                    if let Some(yours) = peer.map(|peer| peer.current.as_ref().map(|met| met.boot_id)) {
+                    if let Some(yours) = peer.map(|peer| peer.current.as_ref().map(|current| current.boot_id))
+                    {
                         self.say_hello(now, from, yours, out);
                     }
                     Err(RefusedDatagram::Seal)
@@ -181,7 +182,7 @@ impl PeerLinks {
         }
     }
 
-    fn open_met(
+    fn open_current(
         &mut self,
         now: Moment,
         from: NodeId,
@@ -190,14 +191,14 @@ impl PeerLinks {
         behind: bool,
     ) -> Result<Vec<Packet>, RefusedDatagram> {
         let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
-        let met = peer.current.as_mut().filter(|met| met.incarnation == envelope.incarnation);
-        let met = met.ok_or(RefusedDatagram::Seal)?;
-        let opened = envelope::open(&met.receive, datagram).map_err(DecodeError::refused)?;
+        let current = peer.current.as_mut().filter(|current| current.incarnation == envelope.incarnation);
+        let current = current.ok_or(RefusedDatagram::Seal)?;
+        let opened = envelope::open(&current.receive, datagram).map_err(DecodeError::refused)?;
         // Dropped before the link sees its number, so that it counts as lost.
         if behind && carries_entries(&opened.packets) {
             return Err(RefusedDatagram::QueueFull);
         }
-        if !met.link.receive(now, envelope.number, opened.header.ack) {
+        if !current.link.receive(now, envelope.number, opened.header.ack) {
             return Err(RefusedDatagram::Repeated);
         }
         let mut packets = Vec::with_capacity(opened.packets.len());
@@ -231,15 +232,17 @@ impl PeerLinks {
         let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
         let knows_us = hello.yours == Some(self.boot_id);
         let (later, same, latest) = match &peer.current {
-            Some(met) => (incarnation > met.incarnation, met.boot_id == boot_id, met.incarnation),
+            Some(current) => {
+                (incarnation > current.incarnation, current.boot_id == boot_id, current.incarnation)
+            }
             None => (incarnation >= peer.known, false, peer.known),
         };
         if knows_us && !later && !same {
             out.push(Effect::StaleIncarnation { server: from, incarnation, latest });
         }
         if knows_us && later {
-            if let Some(met) = &peer.current {
-                peer.next_number = met.link.next_number();
+            if let Some(current) = &peer.current {
+                peer.next_number = current.link.next_number();
             }
             // This is another process of the peer: acks and fragments of the old one do not apply to it.
             let send = self.keys.peer((self.me, self.boot_id), from, Some(boot_id));
@@ -279,11 +282,11 @@ impl PeerLinks {
         let token = self.tokens;
         // Without keys the packet counts as lost; the peer fetches the entries once keys are established.
         if let Some(peer) = self.peers.get_mut(&to)
-            && let Some(met) = &mut peer.current
+            && let Some(current) = &mut peer.current
         {
             peer.tracked.insert(token, ops);
             let mut datagrams = Vec::new();
-            met.link.transmit(now, view, &[packet], Some(token), &mut datagrams);
+            current.link.transmit(now, view, &[packet], Some(token), &mut datagrams);
             out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to, bytes }));
         }
     }
@@ -298,24 +301,24 @@ impl PeerLinks {
     /// Sends the queued packets and the acknowledgements that are due, and a hello to each peer without keys
     /// whose time has come.
     pub fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
-        let mut strangers = Vec::new();
+        let mut unknown = Vec::new();
         for (to, peer) in &mut self.peers {
-            let Some(met) = &mut peer.current else {
+            let Some(current) = &mut peer.current else {
                 peer.waiting.clear();
                 if now >= peer.next_hello_at {
-                    strangers.push(*to);
+                    unknown.push(*to);
                 }
                 continue;
             };
-            if peer.waiting.is_empty() && !met.link.ack_due() {
+            if peer.waiting.is_empty() && !current.link.ack_due() {
                 continue;
             }
             let mut datagrams = Vec::new();
-            met.link.transmit(now, view, &peer.waiting, None, &mut datagrams);
+            current.link.transmit(now, view, &peer.waiting, None, &mut datagrams);
             peer.waiting.clear();
             out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to: *to, bytes }));
         }
-        for to in strangers {
+        for to in unknown {
             self.say_hello(now, to, None, out);
         }
     }
@@ -324,11 +327,11 @@ impl PeerLinks {
     pub fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
         let mut lost = Vec::new();
         for (id, peer) in &mut self.peers {
-            let Some(met) = &mut peer.current else { continue };
-            if met.link.next_deadline().is_some_and(|at| at <= now) {
-                met.link.on_deadline(now);
+            let Some(current) = &mut peer.current else { continue };
+            if current.link.next_deadline().is_some_and(|at| at <= now) {
+                current.link.on_deadline(now);
             }
-            while let Some(event) = met.link.poll_event() {
+            while let Some(event) = current.link.poll_event() {
                 match event {
                     LinkEvent::Acked(token) => drop(peer.tracked.remove(&token)),
                     LinkEvent::Lost(token) => lost.extend(peer.tracked.remove(&token).map(|ops| (*id, ops))),
@@ -340,14 +343,14 @@ impl PeerLinks {
 
     /// Bytes that the link to `peer` accepts now; zero before keys are established.
     pub fn room(&self, peer: NodeId) -> usize {
-        self.peers.get(&peer).and_then(|peer| peer.current.as_ref()).map_or(0, |met| met.link.room())
+        self.peers.get(&peer).and_then(|peer| peer.current.as_ref()).map_or(0, |current| current.link.room())
     }
 
     /// The latest time at which [`PeerLinks::losses`] and [`PeerLinks::flush`] are wanted; none without
     /// peers.
     pub fn next_deadline(&self) -> Option<Moment> {
         let deadline = |peer: &Peer| match &peer.current {
-            Some(met) => met.link.next_deadline(),
+            Some(current) => current.link.next_deadline(),
             None => Some(peer.next_hello_at),
         };
         self.peers.values().filter_map(deadline).min()

@@ -11,7 +11,7 @@ use crate::entry::Entry;
 use crate::id::MEMBERS_MAX;
 
 /// The longest key of a list's item, in bytes: a device in hexadecimal with its slot.
-pub const LIST_KEY_MAX: usize = 128;
+const LIST_KEY_MAX: usize = 128;
 
 impl Packet {
     /// Checks that every part is within the bounds that its documentation gives.

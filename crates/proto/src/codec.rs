@@ -3,10 +3,10 @@
 //! The encoding is bincode's standard configuration: little-endian, integers of variable length. A value
 //! determines its own length, so packets stand side by side in a datagram without lengths between them.
 //!
-//! Input is bounded before it is decoded: it has at most [`PACKET_MAX`] bytes ([`SNAPSHOT_MAX`] for a
-//! snapshot), and the size of the decoded value is bounded by that length. For a list that claims to be long,
-//! serde reserves at most 1 MiB before it reads the first item. Lists nest at most two deep, so refusing a
-//! packet never allocates more than [`ALLOCATION_MAX`], and frees it at once.
+//! Input is bounded before it is decoded: it has at most [`PACKET_MAX`] bytes (a snapshot,
+//! [`SnapshotChunk::TOTAL_MAX`]), and the size of the decoded value is bounded by that length. For a list that
+//! claims to be long, serde reserves at most 1 MiB before it reads the first item. Lists nest at most two deep,
+//! so refusing a packet never allocates more than [`ALLOCATION_MAX`], and frees it at once.
 
 use bincode::config::{self, Config};
 use bincode::error::DecodeError as Inner;
@@ -25,7 +25,7 @@ pub const PACKET_MAX: usize = 64 * 1024;
 pub const ALLOCATION_MAX: usize = 2 * 1024 * 1024 + 64 * PACKET_MAX;
 
 /// The most bytes of one encoded snapshot, which is what a peer accepts.
-pub const SNAPSHOT_MAX: usize = SnapshotChunk::TOTAL_MAX as usize;
+const SNAPSHOT_MAX: usize = SnapshotChunk::TOTAL_MAX as usize;
 
 /// bincode counts a decoded value at full width against its limit: an integer of one byte may count as eight.
 /// The limit is therefore eight times the number of input bytes.
@@ -47,28 +47,28 @@ pub enum DecodeError {
     #[error("not a datagram of this protocol")]
     Magic,
     /// Another version of the protocol. Nobody's fault; state unchanged.
-    #[error("protocol version {0} is not spoken here")]
+    #[error("protocol version {0} is not supported")]
     Version(u8),
     /// An unknown class. Sender's fault; state unchanged.
     #[error("unknown class {0}")]
     Class(u8),
     /// The authentication failed: another key or number, or changed on the way. Sender's fault; state
     /// unchanged.
-    #[error("the seal does not hold")]
+    #[error("authentication failed")]
     Seal,
     /// Authentic, but not a valid encoding. Sender's fault; state unchanged.
-    #[error("not the encoding of anything")]
+    #[error("not a valid encoding")]
     Malformed,
     /// More bytes after the end of the value. Sender's fault; state unchanged.
     #[error("bytes after the end")]
     TrailingBytes,
     /// Decoded, but a part of it is over its documented limit or out of its documented order. Sender's fault;
     /// state unchanged.
-    #[error("a part of it is outside of its bounds")]
+    #[error("a value is out of bounds")]
     Bounds,
     /// A FRAGMENT that does not match the others of its packet, or a reassembled packet that does not match
     /// its id. Sender's fault; the packet is dropped.
-    #[error("fragments that do not fit together")]
+    #[error("fragments that do not belong together")]
     Fragment,
 }
 
@@ -109,7 +109,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
-pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
+pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {
     if bytes.len() > PACKET_MAX {
         return Err(DecodeError::Oversized);
     }
@@ -133,15 +133,15 @@ pub fn decode_packet(bytes: &[u8]) -> Result<(Packet, usize), DecodeError> {
 /// Encodes the contents of a snapshot.
 ///
 /// # Errors
-/// [`DecodeError::Oversized`]: it is longer than [`SNAPSHOT_MAX`] and could not be read back. The caller's
-/// fault; nothing changed.
+/// [`DecodeError::Oversized`]: it is longer than [`SnapshotChunk::TOTAL_MAX`] and could not be read back. The
+/// caller's fault; nothing changed.
 pub fn encode_snapshot<T: Serialize>(image: &T) -> Result<Vec<u8>, DecodeError> {
     let bytes = encode(image);
     if bytes.len() > SNAPSHOT_MAX { Err(DecodeError::Oversized) } else { Ok(bytes) }
 }
 
 /// Decodes a whole snapshot. The caller has verified its checksum, so its lengths are trusted up to
-/// [`SNAPSHOT_MAX`].
+/// [`SnapshotChunk::TOTAL_MAX`].
 ///
 /// # Errors
 /// [`DecodeError`]; the fault of the server that wrote it, nothing changed.

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_text_asked_twice_is_two_requests() {
+    fn the_same_text_under_two_nonces_is_two_requests() {
         let send = |body: &str| Request::Send {
             topic: Topic::Feed("alice".parse().unwrap()),
             content: Content { title: None, priority: Default::default(), tags: vec![], body: body.into() },

@@ -1,5 +1,7 @@
-//! The outer header and the inner header of a datagram. The outer header is in clear and covered by the seal,
-//! if the datagram is sealed as a whole (an INITIATION's is covered by its cookie and handshake instead).
+//! The outer header and the inner header of a datagram. The outer header is in clear. The seal of a datagram
+//! of class Client, Peer or PeerHello, and of an ANSWER, authenticates all of it. Of an INITIATION's outer
+//! header only the cluster's id is authenticated, by the prologue of its Noise message; those of HELLO and
+//! RETRY are not authenticated.
 //!
 //! ```text
 //! magic u16 | version u8 | class u8 | cluster u64 | session u64 | node u16 | incarnation u64 | number u64
@@ -162,7 +164,9 @@ impl Ack {
 pub struct Header {
     /// The packet numbers that the sender has received on this link.
     pub ack: Option<Ack>,
-    /// To clients: the highest active view the server knows. Between servers: the sender's view.
+    /// To clients: the highest active view that the server knows, and [`View::ZERO`] beside a PATH_CHALLENGE.
+    /// From clients: the highest view that the client knows; servers do not read it. Between servers: the
+    /// view that the sender has promised.
     pub view: View,
 }
 

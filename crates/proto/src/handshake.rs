@@ -37,7 +37,7 @@ pub const COOKIE_LEN: usize = 16;
 /// The bytes of the load of an INITIATION, including the two bytes of its length.
 const LOAD_LEN: usize = DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN - INITIATION_OVERHEAD;
 /// The most bytes of packets in an INITIATION.
-pub const INITIATION_MAX: usize = LOAD_LEN - 2 - HEADER_MAX;
+const INITIATION_MAX: usize = LOAD_LEN - 2 - HEADER_MAX;
 /// The most bytes of packets in an ANSWER.
 pub const ANSWER_MAX: usize = DATAGRAM_MAX - OUTER_LEN - 1 - OPENING_LEN - HEADER_MAX - TAG_LEN;
 
@@ -133,11 +133,15 @@ pub fn initiation(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u
     datagram
 }
 
-/// Makes the load of an INITIATION: packets of at most [`INITIATION_MAX`] bytes, padded with zeros.
+/// Makes the load of an INITIATION: packets of at most `INITIATION_MAX` bytes, padded with zeros.
 pub fn load(packets: &[Packet]) -> Vec<u8> {
     let mut inside = codec::encode(&Header::default());
     packets.iter().for_each(|packet| inside.extend_from_slice(&codec::encode(packet)));
-    debug_assert!(inside.len() <= LOAD_LEN - 2, "{} bytes of packets in an INITIATION", inside.len());
+    debug_assert!(
+        inside.len() <= HEADER_MAX + INITIATION_MAX,
+        "{} bytes of packets in an INITIATION",
+        inside.len()
+    );
     let mut load = (inside.len() as u16).to_be_bytes().to_vec();
     load.extend_from_slice(&inside);
     load.resize(LOAD_LEN, 0);
@@ -234,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn hello_and_retry_are_read_as_they_were_said() {
+    fn hello_and_retry_are_read_as_they_were_sent() {
         let hello = hello(&envelope(), 9);
         assert_eq!(Handshake::read(&hello), Ok((envelope(), Handshake::Hello(9))));
         let retry = retry(&envelope(), &SAID);
@@ -242,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_initiation_and_its_answer_are_read_as_they_were_said() {
+    fn an_initiation_and_its_answer_are_read_as_they_were_sent() {
         let asked = [Packet::Status(QueryId(3)), Packet::Keepalive];
         let (mut initiation, datagram, reply, packets) = initiated(&asked);
         assert_eq!(packets, asked);

@@ -168,7 +168,9 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// The number of times a server has started on its directory. Each start counts it up and fsyncs it.
+/// The start of a server on its directory: each counts it up and fsyncs it. It begins at zero, or, in a
+/// directory that does not know its past, at the seconds since 1970, so that it also grows when a disk is
+/// replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
@@ -246,6 +248,12 @@ impl Seq {
         Seq(self.0.saturating_add(1))
     }
 }
+
+/// Most requests of one device without an answer: the numbers from its lowest unanswered one to the highest
+/// given. A client gives no number beyond it, and the servers keep the results of as many numbers
+/// (DESIGN.md section 3): with fewer results, a client would be told NumberForgotten for a request that it
+/// still waits for.
+pub const OUTSTANDING_MAX: usize = 256;
 
 /// The public key of one installation of a client.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -329,7 +337,7 @@ pub struct Name(std::sync::Arc<str>);
 
 impl Name {
     /// Fewest characters of a name.
-    pub const LEN_MIN: usize = 2;
+    const LEN_MIN: usize = 2;
     /// Most characters of a name.
     pub const LEN_MAX: usize = 32;
 

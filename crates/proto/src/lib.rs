@@ -1,7 +1,7 @@
 //! The protocol: its types, packets as plain data, their encoding and sealing, and the link that carries
 //! them.
 //!
-//! Reading order: [`id`], [`entry`]; [`packet`], [`command`], [`codec`], [`check`]; [`seal`] (the keys),
+//! Reading order: [`id`], [`entry`]; [`packet`], [`command`], [`codec`], `check`; [`seal`] (the keys),
 //! [`envelope`], [`fragment`], [`link`]; [`noise`] and [`handshake`] (the agreement of a client's keys).
 //! [`entropy`] draws random numbers from a seed; [`hex`], [`fnv`] and `bulk` are small tools; [`planted`]
 //! names the mistakes that the tests must find.
@@ -14,7 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod bulk;
-pub mod check;
+mod check;
 pub mod codec;
 pub mod command;
 pub mod entropy;
@@ -34,7 +34,8 @@ pub mod seal;
 pub use codec::DecodeError;
 pub use envelope::{Class, Envelope, Header};
 pub use link::Link;
-pub use packet::Packet;
 
-/// The longest UDP payload, so that IP never fragments it (RFC 8085 section 3.2; DESIGN.md section 3).
+/// The longest UDP payload (RFC 8085 section 3.2; DESIGN.md section 3). With the headers of UDP and IP it
+/// fits the smallest MTU of IPv6, 1,280 bytes. The sockets set no don't-fragment option, so on an IPv4 path
+/// with a smaller MTU IP may fragment it.
 pub const DATAGRAM_MAX: usize = 1200;

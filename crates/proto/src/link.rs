@@ -39,7 +39,7 @@ pub const ACK_REACH: u32 = 1 + u64::BITS;
 
 /// The most tracked datagrams in flight. The window holds fewer; if a caller ignores [`Link::room`], the
 /// oldest are taken for lost.
-pub const FLIGHT_MAX: usize = 2048;
+const FLIGHT_MAX: usize = 2048;
 
 /// A datagram is lost when one with a number this much higher has arrived (RFC 9002 section 6.1.1).
 const REORDER_MAX: u64 = 3;
@@ -204,11 +204,6 @@ impl Link {
         self.congestion.window().saturating_sub(self.flight_bytes)
     }
 
-    /// The congestion window in bytes of whole datagrams; never less than two of them.
-    pub fn window(&self) -> usize {
-        self.congestion.window()
-    }
-
     /// The time at which [`Link::on_deadline`] wants to be called; none unless something tracked is in
     /// flight.
     pub fn next_deadline(&self) -> Option<Moment> {
@@ -230,11 +225,6 @@ impl Link {
             self.round_trip.back_off();
             self.congestion.collapse(self.envelope.number);
         }
-    }
-
-    /// The smoothed round trip; none before the first sample.
-    pub fn rtt(&self) -> Option<Duration> {
-        self.round_trip.smoothed()
     }
 
     /// The current retransmission time-out.

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_learn_who_the_other_is_and_share_one_key() {
+    fn a_handshake_gives_both_sides_the_others_key_and_one_shared_key() {
         let cluster = Key::new([9; 32]);
         let mut entropy = Entropy::new([1; 32]);
         let (mut state, message) = initiation(PROLOGUE, &public(&cluster), &mut entropy);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn another_cluster_server_or_life_cannot_read_it() {
+    fn another_cluster_server_or_boot_id_cannot_read_an_initiation() {
         let cluster = Key::new([9; 32]);
         let mut entropy = Entropy::new([1; 32]);
         let (_, message) = initiation(PROLOGUE, &public(&cluster), &mut entropy);

@@ -193,12 +193,15 @@ pub enum Code {
     NotFollowing,
     /// A profile cannot follow or unfollow its own feed and its own inbox.
     Yourself,
-    /// A part of the request is over its limit.
+    /// A part of the request is over its limit. Servers do not send this code, because they drop such a
+    /// request when they decode it ([`check`](crate::check)). recado's client library refuses the request
+    /// before it sends anything.
     TooLarge,
     /// A limit is reached: on profiles, devices, sessions, keys, follows, channels or their members, on
     /// invitations or allowed keys, or on the size of all records.
     LimitReached,
-    /// The number is further ahead of the last one applied than the window. Takes no number.
+    /// The number is more than `Limits::outstanding` above the last one applied; the client sends the lower
+    /// numbers first. Takes no number.
     TooFarAhead,
     /// A channel of this name exists.
     NameTaken,
@@ -248,7 +251,12 @@ pub struct Refused {
     pub code: Code,
     /// The question it answers.
     pub answers: Answers,
-    /// The time to wait before trying again, in ms; 0: do not try again.
+    /// The time to wait before trying again, in ms.
+    ///
+    /// In the answer to a request or a query, 0 means that the refusal is final; only after NumberTaken the
+    /// client sends the request again, under another number. In an answer about the session 0 does not mean
+    /// that: the code decides. Busy means that the primary does not serve the session for now, and the client
+    /// sends RESUME after this time, soon if it is 0.
     pub retry_ms: u32,
 }
 
@@ -311,7 +319,9 @@ pub struct RejectConn {
     pub nonce: u64,
     /// The reason.
     pub code: Code,
-    /// The time to wait before trying again, in ms; 0: do not try again.
+    /// The time to wait before trying again, in ms; 0 with a final code. Another value does not mean that the
+    /// client tries again: with TooManyNames it is the time until the network may claim one more name, and
+    /// recado's client reports that refusal as final.
     pub retry_ms: u32,
 }
 

@@ -24,8 +24,8 @@ impl Service {
     /// Applies an ADMIN. A repeated one changes nothing and reports nothing: the first one was answered when
     /// it was applied, a later one is answered from [`Service::administered`]. If there is no place for its
     /// result it is refused as Busy and leaves no trace.
-    pub(super) fn administer(&mut self, op: Op, asked: &Admin, out: &mut Vec<Applied>) {
-        let Admin { query, ref change } = *asked;
+    pub(super) fn administer(&mut self, op: Op, admin: &Admin, out: &mut Vec<Applied>) {
+        let Admin { query, ref change } = *admin;
         if self.administered(query).is_some() {
             return;
         }
@@ -43,12 +43,12 @@ impl Service {
     fn may_remember_one_more(&mut self) -> Result<(), Code> {
         let age_ms = self.age_ms(self.state.clock_ms);
         let kept_ms = millis(self.limits.administered_for);
-        let held = &mut self.state.administered;
-        while held.len() >= self.limits.administered {
-            if held.front().is_some_and(|oldest| age_ms(oldest.at_ms) <= kept_ms) {
+        let remembered = &mut self.state.administered;
+        while remembered.len() >= self.limits.administered {
+            if remembered.front().is_some_and(|oldest| age_ms(oldest.at_ms) <= kept_ms) {
                 return Err(Code::Busy);
             }
-            held.pop_front();
+            remembered.pop_front();
         }
         Ok(())
     }

@@ -19,16 +19,16 @@ impl Service {
         let Some(stamped) = stamped else { return };
         let mut stamp_ms = stamped.unix_ms;
         if self.planted.is(Planted::ApplyNotDeterministic) {
-            stamp_ms = stamp_ms.saturating_add(self.asked.get());
+            stamp_ms = stamp_ms.saturating_add(self.reads.get());
         }
         if self.state.dated_ms == 0 && stamp_ms >= EARLIEST_DATE_MS {
             self.state.dated_ms = stamp_ms;
         }
         self.state.clock_ms = self.state.clock_ms.max(stamp_ms);
         match &stamped.command {
-            Command::SessionOpen(asked) => {
-                let (device, nonce) = (asked.device, asked.nonce);
-                let applied = match self.open_session(op, asked, out) {
+            Command::SessionOpen(command) => {
+                let (device, nonce) = (command.device, command.nonce);
+                let applied = match self.open_session(op, command, out) {
                     Ok(session) => Applied::SessionOpened { session, device, nonce },
                     Err(code) => Applied::SessionRefused { device, nonce, code },
                 };
@@ -44,10 +44,10 @@ impl Service {
                 self.close_session(*session, Code::SessionOver, out);
             }
             Command::Request { session, seq, answered_below, request, digest, may_make } => {
-                let asked = NumberedRequest { seq: *seq, digest: *digest, may_make: *may_make, request };
-                self.apply_request(op, *session, *answered_below, &asked, out);
+                let numbered = NumberedRequest { seq: *seq, digest: *digest, may_make: *may_make, request };
+                self.apply_request(op, *session, *answered_below, &numbered, out);
             }
-            Command::Administer(asked) => self.administer(op, asked, out),
+            Command::Administer(admin) => self.administer(op, admin, out),
             Command::Expire(claim) => self.expire(claim, out),
             Command::Cursors(cursors) => self.move_cursors(cursors),
             Command::Trim { topic, upto } => self.trim(topic, *upto),
@@ -62,10 +62,10 @@ impl Service {
         op: Op,
         session: SessionId,
         answered_below: Seq,
-        asked: &NumberedRequest<'_>,
+        numbered: &NumberedRequest<'_>,
         out: &mut Vec<Applied>,
     ) {
-        let NumberedRequest { seq, digest, may_make, request } = *asked;
+        let NumberedRequest { seq, digest, may_make, request } = *numbered;
         let Some((open, device)) = self.state.live(session) else { return };
         let id = open.device;
         let repeats = self.planted.is(Planted::DuplicatesOnlyCommitted);
@@ -172,10 +172,10 @@ impl Service {
         });
         // Room is made before the notification is stored, so that it is not itself dropped.
         self.make_room(opens.map_or(0, |_| CHANNEL) + size_bound(&notification));
-        let held = self.state.topics.get_or_new(topic);
-        self.index.remove_topic(topic, held);
-        held.push(notification.clone());
-        self.index.add_topic(topic, held);
+        let topic_state = self.state.topics.get_or_new(topic);
+        self.index.remove_topic(topic, topic_state);
+        topic_state.push(notification.clone());
+        self.index.add_topic(topic, topic_state);
         self.note_channel(topic);
         if let Topic::Inbox(to) = topic {
             self.is_used(to);
@@ -198,12 +198,16 @@ impl Service {
         let mut sessions: Vec<SessionId> = match (topic, self.state.topics.get(topic)) {
             (Topic::Inbox(owner), _) => receiving.get(owner).into_iter().flatten().copied().collect(),
             (_, None) => Vec::new(),
-            (_, Some(held)) if held.followers.len() < receiving.len() => {
-                held.followers.keys().filter_map(|name| receiving.get(name)).flatten().copied().collect()
-            }
-            (_, Some(held)) => receiving
+            (_, Some(topic_state)) if topic_state.followers.len() < receiving.len() => topic_state
+                .followers
+                .keys()
+                .filter_map(|name| receiving.get(name))
+                .flatten()
+                .copied()
+                .collect(),
+            (_, Some(topic_state)) => receiving
                 .iter()
-                .filter(|(name, _)| held.followers.contains_key(*name))
+                .filter(|(name, _)| topic_state.followers.contains_key(*name))
                 .flat_map(|(_, sessions)| sessions)
                 .copied()
                 .collect(),

@@ -80,14 +80,14 @@ pub(super) struct Counted {
     /// Members of all channels.
     pub(super) members: u64,
     /// The weight of all notifications held, by [`size_bound`].
-    pub(super) held: u64,
+    pub(super) retained: u64,
 }
 
 impl Service {
     /// The weight of the whole state, an upper bound of its encoded size in bytes.
     pub(super) fn weight(&self) -> u64 {
         let administered = ADMINISTERED * self.state.administered.len() as u64;
-        self.records() + self.index.counted.held + administered
+        self.records() + self.index.counted.retained + administered
     }
 
     /// The weight of all records: everything except notifications and the results of ADMINs.
@@ -128,8 +128,10 @@ impl Service {
     pub(super) fn make_room(&mut self, bytes: u64) {
         while self.weight() + bytes > self.limits.state_bytes {
             let Some((_, largest)) = self.index.bytes.last().cloned() else { return };
-            let held = self.state.topics.get(&largest);
-            let Some(oldest) = held.and_then(|held| held.held.front()).map(|oldest| oldest.op) else {
+            let topic_state = self.state.topics.get(&largest);
+            let Some(oldest) =
+                topic_state.and_then(|topic_state| topic_state.retained.front()).map(|oldest| oldest.op)
+            else {
                 return;
             };
             self.trim(&largest, oldest);
@@ -143,6 +145,6 @@ pub(super) fn size_bound(notification: &Notification) -> u64 {
 }
 
 /// The weight of all notifications of a topic.
-pub(super) fn all_held(topic: &TopicState) -> u64 {
-    topic.bytes + OVERHEAD * topic.held.len() as u64
+pub(super) fn all_retained(topic: &TopicState) -> u64 {
+    topic.bytes + OVERHEAD * topic.retained.len() as u64
 }

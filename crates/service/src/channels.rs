@@ -207,8 +207,8 @@ impl Service {
             && profile.follows.remove(&topic).is_some()
         {
             self.index.counted.follows -= 1;
-            if let Some(held) = self.state.topics.get_mut(&topic) {
-                held.followers.remove(member);
+            if let Some(topic_state) = self.state.topics.get_mut(&topic) {
+                topic_state.followers.remove(member);
             }
             let sessions = self.index.receiving.get(member).into_iter().flatten().copied().collect();
             out.push(Applied::Withdrawn { sessions });

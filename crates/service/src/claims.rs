@@ -59,12 +59,12 @@ impl Service {
     }
 
     /// Checks that this CONNECT may claim an unclaimed name, and takes one use of its invitation.
-    pub(super) fn may_claim(&mut self, asked: &SessionOpen) -> Result<(), Code> {
-        match asked.admission {
+    pub(super) fn may_claim(&mut self, command: &SessionOpen) -> Result<(), Code> {
+        match command.admission {
             Admission::Open => Ok(()),
-            Admission::Keys if self.state.admitted.keys.contains(&asked.device.key) => Ok(()),
+            Admission::Keys if self.state.admitted.keys.contains(&command.device.key) => Ok(()),
             Admission::Keys => Err(Code::KeyNotAllowed),
-            Admission::Invite => self.use_invite(asked.invite.ok_or(Code::InviteNeeded)?, &asked.profile),
+            Admission::Invite => self.use_invite(command.invite.ok_or(Code::InviteNeeded)?, &command.profile),
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use recado_proto::id::{Name, Op, SessionId, Topic};
 
-use super::capacity::{Counted, all_held};
+use super::capacity::{Counted, all_retained};
 use super::state::{State, TopicState, Usage};
 
 /// The index of a state; as bounded as the state.
@@ -53,8 +53,8 @@ impl Index {
                 }
             }
         }
-        for (topic, held) in state.topics.iter() {
-            index.add_topic(&topic, held);
+        for (topic, topic_state) in state.topics.iter() {
+            index.add_topic(&topic, topic_state);
         }
         for (name, profile) in &state.profiles {
             if profile.usage < Usage::Used {
@@ -102,22 +102,22 @@ impl Index {
     }
 
     /// Adds a topic after its contents changed; [`Index::remove_topic`] took it out before the change.
-    pub(super) fn add_topic(&mut self, topic: &Topic, held: &TopicState) {
-        if let Some(oldest) = held.held.front() {
-            self.counts.insert((held.held.len() as u64, topic.clone()));
-            self.bytes.insert((held.bytes, topic.clone()));
+    pub(super) fn add_topic(&mut self, topic: &Topic, topic_state: &TopicState) {
+        if let Some(oldest) = topic_state.retained.front() {
+            self.counts.insert((topic_state.retained.len() as u64, topic.clone()));
+            self.bytes.insert((topic_state.bytes, topic.clone()));
             self.oldest.insert(oldest.op, topic.clone());
-            self.counted.held += all_held(held);
+            self.counted.retained += all_retained(topic_state);
         }
     }
 
     /// Takes a topic out before its contents change.
-    pub(super) fn remove_topic(&mut self, topic: &Topic, held: &TopicState) {
-        if let Some(oldest) = held.held.front() {
-            self.counts.remove(&(held.held.len() as u64, topic.clone()));
-            self.bytes.remove(&(held.bytes, topic.clone()));
+    pub(super) fn remove_topic(&mut self, topic: &Topic, topic_state: &TopicState) {
+        if let Some(oldest) = topic_state.retained.front() {
+            self.counts.remove(&(topic_state.retained.len() as u64, topic.clone()));
+            self.bytes.remove(&(topic_state.bytes, topic.clone()));
             self.oldest.remove(&oldest.op);
-            self.counted.held -= all_held(held);
+            self.counted.retained -= all_retained(topic_state);
         }
     }
 }

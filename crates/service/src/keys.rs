@@ -16,13 +16,13 @@ const WRONG_MAX: u32 = 5;
 impl Service {
     /// Makes the device's key one of the profile's, if it is not one yet. An unclaimed name is claimed by
     /// this CONNECT; a claimed one needs the code of its open enrolment.
-    pub(super) fn admit_key(&mut self, op: Op, asked: &SessionOpen) -> Result<(), Code> {
-        let (name, key, claimed_ms) = (&asked.profile, asked.device.key, self.state.clock_ms);
+    pub(super) fn admit_key(&mut self, op: Op, command: &SessionOpen) -> Result<(), Code> {
+        let (name, key, claimed_ms) = (&command.profile, command.device.key, self.state.clock_ms);
         let full = self.state.profiles.len() >= self.limits.profiles;
-        match (self.state.profiles.get(name), asked.code) {
+        match (self.state.profiles.get(name), command.code) {
             (Some(profile), _) if profile.keys.contains(&key) => Ok(()),
             (Some(profile), None) if profile.keys.is_empty() => {
-                self.may_claim(asked)?;
+                self.may_claim(command)?;
                 if let Some(profile) = self.state.profiles.get_mut(name) {
                     profile.keys.push(key);
                     self.index.counted.keys += 1;
@@ -35,7 +35,7 @@ impl Service {
             (None, Some(_)) => Err(Code::UnknownProfile),
             (None, None) if full => Err(Code::LimitReached),
             (None, None) => {
-                self.may_claim(asked)?;
+                self.may_claim(command)?;
                 let profile = Profile {
                     claimed_op: op,
                     keys: vec![key],

@@ -60,7 +60,7 @@ pub struct Service {
     index: Index,
     /// The number of calls of [`Service::standing`] and [`Service::page`] on this replica. Apply reads it
     /// only with `Planted::ApplyNotDeterministic`, as an example of something that differs between servers.
-    asked: Cell<u64>,
+    reads: Cell<u64>,
 }
 
 /// An effect of one command that others must hear of. Replicated state never depends on it.
@@ -183,7 +183,7 @@ impl Service {
             state.drop_digests();
         }
         let index = Index::of(&state);
-        Service { state, limits, planted, index, asked: Cell::new(0) }
+        Service { state, limits, planted, index, reads: Cell::new(0) }
     }
 
     /// A copy of the state, for a snapshot. It is cheap (persistent maps) and does not change later.
@@ -241,7 +241,7 @@ impl Service {
     /// SessionOver, whatever ended it; a device that was forgotten learns of it from the answer to its next
     /// CONNECT.
     pub fn standing(&self, session: SessionId, seq: Seq, digest: u64) -> Standing {
-        self.asked.set(self.asked.get().wrapping_add(1));
+        self.reads.set(self.reads.get().wrapping_add(1));
         let Some((_, device)) = self.state.live(session) else {
             return Standing::Refused(Code::SessionOver);
         };

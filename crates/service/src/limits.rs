@@ -2,9 +2,11 @@
 //!
 //! The documentation of a field says how to choose it, its relation to other fields, and what goes wrong if
 //! it is too small or too large. `docs/OPERATING.md` ("Limits") lists them with what a client is told beyond
-//! each.
+//! each. `config::file`, `delivery` and `server` are modules of the package `recado` (`src`).
 
 use std::time::Duration;
+
+use recado_proto::id::OUTSTANDING_MAX;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -154,10 +156,10 @@ pub struct Limits {
     /// is made twice. Too large: Busy sooner. Default 60 s.
     pub administered_for: Duration,
     /// Most unanswered requests of one device, and the number of results kept: as many are done at most in a
-    /// round trip and a commit. Not less than the client's own bound, 256 (`OUTSTANDING_MAX` of
-    /// `recado_client`; not checked), or results are dropped for which a client waits, and it is told
+    /// round trip and a commit. Not less than the client's bound, [`OUTSTANDING_MAX`] (not checked of another
+    /// value than the default), or results are dropped for which a client waits, and it is told
     /// NumberForgotten. Too large: each result weighs 19 bytes in every device, also in an idle one. Default
-    /// 256.
+    /// [`OUTSTANDING_MAX`], 256.
     pub outstanding: u64,
     /// The time after which the primary closes a session that its client has not used. A client that only
     /// keeps alive is noted in the log each quarter of it, so a silent one is closed after three quarters at
@@ -189,7 +191,7 @@ pub struct Limits {
     pub state_bytes: u64,
     /// The largest part of it that is not notifications; beyond it nothing new is created, and what exists
     /// goes on. It leaves room in `state_bytes` for 64 of the largest notifications at least: `capacity`
-    /// checks that of [`Limits::RECORD_BYTES`], the default, at compile time. Too small: new profiles,
+    /// checks that of `Limits::RECORD_BYTES`, the default, at compile time. Too small: new profiles,
     /// devices, follows and channels are refused. Too large: a state full of records keeps few notifications.
     pub record_bytes: u64,
     /// Most notifications in flight to one session: sent, and not yet taken by its application. The client's
@@ -241,7 +243,7 @@ impl Limits {
     pub const NAME_COST: u32 = 3_600;
     /// Room for the largest number of profiles with a key and a device each (553 MB), half a million follows
     /// (43 MB) and the largest number of channels (2 MB).
-    pub const RECORD_BYTES: u64 = 576 * MIB;
+    pub(crate) const RECORD_BYTES: u64 = 576 * MIB;
 }
 
 impl Default for Limits {
@@ -264,7 +266,7 @@ impl Default for Limits {
             allowed: 10_000,
             administered: 4_096,
             administered_for: Duration::from_secs(60),
-            outstanding: 256,
+            outstanding: OUTSTANDING_MAX as u64,
             session_idle: Duration::from_secs(7 * 24 * 3600),
             session_pending: Duration::from_secs(60),
             sessions: 200_000,

@@ -257,8 +257,8 @@ impl Model {
         let encoded = codec::encode(&state).len() as u64;
         assert!(encoded <= service.weight() + 1_024, "{encoded} bytes weigh {}", service.weight());
         let is_held = |(op, topic): &(Op, Topic)| {
-            let held = state.topics.get(topic).map(|held| &held.held);
-            held.is_some_and(|held| held.iter().any(|held| held.op == *op))
+            let retained = state.topics.get(topic).map(|topic_state| &topic_state.retained);
+            retained.is_some_and(|retained| retained.iter().any(|one| one.op == *op))
         };
         let gone: Vec<(Op, Topic)> = self
             .sent
@@ -266,7 +266,8 @@ impl Model {
             .filter(|sent| !self.dropped.contains(&sent.0) && !is_held(sent))
             .cloned()
             .collect();
-        let most = |topic: &Topic| state.topics.get(topic).map_or(0, |held| held.held.len());
+        let most =
+            |topic: &Topic| state.topics.get(topic).map_or(0, |topic_state| topic_state.retained.len());
         for (op, topic) in &gone {
             // The room that was asked for, if it was not used, and the last notification dropped for it.
             let made = match command {
@@ -274,7 +275,8 @@ impl Model {
                 _ => 400,
             };
             assert!(service.weight() + made > limits.state_bytes, "{op} was dropped for nothing");
-            let largest = state.topics.iter().map(|(_, held)| held.held.len()).max().unwrap_or(0);
+            let largest =
+                state.topics.iter().map(|(_, topic_state)| topic_state.retained.len()).max().unwrap_or(0);
             assert!(most(topic) + 2 >= largest, "{op} of {topic} was dropped, and another holds {largest}");
             self.dropped.insert(*op);
         }
@@ -545,7 +547,7 @@ proptest! {
     }
 
     #[test]
-    fn pages_of_any_size_give_all_that_is_held_in_order_and_tell_every_loss(
+    fn pages_of_any_size_return_every_retained_notification_in_order_and_every_loss(
         steps in prop::collection::vec(step(), 0..120),
         start in 0..100u64,
         count in 1..5usize,

@@ -29,13 +29,15 @@ impl Service {
             }
             Some(topic) => {
                 self.may_read(asker, topic)?;
-                let held = topics.get(topic);
-                let mut sources: Vec<MergeSource<'_>> =
-                    held.map(|held| MergeSource::held(&held.held)).into_iter().collect();
+                let topic_state = topics.get(topic);
+                let mut sources: Vec<MergeSource<'_>> = topic_state
+                    .map(|topic_state| MergeSource::retained(&topic_state.retained))
+                    .into_iter()
+                    .collect();
                 if let Topic::Inbox(_) = topic {
                     sources.push(MergeSource::sent(&profile.sent, topics));
                 }
-                (sources, held.map_or(Op::ZERO, |held| held.trimmed_upto))
+                (sources, topic_state.map_or(Op::ZERO, |topic_state| topic_state.trimmed_upto))
             }
         };
         let sources = sources.into_iter().map(|source| match query.range {
@@ -177,7 +179,7 @@ impl Service {
     /// The number of profiles walked to find the sessions that a notification of `topic` is addressed to: its
     /// followers, or all profiles with receiving sessions, whichever are fewer.
     pub fn fan_out(&self, topic: &Topic) -> usize {
-        let followers = self.state.topics.get(topic).map_or(0, |held| held.followers.len());
+        let followers = self.state.topics.get(topic).map_or(0, |topic_state| topic_state.followers.len());
         followers.min(self.index.receiving.len())
     }
 

@@ -14,8 +14,8 @@ impl Service {
         self.index.unused.remove(&(profile.claimed_ms, name.clone()));
         self.index.counted.follows -= profile.follows.len() as u64;
         for topic in profile.follows.keys() {
-            if let Some(held) = self.state.topics.get_mut(topic) {
-                held.followers.remove(name);
+            if let Some(topic_state) = self.state.topics.get_mut(topic) {
+                topic_state.followers.remove(name);
             }
             self.note_channel(topic);
         }
@@ -56,11 +56,13 @@ impl Service {
     /// Removes a topic: drops all that it holds, also from its authors' lists of sent notifications, and ends
     /// all follows of it.
     pub(super) fn remove_topic(&mut self, topic: &Topic) {
-        let Some(newest) = self.state.topics.get(topic).map(|held| held.last_op) else { return };
+        let Some(newest) = self.state.topics.get(topic).map(|topic_state| topic_state.last_op) else {
+            return;
+        };
         self.trim(topic, newest);
-        let Some(held) = self.state.topics.remove(topic) else { return };
-        self.index.counted.follows -= held.followers.len() as u64;
-        for follower in held.followers.keys() {
+        let Some(topic_state) = self.state.topics.remove(topic) else { return };
+        self.index.counted.follows -= topic_state.followers.len() as u64;
+        for follower in topic_state.followers.keys() {
             if let Some(profile) = self.state.profiles.get_mut(follower) {
                 profile.follows.remove(topic);
             }

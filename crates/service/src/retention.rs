@@ -38,12 +38,12 @@ impl Service {
         let too_many = self.index.counts.iter().rev().take_while(|(count, _)| *count > retention.count);
         let too_large = self.index.bytes.iter().rev().take_while(|(bytes, _)| *bytes > retention.bytes);
         let too_old = self.index.oldest.values().take_while(|topic| {
-            let oldest = self.state.topics.get(topic).and_then(|held| held.held.front());
+            let oldest = self.state.topics.get(topic).and_then(|topic_state| topic_state.retained.front());
             oldest.is_some_and(|oldest| age_ms(oldest.unix_ms) > retention.age_ms)
         });
         // The limit of all topics together: the topics of at least half the largest one's weight give up to
         // half of theirs each, the largest first, until the sum is within it.
-        let mut over = self.index.counted.held.saturating_sub(retention.all_bytes);
+        let mut over = self.index.counted.retained.saturating_sub(retention.all_bytes);
         let half = self.index.bytes.last().map_or(0, |(most, _)| most.div_ceil(2));
         let largest = self.index.bytes.iter().rev().map_while(|(bytes, topic)| {
             let less = over.min(bytes.div_ceil(2));
@@ -73,9 +73,9 @@ impl Service {
 
     /// Drops the notifications that `topic` holds up to `upto`, also from their authors' lists of sent ones.
     pub(super) fn trim(&mut self, topic: &Topic, upto: Op) {
-        let Some(held) = self.state.topics.get_mut(topic) else { return };
-        self.index.remove_topic(topic, held);
-        while let Some(dropped) = held.drop_oldest(upto) {
+        let Some(topic_state) = self.state.topics.get_mut(topic) else { return };
+        self.index.remove_topic(topic, topic_state);
+        while let Some(dropped) = topic_state.drop_oldest(upto) {
             if let Topic::Inbox(_) = topic
                 && let Some(author) = self.state.profiles.get_mut(&dropped.author)
                 && let Ok(at) = author.sent.binary_search_by_key(&dropped.op, |sent| sent.op)
@@ -84,23 +84,23 @@ impl Service {
             }
         }
         if self.planted.is(Planted::TrimForgotten) {
-            held.trimmed_upto = Op::ZERO;
+            topic_state.trimmed_upto = Op::ZERO;
         }
-        self.index.add_topic(topic, held);
+        self.index.add_topic(topic, topic_state);
         self.note_channel(topic);
     }
 }
 
 /// The last op to drop so that the topic is within every limit again; none if it is.
 fn trim_upto(topic: &TopicState, age_ms: impl Fn(u64) -> u64, retention: &Retention) -> Option<Op> {
-    let held = &topic.held;
-    let young = first(held.len(), |at| age_ms(held[at].unix_ms) <= retention.age_ms);
+    let retained = &topic.retained;
+    let young = first(retained.len(), |at| age_ms(retained[at].unix_ms) <= retention.age_ms);
     let count_max = usize::try_from(retention.count).unwrap_or(usize::MAX);
-    let mut keep_from = young.max(held.len().saturating_sub(count_max));
-    let mut bytes = topic.bytes - held.iter().take(keep_from).map(|dropped| weight(dropped)).sum::<u64>();
-    while bytes > retention.bytes && keep_from < held.len() {
-        bytes -= weight(&held[keep_from]);
+    let mut keep_from = young.max(retained.len().saturating_sub(count_max));
+    let mut bytes = topic.bytes - retained.iter().take(keep_from).map(|dropped| weight(dropped)).sum::<u64>();
+    while bytes > retention.bytes && keep_from < retained.len() {
+        bytes -= weight(&retained[keep_from]);
         keep_from += 1;
     }
-    held.get(keep_from.checked_sub(1)?).map(|last| last.op)
+    retained.get(keep_from.checked_sub(1)?).map(|last| last.op)
 }

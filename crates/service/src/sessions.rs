@@ -21,10 +21,10 @@ impl Service {
     pub(super) fn open_session(
         &mut self,
         op: Op,
-        asked: &SessionOpen,
+        command: &SessionOpen,
         out: &mut Vec<Applied>,
     ) -> Result<SessionId, Code> {
-        let SessionOpen { device: id, ref profile, receives, nonce, fresh, .. } = *asked;
+        let SessionOpen { device: id, ref profile, receives, nonce, fresh, .. } = *command;
         match self.state.devices.get(&id) {
             // A delayed CONNECT of a session that has ended must not displace that session's successor.
             Some(device) if device.recent_nonces.contains(&nonce) => {
@@ -47,7 +47,7 @@ impl Service {
             }
             // Refused before a device or a profile is created for it.
             None if self.state.sessions.len() >= self.limits.sessions => return Err(Code::LimitReached),
-            None if fresh => self.admit_device(op, id, asked, out)?,
+            None if fresh => self.admit_device(op, id, command, out)?,
             None => return Err(Code::UnknownDevice),
         }
         let (session, opened_ms) = (SessionId(op), self.state.clock_ms);
@@ -88,12 +88,12 @@ impl Service {
         &mut self,
         op: Op,
         id: DeviceId,
-        asked: &SessionOpen,
+        command: &SessionOpen,
         out: &mut Vec<Applied>,
     ) -> Result<(), Code> {
-        let name = &asked.profile;
+        let name = &command.profile;
         self.room_for(PROFILE + KEY + self.device_weight())?;
-        self.admit_key(op, asked)?;
+        self.admit_key(op, command)?;
         if let Some(oldest) = self.replaceable_device(name)? {
             self.forget_device(oldest, out);
         }

@@ -217,7 +217,7 @@ pub(super) struct TopicState {
     /// listed.
     pub(super) followers: OrdMap<Name, Op>,
     /// The notifications it holds, ascending by op and therefore by `unix_ms`.
-    pub(super) held: Vector<Arc<Notification>>,
+    pub(super) retained: Vector<Arc<Notification>>,
     /// The weight of the notifications it holds ([`weight`]).
     pub(super) bytes: u64,
     /// The op of the newest notification that was dropped; zero if none was.
@@ -327,8 +327,9 @@ impl Topics {
 
     /// The notification that a [`Sent`] refers to.
     pub(super) fn sent(&self, sent: &Sent) -> Option<&Arc<Notification>> {
-        let held = &self.inboxes.get(&sent.to)?.held;
-        held.get(first(held.len(), |at| held[at].op >= sent.op)).filter(|held| held.op == sent.op)
+        let retained = &self.inboxes.get(&sent.to)?.retained;
+        let at = first(retained.len(), |at| retained[at].op >= sent.op);
+        retained.get(at).filter(|notification| notification.op == sent.op)
     }
 
     /// Returns true if the channel was deleted and its name is still taken.
@@ -340,13 +341,15 @@ impl Topics {
     /// holds nothing, nobody follows it, and, for a created channel, nothing was ever sent to it and it has
     /// at most one member. The time is that of its creation; for an open channel it is 0.
     pub(super) fn idle_since(&self, channel: &Name) -> Option<u64> {
-        let held = self.channels.get(channel)?;
-        if !held.held.is_empty() || !held.followers.is_empty() {
+        let topic_state = self.channels.get(channel)?;
+        if !topic_state.retained.is_empty() || !topic_state.followers.is_empty() {
             return None;
         }
         match self.owned.get(channel) {
             None => Some(0),
-            Some(owned) => (held.last_op == Op::ZERO && owned.members.len() <= 1).then_some(owned.created_ms),
+            Some(owned) => {
+                (topic_state.last_op == Op::ZERO && owned.members.len() <= 1).then_some(owned.created_ms)
+            }
         }
     }
 
@@ -362,15 +365,15 @@ impl TopicState {
     pub(super) fn push(&mut self, notification: Arc<Notification>) {
         self.bytes += weight(&notification);
         self.last_op = notification.op;
-        self.held.push_back(notification);
+        self.retained.push_back(notification);
     }
 
     /// Drops the oldest notification if its op is at most `upto`, and returns it.
     pub(super) fn drop_oldest(&mut self, upto: Op) -> Option<Arc<Notification>> {
-        if self.held.front()?.op > upto {
+        if self.retained.front()?.op > upto {
             return None;
         }
-        let dropped = self.held.pop_front()?;
+        let dropped = self.retained.pop_front()?;
         self.bytes -= weight(&dropped);
         self.trimmed_upto = dropped.op;
         Some(dropped)

@@ -22,7 +22,7 @@ impl Service {
     /// by page therefore reports every loss before passing it, skips no notification that is held, and always
     /// advances: a dropped notification had an op of its own, so there is room for a gap where it was.
     pub fn page(&self, session: SessionId, after: Op, count: usize, bytes: usize) -> Page {
-        self.asked.set(self.asked.get().wrapping_add(1));
+        self.reads.set(self.reads.get().wrapping_add(1));
         let Some((_, device)) = self.state.live(session).filter(|(open, _)| open.receives) else {
             return Page::default();
         };
@@ -78,9 +78,9 @@ pub(super) fn followed<'a>(
     after: Op,
 ) -> Vec<MergeSource<'a>> {
     let sources = profile.followed(name).filter_map(|(topic, since)| {
-        let held = &state.topics.get(&topic)?.held;
-        held.back().filter(|newest| newest.op > after)?;
-        Some(MergeSource::held(held).after(after.max(since)))
+        let retained = &state.topics.get(&topic)?.retained;
+        retained.back().filter(|newest| newest.op > after)?;
+        Some(MergeSource::retained(retained).after(after.max(since)))
     });
     sources.collect()
 }
@@ -95,14 +95,14 @@ pub(super) struct MergeSource<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
-    Held(&'a Vector<Arc<Notification>>),
+    Retained(&'a Vector<Arc<Notification>>),
     Sent(&'a Vector<Sent>, &'a Topics),
 }
 
 impl<'a> MergeSource<'a> {
     /// All notifications that a topic holds.
-    pub(super) fn held(held: &'a Vector<Arc<Notification>>) -> MergeSource<'a> {
-        MergeSource { source: Source::Held(held), from: 0, to: held.len() }
+    pub(super) fn retained(retained: &'a Vector<Arc<Notification>>) -> MergeSource<'a> {
+        MergeSource { source: Source::Retained(retained), from: 0, to: retained.len() }
     }
 
     /// All notifications that a profile sent to inboxes of others.
@@ -135,7 +135,7 @@ impl<'a> MergeSource<'a> {
 
     fn op(&self, at: usize) -> Op {
         match self.source {
-            Source::Held(held) => held.get(at).map(|held| held.op),
+            Source::Retained(retained) => retained.get(at).map(|notification| notification.op),
             Source::Sent(sent, _) => sent.get(at).map(|sent| sent.op),
         }
         .unwrap_or(Op(u64::MAX))
@@ -143,7 +143,7 @@ impl<'a> MergeSource<'a> {
 
     fn get(&self, at: usize) -> Option<&'a Arc<Notification>> {
         match self.source {
-            Source::Held(held) => held.get(at),
+            Source::Retained(retained) => retained.get(at),
             Source::Sent(sent, topics) => topics.sent(sent.get(at)?),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
-use recado_proto::id::{Admission, DeviceKey, Priority, Topic, millis};
+use recado_proto::id::{Admission, DeviceKey, OUTSTANDING_MAX, Priority, Topic, millis};
 use recado_proto::packet::{
     Access, Admin, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange,
     KeyChange, List, ListItem, Listing, QueryId, RequestUserInfo, Role,
@@ -401,7 +401,7 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
 }
 
 #[test]
-fn a_result_is_told_for_the_request_that_had_the_number_and_for_no_other() {
+fn a_result_is_returned_for_the_request_that_had_the_number_and_for_no_other() {
     let mut log = Log::new();
     let id = device(1, 0);
     let session = log.open("alice", 1);
@@ -454,20 +454,34 @@ fn a_number_has_its_own_result_though_another_request_had_the_same_digest() {
     let mut log = Log::new();
     let session = log.open("alice", 1);
     let sent = [1, 2].map(|seq| ask(&mut log, session, seq, DIGEST));
-    let told = [1, 2].map(|seq| log.service.standing(session, Seq(seq), DIGEST));
-    assert_eq!(told, sent.map(|op| Standing::Answered(Ok(op))));
+    let standings = [1, 2].map(|seq| log.service.standing(session, Seq(seq), DIGEST));
+    assert_eq!(standings, sent.map(|op| Standing::Answered(Ok(op))));
 }
 
 #[test]
 fn a_device_keeps_as_many_results_as_it_may_have_requests_outstanding_and_forgets_the_oldest_first() {
     let mut log = Log::with(Limits { outstanding: 2, ..Limits::default() });
     let session = log.open("alice", 1);
-    let told = |log: &Log| [1, 2, 3].map(|seq| log.service.standing(session, Seq(seq), 10 + seq));
+    let standings = |log: &Log| [1, 2, 3].map(|seq| log.service.standing(session, Seq(seq), 10 + seq));
     let answered = |op| Standing::Answered(Ok(op));
     let (one, two) = (ask(&mut log, session, 1, 11), ask(&mut log, session, 2, 12));
-    assert_eq!(told(&log), [answered(one), answered(two), Standing::Ahead(1)]);
+    assert_eq!(standings(&log), [answered(one), answered(two), Standing::Ahead(1)]);
     let three = ask(&mut log, session, 3, 13);
-    assert_eq!(told(&log), [Standing::Forgotten, answered(two), answered(three)]);
+    assert_eq!(standings(&log), [Standing::Forgotten, answered(two), answered(three)]);
+}
+
+#[test]
+fn the_result_of_each_request_that_a_client_may_have_outstanding_is_kept_and_of_no_more() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    let last = OUTSTANDING_MAX as u64;
+    let first = ask(&mut log, session, 1, 1);
+    for seq in 2..=last {
+        ask(&mut log, session, seq, seq);
+    }
+    assert_eq!(log.service.standing(session, Seq(1), 1), Standing::Answered(Ok(first)));
+    ask(&mut log, session, last + 1, last + 1);
+    assert_eq!(log.service.standing(session, Seq(1), 1), Standing::Forgotten);
 }
 
 #[test]
@@ -1012,7 +1026,7 @@ fn an_answer_of_history_holds_as_many_bytes_as_it_may_and_no_more() {
 }
 
 #[test]
-fn an_answer_of_history_holds_as_many_notifications_as_it_is_asked_for_one_at_least() {
+fn an_answer_of_history_has_as_many_notifications_as_requested_and_at_least_one() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let most = History::LIMIT_MAX as usize;
@@ -1028,7 +1042,7 @@ fn an_answer_of_history_holds_as_many_notifications_as_it_is_asked_for_one_at_le
 }
 
 #[test]
-fn a_page_holds_as_many_bytes_as_it_is_asked_for_and_at_least_one_notification() {
+fn a_page_has_as_many_bytes_as_requested_and_at_least_one_notification() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let bob = log.open("bob", 2);
@@ -1056,7 +1070,7 @@ fn a_follow_again_counts_from_its_own_op() {
 }
 
 #[test]
-fn a_loss_is_told_and_what_other_topics_hold_below_it_is_not_skipped() {
+fn a_page_reports_a_loss_and_skips_nothing_of_other_topics_below_it() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let bob = log.open("bob", 2);
@@ -1072,7 +1086,7 @@ fn a_loss_is_told_and_what_other_topics_hold_below_it_is_not_skipped() {
 }
 
 #[test]
-fn a_loss_after_the_last_notification_that_is_held_is_told_by_the_next_page() {
+fn the_next_page_reports_a_loss_after_the_last_retained_notification() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let bob = log.open("bob", 2);
@@ -1087,7 +1101,7 @@ fn a_loss_after_the_last_notification_that_is_held_is_told_by_the_next_page() {
 }
 
 #[test]
-fn a_page_from_the_beginning_of_the_log_tells_no_loss_where_there_was_none() {
+fn a_page_from_the_beginning_of_the_log_reports_no_loss_where_there_was_none() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     assert_eq!(log.service.page(alice, Op::ZERO, 10, 1 << 20), Page::default());
@@ -1164,7 +1178,7 @@ fn a_full_profile_forgets_its_oldest_idle_device_and_only_an_idle_one() {
 }
 
 #[test]
-fn lists_and_info_tell_what_there_is() {
+fn lists_and_info_return_the_state() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let bob = log.open("bob", 2);
@@ -1220,7 +1234,7 @@ fn with_channels(count: usize) -> Log {
 }
 
 #[test]
-fn a_page_of_a_list_holds_as_many_items_as_it_may_and_says_whether_more_follow() {
+fn a_page_of_a_list_has_as_many_items_as_allowed_and_states_whether_more_follow() {
     let most = List::ITEMS_MAX;
     for what in [Listing::Following, Listing::Channels] {
         let page = |log: &Log, after: Option<String>| {
@@ -1239,7 +1253,7 @@ fn a_page_of_a_list_holds_as_many_items_as_it_may_and_says_whether_more_follow()
 }
 
 #[test]
-fn a_page_of_channels_passes_over_none_that_comes_after_the_item_that_says_that_more_follow() {
+fn a_page_of_channels_skips_no_channel_after_the_item_that_shows_that_more_follow() {
     let mut log = with_channels(List::ITEMS_MAX + 1);
     let bob = log.open("bob", 2);
     log.channel(bob, "secret", create(true)).unwrap();
@@ -1371,7 +1385,7 @@ fn a_trim_that_records_no_loss_can_be_planted() {
 #[test]
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     use super::capacity::{
-        ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, size_bound,
+        ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_retained, size_bound,
     };
     use super::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
 
@@ -1391,9 +1405,9 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         usage: super::state::Usage::Used,
         channels_paid_ms: u64::MAX,
     };
-    let topic = |held: Vec<Arc<Notification>>| TopicState {
+    let topic = |retained: Vec<Arc<Notification>>| TopicState {
         followers: imbl::OrdMap::new(),
-        held: held.into_iter().collect(),
+        retained: retained.into_iter().collect(),
         bytes: u64::MAX,
         trimmed_upto: op,
         last_op: op,
@@ -1474,7 +1488,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         inbox.bytes = 0;
         held.iter().for_each(|held| inbox.push(held.clone()));
         let weight = held.iter().map(|held| size_bound(held)).sum::<u64>();
-        assert_eq!(all_held(&inbox), weight);
+        assert_eq!(all_retained(&inbox), weight);
         service.state = State::default();
         service.state.topics.inboxes.insert(long(0), inbox);
         let mut author = profile(0, 0);
@@ -1500,14 +1514,14 @@ fn room_for(notifications: u64) -> (Limits, u64) {
 }
 
 #[test]
-fn whoever_fills_the_state_loses_its_own_first_and_everybody_goes_on() {
+fn a_profile_that_fills_the_state_loses_its_own_notifications_first_and_all_can_send() {
     let (limits, _) = room_for(10);
     let mut log = Log::with(limits);
     let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
     let quiet: Vec<Op> = (0..3).map(|_| log.send(alice, feed("alice")).unwrap()).collect();
     let flood: Vec<Op> = (0..50).map(|_| log.send(bobby, feed("bobby")).unwrap()).collect();
     let held = |log: &Log, topic: Topic| {
-        let held = &log.service.state.topics.get(&topic).unwrap().held;
+        let held = &log.service.state.topics.get(&topic).unwrap().retained;
         held.iter().map(|held| held.op).collect::<Vec<Op>>()
     };
     assert_eq!(held(&log, feed("alice")), quiet, "below an even share nothing is lost");
@@ -1518,7 +1532,7 @@ fn whoever_fills_the_state_loses_its_own_first_and_everybody_goes_on() {
 }
 
 #[test]
-fn what_was_dropped_for_room_is_a_gap_to_whoever_had_not_read_it() {
+fn notifications_dropped_for_room_are_a_gap_for_readers_that_had_not_read_them() {
     let (limits, one) = room_for(6);
     let mut log = Log::with(Limits { state_bytes: limits.state_bytes + one, ..limits });
     let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
@@ -1634,7 +1648,7 @@ fn one_byte_beyond_the_room_of_all_topics_costs_the_largest_its_oldest_and_no_ot
     for _ in 0..2 {
         log.send(alice, feed("alice")).unwrap();
     }
-    let retention = Retention { all_bytes: log.service.index.counted.held - 1, ..Retention::default() };
+    let retention = Retention { all_bytes: log.service.index.counted.retained - 1, ..Retention::default() };
     let trims = log.service.housekeeping(log.unix_ms, &retention, 10);
     assert_eq!(trims, [Command::Trim { topic: feed("bobby"), upto: sent[0] }]);
 }
@@ -1647,7 +1661,7 @@ fn beyond_the_room_of_all_topics_the_primary_trims_the_largest() {
         log.send(bobby, feed("bobby")).unwrap();
     }
     log.send(alice, feed("alice")).unwrap();
-    let held = log.service.index.counted.held;
+    let held = log.service.index.counted.retained;
     let retention = |all_bytes| Retention { all_bytes, ..Retention::default() };
     assert_eq!(log.service.housekeeping(log.unix_ms, &retention(held), 10), []);
     for _ in 0..10 {
@@ -1659,7 +1673,7 @@ fn beyond_the_room_of_all_topics_the_primary_trims_the_largest() {
             log.apply(command);
         }
     }
-    let left = log.service.index.counted.held;
+    let left = log.service.index.counted.retained;
     assert!(left <= held / 2 && left > held / 4, "{left} of {held}");
 }
 
@@ -1854,7 +1868,7 @@ fn invitations_and_allowed_keys_are_bounded_and_old_ones_make_room() {
 }
 
 #[test]
-fn names_have_a_cap_and_whoever_has_one_goes_on() {
+fn profiles_have_a_limit_and_an_existing_profile_can_connect_beyond_it() {
     let mut log = Log::with(Limits { profiles: 2, ..Limits::default() });
     log.open("alice", 1);
     log.open("bob", 2);
@@ -2182,7 +2196,7 @@ fn a_profile_that_may_have_made_one_channel_makes_one_and_the_next_when_that_is_
 }
 
 #[test]
-fn whoever_makes_channels_without_end_has_a_share_of_them_deleted_ones_included() {
+fn a_profile_has_a_share_of_all_channels_deleted_ones_included() {
     let limits = Limits {
         channels: 9,
         channels_made: 4,
@@ -2301,7 +2315,7 @@ fn asked(query: u64, change: AdminChange) -> Command {
 }
 
 #[test]
-fn what_an_administrator_asked_once_is_done_once_though_it_is_logged_again() {
+fn an_administrators_change_is_applied_once_though_it_is_logged_twice() {
     let mut log = Log::new();
     let bob = log.open("bob", 2);
     log.open("alice", 1);
@@ -2334,7 +2348,7 @@ fn what_an_administrator_asked_once_is_done_once_though_it_is_logged_again() {
 }
 
 #[test]
-fn what_an_administrator_asked_is_forgotten_for_want_of_a_place_and_only_when_it_cannot_be_said_again() {
+fn an_administrators_change_is_forgotten_only_for_want_of_a_place_and_when_it_cannot_be_resent() {
     let limits = Limits { administered: 2, ..Limits::default() };
     let kept_ms = recado_proto::id::millis(limits.administered_for);
     let mut log = Log::with(limits);
@@ -2356,7 +2370,7 @@ fn what_an_administrator_asked_is_forgotten_for_want_of_a_place_and_only_when_it
 }
 
 #[test]
-fn what_an_administrator_asked_that_is_done_twice_is_found() {
+fn an_administrators_change_that_is_applied_twice_is_found() {
     let planted = PlantedBug(Some(recado_proto::planted::Planted::AdministersTwice));
     let mut log = Log::new();
     log.service = Service::new(State::default(), Limits::default(), planted);
@@ -2365,7 +2379,7 @@ fn what_an_administrator_asked_that_is_done_twice_is_found() {
 }
 
 /// Prints the cost on the replica thread of each kind of query and request, in the largest state that the
-/// limits let one profile make. The charges in `server/cost.rs` are based on it.
+/// limits let one profile make. The charges in `src/server/cost.rs` are based on it.
 #[test]
 #[ignore = "measures, and takes a minute"]
 #[expect(clippy::disallowed_methods, reason = "it measures")]
@@ -2407,7 +2421,7 @@ fn what_requests_cost() {
     let query = QueryId(1);
     // The least of ten rounds, because other load on the machine only adds time; also relative to the first.
     let mut unit = None;
-    let mut told = |what: &str, times: u32, work: &mut dyn FnMut(&mut Log)| {
+    let mut measure = |what: &str, times: u32, work: &mut dyn FnMut(&mut Log)| {
         let times = times / 10;
         let mut round = || {
             let began = Instant::now();
@@ -2421,31 +2435,31 @@ fn what_requests_cost() {
     };
     let mut send = |bytes: usize| {
         let body = "x".repeat(bytes);
-        told(&format!("send {bytes} B to an inbox"), 1_000, &mut |log| {
+        measure(&format!("send {bytes} B to an inbox"), 1_000, &mut |log| {
             log.request(asker, Request::Send { topic: inbox("asker"), content: content(&body) }).unwrap();
         });
     };
     [10, 1_024, 16 * 1_024].into_iter().for_each(&mut send);
     let history = |topic, range, limit| History { query, topic, range, limit };
     let (who, bare) = (name("asker"), name("idle"));
-    told("a keepalive: the session's view", 20_000, &mut |log| drop(log.service.session(asker)));
+    measure("a keepalive: the session's view", 20_000, &mut |log| drop(log.service.session(asker)));
     for limit in [1, 256] {
         let one = history(Some(channel("open1")), HistoryRange::Before(Op(u64::MAX)), limit);
-        told(&format!("history of a topic, {limit}"), 2_000, &mut |log| {
+        measure(&format!("history of a topic, {limit}"), 2_000, &mut |log| {
             drop(log.service.history(&who, &one))
         });
         let all = history(None, HistoryRange::Before(Op(u64::MAX)), limit);
-        told(&format!("history of 1,000 topics, {limit}"), 200, &mut |log| {
+        measure(&format!("history of 1,000 topics, {limit}"), 200, &mut |log| {
             drop(log.service.history(&who, &all))
         });
         let all = history(None, HistoryRange::SinceMs(1), limit);
-        told(&format!("the same since a time, {limit}"), 200, &mut |log| {
+        measure(&format!("the same since a time, {limit}"), 200, &mut |log| {
             drop(log.service.history(&who, &all))
         });
-        told(&format!("history of nothing, {limit}"), 2_000, &mut |log| {
+        measure(&format!("history of nothing, {limit}"), 2_000, &mut |log| {
             drop(log.service.history(&bare, &all))
         });
-        told(&format!("a page of 1,000 topics, {limit}"), 200, &mut |log| {
+        measure(&format!("a page of 1,000 topics, {limit}"), 200, &mut |log| {
             drop(log.service.page(asker, Op::ZERO, limit as usize, 256 * 1024));
         });
     }
@@ -2459,21 +2473,35 @@ fn what_requests_cost() {
     ];
     for (what, listing) in lists {
         let list = List { query, what: listing, after: None };
-        told(&format!("list of {what}"), 200, &mut |log| drop(log.service.list(&who, &list)));
+        measure(&format!("list of {what}"), 200, &mut |log| drop(log.service.list(&who, &list)));
     }
     let list = List { query, what: Listing::Channels, after: Some("pa".into()) };
-    told("list of channels, 9,000 hidden from the asker", 100, &mut |log| {
+    measure("list of channels, 9,000 hidden from the asker", 100, &mut |log| {
         let (answer, passed_over) = log.service.list(&bare, &list).unwrap();
         assert_eq!((answer.items.len(), passed_over), (0, 9_000));
     });
     let list = List { query, what: Listing::Followers, after: None };
-    told("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list)));
+    measure("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list)));
     let info = RequestUserInfo { query, profile: None };
-    told("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who, &info)));
-    told("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare, &info)));
-    told("send to 10,000 sessions", 50, &mut |log| assert!(log.send(idle, feed("idle")).is_ok()));
-    told("follow and unfollow", 1_000, &mut |log| {
+    measure("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who, &info)));
+    measure("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare, &info)));
+    measure("send to 10,000 sessions", 50, &mut |log| assert!(log.send(idle, feed("idle")).is_ok()));
+    measure("follow and unfollow", 1_000, &mut |log| {
         log.follow(idle, feed("asker")).unwrap();
         log.unfollow(idle, feed("asker")).unwrap();
     });
+}
+
+#[test]
+fn a_page_holds_as_many_notifications_as_it_is_asked_for_and_says_whether_more_follow() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.follow(bob, feed("alice")).unwrap();
+    let before = log.service.applied();
+    let sent: Vec<Op> = (0..3).map(|_| log.send(alice, feed("alice")).unwrap()).collect();
+    let page = log.service.page(bob, before, 2, 1 << 20);
+    assert_eq!((ops(&page.notifications), page.more), (sent[..2].to_vec(), true));
+    let page = log.service.page(bob, before, 3, 1 << 20);
+    assert_eq!((ops(&page.notifications), page.more), (sent, false));
 }

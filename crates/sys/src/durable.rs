@@ -39,7 +39,7 @@ fn is_there(dir: &Path) -> bool {
 
 /// The path is not a regular file.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is a link, a folder, a pipe or a device, and no file", .0.display())]
+#[error("{} is a link, a directory, a pipe or a device, and not a regular file", .0.display())]
 pub struct NotRegular(PathBuf);
 
 /// Opens a regular file with `options`.
@@ -140,7 +140,7 @@ pub fn is_rot(error: &io::Error) -> bool {
 /// Others than the owner have access to a path, and that cannot be changed.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{path} may be reached by others (mode {mode:03o}), and this cannot change it; run: chmod go= {path}"
+    "other users may access {path} (mode {mode:03o}), and this process cannot change that; run: chmod go= {path}"
 )]
 pub struct Exposed {
     /// The file or directory.
@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn what_cannot_be_made_private_is_named_with_the_command_that_mends_it() {
         // Nobody, not even root, can change the mode of a process's directory in /proc.
-        let told = make_private(Path::new("/proc/self")).unwrap_err().to_string();
-        assert!(told.contains("chmod go= /proc/self"), "{told}");
+        let message = make_private(Path::new("/proc/self")).unwrap_err().to_string();
+        assert!(message.contains("chmod go= /proc/self"), "{message}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Drop for Fuse {
         if thread::panicking() {
             tracing::error!(
                 thread = self.0,
-                "a thread panicked (see stderr): the process ends, the other servers go on"
+                "a thread panicked (see stderr): the process ends, the other servers continue"
             );
             std::process::abort();
         }

@@ -115,7 +115,7 @@ impl Rig {
 }
 
 #[test]
-fn a_datagram_is_heard_before_what_it_carries_is_asked() {
+fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
     let mut rig = rig(4);
     let session = SessionId(Op(12));
     let ack = ClientAck { upto: Op(9), held: Vec::new(), credit: 3 };
@@ -138,7 +138,7 @@ fn a_datagram_is_heard_before_what_it_carries_is_asked() {
 }
 
 #[test]
-fn what_does_not_open_is_neither_heard_nor_asked() {
+fn a_datagram_that_does_not_open_is_neither_reported_nor_queued() {
     let mut rig = rig(4);
     let wrong = key(Direction::ToServer, 13);
     rig.take(12, &[]).unwrap();
@@ -153,7 +153,7 @@ fn what_does_not_open_is_neither_heard_nor_asked() {
 }
 
 #[test]
-fn who_says_hello_is_sent_a_retry_at_once() {
+fn a_hello_gets_a_retry_at_once() {
     let mut rig = rig(0);
     let visitor = socket();
     let bytes = handshake::hello(&envelope(Class::Handshake, 0, 0), 5);
@@ -201,7 +201,7 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
 fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     let mut rig = rig(0);
     assert_eq!(rig.take(12, &[send(3, "hi")]), Err(RefusedDatagram::QueueFull));
-    let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(3)), retry_ms: BUSY_RETRY_MS };
+    let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(3)), retry_ms: RETRY_MS };
     let answer = delivery::Input::Answer { session: SessionId(Op(12)), packet: Packet::Error(busy) };
     assert_eq!(rig.heard.try_iter().nth(1), Some(answer));
 
@@ -279,7 +279,7 @@ fn each_request_is_taken_once_or_answered_busy_in_every_order() {
 }
 
 #[test]
-fn a_flood_of_one_network_leaves_room_for_what_others_ask() {
+fn a_flood_of_one_network_leaves_room_for_the_requests_of_others() {
     let mut rig = rig(8);
     rig.from = ([10, 0, 1, 1], 4_000).into();
     let query = Packet::Status(QueryId(1));
@@ -292,7 +292,7 @@ fn a_flood_of_one_network_leaves_room_for_what_others_ask() {
 }
 
 #[test]
-fn what_only_servers_say_or_belongs_before_a_session_is_not_taken_on_one() {
+fn a_session_accepts_no_packet_that_only_servers_send_or_that_precedes_a_session() {
     let mut rig = rig(4);
     let learn = Packet::Learn(recado_proto::packet::Learn { nonce: 1 });
     let connect = Packet::Connect(recado_proto::packet::Connect {
@@ -319,7 +319,7 @@ fn what_only_servers_say_or_belongs_before_a_session_is_not_taken_on_one() {
 }
 
 #[test]
-fn a_packet_in_pieces_is_asked_once_whole() {
+fn a_packet_in_pieces_is_queued_once_it_is_complete() {
     let mut rig = rig(4);
     let large = send(1, &"x".repeat(5000));
     let mut datagrams = Vec::new();

@@ -28,8 +28,7 @@ use recado_proto::{DecodeError, Envelope};
 use crate::config::Limits;
 use crate::delivery::ReplyTo;
 use crate::fair::Network;
-
-use super::budget::{Budget, Budgets};
+use crate::server::budget::{Budget, Budgets};
 
 pub use keyring::Keyring;
 

@@ -207,7 +207,7 @@ fn an_initiation_at_another_boot_server_or_cluster_is_not_opened() {
 }
 
 #[test]
-fn an_initiation_asks_one_thing() {
+fn an_initiation_carries_one_request() {
     let (mut responder, mut visitor) = (responder(), Visitor::at(home()));
     let cookie = visitor.hello(&mut responder, at(0)).cookie;
     let length = handshake::load(&[]).len();
@@ -226,7 +226,7 @@ fn an_initiation_asks_one_thing() {
 }
 
 #[test]
-fn what_only_a_server_says_is_not_taken() {
+fn a_server_refuses_handshake_packets_that_only_servers_send() {
     let (mut responder, visitor) = (responder(), Visitor::at(home()));
     let retry = visitor.hello(&mut responder, at(0));
     let said = handshake::retry(&Visitor::envelope(7), &retry);
@@ -318,7 +318,7 @@ fn a_known_session_is_opened_and_its_client_can_be_answered() {
 }
 
 #[test]
-fn what_is_of_no_known_session_or_another_life_does_not_open() {
+fn a_datagram_of_an_unknown_session_or_of_another_boot_does_not_open() {
     let mut keyring = keyring();
     let other = SessionId(Op(13));
     let refusals = [
@@ -359,7 +359,7 @@ fn a_session_that_is_over_opens_no_more() {
 }
 
 #[test]
-fn what_an_administrator_asked_is_remembered_for_longer_than_an_initiation_can_say_it_again() {
+fn an_administrators_change_is_remembered_for_longer_than_its_initiation_can_be_resent() {
     let taken_for = std::time::Duration::from_micros(2 * COOKIE_EPOCH_MICROS);
     // The log's clock runs at most twice as fast as real time.
     assert!(Limits::default().administered_for > 2 * taken_for);

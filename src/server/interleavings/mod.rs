@@ -225,7 +225,7 @@ fn durable(disk: &SlowDisk) -> (u64, View) {
 
 /// Outcome of a scenario of the journal thread.
 struct Ran {
-    told: Vec<u64>,
+    reported: Vec<u64>,
     snapshots: Vec<u64>,
     stopped: bool,
     ended: Result<(), JournalError>,
@@ -258,7 +258,7 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
     };
     let thread = spawn_named("journal", move || ended.send(thread.run()).unwrap()).unwrap();
 
-    let mut ran = Ran { told: vec![], snapshots: vec![], stopped: false, ended: Ok(()), disk };
+    let mut ran = Ran { reported: vec![], snapshots: vec![], stopped: false, ended: Ok(()), disk };
     let mut held = OverflowQueue::new(work);
     for work in works {
         if !held.is_gone() && !ran.stopped {
@@ -287,10 +287,17 @@ impl Ran {
         match news {
             Input::Journaled(ticket) => {
                 let (op, promised) = durable(&self.disk);
-                assert!(op >= ticket.min(OPS), "{ticket} is told, and {op} is durable");
-                assert!(ticket <= OPS || promised > VIEW, "the promise is told, and {promised} is durable");
-                assert!(self.told.last().is_none_or(|last| *last < ticket), "{ticket} after {:?}", self.told);
-                self.told.push(ticket);
+                assert!(op >= ticket.min(OPS), "{ticket} is reported, and {op} is durable");
+                assert!(
+                    ticket <= OPS || promised > VIEW,
+                    "the promise is reported, and {promised} is durable"
+                );
+                assert!(
+                    self.reported.last().is_none_or(|last| *last < ticket),
+                    "{ticket} after {:?}",
+                    self.reported
+                );
+                self.reported.push(ticket);
             }
             Input::SnapshotDone(op) => self.snapshots.push(op.0),
             Input::SnapshotRead { .. } => {}
@@ -309,13 +316,13 @@ fn group_commit() {
     works.push(Work::Task { ticket: OPS + 1, task: Task::Promise(View(2 << 16 | 1)) });
     let ran = run_journal(None, works);
     ran.ended.unwrap();
-    assert_eq!(ran.told.last(), Some(&(OPS + 1)), "all is told in the end");
+    assert_eq!(ran.reported.last(), Some(&(OPS + 1)), "all is reported in the end");
     assert!(!ran.stopped && ran.snapshots.iter().all(|op| *op == 2), "{:?}", ran.snapshots);
     assert_eq!(durable(&ran.disk), (OPS, View(2 << 16 | 1)));
 }
 
 #[test]
-fn nothing_is_told_before_its_sync_and_everything_is_told_in_the_end() {
+fn no_result_is_reported_before_its_sync_and_every_result_is_reported_in_the_end() {
     explore(TimeOuts::Any, 150, group_commit);
     found(Mistake::ToldBeforeSync, group_commit);
 }
@@ -337,13 +344,13 @@ fn found(mistake: Mistake, scenario: fn()) {
 /// Appends more than the disk has room for.
 fn full_disk() {
     let ran = run_journal(Some(16 << 10), (1..=OPS).map(|op| append(op, 20 << 10)).collect());
-    assert!(ran.stopped, "the node is told to stop: {:?}", ran.told);
+    assert!(ran.stopped, "the node is told to stop: {:?}", ran.reported);
     assert!(matches!(ran.ended, Err(JournalError::Full)), "{:?}", ran.ended);
-    assert!(ran.told.last().is_none_or(|last| *last < OPS), "{:?}", ran.told);
+    assert!(ran.reported.last().is_none_or(|last| *last < OPS), "{:?}", ran.reported);
 }
 
 #[test]
-fn on_a_full_disk_nothing_behind_what_was_left_out_is_told() {
+fn a_full_disk_reports_no_result_behind_a_write_that_was_left_out() {
     explore(TimeOuts::Any, 150, full_disk);
     found(Mistake::ToldOfAHole, full_disk);
 }
@@ -354,9 +361,9 @@ fn half_installed() {
     let install = Task::Install { op: Op(9), view: VIEW, bytes: vec![7; 100] };
     let works = vec![append(1, 100), Work::Task { ticket: 2, task: install }, append(10, 100)];
     let ran = run_journal(Some(16 << 10), works);
-    assert!(ran.stopped, "the node is told to stop: {:?}", ran.told);
+    assert!(ran.stopped, "the node is told to stop: {:?}", ran.reported);
     assert!(matches!(ran.ended, Err(JournalError::Full)), "{:?}", ran.ended);
-    assert!(ran.told.last().is_none_or(|last| *last < 2), "{:?}", ran.told);
+    assert!(ran.reported.last().is_none_or(|last| *last < 2), "{:?}", ran.reported);
 }
 
 #[test]
@@ -451,23 +458,23 @@ fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_th
     let mut turns = Turns::default();
     for session in 1..=1_000 {
         let want = Input::WantPage { session: SessionId(Op(session)), after: Op(0), limit: 256 };
-        channels.page_requests.0.send(want).unwrap();
+        channels.from_delivery.0.send(want).unwrap();
     }
     let (mut before, mut turns_taken) = (1_000, 0);
     while before > 0 {
         replica.feed(&mut turns);
-        let left = channels.page_requests.1.len();
+        let left = channels.from_delivery.1.len();
         assert!(left < before && before - left <= PER_TURN, "{before} to {left} in one turn");
         (before, turns_taken) = (left, turns_taken + 1);
     }
     assert!(turns_taken >= 1_000 / PER_TURN);
-    channels.page_requests.0.send(Input::Cursor(SessionId(Op(1)), Op(1))).unwrap();
+    channels.from_delivery.0.send(Input::Cursor(SessionId(Op(1)), Op(1))).unwrap();
     replica.delivery.push(delivery::Input::Deadline);
     replica.delivery.push(delivery::Input::Deadline);
     replica.feed(&mut turns);
-    assert_eq!(channels.page_requests.1.len(), 1, "it waits");
+    assert_eq!(channels.from_delivery.1.len(), 1, "it waits");
     assert!(channels.to_delivery.1.try_recv().is_ok());
     replica.delivery.flush();
     replica.feed(&mut turns);
-    assert_eq!(channels.page_requests.1.len(), 0, "it is taken");
+    assert_eq!(channels.from_delivery.1.len(), 0, "it is taken");
 }

@@ -48,7 +48,7 @@ fn start(config: &Config) -> (Server, SlowDisk) {
         channels: Channels {
             internal: bounded(1),
             peer_datagrams: bounded(4),
-            page_requests: bounded(1),
+            from_delivery: bounded(1),
             requests: request_channel::bounded_by_network(1),
             work: bounded(1),
             from_clients: bounded(2),
@@ -122,7 +122,7 @@ fn sends(config: Config, disk: SlowDisk, state: Arc<tempfile::TempDir>) -> u64 {
     acknowledged
 }
 
-/// A server of one with a slow disk serves until all is acknowledged; then it is told to end.
+/// A server of one with a slow disk serves until all is acknowledged; then it is stopped.
 fn serves() {
     let config = configs(1).swap_remove(0);
     let (server, disk) = start(&config);
@@ -161,13 +161,13 @@ fn delivers() {
     end(server);
 }
 
-/// A server of one is told to end, twice, while a client connects, sends, or leaves.
-fn told_to_end() {
+/// A server of one is stopped, twice, while a client connects, sends, or leaves.
+fn stopped_twice() {
     let config = configs(1).swap_remove(0);
     let (server, disk) = start(&config);
     let stopper = server.stopper();
-    let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let when = Arc::clone(&told);
+    let stopped = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let when = Arc::clone(&stopped);
     let signals = spawn_named("signals", move || {
         some_time(1500);
         when.store(now(), Ordering::Relaxed);
@@ -179,7 +179,7 @@ fn told_to_end() {
         sends(config, disk, state);
     });
     server.wait().unwrap();
-    within(SECOND, told.load(Ordering::Relaxed));
+    within(SECOND, stopped.load(Ordering::Relaxed));
     signals.unwrap().join();
     sender.unwrap().join();
 }
@@ -201,7 +201,7 @@ fn disk_fails() {
     sender.unwrap().join();
 }
 
-/// The primary of three servers is told to end while a client sends. Another one leads, the notification is
+/// The primary of three servers is stopped while a client sends. Another one leads, the notification is
 /// acknowledged, and then the other two end at the same time.
 fn hands_over() {
     let configs = configs(3);
@@ -302,26 +302,26 @@ fn a_server_acknowledges_what_is_durable_and_loses_no_completion() {
 }
 
 #[test]
-fn a_delivery_that_is_behind_asks_for_what_it_missed() {
+fn a_delivery_that_is_behind_requests_the_ops_it_missed() {
     holds(30, delivers);
     is_found(Mistake::MissedIsNotSaid, delivers);
 }
 
 #[test]
-fn a_server_that_is_told_to_end_ends_in_time_whatever_is_under_way() {
-    holds(30, told_to_end);
-    is_found(Mistake::ListensForEver, told_to_end);
-    is_found(Mistake::WaitsForTheJournal, told_to_end);
+fn a_server_that_is_stopped_ends_in_time_whatever_is_in_progress() {
+    holds(30, stopped_twice);
+    is_found(Mistake::ListensForEver, stopped_twice);
+    is_found(Mistake::WaitsForTheJournal, stopped_twice);
 }
 
 #[test]
-fn a_server_whose_disk_fails_ends_whole_and_says_so() {
+fn a_server_whose_disk_fails_ends_all_threads_and_reports_the_error() {
     holds(30, disk_fails);
     is_found(Mistake::FailureIsNotTold, disk_fails);
 }
 
 #[test]
-fn a_primary_that_is_told_to_end_hands_over_and_all_end() {
+fn a_primary_that_is_stopped_hands_over_and_all_threads_end() {
     holds(10, hands_over);
     is_found(Mistake::WaitsForTheJournal, hands_over);
 }
@@ -334,7 +334,7 @@ fn a_client_that_is_closed_in_the_middle_leaves_nobody_waiting() {
 
 #[test]
 fn servers_and_clients_end_also_where_every_wait_may_give_up_at_any_moment() {
-    for scenario in [told_to_end, disk_fails, closed_in_the_middle] {
+    for scenario in [stopped_twice, disk_fails, closed_in_the_middle] {
         explore(TimeOuts::Any, 10, scenario);
     }
 }

@@ -85,6 +85,6 @@ impl Node {
                 Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms })
             }
         };
-        self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
+        self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
     }
 }

@@ -60,15 +60,15 @@ pub(super) struct UnderWay {
     /// The highest number in the log; for live sessions only.
     logged: BTreeMap<SessionId, Seq>,
     /// Requests that wait for lower numbers; for live sessions only.
-    held: Table<Holder, (SessionId, Seq), Numbered, HELD_ALL_MAX>,
+    buffered: Table<Holder, (SessionId, Seq), Numbered, HELD_ALL_MAX>,
     /// Sessions whose close is logged and not committed.
     closing: BTreeSet<SessionId>,
 }
 
 impl UnderWay {
     #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
-        self.held.len()
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered.len()
     }
 
     #[cfg(test)]
@@ -77,9 +77,9 @@ impl UnderWay {
     }
 
     /// The numbers of a session's buffered requests, ascending.
-    fn held_of(&self, session: SessionId) -> impl Iterator<Item = Seq> {
+    fn buffered_of(&self, session: SessionId) -> impl Iterator<Item = Seq> {
         let range = (session, Seq(0))..=(session, Seq(u64::MAX));
-        self.held.keys(range).map(|(_, seq)| *seq)
+        self.buffered.keys(range).map(|(_, seq)| *seq)
     }
 
     /// Removes and returns the buffered request that follows the last one in the log. Buffered requests
@@ -87,8 +87,8 @@ impl UnderWay {
     fn take_next(&mut self, session: SessionId) -> Option<(Seq, Numbered)> {
         let next = self.logged.get(&session)?.next();
         loop {
-            let seq = self.held_of(session).next().filter(|seq| *seq <= next)?;
-            let numbered = self.held.remove(&(session, seq))?;
+            let seq = self.buffered_of(session).next().filter(|seq| *seq <= next)?;
+            let numbered = self.buffered.remove(&(session, seq))?;
             if seq == next {
                 return Some((seq, numbered));
             }
@@ -100,8 +100,8 @@ impl UnderWay {
         self.closing.remove(&session);
         self.confirming.remove(&session);
         self.logged.remove(&session);
-        for seq in self.held_of(session).collect::<Vec<_>>() {
-            self.held.remove(&(session, seq));
+        for seq in self.buffered_of(session).collect::<Vec<_>>() {
+            self.buffered.remove(&(session, seq));
         }
     }
 }
@@ -140,7 +140,7 @@ impl Node {
             if self.replica.is_active_primary() {
                 packets.push(reject(self.passing_refusal()));
             }
-            return self.tell(delivery::Input::AnswerTo { reply_to, packets });
+            return self.deliver(delivery::Input::AnswerTo { reply_to, packets });
         }
         let key = (connect.device, nonce);
         if let Some(before) = self.under_way.connects.get_mut(&key) {
@@ -149,14 +149,14 @@ impl Node {
         }
         let network = Network::of(reply_to.to.ip());
         if self.is_busy() || !self.under_way.connects.make_room(&network) {
-            return self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![reject(Code::Busy)] });
+            return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![reject(Code::Busy)] });
         }
         if self.service.is_unclaimed(&connect.profile)
             && let Err(wait) = self.charges.claim_name(clock.now, network)
         {
             let retry_ms = wait.as_millis().min(u128::from(u32::MAX)) as u32;
             let packet = Packet::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
-            return self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
+            return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
         let Connect { device, profile, receives, nonce, fresh, code, invite } = connect;
         let admission = self.config.admission;
@@ -176,7 +176,7 @@ impl Node {
             let secret = self.keys.session_secret(session, device.key, nonce);
             let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
             let packets = vec![Packet::AcceptConn(accept)];
-            self.tell(delivery::Input::AnswerTo { reply_to, packets });
+            self.deliver(delivery::Input::AnswerTo { reply_to, packets });
         }
     }
 
@@ -184,14 +184,14 @@ impl Node {
     pub(super) fn on_not_opened(&mut self, device: DeviceId, nonce: u64, code: Code) {
         if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce)) {
             let packet = Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
-            self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
+            self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
     }
 
     pub(super) fn on_resume(&mut self, clock: Clock, session: SessionId, resume: Resume) {
         if !self.serves() {
             let coordinator = Packet::Coordinator(self.coordinator());
-            return self.tell(delivery::Input::Answer { session, packet: coordinator });
+            return self.deliver(delivery::Input::Answer { session, packet: coordinator });
         }
         if self.service.is_pending(session) {
             return self.confirm(clock, session, resume);
@@ -205,14 +205,14 @@ impl Node {
         if let Some(cursor) = resume.cursor.filter(|cursor| *cursor > applied) {
             self.out.push(Effect::BeyondEnd { session, cursor, applied });
             let beyond = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
-            return self.tell(delivery::Input::Answer { session, packet: Packet::Error(beyond) });
+            return self.deliver(delivery::Input::Answer { session, packet: Packet::Error(beyond) });
         }
         let (last_seq, coordinator) = (view.last_seq, self.coordinator());
         let answer = ResumeOk { created_op: view.created_op, last_seq, coordinator, cursor: view.cursor };
-        self.tell(delivery::Input::Answer { session, packet: Packet::ResumeOk(answer) });
+        self.deliver(delivery::Input::Answer { session, packet: Packet::ResumeOk(answer) });
         let cursor = resume.cursor.unwrap_or(view.cursor);
         let credit = view.receives.then_some(resume.credit);
-        self.tell(delivery::Input::Serve { session, cursor, credit });
+        self.deliver(delivery::Input::Serve { session, cursor, credit });
     }
 
     /// Logs the confirmation once. The answer comes with the commit; until then there is none.
@@ -224,7 +224,7 @@ impl Node {
         let Some(holder) = self.holder(session) else { return self.refuse_session(session) };
         if self.is_busy() || !self.under_way.confirming.make_room(&holder) {
             let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: RETRY_MS };
-            return self.tell(delivery::Input::Answer { session, packet: Packet::Error(busy) });
+            return self.deliver(delivery::Input::Answer { session, packet: Packet::Error(busy) });
         }
         if self.propose(clock, Command::SessionConfirm { session }).is_some() {
             self.under_way.confirming.insert(clock.now, holder, session, resume);
@@ -269,7 +269,7 @@ impl Node {
         self.charges.forget(session);
         if self.is_primary {
             let over = Refused { code: why, answers: Answers::Session, retry_ms: 0 };
-            self.tell(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
+            self.deliver(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
         }
     }
 
@@ -286,21 +286,21 @@ impl Node {
             delivery::Input::Answer { session, packet }
         };
         if !self.replica.accepts() {
-            return self.tell(refused(self.passing_refusal(), RETRY_MS));
+            return self.deliver(refused(self.passing_refusal(), RETRY_MS));
         }
         if let Err(wait) = self.spend(clock, session, cost) {
-            return self.tell(refused(Code::Busy, wait));
+            return self.deliver(refused(Code::Busy, wait));
         }
         let last_applied = match self.service.standing(session, seq, numbered.digest) {
             Standing::Answered(result) => return self.answer(session, seq, result),
-            Standing::Taken => return self.tell(refused(Code::NumberTaken, 0)),
+            Standing::Taken => return self.deliver(refused(Code::NumberTaken, 0)),
             Standing::Forgotten if self.config.planted.is(Planted::ForgottenIsSilence) => return,
-            Standing::Forgotten => return self.tell(refused(Code::NumberForgotten, 0)),
+            Standing::Forgotten => return self.deliver(refused(Code::NumberForgotten, 0)),
             Standing::Refused(_) => return self.refuse_session(session),
             Standing::Ahead(by) => Seq(seq.0.saturating_sub(by)),
         };
         if self.is_busy() {
-            return self.tell(refused(Code::Busy, RETRY_MS));
+            return self.deliver(refused(Code::Busy, RETRY_MS));
         }
         let twice = self.config.planted.is(Planted::DuplicatesOnlyCommitted);
         let logged = self.under_way.logged.entry(session).or_default();
@@ -310,11 +310,11 @@ impl Node {
         }
         if seq > logged.next() {
             if seq.0 - last_applied.0 > self.config.limits.outstanding {
-                self.tell(refused(Code::TooFarAhead, RETRY_MS));
-            } else if self.under_way.held_of(session).count() < HELD_MAX
+                self.deliver(refused(Code::TooFarAhead, RETRY_MS));
+            } else if self.under_way.buffered_of(session).count() < HELD_MAX
                 && let Some(holder) = self.holder(session)
             {
-                self.under_way.held.insert(clock.now, holder, (session, seq), numbered);
+                self.under_way.buffered.insert(clock.now, holder, (session, seq), numbered);
             }
             return;
         }

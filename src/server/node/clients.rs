@@ -12,8 +12,9 @@ use super::{Effect, Node};
 use crate::delivery::{self, ReplyTo};
 use crate::server::cost;
 
-/// Time in ms after which a client may retry a request that was refused for a temporary reason.
-pub(super) const RETRY_MS: u32 = 50;
+/// Time in ms after which a client may retry a request that was refused for a temporary reason, or that met a
+/// full queue.
+pub const RETRY_MS: u32 = 50;
 
 impl Node {
     /// Handles a packet of a client without a session.
@@ -21,7 +22,7 @@ impl Node {
         match packet {
             Packet::Status(query) => {
                 let answer = self.status(clock, query);
-                self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![Packet::StatusOk(answer)] });
+                self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![Packet::StatusOk(answer)] });
             }
             // A CONNECT for a device whose key was not authenticated counts as forged and is ignored.
             Packet::Connect(connect) if connect.device.key == key => {
@@ -40,7 +41,7 @@ impl Node {
                 if self.spend(clock, session, cost::LEAST).is_err() => {}
             Packet::Status(query) => {
                 let answer = Packet::StatusOk(self.status(clock, query));
-                self.tell(delivery::Input::Answer { session, packet: answer });
+                self.deliver(delivery::Input::Answer { session, packet: answer });
             }
             Packet::Keepalive => self.on_keepalive(clock, session),
             Packet::Resume(resume) => self.on_resume(clock, session, resume),
@@ -63,19 +64,19 @@ impl Node {
                 let numbered = Numbered::new(send.answered_below, request, send.nonce);
                 self.on_numbered(clock, session, send.seq, numbered, cost);
             }
-            Packet::Channel(ask) => {
-                let request = Request::Channel { channel: ask.channel, change: ask.change };
-                let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
-                self.on_numbered(clock, session, ask.seq, numbered, cost::LEAST);
+            Packet::Channel(packet) => {
+                let request = Request::Channel { channel: packet.channel, change: packet.change };
+                let numbered = Numbered::new(packet.answered_below, request, packet.nonce);
+                self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
-            Packet::Keys(ask) => {
-                let request = Request::Keys { change: ask.change };
-                let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
-                self.on_numbered(clock, session, ask.seq, numbered, cost::LEAST);
+            Packet::Keys(packet) => {
+                let request = Request::Keys { change: packet.change };
+                let numbered = Numbered::new(packet.answered_below, request, packet.nonce);
+                self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
             Packet::History(history) => self.on_history(clock, session, history),
             Packet::List(list) => self.on_list(clock, session, list),
-            Packet::RequestUserInfo(ask) => self.on_info(clock, session, ask),
+            Packet::RequestUserInfo(request) => self.on_info(clock, session, request),
             // Everything else is not for a server, or not from a client.
             _ => {}
         }
@@ -83,7 +84,7 @@ impl Node {
 
     fn on_keepalive(&mut self, clock: Clock, session: SessionId) {
         let coordinator = Packet::Coordinator(self.coordinator());
-        self.tell(delivery::Input::Answer { session, packet: coordinator });
+        self.deliver(delivery::Input::Answer { session, packet: coordinator });
         if self.serves() && self.service.session(session).is_some() {
             let log_ms = self.log_clock.read(clock);
             self.housekeeping.on_alive(session, log_ms, self.config.limits.session_idle);
@@ -105,12 +106,12 @@ impl Node {
             Applied::Administered { query, change, result } => self.on_administered(query, change, result),
             Applied::Withdrawn { sessions } => {
                 if self.is_primary && !sessions.is_empty() {
-                    self.tell(delivery::Input::Withdrawn(sessions));
+                    self.deliver(delivery::Input::Withdrawn(sessions));
                 }
             }
             Applied::Notified { notification, sessions } => {
                 if self.is_primary && !sessions.is_empty() {
-                    self.tell(delivery::Input::Applied { notification, sessions });
+                    self.deliver(delivery::Input::Applied { notification, sessions });
                 }
             }
         }
@@ -131,7 +132,7 @@ impl Node {
             Ok(op) => Packet::SendAck(SendAck { seq, op }),
             Err(code) => Packet::Error(Refused { code, answers: Answers::Request(seq), retry_ms: 0 }),
         };
-        self.tell(delivery::Input::Answer { session, packet });
+        self.deliver(delivery::Input::Answer { session, packet });
     }
 
     /// Refuses a session for good, if this is a primary that serves: the session is not in its committed
@@ -139,7 +140,7 @@ impl Node {
     pub(super) fn refuse_session(&mut self, session: SessionId) {
         if self.serves() {
             let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
-            self.tell(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
+            self.deliver(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
         }
     }
 
@@ -148,7 +149,7 @@ impl Node {
         if self.replica.role() == RoleName::Isolated { Code::NoQuorum } else { Code::NotPrimary }
     }
 
-    pub(super) fn tell(&mut self, input: delivery::Input) {
+    pub(super) fn deliver(&mut self, input: delivery::Input) {
         self.out.push(Effect::Delivery(input));
     }
 }

@@ -226,6 +226,9 @@ pub enum StartError {
     /// The snapshot is of another cluster or other members.
     #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
     Foreign(Op),
+    /// The snapshot holds the state of another op or view than its file says: our fault.
+    #[error("the snapshot at op {0} holds another state than that of its op and view")]
+    OtherState(Op),
     /// The entries after the snapshot are not contiguous: the journal's fault.
     #[error("the log has no entry {0}, though later ones are there")]
     Hole(Op),

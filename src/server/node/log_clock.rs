@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backup_that_takes_over_goes_on_from_the_log_whatever_its_wall_clock_says() {
+    fn a_backup_that_takes_over_continues_from_the_logs_time_whatever_its_wall_clock() {
         let mut rig = Rig::new(T0, T0);
         rig.now_ms = 5 * HOUR;
         rig.clock.on_applied(Moment(rig.now_ms * 1000), T0 + 5 * HOUR, false);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_reckoned_alone_does_not_outlive_the_word_of_the_next_primary() {
+    fn a_time_reckoned_alone_gives_way_to_the_time_of_the_next_primary() {
         let mut rig = Rig::new(T0, T0 + 365 * DAY);
         rig.pass(3 * HOUR);
         rig.clock.on_applied(Moment(rig.now_ms * 1000), T0 + HOUR, false);

@@ -39,6 +39,7 @@ use log_clock::LogClock;
 use queries::OutstandingAnswers;
 use snapshots::{Reading, Snapshots};
 
+pub use clients::RETRY_MS;
 pub use io::{BootIdentity, Effect, Input, StartError};
 pub use recado_log::journal::SnapshotPiece;
 pub use recado_log::replica::{Cause, Contradiction, RoleChange, Task};
@@ -79,7 +80,7 @@ impl Node {
         clock: Clock,
         out: &mut Vec<Effect>,
     ) -> Result<Node, StartError> {
-        let (base, state) = snapshots::restore(&config, recovered.snapshot.as_ref())?;
+        let (base, service) = snapshots::restore(&config, recovered.snapshot.as_ref())?;
         for (expected, entry) in (base.1.0 + 1..).zip(&recovered.entries) {
             if entry.op != Op(expected) {
                 return Err(StartError::Hole(Op(expected)));
@@ -98,7 +99,6 @@ impl Node {
         let now = clock.now;
         let mut effects = Vec::new();
         let replica = ReplicaManager::new(&config.log(), boot, boot_id.seed, now, &mut effects);
-        let service = Service::new(state, config.limits, config.planted);
         let log_clock = LogClock::new(now, service.clock_ms());
         let (incarnation, keys) = (recovered.meta.incarnation, boot_id.keys);
         let identity = links::Identity { boot_id: boot_id.id, incarnation, keys: keys.clone() };
@@ -330,7 +330,7 @@ impl Node {
     }
 
     fn on_snapshot_received(&mut self, clock: Clock, op: Op, view: View, bytes: Vec<u8>) {
-        let Some(service) = snapshots::receive(&self.config, op, view, &bytes) else { return };
+        let Ok(service) = snapshots::open(&self.config, op, view, &bytes) else { return };
         let mut effects = Vec::new();
         if self.replica.install(clock.now, op, view, bytes, &mut effects) {
             let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
@@ -357,11 +357,6 @@ impl Node {
         self.replica.promised()
     }
 
-    /// The highest active view that this server knows.
-    pub fn active_view(&self) -> View {
-        self.replica.active_view()
-    }
-
     /// The last op known to be committed.
     pub fn commit(&self) -> Op {
         self.replica.commit()
@@ -370,11 +365,6 @@ impl Node {
     /// The last op applied.
     pub fn applied(&self) -> Op {
         self.service.applied()
-    }
-
-    /// Returns true if this server has caught up since it started.
-    pub fn is_ready(&self) -> bool {
-        self.replica.is_ready()
     }
 
     /// The state machine, read-only.

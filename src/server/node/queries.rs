@@ -84,10 +84,10 @@ impl Node {
         });
     }
 
-    pub(super) fn on_info(&mut self, clock: Clock, session: SessionId, ask: RequestUserInfo) {
+    pub(super) fn on_info(&mut self, clock: Clock, session: SessionId, request: RequestUserInfo) {
         let cost = cost::info(self.topics(session));
-        self.on_question(clock, session, ask.query, cost, |node, asker| {
-            node.service.info(&asker.profile, &ask).map(Packet::Info)
+        self.on_question(clock, session, request.query, cost, |node, asker| {
+            node.service.info(&asker.profile, &request).map(Packet::Info)
         });
     }
 
@@ -119,7 +119,7 @@ impl Node {
         } else {
             return self.refuse_session(session);
         };
-        self.tell(delivery::Input::Answer { session, packet });
+        self.deliver(delivery::Input::Answer { session, packet });
     }
 
     /// Number of topics that the session's profile follows.

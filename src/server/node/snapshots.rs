@@ -65,31 +65,35 @@ fn uncommitted_state(config: &Config, replica: &ReplicaManager, mut op: Op, stat
     (op, ahead.state())
 }
 
-/// The view and the op of the stored snapshot, and its state; those of an empty log without a snapshot.
+/// The view and the op of the stored snapshot, and its service; those of an empty log without a snapshot.
 ///
 /// # Errors
-/// [`StartError::Snapshot`] or [`StartError::Foreign`].
+/// See [`open`].
 pub(super) fn restore(
     config: &Config,
     stored: Option<&StoredSnapshot>,
-) -> Result<((View, Op), State), StartError> {
-    let Some(stored) = stored else { return Ok(((View::ZERO, Op::ZERO), State::default())) };
-    let image: Image =
-        codec::decode_snapshot(&stored.bytes).map_err(|error| StartError::Snapshot(stored.op, error))?;
-    if !image.is_of(config) {
-        return Err(StartError::Foreign(stored.op));
-    }
-    Ok(((image.view, image.op), image.state))
+) -> Result<((View, Op), Service), StartError> {
+    let Some(StoredSnapshot { op, view, bytes }) = stored else {
+        let service = Service::new(State::default(), config.limits, config.planted);
+        return Ok(((View::ZERO, Op::ZERO), service));
+    };
+    Ok(((*view, *op), open(config, *op, *view, bytes)?))
 }
 
-/// The service of a snapshot that a peer sent as that of this op and view; none if it is not.
-pub(super) fn receive(config: &Config, op: Op, view: View, bytes: &[u8]) -> Option<Service> {
-    let image: Image = codec::decode_snapshot(bytes).ok()?;
-    if !image.is_of(config) || image.op != op || image.view != view {
-        return None;
+/// The service of a snapshot that was stored, or that a peer sent, as that of this op and view.
+///
+/// # Errors
+/// [`StartError::Snapshot`], [`StartError::Foreign`] or [`StartError::OtherState`].
+pub(super) fn open(config: &Config, op: Op, view: View, bytes: &[u8]) -> Result<Service, StartError> {
+    let image: Image = codec::decode_snapshot(bytes).map_err(|error| StartError::Snapshot(op, error))?;
+    if !image.is_of(config) {
+        return Err(StartError::Foreign(op));
     }
     let service = Service::new(image.state, config.limits, config.planted);
-    (service.applied() == op).then_some(service)
+    if (image.op, image.view, service.applied()) != (op, view, op) {
+        return Err(StartError::OtherState(op));
+    }
+    Ok(service)
 }
 
 /// The chunks in which a piece of a stored snapshot is sent.

@@ -111,7 +111,7 @@ struct Rig {
     /// Peers that came with an earlier incarnation: the server, its incarnation, and the latest seen.
     earlier: Vec<(u16, u64, u64)>,
     promises: usize,
-    told: Vec<delivery::Input>,
+    delivered: Vec<delivery::Input>,
     /// Sessions whose clients may send.
     known: std::collections::BTreeSet<SessionId>,
     administered: Vec<(AdminChange, Op)>,
@@ -138,7 +138,7 @@ impl Rig {
         let mut out = Vec::new();
         let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
         let node = Node::new(config, recovered, BootIdentity { id, keys, seed: 1 }, clock, &mut out).unwrap();
-        let (others, refused, sent, told, known, administered, beyond) = Default::default();
+        let (others, refused, sent, delivered, known, administered, beyond) = Default::default();
         let mut rig = Rig {
             node,
             clock,
@@ -152,7 +152,7 @@ impl Rig {
             snapshots: 0,
             earlier: Vec::new(),
             promises: 0,
-            told,
+            delivered,
             known,
             administered,
             away: Vec::new(),
@@ -209,7 +209,7 @@ impl Rig {
                         let done = Input::AnswerDone { session, query };
                         self.node.handle(self.clock, done, &mut out);
                     }
-                    self.told.push(input);
+                    self.delivered.push(input);
                 }
                 Effect::SessionKnown { session, .. } => {
                     self.known.insert(session);
@@ -355,7 +355,7 @@ impl Rig {
     }
 
     fn resumed(&self, session: SessionId) -> bool {
-        self.told.iter().any(|input| match input {
+        self.delivered.iter().any(|input| match input {
             delivery::Input::Answer { session: of, packet: Packet::ResumeOk(_) } => *of == session,
             _ => false,
         })
@@ -363,7 +363,7 @@ impl Rig {
 
     /// Opens a pending session.
     fn initiation(&mut self, n: u8, nonce: u64, profile: &str) -> SessionId {
-        self.told.clear();
+        self.delivered.clear();
         self.client(
             0,
             Packet::Connect(Connect {
@@ -377,7 +377,7 @@ impl Rig {
             }),
         );
         self.live(100);
-        let accepted = self.told.iter().find_map(|input| match input {
+        let accepted = self.delivered.iter().find_map(|input| match input {
             delivery::Input::AnswerTo { packets, .. } => match &packets[..] {
                 [Packet::AcceptConn(accept)] => Some(accept.session),
                 _ => None,

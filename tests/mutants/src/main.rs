@@ -36,9 +36,14 @@ use clap::{Parser, Subcommand};
 use plant::Mutant;
 use trial::{Outcome, Trial};
 
-/// The folders whose sources are mutated: the protocol, and the code that its promises depend on.
-const MODULES: [&str; 4] =
-    ["crates/log/src/replica", "crates/log/src/journal", "crates/service/src", "crates/client/src/machine"];
+/// The folders and files whose sources are mutated: the protocol, and the code that its promises depend on.
+const MODULES: [&str; 5] = [
+    "crates/log/src/replica",
+    "crates/log/src/journal",
+    "crates/log/src/links.rs",
+    "crates/service/src",
+    "crates/client/src/machine",
+];
 
 /// The share of the mutants that must be found, in percent.
 const FLOOR: f64 = 95.0;

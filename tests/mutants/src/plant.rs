@@ -54,15 +54,15 @@ pub(crate) struct Planted {
     pub(crate) sources: BTreeMap<String, Source>,
 }
 
-/// Finds the mutants of every file of these folders, except test files.
-pub(crate) fn all(root: &Path, folders: &[&str], only: &str) -> Result<Planted> {
-    let listed = Command::new("git").arg("-C").arg(root).args(["ls-files", "--"]).args(folders).output()?;
+/// Finds the mutants of these files and of every file of these folders, except test files.
+pub(crate) fn all(root: &Path, modules: &[&str], only: &str) -> Result<Planted> {
+    let listed = Command::new("git").arg("-C").arg(root).args(["ls-files", "--"]).args(modules).output()?;
     let listed = String::from_utf8(listed.stdout)?;
     let mut planted = Planted { mutants: Vec::new(), sources: BTreeMap::new() };
     // 0 activates no mutant.
     let mut number = 1;
     for path in listed.lines().filter(|path| path.ends_with(".rs") && path.starts_with(only)) {
-        let tests = ["/tests.rs", "/tests/", "/properties.rs", "_tests.rs"];
+        let tests = ["/tests.rs", "/tests/", "/properties.rs"];
         if tests.iter().any(|part| path.contains(part)) {
             continue;
         }

@@ -189,10 +189,12 @@ impl Trial {
     }
 }
 
-/// Returns the prefix of the names of a source's own tests: `replica::` for `crates/log/src/replica/log.rs`.
+/// Returns the prefix of the names of a source's own tests: `replica::` for `crates/log/src/replica/log.rs`,
+/// `links::` for `crates/log/src/links.rs`.
 fn module_of(path: &str) -> String {
     let inside = path.split_once("src/").map_or(path, |(_, inside)| inside);
-    inside.rsplit_once('/').map(|(folder, _)| format!("{}::", folder.replace('/', "::"))).unwrap_or_default()
+    let module = inside.rsplit_once('/').map_or(inside.trim_end_matches(".rs"), |(folder, _)| folder);
+    format!("{}::", module.replace('/', "::"))
 }
 
 /// Ends the test process, whose outcome is known.

@@ -104,7 +104,7 @@ impl DiskFaults {
         format!("{} {} {} {} {}\n", self.sync_ms, flags[0], flags[1], flags[2], flags[3])
     }
 
-    /// Reads a line of [`Mood::encode`]; any other text means a disk without faults.
+    /// Reads a line of [`DiskFaults::encode`]; any other text means a disk without faults.
     pub(crate) fn decode(text: &str) -> DiskFaults {
         let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
@@ -138,7 +138,7 @@ impl UnreadableRange {
         all.iter().map(|bad| format!("{} {} {}\n", bad.file, bad.from, bad.upto)).collect()
     }
 
-    /// Reads the lines of [`Bad::encode`], and ignores other lines.
+    /// Reads the lines of [`UnreadableRange::encode`], and ignores other lines.
     pub(crate) fn decode(text: &str) -> Vec<UnreadableRange> {
         let line = |line: &str| {
             let mut numbers = line.split_whitespace().map_while(|word| word.parse().ok());

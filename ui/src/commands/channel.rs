@@ -11,23 +11,24 @@ use crate::print::note;
 pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
     match command {
         Channel::Create { channel, private } => {
-            let whose = if private { "only its members follow and read it" } else { "anyone reads it" };
-            let told = format!("#{channel} is yours; {whose}");
-            change(context, channel, ChannelChange::Create { private }, told)
+            let whose =
+                if private { "only its members can follow and read it" } else { "anyone can read it" };
+            let message = format!("#{channel} is yours; {whose}");
+            change(context, channel, ChannelChange::Create { private }, message)
         }
         Channel::Add { channel, member, role } => {
-            let told = format!("@{member} is {} of #{channel}", word(role));
-            change(context, channel, ChannelChange::Add { member, role }, told)
+            let message = format!("@{member} is {} of #{channel}", word(role));
+            change(context, channel, ChannelChange::Add { member, role }, message)
         }
         Channel::Remove { channel, member } => {
-            let told = format!("@{member} is no member of #{channel} any more");
-            change(context, channel, ChannelChange::Remove { member }, told)
+            let message = format!("@{member} is no longer a member of #{channel}");
+            change(context, channel, ChannelChange::Remove { member }, message)
         }
         Channel::Members { channel } => members(context, &channel),
         Channel::Delete { channel, yes: false } => Err(unconfirmed(context, &channel)?),
         Channel::Delete { channel, yes: true } => {
-            let told = format!("#{channel} is deleted");
-            change(context, channel, ChannelChange::Delete, told)
+            let message = format!("#{channel} is deleted");
+            change(context, channel, ChannelChange::Delete, message)
         }
     }
 }
@@ -40,7 +41,7 @@ fn unconfirmed(context: &Context, channel: &Name) -> Result<Failure, Failure> {
     let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
     Ok(match is_owner(client.profile(), &members) {
         true => Failure::Usage(format!(
-            "#{channel} would be gone for everybody, with all it holds; say --yes to delete it"
+            "this deletes #{channel} and its notifications for everyone; confirm with --yes"
         )),
         false => Failure::Refused(no_right(channel, "an owner", &members)),
     })
@@ -50,7 +51,7 @@ fn is_owner(me: &Name, members: &[ListItem]) -> bool {
     members.iter().any(|item| matches!(item, ListItem::Member { name, role: Role::Owner } if name == me))
 }
 
-fn change(context: &Context, channel: Name, change: ChannelChange, told: String) -> Result<(), Failure> {
+fn change(context: &Context, channel: Name, change: ChannelChange, message: String) -> Result<(), Failure> {
     let client = context.connect()?;
     let topic = Topic::Channel(channel.clone());
     let member = match &change {
@@ -70,7 +71,7 @@ fn change(context: &Context, channel: Name, change: ChannelChange, told: String)
         ) => Failure::Request { error, topic: Some(Topic::Feed(member)) },
         (failure, _) => explained(&client, failure, "an owner"),
     })?;
-    context.out.done(op, json!({"channel": channel.as_str(), "op": op.0}), || told);
+    context.out.done(op, json!({"channel": channel.as_str(), "op": op.0}), || message);
     Ok(())
 }
 
@@ -101,9 +102,9 @@ fn no_right(channel: &Name, who: &str, members: &[ListItem]) -> String {
         .collect();
     match &owners[..] {
         [] => format!(
-            "#{channel} is open, so it has no owners: anyone sends and reads, and nobody changes or deletes it"
+            "#{channel} is open, so it has no owners: anyone can send to it and read it, and nobody can change or delete it"
         ),
-        owners => format!("that takes being {who} of #{channel}, which belongs to {}", owners.join(", ")),
+        owners => format!("you must be {who} of #{channel} to do this; its owners: {}", owners.join(", ")),
     }
 }
 
@@ -112,7 +113,7 @@ fn members(context: &Context, channel: &Name) -> Result<(), Failure> {
     let topic = Topic::Channel(channel.clone());
     let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
     if members.is_empty() {
-        note(format_args!("#{channel} is open: it has no members, anyone sends and reads"));
+        note(format_args!("#{channel} is open: it has no members, and anyone can send to it and read it"));
     }
     for item in members {
         if let ListItem::Member { name, role } = item {
@@ -136,13 +137,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_no_right_hears_who_owns_the_channel_or_that_nobody_does() {
+    fn an_error_about_a_missing_right_names_the_owners_or_that_there_are_none() {
         let channel: Name = "ops".parse().unwrap();
         let member = |name: &str, role| ListItem::Member { name: name.parse().unwrap(), role };
         let members = [member("alice", Role::Owner), member("bob", Role::Writer)];
-        let told = no_right(&channel, "a writer", &members);
-        assert!(told.contains("a writer of #ops") && told.contains("@alice"), "{told}");
-        assert!(!told.contains("@bob"), "{told}");
+        let message = no_right(&channel, "a writer", &members);
+        assert!(message.contains("a writer of #ops") && message.contains("@alice"), "{message}");
+        assert!(!message.contains("@bob"), "{message}");
         assert!(no_right(&channel, "an owner", &[]).contains("no owners"));
         for (me, owns) in [("alice", true), ("bob", false), ("carol", false)] {
             assert_eq!(is_owner(&me.parse().unwrap(), &members), owns, "{me}");

@@ -31,7 +31,7 @@ fn list(context: &Context) -> Result<(), Failure> {
     for one in known {
         context.out.put(object(&one), || {
             format!(
-                "cluster {}, trusted since {}\n  fingerprint  {}\n  met at       {}",
+                "cluster {}, trusted since {}\n  fingerprint  {}\n  addresses    {}",
                 one.cluster,
                 when(one.since_unix_ms),
                 one.key.fingerprint(),
@@ -51,13 +51,13 @@ fn forget(context: &Context, which: &str) -> Result<(), Failure> {
         |one: &KnownCluster| id == Some(one.cluster) || one.addresses.iter().any(|addr| addrs.contains(addr));
     let forgotten = known(&context.config).forget(meant).map_err(ClientError::from)?;
     if forgotten.is_empty() {
-        let told = format!("no cluster is known as {which}; `recado cluster list` shows those that are");
-        return Err(Failure::Other(told));
+        let message = format!(
+            "no known cluster has the address or id {which}; `recado cluster list` shows the known ones"
+        );
+        return Err(Failure::Other(message));
     }
     for one in forgotten {
-        context
-            .out
-            .put(object(&one), || format!("forgot cluster {}, met at {}", one.cluster, addresses(&one)))?;
+        context.out.put(object(&one), || format!("forgot cluster {} at {}", one.cluster, addresses(&one)))?;
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ fn show(context: &Context) -> Result<(), Failure> {
                 "{}: cluster {}, {}\n  fingerprint  {}\n  key          {}",
                 cluster_identity.addr,
                 cluster_identity.cluster,
-                standing.told(),
+                standing.text(),
                 cluster_identity.key.fingerprint(),
                 cluster_identity.key
             )
@@ -135,7 +135,7 @@ impl Standing {
         matches!(self, Standing::Pinned | Standing::Trusted { .. })
     }
 
-    fn told(self) -> String {
+    fn text(self) -> String {
         match self {
             Standing::Pinned => "with the pinned key".to_owned(),
             Standing::NotPinned => "NOT WITH THE PINNED KEY".to_owned(),

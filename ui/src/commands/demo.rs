@@ -53,12 +53,12 @@ pub(super) fn run(context: &Context, demo: Demo) -> Result<(), Failure> {
         bots.push((Client::connect(options.send_only())?, to(channel)?));
     }
     greet(context, &bots)?;
-    let told = format!(
+    let text = format!(
         "{} bots send {} notifications each. Follow them: #demo-ops #demo-deploys #demo-coffee @demo.ada\n",
         bots.len(),
         demo.count
     );
-    raw(told.as_bytes())?;
+    raw(text.as_bytes())?;
     let followed = follow_in_a_row(&bots)?;
     let ended = talk(&bots, demo, &signal);
     for (client, topic) in &followed {

@@ -44,7 +44,7 @@ fn enrol(context: &Context, code: EnrolmentCode) -> Result<(), Failure> {
     let client = context.enrolled(code)?;
     let (profile, key) = (client.profile(), client.device().key);
     let value = json!({"profile": profile.as_str(), "key": key.in_full()});
-    Ok(context.out.put(value, || format!("this machine is one of @{profile}'s now, with the key {key}"))?)
+    Ok(context.out.put(value, || format!("this machine now belongs to @{profile}, with the key {key}"))?)
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
@@ -75,7 +75,7 @@ fn remove(context: &Context, beginning: &str, yes: bool) -> Result<(), Failure> 
     let key = one_of(&client, beginning)?;
     if key == client.device().key && !yes {
         return Err(Failure::Usage(format!(
-            "{key} is the key of this machine, which could not act as @{} any more; say --yes to revoke it",
+            "{key} is the key of this machine, which then can no longer act as @{}; confirm with --yes",
             client.profile()
         )));
     }
@@ -97,7 +97,7 @@ fn one_of(client: &Client, beginning: &str) -> Result<DeviceKey, Failure> {
         [] => {
             Err(Failure::Usage(format!("no key begins with {beginning:?}; `recado device list` shows them")))
         }
-        _ => Err(Failure::Usage(format!("several keys begin with {beginning:?}; give more of it"))),
+        _ => Err(Failure::Usage(format!("several keys begin with {beginning:?}; give more digits"))),
     }
 }
 
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_new_machine_is_told_the_servers_unless_it_looks_for_them_by_itself() {
+    fn the_enrolment_command_names_the_servers_unless_they_are_the_default_ones() {
         let (code, profile) = ("7K3Q9-01WZP".parse().unwrap(), "ian".parse().unwrap());
         let command = |servers: &[&str]| {
             let servers: Vec<SocketAddr> = servers.iter().map(|server| server.parse().unwrap()).collect();

@@ -51,11 +51,11 @@ pub(super) fn run(
     }
     let op = notification.op;
     let again = match from {
-        Origin::Stream => "it counts as unread and comes again with the next listen".to_owned(),
+        Origin::Stream => "it counts as unread and comes again with the next `recado listen`".to_owned(),
         Origin::Past => {
             let before = op.0.saturating_sub(1);
             format!(
-                "op {op} is of the past: if it was read before, it does not come again by itself; \
+                "op {op} is from the history: if it was read before, it does not come again by itself; \
                      `--since {before}` shows it"
             )
         }
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recado_in_the_command_acts_as_whoever_listens() {
+    fn a_recado_in_the_command_acts_as_the_listening_profile() {
         let own = [("RECADO_AS", "bob".to_owned()), ("RECADO_SERVERS", "127.0.0.1:7".to_owned())];
         let command = "test \"$RECADO_AS at $RECADO_SERVERS\" = 'bob at 127.0.0.1:7'";
         run(command, &own, &notification("x"), Origin::Stream).unwrap();
@@ -96,12 +96,12 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_is_told_and_one_that_does_not_read_is_well() {
-        let told = |from| run("exit 3", &[], &notification("x"), from).unwrap_err().to_string();
-        let stream = told(Origin::Stream);
-        assert!(stream.contains("op 17") && stream.contains("with the next listen"), "{stream}");
-        let past = told(Origin::Past);
-        assert!(past.contains("op 17 is of the past") && past.contains("`--since 16`"), "{past}");
+    fn a_failed_command_is_an_error_and_one_that_does_not_read_its_input_is_none() {
+        let message = |from| run("exit 3", &[], &notification("x"), from).unwrap_err().to_string();
+        let stream = message(Origin::Stream);
+        assert!(stream.contains("op 17") && stream.contains("with the next `recado listen`"), "{stream}");
+        let past = message(Origin::Past);
+        assert!(past.contains("op 17 is from the history") && past.contains("`--since 16`"), "{past}");
         assert!(!past.contains("counts as unread"), "{past}");
         run("true", &[], &notification(&"x".repeat(16 * 1024)), Origin::Stream).unwrap();
     }

@@ -11,16 +11,16 @@ use crate::print::written;
 pub(super) fn follow(context: &Context, topic: Topic) -> Result<(), Failure> {
     let client = context.connect()?;
     let result = exit::wait(&client.follow(topic.clone())?, context.timeout(), Some(&topic));
-    tell(context, &topic, result, Code::AlreadyFollowing, ("following", "already following"))
+    report(context, &topic, result, Code::AlreadyFollowing, ("following", "already following"))
 }
 
 pub(super) fn unfollow(context: &Context, topic: Topic) -> Result<(), Failure> {
     let client = context.connect()?;
     let result = exit::wait(&client.unfollow(topic.clone())?, context.timeout(), Some(&topic));
-    tell(context, &topic, result, Code::NotFollowing, ("no longer following", "was not following"))
+    report(context, &topic, result, Code::NotFollowing, ("no longer following", "was not following"))
 }
 
-fn tell(
+fn report(
     context: &Context,
     topic: &Topic,
     result: Result<Op, Failure>,

@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
     };
     let past = client.history(topic.clone(), range, limit).map_err(Failure::about(topic.as_ref()))?;
     if past.notifications.is_empty() {
-        nothing("nothing in that past");
+        nothing("no notifications in this range");
     }
     for notification in &past.notifications {
         context.out.notification(notification)?;

@@ -42,7 +42,7 @@ fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Resu
             key.write(file).map_err(|error| match &error {
                 StoreError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
                     Failure::Other(format!(
-                        "{} is there already; give another name, or delete it first",
+                        "{} exists already; give another name, or delete it first",
                         file.display()
                     ))
                 }
@@ -52,19 +52,22 @@ fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Resu
             context.out.put(value, || format!("the key of @{profile} is in {}", file.display()))?;
         }
     }
-    note(format_args!("whoever has this is @{profile}; keep it secret, and use it on one machine at a time"));
+    note(format_args!(
+        "anyone who has this key can act as @{profile}; keep it secret, and use it on one machine at a time"
+    ));
     Ok(())
 }
 
 fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
     let text = fs::read_to_string(file)
         .map_err(|error| Failure::Other(format!("cannot read {}: {error}", file.display())))?;
-    let key = KeyFile::parse(&text)
-        .ok_or_else(|| Failure::Usage(format!("{} is no file of `recado key export`", file.display())))?;
+    let key = KeyFile::parse(&text).ok_or_else(|| {
+        Failure::Usage(format!("{} is not a file that `recado key export` wrote", file.display()))
+    })?;
     let profile = key.profile();
     if let Some(typed) = context.typed_profile.as_ref().filter(|typed| *typed != profile) {
         return Err(Failure::Usage(format!(
-            "{} is the key of @{profile}, not of @{typed}; nothing was imported: say --as {profile}, or leave it out",
+            "{} is the key of @{profile}, not of @{typed}; nothing was imported: use --as {profile}, or omit it",
             file.display()
         )));
     }
@@ -73,14 +76,16 @@ fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
     if mode & 0o077 != 0 {
         let file = file.display();
         note(format_args!(
-            "others could read {file}, which is as good as the key; run: chmod go= {file}, or delete it"
+            "other users could read {file}, which contains the key; run: chmod go= {file}, or delete it"
         ));
     }
     let value = json!({"profile": profile.as_str(), "cluster": key.cluster().to_string()});
     context
         .out
-        .put(value, || format!("this machine has the key of @{profile} in cluster {}", key.cluster()))?;
-    note("two machines that use one key throw each other out; for a second machine use `recado device add`");
+        .put(value, || format!("this machine now has the key of @{profile} in cluster {}", key.cluster()))?;
+    note(
+        "two machines that use one key end each other's sessions; for a second machine use `recado device add`",
+    );
     Ok(())
 }
 

@@ -51,7 +51,7 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
         End::TimedOut => match listener.left {
             None => Ok(()),
             Some(left) => Err(Failure::Other(format!(
-                "the time is over, and {} of --count did not come",
+                "the time-out has passed, and {} of --count did not come",
                 counted(left, "notification")
             ))),
         },
@@ -186,8 +186,9 @@ fn nothing_followed(following: &[ListItem]) -> Option<&'static str> {
     let is_followed = |item: &ListItem| {
         matches!(item, ListItem::Following { topic: Topic::Feed(_) | Topic::Channel(_), .. })
     };
-    (!following.iter().any(is_followed))
-        .then_some("you follow nothing yet: only your inbox comes; to follow somebody: recado follow @NAME")
+    (!following.iter().any(is_followed)).then_some(
+        "you follow nothing yet, so only your inbox comes; to follow somebody, run: recado follow @NAME",
+    )
 }
 
 /// Returns the requested topics. Fails if one of them is not followed, because the stream does not carry
@@ -213,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_follows_nothing_is_told_that_only_the_inbox_comes() {
+    fn a_user_who_follows_nothing_gets_a_hint_that_only_the_inbox_comes() {
         let following = |topic| ListItem::Following { topic, since: Op(1) };
         let inbox = following(Topic::Inbox("bob".parse().unwrap()));
         assert!(nothing_followed(&[]).unwrap().contains("recado follow"));

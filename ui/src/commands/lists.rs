@@ -15,7 +15,7 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
         nothing(match what {
             Listing::Following => "you follow nothing yet; run: recado follow @NAME",
             Listing::Followers => "nobody follows you yet",
-            Listing::Channels => "there is no channel yet; the first notification sent to one makes it",
+            Listing::Channels => "there is no channel yet; the first notification sent to one creates it",
             _ => "there is nothing yet",
         });
     }

@@ -39,8 +39,8 @@ mod tests {
 
     #[test]
     fn a_place_that_cannot_be_written_is_named() {
-        let told = man(Some(Path::new("/proc/nope"))).unwrap_err().to_string();
-        assert!(told.contains("/proc/nope"), "{told}");
+        let message = man(Some(Path::new("/proc/nope"))).unwrap_err().to_string();
+        assert!(message.contains("/proc/nope"), "{message}");
     }
 
     #[test]

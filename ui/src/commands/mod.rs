@@ -126,7 +126,7 @@ impl Context {
         // The command does not fail if these files cannot be read.
         for Orphaned { cluster, requests, dir } in left.unwrap_or_default() {
             print::note(format_args!(
-                "{requests} unsent for cluster {cluster}, which is not known here any more, remain in {}; \
+                "{requests} unsent requests for cluster {cluster}, which is no longer known here, remain in {}; \
                  delete it to drop them",
                 dir.display()
             ));

@@ -18,7 +18,7 @@ use crate::print::note;
 /// Largest number of lines of standard input that wait for their acknowledgement.
 const UNDER_WAY: usize = 256;
 /// Interval at which the receipts are checked while no line arrives.
-const TELL_EVERY: Duration = Duration::from_millis(20);
+const REPORT_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     if send.text == ["-"] {
@@ -49,9 +49,9 @@ fn made_by(client: &Client, to: Option<&Topic>) -> Option<String> {
     let topic @ Topic::Channel(_) = to? else { return None };
     let newest = HistoryRange::Before(Op(u64::MAX));
     match client.history(to.cloned(), newest, 1) {
-        Err(ClientError::Refused(Code::UnknownChannel)) => {
-            Some(format!("made {topic}: there was no such channel; anyone follows it and sends to it now"))
-        }
+        Err(ClientError::Refused(Code::UnknownChannel)) => Some(format!(
+            "created {topic}: there was no such channel; anyone can follow it and send to it now"
+        )),
         Ok(_) | Err(_) => None,
     }
 }
@@ -67,7 +67,7 @@ fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     let lines = read_lines()?;
     let mut number = 0_u64;
     loop {
-        match lines.recv_timeout(TELL_EVERY) {
+        match lines.recv_timeout(REPORT_EVERY) {
             Err(RecvTimeoutError::Disconnected) => break,
             // The next line may take long to arrive, and the reader of the output needs the known ops
             // without delay.
@@ -115,7 +115,7 @@ fn read_lines() -> Result<Receiver<Result<String, LineError>>, Failure> {
 /// Reason why a line cannot be the body of a notification.
 #[derive(Debug, thiserror::Error)]
 enum LineError {
-    #[error("it has more than {} bytes, the most a text may have", Content::BODY_MAX)]
+    #[error("it has more than {} bytes, the limit of a text", Content::BODY_MAX)]
     TooLong,
     #[error("it is not UTF-8; convert the input first, as with: iconv -f LATIN1 -t UTF-8")]
     NotUtf8,
@@ -171,26 +171,26 @@ impl UnderWay<'_> {
             || self.receipts.front().is_some_and(|(_, receipt)| is_answered(receipt))
         {
             let Some((number, receipt)) = self.receipts.pop_front() else { break };
-            self.tell(number, &receipt);
+            self.report(number, &receipt);
         }
     }
 
     fn settle_all(&mut self) {
         while let Some((number, receipt)) = self.receipts.pop_front() {
-            self.tell(number, &receipt);
+            self.report(number, &receipt);
         }
-        self.tell_alike();
+        self.report_alike();
     }
 
     /// Waits for the result of a line, and prints its op.
-    fn tell(&mut self, number: u64, receipt: &Receipt) {
+    fn report(&mut self, number: u64, receipt: &Receipt) {
         // After one line has timed out, the lines behind it have waited as long.
         let unknown =
             matches!(self.failed, Some(Failure::Request { error: ReceiptError::OutcomeUnknown, .. }));
         let timeout = if unknown { Duration::ZERO } else { self.context.timeout() };
         match acknowledged(self.client, receipt, timeout, self.send) {
             Ok(op) => {
-                self.tell_alike();
+                self.report_alike();
                 self.context.out.done(op, json!({"op": op.0}), || op.to_string());
                 self.makes.take().iter().for_each(note);
             }
@@ -203,14 +203,14 @@ impl UnderWay<'_> {
         match &mut self.alike {
             Some(alike) if alike.why == why => alike.last = number,
             _ => {
-                self.tell_alike();
+                self.report_alike();
                 self.alike = Some(FailedRange { first: number, last: number, why });
             }
         }
         self.failed.get_or_insert(failure);
     }
 
-    fn tell_alike(&mut self) {
+    fn report_alike(&mut self) {
         match self.alike.take() {
             None => {}
             Some(FailedRange { first, last, why }) if first == last => {
@@ -250,7 +250,7 @@ fn check(content: &Content) -> Result<(), Failure> {
 /// Names the part that is over its limit, with its size and the limit.
 fn too_large(content: &Content) -> Option<String> {
     let over = |what: &str, has: usize, most: usize, unit: &str| {
-        (has > most).then(|| format!("{what} is too large: it has {has} {unit}, and {most} is the most"))
+        (has > most).then(|| format!("{what} is too large: it has {has} {unit}, and the limit is {most}"))
     };
     let title = content.title.as_deref().unwrap_or_default();
     over("the text", content.body.len(), Content::BODY_MAX, "bytes")
@@ -323,8 +323,8 @@ mod tests {
             (Content { tags: vec!["x".into(), "x".repeat(33)], ..good.clone() }, ["tag 2", "33", "32"]),
         ] {
             assert!(!content.within_limits());
-            let told = too_large(&content).unwrap();
-            assert!(words.iter().all(|word| told.contains(word)), "{told}");
+            let message = too_large(&content).unwrap();
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
         }
     }
 }

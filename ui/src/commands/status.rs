@@ -40,11 +40,11 @@ fn no_primary(roles: &[Option<RoleName>]) -> Option<String> {
     }
     let (answered, all) = (roles.iter().flatten().count(), roles.len());
     let why = if answered <= all / 2 {
-        format!("only {answered} of {all} servers answer, and it takes {} to elect one", all / 2 + 1)
+        format!("only {answered} of {all} servers answer, and an election needs {}", all / 2 + 1)
     } else {
-        "an election takes a moment; if none comes of it, do the servers reach each other?".to_owned()
+        "an election takes a moment; if it elects none, do the servers reach each other?".to_owned()
     };
-    Some(format!("there is no primary now, so nothing can be sent or asked: {why}"))
+    Some(format!("there is no primary now, so nothing can be sent or queried: {why}"))
 }
 
 fn role(role: RoleName) -> &'static str {
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_primary_the_reason_is_told() {
+    fn status_without_a_primary_explains_why() {
         let (primary, backup, isolated) =
             (Some(RoleName::Primary), Some(RoleName::Backup), Some(RoleName::Isolated));
         assert_eq!(no_primary(&[backup, primary, None]), None);

@@ -36,7 +36,7 @@ use super::suspend_detector::SuspendDetector;
 const WAITING_MAX: usize = 512;
 
 /// Size of the queue of reports to the screen. When it is full, the threads wait.
-const TOLD_MAX: usize = 1_024;
+const LINKS_MAX: usize = 1_024;
 
 /// Time to wait for the answer to a question.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -98,7 +98,7 @@ pub(crate) struct Access {
 /// The screen's end of the bridge. The threads end when the sender of requests is dropped.
 pub(crate) struct Bridge {
     requests: Option<Sender<ClientCommand>>,
-    pub(crate) told: Receiver<Link>,
+    pub(crate) links: Receiver<Link>,
     over: Receiver<()>,
 }
 
@@ -109,18 +109,25 @@ impl Bridge {
     /// The system cannot start another thread.
     pub(crate) fn start(access: Access, clock: Clock) -> std::io::Result<Bridge> {
         let (requests_in, requests) = channel::bounded(WAITING_MAX);
-        let (tell, told) = channel::bounded(TOLD_MAX);
+        let (links_in, links) = channel::bounded(LINKS_MAX);
         let (over_in, over) = channel::bounded::<()>(0);
         let watched = Arc::default();
         spawn("recado-link", move || {
             // The end of this thread drops the sender, which wakes up the thread that waits in
             // [`Bridge::leave`].
             let _over = over_in;
-            let mut linking =
-                Linking { access, clock, requests, tell, watched, unsent: Vec::new(), recovered: 0 };
+            let mut linking = Linking {
+                access,
+                clock,
+                requests,
+                links: links_in,
+                watched,
+                unsent: Vec::new(),
+                recovered: 0,
+            };
             let Err(Gone) = linking.run();
         })?;
-        Ok(Bridge { requests: Some(requests_in), told, over })
+        Ok(Bridge { requests: Some(requests_in), links, over })
     }
 
     /// Hands over a request. The error returns it if the queue has no room.
@@ -140,7 +147,7 @@ impl Bridge {
         loop {
             select! {
                 // The threads may be waiting for room in the queue of reports.
-                recv(self.told) -> told => if told.is_err() { return },
+                recv(self.links) -> link => if link.is_err() { return },
                 recv(self.over) -> _ => return,
                 recv(deadline) -> _ => return,
             }
@@ -152,7 +159,7 @@ struct Linking {
     access: Access,
     clock: Clock,
     requests: Receiver<ClientCommand>,
-    tell: Sender<Link>,
+    links: Sender<Link>,
     /// True while the user looks at the state of the servers.
     watched: Arc<AtomicBool>,
     /// Requests that an ended client had not accepted. The next client of the profile gets them first.
@@ -165,9 +172,9 @@ struct Linking {
 struct Gone;
 
 /// A request that a client has accepted.
-struct Asked {
+struct Outstanding {
     id: RequestId,
-    ask: Request,
+    request: Request,
     receipt: Receipt,
 }
 
@@ -181,7 +188,7 @@ impl Linking {
                 Err(error) => Some(error),
             };
             let Some(error) = ended else { continue };
-            self.tell(Link::Ended(Box::new(error)))?;
+            self.report(Link::Ended(Box::new(error)))?;
             let before = profile;
             (profile, invite) = self.wait_for_profile()?;
             if profile != before {
@@ -190,8 +197,8 @@ impl Linking {
         }
     }
 
-    fn tell(&self, link: Link) -> Result<(), Gone> {
-        self.tell.send(link).map_err(|_| Gone)
+    fn report(&self, link: Link) -> Result<(), Gone> {
+        self.links.send(link).map_err(|_| Gone)
     }
 
     /// Waits for [`ClientCommand::Open`] while there is no client.
@@ -205,7 +212,7 @@ impl Linking {
                 Ok(other) => self.decline(other)?,
                 Err(RecvTimeoutError::Timeout) => {
                     let answers = status(&servers.addresses(), PULSE_PATIENCE, &self.access.trust);
-                    self.tell(Link::Pulse(servers.heard(answers)))?;
+                    self.report(Link::Pulse(servers.heard(answers)))?;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(Gone),
             }
@@ -219,8 +226,8 @@ impl Linking {
         match request {
             ClientCommand::Watch(watched) => self.watched.store(watched, Ordering::Relaxed),
             ClientCommand::Open(..) | ClientCommand::Keep(..) => {}
-            ClientCommand::Request(id, _) => self.tell(Link::NotTaken(id, why))?,
-            ClientCommand::Question(question) => self.tell(unanswered(question, why))?,
+            ClientCommand::Request(id, _) => self.report(Link::NotTaken(id, why))?,
+            ClientCommand::Question(question) => self.report(unanswered(question, why))?,
         }
         Ok(())
     }
@@ -248,8 +255,8 @@ impl Linking {
             };
             match opened {
                 Err(error) if is_nobody(&error) => {
-                    self.tell(Link::NoServer(error.to_string()))?;
-                    self.tell(Link::Pulse(Vec::new()))?;
+                    self.report(Link::NoServer(error.to_string()))?;
+                    self.report(Link::Pulse(Vec::new()))?;
                     match self.requests.recv_timeout(TRY_EVERY) {
                         Ok(request) => self.decline(request)?,
                         Err(RecvTimeoutError::Timeout) => {}
@@ -265,13 +272,13 @@ impl Linking {
     /// opened at once.
     fn serve(&mut self, client: Client) -> Result<Option<ClientError>, Gone> {
         let client = Arc::new(client);
-        let mut asked = self.introduce(&client)?;
+        let mut outstanding = self.introduce(&client)?;
         let threads = self.start_threads(&client).map_err(|_| Gone)?;
         let events = client.connection_events();
         let mut absence = SuspendDetector::new(self.clock.now());
         let mut late = Vec::new();
         loop {
-            let wait = if asked.is_empty() { IDLE } else { LOOK_EVERY };
+            let wait = if outstanding.is_empty() { IDLE } else { LOOK_EVERY };
             let mut over = false;
             select! {
                 recv(self.requests) -> request => match request.map_err(|_| Gone)? {
@@ -280,26 +287,26 @@ impl Linking {
                         self.watched.store(watched, Ordering::Relaxed);
                         threads.look_at_servers();
                     }
-                    ClientCommand::Request(id, ask) => match client.request(ask.clone()) {
-                        Ok(receipt) => asked.push(Asked { id, ask, receipt }),
+                    ClientCommand::Request(id, request) => match client.request(request.clone()) {
+                        Ok(receipt) => outstanding.push(Outstanding { id, request, receipt }),
                         Err(error @ (ClientError::TooLarge | ClientError::Full(_))) => {
-                            self.tell(Link::NotTaken(id, error.to_string()))?;
+                            self.report(Link::NotTaken(id, error.to_string()))?;
                         }
                         // The client has ended, and the event that says so has not been handled yet.
-                        Err(_) => late.push(ask),
+                        Err(_) => late.push(request),
                     },
-                    ClientCommand::Keep(kept, upto) => self.keep(&client, &kept, upto)?,
+                    ClientCommand::Keep(saved, upto) => self.keep(&client, &saved, upto)?,
                     ClientCommand::Question(question) => {
                         if let Err(error) = threads.questions.try_send(question) {
-                            let why = "too many questions wait for an answer".to_owned();
-                            self.tell(unanswered(error.into_inner(), why))?;
+                            let why = "too many queries wait for an answer".to_owned();
+                            self.report(unanswered(error.into_inner(), why))?;
                         }
                     }
                 },
                 recv(events) -> event => match event {
                     Ok(event) => {
                         absence.event(&event);
-                        self.tell(Link::Connection(event))?;
+                        self.report(Link::Connection(event))?;
                         threads.look_at_servers();
                     }
                     Err(_) => over = true,
@@ -307,7 +314,7 @@ impl Linking {
                 default(wait) => {}
             }
             absence.looked(self.clock.now());
-            self.settle(&mut asked)?;
+            self.settle(&mut outstanding)?;
             if over {
                 // The device is free for the next client only when every owner of this one is gone.
                 let ended = match threads.join() {
@@ -319,7 +326,7 @@ impl Linking {
                     ended => ended,
                 };
                 // This keeps the order in which the requests were made.
-                self.settle(&mut asked)?;
+                self.settle(&mut outstanding)?;
                 self.unsent.append(&mut late);
                 drop(client);
                 let lapsed = matches!(ended, ClientError::Ended(Code::SessionOver | Code::Fenced))
@@ -330,51 +337,51 @@ impl Linking {
     }
 
     /// Reports the client to the screen, with the requests that it carries over.
-    fn introduce(&mut self, client: &Client) -> Result<Vec<Asked>, Gone> {
+    fn introduce(&mut self, client: &Client) -> Result<Vec<Outstanding>, Gone> {
         let mut left: Vec<_> =
             client.recovered().iter().map(|one| (one.request.clone(), one.receipt.clone())).collect();
-        for ask in std::mem::take(&mut self.unsent) {
-            match client.request(ask.clone()) {
-                Ok(receipt) => left.push((ask, receipt)),
+        for request in std::mem::take(&mut self.unsent) {
+            match client.request(request.clone()) {
+                Ok(receipt) => left.push((request, receipt)),
                 // The client has ended already. The next one gets the request.
-                Err(_) => self.unsent.push(ask),
+                Err(_) => self.unsent.push(request),
             }
         }
-        let mut asked = Vec::new();
-        for (ask, receipt) in left {
+        let mut outstanding = Vec::new();
+        for (request, receipt) in left {
             self.recovered += 1;
-            asked.push(Asked { id: RequestId::Recovered(self.recovered), ask, receipt });
+            outstanding.push(Outstanding { id: RequestId::Recovered(self.recovered), request, receipt });
         }
         let (cluster, profile) = (client.cluster(), client.profile().clone());
-        let kept = self.access.store.read(cluster, &profile, client.device().slot);
-        let recovered = asked.iter().map(|one| (one.id, one.ask.clone())).collect();
-        self.tell(Link::Opened(Box::new(Opened { profile, cluster, recovered, kept })))?;
-        Ok(asked)
+        let saved = self.access.store.read(cluster, &profile, client.device().slot);
+        let recovered = outstanding.iter().map(|one| (one.id, one.request.clone())).collect();
+        self.report(Link::Opened(Box::new(Opened { profile, cluster, recovered, saved })))?;
+        Ok(outstanding)
     }
 
     /// Saves the state of the screen first, and then takes the stream, because taken notifications do not
     /// come again.
-    fn keep(&self, client: &Client, kept: &SavedState, upto: Option<Op>) -> Result<(), Gone> {
+    fn keep(&self, client: &Client, saved: &SavedState, upto: Option<Op>) -> Result<(), Gone> {
         let (cluster, slot) = (client.cluster(), client.device().slot);
         // If the file cannot be written, the counts are lost at the end of this program; the notifications
         // are not.
-        let _ = self.access.store.write(cluster, client.profile(), slot, kept);
+        let _ = self.access.store.write(cluster, client.profile(), slot, saved);
         match upto.map(|op| client.ack(op)) {
-            Some(Err(error)) => self.tell(Link::Trouble(error.to_string())),
+            Some(Err(error)) => self.report(Link::Trouble(error.to_string())),
             Some(Ok(())) | None => Ok(()),
         }
     }
 
-    fn settle(&mut self, asked: &mut Vec<Asked>) -> Result<(), Gone> {
-        for one in std::mem::take(asked) {
+    fn settle(&mut self, outstanding: &mut Vec<Outstanding>) -> Result<(), Gone> {
+        for one in std::mem::take(outstanding) {
             match one.receipt.wait(Duration::ZERO) {
-                Err(ReceiptError::OutcomeUnknown) => asked.push(one),
-                Err(ReceiptError::NotSent(_)) => self.unsent.push(one.ask),
-                Err(ReceiptError::Refused(code)) => self.tell(Link::Settled(one.id, Err(code)))?,
+                Err(ReceiptError::OutcomeUnknown) => outstanding.push(one),
+                Err(ReceiptError::NotSent(_)) => self.unsent.push(one.request),
+                Err(ReceiptError::Refused(code)) => self.report(Link::Settled(one.id, Err(code)))?,
                 Err(ReceiptError::Forgotten) => {
-                    self.tell(Link::Settled(one.id, Err(Code::NumberForgotten)))?;
+                    self.report(Link::Settled(one.id, Err(Code::NumberForgotten)))?;
                 }
-                Ok(op) => self.tell(Link::Settled(one.id, Ok(op)))?,
+                Ok(op) => self.report(Link::Settled(one.id, Ok(op)))?,
             }
         }
         Ok(())
@@ -382,27 +389,27 @@ impl Linking {
 
     /// Starts the threads that run as long as the client.
     fn start_threads(&self, client: &Arc<Client>) -> std::io::Result<Threads> {
-        let (notifications, tell) = (client.notifications(), self.tell.clone());
+        let (notifications, links) = (client.notifications(), self.links.clone());
         let stream = spawn("recado-stream", move || {
             loop {
-                let told = match notifications.recv() {
-                    Ok(incoming) => tell.send(Link::Incoming(incoming)),
+                let sent = match notifications.recv() {
+                    Ok(incoming) => links.send(Link::Incoming(incoming)),
                     Err(error) => return error,
                 };
-                if told.is_err() {
+                if sent.is_err() {
                     return ClientError::Disconnected;
                 }
             }
         })?;
         let (questions_in, questions) = channel::bounded(WAITING_MAX);
-        let (asking, tell) = (Arc::downgrade(client), self.tell.clone());
-        let ask = spawn("recado-ask", move || {
+        let (asking, links) = (Arc::downgrade(client), self.links.clone());
+        let queries = spawn("recado-ask", move || {
             for question in questions {
                 let link = match asking.upgrade() {
                     Some(client) => answer(&client, question),
-                    None => unanswered(question, "the session is over".to_owned()),
+                    None => unanswered(question, "the session has ended".to_owned()),
                 };
-                if tell.send(link).is_err() {
+                if links.send(link).is_err() {
                     return;
                 }
             }
@@ -411,12 +418,12 @@ impl Linking {
         let pulse = Pulse {
             client: Arc::downgrade(client),
             access: self.access.clone(),
-            tell: self.tell.clone(),
+            links: self.links.clone(),
             look,
             watched: self.watched.clone(),
         };
         let pulse = spawn("recado-pulse", move || pulse.run())?;
-        Ok(Threads { questions: questions_in, look: look_in, stream, ask, pulse })
+        Ok(Threads { questions: questions_in, look: look_in, stream, queries, pulse })
     }
 }
 
@@ -425,7 +432,7 @@ struct Threads {
     questions: Sender<Question>,
     look: Sender<()>,
     stream: JoinHandle<ClientError>,
-    ask: JoinHandle<()>,
+    queries: JoinHandle<()>,
     pulse: JoinHandle<()>,
 }
 
@@ -440,7 +447,7 @@ impl Threads {
     fn join(self) -> ClientError {
         drop((self.questions, self.look));
         // A panic of one of them ends the program.
-        let _ = (self.ask.join(), self.pulse.join());
+        let _ = (self.queries.join(), self.pulse.join());
         self.stream.join().unwrap_or(ClientError::Disconnected)
     }
 }
@@ -511,7 +518,7 @@ fn pulse_every(watched: &AtomicBool) -> Duration {
 struct Pulse {
     client: Weak<Client>,
     access: Access,
-    tell: Sender<Link>,
+    links: Sender<Link>,
     /// A message starts a round at once. The channel closes with the client.
     look: Receiver<()>,
     watched: Arc<AtomicBool>,
@@ -526,11 +533,11 @@ impl Pulse {
             let found: Vec<SocketAddr> = answers.iter().map(|server| server.addr).collect();
             if !found.is_empty() && found != known {
                 // A failed write does not end the thread; the next round tries again.
-                let kept = self.access.store.know(&self.access.servers, client.cluster(), &found);
-                known = kept.map(|()| found).unwrap_or_default();
+                let saved = self.access.store.know(&self.access.servers, client.cluster(), &found);
+                known = saved.map(|()| found).unwrap_or_default();
             }
             drop(client);
-            if self.tell.send(Link::Pulse(answers)).is_err() {
+            if self.links.send(Link::Pulse(answers)).is_err() {
                 return;
             }
             match self.look.recv_timeout(pulse_every(&self.watched)) {

@@ -109,7 +109,7 @@ pub(crate) fn parse(text: &str, here: &Conversation) -> Result<Command, String> 
     let rest = rest.trim();
     let spec = find(word)?;
     let usage = || match spec.arguments {
-        "" => format!(":{} takes nothing", spec.name),
+        "" => format!(":{} takes no arguments", spec.name),
         arguments => format!("write it as :{} {arguments}", spec.name),
     };
     let nothing = |command| if rest.is_empty() { Ok(command) } else { Err(usage()) };
@@ -267,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_what_would_be_right() {
+    fn an_error_about_a_command_shows_its_syntax() {
         let error = |text: &str| parse(text, &here()).unwrap_err();
         assert!(error("folow @bob").contains(":help"));
         assert!(error("follow bob").contains(":follow @name | #channel"));
         assert!(error("dm @bob").contains(":dm @name text"));
         assert!(error("join @bob").contains("#channel"));
         assert!(error("s x").contains("search or since or servers"), "{}", error("s x"));
-        assert!(error("quit now").contains("takes nothing"));
+        assert!(error("quit now").contains("takes no arguments"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Connection {
             ClientError::Ended(Code::SessionOver | Code::Fenced) => error.to_string(),
             // The screen asks for the code in a popup.
             ClientError::Ended(Code::InviteNeeded) => {
-                "not let in: new names need an invitation here, and :connect asks for its code".to_owned()
+                "a new name needs an invitation code here; :connect asks for it".to_owned()
             }
             ClientError::Ended(code) => ClientError::Rejected(*code).to_string(),
             other => other.to_string(),
@@ -122,8 +122,8 @@ impl Connection {
         let new = server(primary.0, primary.1);
         let text = format!("{new} {what}, {}", pause_in_words(pause));
         let more = match old {
-            Some(old) => format!(" after the last word of {old}"),
-            None => " after its last word".to_owned(),
+            Some(old) => format!(" after the last datagram of {old}"),
+            None => " after its last datagram".to_owned(),
         };
         self.changed = Some((Banner { text, more }, now.since_start + BANNER));
         self.state = State::Connected;
@@ -139,7 +139,7 @@ impl Connection {
                 match &self.primary {
                     _ if long >= SWITCHING => (
                         format!("no primary for {} s", long.as_secs()),
-                        "; what you send is kept and goes out when there is one".to_owned(),
+                        "; what you send is saved, and sent when there is one".to_owned(),
                     ),
                     Some((view, addr)) => (
                         format!("{} is silent", server(*view, *addr)),
@@ -233,24 +233,24 @@ mod tests {
         connection.event(at(1_100), changed);
         assert_eq!(
             told(&connection, 1_101),
-            "server-2 is primary now, 143 ms after the last word of server-3"
+            "server-2 is primary now, 143 ms after the last datagram of server-3"
         );
         assert_eq!(connection.word(at(1_101)), "connected");
         assert_eq!(connection.banner(at(20_000)), None);
         let addr = addr();
         connection.event(at(30_000), ConnectionEvent::Searching);
         connection.event(at(30_000), ConnectionEvent::PrimaryFound { addr, pause });
-        assert_eq!(told(&connection, 30_001), "server-2 is back, 143 ms after its last word");
+        assert_eq!(told(&connection, 30_001), "server-2 is back, 143 ms after its last datagram");
     }
 
     #[test]
-    fn a_round_trip_is_never_told_as_nothing() {
+    fn a_round_trip_is_never_shown_as_zero() {
         let trips = [43, 640, 12_340].map(|us| trip_in_words(Duration::from_micros(us)));
         assert_eq!(trips, ["0.04 ms", "0.64 ms", "12.3 ms"]);
     }
 
     #[test]
-    fn a_long_search_is_told_as_being_offline() {
+    fn a_long_search_is_shown_as_offline() {
         let mut connection = connected();
         connection.event(at(1_000), ConnectionEvent::Searching);
         assert_eq!(connection.word(at(6_500)), "offline");
@@ -259,26 +259,32 @@ mod tests {
     }
 
     #[test]
-    fn the_end_says_why_and_what_can_be_done() {
+    fn the_banner_of_an_ended_session_shows_the_reason_and_the_cure() {
         let mut connection = connected();
         for (error, told_first) in [
-            (ClientError::Ended(Code::SessionOver), "the session is over: it was idle for a week, or"),
+            (
+                ClientError::Ended(Code::SessionOver),
+                "the session has ended: it was idle for a week, the device",
+            ),
             (
                 ClientError::Ended(Code::Fenced),
-                "the session is over: a copy of this device's files is in use",
+                "the session has ended: a copy of this device's files is in use",
             ),
             (
                 ClientError::Ended(Code::InviteNeeded),
-                "not let in: new names need an invitation here, and :connect",
+                "a new name needs an invitation code here; :connect asks for it",
             ),
-            (ClientError::Ended(Code::NotYours), "not let in: the name belongs to another key"),
+            (
+                ClientError::Ended(Code::NotYours),
+                "the servers opened no session: the name belongs to another key",
+            ),
             (ClientError::Forgotten("slot-0".into()), "the servers no longer know this device"),
         ] {
             connection.over(&error);
             let told = told(&connection, 90_000);
             assert!(told.starts_with(&format!("no session; :connect tries again\n{told_first}")), "{told}");
         }
-        assert!(told(&connection, 90_000).ends_with("to start it anew, delete slot-0"));
+        assert!(told(&connection, 90_000).ends_with("reset it: delete slot-0"));
         connection.opened(at(91_000));
         assert_eq!(connection.banner(at(91_000)), None);
     }

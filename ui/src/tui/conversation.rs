@@ -91,9 +91,9 @@ pub(crate) struct Places {
 impl Places {
     /// Places of a profile, from the saved state of its screen. The saved followed topics are shown at
     /// once, until the servers' list replaces them.
-    pub(crate) fn new(me: Name, kept: &SavedState) -> Places {
+    pub(crate) fn new(me: Name, saved: &SavedState) -> Places {
         let mut places = Places { me: Some(me), ..Places::default() };
-        for topic in &kept.topics {
+        for topic in &saved.topics {
             if topic.followed {
                 places.followed.insert(topic.topic.clone());
             }
@@ -105,7 +105,7 @@ impl Places {
     }
 
     /// State to save.
-    pub(crate) fn kept(&self) -> SavedState {
+    pub(crate) fn saved_state(&self) -> SavedState {
         let mut topics: BTreeSet<&Topic> = self.followed.iter().collect();
         topics.extend(self.read.keys());
         let topics = topics.into_iter().map(|topic| {
@@ -232,7 +232,7 @@ mod tests {
         places.follow(ops.clone());
         assert!(places.toggle_mute(&ops));
         places.came(&notification(5, &ops, "bob", "x"));
-        let again = Places::new(name("alice"), &places.kept());
+        let again = Places::new(name("alice"), &places.saved_state());
         for places in [places, again] {
             assert_eq!(places.unread(&Conversation::Topic(ops.clone())), 1);
             assert_eq!(places.unread(&Conversation::All), 0);

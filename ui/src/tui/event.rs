@@ -95,7 +95,7 @@ pub(crate) struct Opened {
     /// Requests left by the device's last client, which this one settles. No other requests are unanswered.
     pub(crate) recovered: Vec<(RequestId, Request)>,
     /// Saved state of this device's screen.
-    pub(crate) kept: SavedState,
+    pub(crate) saved: SavedState,
 }
 
 /// An effect that the screen's state requests.

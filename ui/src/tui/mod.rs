@@ -14,15 +14,15 @@
 //! ```
 //!
 //! `app` is the state and is pure: events in, effects out. `view` draws it and is pure too. Each of their
-//! parts has a file: `place` (topics that can be shown, and their unread counts), `log` (the notifications
-//! of a place), `scroll`, `wrap`, `outbox` (unacknowledged requests), `connection` (state of the session,
-//! in words), `cluster` (state of the servers), `palette`, `input` (text being typed), `links`, `osc`. The
-//! tables in `keys` and `command` dispatch, complete, and are the help. `theme`, `symbols` and `settings`
-//! say how the screen looks and behaves.
+//! parts has a file: `conversation` (topics that can be shown, and their unread counts), `log` (the
+//! notifications of a topic), `scroll`, `wrap`, `outbox` (unacknowledged requests), `connection` (state of
+//! the session, in words), `cluster` (state of the servers), `palette`, `input` (text being typed), `links`,
+//! `osc`. The tables in `keys` and `command` dispatch, complete, and are the help. `theme`, `symbols` and
+//! `settings` say how the screen looks and behaves.
 //!
 //! These have side effects: `terminal` (sets the terminal up and restores it in every case), `bridge` (the
-//! only file that talks to the client), `absence` (decides whether the next session is opened without
-//! asking), `kept` (state files), `clock`, `runtime` (connects all of them).
+//! only file that talks to the client), `suspend_detector` (decides whether the next session is opened
+//! without asking), `saved_state` (state files), `clock`, `runtime` (connects all of them).
 //!
 //! Unacknowledged requests outlive this program because the *library* stores them on disk, with their
 //! numbers. The screen only shows them.

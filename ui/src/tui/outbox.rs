@@ -48,8 +48,8 @@ impl Outbox {
         self.unanswered() < UNANSWERED_MAX
     }
 
-    pub(crate) fn asked(&mut self, id: RequestId, ask: &Request) {
-        match ask {
+    pub(crate) fn add(&mut self, id: RequestId, request: &Request) {
+        match request {
             Request::Send { topic, content } => self.sends.push_back(Pending {
                 id,
                 topic: topic.clone(),
@@ -57,7 +57,7 @@ impl Outbox {
                 refused: None,
             }),
             Request::Follow { .. } | Request::Channel { .. } | Request::Keys { .. } => {
-                self.changes.insert(id, ask.clone());
+                self.changes.insert(id, request.clone());
             }
         }
     }
@@ -67,24 +67,24 @@ impl Outbox {
     pub(crate) fn recovered(&mut self, recovered: Vec<(RequestId, Request)>) {
         self.sends.retain(|pending| pending.refused.is_some());
         self.changes.clear();
-        for (id, ask) in recovered {
-            self.asked(id, &ask);
+        for (id, request) in recovered {
+            self.add(id, &request);
         }
     }
 
     /// Puts the requests that the first client carries over before those made since.
     pub(crate) fn carried_first(&mut self, recovered: Vec<(RequestId, Request)>) {
         let since = std::mem::take(&mut self.sends);
-        for (id, ask) in recovered {
-            self.asked(id, &ask);
+        for (id, request) in recovered {
+            self.add(id, &request);
         }
         self.sends.extend(since);
     }
 
     /// Removes an acknowledged request and returns it.
     pub(crate) fn answered(&mut self, id: RequestId) -> Option<Request> {
-        if let Some(ask) = self.changes.remove(&id) {
-            return Some(ask);
+        if let Some(request) = self.changes.remove(&id) {
+            return Some(request);
         }
         let at = self.sends.iter().position(|pending| pending.id == id)?;
         self.sends.remove(at).map(|pending| Request::Send { topic: pending.topic, content: pending.content })
@@ -163,8 +163,8 @@ mod tests {
         let mut outbox = Outbox::default();
         let (me, ops) = (name("alice"), Conversation::Topic(Topic::to_send("#ops").unwrap()));
         let (one, two) = (outbox.next_id(), outbox.next_id());
-        outbox.asked(one, &send(Some("#ops")));
-        outbox.asked(two, &send(None));
+        outbox.add(one, &send(Some("#ops")));
+        outbox.add(two, &send(None));
         assert_eq!(outbox.at(&ops, &me).count(), 1);
         assert_eq!(outbox.at(&Conversation::Topic(Topic::Feed(me.clone())), &me).count(), 1);
         assert_eq!(outbox.at(&Conversation::All, &me).count(), 2);
@@ -176,7 +176,7 @@ mod tests {
     fn a_refused_text_stays_with_its_reason_until_it_is_dropped() {
         let mut outbox = Outbox::default();
         let id = outbox.next_id();
-        outbox.asked(id, &send(Some("@nobody")));
+        outbox.add(id, &send(Some("@nobody")));
         assert_eq!(outbox.refused(id, "there is no such profile"), None);
         assert_eq!(outbox.unanswered(), 0);
         let refused = outbox.at(&Conversation::All, &name("alice")).next().unwrap().refused.clone();
@@ -188,9 +188,9 @@ mod tests {
     fn what_another_client_carries_over_stands_once_beside_what_was_refused() {
         let mut outbox = Outbox::default();
         let (refused, waiting) = (outbox.next_id(), outbox.next_id());
-        outbox.asked(refused, &send(None));
+        outbox.add(refused, &send(None));
         outbox.refused(refused, "no");
-        outbox.asked(waiting, &send(Some("#ops")));
+        outbox.add(waiting, &send(Some("#ops")));
         outbox.recovered(vec![(RequestId::Recovered(1), send(Some("#ops")))]);
         assert_eq!((outbox.at(&Conversation::All, &name("alice")).count(), outbox.unanswered()), (2, 1));
         assert_eq!(outbox.answered(waiting), None);

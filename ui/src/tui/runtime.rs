@@ -240,7 +240,7 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
         app,
         clock,
         input: input(stop.clone())?,
-        links: bridge.told.clone(),
+        links: bridge.links.clone(),
         signals,
         perform: &mut |effect| perform(&bridge, config, desktop, effect),
         on_drawn: &mut |_| {},
@@ -301,10 +301,10 @@ fn signals() -> io::Result<Receiver<i32>> {
 }
 
 fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -> Flow {
-    let asked = |request| match bridge.request(request) {
+    let send = |command| match bridge.request(command) {
         Ok(()) => Flow::GoOn,
         Err(ClientCommand::Request(id, _)) => {
-            Flow::Tell(Event::Link(Link::NotTaken(id, "too much is on its way already".to_owned())))
+            Flow::Tell(Event::Link(Link::NotTaken(id, "too many tasks are running already".to_owned())))
         }
         Err(_) => Flow::GoOn,
     };
@@ -313,13 +313,13 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
         Err(error) => Flow::Tell(Event::Trouble(format!("{what}: {error}"))),
     };
     match effect {
-        Effect::Open(profile, invite) => asked(ClientCommand::Open(profile, invite)),
-        Effect::Request(id, ask) => asked(ClientCommand::Request(id, ask)),
-        Effect::Keep(kept, upto) => asked(ClientCommand::Keep(kept, upto)),
-        Effect::History(place, range) => asked(ClientCommand::Question(Question::History(place, range))),
-        Effect::List(listing) => asked(ClientCommand::Question(Question::List(listing))),
-        Effect::Watch(watched) => asked(ClientCommand::Watch(watched)),
-        Effect::Info(name) => asked(ClientCommand::Question(Question::Info(name))),
+        Effect::Open(profile, invite) => send(ClientCommand::Open(profile, invite)),
+        Effect::Request(id, request) => send(ClientCommand::Request(id, request)),
+        Effect::Keep(saved, upto) => send(ClientCommand::Keep(saved, upto)),
+        Effect::History(place, range) => send(ClientCommand::Question(Question::History(place, range))),
+        Effect::List(listing) => send(ClientCommand::Question(Question::List(listing))),
+        Effect::Watch(watched) => send(ClientCommand::Watch(watched)),
+        Effect::Info(name) => send(ClientCommand::Question(Question::Info(name))),
         Effect::KeepProfile(name) => match config::keep_profile(&config.path, &name) {
             Ok(()) => Flow::GoOn,
             Err(failure) => Flow::Tell(Event::Trouble(failure.to_string())),

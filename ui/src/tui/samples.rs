@@ -90,7 +90,7 @@ pub(crate) fn connected() -> App {
 
 pub(crate) fn opened(recovered: Vec<(RequestId, Request)>) -> Link {
     let (profile, cluster) = (name("alice"), ClusterId(7));
-    Link::Opened(Box::new(Opened { profile, cluster, recovered, kept: SavedState::default() }))
+    Link::Opened(Box::new(Opened { profile, cluster, recovered, saved: SavedState::default() }))
 }
 
 pub(crate) fn let_in() -> Link {

@@ -71,9 +71,9 @@ impl Store {
         cluster: ClusterId,
         profile: &Name,
         slot: u8,
-        kept: &SavedState,
+        saved: &SavedState,
     ) -> io::Result<()> {
-        write(&self.path(cluster, profile, slot), kept)
+        write(&self.path(cluster, profile, slot), saved)
     }
 
     fn path(&self, cluster: ClusterId, profile: &Name, slot: u8) -> PathBuf {

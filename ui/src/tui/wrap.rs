@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_says_so_within_the_width() {
+    fn a_cut_text_ends_in_dots_within_the_width() {
         assert_eq!(cut("server", 6), "server");
         assert_eq!(cut("servers", 6), "serv..");
         assert_eq!(cut("日本語", 5), "日..");

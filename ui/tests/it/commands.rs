@@ -107,15 +107,15 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
     let (home, laptop) = (Terminal::new(&cluster), Terminal::new(&cluster));
     let alice = "--as=alice";
     home.ok(&[alice, "whoami"]);
-    let (code, told) = laptop.fails(&[alice, "whoami"]);
+    let (code, message) = laptop.fails(&[alice, "whoami"]);
     assert_eq!(code, REFUSED, "the name is taken");
-    assert!(told.contains("device add") && told.contains("device enrol CODE"), "{told}");
+    assert!(message.contains("device add") && message.contains("device enrol CODE"), "{message}");
     let code = home.json(&[alice, "device", "add", "--json"])[0]["code"].as_str().unwrap().to_owned();
     assert_eq!(laptop.fails(&[alice, "device", "enrol", "00000-00000"]).0, REFUSED);
-    let (refused, told) = laptop.fails(&["--as=alize", "device", "enrol", &code]);
+    let (refused, message) = laptop.fails(&["--as=alize", "device", "enrol", &code]);
     let (address, id) = (cluster.addresses()[0].to_string(), cluster.id.to_string());
-    assert_eq!(refused, REFUSED, "{told}");
-    assert!(told.contains("@alize") && told.contains(&address) && told.contains(&id), "{told}");
+    assert_eq!(refused, REFUSED, "{message}");
+    assert!(message.contains("@alize") && message.contains(&address) && message.contains(&id), "{message}");
     laptop.ok(&[alice, "device", "enrol", &code.to_lowercase()]);
     laptop.ok(&[alice, "send", "from the laptop"]);
     let keys = home.json(&[alice, "device", "list", "--json"]);
@@ -123,9 +123,9 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
     let key = |this| keys.iter().find(|key| key["this"] == this).unwrap()["key"].as_str().unwrap();
     assert_eq!(home.fails(&[alice, "device", "remove", key(true)]).0, WRONG_USAGE, "not without --yes");
     home.ok(&[alice, "device", "remove", &key(false)[..12]]);
-    let (code, told) = laptop.fails(&[alice, "send", "not any more"]);
+    let (code, message) = laptop.fails(&[alice, "send", "not any more"]);
     assert_eq!(code, REFUSED);
-    assert!(told.contains("Removed?") && told.contains("device enrol CODE"), "{told}");
+    assert!(message.contains("If it was removed") && message.contains("device enrol CODE"), "{message}");
     assert_eq!(home.fails(&[alice, "device", "remove", key(true), "--yes"]).0, REFUSED, "the last one");
     // The message says so: nothing has to be deleted.
     let code = home.json(&[alice, "device", "add", "--json"])[0]["code"].as_str().unwrap().to_owned();
@@ -147,7 +147,7 @@ fn more_commands_at_once_than_devices_wait_for_one() {
 }
 
 #[test]
-fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
+fn a_request_that_cannot_be_saved_is_not_sent_and_the_error_names_the_file() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
@@ -157,9 +157,9 @@ fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
     let aside = state.join("slot-0/state.tmp");
     std::fs::create_dir(&aside).unwrap();
     for args in [&[alice, "send", "two"][..], &[alice, "follow", "#ops"]] {
-        let (code, told) = terminal.fails(args);
-        assert_eq!(code, 1, "{told}");
-        assert!(told.contains("not sent") && told.contains("state.toml"), "{told}");
+        let (code, message) = terminal.fails(args);
+        assert_eq!(code, 1, "{message}");
+        assert!(message.contains("not sent") && message.contains("state.toml"), "{message}");
     }
     std::fs::remove_dir(&aside).unwrap();
     let past = terminal.json(&[alice, "history", "@alice", "--json"]);
@@ -168,7 +168,7 @@ fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
 }
 
 #[test]
-fn what_waits_for_a_cluster_that_is_no_more_is_told() {
+fn requests_for_a_cluster_that_is_no_longer_known_are_reported() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
@@ -182,8 +182,11 @@ fn what_waits_for_a_cluster_that_is_no_more_is_told() {
     };
     let state = format!("# CRC-32C of what follows: 730a1dbd\ncreated_op = 1\n{}{}", waits(1), waits(2));
     std::fs::write(old.join("slot-0/state.toml"), state).unwrap();
-    let told = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
-    assert!(told.contains("2 unsent for cluster 000000000000feed") && told.contains("feed/alice"), "{told}");
+    let output = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
+    assert!(
+        output.contains("2 unsent requests for cluster 000000000000feed") && output.contains("feed/alice"),
+        "{output}"
+    );
 }
 
 #[test]
@@ -209,12 +212,15 @@ fn a_key_moves_to_another_machine_as_a_file() {
     old.ok(&[alice, "key", "export", file]);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    let (code, told) = old.fails(&[alice, "key", "export", file]);
-    assert!(code == 1 && told.contains("another name, or delete it"), "no file is overwritten: {told}");
+    let (code, message) = old.fails(&[alice, "key", "export", file]);
+    assert!(code == 1 && message.contains("another name, or delete it"), "no file is overwritten: {message}");
     new.fails(&[alice, "whoami"]);
     assert!(new.fails(&["key", "import", file]).1.contains("--force"), "it made a key of its own");
-    let (code, told) = new.fails(&["--as=ned", "key", "import", file, "--force"]);
-    assert!(code == WRONG_USAGE && told.contains("@alice") && told.contains("@ned"), "{code}: {told}");
+    let (code, message) = new.fails(&["--as=ned", "key", "import", file, "--force"]);
+    assert!(
+        code == WRONG_USAGE && message.contains("@alice") && message.contains("@ned"),
+        "{code}: {message}"
+    );
     let warned = |mode| {
         std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         let output = new.run(&["key", "import", file, "--force"]);
@@ -249,8 +255,8 @@ fn a_notification_a_line_from_stdin_and_a_command_for_each_that_comes() {
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "whoami"]);
-    let told = terminal.ok_given(&["--as=alice", "send", "--to", "@bob", "-"], "first\nsecond\nthird\n");
-    assert_eq!(told.lines().count(), 3, "an op for each: {told}");
+    let output = terminal.ok_given(&["--as=alice", "send", "--to", "@bob", "-"], "first\nsecond\nthird\n");
+    assert_eq!(output.lines().count(), 3, "an op for each: {output}");
 
     let file = terminal.path("heard");
     let exec = format!("cat >> {}", file.display());
@@ -315,7 +321,7 @@ fn status_shows_every_server_with_its_place() {
 }
 
 #[test]
-fn what_the_servers_refuse_is_told_by_name_and_by_exit_code() {
+fn a_refusal_names_the_topic_and_has_its_exit_code() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -326,8 +332,8 @@ fn what_the_servers_refuse_is_told_by_name_and_by_exit_code() {
         &["--as=alice", "info", "@nobody"],
         &["--as=alice", "listen", "#nobody", "--timeout", "5s"],
     ] {
-        let (code, told) = terminal.fails(refused);
-        assert!(code == REFUSED && told.contains("nobody"), "{refused:?}: {code}, {told}");
+        let (code, message) = terminal.fails(refused);
+        assert!(code == REFUSED && message.contains("nobody"), "{refused:?}: {code}, {message}");
     }
     for wrong in [["--as=alice", "send"].as_slice(), &["--as=Not A Name", "whoami"], &["whoami"]] {
         assert_eq!(terminal.fails(wrong).0, WRONG_USAGE, "{wrong:?}");
@@ -340,20 +346,21 @@ fn a_name_of_another_installation_is_refused_with_both_cures() {
     let cluster = Cluster::ready(3);
     Terminal::new(&cluster).ok(&["--as=alice", "whoami"]);
     let elsewhere = Terminal::new(&cluster);
-    let (code, told) = elsewhere.fails(&["--as=alice", "send", "in her name"]);
-    assert_eq!(code, REFUSED, "{told}");
-    let key = told.split_whitespace().find(|word| word.contains("/recado/")).unwrap().trim_end_matches('.');
-    assert!(std::path::Path::new(key).starts_with(elsewhere.path(".local/state/recado")), "{told}");
-    assert!(std::fs::exists(key).unwrap(), "{told}");
+    let (code, message) = elsewhere.fails(&["--as=alice", "send", "in her name"]);
+    assert_eq!(code, REFUSED, "{message}");
+    let key =
+        message.split_whitespace().find(|word| word.contains("/recado/")).unwrap().trim_end_matches('.');
+    assert!(std::path::Path::new(key).starts_with(elsewhere.path(".local/state/recado")), "{message}");
+    assert!(std::fs::exists(key).unwrap(), "{message}");
     assert!(
-        told.contains("@alice") && told.contains("device enrol") && told.contains("take another"),
-        "{told}"
+        message.contains("@alice") && message.contains("device enrol") && message.contains("take another"),
+        "{message}"
     );
-    assert!(!told.contains("session is over"), "{told}");
+    assert!(!message.contains("session has ended"), "{message}");
 }
 
 #[test]
-fn a_line_that_fails_is_named_at_once_ends_the_sending_and_those_before_it_are_told() {
+fn a_line_that_fails_is_named_at_once_ends_the_sending_and_earlier_ops_are_printed() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -394,27 +401,27 @@ fn what_is_sent_is_done_even_if_its_op_cannot_be_printed() {
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     let run = |args: &[&str]| terminal.command(args).stdout(full()).output().unwrap();
     let sent = run(&["--as=alice", "send", "--to", "#ops", "once"]);
-    let told = String::from_utf8_lossy(&sent.stderr).into_owned();
-    assert_eq!(sent.status.code(), Some(0), "{told}");
+    let output = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert_eq!(sent.status.code(), Some(0), "{output}");
     let past = terminal.json(&["--as=alice", "history", "#ops", "--json"]);
     assert_eq!(past.len(), 1);
     assert!(
-        told.contains(&format!("done as op {}", past[0]["op"])) && told.contains("standard output"),
-        "{told}"
+        output.contains(&format!("done as op {}", past[0]["op"])) && output.contains("standard output"),
+        "{output}"
     );
     let read = run(&["--as=alice", "history", "#ops"]);
-    let told = String::from_utf8_lossy(&read.stderr).into_owned();
-    assert!(read.status.code() == Some(1) && told.contains("cannot write to standard output"), "{told}");
+    let output = String::from_utf8_lossy(&read.stderr).into_owned();
+    assert!(read.status.code() == Some(1) && output.contains("cannot write to standard output"), "{output}");
 }
 
 #[test]
-fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
+fn messages_name_a_channel_as_new_private_open_or_deleted() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
     let says = |args: &[&str]| String::from_utf8_lossy(&terminal.run(args).stderr).into_owned();
-    assert!(says(&[alice, "send", "--to", "#open", "x"]).contains("made #open"));
+    assert!(says(&[alice, "send", "--to", "#open", "x"]).contains("created #open"));
     assert_eq!(says(&[alice, "send", "--to", "#open", "x"]), "", "it is there");
     for sure in [[].as_slice(), &["--yes"]] {
         let told = says(&[&[alice, "channel", "delete", "#open"], sure].concat());
@@ -442,7 +449,7 @@ fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
 }
 
 #[test]
-fn a_command_run_for_a_notification_answers_as_who_listens() {
+fn a_command_run_for_a_notification_acts_as_the_listening_profile() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -450,12 +457,12 @@ fn a_command_run_for_a_notification_answers_as_who_listens() {
     terminal.ok(&["--as=alice", "send", "--to", "@bob", "x"]);
     let exec = "echo $RECADO_AS at $RECADO_SERVERS";
     let listen = ["--as=bob", "listen", "--count", "1", "--timeout", "20s", "--exec", exec];
-    let told = succeeded(&terminal.command(&listen).env("RECADO_AS", "alice").output().unwrap());
-    assert_eq!(told.trim(), format!("bob at {}", cluster.addresses()[0]));
+    let output = succeeded(&terminal.command(&listen).env("RECADO_AS", "alice").output().unwrap());
+    assert_eq!(output.trim(), format!("bob at {}", cluster.addresses()[0]));
 }
 
 #[test]
-fn feed_channel_and_inbox_are_told_apart_for_programs() {
+fn json_and_exec_distinguish_feed_channel_and_inbox() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -470,12 +477,12 @@ fn feed_channel_and_inbox_are_told_apart_for_programs() {
     let past = terminal.json(&["--as=bob", "listen", "--json", "--last", "3", "--count", "3"]);
     assert_eq!(texts(&past, "topic_kind"), kinds);
     let exec = "echo $RECADO_TOPIC_KIND";
-    let told = terminal.ok(&["--as=bob", "listen", "--count", "3", "--timeout", "20s", "--exec", exec]);
-    assert_eq!(told.lines().collect::<Vec<_>>(), kinds);
+    let output = terminal.ok(&["--as=bob", "listen", "--count", "3", "--timeout", "20s", "--exec", exec]);
+    assert_eq!(output.lines().collect::<Vec<_>>(), kinds);
 }
 
 #[test]
-fn without_servers_nothing_is_done_and_the_exit_code_says_so() {
+fn a_command_without_servers_does_nothing_and_exits_as_unreachable() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -484,13 +491,13 @@ fn without_servers_nothing_is_done_and_the_exit_code_says_so() {
     let others: Vec<_> = cluster.nodes().into_iter().filter(|node| *node != primary).collect();
     others.into_iter().for_each(|node| cluster.kill(node));
     let alone = Terminal::knowing(&cluster.member(primary).client.to_string());
-    let (code, told) = alone.fails(&["--as=dora", "send", "--timeout", "2s", "text"]);
-    assert_eq!(code, UNREACHABLE, "{told}");
+    let (code, message) = alone.fails(&["--as=dora", "send", "--timeout", "2s", "text"]);
+    assert_eq!(code, UNREACHABLE, "{message}");
     cluster.kill_all();
-    let (code, told) = alone.fails(&["--as=dora", "whoami", "--timeout", "1s"]);
+    let (code, message) = alone.fails(&["--as=dora", "whoami", "--timeout", "1s"]);
     assert!(
-        code == UNREACHABLE && told.contains(&cluster.member(primary).client.to_string()),
-        "{code}: {told}"
+        code == UNREACHABLE && message.contains(&cluster.member(primary).client.to_string()),
+        "{code}: {message}"
     );
 }
 

@@ -119,7 +119,7 @@ fn whatever_ends_it_the_terminal_is_as_it_was() {
 }
 
 #[test]
-fn what_is_written_without_servers_outlives_the_screen_and_arrives_once() {
+fn a_text_written_without_servers_survives_the_screen_and_arrives_once() {
     let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let mut cluster = Cluster::ready(3);
@@ -174,7 +174,7 @@ fn take_over(tmux: &Tmux, shell: &Window<'_>) {
 }
 
 #[test]
-fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_waits_to_be_told() {
+fn a_session_lost_while_stopped_is_replaced_and_one_taken_by_a_copy_waits_for_connect() {
     let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
@@ -195,7 +195,7 @@ fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_
     let asleep = || cluster.clock().now().since(began) > Duration::from_secs(6);
     assert!(cluster.poll(PATIENCE, asleep));
     kill(&alice, Signal::CONT);
-    alice.wait_for("there is another session");
+    alice.wait_for("a new session is open");
     alice.enter("awake again");
     alice.wait_for("@alice \u{2713}  awake again");
 
@@ -208,7 +208,7 @@ fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_
     alice.wait_for("your text stays here");
     alice.press("C-u");
     alice.enter(":connect");
-    alice.wait_for("there is another session");
+    alice.wait_for("a new session is open");
     alice.enter("connected again");
     alice.wait_for("@alice \u{2713}  connected again");
 
@@ -219,7 +219,7 @@ fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_
 }
 
 #[test]
-fn a_device_that_was_removed_is_told_so_with_the_cure() {
+fn a_removed_device_sees_the_reason_and_the_cure() {
     let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
@@ -237,7 +237,7 @@ fn a_device_that_was_removed_is_told_so_with_the_cure() {
     alice.wait_for("no session; :connect tries again");
     alice.enter(":connect");
     alice.wait_for("the servers no longer know this device");
-    alice.wait_for("to start it anew");
+    alice.wait_for("reset it:");
 
     // The user follows the advice. Then the key is refused, which needs another cure.
     std::fs::remove_dir_all(tmux.home("alice").join(".local/state/recado").join(cluster.id.to_string()))
@@ -318,7 +318,7 @@ fn a_new_name_that_needs_an_invitation_is_claimed_with_a_code_typed_on_the_scree
 }
 
 #[test]
-fn a_key_that_must_be_allowed_is_told_on_the_screen_and_gets_in_once_it_is() {
+fn a_key_that_must_be_allowed_is_shown_on_the_screen_and_connects_once_it_is() {
     let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let (cluster, node) = admitting("keys");
@@ -333,12 +333,12 @@ fn a_key_that_must_be_allowed_is_told_on_the_screen_and_gets_in_once_it_is() {
 }
 
 #[test]
-fn the_demo_shows_life_and_leaves_nobody_following() {
+fn the_demo_sends_notifications_and_its_bots_follow_nobody_afterwards() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
-    let told = terminal.ok(&["demo", "--bots", "3", "--count", "4", "--every", "30ms"]);
-    assert!(told.contains("12 notifications were sent and acknowledged"), "{told}");
+    let output = terminal.ok(&["demo", "--bots", "3", "--count", "4", "--every", "30ms"]);
+    assert!(output.contains("12 notifications were sent and acknowledged"), "{output}");
     let channels = terminal.ok(&["--as=eve", "channels"]);
     assert!(channels.contains("#demo-ops") && channels.contains("#demo-deploys"), "{channels}");
     let followers = terminal.json(&["--as=eve", "info", "@demo.ada", "--json"]);
@@ -348,10 +348,10 @@ fn the_demo_shows_life_and_leaves_nobody_following() {
 }
 
 #[test]
-fn without_a_terminal_it_says_what_to_use_instead() {
+fn the_screen_without_a_terminal_names_the_commands_to_use_instead() {
     let terminal = Terminal::knowing("127.0.0.1:9");
-    let (code, told) = terminal.fails(&["--as=alice"]);
-    assert!(code == 2 && told.contains("recado listen --json"), "{code}: {told}");
+    let (code, message) = terminal.fails(&["--as=alice"]);
+    assert!(code == 2 && message.contains("recado listen --json"), "{code}: {message}");
 }
 
 #[test]
@@ -359,8 +359,8 @@ fn the_configuration_begins_with_a_sample_and_is_never_replaced() {
     let terminal = Terminal::knowing("127.0.0.1:9");
     let path = terminal.ok(&["config", "init"]);
     assert!(std::fs::read_to_string(path.trim()).unwrap().contains("#theme = \"dark\""));
-    let (code, told) = terminal.fails(&["config", "init"]);
-    assert!(code == 1 && told.contains("left as it is"), "{told}");
+    let (code, message) = terminal.fails(&["config", "init"]);
+    assert!(code == 1 && message.contains("left as it is"), "{message}");
     for shell in ["bash", "zsh", "fish"] {
         assert!(terminal.ok(&["completions", shell]).contains("recado"));
     }

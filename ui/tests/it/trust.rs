@@ -30,7 +30,7 @@ fn notes(terminal: &Terminal, args: &[&str]) -> String {
 }
 
 #[test]
-fn on_loopback_the_first_command_notes_whom_it_met_and_no_other_does() {
+fn the_first_command_on_loopback_reports_the_new_cluster_and_no_later_one_does() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
@@ -80,10 +80,10 @@ fn a_cluster_made_anew_is_refused_loudly_until_the_old_one_is_forgotten() {
 
     let cure = format!("recado cluster forget {address}");
     for command in [["--as=alice", "whoami"].as_slice(), &["status"], &["--accept-new", "status"]] {
-        let (code, told) = terminal.fails(command);
-        assert_eq!(code, REFUSED, "{command:?}: {told}");
+        let (code, message) = terminal.fails(command);
+        assert_eq!(code, REFUSED, "{command:?}: {message}");
         for part in [&cure, &old, &new, "IS NOT THE ONE IT WAS"] {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(message.contains(part), "{part}: {message}");
         }
     }
     let shown = terminal.ok(&["cluster", "show"]);
@@ -103,8 +103,8 @@ fn a_pinned_key_is_the_only_one_talked_to_and_nothing_is_remembered() {
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let (key, other) = (told(&cluster, "key"), "ab".repeat(32));
-    let (code, told) = terminal.fails(&["--cluster-key", &other, "--as=alice", "whoami"]);
-    assert!(code == REFUSED && told.contains(&key) && told.contains(&other), "{code}: {told}");
+    let (code, message) = terminal.fails(&["--cluster-key", &other, "--as=alice", "whoami"]);
+    assert!(code == REFUSED && message.contains(&key) && message.contains(&other), "{code}: {message}");
     assert_eq!(notes(&terminal, &["--cluster-key", &key, "--as=alice", "whoami"]), "");
     assert_eq!(terminal.ok(&["cluster", "list"]), "");
 

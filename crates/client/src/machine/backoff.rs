@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_for_ever_it_asks_once_a_second_and_not_with_others() {
+    fn a_client_that_is_always_refused_retries_once_a_second_and_not_with_others() {
         let (mut backoff, mut now, mut noise) = (Backoff::none(), ms(0), 0);
         for _ in 0..100 {
             noise += 77_777;
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_refused_beside_a_request_that_is_answered_waits_no_longer_than_it_was_told() {
+    fn a_query_refused_beside_an_answered_request_waits_no_longer_than_its_retry_ms() {
         let mut backoff = Backoff::none();
         let mut now = ms(0);
         for _ in 0..10 {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn after_any_number_of_refusals_an_answer_leaves_only_the_wait_that_was_told_last() {
+    fn an_answer_after_any_number_of_refusals_leaves_only_the_last_retry_ms() {
         let mut backoff = Backoff::none();
         for _ in 0..4 {
             backoff.refused(backoff.earliest(ms(0)), 0, HINT, 0);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_far_ahead_is_asked_after_what_stands_before_it() {
+    fn a_request_too_far_ahead_is_sent_after_the_requests_before_it() {
         let mut backoff = Backoff::none();
         backoff.too_far(9);
         backoff.too_far(8);

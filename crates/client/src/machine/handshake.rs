@@ -43,7 +43,7 @@ pub struct Identity {
 impl Identity {
     /// Returns true if the server claims to belong to this cluster. Nothing but HELLO may be sent to one that
     /// does not, and its RETRY is no reason to send another HELLO.
-    pub fn trusts(&self, greeting: &Greeting) -> bool {
+    pub(crate) fn trusts(&self, greeting: &Greeting) -> bool {
         greeting.cluster == self.cluster && greeting.cluster_key == self.cluster_key
     }
 }
@@ -114,7 +114,7 @@ impl HandshakeClient {
     }
 
     /// The identity that the server claimed: the proved one if there is one, else the newest.
-    pub fn greeting(&self) -> Option<Greeting> {
+    pub(crate) fn greeting(&self) -> Option<Greeting> {
         let proved = self.greetings.iter().find(|greeted| greeted.proved);
         proved.or(self.greetings.back()).map(|greeted| greeted.greeting)
     }
@@ -217,7 +217,7 @@ mod tests {
     use recado_proto::{codec, noise};
 
     use super::*;
-    use crate::machine::test_server::handshake_config;
+    use crate::machine::tests::server::handshake_config;
 
     const NOW: Moment = Moment(1_000_000);
 
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_at_a_door_tells_nothing_of_who_says_it() {
+    fn a_handshake_packet_reveals_nothing_of_its_sender() {
         let (mut initiator, _, identity, retry) = greeted();
         initiator.take(NOW, &retry);
         let initiation =

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_newly_taken_asks_for_an_ack() {
+    fn an_acknowledged_cursor_requires_no_second_ack() {
         let mut inbox = Inbox::new(true, PlantedBug::default());
         gap(&mut inbox, Moment(0), 0, 5);
         inbox.ack();
@@ -243,7 +243,18 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_receive_hears_nothing_and_owes_no_ack() {
+    fn the_credit_is_the_window_without_what_the_application_has_not_taken() {
+        let mut inbox = Inbox::new(true, PlantedBug::default());
+        assert_eq!(inbox.credit(), Inbox::WINDOW);
+        notify(&mut inbox, 0, 5);
+        notify(&mut inbox, 5, 9);
+        assert_eq!(inbox.credit(), Inbox::WINDOW - 2);
+        inbox.taken(Moment(0), Op(9));
+        assert_eq!(inbox.credit(), Inbox::WINDOW);
+    }
+
+    #[test]
+    fn a_device_that_does_not_receive_gets_nothing_and_owes_no_ack() {
         let mut inbox = Inbox::new(false, PlantedBug::default());
         assert_eq!(notify(&mut inbox, 0, 5), 0);
         inbox.resume(Moment(0));

@@ -10,8 +10,6 @@ mod outbox;
 mod paths;
 mod server;
 #[cfg(test)]
-mod test_server;
-#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -494,9 +492,9 @@ impl Machine {
         match input {
             Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
             Input::PortRefused(server) => self.on_port_refused(now, server, out),
-            Input::Request(ask) => {
+            Input::Request(request) => {
                 let nonce = self.start.entropy.number();
-                self.outbox.ask(now, ask, nonce, out);
+                self.outbox.add(now, request, nonce, out);
             }
             Input::Query(query, question) => self.on_question(now, query, question, out),
             Input::GiveUp(query) => drop(self.questions.remove(&query)),
@@ -507,8 +505,9 @@ impl Machine {
         self.on_time(now, out);
     }
 
-    /// Returns true if another [`Input::Request`] would be taken. The service keeps the results of 256 numbers,
-    /// from the lowest unanswered one on.
+    /// Returns true if another [`Input::Request`] would be taken: the numbers from the lowest unanswered one
+    /// on, and the requests whose numbers other requests took, are together fewer than
+    /// [`OUTSTANDING_MAX`](recado_proto::id::OUTSTANDING_MAX).
     pub fn has_room(&self) -> bool {
         self.outbox.has_room()
     }
@@ -535,14 +534,17 @@ impl Machine {
                     let room = self.servers.room(primary) > 0;
                     let due = self.outbox.next_deadline(self.backoff.window()).filter(|_| room);
                     due.map(|due| self.backoff.earliest(due)).into_iter().for_each(&mut at);
-                    let asked = self.questions.values().filter(|asked| !asked.is_status());
-                    asked
+                    let queries = self.questions.values().filter(|question| !question.is_status());
+                    queries
                         .take(self.backoff.window())
-                        .for_each(|asked| at(self.backoff.earliest(asked.again.at)));
+                        .for_each(|question| at(self.backoff.earliest(question.again.at)));
                 }
             }
         }
-        self.questions.values().filter(|asked| asked.is_status()).for_each(|asked| at(asked.again.at));
+        self.questions
+            .values()
+            .filter(|question| question.is_status())
+            .for_each(|question| at(question.again.at));
         self.servers.next_deadline().into_iter().for_each(&mut at);
         next
     }
@@ -662,7 +664,7 @@ impl Machine {
     /// Returns true if an answer of the primary is outstanding. Requests and questions do not count while the
     /// client backs off.
     fn owes(&self, now: Moment) -> bool {
-        let asks = !self.outbox.is_empty() || self.questions.values().any(|asked| !asked.is_status());
+        let asks = !self.outbox.is_empty() || self.questions.values().any(|question| !question.is_status());
         asks && !self.backoff.waits(now) || matches!(self.state, State::Resuming { .. })
     }
 
@@ -758,18 +760,18 @@ impl Machine {
         let primary = self.primary().filter(|_| serves);
         let mut window = self.backoff.window();
         let mut noise = self.draw();
-        for (query, asked) in &mut self.questions {
-            if !asked.is_status() {
+        for (query, question) in &mut self.questions {
+            if !question.is_status() {
                 if window == 0 {
                     continue;
                 }
                 window -= 1;
             }
-            if !asked.again.due(now) {
+            if !question.again.due(now) {
                 continue;
             }
             let query = *query;
-            let packet = match asked.query.clone() {
+            let packet = match question.query.clone() {
                 Query::Status { server } => {
                     let status = Packet::Status(query);
                     if self.servers.has_path(server) {
@@ -777,7 +779,7 @@ impl Machine {
                     } else {
                         self.servers.initiation(now, server, &status, &mut self.start.entropy, out);
                     }
-                    asked.again.sent(now, noise);
+                    question.again.sent(now, noise);
                     continue;
                 }
                 Query::History { topic, range, limit } => {
@@ -789,15 +791,15 @@ impl Machine {
             if let Some(primary) = primary {
                 noise = noise.rotate_left(7);
                 self.servers.send(now, primary, self.view, &[packet], None, out);
-                asked.again.sent(now, noise);
-                asked.put_off_upto = now + ASK_AGAIN_MAX;
+                question.again.sent(now, noise);
+                question.put_off_upto = now + ASK_AGAIN_MAX;
             }
         }
     }
 
     fn answer(&mut self, now: Moment, query: QueryId, answer: Answer, out: &mut Vec<Effect>) {
-        if let Some(asked) = self.questions.remove(&query) {
-            if !asked.is_status() {
+        if let Some(question) = self.questions.remove(&query) {
+            if !question.is_status() {
                 self.backoff.answered(now);
             }
             out.push(Effect::Event(Event::Answer(query, answer)));
@@ -807,7 +809,7 @@ impl Machine {
     /// The number of older questions that wait for an answer of the primary; none if this question does not
     /// exist.
     fn place(&self, query: QueryId) -> Option<usize> {
-        let older = self.questions.range(..query).filter(|(_, asked)| !asked.is_status());
+        let older = self.questions.range(..query).filter(|(_, question)| !question.is_status());
         self.questions.contains_key(&query).then(|| older.count())
     }
 
@@ -907,9 +909,9 @@ impl Machine {
         on_trial: bool,
         out: &mut Vec<Effect>,
     ) {
-        for asked in self.questions.values_mut() {
-            if matches!(asked.query, Query::Status { server } if server == from) {
-                asked.again.at = now;
+        for question in self.questions.values_mut() {
+            if matches!(question.query, Query::Status { server } if server == from) {
+                question.again.at = now;
             }
         }
         let question = match self.state {
@@ -1114,9 +1116,9 @@ impl Machine {
             Answers::Request(seq) => self.on_result(now, seq, Err(refused.code), out),
             Answers::Query(query) if outbox::passes(refused.code) => {
                 let (noise, place) = (self.draw(), self.place(query));
-                if let (Some(asked), Some(place)) = (self.questions.get_mut(&query), place) {
+                if let (Some(question), Some(place)) = (self.questions.get_mut(&query), place) {
                     self.backoff.refused(now, place, wait, noise);
-                    (asked.again, asked.put_off_upto) = (Again::now(now), now);
+                    (question.again, question.put_off_upto) = (Again::now(now), now);
                 }
             }
             Answers::Query(query) => self.answer(now, query, Answer::Refused(refused.code), out),

@@ -14,13 +14,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recado_proto::id::{Moment, Op, Seq};
+use recado_proto::id::{Moment, OUTSTANDING_MAX, Op, Seq};
 use recado_proto::packet::{Channel, Code, Follow, Keys, Packet, Send};
 
 use super::{Effect, Event, Numbered, Request};
-
-/// Most unanswered requests: the number of results that the service keeps (DESIGN.md section 3).
-const OUTSTANDING_MAX: usize = 256;
 
 /// An unanswered request is retransmitted after the link's retransmission time-out, but not sooner than this:
 /// a commit takes a quorum's fsync.
@@ -75,8 +72,8 @@ struct Outstanding {
 }
 
 impl Outstanding {
-    fn new(ask: Request, nonce: u64, due: Moment) -> Outstanding {
-        Outstanding { request: ask, nonce, due, tries: 0, answered_below: None }
+    fn new(request: Request, nonce: u64, due: Moment) -> Outstanding {
+        Outstanding { request, nonce, due, tries: 0, answered_below: None }
     }
 }
 
@@ -118,14 +115,14 @@ impl Outbox {
         self.span() + self.displaced.len() < OUTSTANDING_MAX
     }
 
-    /// The application asks a request.
-    pub(super) fn ask(&mut self, now: Moment, ask: Request, nonce: u64, out: &mut Vec<Effect>) {
+    /// The application makes a request.
+    pub(super) fn add(&mut self, now: Moment, request: Request, nonce: u64, out: &mut Vec<Effect>) {
         if !self.has_room() {
             return out.push(Effect::Event(Event::NotTaken));
         }
         let seq = self.next;
         self.next = seq.next();
-        self.outstanding.insert(seq, Outstanding::new(ask, nonce, now));
+        self.outstanding.insert(seq, Outstanding::new(request, nonce, now));
         out.push(Effect::Event(Event::Numbered { seq, nonce }));
     }
 
@@ -156,11 +153,11 @@ impl Outbox {
         let mut next = last.next();
         let mut all = std::mem::take(&mut self.displaced);
         all.append(&mut self.outstanding);
-        for (from, Outstanding { request: ask, nonce, .. }) in all {
+        for (from, Outstanding { request, nonce, .. }) in all {
             if from != next {
                 renumbered.push((from, next));
             }
-            self.outstanding.insert(next, Outstanding::new(ask, nonce, now));
+            self.outstanding.insert(next, Outstanding::new(request, nonce, now));
             next = next.next();
         }
         self.next = next;
@@ -279,13 +276,13 @@ mod tests {
 
     use super::*;
 
-    fn ask() -> Request {
+    fn request() -> Request {
         Request::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Add }
     }
 
     fn left(numbers: &[u64]) -> Outbox {
         Outbox::new(
-            numbers.iter().map(|seq| Numbered { seq: Seq(*seq), nonce: *seq, request: ask() }),
+            numbers.iter().map(|seq| Numbered { seq: Seq(*seq), nonce: *seq, request: request() }),
             Seq(0),
         )
     }
@@ -301,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_request_has_the_number_of_follows_the_last_one_with_all_asked_after_it() {
+    fn a_request_whose_number_is_taken_is_renumbered_after_the_last_one_with_all_later_ones() {
         let (mut outbox, mut out) = (left(&[5, 6, 7, 8]), Vec::new());
         outbox.begin(Moment(0), Seq(7), &mut out);
         assert_eq!(due(&mut outbox), [(5, 5), (6, 6), (7, 7)], "what may be another's is settled first");
@@ -312,15 +309,15 @@ mod tests {
         let moved = Event::Renumbered(vec![(Seq(6), Seq(8)), (Seq(8), Seq(9))]);
         assert_eq!(out.last(), Some(&Effect::Event(moved)));
         assert_eq!(due(&mut outbox), [(8, 6), (9, 8)], "in the order they were asked");
-        outbox.ask(Moment(0), ask(), 0, &mut out);
+        outbox.add(Moment(0), request(), 0, &mut out);
         assert_eq!(due(&mut outbox)[0].0, 10);
     }
 
     #[test]
-    fn what_is_asked_before_the_servers_are_heard_follows_what_the_files_know_and_is_settled_first() {
+    fn a_request_before_the_first_answer_follows_the_files_numbers_and_is_settled_first() {
         let (mut outbox, mut out) = (Outbox::new([].into_iter(), Seq(4)), Vec::new());
-        outbox.ask(Moment(0), ask(), 50, &mut out);
-        outbox.ask(Moment(0), ask(), 60, &mut out);
+        outbox.add(Moment(0), request(), 50, &mut out);
+        outbox.add(Moment(0), request(), 60, &mut out);
         let numbered = |seq, nonce| Effect::Event(Event::Numbered { seq: Seq(seq), nonce });
         assert_eq!(out, [numbered(5, 50), numbered(6, 60)]);
         outbox.begin(Moment(0), Seq(5), &mut out);
@@ -330,10 +327,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_while_others_are_settled_follows_the_last_number_that_was_applied() {
+    fn a_request_while_others_are_settled_follows_the_last_applied_number() {
         let (mut outbox, mut out) = (left(&[5]), Vec::new());
         outbox.begin(Moment(0), Seq(9), &mut out);
-        outbox.ask(Moment(0), ask(), 60, &mut out);
+        outbox.add(Moment(0), request(), 60, &mut out);
         assert_eq!(out, [Effect::Event(Event::Numbered { seq: Seq(10), nonce: 60 })]);
         assert_eq!(due(&mut outbox), [(5, 5)]);
     }
@@ -347,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_others_to_be_settled_is_no_reason_to_wake() {
+    fn a_request_that_waits_for_others_to_be_settled_sets_no_deadline() {
         let (mut outbox, mut out) = (left(&[4, 5]), Vec::new());
         outbox.begin(Moment(0), Seq(4), &mut out);
         due(&mut outbox);
@@ -361,14 +358,14 @@ mod tests {
         let last = Seq(OUTSTANDING_MAX as u64);
         for _ in 0..last.0 {
             assert!(outbox.has_room());
-            outbox.ask(Moment(0), ask(), 0, &mut out);
+            outbox.add(Moment(0), request(), 0, &mut out);
         }
         for seq in (2..=last.0).map(Seq) {
             outbox.answered(Moment(0), seq, Ok(Op(1)), &mut out);
         }
         out.clear();
         assert!(!outbox.has_room());
-        outbox.ask(Moment(0), ask(), 0, &mut out);
+        outbox.add(Moment(0), request(), 0, &mut out);
         assert_eq!(out, [Effect::Event(Event::NotTaken)]);
         outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
         assert!(outbox.has_room());
@@ -386,10 +383,10 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_answer_goes_again_after_twice_as_long_each_time_until_a_primary_takes_or_refuses_it() {
+    fn an_unanswered_request_is_resent_after_twice_as_long_each_time_until_a_primary_answers() {
         let (mut outbox, mut out, mut now) = (left(&[]), Vec::new(), Moment(5_000_000));
         outbox.begin(now, Seq(0), &mut out);
-        outbox.ask(now, ask(), 0, &mut out);
+        outbox.add(now, request(), 0, &mut out);
         assert_eq!(waits(&mut outbox, &mut now, 20, 6), [100, 200, 400, 800, 1_000, 1_000]);
         outbox.send_all(now);
         assert_eq!(waits(&mut outbox, &mut now, 20, 2), [100, 200], "another primary");
@@ -419,10 +416,10 @@ mod tests {
     fn a_number_of_this_session_that_another_request_has_is_followed_by_the_next_one() {
         let (mut outbox, mut out) = (left(&[]), Vec::new());
         outbox.begin(Moment(0), Seq(4), &mut out);
-        outbox.ask(Moment(0), ask(), 50, &mut out);
+        outbox.add(Moment(0), request(), 50, &mut out);
         outbox.on_number_taken(Moment(0), Seq(5), &mut out);
         assert_eq!(out.last(), Some(&Effect::Event(Event::Renumbered(vec![(Seq(5), Seq(6))]))));
-        outbox.ask(Moment(0), ask(), 70, &mut out);
+        outbox.add(Moment(0), request(), 70, &mut out);
         assert_eq!(due(&mut outbox), [(6, 50), (7, 70)]);
     }
 }

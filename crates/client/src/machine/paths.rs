@@ -354,7 +354,7 @@ mod tests {
     }
 
     /// Which boot ids understand what is said there, with the numbers of that.
-    fn told(paths: &mut Paths, port: u16) -> Vec<(u8, u64)> {
+    fn sent(paths: &mut Paths, port: u16) -> Vec<(u8, u64)> {
         let mut out = Vec::new();
         paths.send(Moment(100), address(port), View::ZERO, &[Packet::Keepalive], None, &mut out);
         let who = |effect| {
@@ -371,11 +371,11 @@ mod tests {
     }
 
     fn boot_ids(paths: &mut Paths, port: u16) -> Vec<u8> {
-        told(paths, port).into_iter().map(|(boot_id, _)| boot_id).collect()
+        sent(paths, port).into_iter().map(|(boot_id, _)| boot_id).collect()
     }
 
     /// Whether a datagram from there counts that this boot id has sealed, and that acknowledges this number.
-    fn says(paths: &mut Paths, port: u16, boot_id: u8, number: u64, largest: u64) -> bool {
+    fn receives(paths: &mut Paths, port: u16, boot_id: u8, number: u64, largest: u64) -> bool {
         let Greeting { server, boot_id, cluster, .. } = greeting(boot_id);
         let (session, incarnation) = (SessionId(Op(9)), Incarnation(1));
         let envelope =
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn of_more_than_four_lives_at_one_address_the_one_greeted_as_the_longest_ago_is_dropped() {
+    fn the_fifth_boot_id_at_one_address_evicts_the_one_greeted_longest_ago() {
         let mut paths = paths();
         for (at, boot_id) in [(1, 10), (2, 20), (3, 12), (4, 13)] {
             assert!(greet(&mut paths, at, HOME, boot_id));
@@ -408,12 +408,12 @@ mod tests {
     fn a_server_counts_only_where_it_has_greeted() {
         let mut paths = paths();
         greet(&mut paths, 1, HOME, 10);
-        let [(10, number)] = told(&mut paths, HOME)[..] else { panic!("one on trial") };
+        let [(10, number)] = sent(&mut paths, HOME)[..] else { panic!("one on trial") };
         assert!(paths.lead_to(address(HOME)) && !paths.lead_to(address(ELSEWHERE)));
-        assert!(!says(&mut paths, ELSEWHERE, 10, 1, number));
-        assert!(!says(&mut paths, HOME, 20, 2, number), "somebody else");
-        assert!(says(&mut paths, HOME, 10, 3, number));
-        assert!(!says(&mut paths, ELSEWHERE, 10, 4, number));
+        assert!(!receives(&mut paths, ELSEWHERE, 10, 1, number));
+        assert!(!receives(&mut paths, HOME, 20, 2, number), "somebody else");
+        assert!(receives(&mut paths, HOME, 10, 3, number));
+        assert!(!receives(&mut paths, ELSEWHERE, 10, 4, number));
         assert!(paths.prove(NodeId(1), address(HOME)) && !paths.prove(NodeId(1), address(ELSEWHERE)));
         assert!(!paths.prove(NodeId(2), address(HOME)));
         assert!(paths.room(address(HOME)) > 0 && paths.room(address(ELSEWHERE)) == 0);
@@ -430,45 +430,45 @@ mod tests {
             pieces.iter().map(piece).map(put).collect()
         };
         assert_eq!(whole(&mut paths), [false, false, false], "on trial");
-        let number = told(&mut paths, HOME)[0].1;
-        assert!(says(&mut paths, HOME, 10, 1, number));
+        let number = sent(&mut paths, HOME)[0].1;
+        assert!(receives(&mut paths, HOME, 10, 1, number));
         assert_eq!(whole(&mut paths), [false, false, true]);
     }
 
     #[test]
-    fn the_proof_of_a_life_ends_what_was_proved_of_its_server_and_at_its_address() {
+    fn a_proved_boot_id_ends_the_proved_paths_of_its_server_and_at_its_address() {
         // Another boot id of the same server, elsewhere; and another server at the same address.
         for (boot_id, port, left) in [(11, ELSEWHERE, vec![]), (20, HOME, vec![20])] {
             let mut paths = paths();
             greet(&mut paths, 1, HOME, 10);
-            let number = told(&mut paths, HOME)[0].1;
-            assert!(says(&mut paths, HOME, 10, 1, number));
+            let number = sent(&mut paths, HOME)[0].1;
+            assert!(receives(&mut paths, HOME, 10, 1, number));
             greet(&mut paths, 2, port, boot_id);
             let mut out = Vec::new();
             let packets = [Packet::Keepalive];
             paths.probe(Moment(100), address(port), &greeting(boot_id), View::ZERO, &packets, &mut out);
-            assert!(says(&mut paths, port, boot_id, 1, number + 1));
+            assert!(receives(&mut paths, port, boot_id, 1, number + 1));
             assert_eq!((boot_ids(&mut paths, HOME), boot_ids(&mut paths, port)), (left, vec![boot_id]));
         }
     }
 
     #[test]
-    fn the_proof_of_a_life_ends_older_trials_of_its_server_and_at_its_address_and_no_later_one() {
+    fn a_proved_boot_id_ends_older_trials_of_its_server_and_at_its_address_and_no_later_one() {
         let mut paths = paths();
         greet(&mut paths, 1, HOME, 20);
         greet(&mut paths, 1, ELSEWHERE, 10);
         greet(&mut paths, 1, ELSEWHERE, 21);
-        assert_eq!(told(&mut paths, HOME), [(20, 1)]);
-        assert_eq!(told(&mut paths, ELSEWHERE), [(10, 2), (21, 3)]);
+        assert_eq!(sent(&mut paths, HOME), [(20, 1)]);
+        assert_eq!(sent(&mut paths, ELSEWHERE), [(10, 2), (21, 3)]);
         greet(&mut paths, 2, HOME, 11);
         greet(&mut paths, 2, HOME, 22);
-        assert_eq!(told(&mut paths, HOME), [(20, 4), (11, 5), (22, 6)]);
+        assert_eq!(sent(&mut paths, HOME), [(20, 4), (11, 5), (22, 6)]);
         greet(&mut paths, 3, ELSEWHERE, 12);
-        assert_eq!(told(&mut paths, ELSEWHERE), [(10, 7), (21, 8), (12, 9)]);
-        assert!(says(&mut paths, HOME, 11, 1, 5));
+        assert_eq!(sent(&mut paths, ELSEWHERE), [(10, 7), (21, 8), (12, 9)]);
+        assert!(receives(&mut paths, HOME, 11, 1, 5));
         let others =
             [(HOME, 20, 4), (ELSEWHERE, 10, 7), (ELSEWHERE, 21, 8), (HOME, 22, 6), (ELSEWHERE, 12, 9)];
-        let count = others.map(|(port, boot_id, number)| says(&mut paths, port, boot_id, 1, number));
+        let count = others.map(|(port, boot_id, number)| receives(&mut paths, port, boot_id, 1, number));
         // Another server elsewhere, one that greeted beside it, and one that greeted later are on trial.
         assert_eq!(count, [false, false, true, true, true]);
     }

@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_about_who_is_where_do_not_bring_a_number_back() {
+    fn forged_retries_do_not_bring_a_packet_number_back() {
         let (one, two, now) = (address(1), address(2), Moment(1));
         let identity = Identity { cluster: ClusterId(7), cluster_key: [5; 32], private: Key::new([1; 32]) };
         let mut servers = Servers::new(&[one, two], identity);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_was_heard_keeps_its_address_whatever_others_say() {
+    fn a_server_that_has_answered_keeps_its_address_whatever_other_servers_list() {
         let mut servers = Servers::new(&[address(1)], identity());
         servers.learn_all(&[(NodeId(1), address(1)), (NodeId(2), address(2))]);
         servers.at_mut(address(1)).unwrap().heard = true;

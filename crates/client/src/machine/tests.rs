@@ -1,5 +1,7 @@
 //! Behaviours of the machine against servers that the tests play; the simulator runs real ones.
 
+pub(super) mod server;
+
 use std::collections::BTreeSet;
 
 use recado::delivery::ReplyTo;
@@ -12,7 +14,7 @@ use recado_proto::packet::{Delivered, Fragment, Gap, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, fragment, noise};
 
-use super::test_server::handshake_config;
+use self::server::handshake_config;
 use super::*;
 
 const SESSION: SessionId = SessionId(Op(10));
@@ -304,7 +306,7 @@ impl Play {
     }
 
     /// How many packets of this kind went to a server.
-    fn told(&self, node: u16, kind: fn(&Packet) -> bool) -> usize {
+    fn sent_to(&self, node: u16, kind: fn(&Packet) -> bool) -> usize {
         self.sent.iter().filter(|(to, packet)| *to == node && kind(packet)).count()
     }
 
@@ -366,7 +368,7 @@ fn the_primary_is_found_from_any_one_address() {
 }
 
 #[test]
-fn numbers_go_on_where_the_files_say_and_nothing_is_sent_before_the_service_says_so_too() {
+fn request_numbers_continue_from_the_files_and_none_is_sent_before_resume_ok() {
     let mut play = Play::new();
     play.input(say("early"));
     assert!(matches!(play.events[..], [Event::Numbered { seq: Seq(5), .. }]), "{:?}", play.events);
@@ -424,7 +426,7 @@ fn unanswered(seq: u64) -> Numbered {
 }
 
 #[test]
-fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before_it_is_told() {
+fn a_number_that_no_other_can_follow_is_assigned_anew_and_the_loss_before_it_is_reported() {
     for (lowest, lost) in [(4, None), (5, None), (6, Some((6, 5)))] {
         let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
         let mut play = Play::remembering(handshake_configs, None, vec![unanswered(lowest)]);
@@ -518,7 +520,7 @@ fn a_copy_of_the_devices_files_is_noticed_by_its_numbers_and_by_what_it_read() {
 }
 
 #[test]
-fn a_cursor_that_says_only_where_the_device_was_let_in_is_no_sign_of_a_copy() {
+fn a_cursor_at_the_op_of_the_session_open_is_no_sign_of_a_copy() {
     let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
     let mut play = Play::remembering(handshake_configs, Some(Op(BORN.0 - 1)), Vec::new());
     play.machine.start.created_op = Some(BORN);
@@ -559,7 +561,7 @@ fn what_was_never_applied_is_sent_once_more_under_another_number_and_what_nobody
 }
 
 #[test]
-fn a_session_that_is_over_before_it_was_served_is_asked_for_anew() {
+fn a_session_that_ends_before_it_is_served_is_requested_again_under_a_new_nonce() {
     let mut play = Play::new();
     play.accept();
     let first = play.nonce();
@@ -573,7 +575,7 @@ fn a_session_that_is_over_before_it_was_served_is_asked_for_anew() {
 }
 
 #[test]
-fn nothing_but_resume_and_keepalive_is_said_on_a_session_that_is_not_served_yet() {
+fn a_session_that_is_not_served_yet_carries_only_resume_and_keepalive() {
     let mut play = Play::new();
     play.input(say("early"));
     play.events.clear();
@@ -611,7 +613,7 @@ fn a_request_is_sent_again_until_it_is_answered_and_answered_once() {
 }
 
 #[test]
-fn a_new_primary_is_asked_to_resume_and_gets_what_is_unanswered() {
+fn a_new_primary_gets_a_resume_and_then_the_unanswered_requests() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
@@ -627,7 +629,7 @@ fn a_new_primary_is_asked_to_resume_and_gets_what_is_unanswered() {
 
 /// One primary may have room where another has none.
 #[test]
-fn a_new_primary_is_asked_for_everything_at_once_however_long_the_old_one_said_to_wait() {
+fn a_new_primary_gets_all_requests_at_once_whatever_retry_ms_the_old_one_sent() {
     let mut play = Play::new();
     play.connect();
     (0..3).for_each(|_| play.input(say("x")));
@@ -640,7 +642,7 @@ fn a_new_primary_is_asked_for_everything_at_once_however_long_the_old_one_said_t
 }
 
 #[test]
-fn what_a_deposed_primary_says_is_ignored() {
+fn a_packet_of_a_deposed_primary_is_ignored() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
@@ -650,7 +652,7 @@ fn what_a_deposed_primary_says_is_ignored() {
 }
 
 #[test]
-fn what_a_primary_said_in_a_view_that_is_over_is_ignored_though_it_leads_again() {
+fn a_primarys_packet_of_an_earlier_view_is_ignored_though_it_leads_again() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
@@ -665,18 +667,18 @@ fn what_a_primary_said_in_a_view_that_is_over_is_ignored_though_it_leads_again()
 }
 
 #[test]
-fn any_word_in_a_higher_view_is_news_of_its_primary() {
+fn any_packet_of_a_higher_view_names_its_primary() {
     let mut play = Play::new();
     play.connect();
     play.from(2, 4, 1, Packet::Keepalive);
-    let resumes = |play: &Play, node| play.told(node, |packet| matches!(packet, Packet::Resume(_))) > 0;
+    let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, Packet::Resume(_))) > 0;
     assert!(resumes(&play, 1));
     play.from(2, 0, 0, Packet::Coordinator(coordinator(5, 2)));
     assert!(resumes(&play, 2), "also from one that was in a lower one when it said so");
 }
 
 #[test]
-fn only_the_primary_says_what_became_of_a_request() {
+fn only_the_primary_answers_a_request() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
@@ -705,20 +707,20 @@ fn no_step_of_a_stream_is_taken_before_the_session_is_served_nor_while_it_is_lef
 }
 
 #[test]
-fn a_primary_that_begins_anew_is_asked_to_resume_as_soon_as_it_greets_and_a_backup_is_not() {
+fn a_restarted_primary_gets_a_resume_with_its_greeting_and_a_restarted_backup_does_not() {
     let mut play = Play::new();
     play.connect();
     play.restart(3);
     play.from(2, 4, 3, Packet::Coordinator(coordinator(4, 3)));
-    let resumes = |play: &Play, node| play.told(node, |packet| matches!(packet, Packet::Resume(_)));
+    let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, Packet::Resume(_)));
     assert_eq!(resumes(&play, 3), 1, "{:?}", play.sent);
     play.restart(1);
-    play.until(|play| play.told(1, |packet| *packet == Packet::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0);
     assert_eq!(resumes(&play, 1), 0);
 }
 
 #[test]
-fn only_what_the_primary_says_in_its_view_shows_that_it_lives() {
+fn only_packets_of_the_primary_in_its_view_show_that_it_is_alive() {
     for (node, round, primary) in [(2, 1, 3), (3, 0, 0)] {
         let mut play = Play::new();
         play.connect();
@@ -885,7 +887,7 @@ fn a_session_that_still_is_goes_on_after_a_doubt() {
 }
 
 #[test]
-fn a_pending_session_that_lapsed_unheard_is_asked_for_anew() {
+fn a_pending_session_that_lapsed_unnoticed_is_requested_again() {
     let mut play = Play::new();
     play.accept();
     let first = play.nonce();
@@ -918,7 +920,7 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
 }
 
 #[test]
-fn a_question_that_is_given_up_is_asked_no_more_and_leaves_its_room() {
+fn an_abandoned_query_is_not_sent_again_and_frees_its_place() {
     let mut play = Play::new();
     play.connect();
     let asked = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, Packet::Status(_))).count();
@@ -937,7 +939,7 @@ fn a_question_that_is_given_up_is_asked_no_more_and_leaves_its_room() {
 }
 
 #[test]
-fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
+fn a_rejection_with_retry_ms_zero_is_not_retried_at_once() {
     let mut play = Play::new();
     let mut initiations = 0;
     let end = play.now + Duration::from_secs(1);
@@ -951,7 +953,7 @@ fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
 }
 
 #[test]
-fn a_newcomer_that_is_told_busy_waits_longer_each_time() {
+fn a_new_client_waits_longer_after_each_busy() {
     let mut play = Play::new();
     let mut initiations = 0;
     let end = play.now + Duration::from_secs(2);
@@ -964,7 +966,7 @@ fn a_newcomer_that_is_told_busy_waits_longer_each_time() {
 }
 
 #[test]
-fn a_client_whose_place_went_to_another_asks_to_go_on_after_a_while() {
+fn a_client_whose_place_went_to_another_resumes_after_retry_ms() {
     let mut play = Play::new();
     play.connect();
     let resumes = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, Packet::Resume(_))).count();
@@ -989,7 +991,7 @@ fn a_notification_that_overtakes_the_resume_ok_is_not_lost() {
 }
 
 #[test]
-fn a_server_that_takes_nothing_is_asked_with_one_request_until_it_takes_it() {
+fn a_server_that_refuses_all_requests_gets_one_until_it_accepts_it() {
     let mut play = Play::new();
     play.connect();
     (0..20).for_each(|_| play.input(say("x")));
@@ -1081,7 +1083,7 @@ fn a_number_that_another_request_has_is_an_answer_too() {
 }
 
 #[test]
-fn a_primary_that_says_when_to_ask_again_is_not_searched_for_before() {
+fn a_primary_that_sent_retry_ms_is_not_searched_for_before_it_has_passed() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
@@ -1094,7 +1096,7 @@ fn a_primary_that_says_when_to_ask_again_is_not_searched_for_before() {
 }
 
 #[test]
-fn a_server_that_takes_fewer_at_once_is_asked_for_no_more() {
+fn a_server_that_accepts_fewer_requests_at_once_gets_no_more() {
     let mut play = Play::new();
     play.connect();
     (0..20).for_each(|_| play.input(say("x")));
@@ -1167,7 +1169,7 @@ fn a_server_that_starts_again_is_reached_though_a_forger_answers_each_hello_befo
 }
 
 #[test]
-fn lies_about_who_a_server_is_take_nothing_from_a_session_that_is_served() {
+fn forged_answers_of_a_server_take_nothing_from_an_established_session() {
     let mut play = Play::new();
     play.connect();
     play.servers_by_id.get_mut(&3).unwrap().forged = 4;
@@ -1184,7 +1186,7 @@ fn lies_about_who_a_server_is_take_nothing_from_a_session_that_is_served() {
 }
 
 #[test]
-fn what_a_server_said_in_a_life_that_is_over_does_not_bring_that_life_back() {
+fn recorded_packets_of_an_earlier_boot_do_not_bring_its_path_back() {
     let mut play = Play::new();
     play.connect();
     let old = play.servers_by_id[&3].handshake_config.clone();
@@ -1219,7 +1221,7 @@ fn what_a_server_said_in_a_life_that_is_over_does_not_bring_that_life_back() {
 }
 
 #[test]
-fn what_an_earlier_life_of_a_server_said_is_nothing() {
+fn a_late_packet_of_a_servers_earlier_boot_is_ignored() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
@@ -1323,7 +1325,7 @@ fn a_server_with_another_cluster_key_is_not_sent_an_initiation() {
 }
 
 #[test]
-fn who_is_asked_whether_it_is_there_says_so_and_asks_again() {
+fn a_client_answers_a_path_challenge_and_resumes_or_keeps_alive() {
     let mut play = Play::new();
     play.accept();
     play.sent.clear();
@@ -1345,7 +1347,7 @@ fn who_is_asked_whether_it_is_there_says_so_and_asks_again() {
 }
 
 #[test]
-fn every_server_hears_often_at_first_and_then_every_two_seconds_that_the_client_lives() {
+fn the_client_sends_every_server_keepalives_often_at_first_and_then_every_two_seconds() {
     let mut play = Play::new();
     play.connect();
     play.pass(300);
@@ -1372,7 +1374,7 @@ fn every_server_hears_often_at_first_and_then_every_two_seconds_that_the_client_
 }
 
 #[test]
-fn who_leaves_says_what_it_took_until_it_is_let_go() {
+fn a_client_sends_disconnect_with_its_cursor_until_the_session_is_over() {
     let mut play = Play::new();
     play.connect();
     play.notify(10, 12);
@@ -1388,7 +1390,7 @@ fn who_leaves_says_what_it_took_until_it_is_let_go() {
 }
 
 #[test]
-fn who_is_not_let_go_leaves_after_saying_it_three_times() {
+fn a_client_without_an_answer_ends_after_three_disconnects() {
     let mut play = Play::new();
     play.connect();
     play.input(Input::Disconnect);
@@ -1404,11 +1406,11 @@ fn about(ms: u64) -> std::ops::Range<Duration> {
 }
 
 #[test]
-fn who_is_not_let_go_waits_longer_each_time_whatever_comes_meanwhile() {
+fn a_client_waits_longer_after_each_disconnect_whatever_arrives_meanwhile() {
     let mut play = Play::new();
     play.connect();
     play.input(Input::Disconnect);
-    let said = |play: &Play| play.told(3, |packet| matches!(packet, Packet::Disconnect(_)));
+    let said = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::Disconnect(_)));
     for (times, wait) in [(2, 100), (3, 150)] {
         (0..5).for_each(|_| play.input(Input::Deadline));
         assert_eq!(said(&play), times - 1);
@@ -1518,8 +1520,8 @@ fn a_session_that_is_to_be_resumed_wakes_for_the_keepalive_for_resume_and_for_th
     let exactly = |wait: Duration| wait..wait + Duration::from_micros(1);
     type Come = fn(&Play) -> bool;
     let cases: [(Come, std::ops::Range<Duration>); 3] = [
-        (|play| play.told(2, |packet| *packet == Packet::Keepalive) > 0, exactly(KEEPALIVE_FIRST)),
-        (|play| play.told(3, |packet| matches!(packet, Packet::Resume(_))) > 0, about(100)),
+        (|play| play.sent_to(2, |packet| *packet == Packet::Keepalive) > 0, exactly(KEEPALIVE_FIRST)),
+        (|play| play.sent_to(3, |packet| matches!(packet, Packet::Resume(_))) > 0, about(100)),
         (|play| play.events.contains(&Event::Searching), exactly(QUIET)),
     ];
     for (come, expected) in cases {
@@ -1541,7 +1543,7 @@ fn status_of(node: u16) -> Query {
 }
 
 #[test]
-fn a_primary_is_looked_for_300_ms_after_it_owes_something_or_two_keepalives_after_its_last_word() {
+fn the_search_for_a_primary_begins_after_300_ms_of_debt_or_two_keepalives_of_silence() {
     for (asked, searched) in [(None, 4_500), (Some(1_000), 1_300), (Some(4_300), 4_500)] {
         let mut play = Play::new();
         play.connect();
@@ -1555,12 +1557,12 @@ fn a_primary_is_looked_for_300_ms_after_it_owes_something_or_two_keepalives_afte
 }
 
 #[test]
-fn a_question_about_a_server_is_no_debt_of_the_primary_and_is_asked_again_on_time() {
+fn a_status_query_is_no_debt_of_the_primary_and_is_resent_on_time() {
     let mut play = Play::new();
     play.connect();
     play.pass(200);
     play.input(Input::Query(QueryId(1), status_of(2)));
-    let asked = |play: &Play| play.told(2, |packet| matches!(packet, Packet::Status(_)));
+    let asked = |play: &Play| play.sent_to(2, |packet| matches!(packet, Packet::Status(_)));
     let (before, keepalives) = (asked(&play), play.sent.len());
     let waited = play.until(|play| asked(play) > before);
     assert!(about(100).contains(&waited), "{waited:?}: {:?}", &play.sent[keepalives..]);
@@ -1594,7 +1596,7 @@ fn a_question_about_a_server_takes_no_place_before_those_to_a_primary_that_refus
 }
 
 #[test]
-fn each_keepalive_to_the_primary_of_one_who_receives_says_again_what_was_taken() {
+fn each_keepalive_of_a_receiving_client_to_the_primary_repeats_its_cursor() {
     for receives in [true, false] {
         let mut play = Play::new();
         play.machine.inbox = Inbox::new(receives, PlantedBug::default());
@@ -1612,18 +1614,18 @@ fn each_keepalive_to_the_primary_of_one_who_receives_says_again_what_was_taken()
         let acks: BTreeSet<(u16, Op)> = play.sent.iter().filter_map(ack).collect();
         let expected = if receives { vec![(3, Op(12))] } else { Vec::new() };
         assert_eq!(acks.into_iter().collect::<Vec<_>>(), expected);
-        let keepalives = [1, 2, 3].map(|node| play.told(node, |packet| *packet == Packet::Keepalive));
+        let keepalives = [1, 2, 3].map(|node| play.sent_to(node, |packet| *packet == Packet::Keepalive));
         assert!(keepalives.iter().all(|times| *times > 0), "{keepalives:?}");
     }
 }
 
 #[test]
-fn when_the_primarys_port_is_closed_all_are_asked_and_get_the_next_keepalive_two_seconds_later() {
+fn a_closed_port_of_the_primary_causes_queries_to_all_servers_and_delays_the_next_keepalive() {
     let mut play = Play::new();
     play.connect();
     play.pass(1_000);
     play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
-    let kept_alive = |play: &Play| play.told(2, |packet| *packet == Packet::Keepalive) > 0;
+    let kept_alive = |play: &Play| play.sent_to(2, |packet| *packet == Packet::Keepalive) > 0;
     let began = play.now;
     // Whose process is gone, and after how many microseconds that is said.
     for (node, after, asked) in [(2, 0, false), (3, 0, true), (3, 19_999, false), (3, 20_000, true)] {
@@ -1637,7 +1639,7 @@ fn when_the_primarys_port_is_closed_all_are_asked_and_get_the_next_keepalive_two
 }
 
 #[test]
-fn a_session_is_doubted_after_three_seconds_without_a_word_and_every_five() {
+fn a_silent_session_is_queried_after_three_seconds_and_every_five() {
     let mut play = Play::new();
     play.connect();
     play.pass(4_000);
@@ -1653,32 +1655,32 @@ fn a_session_is_doubted_after_three_seconds_without_a_word_and_every_five() {
 }
 
 #[test]
-fn a_session_that_was_never_served_is_asked_for_anew_as_soon_as_told_and_later_each_time_after() {
+fn a_session_that_was_never_served_is_requested_again_after_retry_ms_and_later_each_time() {
     let mut play = Play::new();
     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 30 };
     play.accept();
     play.from(3, 1, 3, Packet::Error(over));
-    let told = Duration::from_millis(30);
-    assert_eq!(play.machine.next_deadline(), Some(play.now + told));
+    let retry = Duration::from_millis(30);
+    assert_eq!(play.machine.next_deadline(), Some(play.now + retry));
     let mut longest = [Duration::ZERO; 6];
     for _ in 0..200 {
         play.machine.unserved = 0;
         for longest in &mut longest {
             play.machine.session = Some((SESSION, 1));
-            play.machine.on_over(play.now, Code::SessionOver, told, &mut Vec::new());
+            play.machine.on_over(play.now, Code::SessionOver, retry, &mut Vec::new());
             let wait = play.machine.next_deadline().unwrap().since(play.now);
-            assert!(wait >= told);
+            assert!(wait >= retry);
             *longest = wait.max(*longest);
         }
     }
     // Of two copies of a device one has to come first: drawn from twice as much each time.
     for (wait, more) in longest.into_iter().zip([0, 200, 400, 800, 1_600, 1_600].map(Duration::from_millis)) {
-        assert!((told + more * 9 / 10..=told + more).contains(&wait), "{wait:?} of {more:?}: {longest:?}");
+        assert!((retry + more * 9 / 10..=retry + more).contains(&wait), "{wait:?} of {more:?}: {longest:?}");
     }
 }
 
 #[test]
-fn how_long_a_pause_was_is_told_from_the_last_word_before_it() {
+fn a_pause_is_counted_from_the_last_datagram_before_it() {
     let mut play = Play::new();
     play.connect();
     let silent = play.until(|play| play.events.contains(&Event::Searching));
@@ -1741,7 +1743,7 @@ fn a_request_that_is_refused_goes_again_on_time_with_a_byte_of_room() {
 }
 
 #[test]
-fn the_65th_question_under_way_and_any_after_the_end_is_told_busy() {
+fn the_65th_query_in_flight_and_any_after_the_end_is_refused_as_busy() {
     let mut play = Play::new();
     let busy = |query| Event::Answer(QueryId(query), Answer::Refused(Code::Busy));
     (1..=64).for_each(|query| play.input(list(query)));
@@ -1755,10 +1757,10 @@ fn the_65th_question_under_way_and_any_after_the_end_is_told_busy() {
 }
 
 #[test]
-fn a_server_that_is_not_known_yet_is_asked_how_it_is_without_a_session() {
+fn a_server_without_a_session_gets_its_status_query_in_an_initiation() {
     let mut play = Play::new();
     play.input(Input::Query(QueryId(1), status_of(2)));
-    let asked = |play: &Play| play.told(2, |packet| *packet == Packet::Status(QueryId(1)));
+    let asked = |play: &Play| play.sent_to(2, |packet| *packet == Packet::Status(QueryId(1)));
     assert_eq!((&play.hellos[..], asked(&play)), (&[1, 2][..], 1), "as soon as it has greeted");
     let waited = play.until(|play| asked(play) == 2);
     assert!(about(100).contains(&waited), "{waited:?}");
@@ -1782,7 +1784,7 @@ fn a_server_that_is_not_known_yet_is_asked_how_it_is_without_a_session() {
 }
 
 #[test]
-fn a_question_has_one_answer_and_what_nobody_asked_has_none() {
+fn a_query_has_one_answer_and_an_unknown_query_has_none() {
     let mut play = Play::new();
     play.connect();
     play.input(list(1));
@@ -1873,7 +1875,7 @@ fn a_question_is_not_asked_again_while_pieces_come_but_for_a_second_at_most() {
 }
 
 #[test]
-fn at_a_keepalive_those_who_said_nothing_since_the_last_one_are_asked_who_they_are() {
+fn a_server_silent_since_the_last_keepalive_gets_a_hello_with_the_next_one() {
     let mut play = Play::new();
     play.connect();
     play.pass(200);
@@ -1881,12 +1883,12 @@ fn at_a_keepalive_those_who_said_nothing_since_the_last_one_are_asked_who_they_a
     play.from(1, 1, 3, Packet::Keepalive);
     play.hellos.clear();
     play.sent.clear();
-    play.until(|play| play.told(1, |packet| *packet == Packet::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0);
     assert_eq!(play.hellos, [2]);
     // None of them has said anything since.
     play.sent.clear();
     play.hellos.clear();
-    play.until(|play| play.told(1, |packet| *packet == Packet::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0);
     assert_eq!(play.hellos, [1, 2, 3]);
 }
 
@@ -1910,11 +1912,11 @@ fn a_request_that_is_lost_goes_again_after_the_time_out_of_the_link() {
 }
 
 #[test]
-fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_one_who_does_not_receive() {
+fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_a_client_that_does_not_receive() {
     let mut play = Play::new();
     play.machine.inbox = Inbox::new(false, PlantedBug::default());
     play.connect();
-    let acks = |play: &Play| play.told(3, |packet| matches!(packet, Packet::ClientAck(_)));
+    let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::ClientAck(_)));
     for number in 1..=2 * recado_proto::link::ACK_REACH {
         play.from(3, 1, 3, Packet::Keepalive);
         let least = number / (recado_proto::link::ACK_REACH / 2 + 1);
@@ -1923,7 +1925,7 @@ fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_one_who_does_not
 }
 
 #[test]
-fn a_new_primary_is_told_at_once_what_was_taken() {
+fn a_new_primary_gets_the_cursor_at_once() {
     let mut play = Play::new();
     play.connect();
     play.notify(10, 12);
@@ -1940,7 +1942,7 @@ fn a_new_primary_is_told_at_once_what_was_taken() {
 }
 
 #[test]
-fn an_accept_counts_that_answers_the_last_connect_in_no_lower_view_than_was_heard_of() {
+fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
     let mut play = Play::new();
     play.from(1, 2, 2, Packet::Coordinator(coordinator(2, 2)));
     let nonce = play.nonce();
@@ -1951,12 +1953,12 @@ fn an_accept_counts_that_answers_the_last_connect_in_no_lower_view_than_was_hear
         play.from(1, 2, 2, Packet::AcceptConn(accept));
         assert_eq!(play.machine.session.is_some(), opens, "nonce {nonce}, view {view:?}");
     }
-    let resumes = [2, 3].map(|node| play.told(node, |packet| matches!(packet, Packet::Resume(_))) > 0);
+    let resumes = [2, 3].map(|node| play.sent_to(node, |packet| matches!(packet, Packet::Resume(_))) > 0);
     assert_eq!(resumes, [false, true], "it goes on with the primary that it was told");
 }
 
 #[test]
-fn who_lets_a_client_in_says_where_the_others_are() {
+fn the_acceptance_of_a_client_names_the_other_servers() {
     let mut play = Play::new();
     let (nonce, coordinator) = (play.nonce(), coordinator(1, 1));
     let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce);
@@ -1976,7 +1978,7 @@ fn a_session_that_is_opened_after_another_begins_as_the_first_one_did() {
         play.pass(between);
         play.sent.clear();
         play.accept();
-        let kept_alive = |play: &Play| play.told(1, |packet| *packet == Packet::Keepalive) > 0;
+        let kept_alive = |play: &Play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0;
         assert!(kept_alive(&play), "at once, after {between} ms");
         play.sent.clear();
         assert_eq!(play.until(kept_alive), KEEPALIVE_FIRST, "after {between} ms");
@@ -1984,7 +1986,7 @@ fn a_session_that_is_opened_after_another_begins_as_the_first_one_did() {
 }
 
 #[test]
-fn who_is_rejected_for_a_passing_reason_asks_again_when_told_and_too_many_not_before_their_turn() {
+fn a_client_rejected_for_a_transient_reason_connects_again_after_retry_ms() {
     let exactly = |ms| Duration::from_millis(ms)..Duration::from_micros(ms * 1_000 + 1);
     for (code, retry_ms, other, expected) in [
         (Code::NotPrimary, 30, 0, exactly(30)),
@@ -2022,7 +2024,7 @@ fn a_resume_ok_counts_once_and_only_from_the_primary_of_the_highest_view_and_for
 }
 
 #[test]
-fn what_is_too_far_ahead_though_it_is_the_oldest_goes_again_when_told() {
+fn the_oldest_request_that_is_too_far_ahead_is_resent_after_retry_ms() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
@@ -2033,7 +2035,7 @@ fn what_is_too_far_ahead_though_it_is_the_oldest_goes_again_when_told() {
 }
 
 #[test]
-fn the_loss_of_the_only_request_that_was_ever_answered_is_told() {
+fn the_loss_of_the_only_answered_request_is_reported() {
     for (given, lost) in [(0, None), (1, Some(1)), (2, Some(2))] {
         let mut play = Play::new();
         (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(given));
@@ -2041,10 +2043,10 @@ fn the_loss_of_the_only_request_that_was_ever_answered_is_told() {
         let coordinator = coordinator(1, 3);
         let resumed = ResumeOk { created_op: BORN, last_seq: Seq(0), coordinator, cursor: Op(10) };
         play.from(3, 1, 3, Packet::ResumeOk(resumed));
-        let told = play.events.iter().find_map(|event| match event {
+        let reported = play.events.iter().find_map(|event| match event {
             Event::ServersSetBack { answered, .. } => Some(answered.0),
             _ => None,
         });
-        assert_eq!(told, lost, "{:?}", play.events);
+        assert_eq!(reported, lost, "{:?}", play.events);
     }
 }

@@ -41,7 +41,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`JournalError::Missing`], [`JournalError::NotADirectory`]; otherwise the error of the system.
-    pub fn read_only(path: &Path) -> Result<Directory, JournalError> {
+    pub(super) fn read_only(path: &Path) -> Result<Directory, JournalError> {
         let handle = open_existing(path)?;
         Ok(Directory { path: path.to_owned(), handle: Arc::new(handle), writable: false })
     }

@@ -29,7 +29,7 @@ impl fmt::Display for IoOp {
         f.write_str(match self {
             IoOp::OpenDirectory => "open or lock the directory",
             IoOp::List => "list the directory",
-            IoOp::Directory => "make, rename or remove a file",
+            IoOp::Directory => "create, rename or remove a file",
             IoOp::Read => "read a file",
             IoOp::Write => "write a file",
             IoOp::Sync => "sync a file",
@@ -50,7 +50,7 @@ pub enum JournalError {
     },
     /// This account may not write the directory, or the directory is mounted read-only. The operator's
     /// fault; at the start nothing changed, later the journal is poisoned.
-    #[error("not writable; let the account that runs recadod read and write it")]
+    #[error("not writable; give the user that runs recadod read and write access")]
     NotWritable(#[source] io::Error),
     /// The journal is poisoned: after an earlier error it does not know what is durable. The disk's fault;
     /// the server ends.
@@ -61,17 +61,19 @@ pub enum JournalError {
     Full,
     /// There is no directory. The operator's fault; nothing changed.
     #[error(
-        "there is no such folder; `recadod init` makes it, and a server whose disk is lost starts on an empty one \
-         that you make (mkdir)"
+        "there is no such directory; `recadod init` creates it, and a server whose disk is lost starts on an empty one \
+         that you create (mkdir)"
     )]
     Missing,
     /// The path is not a directory. The operator's fault; nothing changed.
-    #[error("that is a file, not a folder; `data` in recado.toml names the folder that `recadod init` made")]
+    #[error(
+        "that is a file, not a directory; `data` in recado.toml names the directory that `recadod init` created"
+    )]
     NotADirectory,
     /// A name of the journal is not a regular file. The operator's fault; nothing changed.
     #[error(
-        "{0:?} in it is a link, a folder or something else, and must be a file: put the file itself there (to keep the \
-         data on another disk, move the whole folder and name it as `data` in recado.toml); nothing was changed"
+        "{0:?} in it is a link, a directory or something else, and must be a regular file: put the file itself there (to \
+         keep the data on another disk, move the whole directory and name it as `data` in recado.toml); nothing was changed"
     )]
     NotRegular(String),
     /// Another process holds the directory. The operator's fault; nothing changed.
@@ -82,7 +84,7 @@ pub enum JournalError {
     NotEmpty(String),
     /// The directory belongs to another cluster. The operator's fault; nothing changed.
     #[error(
-        "the directory is of cluster {found}, the config of {expected}; give this server the directory made with its config"
+        "the directory belongs to cluster {found}, the configuration to {expected}; use the directory that was created with it"
     )]
     OtherCluster {
         /// The cluster in meta.
@@ -91,7 +93,9 @@ pub enum JournalError {
         expected: ClusterId,
     },
     /// The directory belongs to another server. The operator's fault; nothing changed.
-    #[error("the directory is of {found}, the config of {expected}; two servers' directories are mixed up")]
+    #[error(
+        "the directory belongs to {found}, the configuration to {expected}; two servers' directories are mixed up"
+    )]
     OtherNode {
         /// The server in meta.
         found: NodeId,
@@ -101,7 +105,7 @@ pub enum JournalError {
     /// A file with a good checksum is in another version of the format. The operator's fault; nothing
     /// changed.
     #[error(
-        "{file} is in version {found} of the format, and this recadod reads version {reads}: run the recadod that \
+        "{file} has version {found} of the format, and this recadod reads version {reads}: run the recadod that \
          wrote it; nothing was changed"
     )]
     OtherVersion {
@@ -114,8 +118,8 @@ pub enum JournalError {
     },
     /// The config lists other members. The operator's fault; nothing changed.
     #[error(
-        "the directory's cluster has the members {found:?}, the config lists {expected:?}; members are fixed by \
-         `recadod init`: restore the list, or make a new cluster"
+        "the directory's cluster has the members {found:?}, the configuration lists {expected:?}; `recadod init` fixes the \
+         members: restore the list, or create a new cluster"
     )]
     OtherMembers {
         /// The members in meta.
@@ -127,7 +131,7 @@ pub enum JournalError {
     /// fault; nothing changed.
     #[error(
         "the disk has damaged ops {} to {}, and there is no other server to fetch them from: look at the directory \
-         with `recadod inspect`, then put a copy of it in its place (what came after the copy is lost), or make a new \
+         with `recadod inspect`, then put a copy of it in its place (what came after the copy is lost), or create a new \
          cluster with `recadod init` elsewhere (its clients start anew)",
         .0.first, .0.last
     )]
@@ -135,8 +139,8 @@ pub enum JournalError {
     /// The directory of a cluster's only server is empty or unreadable, and there is no other server to
     /// learn from. The disk's fault; nothing changed.
     #[error(
-        "it is empty or damaged, and there is no other server to learn from: put a copy of it in its place (what came \
-         after the copy is lost), or make a new cluster with `recadod init` elsewhere (its clients start anew)"
+        "the directory is empty or damaged, and there is no other server to learn from: put a copy of it in its place (what \
+         came after the copy is lost), or create a new cluster with `recadod init` elsewhere (its clients start anew)"
     )]
     Forgotten,
     /// More members than meta can name. The operator's fault; nothing changed.

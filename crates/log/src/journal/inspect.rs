@@ -59,7 +59,7 @@ pub enum MetaState {
         members: Vec<NodeId>,
         /// True if the server votes.
         voter: bool,
-        /// The number of starts.
+        /// One more than at the start before: see [`Meta::incarnation`].
         incarnation: u64,
         /// The promised view: the server accepts nothing below it.
         #[serde(serialize_with = "as_shown")]
@@ -258,7 +258,7 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.meta {
             MetaState::Absent => writeln!(f, "meta       absent: a server started here is a learner")?,
-            MetaState::Rotten => writeln!(f, "meta       ROTTEN: a server started here is a learner")?,
+            MetaState::Rotten => writeln!(f, "meta       DAMAGED: a server started here is a learner")?,
             MetaState::Good { cluster, node, members, voter, incarnation, promised, mark, whole } => {
                 let members: Vec<String> = members.iter().map(|member| member.0.to_string()).collect();
                 let role = if *voter { "votes" } else { "is a learner" };
@@ -273,7 +273,7 @@ impl fmt::Display for Inspection {
                 if !whole {
                     writeln!(
                         f,
-                        "meta       ONE OF TWO SLOTS IS DAMAGED: the other serves, the next start mends it"
+                        "meta       ONE OF TWO SLOTS IS DAMAGED: the other is used, the next start repairs it"
                     )?;
                 }
                 let newest = log_name(mark.segment);
@@ -306,14 +306,14 @@ impl fmt::Display for Inspection {
         }
         writeln!(f, "last op    {} of view {}, certainly committed {}", self.last, self.view, self.commit)?;
         let alone = matches!(&self.meta, MetaState::Good { members, .. } if members.len() == 1);
-        let cure = if alone { "no other server can bring them back" } else { "a peer will bring them back" };
+        let cure = if alone { "no other server can send them" } else { "the other servers will send them" };
         match (&self.lost, self.damaged) {
             (Some(lost), _) => writeln!(
                 f,
                 "damage     ops {} to {} are unknown (views up to {}); {cure}",
                 lost.first, lost.last, lost.view_max
             ),
-            (None, true) => writeln!(f, "damage     found, and nothing above the last op was lost by it"),
+            (None, true) => writeln!(f, "damage     found, without a loss above the last op"),
             (None, false) => writeln!(f, "damage     none"),
         }
     }

@@ -290,9 +290,9 @@ impl<D: Disk> Journal<D> {
         offset: u64,
         len: usize,
     ) -> Result<Option<SnapshotPiece>, JournalError> {
-        let asked = |header: &&Header| op == Op::ZERO || header.op == op;
+        let wanted = |header: &&Header| op == Op::ZERO || header.op == op;
         let readable = |header: &&Header| !self.unreadable.contains(&header.op);
-        let Some(header) = self.snapshots.iter().rev().filter(readable).find(asked).copied() else {
+        let Some(header) = self.snapshots.iter().rev().filter(readable).find(wanted).copied() else {
             return Ok(None);
         };
         let piece = snapshot::read_piece(&self.disk, header, offset, len);
@@ -426,7 +426,7 @@ pub(super) fn judge_removal<D: Disk>(
 ) -> Result<(), JournalError> {
     match done {
         Err(error) if is_rot(&error) && disk.open(name).is_err_and(|error| is_rot(&error)) => {
-            tracing::error!(name, %error, "the disk does not let go of a damaged file: look after the disk");
+            tracing::error!(name, %error, "the disk cannot remove a damaged file: check the disk");
             Ok(())
         }
         done => done.during(IoOp::Directory),
@@ -443,7 +443,7 @@ pub(super) fn reserve<D: Disk>(disk: &D, step: u64) -> std::io::Result<()> {
     };
     let (len, mut file) = match opened {
         Err(error) if exists && is_rot(&error) => {
-            tracing::error!(%error, "the disk cannot open the reserve any more: look after the disk");
+            tracing::error!(%error, "the disk can no longer open the reserve: check the disk");
             return Ok(());
         }
         opened => opened?,

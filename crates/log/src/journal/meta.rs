@@ -85,7 +85,7 @@ impl<F: DiskFile> MetaFile<F> {
             match file.read_at(offset, &mut bytes) {
                 Ok(()) => slots.extend(decode(&bytes)?),
                 Err(error) if is_rot(&error) => {
-                    tracing::error!(offset, %error, "a slot of meta cannot be read: look after the disk");
+                    tracing::error!(offset, %error, "a slot of meta cannot be read: check the disk");
                 }
                 Err(error) => return Err(error_of(IoOp::Read, error)),
             }

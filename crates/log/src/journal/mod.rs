@@ -75,6 +75,12 @@
 //! nothing must not be elected. If space runs out in the middle of an operation (meta on a file system that
 //! copies on write, a received snapshot whose segment finds no room), the journal is poisoned until a
 //! restart.
+//!
+//! # Reading order
+//! The types below; `format`, `meta` and `record` (the bytes of the files); `segment` and `scan` (a log file as
+//! it is written and as it is read); `snapshot`; `recovery` (the log that the records of a directory give);
+//! `open` (a start); `log` (the running journal); then `directory` (the disk of a running server), `inspect`
+//! and `error`.
 
 mod directory;
 mod error;
@@ -159,7 +165,8 @@ pub struct Meta {
     pub members: Vec<NodeId>,
     /// True if the server votes. A server that started without meta is a learner first.
     pub voter: bool,
-    /// The number of starts.
+    /// One more than at the start before. It begins at zero, or, in a directory that does not know its past,
+    /// at [`Options::incarnation_floor`].
     pub incarnation: Incarnation,
     /// The promised view: the server accepts nothing below it.
     pub promised: View,

@@ -173,9 +173,7 @@ fn open_meta<D: Disk>(
         Read::Good(Good { mut meta, mark, file, whole }) => {
             check_meta(&meta, expected)?;
             if !whole {
-                tracing::error!(
-                    "one of the two slots of meta is damaged, the other serves: look after the disk"
-                );
+                tracing::error!("one of the two slots of meta is damaged, the other is used: check the disk");
             }
             // Meta of a learner may have been made under a clock that was behind. Peers then drop its
             // packets until its incarnation is above the highest they know. The incarnation of a voter is
@@ -303,7 +301,7 @@ fn sync_before_read<D: Disk>(disk: &D) -> Result<(), JournalError> {
     for name in numbers(disk, "log.")?.into_iter().map(log_name) {
         match disk.open(&name) {
             Err(error) if is_rot(&error) => {
-                tracing::error!(name, %error, "the disk cannot open the log file any more: look after the disk");
+                tracing::error!(name, %error, "the disk can no longer open the log file: check the disk");
             }
             file => file.and_then(|mut file| file.sync()).during(IoOp::Sync)?,
         }

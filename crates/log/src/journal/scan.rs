@@ -134,7 +134,7 @@ impl<F: DiskFile> Records<F> {
                     if at >= self.paged {
                         self.bad += page.len() as u64;
                         let name = log_name(self.first);
-                        tracing::error!(name, at, %error, "the disk cannot read the log here: look after the disk");
+                        tracing::error!(name, at, %error, "the disk cannot read the log here: check the disk");
                     }
                 }
                 Err(error) => return Err(error_of(IoOp::Read, error)),

@@ -149,7 +149,7 @@ fn unless_rotten<T>(number: u64, read: io::Result<Option<T>>) -> io::Result<Opti
     match read {
         Err(error) if is_rot(&error) => {
             let name = snapshot_name(number);
-            tracing::error!(name, %error, "the disk cannot read a snapshot any more: look after the disk");
+            tracing::error!(name, %error, "the disk can no longer read a snapshot: check the disk");
             Ok(None)
         }
         other => other,

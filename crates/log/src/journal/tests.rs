@@ -110,7 +110,7 @@ fn a_later_record_supersedes_whatever_its_view() {
 }
 
 #[test]
-fn the_floor_lifts_the_life_of_a_server_without_a_vote_and_of_no_other() {
+fn the_floor_raises_the_incarnation_of_a_server_without_a_vote_and_of_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let open = |floor| {
         let options =
@@ -820,7 +820,7 @@ fn a_directory_that_has_lost_its_meta_is_left_alone_where_there_is_no_other_serv
 }
 
 #[test]
-fn a_path_that_is_no_directory_is_told_apart_from_one_that_is_missing() {
+fn a_path_that_is_no_directory_is_another_error_than_a_missing_one() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -860,8 +860,8 @@ fn a_failed_removal_is_forgiven_only_for_a_file_that_the_disk_cannot_open() {
     with_a_snapshot(dir.path());
     let disk = Directory::lock(dir.path()).unwrap();
     let failed = || Err(rustix::io::Errno::IO.into());
-    let told = super::log::judge_removal(&disk, &snapshot_name(5), failed());
-    assert!(matches!(told, Err(JournalError::Io { op: IoOp::Directory, .. })), "{told:?}");
+    let result = super::log::judge_removal(&disk, &snapshot_name(5), failed());
+    assert!(matches!(result, Err(JournalError::Io { op: IoOp::Directory, .. })), "{result:?}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn packet(n: u64) -> Packet {
 struct Pair {
     now: Moment,
     ends: BTreeMap<u16, PeerLinks>,
-    boot_ids: BTreeMap<u16, u64>,
+    incarnations: BTreeMap<u16, u64>,
     /// Receiver and bytes of each datagram.
     sent: Vec<(u16, Vec<u8>)>,
     /// Number of them that have arrived or are lost.
@@ -49,8 +49,8 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let (ends, boot_ids, sent, heard, refused) = Default::default();
-        let mut pair = Pair { now: Moment(1_000_000), ends, boot_ids, sent, arrived: 0, heard, refused };
+        let (ends, incarnations, sent, heard, refused) = Default::default();
+        let mut pair = Pair { now: Moment(1_000_000), ends, incarnations, sent, arrived: 0, heard, refused };
         (1..=2).for_each(|node| pair.start(node));
         pair
     }
@@ -65,9 +65,9 @@ impl Pair {
 
     /// Starts a server again, with the next incarnation.
     fn start(&mut self, node: u16) {
-        let boot_id = self.boot_ids.entry(node).or_default();
-        *boot_id += 1;
-        let identity = identity(node, *boot_id);
+        let incarnation = self.incarnations.entry(node).or_default();
+        *incarnation += 1;
+        let identity = identity(node, *incarnation);
         let timing = Timing { heartbeat: BEAT, ..Timing::DEFAULT };
         let links = PeerLinks::new(&cluster(node), &timing, identity, &[], self.now);
         self.ends.insert(node, links);
@@ -115,13 +115,14 @@ impl Pair {
         links.send(NodeId(3 - from), packet(n));
     }
 
-    fn met_life(&self, node: u16) -> Option<BootId> {
-        self.ends[&node].peers[&NodeId(3 - node)].current.as_ref().map(|met| met.boot_id)
+    fn known_boot(&self, node: u16) -> Option<BootId> {
+        self.ends[&node].peers[&NodeId(3 - node)].current.as_ref().map(|current| current.boot_id)
     }
 
     fn know_each_other(&self) -> bool {
-        let knows =
-            |node: u16| self.met_life(node) == Some(identity(3 - node, self.boot_ids[&(3 - node)]).boot_id);
+        let knows = |node: u16| {
+            self.known_boot(node) == Some(identity(3 - node, self.incarnations[&(3 - node)]).boot_id)
+        };
         knows(1) && knows(2)
     }
 
@@ -155,7 +156,7 @@ fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>) {
 }
 
 #[test]
-fn two_that_meet_for_the_first_time_learn_each_others_life_and_then_speak() {
+fn two_servers_learn_each_others_boot_id_before_they_exchange_packets() {
     let mut pair = Pair::new();
     pair.say(1, 5);
     assert_eq!(pair.ends[&1].room(NodeId(2)), 0, "nothing is sealed for a boot_id that is not known");
@@ -192,7 +193,7 @@ fn whichever_hellos_are_lost_the_next_heartbeats_make_up_for_it() {
 }
 
 #[test]
-fn one_alone_says_hello_once_a_heartbeat() {
+fn a_server_alone_sends_one_hello_a_heartbeat() {
     let mut pair = Pair::new();
     pair.ends.remove(&2);
     for _ in 0..100 {
@@ -223,7 +224,7 @@ fn one_that_starts_again_is_met_again_and_what_was_under_way_is_forgotten() {
 }
 
 #[test]
-fn a_loss_is_told_once() {
+fn a_loss_is_reported_once() {
     let mut pair = Pair::met();
     let mut out = Vec::new();
     let first = pair.ends.get_mut(&1).unwrap();
@@ -234,7 +235,7 @@ fn a_loss_is_told_once() {
 }
 
 #[test]
-fn datagrams_of_an_earlier_life_of_either_do_not_open() {
+fn datagrams_of_an_earlier_boot_of_either_server_do_not_open() {
     let mut pair = Pair::met();
     pair.say(1, 1);
     pair.say(2, 2);
@@ -256,7 +257,7 @@ fn datagrams_of_an_earlier_life_of_either_do_not_open() {
 }
 
 #[test]
-fn an_old_hello_of_an_earlier_life_of_the_sender_changes_nothing() {
+fn an_old_hello_of_an_earlier_boot_of_the_sender_changes_nothing() {
     let mut pair = Pair::met();
     let old = pair.sent_to(1, Class::PeerHello);
     pair.start(2);
@@ -276,14 +277,14 @@ fn an_old_hello_of_an_earlier_life_of_the_sender_changes_nothing() {
 }
 
 #[test]
-fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
+fn an_old_hello_to_an_earlier_boot_of_the_receiver_changes_nothing() {
     let mut pair = Pair::met();
     let old = pair.sent_to(1, Class::PeerHello);
     pair.start(1);
     // Server 1 does not know its peer again yet. The hellos echo an earlier boot of server 1, so their sender
     // may have ended.
     old.iter().for_each(|hello| pair.hear(1, hello));
-    assert_eq!(pair.met_life(1), None);
+    assert_eq!(pair.known_boot(1), None);
     pair.pass(2);
     assert!(pair.can_speak());
 
@@ -297,7 +298,7 @@ fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
 }
 
 #[test]
-fn who_has_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
+fn a_sender_with_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
     let mut pair = Pair::met();
     let stranger = ClusterKeys::new(&[1; 32]);
     let [first, second] = [1, 2].map(|node| identity(node, 1));

@@ -9,7 +9,8 @@ use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packe
 use recado_proto::planted::Planted;
 
 use super::detector::Verdict;
-use super::{Cause, Effect, KnownPrimary, ReplicaManager, Role};
+use super::in_view::KnownPrimary;
+use super::{Cause, Effect, ReplicaManager, Role};
 
 /// Interval of the pings to a primary whose heartbeat is missing. A closed port refuses a ping at once.
 pub(super) const PING_EVERY: Duration = Duration::from_millis(5);
@@ -37,7 +38,7 @@ impl ReplicaManager {
         if !self.accept_view(now, from, incarnation, heartbeat.view, out) {
             return;
         }
-        self.beat_heard = self.beat_heard.max(heartbeat.beat);
+        self.in_view.beat_heard = self.in_view.beat_heard.max(heartbeat.beat);
         if heartbeat.state == HeartbeatState::Isolated {
             // It is answered, so that it learns that its majority is back, but its heartbeat does not count
             // as hearing it.
@@ -46,30 +47,32 @@ impl ReplicaManager {
             return self.suspect(now, Cause::PrimaryIsolated, out);
         }
         self.hear_primary(now, out);
-        if heartbeat.last < self.floor {
+        if heartbeat.last < self.in_view.floor {
             self.contradict(heartbeat.view, heartbeat.last.next(), out);
         }
         if heartbeat.state == HeartbeatState::Active {
             self.on_active(heartbeat.view, out);
-            self.ready_at.get_or_insert(heartbeat.commit);
         }
         let unmatched = self.planted.is(Planted::CommitBeyondMatched);
-        self.commit_upto(heartbeat.commit.min(if unmatched { self.log.last() } else { self.matched }), out);
+        self.commit_upto(
+            heartbeat.commit.min(if unmatched { self.log.last() } else { self.in_view.matched }),
+            out,
+        );
         self.echo(now, from, out);
         // No progress for longer than any round trip and fsync should take: ask the primary to cast again.
-        if heartbeat.last <= self.matched || self.last_progress.0 != self.matched {
-            self.last_progress = (self.matched, now);
+        if heartbeat.last <= self.in_view.matched || self.in_view.last_progress.0 != self.in_view.matched {
+            self.in_view.last_progress = (self.in_view.matched, now);
         }
-        let stuck = now.since(self.last_progress.1) >= self.timing.suspect_min;
+        let stuck = now.since(self.in_view.last_progress.1) >= self.timing.suspect_min;
         if stuck {
-            self.last_progress.1 = now;
+            self.in_view.last_progress.1 = now;
         }
         self.acknowledge(stuck, out);
     }
 
     /// Tells the primary that its heartbeat was heard.
     fn echo(&self, now: Moment, to: NodeId, out: &mut Vec<Effect>) {
-        let echo = self.heartbeat(now, HeartbeatState::Backup, self.beat_heard);
+        let echo = self.heartbeat(now, HeartbeatState::Backup, self.in_view.beat_heard);
         self.send(to, Packet::Heartbeat(echo), out);
     }
 
@@ -115,10 +118,10 @@ impl ReplicaManager {
             self.become_backup(now, Cause::HigherView, out);
         }
         // To raise `promised` forgets the primary, so a known one is the primary of `view`.
-        match self.primary {
+        match self.in_view.primary {
             Some(primary) => incarnation == primary.incarnation,
             None => {
-                self.primary = Some(KnownPrimary { view, incarnation });
+                self.in_view.primary = Some(KnownPrimary { view, incarnation });
                 self.detector.restart(now);
                 true
             }
@@ -128,7 +131,7 @@ impl ReplicaManager {
     /// The primary of `promised` was heard.
     fn hear_primary(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.detector.heard(now);
-        self.waiting_for = None;
+        self.in_view.waiting_for = None;
         if matches!(self.role, Role::Candidate(_)) {
             self.become_backup(now, Cause::HeardAgain, out);
             self.suspected_since = None;
@@ -169,8 +172,8 @@ impl ReplicaManager {
         }
         let last = self.log.last();
         self.merge_cast(now, entries, out);
-        while let Some(next) = self.early.first_entry() {
-            if *next.key() > self.matched {
+        while let Some(next) = self.in_view.early.first_entry() {
+            if *next.key() > self.in_view.matched {
                 break;
             }
             let entries = next.remove();
@@ -183,7 +186,8 @@ impl ReplicaManager {
 
     /// Returns true if the entry before these is in this log and in the primary's.
     fn follows_log(&self, entries: &Entries) -> bool {
-        entries.prev_op <= self.matched || self.log.view_at(entries.prev_op) == Some(entries.prev_view)
+        entries.prev_op <= self.in_view.matched
+            || self.log.view_at(entries.prev_op) == Some(entries.prev_view)
     }
 
     /// The first op that is committed here and has another view in these entries.
@@ -198,29 +202,29 @@ impl ReplicaManager {
     /// primary's log in this view, the cast is beyond its end, and there is room. Otherwise the primary
     /// must cast it again.
     fn keep_early(&mut self, entries: Entries) -> bool {
-        let overtook = self.compared && entries.prev_op > self.log.last();
-        if overtook && self.early.len() < EARLY_MAX {
-            self.early.insert(entries.prev_op, entries);
+        let overtook = self.in_view.compared && entries.prev_op > self.log.last();
+        if overtook && self.in_view.early.len() < EARLY_MAX {
+            self.in_view.early.insert(entries.prev_op, entries);
             return true;
         }
-        overtook && self.early.contains_key(&entries.prev_op)
+        overtook && self.in_view.early.contains_key(&entries.prev_op)
     }
 
     fn merge_cast(&mut self, now: Moment, entries: Entries, out: &mut Vec<Effect>) {
         if let Some(op) = self.conflicts_at(&entries) {
             return self.contradict(entries.view, op, out);
         }
-        self.compared = true;
+        self.in_view.compared = true;
         let end = self.merge(entries.prev_op, entries.view, entries.entries, out);
         if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
             self.log.cut_from(end.next());
             self.limit_durable(end);
             self.unjournaled.retain(|entry| entry.op <= end);
         }
-        self.matched = self.matched.max(end);
+        self.in_view.matched = self.in_view.matched.max(end);
         // The journal gets every entry before it is applied.
         self.journal_appended(now, out);
-        self.commit_upto(entries.commit.min(self.matched), out);
+        self.commit_upto(entries.commit.min(self.in_view.matched), out);
     }
 
     /// Takes consecutive entries from `prev + 1` on. An entry already held with the same view is skipped;
@@ -253,23 +257,23 @@ impl ReplicaManager {
     /// Tells the primary of `promised` the ops that are durable and matched. A learner's copy does not
     /// count, because it may have broken a promise that it cannot remember.
     pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
-        let Some(primary) = self.primary.filter(|_| !self.is_contradicted()) else { return };
+        let Some(primary) = self.in_view.primary.filter(|_| !self.is_contradicted()) else { return };
         // After a contradiction, this server acknowledges only to a leader whose entries it has compared
         // with its own.
-        if self.contradiction.is_some() && !self.compared {
+        if self.contradiction.is_some() && !self.in_view.compared {
             return;
         }
         let Some(primary) = primary.view.primary().filter(|_| primary.view == self.promised) else { return };
         let durable = match self.role {
             Role::Learner(_) if !self.planted.is(Planted::LearnerCounts) => Op::ZERO,
-            _ if self.planted.is(Planted::AckOnReceipt) => self.matched,
+            _ if self.planted.is(Planted::AckOnReceipt) => self.in_view.matched,
             _ if self.planted.is(Planted::AckUnmatched) => self.durable,
-            _ => self.durable.min(self.matched),
+            _ => self.durable.min(self.in_view.matched),
         };
         let ack = EntriesAck {
             view: self.promised,
             durable,
-            matched: self.matched,
+            matched: self.in_view.matched,
             applied: self.applied,
             rejected,
         };
@@ -277,13 +281,13 @@ impl ReplicaManager {
     }
 
     pub(super) fn backup_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if let Some(awaited) = self.waiting_for {
+        if let Some(awaited) = self.in_view.waiting_for {
             if now >= self.waits_until(now, awaited) {
                 self.suspect(now, Cause::TimedOut, out);
             }
             return;
         }
-        let primary = self.primary.and_then(|primary| primary.view.primary());
+        let primary = self.in_view.primary.and_then(|primary| primary.view.primary());
         let cause = match self.detector.verdict(now) {
             Verdict::Alive => return,
             Verdict::Late => {

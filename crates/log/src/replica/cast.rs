@@ -127,7 +127,7 @@ impl ReplicaManager {
             beats: VecDeque::new(),
             handover: None,
         };
-        self.matched = self.commit;
+        self.in_view.matched = self.commit;
         let cause = self.suspicion;
         self.become_role(now, Role::Primary(primary), cause, out);
         self.append(Entry { op: start, view, kind: EntryKind::ViewStart, payload: [].into() });
@@ -334,7 +334,7 @@ impl ReplicaManager {
         let Some(op) = durable.get(self.quorum - 1).copied() else { return };
         if op > self.commit && (op >= start || self.planted.is(Planted::CommitOlderView)) {
             self.commit_upto(op, out);
-            self.matched = self.commit;
+            self.in_view.matched = self.commit;
         }
         self.try_activate(now, out);
     }

@@ -100,7 +100,7 @@ impl ReplicaManager {
 
     /// The server from which snapshots are accepted at the moment.
     fn snapshot_donor(&self) -> Option<NodeId> {
-        self.donor().or_else(|| self.primary.and_then(|primary| primary.view.primary()))
+        self.donor().or_else(|| self.in_view.primary.and_then(|primary| primary.view.primary()))
     }
 
     pub(super) fn on_snapshot_chunk(
@@ -123,7 +123,7 @@ impl ReplicaManager {
         if self.log.view_at(chunk.op) == Some(chunk.view) {
             // A snapshot has only committed ops, and this log has them all.
             self.receiving = None;
-            self.matched = self.matched.max(chunk.op);
+            self.in_view.matched = self.in_view.matched.max(chunk.op);
             self.commit_upto(chunk.op, out);
             self.fetch_goes_on_after(now, chunk.op, out);
             return self.acknowledge(true, out);
@@ -214,7 +214,7 @@ impl ReplicaManager {
         self.journal_appended(now, out);
         self.limit_durable(self.commit);
         self.log = super::Log::new(op, view);
-        (self.commit, self.applied, self.matched) = (op, op, op);
+        (self.commit, self.applied, self.in_view.matched) = (op, op, op);
         self.journal(now, Task::Install { op, view, bytes }, Written::Upto(op), out);
         self.fetch_goes_on_after(now, op, out);
         true

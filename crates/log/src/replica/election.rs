@@ -107,6 +107,23 @@ impl Preparing {
     }
 }
 
+impl Role {
+    /// The view that this server prepares, if it does.
+    fn preparing(&self) -> Option<&Preparing> {
+        match self {
+            Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) => Some(preparing),
+            _ => None,
+        }
+    }
+
+    fn preparing_mut(&mut self) -> Option<&mut Preparing> {
+        match self {
+            Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) => Some(preparing),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Fetching {
     donor: NodeId,
@@ -172,7 +189,7 @@ impl ReplicaManager {
         }
         // This log must neither become the cluster's log nor be lost: a person decides.
         if self.contradiction.is_some() {
-            self.waiting_for = None;
+            self.in_view.waiting_for = None;
             return self.detector.restart(now);
         }
         self.suspected_since.get_or_insert(now);
@@ -320,7 +337,7 @@ impl ReplicaManager {
                 probing.replied.contains(higher)
                     || self.refused.contains(higher)
                     // The suspected primary is not waited for.
-                    || self.primary.is_some_and(|primary| primary.view.primary() == Some(*higher))
+                    || self.in_view.primary.is_some_and(|primary| primary.view.primary() == Some(*higher))
                     || now.since(probing.since) >= self.timing.bully
             }
         })
@@ -414,15 +431,15 @@ impl ReplicaManager {
             self.raise_promised(now, view, out);
             self.suspected_since.get_or_insert(now);
             self.become_backup(now, Cause::HigherView, out);
-            self.promise_reply_to = Some(from);
-            self.waiting_for = Some(candidate);
+            self.in_view.promise_reply_to = Some(from);
+            self.in_view.waiting_for = Some(candidate);
             if self.planted.is(Planted::PromiseNotDurable) {
                 self.send_promise(now, out);
             }
             return;
         }
         // A repeated PREPARE extends the wait. One with progress extends it further.
-        if let Some(awaited) = &mut self.waiting_for
+        if let Some(awaited) = &mut self.in_view.waiting_for
             && awaited.view == view
         {
             (awaited.heard, awaited.waits_for) = (now, candidate.waits_for);
@@ -435,11 +452,11 @@ impl ReplicaManager {
                 self.become_backup(now, Cause::HeardAgain, out);
             }
         }
-        if self.promise_reply_to.is_some() {
+        if self.in_view.promise_reply_to.is_some() {
             let writing = Reply::Writing { view, disk_ms: self.pace.own_turn_ms(now) };
             self.send(from, Packet::Reply(writing), out);
-        } else if self.primary.is_none() {
-            self.promise_reply_to = Some(from);
+        } else if self.in_view.primary.is_none() {
+            self.in_view.promise_reply_to = Some(from);
             // A packet of the view itself may have raised the promise, which the journal has yet to write.
             if self.promises_in_journal() == 0 {
                 self.send_promise(now, out);
@@ -453,7 +470,7 @@ impl ReplicaManager {
         }
         self.send_promise(now, out);
         let mine = self.promise(now);
-        if let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role
+        if let Some(preparing) = self.role.preparing_mut()
             && preparing.view == view
         {
             preparing.promises.insert(self.me, mine);
@@ -463,7 +480,7 @@ impl ReplicaManager {
     }
 
     fn send_promise(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if let Some(candidate) = self.promise_reply_to.take() {
+        if let Some(candidate) = self.in_view.promise_reply_to.take() {
             self.send(candidate, Packet::Reply(Reply::Promise(self.promise(now))), out);
         }
     }
@@ -528,7 +545,8 @@ impl ReplicaManager {
                 let heard = now + (self.jittered(patience) - patience);
                 let (progress, progressed) = (u64::MAX, heard);
                 let waits_for = WaitsFor::Disk;
-                self.waiting_for = Some(Awaited { view: promised, progress, progressed, heard, waits_for });
+                self.in_view.waiting_for =
+                    Some(Awaited { view: promised, progress, progressed, heard, waits_for });
             }
             Role::Candidate(_) | Role::Backup | Role::Learner(_) => {}
         }
@@ -542,9 +560,7 @@ impl ReplicaManager {
             self.heard_of(now, *peer, *incarnation, out);
         }
         self.best_seen = self.best_seen.max(promise.last_op);
-        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
-            return;
-        };
+        let Some(preparing) = self.role.preparing_mut() else { return };
         if promise.view != preparing.view || preparing.promises.contains_key(&from) {
             return;
         }
@@ -558,9 +574,7 @@ impl ReplicaManager {
     /// gives none until it votes.
     pub(super) fn forget_promise_of(&mut self, now: Moment, peer: NodeId, out: &mut Vec<Effect>) {
         let quorum = self.quorum;
-        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
-            return;
-        };
+        let Some(preparing) = self.role.preparing_mut() else { return };
         if preparing.promises.remove(&peer).is_none() {
             return;
         }
@@ -575,9 +589,7 @@ impl ReplicaManager {
     fn try_open(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let (me, quorum) = (self.me, self.quorum);
         let keep_own = self.planted.is(Planted::KeepOwnLog);
-        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
-            return;
-        };
+        let Some(preparing) = self.role.preparing_mut() else { return };
         // This server's own promise must be durable too.
         if preparing.promises.len() < quorum
             || !preparing.promises.contains_key(&me)
@@ -622,9 +634,7 @@ impl ReplicaManager {
     }
 
     fn fetch(&mut self, out: &mut Vec<Effect>) {
-        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
-            return;
-        };
+        let Some(preparing) = self.role.preparing_mut() else { return };
         let Some(fetching) = &mut preparing.fetching else { return };
         fetching.asked_after = fetching.after;
         fetching.upto = fetching.target.min(Op(fetching.after.0 + FETCH_OPS));
@@ -636,9 +646,7 @@ impl ReplicaManager {
     /// Sends a FETCH again that brought nothing for a heartbeat.
     fn fetch_again(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let heartbeat = self.timing.heartbeat;
-        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
-            return;
-        };
+        let Some(preparing) = self.role.preparing_mut() else { return };
         let Some(fetching) = &mut preparing.fetching else { return };
         if now.since(fetching.asked) >= heartbeat {
             fetching.asked = now;
@@ -647,13 +655,9 @@ impl ReplicaManager {
     }
 
     fn fetching(&mut self) -> Option<(&mut Fetching, View)> {
-        match &mut self.role {
-            Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) => {
-                let view = preparing.view;
-                preparing.fetching.as_mut().map(|fetching| (fetching, view))
-            }
-            _ => None,
-        }
+        let preparing = self.role.preparing_mut()?;
+        let view = preparing.view;
+        preparing.fetching.as_mut().map(|fetching| (fetching, view))
     }
 
     /// Takes a piece of an answer to FETCH. A piece that arrives before its predecessors is buffered.
@@ -690,9 +694,7 @@ impl ReplicaManager {
 
     fn fetched_upto(&mut self, now: Moment, agreed: Op, before: Op, target: Op, out: &mut Vec<Effect>) {
         let short = self.planted.is(Planted::FetchStopsShort);
-        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
-            return;
-        };
+        let Some(preparing) = self.role.preparing_mut() else { return };
         let Some(fetching) = &mut preparing.fetching else { return };
         if agreed <= before {
             return;
@@ -711,29 +713,22 @@ impl ReplicaManager {
 
     /// Continues a fetch after a snapshot that replaced the entries up to `op`.
     pub(super) fn fetch_goes_on_after(&mut self, now: Moment, op: Op, out: &mut Vec<Effect>) {
-        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &self.role else {
-            return;
-        };
-        let Some(fetching) = &preparing.fetching else { return };
+        let fetching = self.role.preparing().and_then(|preparing| preparing.fetching.as_ref());
+        let Some(fetching) = fetching else { return };
         let (before, target) = (fetching.after, fetching.target);
         self.fetched_upto(now, op, before, target, out);
     }
 
     /// The server that a candidate fetches from.
     pub(super) fn donor(&self) -> Option<NodeId> {
-        match &self.role {
-            Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) => {
-                preparing.fetching.as_ref().map(|fetching| fetching.donor)
-            }
-            _ => None,
-        }
+        self.role.preparing()?.fetching.as_ref().map(|fetching| fetching.donor)
     }
 
     /// The donor's snapshot at `op` has arrived up to `bytes`. Only bytes beyond the most so far count as
     /// progress: a donor whose disk cannot read further, or whose bytes fail the checksum, starts again
     /// without end.
     pub(super) fn donor_progressed(&mut self, now: Moment, op: Op, bytes: u64) {
-        if let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role
+        if let Some(preparing) = self.role.preparing_mut()
             && let Some(fetching) = &mut preparing.fetching
         {
             fetching.asked = now;

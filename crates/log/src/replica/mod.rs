@@ -10,7 +10,7 @@
 //! 3. call [`ReplicaManager::flush`] after a batch of inputs and proposals;
 //! 4. call again with [`Input::Deadline`] at [`ReplicaManager::next_deadline`] at the latest.
 //!
-//! Reading order: this file (state, roles, journal bookkeeping), `detector`, `disk_pace`, `election`,
+//! Reading order: this file (state, roles, journal bookkeeping), `detector`, `disk_pace`, `in_view`, `election`,
 //! `backup`, `cast`, `catchup`, `handover`, `learner`; `log` holds the entries.
 //!
 //! Invariants, each with its reason in DESIGN.md section 4:
@@ -26,10 +26,9 @@ mod detector;
 mod disk_pace;
 mod election;
 mod handover;
+mod in_view;
 mod learner;
 mod log;
-#[cfg(test)]
-mod slow_disk_tests;
 #[cfg(test)]
 mod tests;
 
@@ -42,7 +41,7 @@ use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::fnv::fnv1a;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{
-    Coordinator, Election, Entries, Heartbeat, Packet, Promise, Reply, RoleName, SnapshotChunk,
+    Coordinator, Election, Heartbeat, Packet, Promise, Reply, RoleName, SnapshotChunk,
 };
 use recado_proto::planted::{Planted, PlantedBug};
 
@@ -52,8 +51,9 @@ use cast::Primary;
 use catchup::Receiving;
 use detector::FailureDetector;
 use disk_pace::DiskPace;
-use election::{Awaited, Candidate};
+use election::Candidate;
 use handover::Stopping;
+use in_view::InView;
 use learner::Learner;
 use log::Log;
 
@@ -276,15 +276,6 @@ enum Written {
     Known,
 }
 
-/// The primary that a backup follows.
-#[derive(Clone, Copy, Debug)]
-struct KnownPrimary {
-    view: View,
-    /// The incarnation of the process that holds the view. A higher incarnation of that server no longer
-    /// holds it.
-    incarnation: Incarnation,
-}
-
 /// The time at which a server was last heard, and its highest known incarnation.
 #[derive(Clone, Copy, Debug)]
 struct PeerLiveness {
@@ -318,36 +309,21 @@ pub struct ReplicaManager {
 
     role: Role,
     promised: View,
+    in_view: InView,
     log: Log,
     commit: Op,
     applied: Op,
     /// The end of the prefix of the current log that is fsynced.
     durable: Op,
-    /// The end of the prefix that matches the log of the primary of `promised`. It starts at the commit.
-    matched: Op,
     unknown: Option<Unknown>,
-    /// The commit when `promised` was raised. Every later leader must have all ops up to it.
-    floor: Op,
     contradiction: Option<Contradiction>,
     /// Learners to answer once their incarnation is durable, with their nonces.
     learners: Vec<(NodeId, Incarnation, u64)>,
 
-    primary: Option<KnownPrimary>,
     active: View,
     detector: FailureDetector,
     pace: DiskPace,
-    /// The candidate that this server has promised to, or that a peer refused this server for.
-    waiting_for: Option<Awaited>,
-    /// The candidate to send the promise of `promised` to, once the promise is durable.
-    promise_reply_to: Option<NodeId>,
     receiving: Option<Receiving>,
-    /// The matched op, and since when it has not grown although the primary holds more.
-    last_progress: (Op, Moment),
-    /// True if entries of the primary of `promised` have joined this log.
-    compared: bool,
-    /// Casts that arrived before their predecessors, by the op before their first.
-    early: std::collections::BTreeMap<Op, Entries>,
-    beat_heard: u64,
     pinged: Moment,
     heard: Vec<PeerLiveness>,
     refused: Vec<NodeId>,
@@ -357,8 +333,6 @@ pub struct ReplicaManager {
     failed_views: u32,
     /// The end of the best log that this server could not fetch when it tried to lead.
     unfetched_end: Option<Op>,
-    /// The commit of the first heartbeat of an active primary. This server is READY once it has applied it.
-    ready_at: Option<Op>,
     stopping: Option<Stopping>,
 
     tickets: u64,
@@ -434,25 +408,17 @@ impl ReplicaManager {
             incarnation: boot.incarnation,
             role: Role::Backup,
             promised: boot.promised.max(log.last_view()),
+            in_view: InView::new(commit, now),
             commit,
             applied: base,
             durable: log.last(),
-            matched: commit,
             unknown: boot.unknown,
-            floor: commit,
             contradiction: None,
             learners: Vec::new(),
-            primary: None,
             active: View::ZERO,
             detector: FailureDetector::new(config.timing, now),
             pace: DiskPace::new(config.cluster.me, config.cluster.quorum(), config.timing.suspect_max, now),
-            waiting_for: None,
-            promise_reply_to: None,
             receiving: None,
-            last_progress: (commit, now),
-            compared: false,
-            early: Default::default(),
-            beat_heard: 0,
             pinged: now,
             heard: members
                 .iter()
@@ -468,7 +434,6 @@ impl ReplicaManager {
             round_seen: 0,
             failed_views: 0,
             unfetched_end: None,
-            ready_at: None,
             stopping: None,
             tickets: 0,
             in_journal: VecDeque::new(),
@@ -544,10 +509,11 @@ impl ReplicaManager {
             self.pace.on_report(now, from, turn_ms);
         }
         if self
+            .in_view
             .primary
             .is_some_and(|primary| primary.view.primary() == Some(from) && incarnation > primary.incarnation)
         {
-            self.primary = None;
+            self.in_view.primary = None;
             self.suspect(now, Cause::PrimaryRestarted, out);
         }
         match packet {
@@ -590,10 +556,13 @@ impl ReplicaManager {
             Role::Backup => {
                 // While another candidate is awaited, the detector does not count.
                 let silent_at = self.detector.silent_at();
-                at(self.waiting_for.map_or(silent_at, |awaited| self.waits_until(self.handled, awaited)));
-                if self.waiting_for.is_none() && self.handled < self.detector.late_at() {
+                at(self
+                    .in_view
+                    .waiting_for
+                    .map_or(silent_at, |awaited| self.waits_until(self.handled, awaited)));
+                if self.in_view.waiting_for.is_none() && self.handled < self.detector.late_at() {
                     at(self.detector.late_at());
-                } else if self.waiting_for.is_none() && self.primary.is_some() {
+                } else if self.in_view.waiting_for.is_none() && self.in_view.primary.is_some() {
                     at(self.pinged + backup::PING_EVERY);
                 }
             }
@@ -691,16 +660,6 @@ impl ReplicaManager {
         self.log.appended()
     }
 
-    /// Returns true if this server leads, or has applied the commit that it heard first from an active
-    /// primary. Then it is a target for a hand-over, and another server can be stopped safely.
-    pub fn is_ready(&self) -> bool {
-        match &self.role {
-            Role::Primary(primary) => primary.is_active() && !primary.is_isolated(),
-            Role::Backup => self.ready_at.is_some_and(|goal| self.applied >= goal),
-            Role::Learner(_) | Role::Candidate(_) => false,
-        }
-    }
-
     /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.
     pub fn forget_upto(&mut self, op: Op) {
         self.log.forget_upto(op.min(self.applied));
@@ -753,17 +712,11 @@ impl ReplicaManager {
     fn raise_promised(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         debug_assert!(view > self.promised);
         self.promised = view;
-        if !self.planted.is(Planted::MatchedSurvivesView) {
-            self.matched = self.commit;
+        let matched = self.in_view.matched;
+        self.in_view = InView::new(self.commit, now);
+        if self.planted.is(Planted::MatchedSurvivesView) {
+            self.in_view.matched = matched;
         }
-        self.floor = self.commit;
-        self.last_progress = (self.commit, now);
-        self.compared = false;
-        self.early.clear();
-        self.primary = None;
-        self.waiting_for = None;
-        self.promise_reply_to = None;
-        self.beat_heard = 0;
         if self.receiving.as_ref().is_some_and(|receiving| receiving.view() < view) {
             self.receiving = None;
         }
@@ -900,7 +853,7 @@ impl ReplicaManager {
         }
         self.detector.forgive(gap);
         self.pace.forgive(gap);
-        if let Some(awaited) = &mut self.waiting_for {
+        if let Some(awaited) = &mut self.in_view.waiting_for {
             awaited.forgive(gap);
         }
         if let Some(receiving) = &mut self.receiving {
@@ -960,7 +913,7 @@ impl ReplicaManager {
         if !self.refused.contains(&peer) {
             self.refused.push(peer);
         }
-        if self.primary.is_some_and(|primary| primary.view.primary() == Some(peer)) {
+        if self.in_view.primary.is_some_and(|primary| primary.view.primary() == Some(peer)) {
             self.detector.refused();
             self.pinged = now - backup::PING_EVERY;
         }

@@ -6,6 +6,7 @@ mod casts;
 mod copies;
 mod elections;
 mod leaders;
+mod slow_disks;
 mod transfers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use recado_proto::id::ClusterId;
 use recado_proto::packet::{
-    Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply, SnapshotChunk,
-    WaitsFor,
+    Election, Entries, EntriesAck, Fetch, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, QueryId, Reply,
+    SnapshotChunk, WaitsFor,
 };
 
 use super::*;
@@ -134,6 +135,8 @@ impl World {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+const T_COORD: Duration = Timing::DEFAULT.coordinator;
 
 #[test]
 fn the_highest_id_leads_a_new_cluster_and_everyone_applies_what_it_takes() {
@@ -274,6 +277,48 @@ impl One {
     pub(super) fn sync(&mut self) -> Vec<Effect> {
         self.input(Input::Journaled(self.replica.tickets))
     }
+
+    /// Passes `time` and meets every deadline. `feed` is called every 40 ms.
+    fn pass<T>(&mut self, time: Duration, mut feed: impl FnMut(&mut One) -> T) -> Vec<Effect> {
+        let (end, mut effects) = (self.now + time, Vec::new());
+        while self.now < end {
+            feed(self);
+            let next = self.now + MS * 40;
+            while self.now < next.min(end) {
+                self.now = self.now + MS * 9;
+                effects.extend(self.input(Input::Deadline));
+            }
+        }
+        effects
+    }
+
+    fn idle(&mut self, time: Duration) -> Vec<Effect> {
+        self.pass(time, |_| {})
+    }
+
+    /// Server 1 leads, with everything durable.
+    fn leading() -> One {
+        let mut one = One::new(boot());
+        let view = one.prepare();
+        one.sync();
+        one.packet(2, promise(view));
+        one.sync();
+        one.packet(2, acknowledgement(view));
+        assert!(one.replica.accepts());
+        one
+    }
+
+    /// A backup hears this primary, has everything, and reports its disk.
+    fn echo(&mut self, from: u16, disk_ms: u32) -> Vec<Effect> {
+        let (view, mut effects) = (self.replica.promised(), Vec::new());
+        let Role::Primary(primary) = &self.replica.role else { return effects };
+        let beat = primary.beat();
+        if let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, self.replica.digest) {
+            effects.extend(self.packet(from, Packet::Heartbeat(Heartbeat { disk_ms, beat, ..echo })));
+        }
+        effects.extend(self.packet(from, acknowledgement(view)));
+        effects
+    }
 }
 
 fn cast(view: View, prev: u64, prev_view: View, commit: u64, entries: Vec<Entry>) -> Packet {
@@ -300,6 +345,56 @@ fn acked(effects: &[Effect]) -> Option<(Op, Op, bool)> {
     })
 }
 
+/// The primary of `view` is active and heard.
+fn hear(one: &mut One, view: View) {
+    hear_unsynced(one, view);
+    one.sync();
+}
+
+/// As [`hear`], but what follows from it is not durable yet.
+fn hear_unsynced(one: &mut One, view: View) {
+    let (primary, members) = (view.primary().unwrap(), one.replica.digest);
+    one.packet(primary.0, heartbeat(view, HeartbeatState::Active, 0, members));
+}
+
+fn coordinator(view: View) -> Packet {
+    Packet::Coordinator(Coordinator { view, members: Vec::new() })
+}
+
+fn probe(view: View, last: u64) -> Packet {
+    Packet::Election(Election::Probe { view, last: (View::ZERO, Op(last)), disk_ms: 0 })
+}
+
+fn agree(view: View) -> Packet {
+    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
+}
+
+fn refuse(promised: View) -> Packet {
+    Packet::Reply(Reply::Refuse { promised })
+}
+
+fn acknowledgement(view: View) -> Packet {
+    let (durable, matched, applied) = (Op(1), Op(1), Op(1));
+    Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+}
+
+fn sent(effects: &[Effect], wanted: impl Fn(&Packet) -> bool) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Send { packet, .. } if wanted(packet)))
+}
+
+fn role_changes(effects: &[Effect]) -> Vec<RoleChange> {
+    let changes = effects.iter().filter_map(|effect| match effect {
+        Effect::Role(change) => Some(change.clone()),
+        _ => None,
+    });
+    changes.collect()
+}
+
+/// The role changes: the new role and the reason.
+fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause)> {
+    role_changes(effects).iter().map(|change| (change.role, change.cause)).collect()
+}
+
 /// The packets sent to `peer`.
 fn said(effects: &[Effect], peer: u16) -> Vec<Packet> {
     let packets = effects.iter().filter_map(|effect| match effect {
@@ -310,14 +405,14 @@ fn said(effects: &[Effect], peer: u16) -> Vec<Packet> {
 }
 
 #[test]
-fn a_promise_is_said_only_when_it_is_durable() {
+fn a_promise_is_sent_only_when_it_is_durable() {
     let mut one = One::new(boot());
     assert_eq!(promises(&one.packet(2, prepare(View::new(1, NodeId(2))))), 0);
     assert_eq!(promises(&one.sync()), 1);
 }
 
 #[test]
-fn a_promise_that_a_packet_of_its_view_has_raised_is_said_only_when_it_is_durable() {
+fn a_promise_raised_by_a_packet_of_its_view_is_sent_only_when_it_is_durable() {
     let view = View::new(1, NodeId(2));
     let mut one = One::new(boot());
     one.packet(2, Packet::Coordinator(Coordinator { view, members: Vec::new() }));
@@ -525,7 +620,7 @@ fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
 }
 
 #[test]
-fn a_heartbeat_from_before_the_primary_heard_of_a_lost_disk_gives_no_vote() {
+fn a_heartbeat_from_before_the_primary_knew_of_a_lost_disk_gives_no_vote() {
     let (mut one, answer) = learner();
     let view = View::new(4, NodeId(3));
     // Server 3 sent this before it heard of the new incarnation, and then committed op 17 with an
@@ -545,10 +640,10 @@ fn a_heartbeat_from_before_the_primary_heard_of_a_lost_disk_gives_no_vote() {
 }
 
 pub(super) fn promise(view: View) -> Packet {
-    promise_of_one_who_heard(view, &[])
+    promise_with_incarnations(view, &[])
 }
 
-fn promise_of_one_who_heard(view: View, lives: &[(u16, u64)]) -> Packet {
+fn promise_with_incarnations(view: View, lives: &[(u16, u64)]) -> Packet {
     let lives = lives.iter().map(|(peer, life)| (NodeId(*peer), Incarnation(*life))).collect();
     Packet::Reply(Reply::Promise(Promise {
         view,
@@ -562,11 +657,50 @@ fn promise_of_one_who_heard(view: View, lives: &[(u16, u64)]) -> Packet {
     }))
 }
 
+/// The view of the entries that a candidate lacks.
+fn held() -> View {
+    View::new(3, NodeId(3))
+}
+
+fn entries(first: u64, last: u64) -> Vec<Entry> {
+    (first..=last).map(|op| entry(op, 3, 3)).collect()
+}
+
+/// The promise of a server that holds `held` from `first` on.
+fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
+    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
+    let index = vec![(View::ZERO, Op::ZERO), (held(), Op(first))];
+    Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
+}
+
+fn fetches(effects: &[Effect]) -> Vec<Fetch> {
+    let fetches = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
+        _ => None,
+    });
+    fetches.collect()
+}
+
+/// A piece of the answer to a FETCH. One without entries ends the answer.
+fn fetched(view: View, query: QueryId, prev: u64, entries: Vec<Entry>) -> Packet {
+    let (fetch, prev_op, prev_view, commit) = (Some(query), Op(prev), held(), Op::ZERO);
+    Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
+}
+
+/// Server 1 has an empty log and prepares the view that is returned, above that of the entries that it lacks.
+/// Its own promise is durable.
+fn preparing(servers: u16) -> (One, View) {
+    let mut one = One::among(servers, Boot { promised: held(), ..boot() });
+    let view = one.prepare();
+    one.sync();
+    (one, view)
+}
+
 /// The question of a server that has lost its disk.
 const LEARN: Packet = Packet::Learn(Learn { nonce: 1 });
 
 #[test]
-fn what_was_promised_in_an_earlier_life_opens_no_view() {
+fn a_promise_of_an_earlier_incarnation_opens_no_view() {
     let mut one = One::new(boot());
     let view = one.prepare();
     one.packet(2, promise(view));
@@ -580,12 +714,12 @@ fn what_was_promised_in_an_earlier_life_opens_no_view() {
 /// A candidate that is cut off from a server that lost its disk hears of its new incarnation from the
 /// others.
 #[test]
-fn a_promise_counts_only_while_nobody_heard_of_a_later_life() {
+fn a_promise_counts_only_while_no_promise_names_a_later_incarnation() {
     let mut one = One::among(5, boot());
     let view = one.prepare();
     one.sync();
     one.packet(2, promise(view));
-    one.packet(3, promise_of_one_who_heard(view, &[(2, 2)]));
+    one.packet(3, promise_with_incarnations(view, &[(2, 2)]));
     assert!(matches!(one.replica.role, Role::Candidate(_)), "of three promises one is forgotten");
     one.packet(2, promise(view));
     assert!(matches!(one.replica.role, Role::Candidate(_)), "that life is over");
@@ -594,19 +728,19 @@ fn a_promise_counts_only_while_nobody_heard_of_a_later_life() {
 }
 
 #[test]
-fn a_promise_tells_which_lives_were_heard_of() {
+fn a_promise_carries_the_known_incarnations() {
     let mut one = One::among(5, boot());
     one.packet_of_incarnation(4, 2, LEARN);
     one.packet(3, prepare(View::new(1, NodeId(3))));
-    let told = one.sync().into_iter().find_map(|effect| match effect {
+    let carried = one.sync().into_iter().find_map(|effect| match effect {
         Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
         _ => None,
     });
-    assert_eq!(told, Some(vec![(NodeId(2), Incarnation(4)), (NodeId(3), Incarnation(1))]));
+    assert_eq!(carried, Some(vec![(NodeId(2), Incarnation(4)), (NodeId(3), Incarnation(1))]));
 }
 
 #[test]
-fn what_was_acknowledged_in_an_earlier_life_commits_nothing() {
+fn an_ack_of_an_earlier_incarnation_commits_nothing() {
     let mut one = One::new(boot());
     let view = one.prepare();
     one.sync();
@@ -648,7 +782,7 @@ fn a_learner_is_answered_only_when_its_incarnation_is_durable() {
 }
 
 #[test]
-fn what_was_known_of_incarnations_is_told_after_a_restart_and_earlier_ones_are_not_heard() {
+fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_ignored() {
     let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9))], ..boot() });
     one.packet(3, prepare(View::new(2, NodeId(3))));
     let promised = one.sync().into_iter().find_map(|effect| match effect {
@@ -668,7 +802,7 @@ fn contradiction(effects: &[Effect]) -> Option<Contradiction> {
 }
 
 #[test]
-fn a_leader_that_lacks_what_is_committed_here_is_told_of_loudly_and_not_followed() {
+fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
     let entries: Vec<Entry> = (1..=6).map(|op| entry(op, 1, 2)).collect();
     let old = View::new(1, NodeId(2));
     let known = Boot { entries, commit: Op(5), promised: old, ..boot() };

@@ -54,6 +54,7 @@ impl RoundTrip {
     }
 
     /// The smoothed round trip; none before the first sample.
+    #[cfg(test)]
     pub(super) fn smoothed(&self) -> Option<Duration> {
         self.smoothed.map(|smoothed| smoothed.mean)
     }

@@ -105,7 +105,7 @@ fn every_header_carries_what_was_received() {
 }
 
 #[test]
-fn an_ack_is_owed_before_it_can_no_longer_tell_of_all() {
+fn an_ack_is_due_before_it_can_no_longer_cover_all_datagrams() {
     let mut link = link();
     (1..=31).for_each(|number| assert!(link.receive(Moment(0), number, None)));
     assert!(!link.ack_due());
@@ -122,7 +122,7 @@ fn an_ack_ends_a_token_and_measures_the_round_trip() {
     assert_eq!(link.rto(), 200 * MS);
     assert!(link.receive(Moment(0) + 40 * MS, 1, Some(Ack { largest: 1, bits: 0 })));
     assert_eq!(events(&mut link), [LinkEvent::Acked(10)]);
-    assert_eq!(link.rtt(), Some(40 * MS));
+    assert_eq!(link.round_trip.smoothed(), Some(40 * MS));
     // RFC 6298: the first sample gives SRTT + 4 * SRTT/2.
     assert_eq!(link.rto(), 120 * MS);
     assert_eq!(link.next_deadline(), None);
@@ -164,7 +164,7 @@ fn silence_loses_all_collapses_the_window_and_backs_off_until_an_ack() {
     assert_eq!(events(&mut link), []);
     link.on_deadline(Moment(200_000));
     assert_eq!(events(&mut link), [LinkEvent::Lost(10), LinkEvent::Lost(11)]);
-    assert_eq!(link.window(), 2 * DATAGRAM_MAX);
+    assert_eq!(link.congestion.window(), 2 * DATAGRAM_MAX);
     assert_eq!(link.rto(), 400 * MS);
     let mut now = Moment(200_000);
     for token in 20..30 {
@@ -213,20 +213,20 @@ fn a_token_used_again_stands_for_the_newer_transmission() {
 #[test]
 fn losses_of_one_round_trip_halve_the_window_once() {
     let mut link = link();
-    let before = link.window();
+    let before = link.congestion.window();
     send(&mut link, Moment(0), 1..=16);
     link.receive(Moment(1000), 1, Some(Ack { largest: 16, bits: 0 }));
-    assert_eq!(link.window(), before / 2);
+    assert_eq!(link.congestion.window(), before / 2);
     assert_eq!(events(&mut link).len(), 14);
 }
 
 #[test]
 fn a_used_window_grows_and_an_unused_one_does_not() {
     let mut link = link();
-    let before = link.window();
+    let before = link.congestion.window();
     send(&mut link, Moment(0), [1]);
     link.receive(Moment(1000), 1, Some(Ack { largest: 1, bits: 0 }));
-    assert_eq!(link.window(), before);
+    assert_eq!(link.congestion.window(), before);
     for round in 0..2 {
         let mut token = 100 * (round + 1);
         while link.room() >= DATAGRAM_MAX {
@@ -236,7 +236,7 @@ fn a_used_window_grows_and_an_unused_one_does_not() {
         let largest = link.envelope.number;
         link.receive(Moment(2000), 2 + round, Some(Ack { largest, bits: u64::MAX }));
     }
-    assert!(link.window() > 3 * before, "{} after {before}", link.window());
+    assert!(link.congestion.window() > 3 * before, "{} after {before}", link.congestion.window());
 }
 
 #[test]
@@ -376,12 +376,12 @@ proptest! {
                     prop_assert!(carriers[&token].iter().all(|number| arrived.contains(number)));
                 }
             }
-            prop_assert!(ends[0].window() >= 2 * DATAGRAM_MAX);
+            prop_assert!(ends[0].congestion.window() >= 2 * DATAGRAM_MAX);
             let sum: usize = ends[0].flight.values().map(|sent| sent.bytes).sum();
             prop_assert_eq!(sum, ends[0].flight_bytes);
             prop_assert_eq!(ends[0].flight.is_empty(), ends[0].next_deadline().is_none());
         }
-        prop_assert_eq!(ends[0].room(), ends[0].window());
+        prop_assert_eq!(ends[0].room(), ends[0].congestion.window());
     }
 }
 

@@ -15,4 +15,4 @@ mod tests;
 pub use batch::{Inbox, SendReport};
 pub use error::{NetError, NetOp};
 pub use peer::{PeerSocket, SendOutcome};
-pub use socket::{BUFFER_WANTED, BoundSocket, Buffers};
+pub use socket::{BoundSocket, Buffers};

@@ -11,7 +11,7 @@ use super::error::{NetError, NetOp};
 /// Buffer size requested in each direction, in bytes. The answers of a batch of clients, or a cast of a few
 /// hundred large entries, then wait in the kernel and are not lost. Systems grant less unless
 /// `net.core.rmem_max` is raised; the caller logs the size granted.
-pub const BUFFER_WANTED: usize = 4 * 1024 * 1024;
+const BUFFER_WANTED: usize = 4 * 1024 * 1024;
 
 /// Sizes of the kernel's buffers of one socket, in bytes, as the kernel reports them (Linux reports twice
 /// what it grants, for its own bookkeeping: socket(7)).
@@ -32,7 +32,7 @@ pub struct BoundSocket {
 }
 
 impl BoundSocket {
-    /// Binds `addr` (port 0: a free one) with buffers as near to [`BUFFER_WANTED`] as the system grants. A
+    /// Binds `addr` (port 0: a free one) with buffers of 4 MiB, or as near to it as the system grants. A
     /// receive waits at most `patience`, so that its thread can check regularly whether it should end.
     ///
     /// The address is never shared (no SO_REUSEADDR): two servers on one port would each get some

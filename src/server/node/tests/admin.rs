@@ -3,13 +3,13 @@
 use super::*;
 
 #[test]
-fn a_release_asked_again_is_done_once_and_answered_each_time() {
+fn a_repeated_release_is_applied_once_and_answered_each_time() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
     let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
     let ask = |rig: &mut Rig, query, name: &str| {
-        rig.told.clear();
+        rig.delivered.clear();
         let change = AdminChange::Release { name: name.parse().unwrap() };
         let admin = Admin { query: QueryId(query), change };
         rig.input(Input::Initiation { reply_to: reply_to(), key, packet: Packet::Admin(admin) });
@@ -19,14 +19,18 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
             delivery::Input::AnswerTo { packets, .. } => packets.clone(),
             _ => Vec::new(),
         };
-        rig.told.iter().flat_map(to_admin).filter(|packet| !matches!(packet, Packet::AcceptConn(_))).collect()
+        rig.delivered
+            .iter()
+            .flat_map(to_admin)
+            .filter(|packet| !matches!(packet, Packet::AcceptConn(_)))
+            .collect()
     };
     ask(&mut rig, 1, "alice");
     ask(&mut rig, 1, "alice");
     assert_eq!(answers(&rig), [], "not before the commit");
     rig.live(100);
     let [Packet::AdminOk(AdminOk { query: QueryId(1), op })] = answers(&rig)[..] else {
-        panic!("{:?}", rig.told)
+        panic!("{:?}", rig.delivered)
     };
     let change = AdminChange::Release { name: "alice".parse().unwrap() };
     assert_eq!(rig.administered, [(change, op)]);
@@ -44,7 +48,7 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
 }
 
 #[test]
-fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_logged_again() {
+fn an_administrators_change_before_a_change_of_primary_is_answered_and_not_logged_again() {
     let mut rig = Rig::new(true);
     rig.lead();
     rig.connect(1, "alice");
@@ -52,12 +56,12 @@ fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_lo
     let change = AdminChange::RemoveProfile { name: "alice".parse().unwrap() };
     let admin = |query| Packet::Admin(Admin { query: QueryId(query), change: change.clone() });
     let ask = |rig: &mut Rig, query| {
-        rig.told.clear();
+        rig.delivered.clear();
         rig.input(Input::Initiation { reply_to: reply_to(), key, packet: admin(query) });
     };
     let is_done = |rig: &Rig, query, op| {
         let ok = Packet::AdminOk(AdminOk { query: QueryId(query), op });
-        rig.told.iter().any(
+        rig.delivered.iter().any(
             |input| matches!(input, delivery::Input::AnswerTo { packets, .. } if packets[..] == [ok.clone()]),
         )
     };
@@ -84,28 +88,30 @@ fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_lo
 }
 
 #[test]
-fn administrators_who_ask_for_more_than_can_wait_are_told_busy_and_when() {
+fn an_administrators_change_beyond_the_queue_gets_busy_and_retry_ms() {
     let mut rig = Rig::new(true);
     rig.lead();
-    rig.told.clear();
+    rig.delivered.clear();
     let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
     for query in 0..65 {
         let change = AdminChange::Allow { key: DeviceKey([query as u8; 32]) };
         let packet = Packet::Admin(Admin { query: QueryId(query), change });
         rig.input(Input::Initiation { reply_to: reply_to(), key, packet });
     }
-    let [delivery::Input::AnswerTo { packets, .. }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+    let [delivery::Input::AnswerTo { packets, .. }] = &rig.delivered[..] else {
+        panic!("{:?}", rig.delivered)
+    };
     let [Packet::Error(refused)] = packets[..] else { panic!("{packets:?}") };
     assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Query(QueryId(64))));
     assert!(refused.retry_ms > 0, "it passes");
 }
 
 #[test]
-fn a_release_is_nothing_from_whoever_has_another_key() {
+fn a_release_under_another_key_has_no_effect() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
-    rig.told.clear();
+    rig.delivered.clear();
     let change = AdminChange::Release { name: "alice".parse().unwrap() };
     let packet = Packet::Admin(Admin { query: QueryId(1), change });
     rig.input(Input::Initiation { reply_to: reply_to(), key: DeviceKey([1; 32]), packet: packet.clone() });

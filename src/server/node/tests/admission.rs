@@ -5,7 +5,7 @@ use recado_proto::id::{Seq, Topic};
 use super::*;
 
 #[test]
-fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_its_sender() {
+fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sender() {
     let mut rig = Rig::new(true);
     rig.lead();
     let device = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
@@ -23,11 +23,11 @@ fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_i
     let stranger = DeviceKey([2; 32]);
     rig.input(Input::Initiation { reply_to: reply_to(), key: stranger, packet: packet.clone() });
     assert_eq!(rig.node.replica.last(), before);
-    rig.told.clear();
+    rig.delivered.clear();
     rig.input(Input::Initiation { reply_to: reply_to(), key: device.key, packet });
     rig.live(100);
-    let [delivery::Input::AnswerTo { reply_to: to, packets }] = &rig.told[..] else {
-        panic!("{:?}", rig.told)
+    let [delivery::Input::AnswerTo { reply_to: to, packets }] = &rig.delivered[..] else {
+        panic!("{:?}", rig.delivered)
     };
     let [Packet::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
     assert_eq!(
@@ -37,45 +37,45 @@ fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_i
 }
 
 #[test]
-fn who_stands_behind_the_end_of_the_log_is_told_and_not_served_from_there() {
+fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
     let end = rig.node.service.applied();
     let resume = |cursor| Packet::Resume(Resume { cursor: Some(cursor), credit: 256 });
-    rig.told.clear();
+    rig.delivered.clear();
     rig.client(session.0.0, resume(end.next()));
     let refused = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
     assert!(
-        matches!(&rig.told[..], [delivery::Input::Answer { packet: Packet::Error(told), .. }] if *told == refused),
+        matches!(&rig.delivered[..], [delivery::Input::Answer { packet: Packet::Error(told), .. }] if *told == refused),
         "{:?}",
-        rig.told
+        rig.delivered
     );
     assert_eq!(rig.beyond, [(session, end.next(), end)]);
-    rig.told.clear();
+    rig.delivered.clear();
     rig.client(session.0.0, resume(end));
-    assert!(rig.resumed(session), "{:?}", rig.told);
+    assert!(rig.resumed(session), "{:?}", rig.delivered);
 }
 
 #[test]
-fn what_only_a_session_may_ask_is_nothing_from_an_initiation() {
+fn an_initiation_with_a_packet_of_a_session_has_no_effect() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
     let before = rig.node.replica.last();
-    rig.told.clear();
+    rig.delivered.clear();
     for packet in [RESUME, Packet::Keepalive, Packet::Disconnect(Disconnect { upto: Op::ZERO })] {
         rig.client(0, packet);
     }
-    assert!(rig.told.is_empty(), "{:?}", rig.told);
+    assert!(rig.delivered.is_empty(), "{:?}", rig.delivered);
     assert_eq!(rig.node.replica.last(), before);
     rig.client(0, Packet::Status(QueryId(1)));
-    assert!(matches!(&rig.told[..], [delivery::Input::AnswerTo { .. }]), "{:?}", rig.told);
+    assert!(matches!(&rig.delivered[..], [delivery::Input::AnswerTo { .. }]), "{:?}", rig.delivered);
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [session]);
 }
 
 #[test]
-fn a_connect_said_again_by_somebody_else_ends_nothing_and_is_not_served() {
+fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served() {
     let mut rig = Rig::new(true);
     rig.lead();
     let live = rig.connect(1, "alice");
@@ -93,14 +93,14 @@ fn a_connect_said_again_by_somebody_else_ends_nothing_and_is_not_served() {
             nonce: 0,
         }),
     ] {
-        rig.told.clear();
+        rig.delivered.clear();
         rig.client(other.0.0, packet);
         rig.live(100);
-        assert!(rig.told.is_empty(), "{:?}", rig.told);
+        assert!(rig.delivered.is_empty(), "{:?}", rig.delivered);
     }
     rig.client(live.0.0, Packet::RequestUserInfo(RequestUserInfo { query, profile: None }));
-    let [delivery::Input::Answer { packet: Packet::Info(info), .. }] = &rig.told[..] else {
-        panic!("{:?}", rig.told)
+    let [delivery::Input::Answer { packet: Packet::Info(info), .. }] = &rig.delivered[..] else {
+        panic!("{:?}", rig.delivered)
     };
     assert_eq!(info.sessions, 1, "the live one");
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [live, other]);
@@ -121,13 +121,13 @@ fn the_first_resume_confirms_a_session_once_and_fences_the_older() {
     rig.live(100);
     assert!(rig.resumed(new));
     let over = |input: &delivery::Input| matches!(input, delivery::Input::SessionEnded { session, .. } if *session == old);
-    assert!(rig.told.iter().any(over), "{:?}", rig.told);
+    assert!(rig.delivered.iter().any(over), "{:?}", rig.delivered);
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [new]);
 }
 
 /// Opens pending sessions, of sixteen devices per profile, whose clients have proved to be in this network.
 fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
-    rig.told.clear();
+    rig.delivered.clear();
     for profile in 0..profiles {
         for slot in 0..16 {
             let mut key = [profile; 32];
@@ -147,7 +147,7 @@ fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
     }
     rig.live(100);
     let mut sessions = Vec::new();
-    for input in &rig.told {
+    for input in &rig.delivered {
         if let delivery::Input::AnswerTo { packets, .. } = input
             && let [Packet::AcceptConn(accept)] = &packets[..]
         {
@@ -173,13 +173,13 @@ fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itsel
         rig.input(Input::Path { session: *session, address: ([127, 0, 0, 1], 4_000).into() });
     }
     unseen.extend(own);
-    rig.told.clear();
+    rig.delivered.clear();
     let busy = |rig: &Rig| {
         let busy = |input: &&delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
                 if refused.code == Code::Busy)
         };
-        rig.told.iter().filter(busy).count()
+        rig.delivered.iter().filter(busy).count()
     };
     for session in &many {
         rig.client(session.0.0, RESUME);
@@ -220,21 +220,21 @@ fn requests_held_for_one_network_leave_room_for_those_of_others() {
     for session in &many {
         (2..2 + 64).for_each(|seq| rig.client(session.0.0, send(seq)));
     }
-    assert_eq!(rig.node.under_way.held(), 4_096, "of 5,120");
+    assert_eq!(rig.node.under_way.buffered(), 4_096, "of 5,120");
     (2..=30).rev().for_each(|seq| rig.client(few.0.0, send(seq)));
-    assert_eq!(rig.node.under_way.held(), 4_096);
-    rig.told.clear();
+    assert_eq!(rig.node.under_way.buffered(), 4_096);
+    rig.delivered.clear();
     rig.client(few.0.0, send(1));
-    assert_eq!(rig.node.under_way.held(), 4_096 - 29, "the first brings all the others with it");
+    assert_eq!(rig.node.under_way.buffered(), 4_096 - 29, "the first brings all the others with it");
     rig.live(200);
-    let acked = rig.told.iter().filter(|input| {
+    let acked = rig.delivered.iter().filter(|input| {
         matches!(input, delivery::Input::Answer { session, packet: Packet::SendAck(_) } if *session == few)
     });
     assert_eq!(acked.count(), 30);
 }
 
 #[test]
-fn disconnect_said_again_is_logged_once() {
+fn a_repeated_disconnect_is_logged_once() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
@@ -265,10 +265,10 @@ fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
             rig.client(session.0.0, Packet::Send(send));
         }
     }
-    assert_eq!(rig.node.under_way.held(), 4_096);
+    assert_eq!(rig.node.under_way.buffered(), 4_096);
     for session in &sessions {
         rig.client(session.0.0, Packet::Disconnect(Disconnect { upto: Op::ZERO }));
     }
     rig.live(200);
-    assert_eq!(rig.node.under_way.held(), 0, "what is over holds nothing");
+    assert_eq!(rig.node.under_way.buffered(), 0, "what is over holds nothing");
 }

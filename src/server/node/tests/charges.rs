@@ -5,12 +5,12 @@ use recado_proto::id::{Priority, Seq, Topic};
 use super::*;
 
 #[test]
-fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {
+fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
     let other = rig.connect(2, "bob");
-    rig.told.clear();
+    rig.delivered.clear();
     let rate = config().limits.session_requests;
     let ask = Packet::RequestUserInfo(RequestUserInfo { query: QueryId(1), profile: None });
     for _ in 0..rate.burst + 100 {
@@ -20,21 +20,21 @@ fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {
         delivery::Input::Answer { packet: Packet::Error(refused), .. } => refused.code == Code::Busy,
         _ => false,
     };
-    assert_eq!(rig.told.iter().filter(|input| busy(input)).count(), 100);
+    assert_eq!(rig.delivered.iter().filter(|input| busy(input)).count(), 100);
     let before = rig.node.replica.last();
     let topic = Topic::Feed("bob".parse().unwrap());
     let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add, nonce: 0 };
-    rig.told.clear();
+    rig.delivered.clear();
     rig.client(session.0.0, Packet::Follow(follow.clone()));
-    let [delivery::Input::Answer { packet: Packet::Error(refused), .. }] = rig.told[..] else {
-        panic!("{:?}", rig.told)
+    let [delivery::Input::Answer { packet: Packet::Error(refused), .. }] = rig.delivered[..] else {
+        panic!("{:?}", rig.delivered)
     };
     assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Request(Seq(1))));
     assert!((1..=10).contains(&refused.retry_ms), "{refused:?}");
     assert_eq!(rig.node.replica.last(), before);
-    rig.told.clear();
+    rig.delivered.clear();
     rig.client(other.0.0, ask);
-    assert!(!rig.told.iter().any(busy), "nobody else is held up");
+    assert!(!rig.delivered.iter().any(busy), "nobody else is held up");
     rig.live(20);
     rig.client(session.0.0, Packet::Follow(follow));
     assert!(rig.node.replica.last() > before, "and after the wait it is taken");
@@ -49,12 +49,12 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
     let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
     let cost = crate::server::cost::list(&Listing::People, 0);
     assert!(cost > 10, "a page of 200 names");
-    rig.told.clear();
+    rig.delivered.clear();
     for _ in 0..rate.burst / cost + 50 {
         rig.client(session.0.0, list.clone());
     }
     let answered = rig
-        .told
+        .delivered
         .iter()
         .filter(|input| matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. }));
     assert_eq!(answered.count() as u32, rate.burst / cost);
@@ -81,14 +81,14 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
     }
     let answered = |rig: &mut Rig, after: Option<&str>| {
         rig.live(5_000);
-        rig.told.clear();
+        rig.delivered.clear();
         let after = after.map(str::to_owned);
         let list = Packet::List(List { query: QueryId(1), what: Listing::Channels, after });
         (0..10_000).for_each(|_| rig.client(asker.0.0, list.clone()));
         let listed = |input: &&delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
         };
-        rig.told.iter().filter(listed).count() as u32
+        rig.delivered.iter().filter(listed).count() as u32
     };
     let rate = config().limits.session_requests;
     let page = crate::server::cost::list(&Listing::Channels, 0);
@@ -118,9 +118,9 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
         let listed = |input: &delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
         };
-        std::mem::take(&mut rig.told).iter().filter(|input| listed(input)).count() as u32
+        std::mem::take(&mut rig.delivered).iter().filter(|input| listed(input)).count() as u32
     };
-    rig.told.clear();
+    rig.delivered.clear();
     let each = 60_000 / cost;
     for session in &crowd {
         (0..each).for_each(|_| rig.client(session.0.0, list.clone()));
@@ -129,12 +129,12 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
     // A page is charged, and comes when there is budget again.
     let pages = |rig: &mut Rig| {
         let page = |input: &delivery::Input| matches!(input, delivery::Input::Page { .. });
-        std::mem::take(&mut rig.told).iter().filter(|input| page(input)).count()
+        std::mem::take(&mut rig.delivered).iter().filter(|input| page(input)).count()
     };
     let want = |session| Input::WantPage { session, after: Op::ZERO, limit: 256 };
     (0..cost).for_each(|_| rig.input(want(crowd[0])));
     let later = |input: &delivery::Input| matches!(input, delivery::Input::PageLater { wait, .. } if !wait.is_zero() && *wait < Duration::from_secs(1));
-    assert!(rig.told.iter().any(later), "the others are told when");
+    assert!(rig.delivered.iter().any(later), "the others are told when");
     assert!(pages(&mut rig) < 2, "what the lists have left is less than two pages");
     rig.input(want(other));
     assert_eq!(pages(&mut rig), 1, "another network has its own");
@@ -143,7 +143,7 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
         assert_eq!(answered(&mut rig), 1);
     }
     rig.live(100);
-    rig.told.clear();
+    rig.delivered.clear();
     rig.input(want(crowd[0]));
     assert_eq!(pages(&mut rig), 1);
 }
@@ -176,14 +176,14 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
         let acked = |input: &&delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: Packet::SendAck(_), .. })
         };
-        rig.told.iter().filter(acked).count() as u64
+        rig.delivered.iter().filter(acked).count() as u64
     };
     assert_eq!(made(&rig), at_once, "of 160 that were asked for");
     let refused = |input: &&delivery::Input| {
         matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
             if refused.code == Code::TooManyNames)
     };
-    assert_eq!(rig.told.iter().filter(refused).count() as u64, 160 - at_once);
+    assert_eq!(rig.delivered.iter().filter(refused).count() as u64, 160 - at_once);
     make(&mut rig, other, 1);
     rig.live(200);
     assert_eq!(made(&rig), at_once + 1);
@@ -191,7 +191,7 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
 
 /// The answer to a client in this network that claims a name.
 fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
-    rig.told.clear();
+    rig.delivered.clear();
     let mut reply_to = reply_to();
     reply_to.to = ([10, 0, network, 1], 4_000).into();
     let connect = Connect {
@@ -205,7 +205,7 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
     };
     rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: Packet::Connect(connect) });
     rig.live(100);
-    rig.told.iter().find_map(|input| match input {
+    rig.delivered.iter().find_map(|input| match input {
         delivery::Input::AnswerTo { packets, .. } => packets.first().cloned(),
         _ => None,
     })

@@ -28,7 +28,7 @@ fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock
 }
 
 #[test]
-fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_nobody_and_is_told() {
+fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_no_session_and_is_logged() {
     const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
     let mut rig = Rig::new(true);
     rig.lead();

@@ -39,7 +39,7 @@ fn a_storm_of_views_does_not_outrun_the_disk() {
 }
 
 #[test]
-fn a_server_that_comes_back_in_an_earlier_life_is_named_and_not_heard() {
+fn a_server_that_returns_in_an_earlier_incarnation_is_reported_and_ignored() {
     let mut rig = Rig::new(true);
     let hello = |rig: &mut Rig, incarnation| {
         let reborn = handshake_config(1, 10 + incarnation);
@@ -50,7 +50,7 @@ fn a_server_that_comes_back_in_an_earlier_life_is_named_and_not_heard() {
     };
     hello(&mut rig, 5);
     hello(&mut rig, 5);
-    assert_eq!(rig.earlier, [], "its hello again is no other boot_id");
+    assert_eq!(rig.earlier, [], "its hello again is no earlier incarnation");
     hello(&mut rig, 4);
     assert_eq!(rig.earlier, [(1, 4, 5)]);
     hello(&mut rig, 6);

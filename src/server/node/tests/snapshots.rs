@@ -1,6 +1,10 @@
-//! When a snapshot is taken, and how often a stored one is read for a peer.
+//! When a snapshot is taken, how often a stored one is read for a peer, and which one a server starts on.
+
+use recado_log::journal::StoredSnapshot;
+use recado_service::State;
 
 use super::*;
+use crate::server::node::snapshots::restore;
 
 #[test]
 fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
@@ -30,4 +34,30 @@ fn a_snapshot_is_taken_when_the_log_since_the_last_one_is_long_and_no_sooner() {
         rig.flush();
     }
     assert_eq!((rig.node.applied(), rig.snapshots), (Op(100), 10));
+}
+
+#[test]
+fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and_view() {
+    let config = config();
+    let view = View::new(1, NodeId(3));
+    let members: Vec<NodeId> = config.cluster.members.iter().map(|member| member.id).collect();
+    let mut service = Service::new(State::default(), config.limits, config.planted);
+    service.apply(Op(1), None, &mut Vec::new());
+    let start = |stored_op, stored_view, image_op, image_view| {
+        let (members, state) = (members.clone(), service.state());
+        let image = Image { cluster: ClusterId(7), members, op: image_op, view: image_view, state };
+        let bytes = codec::encode_snapshot(&image).unwrap();
+        let restored = restore(&config, Some(&StoredSnapshot { op: stored_op, view: stored_view, bytes }));
+        restored.map(|(base, service)| (base, service.applied()))
+    };
+    assert_eq!(start(Op(1), view, Op(1), view).unwrap(), ((view, Op(1)), Op(1)));
+    for (stored_op, stored_view, image_op, image_view) in [
+        (Op(2), view, Op(1), view),
+        (Op(1), View::new(2, NodeId(3)), Op(1), view),
+        // The state itself is that of op 1.
+        (Op(2), view, Op(2), view),
+    ] {
+        let started = start(stored_op, stored_view, image_op, image_view);
+        assert!(matches!(started, Err(StartError::OtherState(op)) if op == stored_op), "{started:?}");
+    }
 }

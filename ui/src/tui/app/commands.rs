@@ -72,17 +72,17 @@ impl App {
             self.trouble(format!("too long: {size} bytes, and a text has at most {}", Content::BODY_MAX));
             return false;
         }
-        self.ask(Request::Send { topic, content })
+        self.request(Request::Send { topic, content })
     }
 
     /// Makes a numbered request. Returns true if it was accepted.
-    fn ask(&mut self, ask: Request) -> bool {
+    fn request(&mut self, request: Request) -> bool {
         if self.cluster_id.is_none() && !self.remembered {
-            self.trouble("no server has answered yet, so nothing can be kept for it; your text stays here");
+            self.trouble("no server has answered yet, so the request cannot be saved; your text stays here");
             return false;
         }
         if self.connection.is_over() {
-            self.trouble("there is no session, and :connect tries again; your text stays here");
+            self.trouble("there is no session; :connect tries again; your text stays here");
             return false;
         }
         if !self.outbox.has_room() {
@@ -90,14 +90,14 @@ impl App {
             return false;
         }
         let id = self.outbox.next_id();
-        self.outbox.asked(id, &ask);
-        self.effects.push(Effect::Request(id, ask));
+        self.outbox.add(id, &request);
+        self.effects.push(Effect::Request(id, request));
         self.position.anchor = None;
         true
     }
 
     fn follow(&mut self, topic: Topic, change: FollowChange) {
-        self.ask(Request::Follow { topic, change });
+        self.request(Request::Follow { topic, change });
     }
 
     fn run(&mut self, command: Command) {
@@ -154,7 +154,7 @@ impl App {
                 self.connection.opened(self.now);
                 self.effects.push(Effect::Open(profile, self.invite));
             }
-            None => self.notice("there is a session, or it is being looked for already"),
+            None => self.notice("the session is open, or the client is connecting already"),
         }
     }
 

@@ -310,7 +310,7 @@ impl App {
         if up && older {
             let here = self.here.clone();
             self.need_older(&here);
-            self.notice("not in what is here; fetching older ones: search again");
+            self.notice("not found in what was fetched; fetching older ones: search again");
         } else {
             self.notice(if up { "nothing found above" } else { "nothing found below" });
         }
@@ -335,7 +335,7 @@ impl App {
         let title = one.content.title.clone().unwrap_or_default();
         let links = crate::tui::links::find(&format!("{title}\n{}", one.content.body));
         if links.is_empty() {
-            return self.notice("there is no link in it");
+            return self.notice("there is no link in this notification");
         }
         let choices = links.into_iter().map(|link| (link.clone(), Effect::Browse(link))).collect();
         let title = format!("Open this link of @{}?", one.author);

@@ -276,7 +276,7 @@ impl App {
                     Event::Theme(name, Ok(theme)) => {
                         self.settings.theme = theme.at(self.settings.depth);
                         self.notice(format!(
-                            "the theme is {name} now; `theme` in the configuration keeps it"
+                            "the theme is {name} now; set `theme` in the configuration to keep it"
                         ));
                     }
                     Event::Theme(_, Err(why)) | Event::Trouble(why) => self.trouble(why),
@@ -314,10 +314,10 @@ impl App {
         let (texts, me) = (self.outbox.texts(), self.profile.as_ref()?);
         let texts = match texts {
             0 => return None,
-            1 => "1 notification is kept and not acknowledged yet; it goes".to_owned(),
-            n => format!("{n} notifications are kept and not acknowledged yet; they go"),
+            1 => "1 notification is saved and not acknowledged yet".to_owned(),
+            n => format!("{n} notifications are saved and not acknowledged yet"),
         };
-        Some(format!("{texts} out, once, with the next `recado` as @{me}"))
+        Some(format!("{texts}; the next `recado` as @{me} settles it, without sending it twice"))
     }
 
     /// Records that the screen was drawn.
@@ -377,7 +377,7 @@ impl App {
 
     fn write_down(&mut self) {
         if self.cluster_id.is_some() {
-            self.effects.push(Effect::Keep(Arc::new(self.places.kept()), self.keep.upto.take()));
+            self.effects.push(Effect::Keep(Arc::new(self.places.saved_state()), self.keep.upto.take()));
         }
         self.keep = Keep::default();
     }
@@ -440,7 +440,7 @@ impl App {
         // knows none of it, also if it replaces the old one at the same addresses.
         if same {
             if self.let_in {
-                self.notice("there is another session; nothing was lost");
+                self.notice("a new session is open; nothing was lost");
             }
             return;
         }
@@ -450,9 +450,9 @@ impl App {
         self.logs.clear();
         self.gaps.clear();
         (self.here, self.position) = (Conversation::All, Position::default());
-        self.places = Places::new(opened.profile, &opened.kept);
+        self.places = Places::new(opened.profile, &opened.saved);
         // In the list of everything, notifications that are newer than the saved state are marked as new.
-        let newest = opened.kept.topics.iter().map(|topic| topic.newest).max();
+        let newest = opened.saved.topics.iter().map(|topic| topic.newest).max();
         self.log_mut(&Conversation::All).seen_upto = newest.filter(|op| *op > Op::ZERO);
     }
 
@@ -479,7 +479,7 @@ impl App {
             | ConnectionEvent::Copied(_)
             | ConnectionEvent::ServersSetBack { .. }
             | ConnectionEvent::Renumbered { .. } => {
-                crate::print::about_device(&event).into_iter().for_each(|told| self.trouble(told));
+                crate::print::about_device(&event).into_iter().for_each(|message| self.trouble(message));
             }
             ConnectionEvent::Searching
             | ConnectionEvent::PrimaryFound { .. }
@@ -506,7 +506,7 @@ impl App {
     /// none, or it was wrong.
     fn ask_code(&mut self) {
         let wrong = self.invite.take();
-        let wrong = wrong.map(|code| format!("{code} is mistyped, used up, too old, or for another name"));
+        let wrong = wrong.map(|code| format!("{code} is mistyped, used up, expired, or for another name"));
         self.popup = Some(Popup::Invitation { input: Input::default(), wrong });
     }
 
@@ -701,9 +701,9 @@ impl App {
 
     /// Requests the newest notifications of a place, unless they are here or requested already.
     fn need_past(&mut self, place: &Conversation) {
-        let asked = self.cluster_id.is_some();
+        let queried = self.cluster_id.is_some();
         let log = self.log_mut(place);
-        if asked && log.before == Before::Unknown {
+        if queried && log.before == Before::Unknown {
             log.before = Before::Loading;
             self.effects.push(Effect::History(place.clone(), HistoryRange::Before(Op(u64::MAX))));
         }
@@ -730,7 +730,7 @@ impl App {
                 let first = range == HistoryRange::Before(Op(u64::MAX));
                 log.before = if first { Before::Unknown } else { Before::More };
                 log.goal_ms = None;
-                self.trouble(format!("no past: {why}"));
+                self.trouble(format!("no history: {why}"));
             }
         }
         self.merge_own();

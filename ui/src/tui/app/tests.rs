@@ -19,9 +19,9 @@ fn place(text: &str) -> Conversation {
     Conversation::Topic(topic(text))
 }
 
-fn ask(effects: &[Effect]) -> Option<&Request> {
+fn request(effects: &[Effect]) -> Option<&Request> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Request(_, ask) => Some(ask),
+        Effect::Request(_, request) => Some(request),
         _ => None,
     })
 }
@@ -62,7 +62,7 @@ fn ended(app: &mut App, second: u64, error: ClientError) -> Vec<Effect> {
 }
 
 #[test]
-fn where_a_new_name_needs_an_invitation_its_code_is_asked_for_until_one_is_right() {
+fn a_new_name_that_needs_an_invitation_prompts_for_a_code_until_one_is_right() {
     for configured in [None, Some("alice")] {
         let mut app = app(configured);
         if configured.is_none() {
@@ -80,20 +80,20 @@ fn where_a_new_name_needs_an_invitation_its_code_is_asked_for_until_one_is_right
         assert!(!shows(&mut app, "Invitation"));
         link(&mut app, 2, opened(vec![]));
         ended(&mut app, 2, ClientError::Ended(Code::WrongInvite));
-        let told = "7K3Q9-01WZP is mistyped, used up, too old, or for another name";
+        let told = "7K3Q9-01WZP is mistyped, used up, expired, or for another name";
         assert!(shows(&mut app, told), "{}", text(&mut app, 100, 30));
         assert!(shows_at(&mut app, (40, 12), "or for another name"), "{}", text(&mut app, 40, 12));
         assert_eq!(enter(&mut app, "11111-22222"), [Effect::Open(name("alice"), "11111-22222".parse().ok())]);
         link(&mut app, 3, opened(vec![]));
         let effects = link(&mut app, 3, let_in());
         assert_eq!(effects.contains(&Effect::KeepProfile(name("alice"))), configured.is_none());
-        assert!(!shows(&mut app, "another session"), "it is the first");
+        assert!(!shows(&mut app, "a new session"), "it is the first");
         assert!(!shows(&mut app, "no session") && !shows(&mut app, "Invitation"));
     }
 }
 
 #[test]
-fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_first() {
+fn a_user_without_a_code_can_connect_again_or_take_another_name_at_first() {
     let mut known = app(Some("alice"));
     known.begin_effects();
     link(&mut known, 1, opened(vec![]));
@@ -104,7 +104,7 @@ fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_fi
     }
     assert_eq!(press(&mut known, "Esc"), []);
     assert!(shows(&mut known, "no session; :connect tries again"));
-    assert!(shows(&mut known, "new names need an invitation"), "{}", text(&mut known, 100, 30));
+    assert!(shows(&mut known, "a new name needs an invitation code"), "{}", text(&mut known, 100, 30));
     assert_eq!(enter(&mut known, ":connect"), [Effect::Open(name("alice"), None)]);
 
     let mut first = app(None);
@@ -117,7 +117,7 @@ fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_fi
 }
 
 #[test]
-fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
+fn a_key_that_must_be_allowed_is_shown_and_a_yes_connects_again() {
     let mut app = app(Some("alice"));
     app.begin_effects();
     let key: DeviceKey = "ab".repeat(32).parse().unwrap();
@@ -140,7 +140,7 @@ fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
     assert!(!shows(&mut app, "no session"), "it is looked for");
     link(&mut app, 3, opened(vec![]));
     link(&mut app, 3, let_in());
-    assert!(!shows(&mut app, "another session"), "it is the first");
+    assert!(!shows(&mut app, "a new session"), "it is the first");
 }
 
 #[test]
@@ -153,18 +153,18 @@ fn a_text_goes_where_the_prompt_says() {
         (place("@bob"), Some(Topic::Inbox(name("bob")))),
     ] {
         app.go(here.clone());
-        assert_eq!(ask(&enter(&mut app, "hi")), Some(&send(target, "hi")), "{here:?}");
+        assert_eq!(request(&enter(&mut app, "hi")), Some(&send(target, "hi")), "{here:?}");
     }
     let inbox = Conversation::Topic(Topic::Inbox(name("alice")));
     app.go(inbox.clone());
-    assert_eq!(ask(&enter(&mut app, "hi")), None);
+    assert_eq!(request(&enter(&mut app, "hi")), None);
     assert!(shows(&mut app, "to whom?") && app.compose.text() == "hi");
     past(&mut app, inbox, vec![notification(5, &Topic::Inbox(name("alice")), "carol", "x")], false);
-    assert_eq!(ask(&press(&mut app, "Enter")), Some(&send(Some(Topic::Inbox(name("carol"))), "hi")));
+    assert_eq!(request(&press(&mut app, "Enter")), Some(&send(Some(Topic::Inbox(name("carol"))), "hi")));
 }
 
 #[test]
-fn what_goes_to_an_inbox_says_so_before_it_is_sent_and_after() {
+fn a_notification_to_an_inbox_shows_its_recipient_before_and_after_it_is_sent() {
     let mut app = connected();
     app.go(place("@bob"));
     assert!(shows(&mut app, "to @bob's inbox \u{276f} write here"), "{}", text(&mut app, 100, 30));
@@ -178,7 +178,7 @@ fn what_goes_to_an_inbox_says_so_before_it_is_sent_and_after() {
 }
 
 #[test]
-fn what_is_sent_elsewhere_tells_that_it_arrived_but_hides_no_trouble() {
+fn a_notice_reports_what_was_sent_elsewhere_and_replaces_no_error() {
     let mut app = connected();
     app.go(place("#ops"));
     enter(&mut app, "/send one");
@@ -218,12 +218,12 @@ fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
 #[test]
 fn before_any_server_was_met_a_text_stays_in_the_line() {
     let mut app = app(Some("alice"));
-    assert_eq!(ask(&enter(&mut app, "early")), None);
+    assert_eq!(request(&enter(&mut app, "early")), None);
     assert_eq!(app.compose.text(), "early");
     assert!(shows(&mut app, "no server has answered yet"));
     link(&mut app, 1, opened(vec![]));
     assert!(!shows(&mut app, "no server has answered yet"), "it is no longer so");
-    assert_eq!(ask(&press(&mut app, "Enter")), Some(&send(None, "early")));
+    assert_eq!(request(&press(&mut app, "Enter")), Some(&send(None, "early")));
     assert!(app.compose.is_empty());
 }
 
@@ -231,7 +231,7 @@ fn before_any_server_was_met_a_text_stays_in_the_line() {
 fn of_a_cluster_known_from_before_a_text_is_queued_from_the_start() {
     let mut app = app(Some("alice"));
     app.remembered = true;
-    assert_eq!(ask(&enter(&mut app, "early")), Some(&send(None, "early")));
+    assert_eq!(request(&enter(&mut app, "early")), Some(&send(None, "early")));
     assert!(shows(&mut app, "early  queued") && shows(&mut app, "1 to send"));
     link(&mut app, 1, opened(vec![(RequestId::Recovered(1), send(None, "of before"))]));
     let screen = text(&mut app, 100, 30);
@@ -248,7 +248,7 @@ fn a_cluster_that_cannot_be_opened_after_all_takes_nothing() {
     let mut app = app(Some("alice"));
     app.remembered = true;
     link(&mut app, 1, Link::NoServer("no server answered".to_owned()));
-    assert_eq!(ask(&enter(&mut app, "early")), None);
+    assert_eq!(request(&enter(&mut app, "early")), None);
     assert_eq!(app.compose.text(), "early");
 }
 
@@ -256,9 +256,9 @@ fn a_cluster_that_cannot_be_opened_after_all_takes_nothing() {
 fn no_more_is_taken_than_the_disk_keeps() {
     let mut app = connected();
     for _ in 0..crate::tui::outbox::UNANSWERED_MAX {
-        assert!(ask(&enter(&mut app, "x")).is_some());
+        assert!(request(&enter(&mut app, "x")).is_some());
     }
-    assert_eq!(ask(&enter(&mut app, "too much")), None);
+    assert_eq!(request(&enter(&mut app, "too much")), None);
     assert_eq!(app.compose.text(), "too much");
 }
 
@@ -338,8 +338,8 @@ fn scrolling_back_fetches_older_ones_once_and_joins_them() {
     let effects = past(&mut app, Conversation::All, page(100..160), true);
     assert_eq!(effects, [], "enough above the window");
     press(&mut app, "Esc");
-    let asked = press(&mut app, "Home");
-    assert_eq!(asked, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
+    let effects = press(&mut app, "Home");
+    assert_eq!(effects, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
     assert_eq!(press(&mut app, "Home"), [], "it is on its way");
     past(&mut app, Conversation::All, page(40..100), false);
     press(&mut app, "Home");
@@ -358,10 +358,10 @@ fn a_time_is_gone_back_to_even_if_that_takes_several_pages() {
     };
     past(&mut app, Conversation::All, page(100..160), true);
     // The time is one second past 12:00, which would be number 180. Number 50 is one second too old.
-    let asked = enter(&mut app, "/since 130m");
-    assert_eq!(asked, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
-    let asked = past(&mut app, Conversation::All, page(80..100), true);
-    assert_eq!(asked, [Effect::History(Conversation::All, HistoryRange::Before(Op(80)))]);
+    let effects = enter(&mut app, "/since 130m");
+    assert_eq!(effects, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
+    let effects = past(&mut app, Conversation::All, page(80..100), true);
+    assert_eq!(effects, [Effect::History(Conversation::All, HistoryRange::Before(Op(80)))]);
     past(&mut app, Conversation::All, page(40..80), true);
     let screen = text(&mut app, 100, 30);
     assert_eq!(app.selected().map(|one| one.op), Some(Op(51)), "{screen}");
@@ -408,8 +408,8 @@ fn a_notification_is_copied_and_its_link_opened_only_after_a_yes() {
 #[test]
 fn following_is_done_when_the_service_says_so() {
     let mut app = connected();
-    let asked = enter(&mut app, "/join #zoo");
-    assert_eq!(ask(&asked), Some(&Request::Follow { topic: topic("#zoo"), change: FollowChange::Add }));
+    let effects = enter(&mut app, "/join #zoo");
+    assert_eq!(request(&effects), Some(&Request::Follow { topic: topic("#zoo"), change: FollowChange::Add }));
     assert!(!app.places.follows(&topic("#zoo")));
     link(&mut app, 1, Link::Settled(RequestId::Here(1), Ok(Op(50))));
     assert!(app.places.follows(&topic("#zoo")) && app.here == place("#zoo"));
@@ -431,7 +431,7 @@ fn what_is_written_after_a_follow_goes_where_it_went_before() {
         assert!(app.places.follows(&topic(followed)) && app.here == Conversation::All, "{followed}");
         assert!(shows(&mut app, &format!("you follow {followed}")));
         assert_eq!(
-            ask(&enter(&mut app, "hello")),
+            request(&enter(&mut app, "hello")),
             Some(&send(None, "hello")),
             "to the followers, as the welcome says"
         );
@@ -439,15 +439,18 @@ fn what_is_written_after_a_follow_goes_where_it_went_before() {
 }
 
 #[test]
-fn who_leaves_is_told_what_is_kept_and_not_acknowledged() {
+fn a_user_who_leaves_learns_what_is_saved_and_not_acknowledged() {
     let mut app = connected();
     assert_eq!(app.unsent(), None);
     link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
-    let told = app.unsent().unwrap();
-    assert!(told.starts_with("1 notification is kept") && told.contains("`recado` as @alice"), "{told}");
+    let message = app.unsent().unwrap();
+    assert!(
+        message.starts_with("1 notification is saved") && message.contains("`recado` as @alice"),
+        "{message}"
+    );
     enter(&mut app, "two");
-    assert!(app.unsent().unwrap().starts_with("2 notifications are kept"));
+    assert!(app.unsent().unwrap().starts_with("2 notifications are saved"));
     for id in [1, 2] {
         link(&mut app, 2, Link::Settled(RequestId::Here(id), Err(Code::LimitReached)));
     }
@@ -461,11 +464,11 @@ fn a_wrong_command_stays_to_be_mended_and_a_slash_can_be_sent() {
     assert!(shows(&mut app, "there is no command") && app.compose.text() == "/folow @bob");
     press(&mut app, "Esc");
     assert!(app.compose.is_empty());
-    assert_eq!(ask(&enter(&mut app, "//etc is full")), Some(&send(None, "/etc is full")));
-    assert_eq!(ask(&enter(&mut app, ":) hello")), Some(&send(None, ":) hello")));
+    assert_eq!(request(&enter(&mut app, "//etc is full")), Some(&send(None, "/etc is full")));
+    assert_eq!(request(&enter(&mut app, ":) hello")), Some(&send(None, ":) hello")));
     type_in(&mut app, "two");
     press(&mut app, "Alt+Enter");
-    assert_eq!(ask(&enter(&mut app, "lines")), Some(&send(None, "two\nlines")));
+    assert_eq!(request(&enter(&mut app, "lines")), Some(&send(None, "two\nlines")));
 }
 
 #[test]

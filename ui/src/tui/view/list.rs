@@ -122,10 +122,10 @@ fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
                 false,
             );
             say(
-                "2  Send something: write it below and press Enter; it goes to your followers. /send #hello Hello! makes a channel.",
+                "2  Send something: write it below and press Enter; it goes to your followers. /send #hello Hello! creates a channel.",
                 false,
             );
-            say("To see life at once, run `recado demo` in another terminal. F1 is help.", false);
+            say("For a demonstration, run `recado demo` in another terminal. F1 is help.", false);
         }
         (Conversation::Topic(_), _) => say("Nothing has been sent here, or nothing that is kept.", false),
     }

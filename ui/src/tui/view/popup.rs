@@ -129,7 +129,7 @@ fn draw_question(app: &App, question: &Question, frame: &mut Frame<'_>) {
 }
 
 fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>) {
-    let text = "Notifications that outlive the server. Choose the name others will know you by: 2 to 32 of a-z, 0-9, _ . -";
+    let text = "recado sends and receives notifications. Choose the name others will know you by: 2 to 32 of a-z, 0-9, _ . -";
     let servers = match app.cluster.answering() {
         0 => format!("No server answers at {} yet; ./run.sh starts some.", app.servers),
         1 => "One server answers.".to_owned(),
@@ -141,8 +141,8 @@ fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>)
 
 fn invitation(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>) {
     let name = app.profile.as_ref().map(|name| format!(" for @{name}")).unwrap_or_default();
-    let text = "New names take an administrator's code: recadod admin invite --config FILE";
-    let below = wrong.ok_or("Enter goes on, Esc gives up.");
+    let text = "A new name needs an invitation code: recadod admin invite --config FILE";
+    let below = wrong.ok_or("Enter continues, Esc cancels.");
     draw_line(app, frame, &format!("Invitation{name}"), text, ("code ", input), below);
 }
 

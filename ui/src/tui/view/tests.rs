@@ -148,7 +148,7 @@ fn offline_with_queued_sends() {
 }
 
 #[test]
-fn without_a_session_that_can_be_had_again() {
+fn session_of_an_unknown_device() {
     let mut app = busy();
     let dir = "/home/alice/.local/state/recado/7/alice/slot-0";
     link(&mut app, 302, Link::Ended(Box::new(ClientError::Forgotten(dir.into()))));
@@ -200,7 +200,7 @@ fn a_command_with_its_completions() {
 }
 
 #[test]
-fn what_is_told_is_told_to_its_end() {
+fn a_long_notice_is_shown_to_its_end() {
     let mut app = connected();
     enter(&mut app, ":foo");
     for (width, height) in SIZES {
@@ -274,7 +274,7 @@ fn ascii_symbols_draw_nothing_but_ascii() {
 }
 
 #[test]
-fn what_an_earlier_life_left_is_shown_until_it_is_settled() {
+fn a_request_of_an_earlier_process_is_shown_until_it_is_settled() {
     let mut app = app(Some("alice"));
     let content = crate::tui::samples::content("left behind");
     link(&mut app, 1, opened(vec![(RequestId::Recovered(1), Request::Send { topic: None, content })]));

@@ -1,14 +1,11 @@
 //! Candidates: when a server prepares a view, which answers it counts, how long it and the others wait, and
 //! how it fetches the log that it lacks.
 
-use recado_proto::packet::{Fetch, QueryId, Transfer};
+use recado_proto::packet::Transfer;
 
 use super::copies::chunk;
 use super::*;
-use crate::replica::slow_disk_tests::{acknowledgement, sent};
 
-const MS: Duration = Duration::from_millis(1);
-const T_COORD: Duration = Timing::DEFAULT.coordinator;
 const T_BULLY: Duration = Timing::DEFAULT.bully;
 
 fn server(me: u16, servers: u16, seed: u64, boot: Boot) -> One {
@@ -37,13 +34,6 @@ fn wait_for_probe(one: &mut One) -> Vec<Effect> {
     effects
 }
 
-/// The primary of `view` is active and heard.
-fn hear(one: &mut One, view: View) {
-    let (primary, members) = (view.primary().unwrap(), one.replica.digest);
-    one.packet(primary.0, heartbeat(view, HeartbeatState::Active, 0, members));
-    one.sync();
-}
-
 /// Server 1, which has just begun to probe because the active primary, the highest server, is silent.
 fn probing(servers: u16) -> One {
     let mut one = One::among(servers, boot());
@@ -59,14 +49,6 @@ fn pass_slow_turn(one: &mut One) {
     one.replica.pace.turn_ended(one.now, false);
 }
 
-fn probe(view: View) -> Packet {
-    Packet::Election(Election::Probe { view, last: (View::ZERO, Op::ZERO), disk_ms: 0 })
-}
-
-fn agree(view: View) -> Packet {
-    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
-}
-
 fn bully(view: View, disk_ms: u32) -> Packet {
     Packet::Reply(Reply::Bully { view, disk_ms })
 }
@@ -75,20 +57,8 @@ fn writing(view: View, disk_ms: u32) -> Packet {
     Packet::Reply(Reply::Writing { view, disk_ms })
 }
 
-fn refuse(promised: View) -> Packet {
-    Packet::Reply(Reply::Refuse { promised })
-}
-
 fn bullies(effects: &[Effect]) -> bool {
     sent(effects, |packet| matches!(packet, Packet::Reply(Reply::Bully { .. })))
-}
-
-fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause)> {
-    let changes = effects.iter().filter_map(|effect| match effect {
-        Effect::Role(change) => Some((change.role, change.cause)),
-        _ => None,
-    });
-    changes.collect()
 }
 
 /// The time that the role change of this cause took.
@@ -102,7 +72,7 @@ fn took(effects: &[Effect], cause: Cause) -> Option<Duration> {
 // ---- the reason and the time of an election
 
 #[test]
-fn a_candidate_that_never_heard_of_an_active_view_gives_way_because_it_started() {
+fn a_candidate_that_never_saw_an_active_view_gives_way_because_it_started() {
     let mut one = One::new(boot());
     wait_for_probe(&mut one);
     one.input(Input::PortRefused(NodeId(3)));
@@ -145,7 +115,7 @@ fn an_election_that_another_server_began_took_the_time_since_its_prepare() {
 #[test]
 fn a_candidate_takes_a_round_beyond_that_of_a_probe() {
     let mut one = One::new(boot());
-    one.packet(2, probe(View::new(7, NodeId(2))));
+    one.packet(2, probe(View::new(7, NodeId(2)), 0));
     assert_eq!(one.prepare(), View::new(8, NodeId(1)));
 }
 
@@ -206,6 +176,21 @@ fn a_higher_server_that_wants_to_lead_is_waited_for_until_t_coord() {
 }
 
 #[test]
+fn a_candidate_that_was_late_itself_waits_for_a_higher_server_as_long_as_before() {
+    let mut one = probing(3);
+    let view = one.replica.promised();
+    one.packet(2, bully(view, 0));
+    let late = Duration::from_secs(5);
+    one.now = one.now + late;
+    one.input(Input::Deadline);
+    let heard = one.now;
+    reach(&mut one, heard + T_COORD - MS);
+    assert!(!one.replica.tries_to_lead());
+    reach(&mut one, heard + T_COORD);
+    assert!(one.replica.tries_to_lead());
+}
+
+#[test]
 fn a_server_that_lacks_what_it_could_not_fetch_prepares_after_t_coord() {
     let mut one = probing(3);
     let (since, view) = (one.now, one.replica.promised());
@@ -254,7 +239,7 @@ fn a_server_bullies_only_if_it_heard_a_majority_within_the_longest_t_s() {
         one.packet(2, writing(View::ZERO, 0));
         let heard = one.now;
         reach(&mut one, heard + MS * (wait - 1));
-        assert_eq!(bullies(&one.packet(1, probe(View::ZERO))), fit, "server 2 was heard {wait} ms ago");
+        assert_eq!(bullies(&one.packet(1, probe(View::ZERO, 0))), fit, "server 2 was heard {wait} ms ago");
     }
 }
 
@@ -264,20 +249,20 @@ fn a_server_that_a_promise_showed_a_log_too_far_ahead_does_not_bully() {
         let mut one = server(3, 3, 1, boot());
         wait_for_probe(&mut one);
         one.packet(2, promise_of_log(View::new(1, NodeId(3)), 1, last));
-        assert_eq!(bullies(&one.packet(1, probe(View::ZERO))), fit, "{last} entries");
+        assert_eq!(bullies(&one.packet(1, probe(View::ZERO, 0))), fit, "{last} entries");
     }
 }
 
 // ---- how long a candidate goes on
 
 #[test]
-fn a_candidate_whose_promise_is_durable_says_that_it_waits_for_promises() {
+fn a_candidate_whose_promise_is_durable_sends_that_it_waits_for_promises() {
     let mut one = One::new(boot());
     one.prepare();
     one.sync();
     let end = one.now + MS * 50;
-    let told = said(&reach(&mut one, end), 2);
-    let waits = told.iter().filter_map(|packet| match packet {
+    let packets = said(&reach(&mut one, end), 2);
+    let waits = packets.iter().filter_map(|packet| match packet {
         Packet::Election(Election::Prepare { waits_for, .. }) => Some(*waits_for),
         _ => None,
     });
@@ -411,47 +396,9 @@ fn a_candidate_that_is_heard_again_is_waited_for_only_before_its_time_is_over() 
 
 // ---- the fetch
 
-/// The view of the entries that a candidate lacks.
-fn held() -> View {
-    View::new(3, NodeId(3))
-}
-
-fn entries(first: u64, last: u64) -> Vec<Entry> {
-    (first..=last).map(|op| entry(op, 3, 3)).collect()
-}
-
-/// The promise of a server that holds `held` from `first` on.
-fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
-    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
-    let index = vec![(View::ZERO, Op::ZERO), (held(), Op(first))];
-    Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
-}
-
-fn fetches(effects: &[Effect]) -> Vec<Fetch> {
-    let fetches = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
-        _ => None,
-    });
-    fetches.collect()
-}
-
 /// The ranges that are asked for: the op before the first, and the last.
 fn asked(effects: &[Effect]) -> Vec<(u64, u64)> {
     fetches(effects).iter().map(|fetch| (fetch.after.0, fetch.upto.0)).collect()
-}
-
-/// A piece of the answer to a FETCH. One without entries ends the answer.
-fn fetched(view: View, query: QueryId, prev: u64, entries: Vec<Entry>) -> Packet {
-    let (fetch, prev_op, prev_view, commit) = (Some(query), Op(prev), held(), Op::ZERO);
-    Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
-}
-
-/// Server 1 has an empty log, and its own promise is durable. The second is its view.
-fn preparing(servers: u16) -> (One, View) {
-    let mut one = One::among(servers, Boot { promised: held(), ..boot() });
-    let view = one.prepare();
-    one.sync();
-    (one, view)
 }
 
 /// Candidate 1 of three, which fetches the ops up to `last` from server 3.
@@ -533,7 +480,7 @@ fn a_fetch_is_not_sent_twice_within_a_heartbeat() {
 }
 
 #[test]
-fn nothing_is_asked_for_again_while_entries_arrive() {
+fn no_entry_is_fetched_again_while_entries_arrive() {
     let (mut one, view, query) = fetching(20);
     let mut effects = Vec::new();
     for op in 1..20 {
@@ -573,7 +520,7 @@ fn the_pieces_of_an_answer_may_arrive_in_any_order() {
 }
 
 #[test]
-fn a_piece_beyond_what_was_asked_for_is_not_kept() {
+fn a_piece_beyond_the_fetched_range_is_dropped() {
     let (mut one, view, query) = fetching(100);
     one.packet(3, fetched(view, query, 65, entries(66, 66)));
     one.packet(3, fetched(view, query, 0, entries(1, 65)));
@@ -581,7 +528,7 @@ fn a_piece_beyond_what_was_asked_for_is_not_kept() {
 }
 
 #[test]
-fn each_part_of_a_log_is_asked_for_once_with_the_last_entry_of_the_part_before() {
+fn each_part_of_a_log_is_fetched_once_with_the_last_entry_of_the_part_before() {
     let (mut one, view, query) = fetching(150);
     for (prev, last, next) in [(0, 64, 128), (64, 128, 150)] {
         let effects = one.packet(3, fetched(view, query, prev, entries(prev + 1, last)));

@@ -2,32 +2,19 @@
 //! present, and how long an election took.
 
 use super::*;
-use crate::replica::slow_disk_tests::sent;
-
-const MS: Duration = Duration::from_millis(1);
 
 /// More room than any cast here needs.
 const AMPLE: usize = 64 * 1024;
 
-/// Primary 3 of `view` is heard in this state and with this commit.
-fn hear(one: &mut One, view: View, state: HeartbeatState, commit: u64) -> Vec<Effect> {
-    let members = one.replica.digest;
-    one.packet(3, heartbeat(view, state, commit, members))
-}
-
 /// The role changes: the new role, the reason, and the time it took.
-fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause, Duration)> {
-    let changes = effects.iter().filter_map(|effect| match effect {
-        Effect::Role(change) => Some((change.role, change.cause, change.took)),
-        _ => None,
-    });
-    changes.collect()
+fn timed_changes(effects: &[Effect]) -> Vec<(RoleName, Cause, Duration)> {
+    role_changes(effects).iter().map(|change| (change.role, change.cause, change.took)).collect()
 }
 
 // ---- the backup and the heartbeats
 
 #[test]
-fn a_candidate_takes_a_round_beyond_every_promise_that_a_heartbeat_told_of() {
+fn a_candidate_takes_a_round_beyond_every_promise_in_a_heartbeat() {
     let mut one = One::new(boot());
     let members = one.replica.digest;
     one.packet(2, heartbeat(View::new(9, NodeId(3)), HeartbeatState::Backup, 0, members));
@@ -36,30 +23,15 @@ fn a_candidate_takes_a_round_beyond_every_promise_that_a_heartbeat_told_of() {
 }
 
 #[test]
-fn an_isolated_primary_is_told_what_is_durable() {
+fn an_isolated_primary_gets_an_ack_of_the_durable_entries() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
     one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
     one.sync();
-    let effects = hear(&mut one, view, HeartbeatState::Isolated, 0);
+    let members = one.replica.digest;
+    let effects = one.packet(3, heartbeat(view, HeartbeatState::Isolated, 0, members));
     assert_eq!(acked(&effects), Some((Op(1), Op(1), false)));
     assert_eq!(one.replica.role(), RoleName::Candidate, "it is suspected all the same");
-}
-
-#[test]
-fn a_backup_is_ready_once_it_has_applied_the_commit_that_it_heard_first() {
-    let view = View::new(1, NodeId(3));
-    let mut one = One::new(boot());
-    hear(&mut one, view, HeartbeatState::Opening, 0);
-    assert!(!one.replica.is_ready(), "the view is not active");
-    hear(&mut one, view, HeartbeatState::Active, 2);
-    assert!(!one.replica.is_ready());
-    one.packet(3, cast(view, 0, View::ZERO, 2, vec![entry(1, 1, 3)]));
-    assert!(!one.replica.is_ready(), "op 2 is lacking");
-    one.packet(3, cast(view, 1, view, 2, vec![entry(2, 1, 3)]));
-    assert!(one.replica.is_ready());
-    hear(&mut one, view, HeartbeatState::Active, 5);
-    assert!(one.replica.is_ready(), "though the primary has committed more since");
 }
 
 #[test]
@@ -98,7 +70,7 @@ fn a_suspicion_that_a_cast_ended_does_not_count_into_the_time_of_the_next_one() 
     assert_eq!(one.replica.role(), RoleName::Candidate);
     one.packet(3, again);
     assert_eq!(one.replica.role(), RoleName::Backup);
-    let changes = changes(&one.idle(SECOND));
+    let changes = timed_changes(&one.idle(SECOND));
     assert_eq!(changes, vec![(RoleName::Candidate, Cause::TimedOut, Duration::ZERO)]);
 }
 
@@ -394,10 +366,6 @@ fn a_stopping_primary_hands_over_to_no_server_that_does_not_run_or_stops_too() {
 
 // ---- the time and the reason of an election
 
-fn refuse(round: u64) -> Packet {
-    Packet::Reply(Reply::Refuse { promised: View::new(round, NodeId(2)) })
-}
-
 #[test]
 fn neither_ones_own_election_nor_an_isolation_counts_into_the_time_of_the_next_election() {
     for isolated in [false, true] {
@@ -408,7 +376,7 @@ fn neither_ones_own_election_nor_an_isolation_counts_into_the_time_of_the_next_e
             one.echo(2, 0);
             assert_eq!(one.replica.role(), RoleName::Primary);
         }
-        let changes = changes(&one.packet(2, refuse(9)));
+        let changes = timed_changes(&one.packet(2, refuse(View::new(9, NodeId(2)))));
         let outbid = (RoleName::Candidate, Cause::Outbid, Duration::ZERO);
         assert_eq!(changes, vec![outbid], "isolated before: {isolated}");
     }
@@ -417,9 +385,8 @@ fn neither_ones_own_election_nor_an_isolation_counts_into_the_time_of_the_next_e
 #[test]
 fn a_primary_that_is_outbid_and_gives_way_does_not_name_the_cause_of_its_own_election() {
     let mut one = One::leading();
-    let effects = one.packet(2, refuse(9));
+    let effects = one.packet(2, refuse(View::new(9, NodeId(2))));
     assert!(sent(&effects, |packet| matches!(packet, Packet::Election(Election::Prepare { .. }))));
-    let changes = changes(&one.packet(2, refuse(20)));
-    let changes: Vec<_> = changes.iter().map(|(role, cause, _)| (*role, *cause)).collect();
-    assert_eq!(changes, vec![(RoleName::Backup, Cause::TimedOut)]);
+    let effects = one.packet(2, refuse(View::new(20, NodeId(2))));
+    assert_eq!(changes(&effects), vec![(RoleName::Backup, Cause::TimedOut)]);
 }

@@ -1,12 +1,7 @@
 //! How a backup takes what the primary casts, how the primary casts it, and how a server that is behind
 //! catches up.
 
-use recado_proto::packet::{Fetch, QueryId};
-
 use super::*;
-use crate::replica::slow_disk_tests::{acknowledgement, sent};
-
-const MS: Duration = Duration::from_millis(1);
 
 /// The ops in the casts to `peer`.
 fn tracked(effects: &[Effect], peer: u16) -> Vec<(Op, Op)> {
@@ -17,20 +12,10 @@ fn tracked(effects: &[Effect], peer: u16) -> Vec<(Op, Op)> {
     ranges.collect()
 }
 
-fn coordinator(view: View) -> Packet {
-    Packet::Coordinator(Coordinator { view, members: Vec::new() })
-}
-
-/// Primary 3 of `view` is active and heard.
-fn hear(one: &mut One, view: View) {
-    let members = one.replica.digest;
-    one.packet(3, heartbeat(view, HeartbeatState::Active, 0, members));
-}
-
 // ---- the backup
 
 #[test]
-fn a_backup_without_progress_asks_for_another_cast_once_in_the_least_patience() {
+fn a_backup_without_progress_requests_another_cast_once_in_the_least_patience() {
     let mut one = One::new(boot());
     let beat = heartbeat(View::new(1, NodeId(3)), HeartbeatState::Active, 0, one.replica.digest);
     let mut asked = Vec::new();
@@ -48,7 +33,7 @@ fn a_backup_without_progress_asks_for_another_cast_once_in_the_least_patience() 
 fn uneven_heartbeats_of_the_primary_that_is_followed_buy_it_patience() {
     let mut one = One::new(boot());
     for _ in 0..4 {
-        hear(&mut one, View::new(1, NodeId(3)));
+        hear_unsynced(&mut one, View::new(1, NodeId(3)));
         one.now = one.now + MS * 109;
     }
     let patience = one.replica.detector.patience();
@@ -62,7 +47,7 @@ fn the_wait_for_the_first_heartbeat_is_no_gap_between_two() {
     one.packet(3, prepare(view));
     one.sync();
     one.now = one.now + MS * 108;
-    hear(&mut one, view);
+    hear_unsynced(&mut one, view);
     assert_eq!(one.replica.detector.patience(), Timing::DEFAULT.suspect_min);
 }
 
@@ -111,7 +96,7 @@ fn a_contradiction_is_reported_once_in_each_view() {
 }
 
 #[test]
-fn a_cast_that_finds_no_room_before_its_predecessors_is_asked_for_again() {
+fn a_cast_that_arrives_early_and_finds_no_room_is_requested_again() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
     one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
@@ -150,7 +135,7 @@ fn other_lists_of_members_have_other_digests() {
 // ---- the primary
 
 #[test]
-fn an_echo_of_an_older_view_is_refused_or_told_which_view_is_active() {
+fn an_echo_of_an_older_view_gets_a_refusal_or_the_active_view() {
     let (old, view) = (View::new(4, NodeId(1)), View::new(5, NodeId(3)));
     let mut one = One::new(boot());
     let members = one.replica.digest;
@@ -298,7 +283,7 @@ fn a_snapshot_is_taken_only_from_the_primary_beyond_the_commit_and_up_to_the_lar
     ];
     for (what, from, chunk, taken) in cases {
         let mut one = One::new(Boot { base: (old, Op(8)), commit: Op(8), promised: old, ..boot() });
-        hear(&mut one, view);
+        hear_unsynced(&mut one, view);
         let effects = one.packet(from, Packet::SnapshotChunk(chunk));
         assert_eq!(asks_on(&effects), taken, "{what}");
     }
@@ -310,7 +295,7 @@ fn the_pieces_of_two_snapshots_are_never_put_together() {
     let whole: Vec<u8> = [[1; 1_024], [2; 1_024]].concat();
     let last = chunk(10, view, 1_024, &whole);
     let mut one = One::new(boot());
-    hear(&mut one, view);
+    hear_unsynced(&mut one, view);
     one.packet(3, Packet::SnapshotChunk(chunk(10, view, 0, &whole)));
     let other_bytes = SnapshotChunk { crc: last.crc ^ 1, bytes: vec![9; 1_024], ..last.clone() };
     let other_op = SnapshotChunk { op: Op(11), bytes: vec![9; 1_024], ..last.clone() };
@@ -325,10 +310,10 @@ fn a_transfer_of_an_older_view_is_not_continued() {
     let (old, view) = (View::new(1, NodeId(3)), View::new(2, NodeId(3)));
     for changed in [false, true] {
         let mut one = One::new(boot());
-        hear(&mut one, old);
+        hear_unsynced(&mut one, old);
         one.packet(3, Packet::SnapshotChunk(chunk(10, old, 0, &[1; 2_048])));
         if changed {
-            hear(&mut one, view);
+            hear_unsynced(&mut one, view);
         }
         let effects = one.packet(3, Packet::SnapshotChunk(chunk(10, old, 1_024, &[1; 2_048])));
         let received = effects.iter().any(|effect| matches!(effect, Effect::SnapshotReceived { .. }));
@@ -337,10 +322,10 @@ fn a_transfer_of_an_older_view_is_not_continued() {
 }
 
 #[test]
-fn a_snapshot_whose_entries_came_by_the_cast_is_not_asked_for_any_more() {
+fn a_snapshot_whose_entries_came_by_the_cast_is_no_longer_requested() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
-    hear(&mut one, view);
+    hear_unsynced(&mut one, view);
     assert!(asks_on(&one.packet(3, Packet::SnapshotChunk(chunk(3, view, 0, &[1; 4_096])))));
     one.packet(3, cast(view, 0, View::ZERO, 0, (1..=3).map(|op| entry(op, 1, 3)).collect()));
     one.packet(3, Packet::SnapshotChunk(chunk(3, view, 1_024, &[1; 4_096])));
@@ -349,10 +334,10 @@ fn a_snapshot_whose_entries_came_by_the_cast_is_not_asked_for_any_more() {
 }
 
 #[test]
-fn a_window_that_does_not_come_is_asked_for_again_after_two_heartbeats_and_not_at_once() {
+fn a_window_that_does_not_arrive_is_requested_again_after_two_heartbeats_and_not_at_once() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
-    hear(&mut one, view);
+    hear_unsynced(&mut one, view);
     assert!(asks_on(&one.packet(3, Packet::SnapshotChunk(chunk(3, view, 0, &[1; 4_096])))));
     // Every input comes 1 ms after the wait: 79, 80 and 81 ms after the chunk.
     for (wait, asked) in [(78, false), (0, true), (0, false)] {
@@ -366,7 +351,7 @@ fn entries_that_an_installed_snapshot_replaces_are_reported() {
     let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
     let entries = (1..=6).map(|op| entry(op, 1, 2)).collect();
     let mut one = One::new(Boot { entries, promised: old, commit: Op(2), ..boot() });
-    hear(&mut one, view);
+    hear_unsynced(&mut one, view);
     let mut effects = Vec::new();
     assert!(one.replica.install(one.now, Op(4), view, Vec::new(), &mut effects));
     assert!(effects.contains(&Effect::Overwritten { view, first: Op(5), last: Op(6) }));

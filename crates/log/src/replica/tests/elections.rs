@@ -1,13 +1,10 @@
 //! Elections step by step: the suspicion, the probe, the choice of the log, the fetch, the refusal, and the
 //! hand-over.
 
-use recado_proto::packet::{Fetch, QueryId, Transfer};
+use recado_proto::packet::Transfer;
 
 use super::copies::chunk;
 use super::*;
-use crate::replica::slow_disk_tests::{acknowledgement, sent};
-
-const MS: Duration = Duration::from_millis(1);
 
 fn server(me: u16, servers: u16, seed: u64) -> One {
     let now = Moment(1_000_000);
@@ -25,13 +22,6 @@ fn wait_for(one: &mut One, role: RoleName) -> Vec<Effect> {
     effects
 }
 
-/// Primary 3 of `view` is active and heard.
-fn hear(one: &mut One, view: View) {
-    let members = one.replica.digest;
-    one.packet(3, heartbeat(view, HeartbeatState::Active, 0, members));
-    one.sync();
-}
-
 /// Server 1, which has just begun to probe because active primary 3 is silent.
 fn probing() -> One {
     let mut one = One::new(boot());
@@ -39,26 +29,6 @@ fn probing() -> One {
     wait_for(&mut one, RoleName::Candidate);
     assert!(!one.replica.tries_to_lead());
     one
-}
-
-fn probe(view: View, last: u64) -> Packet {
-    Packet::Election(Election::Probe { view, last: (View::ZERO, Op(last)), disk_ms: 0 })
-}
-
-fn agree(view: View) -> Packet {
-    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
-}
-
-fn refuse(promised: View) -> Packet {
-    Packet::Reply(Reply::Refuse { promised })
-}
-
-fn changes(effects: &[Effect]) -> Vec<RoleChange> {
-    let changes = effects.iter().filter_map(|effect| match effect {
-        Effect::Role(change) => Some(change.clone()),
-        _ => None,
-    });
-    changes.collect()
 }
 
 // ---- the suspicion
@@ -74,18 +44,18 @@ fn an_election_took_the_time_since_the_first_suspicion() {
     one.sync();
     one.packet(2, promise(view));
     one.sync();
-    let changes = changes(&one.packet(2, acknowledgement(view)));
+    let changes = role_changes(&one.packet(2, acknowledgement(view)));
     let took = changes.iter().find(|change| change.cause == Cause::Elected).map(|change| change.took);
     assert!(took.is_some_and(|took| (MS * 50..MS * 70).contains(&took)), "{took:?}");
 }
 
 #[test]
-fn a_candidate_that_gives_way_says_why_it_suspected_the_primary() {
+fn a_candidate_that_gives_way_reports_why_it_suspected_the_primary() {
     let mut one = probing();
     let suspected = one.replica.promised();
     one.packet(2, agree(suspected));
     one.sync();
-    let changes = changes(&one.packet(2, refuse(View::new(9, NodeId(2)))));
+    let changes = role_changes(&one.packet(2, refuse(View::new(9, NodeId(2)))));
     let changes: Vec<_> = changes.iter().map(|change| (change.role, change.cause)).collect();
     assert_eq!(changes, vec![(RoleName::Backup, Cause::TimedOut)]);
 }
@@ -94,7 +64,7 @@ fn a_candidate_that_gives_way_says_why_it_suspected_the_primary() {
 fn a_primary_that_has_started_again_is_suspected_at_once() {
     let mut one = One::new(boot());
     hear(&mut one, View::new(1, NodeId(3)));
-    let changes = changes(&one.packet_of_incarnation(2, 3, LEARN));
+    let changes = role_changes(&one.packet_of_incarnation(2, 3, LEARN));
     let changes: Vec<_> = changes.iter().map(|change| (change.role, change.cause)).collect();
     assert_eq!(changes, vec![(RoleName::Candidate, Cause::PrimaryRestarted)]);
 }
@@ -226,17 +196,17 @@ fn a_higher_server_bullies_only_if_it_can_lead_soon() {
 }
 
 #[test]
-fn a_backup_tells_a_prober_of_an_older_view_which_view_is_active() {
+fn a_backup_answers_a_probe_of_an_older_view_with_the_active_view() {
     let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
     let mut one = One::new(boot());
     hear(&mut one, view);
-    let told = |one: &mut One, seen: View| {
+    let answered = |one: &mut One, seen: View| {
         sent(&one.packet(2, probe(seen, 0)), |packet| matches!(packet, Packet::Coordinator(_)))
     };
-    assert!(told(&mut one, old));
-    assert!(!told(&mut one, view), "it knows");
+    assert!(answered(&mut one, old));
+    assert!(!answered(&mut one, view), "it knows");
     one.packet(2, prepare(View::new(3, NodeId(2))));
-    assert!(!told(&mut one, old), "a higher view is promised");
+    assert!(!answered(&mut one, old), "a higher view is promised");
 }
 
 #[test]
@@ -250,44 +220,6 @@ fn a_view_that_leaves_no_rounds_is_not_believed() {
 }
 
 // ---- the choice of the log, and the fetch
-
-/// The view of the entries that a candidate lacks.
-fn held() -> View {
-    View::new(3, NodeId(3))
-}
-
-fn entries(first: u64, last: u64) -> Vec<Entry> {
-    (first..=last).map(|op| entry(op, 3, 3)).collect()
-}
-
-/// The promise of a server that holds `held` from `first` on.
-fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
-    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
-    let index = vec![(View::ZERO, Op::ZERO), (held(), Op(first))];
-    Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
-}
-
-fn fetches(effects: &[Effect]) -> Vec<Fetch> {
-    let fetches = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
-        _ => None,
-    });
-    fetches.collect()
-}
-
-/// A piece of the answer to a FETCH.
-fn fetched(view: View, query: QueryId, prev: u64, entries: Vec<Entry>) -> Packet {
-    let (fetch, prev_op, prev_view, commit) = (Some(query), Op(prev), held(), Op::ZERO);
-    Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
-}
-
-/// Server 1 has an empty log and prepares a view above those of the entries that it lacks.
-fn preparing(servers: u16) -> (One, View) {
-    let mut one = One::among(servers, Boot { promised: held(), ..boot() });
-    let view = one.prepare();
-    one.sync();
-    (one, view)
-}
 
 /// Candidate 1 of three, which fetches the ops up to `last` from server 3.
 fn fetching(last: u64) -> (One, View, Fetch) {
@@ -420,16 +352,14 @@ fn a_refused_candidate_leaves_the_other_one_at_least_its_time() {
 }
 
 #[test]
-fn an_isolated_primary_is_not_ready_and_tells_afterwards_how_long_it_was() {
+fn an_isolated_primary_reports_afterwards_how_long_it_was() {
     let mut one = One::leading();
-    assert!(one.replica.is_ready());
     wait_for(&mut one, RoleName::Isolated);
-    assert!(!one.replica.is_ready());
     one.idle(MS * 500);
-    let changes = changes(&one.echo(2, 0));
+    let changes = role_changes(&one.echo(2, 0));
     let took = changes.iter().find(|change| change.cause == Cause::MajorityBack).map(|change| change.took);
     assert!(took.is_some_and(|took| took >= MS * 500), "{took:?}");
-    assert!(one.replica.is_ready());
+    assert_eq!(one.replica.role(), RoleName::Primary);
 }
 
 // ---- the hand-over

@@ -4,27 +4,9 @@
 use recado_proto::packet::Transfer;
 
 use super::*;
-use crate::replica::slow_disk_tests::{acknowledgement, sent};
-
-const MS: Duration = Duration::from_millis(1);
-
-fn coordinator(view: View) -> Packet {
-    Packet::Coordinator(Coordinator { view, members: Vec::new() })
-}
 
 fn transfer(view: View) -> Packet {
     Packet::Transfer(Transfer { view, last: Op(2) })
-}
-
-fn agree(view: View) -> Packet {
-    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
-}
-
-/// Primary 3 of `view` is active and heard.
-fn hear(one: &mut One, view: View) {
-    let members = one.replica.digest;
-    one.packet(3, heartbeat(view, HeartbeatState::Active, 0, members));
-    one.sync();
 }
 
 /// Server 1 follows primary 3 of the view that is returned, and has its two entries on the disk.
@@ -86,14 +68,6 @@ fn tasks(effects: &[Effect]) -> Vec<Task> {
         _ => None,
     });
     tasks.collect()
-}
-
-fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause)> {
-    let changes = effects.iter().filter_map(|effect| match effect {
-        Effect::Role(change) => Some((change.role, change.cause)),
-        _ => None,
-    });
-    changes.collect()
 }
 
 // ---- the stop
@@ -163,8 +137,8 @@ fn a_primary_whose_hand_over_fails_goes_on_and_watches_the_target_from_the_start
         assert!(one.replica.accepts());
         one.echo(3, 0)
     });
-    let told = one.pass(SECOND, |one| one.echo(3, 0));
-    assert_eq!(transfers(&told).first(), Some(&NodeId(3)));
+    let effects = one.pass(SECOND, |one| one.echo(3, 0));
+    assert_eq!(transfers(&effects).first(), Some(&NodeId(3)));
 }
 
 #[test]
@@ -282,7 +256,7 @@ fn a_candidate_after_a_transfer_that_gives_way_names_the_transfer() {
 // ---- learners
 
 #[test]
-fn a_learner_that_asks_again_is_answered_once_and_with_its_latest_nonce() {
+fn a_learner_that_repeats_learn_gets_one_answer_with_its_latest_nonce() {
     let mut one = One::new(boot());
     for (peer, nonce) in [(2, 1), (3, 2), (2, 3)] {
         one.packet_of_incarnation(2, peer, Packet::Learn(Learn { nonce }));
@@ -353,23 +327,6 @@ fn an_entry_that_is_held_can_be_read() {
 }
 
 #[test]
-fn a_backup_is_ready_once_it_has_applied_the_commit_that_it_heard_first() {
-    let view = View::new(1, NodeId(3));
-    let mut one = One::new(boot());
-    let members = one.replica.digest;
-    let beat = |commit: u64| heartbeat(view, HeartbeatState::Active, commit, members);
-    assert!(!one.replica.is_ready(), "it has heard no primary");
-    one.packet(3, beat(2));
-    assert!(!one.replica.is_ready(), "it has applied nothing");
-    one.packet(3, cast(view, 0, View::ZERO, 1, vec![entry(1, 1, 3), entry(2, 1, 3)]));
-    assert!(!one.replica.is_ready(), "it has applied op 1");
-    one.packet(3, cast(view, 2, view, 2, Vec::new()));
-    assert!(one.replica.is_ready());
-    one.packet(3, beat(9));
-    assert!(one.replica.is_ready(), "it stays so while it follows");
-}
-
-#[test]
 fn a_leader_that_lacks_what_was_committed_since_the_start_is_a_contradiction() {
     let (old, view) = (View::new(1, NodeId(3)), View::new(2, NodeId(2)));
     let mut one = One::new(boot());
@@ -426,7 +383,7 @@ fn a_disk_with_too_many_promises_to_write_takes_no_higher_view_and_goes_on_in_th
 }
 
 #[test]
-fn a_promise_is_told_only_to_the_candidate_of_its_view() {
+fn a_promise_is_sent_only_to_the_candidate_of_its_view() {
     let mut one = One::new(boot());
     one.packet(3, prepare(View::new(1, NodeId(3))));
     one.packet(2, coordinator(View::new(2, NodeId(2))));
@@ -465,9 +422,9 @@ fn a_disk_that_has_more_to_write_is_in_its_next_turn() {
     // What is known of incarnations is durable, the promise is not.
     one.input(Input::Journaled(1));
     one.idle(MS * 90);
-    let told = one.packet(3, prepare(view));
+    let effects = one.packet(3, prepare(view));
     assert!(sent(
-        &told,
+        &effects,
         |packet| matches!(packet, Packet::Reply(Reply::Writing { disk_ms, .. }) if *disk_ms >= 80)
     ));
 }

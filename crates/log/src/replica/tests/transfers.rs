@@ -1,12 +1,11 @@
 //! Snapshots and entries on their way to a server that is behind: what is asked for, what is taken, and when
 //! a transfer ends.
 
-use recado_proto::packet::{Fetch, QueryId, SnapshotGet};
+use recado_proto::packet::SnapshotGet;
 
 use super::copies::chunk;
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
 const CHUNK: usize = SnapshotChunk::BYTES_MAX;
 
 /// The view of primary 3.
@@ -14,16 +13,10 @@ fn view() -> View {
     View::new(1, NodeId(3))
 }
 
-/// Primary 3 is active and heard.
-fn hear(one: &mut One) {
-    let members = one.replica.digest;
-    one.packet(3, heartbeat(view(), HeartbeatState::Active, 0, members));
-}
-
 /// Backup 1, which has an empty log and hears primary 3.
 fn following() -> One {
     let mut one = One::new(boot());
-    hear(&mut one);
+    hear_unsynced(&mut one, view());
     one
 }
 
@@ -54,21 +47,8 @@ fn received(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::SnapshotReceived { .. }))
 }
 
-fn fetches(effects: &[Effect]) -> Vec<Fetch> {
-    let fetches = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
-        _ => None,
-    });
-    fetches.collect()
-}
-
-/// The view of the entries that a candidate lacks.
-fn held() -> View {
-    View::new(3, NodeId(3))
-}
-
 /// Candidate 1 has these entries, with its own promise durable. The second is its view.
-fn preparing(entries: Vec<Entry>) -> (One, View) {
+fn preparing_with(entries: Vec<Entry>) -> (One, View) {
     let mut one = One::new(Boot { entries, promised: held(), ..boot() });
     let view = one.prepare();
     one.sync();
@@ -76,14 +56,14 @@ fn preparing(entries: Vec<Entry>) -> (One, View) {
 }
 
 /// The promise of a server that holds `held` from `first` to `last`, and names no earlier views.
-fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
+fn promise_of_held_alone(view: View, first: u64, last: u64) -> Packet {
     let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
     let index = vec![(held(), Op(first))];
     Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
 }
 
 /// The answer to a FETCH, with the entries of `held` from `first` to `last`.
-fn fetched(view: View, query: QueryId, prev_view: View, first: u64, last: u64) -> Packet {
+fn fetched_from(view: View, query: QueryId, prev_view: View, first: u64, last: u64) -> Packet {
     let entries = (first..=last).map(|op| entry(op, 3, 3)).collect();
     let (fetch, prev_op, commit) = (Some(query), Op(first - 1), Op::ZERO);
     Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
@@ -105,13 +85,13 @@ fn a_fetch_is_answered_only_to_the_candidate_of_the_promised_view() {
         one.packet(3, prepare(promised));
         one.sync();
         let fetch = Fetch { query: QueryId(7), view, after: Op(1), upto: Op(3) };
-        let told = said(&one.packet(from, Packet::Fetch(fetch)), from);
-        assert_eq!(told.iter().any(|packet| matches!(packet, Packet::Entries(_))), answered, "{who}");
+        let packets = said(&one.packet(from, Packet::Fetch(fetch)), from);
+        assert_eq!(packets.iter().any(|packet| matches!(packet, Packet::Entries(_))), answered, "{who}");
     }
 }
 
 #[test]
-fn as_many_chunks_are_read_as_were_asked_for_from_1_to_64() {
+fn a_request_reads_as_many_chunks_as_it_names_from_1_to_64() {
     for (wanted, read) in [(0, 1), (1, 1), (2, 2), (64, 64), (65, 64)] {
         let mut one = One::new(boot());
         let get = SnapshotGet { op: Op(10), offset: 2_048, chunks: wanted };
@@ -128,7 +108,7 @@ fn a_snapshot_of_the_last_committed_op_is_neither_taken_nor_acknowledged() {
     let old = View::new(1, NodeId(2));
     for of in [old, view()] {
         let mut one = One::new(Boot { base: (old, Op(8)), commit: Op(8), promised: old, ..boot() });
-        hear(&mut one);
+        hear_unsynced(&mut one, view());
         let effects = receive(&mut one, chunk(8, of, 0, &[1; 4_096]));
         assert_eq!(acked(&effects), None, "of {of:?}");
         assert!(asked(&effects).is_empty(), "of {of:?}");
@@ -166,7 +146,7 @@ fn bytes_beyond_the_end_of_a_snapshot_are_not_taken() {
 // ---- the windows
 
 #[test]
-fn the_next_window_is_asked_for_at_once_with_the_last_chunk_of_this_one() {
+fn the_next_window_is_requested_at_once_with_the_last_chunk_of_this_one() {
     let whole = vec![7; 66 * CHUNK];
     let (mut one, mut asks, mut effects) = (following(), Vec::new(), Vec::new());
     for n in 0..66 {
@@ -178,7 +158,7 @@ fn the_next_window_is_asked_for_at_once_with_the_last_chunk_of_this_one() {
 }
 
 #[test]
-fn a_chunk_that_overtook_others_is_kept_only_if_it_was_asked_for() {
+fn a_chunk_that_overtook_others_is_buffered_only_if_it_was_requested() {
     // The first window has the chunks 1 to 64.
     for (last, kept) in [(64, true), (65, false)] {
         let whole = vec![7; (last + 1) * CHUNK];
@@ -207,7 +187,7 @@ fn no_more_than_64_chunks_are_kept_that_overtook_others() {
 }
 
 #[test]
-fn a_window_that_is_asked_for_again_has_all_its_room_again() {
+fn a_window_that_is_requested_again_has_all_its_room_again() {
     let whole: Vec<u8> = (0..67).collect();
     let mut one = following();
     receive(&mut one, piece(&whole, 0, 1));
@@ -216,7 +196,7 @@ fn a_window_that_is_asked_for_again_has_all_its_room_again() {
     }
     one.now = one.now + MS * 79;
     assert_eq!(asked(&one.input(Input::Deadline)), vec![(Op(10), 1, 64)]);
-    hear(&mut one);
+    hear_unsynced(&mut one, view());
     // The last chunk overtakes all others this time.
     receive(&mut one, piece(&whole, 66, 1));
     let mut effects = Vec::new();
@@ -264,7 +244,7 @@ fn a_chunk_that_brings_nothing_new_does_not_put_off_the_next_request() {
 fn hear_on(one: &mut One, heartbeats: u32) {
     for _ in 0..heartbeats {
         one.now = one.now + MS * 39;
-        hear(one);
+        hear_unsynced(one, view());
     }
 }
 
@@ -285,6 +265,16 @@ fn another_snapshot_is_begun_once_nothing_came_of_the_first_for_twice_t_coord() 
 }
 
 #[test]
+fn a_transfer_is_not_replaced_because_its_receiver_was_late_itself() {
+    let mut one = following();
+    receive(&mut one, piece(&[1; 8 * CHUNK], 0, CHUNK));
+    one.now = one.now + Duration::from_secs(5);
+    one.input(Input::Deadline);
+    let asks = asked(&receive(&mut one, other()));
+    assert!(!asks.contains(&(Op(11), CHUNK, 64)), "{asks:?}");
+}
+
+#[test]
 fn a_transfer_that_makes_progress_is_not_replaced() {
     let whole = [1; 3 * CHUNK];
     let mut one = following();
@@ -298,8 +288,8 @@ fn a_transfer_that_makes_progress_is_not_replaced() {
 
 #[test]
 fn a_transfer_ends_when_its_donor_has_started_again() {
-    let (mut one, view) = preparing(Vec::new());
-    let promised = promise_of_log(view, 100, 105);
+    let (mut one, view) = preparing_with(Vec::new());
+    let promised = promise_of_held_alone(view, 100, 105);
     one.packet(3, promised.clone());
     let effects = receive(&mut one, chunk(100, held(), 0, &[1; 4_096]));
     assert_eq!(asked(&effects), vec![(Op(100), CHUNK, 64)]);
@@ -312,7 +302,7 @@ fn a_transfer_ends_when_its_donor_has_started_again() {
 }
 
 #[test]
-fn a_snapshot_is_not_asked_for_any_more_once_its_op_is_committed_here() {
+fn a_snapshot_is_no_longer_requested_once_its_op_is_committed_here() {
     let mut one = following();
     assert!(!asked(&receive(&mut one, chunk(3, view(), 0, &[1; 4_096]))).is_empty());
     one.packet(3, cast(view(), 0, View::ZERO, 3, (1..=3).map(|op| entry(op, 1, 3)).collect()));
@@ -323,14 +313,14 @@ fn a_snapshot_is_not_asked_for_any_more_once_its_op_is_committed_here() {
 #[test]
 fn a_candidate_that_holds_the_donors_snapshot_fetches_what_follows_it() {
     let old = View::new(1, NodeId(2));
-    let (mut one, view) = preparing((1..=100).map(|op| entry(op, 1, 2)).collect());
-    let asks = fetches(&one.packet(3, promise_of_log(view, 101, 105)));
+    let (mut one, view) = preparing_with((1..=100).map(|op| entry(op, 1, 2)).collect());
+    let asks = fetches(&one.packet(3, promise_of_held_alone(view, 101, 105)));
     assert_eq!(asks.iter().map(|fetch| fetch.after).collect::<Vec<_>>(), vec![Op::ZERO]);
     let effects = receive(&mut one, chunk(100, old, 0, &[1; 4_096]));
     assert!(asked(&effects).is_empty());
     let asks = fetches(&effects);
     assert_eq!(asks.iter().map(|fetch| fetch.after).collect::<Vec<_>>(), vec![Op(100)]);
-    one.packet(3, fetched(view, asks[0].query, old, 101, 105));
+    one.packet(3, fetched_from(view, asks[0].query, old, 101, 105));
     assert!(matches!(one.replica.role, Role::Primary(_)));
 }
 
@@ -347,7 +337,7 @@ fn a_snapshot_that_is_of_no_use_any_more_is_not_installed() {
     for (what, op, of) in cases {
         let entries = (1..=6).map(|op| entry(op, 1, 2)).collect();
         let mut one = One::new(Boot { entries, commit: Op(4), promised: old, ..boot() });
-        hear(&mut one);
+        hear_unsynced(&mut one, view());
         let mut effects = Vec::new();
         assert!(!one.replica.install(one.now, Op(op), of, Vec::new(), &mut effects), "{what}");
         assert!(effects.is_empty(), "{what}");
@@ -368,10 +358,10 @@ fn a_primary_installs_no_snapshot() {
 /// The journal writes the entries first, and then the snapshot that replaces them.
 #[test]
 fn entries_that_the_journal_gets_with_the_snapshot_make_no_op_of_it_durable() {
-    let (mut one, view) = preparing(Vec::new());
-    let asks = fetches(&one.packet(3, promise_of_log(view, 1, 10)));
+    let (mut one, view) = preparing_with(Vec::new());
+    let asks = fetches(&one.packet(3, promise_of_held_alone(view, 1, 10)));
     let (from, incarnation) = (NodeId(3), Incarnation(1));
-    let packet = fetched(view, asks[0].query, View::ZERO, 1, 2);
+    let packet = fetched_from(view, asks[0].query, View::ZERO, 1, 2);
     let (mut effects, given) = (Vec::new(), one.replica.tickets);
     // No flush comes before the installation.
     one.replica.handle(one.now, Input::Packet { from, incarnation, packet }, &mut effects);

@@ -49,7 +49,8 @@ pub enum TimeOuts {
 }
 
 /// Runs `scenario` once per seed, each time in another order. A failure prints the seed;
-/// `SHUTTLE_SEED=... cargo test NAME` runs that seed alone, `SHUTTLE_SEEDS=...` sets the number of seeds.
+/// `SHUTTLE_SEED=... cargo test --workspace --lib NAME` runs that seed alone, `SHUTTLE_SEEDS=...` sets the
+/// number of seeds.
 pub fn explore(time_outs: TimeOuts, seeds: u64, scenario: impl Fn() + Clone + Send + Sync + 'static) {
     let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
     let (given, seeds) = (number("SHUTTLE_SEED"), number("SHUTTLE_SEEDS").unwrap_or(seeds));

@@ -6,7 +6,7 @@ use recado_proto::id::{BootId, ClusterId, Incarnation, NodeId};
 use recado_proto::seal::ClusterKeys;
 
 /// Identity of server `me` in its boot with this incarnation, in the cluster that tests agree on.
-pub(super) fn handshake_config(me: u16, incarnation: u64) -> HandshakeConfig {
+pub(in crate::machine) fn handshake_config(me: u16, incarnation: u64) -> HandshakeConfig {
     let mut boot_id = [me as u8; 16];
     boot_id[8..].copy_from_slice(&incarnation.to_be_bytes());
     HandshakeConfig {

@@ -1,37 +1,12 @@
 //! Time-outs that wait for a disk, and those that do not: one replica on the default timers, driven by
 //! hand.
 
-use std::time::Duration;
-
-use recado_proto::packet::{EntriesAck, HeartbeatState, WaitsFor};
-
-use super::tests::{One, boot, heartbeat, promise};
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
-const T_COORD: Duration = Timing::DEFAULT.coordinator;
 /// The longest wait for a disk.
 const MOST: Duration = Duration::from_secs(40);
 
 impl One {
-    /// Passes `time` and meets every deadline. `feed` is called every 40 ms.
-    pub(super) fn pass<T>(&mut self, time: Duration, mut feed: impl FnMut(&mut One) -> T) -> Vec<Effect> {
-        let (end, mut effects) = (self.now + time, Vec::new());
-        while self.now < end {
-            feed(self);
-            let next = self.now + MS * 40;
-            while self.now < next.min(end) {
-                self.now = self.now + MS * 9;
-                effects.extend(self.input(Input::Deadline));
-            }
-        }
-        effects
-    }
-
-    pub(super) fn idle(&mut self, time: Duration) -> Vec<Effect> {
-        self.pass(time, |_| {})
-    }
-
     fn writing(&mut self, from: u16, disk_ms: u32) {
         let view = self.replica.promised();
         self.packet(from, Packet::Reply(Reply::Writing { view, disk_ms }));
@@ -46,39 +21,6 @@ impl One {
     fn waits(&self) -> bool {
         matches!(self.replica.role, Role::Backup)
     }
-
-    /// Server 1 leads, with everything durable.
-    pub(super) fn leading() -> One {
-        let mut one = One::new(boot());
-        let view = one.prepare();
-        one.sync();
-        one.packet(2, promise(view));
-        one.sync();
-        one.packet(2, acknowledgement(view));
-        assert!(one.replica.accepts());
-        one
-    }
-
-    /// A backup hears this primary, has everything, and reports its disk.
-    pub(super) fn echo(&mut self, from: u16, disk_ms: u32) -> Vec<Effect> {
-        let (view, mut effects) = (self.replica.promised(), Vec::new());
-        let Role::Primary(primary) = &self.replica.role else { return effects };
-        let beat = primary.beat();
-        if let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, self.replica.digest) {
-            effects.extend(self.packet(from, Packet::Heartbeat(Heartbeat { disk_ms, beat, ..echo })));
-        }
-        effects.extend(self.packet(from, acknowledgement(view)));
-        effects
-    }
-}
-
-pub(super) fn acknowledgement(view: View) -> Packet {
-    let (durable, matched, applied) = (Op(1), Op(1), Op(1));
-    Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
-}
-
-pub(super) fn sent(effects: &[Effect], wanted: impl Fn(&Packet) -> bool) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::Send { packet, .. } if wanted(packet)))
 }
 
 // ---- a candidate's own patience
@@ -197,45 +139,46 @@ fn nobody_waits_for_a_candidate_whose_disk_lags() {
 // ---- replies during the wait
 
 #[test]
-fn a_promise_that_the_disk_still_writes_is_said_to_be_written() {
+fn a_server_whose_disk_still_writes_a_promise_replies_writing() {
     let mut one = One::new(boot());
     one.hear_3(WaitsFor::Disk, 0);
     one.idle(MS * 90);
-    let told = one.hear_3(WaitsFor::Disk, 0);
+    let effects = one.hear_3(WaitsFor::Disk, 0);
     assert!(sent(
-        &told,
+        &effects,
         |packet| matches!(packet, Packet::Reply(Reply::Writing { disk_ms, .. }) if *disk_ms >= 80)
     ));
     one.sync();
-    let told = one.hear_3(WaitsFor::Promises, 0);
-    assert!(sent(&told, |packet| matches!(packet, Packet::Reply(Reply::Promise(_)))));
+    let effects = one.hear_3(WaitsFor::Promises, 0);
+    assert!(sent(&effects, |packet| matches!(packet, Packet::Reply(Reply::Promise(_)))));
 }
 
 #[test]
-fn prepare_says_what_is_waited_for_and_how_slow_the_disk_is() {
+fn a_prepare_states_what_the_candidate_waits_for_and_how_slow_its_disk_is() {
     let mut one = One::new(boot());
     one.prepare();
-    let told = one.idle(MS * 200);
+    let effects = one.idle(MS * 200);
     let waits = |packet: &Packet| match packet {
         Packet::Election(Election::Prepare { waits_for, disk_ms, .. }) => {
             *waits_for == WaitsFor::Disk && *disk_ms >= 90
         }
         _ => false,
     };
-    assert!(sent(&told, waits));
+    assert!(sent(&effects, waits));
 }
 
 #[test]
-fn whoever_probes_a_candidate_under_way_is_asked_for_its_promise() {
+fn a_server_that_probes_a_candidate_gets_its_prepare() {
     let mut one = One::new(boot());
     let view = one.prepare();
     for prober in [2, 3] {
         let (last, disk_ms) = ((View::ZERO, Op::ZERO), 0);
-        let told = one.packet(prober, Packet::Election(Election::Probe { view: View::ZERO, last, disk_ms }));
-        assert!(sent(&told, |packet| {
+        let effects =
+            one.packet(prober, Packet::Election(Election::Probe { view: View::ZERO, last, disk_ms }));
+        assert!(sent(&effects, |packet| {
             matches!(packet, Packet::Election(Election::Prepare { view: asked, .. }) if *asked == view)
         }));
-        assert!(!sent(&told, |packet| {
+        assert!(!sent(&effects, |packet| {
             matches!(packet, Packet::Reply(Reply::Agree { .. } | Reply::Bully { .. }))
         }));
     }
@@ -263,11 +206,11 @@ fn a_slow_disk_isolates_a_primary_only_if_a_quorum_of_others_is_clearly_faster()
 fn a_higher_server_with_a_disk_that_lags_is_handed_nothing() {
     for (disk_ms, heir) in [(0, 3), (2_000, 2)] {
         let mut one = One::leading();
-        let told = one.pass(Duration::from_secs(11), |one| {
+        let effects = one.pass(Duration::from_secs(11), |one| {
             one.echo(3, disk_ms);
             one.echo(2, 0);
         });
-        let handed = told.iter().find_map(|effect| match effect {
+        let handed = effects.iter().find_map(|effect| match effect {
             Effect::Send { to, packet: Packet::Transfer(_), .. } => Some(*to),
             _ => None,
         });
