@@ -12,20 +12,20 @@ fn rig() -> (Rig, SessionId) {
     rig.lead();
     let session = rig.connect(1, "alice");
     rig.awaits_acks = true;
-    rig.told.clear();
+    rig.delivered.clear();
     (rig, session)
 }
 
 /// How often a query of a session has run.
 fn runs(rig: &Rig, session: SessionId, query: u64) -> usize {
-    rig.told.iter().filter(|input| answered(input) == Some((session, QueryId(query)))).count()
+    rig.delivered.iter().filter(|input| answered(input) == Some((session, QueryId(query)))).count()
 }
 
 #[test]
 fn a_question_does_not_run_again_while_its_answer_is_outstanding() {
     let (mut rig, session) = rig();
     let other = rig.connect(2, "bob");
-    rig.told.clear();
+    rig.delivered.clear();
     (0..5).for_each(|_| rig.client(session.0.0, list(1)));
     assert_eq!(runs(&rig, session, 1), 1);
     rig.client(session.0.0, list(2));
@@ -48,7 +48,7 @@ fn a_refusal_is_no_answer_that_is_awaited() {
         matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
             if refused.code == Code::UnknownChannel)
     };
-    assert_eq!(rig.told.iter().filter(|input| refused(input)).count(), 3);
+    assert_eq!(rig.delivered.iter().filter(|input| refused(input)).count(), 3);
 }
 
 #[test]
