@@ -73,7 +73,7 @@ impl PendingWorker {
                         self.from_delivery.push(node::Input::Cursor(session, upto))
                     }
                     Effect::AnswerDone { session, query } => {
-                        self.page_requests.push(node::Input::AnswerDone { session, query });
+                        self.from_delivery.push(node::Input::AnswerDone { session, query });
                     }
                     Effect::Refused(reason) => {
                         self.counters.refuse(reason);

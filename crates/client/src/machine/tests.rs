@@ -1811,7 +1811,7 @@ fn an_answer_is_acknowledged_soon_and_sixteen_pieces_at_once_also_by_one_who_doe
         play.connect();
         // Between two keepalives, which acknowledge too.
         play.pass(400);
-        let acks = |play: &Play| play.told(3, |packet| matches!(packet, Packet::ClientAck(_)));
+        let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::ClientAck(_)));
         play.input(list(1));
         play.sent.clear();
         let page = ListOk { query: QueryId(1), items: Vec::new(), more: false, applied: Op(11) };
@@ -1838,13 +1838,13 @@ fn only_what_the_primary_of_the_highest_view_sends_is_acknowledged_soon() {
     play.sent.clear();
     play.from(2, 1, 3, Packet::Fragment(pieces(3_000).swap_remove(0)));
     play.pass(20);
-    assert_eq!(play.told(2, |packet| matches!(packet, Packet::ClientAck(_))), 0);
-    assert_eq!(play.told(3, |packet| matches!(packet, Packet::ClientAck(_))), 0);
+    assert_eq!(play.sent_to(2, |packet| matches!(packet, Packet::ClientAck(_))), 0);
+    assert_eq!(play.sent_to(3, |packet| matches!(packet, Packet::ClientAck(_))), 0);
 }
 
 #[test]
 fn a_question_is_not_asked_again_while_pieces_come_but_for_a_second_at_most() {
-    let asked = |play: &Play| play.told(3, |packet| matches!(packet, Packet::List(_)));
+    let asked = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::List(_)));
     let mut play = Play::new();
     play.connect();
     play.input(list(1));
