@@ -194,7 +194,7 @@ pub enum Code {
     /// A profile cannot follow or unfollow its own feed and its own inbox.
     Yourself,
     /// A part of the request is over its limit. Servers do not send this code, because they drop such a
-    /// request when they decode it ([`check`](crate::check)). recado's client library refuses the request
+    /// request when they decode it (`check.rs`). recado's client library refuses the request
     /// before it sends anything.
     TooLarge,
     /// A limit is reached: on profiles, devices, sessions, keys, follows, channels or their members, on
