@@ -155,6 +155,18 @@ struct Turn {
     over: Option<Cause>,
 }
 
+impl Turn {
+    /// The longest wait for an input: until the deadline, and none at all while this turn has something to
+    /// write or to send. What a deadline has produced, an acknowledgement above all, must not wait for the next
+    /// one: the server would take the delay for a loss.
+    fn longest_wait(&self, now: Moment, deadline: Option<Moment>) -> Duration {
+        if self.changed || self.connected || !self.datagrams.is_empty() {
+            return Duration::ZERO;
+        }
+        deadline.map_or(IDLE, |deadline| deadline.since(now).min(IDLE))
+    }
+}
+
 /// State that is kept between turns.
 #[derive(Default)]
 struct UnderWay {
@@ -207,7 +219,7 @@ impl Driver {
         }
         // A deadline that is already due again must not keep out inputs that have come.
         let deadline = [machine.next_deadline(), under_way.goodbye].into_iter().flatten().min();
-        let mut wait = deadline.map_or(IDLE, |deadline| deadline.since(now).min(IDLE));
+        let mut wait = turn.longest_wait(now, deadline);
         if !under_way.held_back.is_empty() {
             wait = wait.min(HELD_BACK);
         }
@@ -456,6 +468,27 @@ impl Driver {
                 // device's next client.
                 Err(TrySendError::Disconnected(_)) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_with_something_to_send_or_to_write_does_not_wait() {
+        let (now, soon) = (Moment(1_000), Some(Moment(1_000) + Duration::from_millis(7)));
+        assert_eq!(Turn::default().longest_wait(now, soon), Duration::from_millis(7));
+        assert_eq!(Turn::default().longest_wait(now, None), IDLE);
+        let datagram = (SocketAddr::from(([127, 0, 0, 1], 9)), vec![1]);
+        let busy = [
+            Turn { datagrams: vec![datagram], ..Turn::default() },
+            Turn { changed: true, ..Turn::default() },
+            Turn { connected: true, ..Turn::default() },
+        ];
+        for turn in busy {
+            assert_eq!(turn.longest_wait(now, soon), Duration::ZERO);
         }
     }
 }

@@ -172,9 +172,10 @@ impl ReplicaManager {
         }
     }
 
+    /// Asks for the chunks from the first missing one on. Those that came before it stay, so that where
+    /// datagrams are lost each request brings the transfer on.
     fn ask_on(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(receiving) = &mut self.receiving else { return };
-        receiving.early.clear();
         receiving.asked = now;
         let offset = receiving.bytes.len() as u64;
         receiving.window_end = offset + u64::from(WINDOW) * SnapshotChunk::BYTES_MAX as u64;
