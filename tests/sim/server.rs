@@ -183,6 +183,8 @@ pub struct Server {
     /// The process that died in this step. Its actions before its death are still checked.
     pub dead: Option<Process>,
     pub speed: DiskSpeed,
+    /// The end of the fsyncs that were begun last, at the speed that the disk had then.
+    pub disk_until: Micros,
     pub bounds: Bounds,
     /// The datagrams that wait while it is paused.
     pub backlog: usize,
@@ -291,6 +293,7 @@ impl Server {
             process: None,
             dead: None,
             speed,
+            disk_until: 0,
             bounds: Bounds { delivery_queue: None, request_queue: None, journal: usize::MAX },
             backlog: 0,
             armed_death: None,
@@ -686,6 +689,7 @@ impl Server {
             0 => self.on_written(step),
             more => {
                 let lasts = self.fsyncs(step, more);
+                self.disk_until = step.now + lasts;
                 step.out.push(Output::Later(lasts, Alarm::Written));
             }
         }
@@ -963,6 +967,7 @@ impl Server {
         process.written = appends.len();
         let charged = process.charged;
         let lasts = self.fsyncs(step, charged);
+        self.disk_until = step.now + lasts;
         step.out.push(Output::Later(lasts, Alarm::Synced));
         self.perform(step, appends);
     }

@@ -327,7 +327,9 @@ impl World {
         for server in self.servers.values_mut() {
             server.speed.sync = (sync / 2, sync);
         }
-        let bound = pause_max(&population::TIMING, sync);
+        // An fsync that a slow disk has begun goes on at that disk's speed.
+        let under_way = self.servers.values().map(|server| server.disk_until.saturating_sub(self.now)).max();
+        let bound = pause_max(&population::TIMING, sync) + under_way.unwrap_or(0);
         let died = self.now;
         self.note(|| format!("CODA: {old} dies"));
         self.with_server(old, |server, step| server.die(step, Death { power: false, down: 2 * bound }))?;
