@@ -185,8 +185,8 @@ fn open_meta<D: Disk>(
             return Ok((meta, mark, file));
         }
         Read::Bad | Read::Absent if expected.is_alone() => return Err(JournalError::Forgotten),
-        // A meta that the disk does not let go of cannot be replaced. Then the log stays where it is, and
-        // serves again once the disk is repaired.
+        // A meta that the disk cannot rename cannot be replaced either. The start then fails before the log is
+        // touched, and the log is used again once the disk is repaired.
         Read::Bad => {
             disk.rename(meta::NAME, &format!("{ASIDE}{}", meta::NAME)).during(IoOp::Directory)?;
             disk.sync().during(IoOp::Directory)?;
