@@ -15,8 +15,8 @@ use recado_proto::seal::{ClusterKeys, Direction, Key, mac};
 use crate::samples;
 use crate::tidy::source::{Source, places_of};
 
-/// The sources that declare what is sent.
-const WIRE: [&str; 5] = ["packet", "id", "entry", "envelope", "seal"];
+/// The sources in `crates/proto/src` that declare what is sent, beside those in its folder `packet`.
+const WIRE: [&str; 4] = ["id", "entry", "envelope", "seal"];
 
 /// Constants of the protocol that only the code's own data structures need.
 const INTERNAL: [&str; 4] = ["ALLOCATION_MAX", "RefusedDatagram::ALL", "WIDTH_MAX", "WORDS"];
@@ -240,8 +240,11 @@ fn declared(source: &Source) -> Vec<Declared> {
 /// Every type that a packet or an inner header holds, by name.
 fn sent() -> BTreeMap<String, Shape> {
     let mut encoded = BTreeMap::new();
-    for file in WIRE {
-        let all = declared(&source(&format!("crates/proto/src/{file}.rs")));
+    let packets = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/proto/src/packet");
+    let packets = fs::read_dir(packets).unwrap().map(|file| file.unwrap().file_name());
+    let packets = packets.map(|file| format!("crates/proto/src/packet/{}", file.to_string_lossy()));
+    for file in packets.chain(WIRE.map(|file| format!("crates/proto/src/{file}.rs"))) {
+        let all = declared(&source(&file));
         for Declared { name, shape, .. } in all.into_iter().filter(|declared| declared.encoded) {
             assert!(encoded.insert(name.clone(), shape).is_none(), "two types {name}");
         }
@@ -254,7 +257,7 @@ fn sent() -> BTreeMap<String, Shape> {
             sent.insert(name, shape);
         } else {
             let known = sent.contains_key(&name) || name == "SocketAddr";
-            assert!(known, "{name} is sent, and none of {WIRE:?} declares it");
+            assert!(known, "{name} is sent, and neither a packet's source nor one of {WIRE:?} declares it");
         }
     }
     sent

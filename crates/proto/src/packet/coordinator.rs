@@ -1,0 +1,16 @@
+//! COORDINATOR, which servers and clients receive.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{NodeId, View};
+
+/// COORDINATOR: to servers and to clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coordinator {
+    /// The active view as far as the sender knows; [`View::ZERO`] if it knows none.
+    pub view: View,
+    /// The addresses of all servers for clients, by id; the primary is `view.primary()`.
+    pub members: Vec<(NodeId, SocketAddr)>,
+}

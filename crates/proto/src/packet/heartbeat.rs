@@ -1,0 +1,52 @@
+//! HEARTBEAT, which holds a view, and TRANSFER, which hands it over.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Incarnation, Op, View};
+
+/// HEARTBEAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The sender's view.
+    pub view: View,
+    /// The sender's state: primary of that view or not, and whether that view is active.
+    pub state: HeartbeatState,
+    /// The sender's commit.
+    pub commit: Op,
+    /// The sender's last op.
+    pub last: Op,
+    /// A counter that the primary raises with each heartbeat; a backup echoes the highest one it heard.
+    pub beat: u64,
+    /// The highest view that the sender has promised.
+    pub promised: View,
+    /// True if the sender is about to stop, and so is no target of a TRANSFER.
+    pub leaving: bool,
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
+    /// The digest of the sender's members list.
+    pub members: u64,
+    /// The slowest recent turn of the sender's journal, including the one under way, in ms.
+    pub disk_ms: u32,
+}
+
+/// The state of the sender of a HEARTBEAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeartbeatState {
+    /// Not primary: this heartbeat is an echo.
+    Backup,
+    /// Primary of a view that is not active yet.
+    Opening,
+    /// Primary of an active view.
+    Active,
+    /// Primary without a majority; its heartbeats do not count as hearing from a primary.
+    Isolated,
+}
+
+/// TRANSFER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// The view of the primary that hands over.
+    pub view: View,
+    /// The primary's last op, which the target holds durably.
+    pub last: Op,
+}

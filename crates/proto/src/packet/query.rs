@@ -1,0 +1,225 @@
+//! Queries, which change nothing, and their answers.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Notification, Role};
+use crate::id::{DeviceId, DeviceKey, Name, Op, SessionId, Topic};
+
+/// The id of a query, chosen by the asker and echoed in the answer. The asker uses none twice on a session:
+/// while the answer to one is outstanding, another query of this id counts as the same one, asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct QueryId(pub u64);
+
+/// The access that a channel gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Anyone sends, follows and reads.
+    Open,
+    /// Anyone follows and reads; writers and owners send.
+    Owned,
+    /// Members follow and read; writers and owners send.
+    Private,
+}
+
+/// REQUEST_USER_INFO.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestUserInfo {
+    /// The id, echoed in the answer.
+    pub query: QueryId,
+    /// The profile; none: the asker's own.
+    pub profile: Option<Name>,
+}
+
+/// INFO.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// The id of the query it answers.
+    pub query: QueryId,
+    /// The profile.
+    pub profile: Name,
+    /// The op that claimed it.
+    pub since: Op,
+    /// The number of profiles that follow its feed.
+    pub followers: u64,
+    /// The number of topics it follows, not counting its inbox.
+    pub following: u64,
+    /// The number of its devices.
+    pub devices: u64,
+    /// The number of its devices with a live session.
+    pub sessions: u64,
+    /// The number of notifications pending for the least advanced of its devices that receive; of all its
+    /// devices if none receives.
+    pub pending: u64,
+    /// The op up to which this answer is true.
+    pub applied: Op,
+}
+
+/// HISTORY: of one's own inbox, or of anyone's feeds and of channels that one may read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// The id, echoed in the answer.
+    pub query: QueryId,
+    /// The topic; none: all that the asker follows, merged as in its stream.
+    pub topic: Option<Topic>,
+    /// The start of the page and its direction.
+    pub range: HistoryRange,
+    /// The most notifications wanted; the server sends at most [`History::LIMIT_MAX`].
+    pub limit: u32,
+}
+
+impl History {
+    /// The most notifications in one page.
+    pub const LIMIT_MAX: u32 = 256;
+    /// The most bytes of notifications in one page, unless a single one is larger.
+    pub const BYTES_MAX: usize = 24 * 1024;
+}
+
+/// The position of a page of history. A page is in ascending order of `op` whatever the direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HistoryRange {
+    /// The newest below this op; `Op(u64::MAX)`: the newest of all.
+    Before(Op),
+    /// The oldest above this op.
+    After(Op),
+    /// The oldest stamped at or after this time, in ms since 1970.
+    SinceMs(u64),
+}
+
+/// HISTORY_OK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryOk {
+    /// The id of the query it answers.
+    pub query: QueryId,
+    /// The notifications, ascending by op.
+    pub notifications: Vec<Arc<Notification>>,
+    /// True if there is more in the direction asked for.
+    pub more: bool,
+    /// The newest op that was dropped from the topic; without a topic, of all that was dropped after the
+    /// asker's follow of its topic. Zero if none was.
+    pub trimmed_upto: Op,
+    /// The op up to which this answer is true.
+    pub applied: Op,
+}
+
+/// LIST.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    /// The id, echoed in the answer.
+    pub query: QueryId,
+    /// The list.
+    pub what: Listing,
+    /// The key of the last item of the page before ([`ListItem::key`]); none: the first page.
+    pub after: Option<String>,
+}
+
+impl List {
+    /// The most items in one page.
+    pub const ITEMS_MAX: usize = 200;
+}
+
+/// The lists there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Listing {
+    /// The topics that the asker follows.
+    Following,
+    /// The profiles that follow the asker's feed.
+    Followers,
+    /// The asker's devices.
+    Devices,
+    /// All channels, private ones only for their members.
+    Channels,
+    /// All profiles.
+    People,
+    /// The members of a channel; those of a private one only for its members.
+    Members(Name),
+    /// The keys of the asker's profile, each of one installation.
+    Keys,
+}
+
+/// LIST_OK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListOk {
+    /// The id of the query it answers.
+    pub query: QueryId,
+    /// The items, in ascending order of [`ListItem::key`].
+    pub items: Vec<ListItem>,
+    /// True if more items follow.
+    pub more: bool,
+    /// The op up to which this answer is true.
+    pub applied: Op,
+}
+
+/// One item of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListItem {
+    /// A topic that the asker follows.
+    Following {
+        /// The topic.
+        topic: Topic,
+        /// The op of the follow.
+        since: Op,
+    },
+    /// A profile.
+    Profile {
+        /// Its name.
+        name: Name,
+        /// The op that claimed it; in a list of followers, the op of the follow.
+        since: Op,
+    },
+    /// A device of the asker.
+    Device {
+        /// Its id.
+        device: DeviceId,
+        /// Its cursor.
+        cursor: Op,
+        /// Its live session.
+        session: Option<SessionId>,
+        /// The log's time when it was last admitted or had a session confirmed, a request applied or its
+        /// cursor reported, in ms since 1970.
+        last_seen_ms: u64,
+    },
+    /// A channel.
+    Channel {
+        /// Its name.
+        name: Name,
+        /// The number of its followers.
+        followers: u64,
+        /// The op of its newest notification.
+        last_op: Op,
+        /// The access it gives.
+        access: Access,
+    },
+    /// A member of a channel.
+    Member {
+        /// The profile.
+        name: Name,
+        /// Its role.
+        role: Role,
+    },
+    /// A key of the asker.
+    Key {
+        /// The key.
+        key: DeviceKey,
+        /// The slots of its devices.
+        slots: Vec<u8>,
+        /// The latest time when any of its devices was seen, in ms since 1970; zero if it has none.
+        last_seen_ms: u64,
+    },
+}
+
+impl ListItem {
+    /// The item's position in its list, which [`List::after`] names to ask for the next page: a topic as
+    /// people write it in a follow, a key in full, a device as its key and slot, otherwise the name.
+    pub fn key(&self) -> String {
+        match self {
+            ListItem::Following { topic, .. } => topic.to_string(),
+            ListItem::Profile { name, .. }
+            | ListItem::Channel { name, .. }
+            | ListItem::Member { name, .. } => name.to_string(),
+            ListItem::Device { device, .. } => format!("{}/{:03}", device.key.in_full(), device.slot),
+            ListItem::Key { key, .. } => key.in_full(),
+        }
+    }
+}

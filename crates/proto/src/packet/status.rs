@@ -1,0 +1,99 @@
+//! The status of one server.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::QueryId;
+use crate::id::{Incarnation, NodeId, Op, View};
+
+/// STATUS_OK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusOk {
+    /// The id of the query it answers.
+    pub query: QueryId,
+    /// The server.
+    pub node: NodeId,
+    /// Its role.
+    pub role: RoleName,
+    /// Its view.
+    pub view: View,
+    /// Its last applied op.
+    pub applied: Op,
+    /// Its last fsynced op.
+    pub durable: Op,
+    /// The number of ops it holds and has not applied: not known to be committed, or about to be applied.
+    pub lag: u64,
+    /// Its process id.
+    pub pid: u32,
+    /// The number of its starts.
+    pub incarnation: Incarnation,
+    /// The time since its start, in ms.
+    pub uptime_ms: u64,
+    /// The addresses of all servers for clients.
+    pub members: Vec<(NodeId, SocketAddr)>,
+    /// The number of datagrams refused since the start, by reason.
+    pub refused: Vec<(RefusedDatagram, u64)>,
+}
+
+/// The reason why a datagram was refused; each is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RefusedDatagram {
+    /// Shorter than its headers or its contents, or not of the length that its kind has.
+    Truncated,
+    /// Longer than a datagram of this protocol.
+    Oversized,
+    /// Another magic number.
+    Magic,
+    /// Another version of the protocol.
+    Version,
+    /// The cluster is another one, or the server is unknown.
+    Cluster,
+    /// The authentication fails, or there is no key to open it with.
+    Seal,
+    /// Authentic, but not a valid packet.
+    Malformed,
+    /// The session is not known here.
+    Session,
+    /// Its packet number was received before, or is older than the replay window.
+    Repeated,
+    /// A queue was full.
+    QueueFull,
+    /// A handshake beyond the budget of its network, or of all networks.
+    Budget,
+    /// A handshake whose cookie is not valid or has expired.
+    Cookie,
+}
+
+impl RefusedDatagram {
+    /// All reasons.
+    pub const ALL: [RefusedDatagram; 12] = [
+        RefusedDatagram::Truncated,
+        RefusedDatagram::Oversized,
+        RefusedDatagram::Magic,
+        RefusedDatagram::Version,
+        RefusedDatagram::Cluster,
+        RefusedDatagram::Seal,
+        RefusedDatagram::Malformed,
+        RefusedDatagram::Session,
+        RefusedDatagram::Repeated,
+        RefusedDatagram::QueueFull,
+        RefusedDatagram::Budget,
+        RefusedDatagram::Cookie,
+    ];
+}
+
+/// The role of a server, as shown to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RoleName {
+    /// Holds a copy and votes.
+    Backup,
+    /// It is in an election.
+    Candidate,
+    /// Takes writes.
+    Primary,
+    /// Primary without a majority: acknowledges nothing.
+    Isolated,
+    /// Holds a copy, has no vote yet.
+    Learner,
+}
