@@ -22,7 +22,7 @@ use recado_proto::id::{
 };
 use recado_proto::link::Link;
 use recado_proto::noise::{self, Initiation, Prologue};
-use recado_proto::packet::{ClientAck, Content, Coordinator, Notification, Packet, QueryId};
+use recado_proto::packet::{ClientAck, Content, Coordinator, Notification, QueryId, ToClient, ToServer};
 use recado_proto::seal::{ClusterKeys, Direction, Key, TAG_LEN};
 use recado_service::Page;
 
@@ -82,7 +82,7 @@ fn handshakes() {
     let cluster_key = noise::public(&private);
     let prologue = Prologue { cluster: CLUSTER, server: ME, boot_id: BOOT_ID };
     let device = Key::new([5; 32]);
-    let load = handshake::load(&[Packet::Status(QueryId(1))]);
+    let load = handshake::load(&[ToServer::Status(QueryId(1))]);
     let mut entropy = Entropy::new([2; 32]);
     let mut initiation = || Initiation::new(prologue, &cluster_key, &device, &load, &mut entropy).unwrap();
     let (_, message) = initiation();
@@ -200,7 +200,7 @@ fn deliver(body: usize) -> Spent {
         };
         delivery.handle(now, heard, &mut out);
         for packet in opened.packets {
-            if let Packet::ClientAck(ack) = packet {
+            if let ToServer::ClientAck(ack) = packet {
                 delivery.handle(now, Input::ClientAck(SESSION, ack), &mut out);
             }
         }
@@ -211,11 +211,11 @@ fn deliver(body: usize) -> Spent {
     };
 
     // The session sends a first datagram, answers the challenge of its path, and is served.
-    let (_, _, out) = say(&mut client, &mut delivery, now, Packet::Padding(vec![0; 48]));
+    let (_, _, out) = say(&mut client, &mut delivery, now, ToServer::Padding(vec![0; 48]));
     for effect in out {
         if let Effect::Datagram { bytes, .. } = effect {
-            for packet in envelope::open(&to_client, &bytes).unwrap().packets {
-                if let Packet::PathChallenge(token) = packet {
+            for packet in envelope::open::<ToClient>(&to_client, &bytes).unwrap().packets {
+                if let ToClient::PathChallenge(token) = packet {
                     let response = Input::PathResponse { session: SESSION, from: sink, token };
                     delivery.handle(now, response, &mut Vec::new());
                 }
@@ -250,10 +250,10 @@ fn deliver(body: usize) -> Spent {
             let Effect::Datagram { bytes, .. } = effect else { continue };
             let number = Envelope::peek(&bytes).unwrap().number;
             let mut plain = bytes[..OUTER_LEN].to_vec();
-            let opened = envelope::open(&to_client, &bytes).unwrap();
+            let opened = envelope::open::<ToClient>(&to_client, &bytes).unwrap();
             plain.extend(to_client.open(number, OUTER_LEN, &bytes).unwrap());
             delivered +=
-                opened.packets.iter().filter(|packet| matches!(packet, Packet::Notification(_))).count();
+                opened.packets.iter().filter(|packet| matches!(packet, ToClient::Notification(_))).count();
             client.receive(now, number, opened.header.ack);
             plain.reserve(TAG_LEN);
             let began = Instant::now();
@@ -265,7 +265,7 @@ fn deliver(body: usize) -> Spent {
             let _ = socket.send_to(&bytes, sink);
             spent.sending += began.elapsed();
         }
-        let ack = Packet::ClientAck(ClientAck { upto: Op(op), held: Vec::new(), credit: 256 });
+        let ack = ToServer::ClientAck(ClientAck { upto: Op(op), held: Vec::new(), credit: 256 });
         let (machine, opening, _) = say(&mut client, &mut delivery, now, ack);
         spent.machine += machine;
         spent.crypto += opening;

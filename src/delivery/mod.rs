@@ -42,7 +42,7 @@ use recado_proto::entropy::Entropy;
 use recado_proto::envelope::Ack;
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::noise::Reply;
-use recado_proto::packet::{ClientAck, Coordinator, Notification, Packet, QueryId, RefusedDatagram};
+use recado_proto::packet::{ClientAck, Coordinator, Notification, QueryId, RefusedDatagram, ToClient};
 use recado_proto::seal::Key;
 use recado_proto::{Class, Envelope, Header, Link, codec, handshake};
 
@@ -104,7 +104,7 @@ pub enum Input {
         /// The session.
         session: SessionId,
         /// The last packets sent to it.
-        packets: Vec<Packet>,
+        packets: Vec<ToClient>,
     },
     /// A packet for a session. The answer to a query (HISTORY_OK, LIST_OK, INFO) is sent until its client has
     /// acknowledged it, and [`Effect::AnswerDone`] follows. Any other packet is sent once.
@@ -112,14 +112,14 @@ pub enum Input {
         /// The session.
         session: SessionId,
         /// The packet.
-        packet: Packet,
+        packet: ToClient,
     },
     /// The answer to an INITIATION.
     AnswerTo {
         /// The sender of the INITIATION.
         reply_to: ReplyTo,
         /// The packets, sent in one datagram.
-        packets: Vec<Packet>,
+        packets: Vec<ToClient>,
     },
     /// A notification was applied.
     Applied {
@@ -403,7 +403,7 @@ impl Delivery {
     }
 
     /// Sends a packet to a session: the answer to a query until it is acknowledged, any other once.
-    fn on_answer(&mut self, now: Moment, session: SessionId, packet: Packet, out: &mut Vec<Effect>) {
+    fn on_answer(&mut self, now: Moment, session: SessionId, packet: ToClient, out: &mut Vec<Effect>) {
         let view = self.view();
         match query_of(&packet) {
             Some(query) if self.sessions.contains_key(&session) => {
@@ -419,7 +419,7 @@ impl Delivery {
     }
 
     /// Answers an INITIATION in one datagram.
-    fn answer(&mut self, reply_to: &ReplyTo, packets: &[Packet], out: &mut Vec<Effect>) {
+    fn answer(&mut self, reply_to: &ReplyTo, packets: &[ToClient], out: &mut Vec<Effect>) {
         self.answers += 1;
         let envelope = Envelope {
             class: Class::Handshake,
@@ -520,7 +520,7 @@ impl Delivery {
             return;
         }
         let view = coordinator.view;
-        let packets = [Packet::Coordinator(coordinator.clone())];
+        let packets = [ToClient::Coordinator(coordinator.clone())];
         self.coordinator = Some(coordinator);
         let lately = now - AWAY_AFTER;
         let present = self.silent.range((lately, SessionId::default())..).map(|(_, id)| *id);
@@ -560,11 +560,11 @@ impl Delivery {
 }
 
 /// The query that a packet answers, if it is an answer that is sent until it is acknowledged.
-fn query_of(packet: &Packet) -> Option<QueryId> {
+fn query_of(packet: &ToClient) -> Option<QueryId> {
     match packet {
-        Packet::HistoryOk(page) => Some(page.query),
-        Packet::ListOk(page) => Some(page.query),
-        Packet::Info(info) => Some(info.query),
+        ToClient::HistoryOk(page) => Some(page.query),
+        ToClient::ListOk(page) => Some(page.query),
+        ToClient::Info(info) => Some(info.query),
         // Their clients ask again: SEND_ACK, ERROR, RESUME_OK, COORDINATOR, STATUS_OK.
         _ => None,
     }

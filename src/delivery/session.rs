@@ -8,7 +8,7 @@ use std::time::Duration;
 use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN, PACKETS_MAX};
 use recado_proto::id::{Moment, Op, SessionId, View};
 use recado_proto::link::LinkEvent;
-use recado_proto::packet::{Answers, ClientAck, Code, Packet, QueryId, Refused};
+use recado_proto::packet::{Answers, ClientAck, Code, QueryId, Refused, ToClient};
 use recado_proto::seal::TAG_LEN;
 use recado_proto::{Link, codec, fragment};
 
@@ -86,7 +86,7 @@ enum Piece {
 #[derive(Debug)]
 struct Answer {
     query: QueryId,
-    packet: Packet,
+    packet: ToClient,
     /// The bytes of its encoding.
     length: usize,
     /// The datagrams that carry it: one, or one for each fragment.
@@ -94,7 +94,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(query: QueryId, packet: Packet) -> Answer {
+    fn new(query: QueryId, packet: ToClient) -> Answer {
         let length = codec::encode(&packet).len();
         let count = if length <= PACKETS_MAX { 1 } else { length.div_ceil(fragment::PIECE_MAX) };
         Answer { query, packet, length, pieces: vec![Piece::Waiting; count] }
@@ -114,11 +114,11 @@ impl Answer {
 
     /// The packets that carry it, each in a datagram of its own. The encoding of a packet is always the same,
     /// so the fragments of one transmission complete those of another, and none of them has to be kept.
-    fn cut(&self) -> Vec<Packet> {
+    fn cut(&self) -> Vec<ToClient> {
         if !self.large() {
             return vec![self.packet.clone()];
         }
-        fragment::split(&codec::encode(&self.packet)).into_iter().map(Packet::Fragment).collect()
+        fragment::split(&codec::encode(&self.packet)).into_iter().map(ToClient::Fragment).collect()
     }
 }
 
@@ -184,7 +184,7 @@ impl Session {
         self.trial = Some(trial);
         if length >= CHALLENGE_MAX {
             let mut datagrams = Vec::new();
-            let challenge = [Packet::PathChallenge(trial.token)];
+            let challenge = [ToClient::PathChallenge(trial.token)];
             self.link.transmit(now, View::ZERO, &challenge, None, &mut datagrams);
             out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to: from, bytes }));
         }
@@ -222,7 +222,7 @@ impl Session {
 
     /// Takes the answer to a query, which is sent until all of it is acknowledged. It supersedes an
     /// outstanding answer to the same query. If there is no room, the oldest is forgotten.
-    pub(super) fn answer(&mut self, query: QueryId, packet: Packet, out: &mut Vec<Effect>) {
+    pub(super) fn answer(&mut self, query: QueryId, packet: ToClient, out: &mut Vec<Effect>) {
         let answer = Answer::new(query, packet);
         self.answers.retain(|held| held.query != query);
         let bytes = |held: &VecDeque<Answer>| held.iter().map(|answer| answer.length).sum::<usize>();
@@ -284,7 +284,7 @@ impl Session {
     fn say_busy(&mut self, now: Moment, view: View, retry: Duration, out: &mut Vec<Effect>) {
         let retry_ms = retry.as_millis() as u32;
         let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms };
-        self.say(now, view, &[Packet::Error(busy)], out);
+        self.say(now, view, &[ToClient::Error(busy)], out);
     }
 
     /// Returns true if its client was heard lately.
@@ -294,7 +294,7 @@ impl Session {
 
     /// Sends packets at once, without tracking them: the client asks again for what was lost. They are
     /// dropped while the client's address is not known. Answers to queries go by [`Session::answer`].
-    pub(super) fn say(&mut self, now: Moment, view: View, packets: &[Packet], out: &mut Vec<Effect>) {
+    pub(super) fn say(&mut self, now: Moment, view: View, packets: &[ToClient], out: &mut Vec<Effect>) {
         self.transmit(now, view, packets, None, out);
     }
 
@@ -302,7 +302,7 @@ impl Session {
         &mut self,
         now: Moment,
         view: View,
-        packets: &[Packet],
+        packets: &[ToClient],
         token: Option<u64>,
         out: &mut Vec<Effect>,
     ) {

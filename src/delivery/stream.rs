@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, Op};
-use recado_proto::packet::{ClientAck, Delivered, Gap, Notification, Packet};
+use recado_proto::packet::{ClientAck, Delivered, Gap, Notification, ToClient};
 use recado_service::Page;
 
 /// The most notifications queued for a session; later ones are asked for in pages.
@@ -63,12 +63,12 @@ struct Item {
 }
 
 impl Item {
-    fn packet(&self) -> Packet {
+    fn packet(&self) -> ToClient {
         match &self.notification {
             Some(notification) => {
-                Packet::Notification(Delivered { prev: self.prev, notification: notification.clone() })
+                ToClient::Notification(Delivered { prev: self.prev, notification: notification.clone() })
             }
-            None => Packet::Gap(Gap { prev: self.prev, upto: self.op }),
+            None => ToClient::Gap(Gap { prev: self.prev, upto: self.op }),
         }
     }
 
@@ -289,7 +289,7 @@ impl Stream {
 
     /// The packets to send next under `token`: as many as fit in about one datagram, or a large one alone.
     /// Empty if credit and window allow nothing.
-    pub(super) fn next_batch(&mut self, token: u64) -> Vec<Packet> {
+    pub(super) fn next_batch(&mut self, token: u64) -> Vec<ToClient> {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
         let mut bytes = 0;

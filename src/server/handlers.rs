@@ -13,8 +13,8 @@ use recado_sys::sync::{BoundSocket, Mutex};
 use recado_proto::DecodeError;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
-use recado_proto::id::{Moment, Seq, SessionId};
-use recado_proto::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
+use recado_proto::id::{Moment, SessionId};
+use recado_proto::packet::{Answers, Code, Fragment, Packet, Refused, RefusedDatagram, ToClient, ToServer};
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
@@ -120,9 +120,9 @@ impl Handler {
             key,
         })?;
         for packet in packets {
-            let whole = match packet {
-                Packet::Fragment(piece) => partial.accept(self.clock.now(), session, from, piece)?,
-                other => Some(other),
+            let whole = match packet.into_fragment() {
+                Ok(piece) => partial.accept(self.clock.now(), session, from, piece)?,
+                Err(whole) => Some(whole),
             };
             if let Some(packet) = whole {
                 self.route(session, from, packet)?;
@@ -131,98 +131,30 @@ impl Handler {
         Ok(())
     }
 
-    fn route(&self, session: SessionId, from: SocketAddr, packet: Packet) -> Result<(), RefusedDatagram> {
-        if !is_asked(&packet) {
-            return Err(RefusedDatagram::Malformed);
-        }
-        if let Packet::Padding(_) = packet {
-            return Ok(());
-        }
-        if let Packet::PathResponse(token) = packet {
-            return self.deliver(delivery::Input::PathResponse { session, from, token });
-        }
-        if let Packet::ClientAck(ack) = packet {
-            return self.deliver(delivery::Input::ClientAck(session, ack));
-        }
-        let numbered = number(&packet);
+    fn route(&self, session: SessionId, from: SocketAddr, packet: ToServer) -> Result<(), RefusedDatagram> {
+        let packet = match packet {
+            ToServer::Padding(_) => return Ok(()),
+            ToServer::PathResponse(token) => {
+                return self.deliver(delivery::Input::PathResponse { session, from, token });
+            }
+            ToServer::ClientAck(ack) => return self.deliver(delivery::Input::ClientAck(session, ack)),
+            // These travel in an INITIATION alone.
+            ToServer::Connect(_) | ToServer::Admin(_) => return Err(RefusedDatagram::Malformed),
+            packet => packet,
+        };
+        let seq = packet.seq();
         if self.requests.try_send(Network::of(from.ip()), node::Input::Client { session, packet }) {
             return Ok(());
         }
-        if let Some(seq) = numbered {
+        if let Some(seq) = seq {
             let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: RETRY_MS };
-            self.deliver(delivery::Input::Answer { session, packet: Packet::Error(busy) })?;
+            self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(busy) })?;
         }
         Err(RefusedDatagram::QueueFull)
     }
 
     fn deliver(&self, input: delivery::Input) -> Result<(), RefusedDatagram> {
         self.to_delivery.try_send(input).map_err(|_| RefusedDatagram::QueueFull)
-    }
-}
-
-/// Returns true if clients send this packet on a session.
-fn is_asked(packet: &Packet) -> bool {
-    match packet {
-        Packet::Status(_)
-        | Packet::Disconnect(_)
-        | Packet::Follow(_)
-        | Packet::Send(_)
-        | Packet::Channel(_)
-        | Packet::Keys(_)
-        | Packet::RequestUserInfo(_)
-        | Packet::ClientAck(_)
-        | Packet::Resume(_)
-        | Packet::History(_)
-        | Packet::List(_)
-        | Packet::Keepalive
-        | Packet::PathResponse(_)
-        | Packet::Padding(_) => true,
-        // Only valid without a session, in an INITIATION.
-        Packet::Connect(_) => false,
-        Packet::AcceptConn(_)
-        | Packet::RejectConn(_)
-        | Packet::Notification(_)
-        | Packet::Error(_)
-        | Packet::Info(_)
-        | Packet::Heartbeat(_)
-        | Packet::Election(_)
-        | Packet::Reply(_)
-        | Packet::Coordinator(_)
-        | Packet::SendAck(_)
-        | Packet::Entries(_)
-        | Packet::EntriesAck(_)
-        | Packet::Fetch(_)
-        | Packet::SnapshotGet(_)
-        | Packet::SnapshotChunk(_)
-        | Packet::ResumeOk(_)
-        | Packet::Transfer(_)
-        | Packet::StatusOk(_)
-        // Fragments are reassembled before; one inside another is refused.
-        | Packet::Fragment(_)
-        | Packet::HistoryOk(_)
-        | Packet::ListOk(_)
-        | Packet::Gap(_)
-        | Packet::Learn(_)
-        | Packet::LearnOk(_)
-        | Packet::PathChallenge(_)
-        // An administrator has no session.
-        | Packet::Admin(_)
-        | Packet::AdminOk(_) => false,
-    }
-}
-
-/// The number of a numbered request; `None` for other packets.
-fn number(packet: &Packet) -> Option<Seq> {
-    if let Packet::Follow(follow) = packet {
-        Some(follow.seq)
-    } else if let Packet::Send(send) = packet {
-        Some(send.seq)
-    } else if let Packet::Channel(channel) = packet {
-        Some(channel.seq)
-    } else if let Packet::Keys(keys) = packet {
-        Some(keys.seq)
-    } else {
-        None
     }
 }
 
@@ -239,8 +171,8 @@ impl Partial {
         now: Moment,
         session: SessionId,
         from: SocketAddr,
-        piece: recado_proto::packet::Fragment,
-    ) -> Result<Option<Packet>, RefusedDatagram> {
+        piece: Fragment,
+    ) -> Result<Option<ToServer>, RefusedDatagram> {
         let network = Network::of(from.ip());
         if !self.sessions.contains_key(&session) && self.sessions.len() >= REASSEMBLERS_MAX {
             // Incomplete packets count as idle, so there is always one that gives way.

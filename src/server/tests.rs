@@ -7,7 +7,7 @@ use recado_log::journal::Meta;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, Incarnation, NodeId, View};
 use recado_proto::noise;
-use recado_proto::packet::{Packet, QueryId, RoleName, StatusOk};
+use recado_proto::packet::{QueryId, RoleName, StatusOk, ToClient, ToServer};
 use recado_proto::seal::Key;
 
 use super::*;
@@ -68,7 +68,7 @@ fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> Statu
     let mut last = None;
     // One query per read time-out, for ten seconds.
     for number in 0..500 {
-        let question = Packet::Status(QueryId(number));
+        let question = ToServer::Status(QueryId(number));
         let initiation = handshake_client.initiation(clock.now(), &identity, &question, &mut entropy);
         let bytes = initiation.unwrap_or_else(|| handshake_client.hello(identity.cluster, &mut entropy));
         drop(socket.send_to(&bytes, server));
@@ -77,7 +77,7 @@ fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> Statu
                 continue;
             };
             for packet in opened.packets {
-                if let Packet::StatusOk(status) = packet {
+                if let ToClient::StatusOk(status) = packet {
                     if wanted(&status) {
                         return status;
                     }

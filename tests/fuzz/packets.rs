@@ -1,11 +1,13 @@
 //! Fuzz targets for packets and fragments, as they are inside the seal: they come from peers and clients that
 //! hold a key and may still be hostile.
 
+use std::fmt::Debug;
+
 use bolero::check;
 use recado_proto::codec::{decode_packet, encode};
 use recado_proto::fragment::{PARTIAL_MAX, PIECES_MAX, Reassembler, split};
 use recado_proto::id::{Moment, Priority, Seq};
-use recado_proto::packet::{Content, Fragment, Packet, Send};
+use recado_proto::packet::{Content, Fragment, Packet, Send, ToClient, ToPeer, ToServer};
 
 use crate::samples;
 use crate::script::Script;
@@ -13,7 +15,7 @@ use crate::script::Script;
 /// A corrupted packet decodes to a packet that encodes to the same bytes, or is refused.
 #[test]
 fn a_packet_reads_as_it_is_written_or_not_at_all() {
-    let samples: Vec<Vec<u8>> = samples::packets().iter().map(encode).collect();
+    let samples = samples::encoded();
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);
         let mut bytes = script.pick(&samples).clone();
@@ -24,11 +26,16 @@ fn a_packet_reads_as_it_is_written_or_not_at_all() {
 }
 
 fn reads_as_written(bytes: &[u8]) {
-    if let Ok((packet, length)) = decode_packet(bytes) {
-        assert!(length <= bytes.len());
-        let again = encode(&packet);
-        assert_eq!(decode_packet(&again), Ok((packet, again.len())));
+    fn of<P: Packet + Debug + PartialEq>(bytes: &[u8]) {
+        if let Ok((packet, length)) = decode_packet::<P>(bytes) {
+            assert!(length <= bytes.len());
+            let again = encode(&packet);
+            assert_eq!(decode_packet(&again), Ok((packet, again.len())));
+        }
     }
+    of::<ToServer>(bytes);
+    of::<ToClient>(bytes);
+    of::<ToPeer>(bytes);
 }
 
 /// Arbitrary fragments never give a packet that was not sent, nor more waiting fragments than allowed. A
@@ -38,7 +45,7 @@ fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
     let body = "recado ".repeat(1_000);
     let content = Content { title: None, priority: Priority::default(), tags: Vec::new(), body };
     let send = Send { seq: Seq(1), answered_below: Seq(1), topic: None, content, nonce: 1 };
-    let whole = encode(&Packet::Send(send));
+    let whole = encode(&ToServer::Send(send));
     let genuine = split(&whole);
     assert!(genuine.len() > 3);
     check!().for_each(|input: &[u8]| {
@@ -67,7 +74,7 @@ fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
             };
             now.0 += script.number::<2>() * 100;
             let of_genuine = genuine[0].id == piece.id;
-            if let Ok(Some(packet)) = reassembler.accept(now, piece) {
+            if let Ok(Some(packet)) = reassembler.accept::<ToServer>(now, piece) {
                 assert_eq!(encode(&packet), whole, "nobody sent this");
                 assert!(of_genuine);
                 put_together += 1;
@@ -77,7 +84,9 @@ fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
         // All fragments once more, without a pause: at the latest the packet is reassembled here.
         let put_together_now = genuine
             .iter()
-            .filter(|piece| matches!(reassembler.accept(now, Fragment::clone(piece)), Ok(Some(_))))
+            .filter(|piece| {
+                matches!(reassembler.accept::<ToServer>(now, Fragment::clone(piece)), Ok(Some(_)))
+            })
             .count();
         assert!(put_together + put_together_now > 0);
     });

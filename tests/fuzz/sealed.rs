@@ -12,11 +12,11 @@ use recado_proto::envelope::{self, Class, Envelope, Header, OUTER_LEN, PeerHello
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
 use recado_proto::noise::{self, OPENING_LEN, Prologue, Reply};
-use recado_proto::packet::{Packet, QueryId};
+use recado_proto::packet::{QueryId, ToServer};
 use recado_proto::seal::{ClusterKeys, Key};
 use recado_proto::{DATAGRAM_MAX, codec};
 
-use crate::samples;
+use crate::samples::{self, Samples};
 use crate::script::Script;
 
 const CLUSTER: ClusterId = ClusterId(7);
@@ -48,7 +48,7 @@ fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
     let key = Key::new([1; 32]);
     let hello = PeerHello { mine: BOOT_ID, yours: Some(BootId([4; 16])) };
     let hello = hello.seal(&key, &outer(Class::PeerHello, Some(NodeId(1))));
-    let packets: Vec<Vec<u8>> = samples::packets().iter().map(codec::encode).collect();
+    let packets: Vec<Vec<u8>> = ToServer::samples().iter().map(codec::encode).collect();
     let fitting: Vec<&Vec<u8>> =
         packets.iter().filter(|packet| packet.len() <= envelope::PACKETS_MAX).collect();
     check!().for_each(|input: &[u8]| {
@@ -63,13 +63,13 @@ fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
                 Ok(envelope) if envelope.class == Class::PeerHello => {
                     PeerHello::open(&key, &datagram).is_ok()
                 }
-                _ => envelope::open(&key, &datagram).is_ok(),
+                _ => envelope::open::<ToServer>(&key, &datagram).is_ok(),
             };
             assert_eq!(opens, datagram == *genuine);
             let _ = (Handshake::read(&datagram).is_ok(), PeerHello::peek(&datagram).is_ok());
         }
         let _ = (Envelope::peek(input).is_ok(), Handshake::read(input).is_ok());
-        assert!(envelope::open(&key, input).is_err());
+        assert!(envelope::open::<ToServer>(&key, input).is_err());
     });
 }
 
@@ -78,7 +78,7 @@ fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
 fn what_is_sealed_well_and_no_packet_is_refused() {
     let key = Key::new([1; 32]);
     let envelope = outer(Class::Client, None);
-    let packets: Vec<Vec<u8>> = samples::packets().iter().map(codec::encode).collect();
+    let packets = samples::encoded();
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);
         let mut inside = codec::encode(&Header::default());
@@ -92,7 +92,7 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
         let mut datagram = envelope::seal(&key, &envelope, &Header::default(), &[])[..OUTER_LEN].to_vec();
         datagram.extend_from_slice(&inside);
         key.seal(envelope.number, OUTER_LEN, &mut datagram);
-        if let Ok(opened) = envelope::open(&key, &datagram) {
+        if let Ok(opened) = envelope::open::<ToServer>(&key, &datagram) {
             let again: Vec<Vec<u8>> = opened.packets.iter().map(codec::encode).collect();
             assert!(again.iter().map(Vec::len).sum::<usize>() <= inside.len());
         }
@@ -117,7 +117,7 @@ fn a_server_opens_to_a_genuine_initiation_and_its_answer_is_no_longer_than_the_r
         panic!("no RETRY")
     };
     assert!(visitor.take(Moment(0), &retry).is_some());
-    let status = Packet::Status(QueryId(1));
+    let status = ToServer::Status(QueryId(1));
     let initiation = visitor.initiation(Moment(0), &identity, &status, &mut entropy).unwrap();
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);
@@ -148,7 +148,7 @@ fn a_client_accepts_the_true_answer_and_no_other() {
     let cluster_key = noise::public(&private);
     let prologue = Prologue { cluster: CLUSTER, server: NodeId(2), boot_id: BOOT_ID };
     let device = Key::new([5; 32]);
-    let load = handshake::load(&[Packet::Status(QueryId(1))]);
+    let load = handshake::load(&[ToServer::Status(QueryId(1))]);
     let envelope = outer(Class::Handshake, Some(NodeId(2)));
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);

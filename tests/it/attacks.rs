@@ -22,7 +22,7 @@ use recado_proto::id::{
     View,
 };
 use recado_proto::noise;
-use recado_proto::packet::{Connect, Coordinator, Packet, RefusedDatagram, Send};
+use recado_proto::packet::{Connect, Coordinator, RefusedDatagram, Send, ToClient, ToPeer, ToServer};
 use recado_proto::seal::{ClusterKeys, Key};
 use recado_proto::{DATAGRAM_MAX, codec};
 
@@ -233,7 +233,7 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
     assert!(retry[0].len() <= honest.sent, "{} for {}", retry[0].len(), honest.sent);
     assert!(matches!(initiator.take(Moment(0), &retry[0]), Some(FromServer::Greeting(_))));
     let initiation =
-        initiator.initiation(Moment(0), &identity, &Packet::Connect(connect), &mut entropy).unwrap();
+        initiator.initiation(Moment(0), &identity, &ToServer::Connect(connect), &mut entropy).unwrap();
 
     // ... and uses it at addresses where it does not: another port of the host, and another host.
     let before = stage.refused(RefusedDatagram::Cookie);
@@ -404,7 +404,7 @@ fn forged_send(cluster: ClusterId, session: SessionId, number: u64, key: Key) ->
     };
     let envelope =
         Envelope { class: Class::Client, cluster, session, node: None, incarnation: Incarnation(0), number };
-    seal(&key, &envelope, &Header::default(), &[codec::encode(&Packet::Send(send))])
+    seal(&key, &envelope, &Header::default(), &[codec::encode(&ToServer::Send(send))])
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn a_client_follows_no_forged_server() {
     let trapped = trap.socket.local_addr().unwrap();
     let coordinator = |view| {
         let members = stage.cluster.nodes().into_iter().map(|node| (node, trapped)).collect();
-        codec::encode(&Packet::Coordinator(Coordinator { view, members }))
+        codec::encode(&ToClient::Coordinator(Coordinator { view, members }))
     };
     let heard = stage.tape.all(|seen| seen.way == Direction::ToClient && seen.class() == Some(Class::Client));
     assert!(!heard.is_empty());
@@ -540,7 +540,7 @@ fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
                     number,
                 };
                 let view = View::new(1_000 + n, from);
-                let coordinator = Packet::Coordinator(Coordinator { view, members: Vec::new() });
+                let coordinator = ToPeer::Coordinator(Coordinator { view, members: Vec::new() });
                 let header = Header { ack: None, view };
                 let key = wrong.peer((from, boot_id), node, Some(its_life));
                 attacker.send(to, &seal(&key, &envelope, &header, &[codec::encode(&coordinator)]));

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use recado_proto::DATAGRAM_MAX;
 use recado_proto::envelope::{Class, Envelope, Header, OUTER_LEN, PACKETS_MAX, seal};
 use recado_proto::handshake::{COOKIE_LEN, initiation};
 use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
 use recado_proto::noise::INITIATION_OVERHEAD;
-use recado_proto::packet::{Packet, RefusedDatagram};
+use recado_proto::packet::RefusedDatagram;
 use recado_proto::seal::{Key, TAG_LEN};
-use recado_proto::{DATAGRAM_MAX, codec};
 
 use crate::cluster::{Cluster, lock_cluster_tests};
 use crate::rng::Rng;
@@ -153,7 +153,7 @@ pub(crate) fn targets(cluster: &Cluster) -> Vec<Target> {
 /// expected counts per server and reason.
 fn send_all(cluster: &Cluster, rng: &mut Rng) -> Counts {
     let targets = targets(cluster);
-    let packets = samples::packets();
+    let packets = samples::encoded();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut sent = Counts::new();
     let mut left = DATAGRAMS;
@@ -179,9 +179,8 @@ pub(crate) fn malform(
     kind: Kind,
     cluster: ClusterId,
     target: Target,
-    packet: &Packet,
+    packet: &[u8],
 ) -> (Vec<u8>, RefusedDatagram) {
-    let encoded = codec::encode(packet);
     let bytes_of = |rng: &mut Rng, length: u64| (0..length).map(|_| rng.next() as u8).collect::<Vec<u8>>();
     // A datagram as valid as it can be without a secret.
     let mut real = |cluster: ClusterId| match target.class {
@@ -192,7 +191,7 @@ pub(crate) fn malform(
             initiation(&envelope(cluster, target), &cookie, &message)
         }
         _ => {
-            let load = if encoded.len() <= PACKETS_MAX { encoded.clone() } else { Vec::new() };
+            let load = if packet.len() <= PACKETS_MAX { packet.to_vec() } else { Vec::new() };
             seal(&Key::new([1; 32]), &envelope(cluster, target), &Header::default(), &[load])
         }
     };

@@ -3,18 +3,18 @@
 //! rewrites the files.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{Debug, Write};
 use std::fs;
 use std::path::PathBuf;
 
 use recado_proto::codec::{decode, decode_packet, encode};
-use recado_proto::command::Stamped;
+use recado_proto::command::{Command, Stamped};
 use recado_proto::envelope::{Ack, Class, Envelope, Header, open, seal};
-use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId, View};
-use recado_proto::packet::{Learn, Packet};
+use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, Seq, SessionId, View};
+use recado_proto::packet::{Packet, SendAck, ToClient, ToPeer, ToServer};
 use recado_proto::seal::Key;
 
-use crate::samples;
+use crate::samples::Samples;
 
 /// The texts of the golden files by name, with one line for each sample.
 type Golden = BTreeMap<String, String>;
@@ -54,40 +54,44 @@ fn expect(golden: &Golden) {
     }
 }
 
-#[test]
-fn packets_have_their_pinned_bytes() {
+/// The names of the golden files of a set.
+fn files<S: Samples>() -> Vec<String> {
+    S::KINDS.iter().map(|kind| format!("{}{}", S::PREFIX, snake(kind))).collect()
+}
+
+fn pin<P: Packet + Samples + Clone + Debug + PartialEq>() {
     let mut golden = Golden::new();
-    for packet in samples::packets() {
+    for packet in P::samples() {
         let bytes = encode(&packet);
         assert_eq!(decode_packet(&bytes), Ok((packet.clone(), bytes.len())));
-        add(&mut golden, snake(samples::packet_kind(&packet)), &bytes);
+        assert_eq!(P::KINDS[usize::from(bytes[0])], packet.kind(), "tags are consecutive");
+        add(&mut golden, format!("{}{}", P::PREFIX, snake(packet.kind())), &bytes);
     }
     let names: Vec<String> = golden.keys().cloned().collect();
-    let mut wanted: Vec<String> = samples::PACKETS.iter().map(|kind| snake(kind)).collect();
+    let mut wanted = files::<P>();
     wanted.sort();
     assert_eq!(names, wanted, "every packet has a sample");
     expect(&golden);
 }
 
 #[test]
-fn tags_are_consecutive_in_the_order_of_their_introduction() {
-    for packet in samples::packets() {
-        let tag = encode(&packet)[0];
-        assert_eq!(samples::PACKETS[usize::from(tag)], samples::packet_kind(&packet));
-    }
+fn packets_have_their_pinned_bytes() {
+    pin::<ToServer>();
+    pin::<ToClient>();
+    pin::<ToPeer>();
 }
 
 #[test]
 fn commands_have_their_pinned_bytes() {
     let mut golden = Golden::new();
-    for command in samples::commands() {
-        let name = format!("command_{}", snake(samples::command_kind(&command)));
+    for command in Command::samples() {
+        let name = format!("{}{}", Command::PREFIX, snake(command.kind()));
         let stamped = Stamped { unix_ms: 1_700_000_000_000, command };
         let bytes = encode(&stamped);
         assert_eq!(decode(&bytes), Ok(stamped));
         add(&mut golden, name, &bytes);
     }
-    assert_eq!(golden.len(), samples::COMMANDS.len(), "every command has a sample");
+    assert_eq!(golden.len(), Command::KINDS.len(), "every command has a sample");
     expect(&golden);
 }
 
@@ -109,7 +113,8 @@ fn datagrams_have_their_pinned_bytes() {
             number: 0x3132,
         };
         let header = Header { ack, view: View::new(7, NodeId(3)) };
-        let packets = [Packet::Keepalive, Packet::Learn(Learn { nonce: 1 })];
+        let ack = SendAck { seq: Seq(4), op: Op(300) };
+        let packets = [ToClient::PathChallenge(1), ToClient::SendAck(ack)];
         let datagram = seal(&key, &envelope, &header, &packets.each_ref().map(encode));
         let opened = open(&key, &datagram).unwrap();
         assert_eq!((opened.envelope, opened.header, &opened.packets[..]), (envelope, header, &packets[..]));
@@ -120,9 +125,11 @@ fn datagrams_have_their_pinned_bytes() {
 
 #[test]
 fn no_golden_file_is_left_of_something_that_is_gone() {
-    let mut wanted: Vec<String> = samples::PACKETS.iter().map(|kind| snake(kind)).collect();
-    wanted.extend(samples::COMMANDS.iter().map(|kind| format!("command_{}", snake(kind))));
-    wanted.push("datagram".into());
+    let mut wanted = vec!["datagram".to_owned()];
+    wanted.extend(files::<ToServer>());
+    wanted.extend(files::<ToClient>());
+    wanted.extend(files::<ToPeer>());
+    wanted.extend(files::<Command>());
     for file in fs::read_dir(directory()).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let stem = name.strip_suffix(".hex").unwrap_or(&name);

@@ -1,19 +1,23 @@
 //! The decoder on arbitrary bytes: it returns a packet or a typed error, never panics and never allocates
 //! beyond a bound.
 
+use std::fmt::Debug;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use recado_proto::DATAGRAM_MAX;
 use recado_proto::codec::{ALLOCATION_MAX, DecodeError, PACKET_MAX, decode, decode_packet, encode};
-use recado_proto::command::Stamped;
+use recado_proto::command::{Command, Stamped};
 use recado_proto::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Opened, PACKETS_MAX, seal};
 use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, Reassembler, split};
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
-use recado_proto::packet::{ClientAck, Content, Fragment, Packet, Promise, RefusedDatagram, Reply, Send};
+use recado_proto::packet::{
+    ClientAck, Content, Fragment, Packet, Promise, RefusedDatagram, Reply, Send, ToClient, ToPeer, ToServer,
+};
 use recado_proto::seal::{Key, TAG_LEN};
 
 use crate::allocation::peak_of;
-use crate::samples;
+use crate::samples::{self, Samples};
 
 fn sealed(packets: &[Vec<u8>]) -> Vec<u8> {
     let envelope = Envelope {
@@ -32,7 +36,7 @@ fn key() -> Key {
     Key::new([7; 32])
 }
 
-fn open(datagram: &[u8]) -> Result<Opened, DecodeError> {
+fn open<P: Packet>(datagram: &[u8]) -> Result<Opened<P>, DecodeError> {
     envelope::open(&key(), datagram)
 }
 
@@ -61,20 +65,25 @@ fn for_random_bytes(seed: u8, cases: u32, length: usize, check: impl Fn(Vec<u8>)
 
 #[test]
 fn every_truncation_is_refused() {
-    for packet in samples::packets() {
-        let encoded = encode(&packet);
-        for length in 0..encoded.len() {
-            let result = decode_packet(&encoded[..length]);
-            assert_eq!(result, Err(DecodeError::Truncated), "{packet:?} cut to {length}");
-        }
-        let datagram = sealed(&[encoded]);
-        for length in 0..datagram.len() {
-            let error = open(&datagram[..length]).expect_err("cut short");
-            let short = length < OUTER_LEN + TAG_LEN;
-            assert_eq!(error, if short { DecodeError::Truncated } else { DecodeError::Seal });
+    fn of<P: Packet + Samples + Debug + PartialEq>() {
+        for packet in P::samples() {
+            let encoded = encode(&packet);
+            for length in 0..encoded.len() {
+                let result = decode_packet::<P>(&encoded[..length]);
+                assert_eq!(result, Err(DecodeError::Truncated), "{packet:?} cut to {length}");
+            }
+            let datagram = sealed(&[encoded]);
+            for length in 0..datagram.len() {
+                let error = open::<P>(&datagram[..length]).expect_err("cut short");
+                let short = length < OUTER_LEN + TAG_LEN;
+                assert_eq!(error, if short { DecodeError::Truncated } else { DecodeError::Seal });
+            }
         }
     }
-    for command in samples::commands() {
+    of::<ToServer>();
+    of::<ToClient>();
+    of::<ToPeer>();
+    for command in Command::samples() {
         let encoded = encode(&Stamped { unix_ms: 1, command });
         for length in 0..encoded.len() {
             assert_eq!(decode::<Stamped>(&encoded[..length]), Err(DecodeError::Truncated));
@@ -84,12 +93,12 @@ fn every_truncation_is_refused() {
 
 #[test]
 fn every_flipped_bit_of_a_datagram_is_refused() {
-    for packet in samples::packets() {
-        let datagram = sealed(&[encode(&packet)]);
+    for packet in samples::encoded() {
+        let datagram = sealed(&[packet]);
         for bit in 0..datagram.len() * 8 {
             let mut flipped = datagram.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            let error = open(&flipped).expect_err("flipped");
+            let error = open::<ToPeer>(&flipped).expect_err("flipped");
             match bit / 8 {
                 0 | 1 => assert_eq!(error, DecodeError::Magic),
                 2 => assert!(matches!(error, DecodeError::Version(_))),
@@ -102,54 +111,71 @@ fn every_flipped_bit_of_a_datagram_is_refused() {
 
 #[test]
 fn every_flipped_bit_under_a_seal_that_holds_is_a_packet_or_a_typed_error() {
-    for packet in samples::packets() {
-        let datagram = sealed(&[encode(&packet)]);
-        for bit in 0..(datagram.len() - TAG_LEN) * 8 {
-            let flipped = resealed(&datagram, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
-            let peak = peak_of(|| open(&flipped));
-            assert!(peak <= ALLOCATION_MAX, "{peak} bytes for bit {bit} of {packet:?}");
+    fn of<P: Packet + Samples + Debug>() {
+        for packet in P::samples() {
+            let datagram = sealed(&[encode(&packet)]);
+            for bit in 0..(datagram.len() - TAG_LEN) * 8 {
+                let flipped = resealed(&datagram, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+                let peak = peak_of(|| open::<P>(&flipped));
+                assert!(peak <= ALLOCATION_MAX, "{peak} bytes for bit {bit} of {packet:?}");
+            }
         }
     }
+    of::<ToServer>();
+    of::<ToClient>();
+    of::<ToPeer>();
 }
 
 #[test]
 fn random_bytes_are_refused_at_every_layer() {
+    fn of<P: Packet>() {
+        for_random_bytes(2, 20_000, 200, |bytes| {
+            let peak = peak_of(|| decode_packet::<P>(&bytes));
+            assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
+        });
+        for_random_bytes(3, 20_000, 200, |bytes| {
+            let peak = peak_of(|| open::<P>(&sealed(std::slice::from_ref(&bytes))));
+            assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
+        });
+    }
     for_random_bytes(1, 2_000, DATAGRAM_MAX + 100, |bytes| {
-        open(&bytes).expect_err("noise");
+        open::<ToServer>(&bytes).expect_err("noise");
     });
     for_random_bytes(2, 20_000, 200, |bytes| {
-        let peak = peak_of(|| decode_packet(&bytes));
-        assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
         let peak = peak_of(|| decode::<Stamped>(&bytes));
         assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
     });
-    for_random_bytes(3, 20_000, 200, |bytes| {
-        let peak = peak_of(|| open(&sealed(std::slice::from_ref(&bytes))));
-        assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
-    });
+    of::<ToServer>();
+    of::<ToClient>();
+    of::<ToPeer>();
 }
 
 /// Each tag, followed by the largest lengths: the shortest input that asks for much memory.
 #[test]
 fn a_length_that_lies_gets_no_memory() {
-    for (tag, kind) in samples::PACKETS.iter().enumerate() {
-        for small in 0..40 {
-            for huge in [
-                [0xfb, 0xff, 0xff].as_slice(),
-                &[0xfc, 0xff, 0xff, 0xff, 0x7f],
-                &[0xfd; 9],
-                &[0xfd, 0, 0, 0, 0, 0, 0, 1, 0],
-            ] {
-                let mut bytes = vec![tag as u8];
-                bytes.extend(std::iter::repeat_n(1, small));
-                while bytes.len() < 400 {
-                    bytes.extend_from_slice(huge);
+    fn of<P: Packet + Samples>() {
+        for (tag, kind) in P::KINDS.iter().enumerate() {
+            for small in 0..40 {
+                for huge in [
+                    [0xfb, 0xff, 0xff].as_slice(),
+                    &[0xfc, 0xff, 0xff, 0xff, 0x7f],
+                    &[0xfd; 9],
+                    &[0xfd, 0, 0, 0, 0, 0, 0, 1, 0],
+                ] {
+                    let mut bytes = vec![tag as u8];
+                    bytes.extend(std::iter::repeat_n(1, small));
+                    while bytes.len() < 400 {
+                        bytes.extend_from_slice(huge);
+                    }
+                    let peak = peak_of(|| decode_packet::<P>(&bytes));
+                    assert!(peak <= ALLOCATION_MAX, "{peak} bytes for a {kind}");
                 }
-                let peak = peak_of(|| decode_packet(&bytes));
-                assert!(peak <= ALLOCATION_MAX, "{peak} bytes for a {kind}");
             }
         }
     }
+    of::<ToServer>();
+    of::<ToClient>();
+    of::<ToPeer>();
 }
 
 #[test]
@@ -158,24 +184,24 @@ fn the_largest_packet_full_of_the_shortest_items_stays_within_the_bound() {
     let content =
         Content { title: None, priority: recado_proto::id::Priority::default(), tags, body: String::new() };
     let seq = recado_proto::id::Seq(1);
-    let bytes = encode(&Packet::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 }));
-    let peak = peak_of(|| assert_eq!(decode_packet(&bytes), Err(DecodeError::Bounds)));
+    let bytes = encode(&ToServer::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 }));
+    let peak = peak_of(|| assert_eq!(decode_packet::<ToServer>(&bytes), Err(DecodeError::Bounds)));
     assert!(peak <= ALLOCATION_MAX, "{peak} bytes");
 }
 
 #[test]
 fn a_datagram_full_of_the_shortest_packets_stays_within_the_bound() {
-    let datagram = sealed(&vec![encode(&Packet::Keepalive); PACKETS_MAX]);
+    let datagram = sealed(&vec![encode(&ToServer::Keepalive); PACKETS_MAX]);
     assert!(datagram.len() <= DATAGRAM_MAX);
-    assert_eq!(open(&datagram).unwrap().packets.len(), PACKETS_MAX);
-    let peak = peak_of(|| open(&datagram));
+    assert_eq!(open::<ToServer>(&datagram).unwrap().packets.len(), PACKETS_MAX);
+    let peak = peak_of(|| open::<ToServer>(&datagram));
     assert!(peak <= ALLOCATION_MAX, "{peak} bytes");
 }
 
 #[test]
 fn another_version_class_or_magic_is_named() {
-    let datagram = sealed(&[encode(&Packet::Keepalive)]);
-    let with = |index: usize, value: u8| open(&resealed(&datagram, |bytes| bytes[index] = value));
+    let datagram = sealed(&[encode(&ToServer::Keepalive)]);
+    let with = |index: usize, value: u8| open::<ToServer>(&resealed(&datagram, |bytes| bytes[index] = value));
     assert_eq!(with(0, 0), Err(DecodeError::Magic));
     assert_eq!(with(2, 9), Err(DecodeError::Version(9)));
     assert_eq!(with(3, 4), Err(DecodeError::Class(4)));
@@ -185,26 +211,35 @@ fn another_version_class_or_magic_is_named() {
 
 #[test]
 fn the_oversized_is_refused_unread() {
-    assert_eq!(open(&vec![0; DATAGRAM_MAX + 1]), Err(DecodeError::Oversized));
-    assert_eq!(decode_packet(&vec![0; PACKET_MAX + 1]), Err(DecodeError::Oversized));
+    assert_eq!(open::<ToServer>(&vec![0; DATAGRAM_MAX + 1]), Err(DecodeError::Oversized));
+    assert_eq!(decode_packet::<ToServer>(&vec![0; PACKET_MAX + 1]), Err(DecodeError::Oversized));
 }
 
 #[test]
 fn trailing_bytes_are_refused() {
-    for packet in samples::packets() {
-        let mut encoded = encode(&packet);
-        encoded.push(0);
-        assert_eq!(decode::<Packet>(&encoded), Err(DecodeError::TrailingBytes));
-        // In a datagram the next packet would begin there, and a single 0 is an incomplete packet.
-        assert_eq!(open(&sealed(&[encoded])), Err(DecodeError::Truncated));
+    fn of<P: Packet + Samples + Debug + PartialEq>() {
+        for packet in P::samples() {
+            let mut encoded = encode(&packet);
+            encoded.push(0);
+            assert_eq!(decode::<P>(&encoded), Err(DecodeError::TrailingBytes));
+            // In a datagram the next packet would begin there, and a single 0 is an incomplete packet.
+            assert_eq!(open::<P>(&sealed(&[encoded])), Err(DecodeError::Truncated));
+        }
     }
+    of::<ToServer>();
+    of::<ToClient>();
+    of::<ToPeer>();
 }
 
 #[test]
 fn an_unknown_tag_is_malformed() {
-    let tag = samples::PACKETS.len() as u8;
-    let bytes = [tag, 1, 1, 1, 1, 1, 1, 1, 1];
-    assert_eq!(decode_packet(&bytes), Err(DecodeError::Malformed));
+    fn of<P: Packet + Samples + Debug + PartialEq>() {
+        let bytes = [P::KINDS.len() as u8, 1, 1, 1, 1, 1, 1, 1, 1];
+        assert_eq!(decode_packet::<P>(&bytes), Err(DecodeError::Malformed));
+    }
+    of::<ToServer>();
+    of::<ToClient>();
+    of::<ToPeer>();
 }
 
 #[test]
@@ -217,8 +252,8 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
             body: "b".repeat(body),
         };
         let seq = recado_proto::id::Seq(1);
-        let send = Packet::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 });
-        decode_packet(&encode(&send)).map(|_| ())
+        let send = ToServer::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 });
+        decode_packet::<ToServer>(&encode(&send)).map(|_| ())
     };
     assert_eq!(content(256, 8, 32, 16 * 1024), Ok(()));
     assert_eq!(content(257, 8, 32, 0), Err(DecodeError::Bounds));
@@ -226,15 +261,15 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
     assert_eq!(content(0, 1, 33, 0), Err(DecodeError::Bounds));
     assert_eq!(content(0, 0, 0, 16 * 1024 + 1), Err(DecodeError::Bounds));
     let held = |count| {
-        let ack = Packet::ClientAck(ClientAck { upto: Op(1), held: vec![Op(2); count], credit: 1 });
-        decode_packet(&encode(&ack)).map(|_| ())
+        let ack = ToServer::ClientAck(ClientAck { upto: Op(1), held: vec![Op(2); count], credit: 1 });
+        decode_packet::<ToServer>(&encode(&ack)).map(|_| ())
     };
     assert_eq!(held(ClientAck::HELD_MAX), Ok(()));
     assert_eq!(held(ClientAck::HELD_MAX + 1), Err(DecodeError::Bounds));
 }
 
 /// Makes a packet that needs several fragments.
-fn large(seed: u64) -> (Packet, Vec<Fragment>) {
+fn large(seed: u64) -> (ToPeer, Vec<Fragment>) {
     let promise = Promise {
         view: View(seed),
         last_view: View(seed),
@@ -245,7 +280,7 @@ fn large(seed: u64) -> (Packet, Vec<Fragment>) {
         incarnations: Vec::new(),
         disk_ms: 0,
     };
-    let packet = Packet::Reply(Reply::Promise(promise));
+    let packet = ToPeer::Reply(Reply::Promise(promise));
     let pieces = split(&encode(&packet));
     assert!(pieces.len() > 3);
     (packet, pieces)
@@ -258,9 +293,9 @@ fn pieces_come_together_in_any_order_and_more_than_once() {
     let mut order: Vec<Fragment> = pieces.iter().skip(1).rev().cloned().collect();
     order.extend_from_within(..);
     for piece in order {
-        assert_eq!(reassembler.accept(Moment(0), piece), Ok(None));
+        assert_eq!(reassembler.accept::<ToPeer>(Moment(0), piece), Ok(None));
     }
-    assert_eq!(reassembler.accept(Moment(0), pieces[0].clone()), Ok(Some(packet)));
+    assert_eq!(reassembler.accept::<ToPeer>(Moment(0), pieces[0].clone()), Ok(Some(packet)));
     assert_eq!(reassembler.waiting(), 0);
 }
 
@@ -270,9 +305,9 @@ fn a_packet_sent_again_fills_the_holes_of_the_first() {
     let (_, again) = large(1);
     let mut reassembler = Reassembler::default();
     for piece in first.into_iter().skip(1) {
-        assert_eq!(reassembler.accept(Moment(0), piece), Ok(None));
+        assert_eq!(reassembler.accept::<ToPeer>(Moment(0), piece), Ok(None));
     }
-    assert_eq!(reassembler.accept(Moment(0), again[0].clone()), Ok(Some(packet)));
+    assert_eq!(reassembler.accept::<ToPeer>(Moment(0), again[0].clone()), Ok(Some(packet)));
 }
 
 #[test]
@@ -280,11 +315,11 @@ fn only_so_many_packets_wait_for_pieces_and_only_so_long() {
     let mut reassembler = Reassembler::default();
     for seed in 0..PARTIAL_MAX as u64 + 5 {
         let (_, pieces) = large(seed);
-        assert_eq!(reassembler.accept(Moment(seed), pieces[0].clone()), Ok(None));
+        assert_eq!(reassembler.accept::<ToPeer>(Moment(seed), pieces[0].clone()), Ok(None));
         assert!(reassembler.waiting() <= PARTIAL_MAX);
     }
     let (_, pieces) = large(99);
-    assert_eq!(reassembler.accept(Moment(100) + PARTIAL_TIMEOUT, pieces[0].clone()), Ok(None));
+    assert_eq!(reassembler.accept::<ToPeer>(Moment(100) + PARTIAL_TIMEOUT, pieces[0].clone()), Ok(None));
     assert_eq!(reassembler.waiting(), 1);
 }
 
@@ -293,10 +328,10 @@ fn pieces_that_do_not_fit_are_refused_with_their_packet() {
     let (_, pieces) = large(1);
     let refuse = |change: fn(&mut Fragment), error: DecodeError| {
         let mut reassembler = Reassembler::default();
-        reassembler.accept(Moment(0), pieces[0].clone()).unwrap();
+        reassembler.accept::<ToPeer>(Moment(0), pieces[0].clone()).unwrap();
         let mut piece = pieces[1].clone();
         change(&mut piece);
-        assert_eq!(reassembler.accept(Moment(0), piece), Err(error));
+        assert_eq!(reassembler.accept::<ToPeer>(Moment(0), piece), Err(error));
     };
     refuse(|piece| piece.count += 1, DecodeError::Fragment);
     refuse(|piece| piece.index = 0, DecodeError::Fragment);
@@ -308,26 +343,26 @@ fn pieces_that_do_not_fit_are_refused_with_their_packet() {
     let mut reassembler = Reassembler::default();
     let (last, rest) = pieces.split_last().unwrap();
     for piece in rest {
-        reassembler.accept(Moment(0), piece.clone()).unwrap();
+        reassembler.accept::<ToPeer>(Moment(0), piece.clone()).unwrap();
     }
     let mut changed = last.clone();
     changed.bytes[0] ^= 1;
-    assert_eq!(reassembler.accept(Moment(0), changed), Err(DecodeError::Fragment));
+    assert_eq!(reassembler.accept::<ToPeer>(Moment(0), changed), Err(DecodeError::Fragment));
     assert_eq!(reassembler.waiting(), 0);
 }
 
 #[test]
 fn fragments_do_not_hold_fragments() {
     let mut reassembler = Reassembler::default();
-    let inner = Packet::Fragment(Fragment { id: 1, index: 0, count: 2, bytes: vec![1; PIECE_MAX] });
+    let inner = ToPeer::Fragment(Fragment { id: 1, index: 0, count: 2, bytes: vec![1; PIECE_MAX] });
     let pieces = split(&encode(&inner));
     assert_eq!(pieces.len(), 2);
-    reassembler.accept(Moment(0), pieces[0].clone()).unwrap();
-    assert_eq!(reassembler.accept(Moment(0), pieces[1].clone()), Err(DecodeError::Fragment));
+    reassembler.accept::<ToPeer>(Moment(0), pieces[0].clone()).unwrap();
+    assert_eq!(reassembler.accept::<ToPeer>(Moment(0), pieces[1].clone()), Err(DecodeError::Fragment));
 }
 
 #[test]
 fn a_full_piece_fits_a_datagram_at_its_longest() {
     let piece = Fragment { id: u64::MAX, index: u16::MAX, count: u16::MAX, bytes: vec![255; PIECE_MAX] };
-    assert!(encode(&Packet::Fragment(piece)).len() <= PACKETS_MAX);
+    assert!(encode(&ToPeer::Fragment(piece)).len() <= PACKETS_MAX);
 }

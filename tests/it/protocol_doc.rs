@@ -4,15 +4,17 @@
 //! compiled program knows no names of fields.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
 use recado_proto::envelope::{Class, Envelope, Header, MAGIC, OUTER_LEN, VERSION, seal};
 use recado_proto::fnv::fnv1a;
 use recado_proto::id::{BootId, ClusterId, ClusterKey, DeviceKey, Incarnation, NodeId, Op, SessionId};
+use recado_proto::packet::{ToClient, ToPeer, ToServer};
 use recado_proto::seal::{ClusterKeys, Direction, Key, mac};
 
-use crate::samples;
+use crate::samples::Samples;
 use crate::tidy::source::{Source, places_of};
 
 /// The sources in `crates/proto/src` that declare what is sent, beside those in its folder `packet`.
@@ -250,7 +252,7 @@ fn sent() -> BTreeMap<String, Shape> {
         }
     }
     let mut sent = BTreeMap::new();
-    let mut left = vec!["Packet".to_owned(), "Header".to_owned()];
+    let mut left = ["ToServer", "ToClient", "ToPeer", "Header"].map(str::to_owned).to_vec();
     while let Some(name) = left.pop() {
         if let Some(shape) = encoded.remove(&name) {
             left.extend(shape.names());
@@ -307,19 +309,24 @@ fn every_type_that_is_sent_stands_in_the_document_as_the_sources_declare_it() {
 /// The parser of this test finds in the sources what the compiler finds.
 #[test]
 fn the_sources_are_read_as_they_are_compiled() {
-    let sent = sent();
-    let Some(Shape::Enum(packets)) = sent.get("Packet") else { panic!("no enum Packet") };
-    let names: Vec<&str> = packets.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, samples::PACKETS);
-    for packet in samples::packets() {
-        let kind = samples::packet_kind(&packet);
-        let content = packets.iter().find(|(name, _)| name == kind).and_then(|(_, of)| sent.get(of));
-        let Some(Shape::Struct(fields)) = content else { continue };
-        let shown = format!("{packet:?}");
-        for (field, _) in fields {
-            assert!(shown.contains(&format!("{field}: ")), "{kind} has no {field}: {shown}");
+    fn of<P: Samples + Debug>(set: &str, sent: &BTreeMap<String, Shape>) {
+        let Some(Shape::Enum(packets)) = sent.get(set) else { panic!("no enum {set}") };
+        let names: Vec<&str> = packets.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, P::KINDS);
+        for packet in P::samples() {
+            let kind = packet.kind();
+            let content = packets.iter().find(|(name, _)| name == kind).and_then(|(_, of)| sent.get(of));
+            let Some(Shape::Struct(fields)) = content else { continue };
+            let shown = format!("{packet:?}");
+            for (field, _) in fields {
+                assert!(shown.contains(&format!("{field}: ")), "{kind} has no {field}: {shown}");
+            }
         }
     }
+    let sent = sent();
+    of::<ToServer>("ToServer", &sent);
+    of::<ToClient>("ToClient", &sent);
+    of::<ToPeer>("ToPeer", &sent);
 }
 
 // ---- constants

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use recado_proto::codec::encode;
 use recado_proto::command::{Claim, Command, Request, SessionOpen};
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::id::{
@@ -11,27 +12,63 @@ use recado_proto::id::{
 use recado_proto::packet::*;
 use recado_proto::seal::Key;
 
+/// A set of which a sample of every variant is known.
+pub(crate) trait Samples: Sized {
+    /// The name of its golden files begins with this.
+    const PREFIX: &'static str;
+    /// The names of all variants, in the order of their tags.
+    const KINDS: &'static [&'static str];
+
+    /// The name of this variant.
+    fn kind(&self) -> &'static str;
+
+    /// Every variant, with every variant of the enums in it.
+    fn samples() -> Vec<Self>;
+}
+
 /// Lists every variant once, so that a new variant without a sample does not compile or fails a test.
-macro_rules! kinds {
-    ($kinds:ident, $kind:ident, $of:ident: $($variant:ident)*) => {
-        pub(crate) const $kinds: &[&str] = &[$(stringify!($variant)),*];
-        pub(crate) fn $kind(value: &$of) -> &'static str {
-            match value {
-                $($of::$variant { .. } => stringify!($variant),)*
+macro_rules! samples {
+    ($of:ident from $samples:ident as $prefix:literal: $($variant:ident)*) => {
+        impl Samples for $of {
+            const PREFIX: &'static str = $prefix;
+            const KINDS: &'static [&'static str] = &[$(stringify!($variant)),*];
+
+            fn kind(&self) -> &'static str {
+                match self {
+                    $($of::$variant { .. } => stringify!($variant),)*
+                }
+            }
+
+            fn samples() -> Vec<$of> {
+                $samples()
             }
         }
     };
 }
 
-kinds!(PACKETS, packet_kind, Packet:
-    Connect Disconnect AcceptConn RejectConn Follow Send Notification Error Info RequestUserInfo
-    Heartbeat Election Reply Coordinator SendAck ClientAck Entries EntriesAck Fetch SnapshotGet
-    SnapshotChunk Resume ResumeOk Transfer Status StatusOk History List Fragment Keepalive HistoryOk
-    ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel Keys Admin AdminOk);
+samples!(ToServer from to_server as "to_server_":
+    Connect Resume Keepalive Disconnect ClientAck Follow Send Channel Keys Status RequestUserInfo History
+    List Admin PathResponse Fragment Padding);
 
-kinds!(COMMANDS, command_kind, Command:
+samples!(ToClient from to_client as "to_client_":
+    AcceptConn RejectConn ResumeOk Coordinator Notification Gap SendAck Error StatusOk Info HistoryOk
+    ListOk AdminOk PathChallenge Fragment Padding);
+
+samples!(ToPeer from to_peer as "to_peer_":
+    Heartbeat Election Reply Coordinator Transfer Learn LearnOk Entries EntriesAck Fetch SnapshotGet
+    SnapshotChunk Fragment Padding);
+
+samples!(Command from commands as "command_":
     SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Administer
     Expire);
+
+/// The encodings of all samples of packets.
+pub(crate) fn encoded() -> Vec<Vec<u8>> {
+    fn of<P: Packet + Samples>() -> impl Iterator<Item = Vec<u8>> {
+        P::samples().into_iter().map(|packet| encode(&packet))
+    }
+    of::<ToServer>().chain(of::<ToClient>()).chain(of::<ToPeer>()).collect()
+}
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -114,8 +151,8 @@ const CODES: [Code; 28] = [
 const ROLES: [RoleName; 5] =
     [RoleName::Backup, RoleName::Candidate, RoleName::Primary, RoleName::Isolated, RoleName::Learner];
 
-fn status_ok(role: RoleName) -> Packet {
-    Packet::StatusOk(StatusOk {
+fn status_ok(role: RoleName) -> ToClient {
+    ToClient::StatusOk(StatusOk {
         query: QueryId(1),
         node: NodeId(2),
         role,
@@ -131,8 +168,8 @@ fn status_ok(role: RoleName) -> Packet {
     })
 }
 
-fn heartbeat(state: HeartbeatState) -> Packet {
-    Packet::Heartbeat(Heartbeat {
+fn heartbeat(state: HeartbeatState) -> ToPeer {
+    ToPeer::Heartbeat(Heartbeat {
         view: View::new(7, NodeId(3)),
         state,
         commit: Op(10),
@@ -146,7 +183,7 @@ fn heartbeat(state: HeartbeatState) -> Packet {
     })
 }
 
-fn replies() -> Vec<Packet> {
+fn replies() -> Vec<ToPeer> {
     let view = View::new(8, NodeId(2));
     let promise = Promise {
         view,
@@ -168,13 +205,13 @@ fn replies() -> Vec<Packet> {
         Reply::Refuse { promised: view },
         Reply::Writing { view, disk_ms: 150 },
     ]
-    .map(Packet::Reply)
+    .map(ToPeer::Reply)
     .into()
 }
 
-fn entries(fetch: Option<QueryId>) -> Packet {
+fn entries(fetch: Option<QueryId>) -> ToPeer {
     let view = View::new(7, NodeId(3));
-    Packet::Entries(Entries {
+    ToPeer::Entries(Entries {
         view,
         fetch,
         prev_op: Op(8),
@@ -187,7 +224,7 @@ fn entries(fetch: Option<QueryId>) -> Packet {
     })
 }
 
-fn list_ok() -> Packet {
+fn list_ok() -> ToClient {
     let following = topics().map(|topic| ListItem::Following { topic, since: Op(5) });
     let mut items = Vec::from(following);
     items.push(ListItem::Profile { name: name("alice"), since: Op(2) });
@@ -208,7 +245,7 @@ fn list_ok() -> Packet {
         items.push(ListItem::Key { key: device().key, slots, last_seen_ms: 1_700_000_000_000 });
     }
     items.extend(ROLES_OF_MEMBERS.map(|role| ListItem::Member { name: name("bob"), role }));
-    Packet::ListOk(ListOk { query: QueryId(9), items, more: true, applied: Op(301) })
+    ToClient::ListOk(ListOk { query: QueryId(9), items, more: true, applied: Op(301) })
 }
 
 const CODE_HASH: CodeHash = CodeHash([0xc0; 32]);
@@ -227,12 +264,12 @@ fn changes() -> impl Iterator<Item = ChannelChange> {
     added.into_iter().chain(other)
 }
 
-/// Returns every packet, with every variant of the enums in it.
-pub(crate) fn packets() -> Vec<Packet> {
-    let seq = Seq(4);
-    let answered_below = Seq(2);
-    let nonce = 0xabcd;
-    let view = View::new(7, NodeId(3));
+fn fragment() -> Fragment {
+    Fragment { id: 0x1234_5678_9abc_def0, index: 1, count: 3, bytes: vec![9, 8, 7] }
+}
+
+fn to_server() -> Vec<ToServer> {
+    let (seq, answered_below, nonce) = (Seq(4), Seq(2), 0xabcd);
     let query = QueryId(0xfeed);
     let connect = Connect {
         device: device(),
@@ -243,38 +280,74 @@ pub(crate) fn packets() -> Vec<Packet> {
         code: None,
         invite: None,
     };
-    let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change, nonce });
-    let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content, nonce });
-    let history = |topic, range| Packet::History(History { query, topic, range, limit: 20 });
-    let refused = |code, answers| Packet::Error(Refused { code, answers, retry_ms: 250 });
+    let follow = |topic, change| ToServer::Follow(Follow { seq, answered_below, topic, change, nonce });
+    let send = |topic, content| ToServer::Send(Send { seq, answered_below, topic, content, nonce });
+    let history = |topic, range| ToServer::History(History { query, topic, range, limit: 20 });
     let [feed, channel, inbox] = topics();
     let mut all = vec![
-        Packet::Connect(connect.clone()),
-        Packet::Connect(Connect { fresh: true, code: Some(CODE_HASH), invite: Some(CODE_HASH), ..connect }),
-        Packet::Disconnect(Disconnect { upto: Op(77) }),
-        Packet::AcceptConn(AcceptConn {
+        ToServer::Connect(connect.clone()),
+        ToServer::Connect(Connect { fresh: true, code: Some(CODE_HASH), invite: Some(CODE_HASH), ..connect }),
+        ToServer::Resume(Resume { cursor: Some(Op(70_000)), credit: 256 }),
+        ToServer::Resume(Resume { cursor: None, credit: 0 }),
+        ToServer::Keepalive,
+        ToServer::Disconnect(Disconnect { upto: Op(77) }),
+        ToServer::ClientAck(ClientAck { upto: Op(300), held: vec![Op(302), Op(u64::MAX)], credit: 254 }),
+        follow(feed.clone(), FollowChange::Add),
+        follow(channel.clone(), FollowChange::Remove),
+        send(Some(feed.clone()), content()),
+        send(Some(channel), plain()),
+        send(Some(inbox.clone()), content()),
+        send(None, plain()),
+        ToServer::Status(query),
+        ToServer::RequestUserInfo(RequestUserInfo { query, profile: Some(name("bob")) }),
+        ToServer::RequestUserInfo(RequestUserInfo { query, profile: None }),
+        history(Some(feed), HistoryRange::Before(Op(u64::MAX))),
+        history(None, HistoryRange::After(Op(5))),
+        history(Some(inbox), HistoryRange::SinceMs(1_700_000_000_000)),
+        ToServer::List(List { query, what: Listing::Channels, after: Some("#ops".into()) }),
+        ToServer::PathResponse(u64::MAX),
+        ToServer::Fragment(fragment()),
+        ToServer::padding(),
+    ];
+    all.extend(changes().map(|change| {
+        ToServer::Channel(Channel { seq, answered_below, channel: name("ops"), change, nonce })
+    }));
+    all.extend(key_changes().map(|change| ToServer::Keys(Keys { seq, answered_below, change, nonce })));
+    all.extend(admin_changes().map(|change| ToServer::Admin(Admin { query, change })));
+    let listings =
+        [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People]
+            .into_iter()
+            .chain([Listing::Members(name("ops")), Listing::Keys]);
+    all.extend(listings.map(|what| ToServer::List(List { query, what, after: None })));
+    all
+}
+
+fn to_client() -> Vec<ToClient> {
+    let query = QueryId(0xfeed);
+    let refused = |code, answers| ToClient::Error(Refused { code, answers, retry_ms: 250 });
+    let [feed, channel, inbox] = topics();
+    let mut all = vec![
+        ToClient::AcceptConn(AcceptConn {
             nonce: 99,
             session: SessionId(Op(7)),
             coordinator: coordinator(),
             secret: Key::new([0x5e; 32]),
         }),
-        Packet::PathChallenge(300),
-        Packet::PathResponse(u64::MAX),
-        Packet::padding(),
-        Packet::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
-        follow(feed.clone(), FollowChange::Add),
-        follow(channel.clone(), FollowChange::Remove),
-        send(Some(feed.clone()), content()),
-        send(Some(channel.clone()), plain()),
-        send(Some(inbox.clone()), content()),
-        send(None, plain()),
-        Packet::Notification(Delivered { prev: Op(250), notification: notification(300, channel.clone()) }),
+        ToClient::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
+        ToClient::ResumeOk(ResumeOk {
+            created_op: Op(4),
+            last_seq: Seq(4),
+            coordinator: coordinator(),
+            cursor: Op(6),
+        }),
+        ToClient::Coordinator(coordinator()),
+        ToClient::Coordinator(Coordinator { view: View::ZERO, members: vec![] }),
+        ToClient::Notification(Delivered { prev: Op(250), notification: notification(300, channel.clone()) }),
+        ToClient::Gap(Gap { prev: Op(3), upto: Op(250) }),
+        ToClient::SendAck(SendAck { seq: Seq(4), op: Op(300) }),
         refused(Code::Busy, Answers::Session),
         refused(Code::Busy, Answers::Query(query)),
-    ];
-    all.extend(CODES.map(|code| refused(code, Answers::Request(seq))));
-    all.extend([
-        Packet::Info(Info {
+        ToClient::Info(Info {
             query,
             profile: name("bob"),
             since: Op(1),
@@ -285,74 +358,7 @@ pub(crate) fn packets() -> Vec<Packet> {
             pending: 1 << 40,
             applied: Op(400),
         }),
-        Packet::RequestUserInfo(RequestUserInfo { query, profile: Some(name("bob")) }),
-        Packet::RequestUserInfo(RequestUserInfo { query, profile: None }),
-        heartbeat(HeartbeatState::Backup),
-        heartbeat(HeartbeatState::Opening),
-        heartbeat(HeartbeatState::Active),
-        heartbeat(HeartbeatState::Isolated),
-        Packet::Election(Election::Probe { view, last: (view, Op(12)), disk_ms: 7 }),
-        Packet::Election(Election::Prepare { view, progress: 3, waits_for: WaitsFor::Disk, disk_ms: 150 }),
-        Packet::Election(Election::Prepare { view, progress: 4, waits_for: WaitsFor::Promises, disk_ms: 0 }),
-        Packet::Election(Election::Prepare {
-            view,
-            progress: 5,
-            waits_for: WaitsFor::Fetch(Op(9)),
-            disk_ms: 1,
-        }),
-    ]);
-    all.extend(replies());
-    all.extend([
-        Packet::Coordinator(coordinator()),
-        Packet::Coordinator(Coordinator { view: View::ZERO, members: vec![] }),
-        Packet::SendAck(SendAck { seq, op: Op(300) }),
-        Packet::ClientAck(ClientAck { upto: Op(300), held: vec![Op(302), Op(u64::MAX)], credit: 254 }),
-        entries(None),
-        entries(Some(query)),
-        Packet::EntriesAck(EntriesAck {
-            view,
-            durable: Op(9),
-            matched: Op(10),
-            applied: Op(8),
-            rejected: true,
-        }),
-        Packet::Fetch(Fetch { query, view, after: Op(9), upto: Op(12) }),
-        Packet::SnapshotGet(SnapshotGet { op: Op(0), offset: 4096, chunks: 16 }),
-        Packet::SnapshotChunk(SnapshotChunk {
-            op: Op(10),
-            view,
-            offset: 4096,
-            total: 4100,
-            crc: 0xdead_beef,
-            bytes: vec![0, 1, 254, 255],
-        }),
-        Packet::Resume(Resume { cursor: Some(Op(70_000)), credit: 256 }),
-        Packet::Resume(Resume { cursor: None, credit: 0 }),
-        Packet::ResumeOk(ResumeOk {
-            created_op: Op(4),
-            last_seq: seq,
-            coordinator: coordinator(),
-            cursor: Op(6),
-        }),
-        Packet::Transfer(Transfer { view, last: Op(12) }),
-        Packet::Status(query),
-    ]);
-    all.extend(ROLES.map(status_ok));
-    all.extend([
-        history(Some(feed.clone()), HistoryRange::Before(Op(u64::MAX))),
-        history(None, HistoryRange::After(Op(5))),
-        history(Some(inbox.clone()), HistoryRange::SinceMs(1_700_000_000_000)),
-    ]);
-    let listings =
-        [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People]
-            .into_iter()
-            .chain([Listing::Members(name("ops")), Listing::Keys]);
-    all.extend(listings.map(|what| Packet::List(List { query, what, after: None })));
-    all.extend([
-        Packet::List(List { query, what: Listing::Channels, after: Some("#ops".into()) }),
-        Packet::Fragment(Fragment { id: 0x1234_5678_9abc_def0, index: 1, count: 3, bytes: vec![9, 8, 7] }),
-        Packet::Keepalive,
-        Packet::HistoryOk(HistoryOk {
+        ToClient::HistoryOk(HistoryOk {
             query,
             notifications: vec![notification(1, feed), notification(2, channel), notification(300, inbox)],
             more: true,
@@ -360,18 +366,60 @@ pub(crate) fn packets() -> Vec<Packet> {
             applied: Op(400),
         }),
         list_ok(),
-        Packet::Gap(Gap { prev: Op(3), upto: Op(250) }),
-        Packet::Learn(Learn { nonce: 1 << 63 }),
-        Packet::LearnOk(LearnOk { nonce: 1 << 63, promised: view, active: Some(Op(300)) }),
-    ]);
-    all.extend(key_changes().map(|change| Packet::Keys(Keys { seq, answered_below, change, nonce })));
-    all.extend(admin_changes().map(|change| Packet::Admin(Admin { query, change })));
-    all.push(Packet::AdminOk(AdminOk { query, op: Op(300) }));
-    all.extend(
-        changes().map(|change| {
-            Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change, nonce })
+        ToClient::AdminOk(AdminOk { query, op: Op(300) }),
+        ToClient::PathChallenge(300),
+        ToClient::Fragment(fragment()),
+        ToClient::Padding(vec![0; 3]),
+    ];
+    all.extend(CODES.map(|code| refused(code, Answers::Request(Seq(4)))));
+    all.extend(ROLES.map(status_ok));
+    all
+}
+
+fn to_peer() -> Vec<ToPeer> {
+    let view = View::new(7, NodeId(3));
+    let query = QueryId(0xfeed);
+    let mut all = vec![
+        heartbeat(HeartbeatState::Backup),
+        heartbeat(HeartbeatState::Opening),
+        heartbeat(HeartbeatState::Active),
+        heartbeat(HeartbeatState::Isolated),
+        ToPeer::Election(Election::Probe { view, last: (view, Op(12)), disk_ms: 7 }),
+        ToPeer::Election(Election::Prepare { view, progress: 3, waits_for: WaitsFor::Disk, disk_ms: 150 }),
+        ToPeer::Election(Election::Prepare { view, progress: 4, waits_for: WaitsFor::Promises, disk_ms: 0 }),
+        ToPeer::Election(Election::Prepare {
+            view,
+            progress: 5,
+            waits_for: WaitsFor::Fetch(Op(9)),
+            disk_ms: 1,
         }),
-    );
+        ToPeer::Coordinator(Coordinator { view, members: vec![] }),
+        ToPeer::Transfer(Transfer { view, last: Op(12) }),
+        ToPeer::Learn(Learn { nonce: 1 << 63 }),
+        ToPeer::LearnOk(LearnOk { nonce: 1 << 63, promised: view, active: Some(Op(300)) }),
+        entries(None),
+        entries(Some(query)),
+        ToPeer::EntriesAck(EntriesAck {
+            view,
+            durable: Op(9),
+            matched: Op(10),
+            applied: Op(8),
+            rejected: true,
+        }),
+        ToPeer::Fetch(Fetch { query, view, after: Op(9), upto: Op(12) }),
+        ToPeer::SnapshotGet(SnapshotGet { op: Op(0), offset: 4096, chunks: 16 }),
+        ToPeer::SnapshotChunk(SnapshotChunk {
+            op: Op(10),
+            view,
+            offset: 4096,
+            total: 4100,
+            crc: 0xdead_beef,
+            bytes: vec![0, 1, 254, 255],
+        }),
+        ToPeer::Fragment(fragment()),
+        ToPeer::Padding(vec![0; 3]),
+    ];
+    all.extend(replies());
     all
 }
 
@@ -389,8 +437,7 @@ fn admin_changes() -> impl Iterator<Item = AdminChange> {
     .into_iter()
 }
 
-/// Returns every command, with every variant of the enums in it.
-pub(crate) fn commands() -> Vec<Command> {
+fn commands() -> Vec<Command> {
     let [feed, channel, inbox] = topics();
     let request = |request| Command::Request {
         session: SessionId(Op(7)),

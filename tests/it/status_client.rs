@@ -10,7 +10,7 @@ use recado_proto::DATAGRAM_MAX;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, Moment};
 use recado_proto::noise;
-use recado_proto::packet::{Packet, QueryId, StatusOk};
+use recado_proto::packet::{QueryId, StatusOk, ToClient, ToServer};
 use recado_proto::seal::{ClusterKeys, Key};
 use recado_sys::clock::MachineClock;
 
@@ -48,7 +48,7 @@ impl StatusClient {
         let initiator = initiators.entry(server).or_default();
         // Unique in this process, so that a late answer to an earlier query does not match.
         let query = QueryId(self.clock.now().0);
-        let status = Packet::Status(query);
+        let status = ToServer::Status(query);
         let initiation = initiator.initiation(self.clock.now(), &self.identity, &status, entropy);
         let first = initiation.unwrap_or_else(|| initiator.hello(self.identity.cluster, entropy));
         self.socket.send_to(&first, server).ok()?;
@@ -75,7 +75,7 @@ impl StatusClient {
                 }
                 Some(FromServer::Answer(opened)) => {
                     for packet in opened.packets {
-                        if let Packet::StatusOk(status) = packet
+                        if let ToClient::StatusOk(status) = packet
                             && status.query == query
                         {
                             return Some(status);

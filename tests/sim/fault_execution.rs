@@ -7,7 +7,7 @@ use recado::server::node::Input;
 use recado_client::machine;
 use recado_proto::id::{DeviceKey, NodeId, View};
 use recado_proto::noise;
-use recado_proto::packet::{Admin, AdminChange, Packet, QueryId, RoleName};
+use recado_proto::packet::{Admin, AdminChange, QueryId, RoleName, ToServer};
 use recado_proto::seal::Key;
 
 use crate::client::{ClientProfile, Outcome};
@@ -328,7 +328,7 @@ pub fn send_as_administrator(world: &mut World, admin: Admin) -> Result<(), Stri
         reply: noise::Reply { opening: [0; noise::OPENING_LEN], key: Key::new(world.rng.bytes()) },
     };
     let key = DeviceKey(noise::public(&tap::cluster_keys().admin_private()));
-    let packet = Packet::Admin(admin);
+    let packet = ToServer::Admin(admin);
     world.with_server(node, |server, step| server.on_input(step, Input::Initiation { reply_to, key, packet }))
 }
 

@@ -7,7 +7,7 @@ use recado_proto::command::{Command, Stamped};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::envelope::Opened;
 use recado_proto::id::{NodeId, Op, SessionId, View};
-use recado_proto::packet::{Packet, Reply, RoleName};
+use recado_proto::packet::{Reply, RoleName, ToPeer};
 use recado_service::{Service, State};
 
 use crate::ledger::{Cursors, LogTime};
@@ -150,10 +150,10 @@ impl Invariants {
     }
 
     /// A server received a datagram of another: the promises in it count as delivered.
-    pub fn on_delivered(&mut self, opened: &Opened) {
+    pub fn on_delivered(&mut self, opened: &Opened<ToPeer>) {
         let Some(from) = opened.envelope.node else { return };
         for packet in &opened.packets {
-            if let Packet::Reply(Reply::Promise(promise)) = packet {
+            if let ToPeer::Reply(Reply::Promise(promise)) = packet {
                 let delivered = self.delivered_promises.entry(from).or_default();
                 *delivered = promise.view.max(*delivered);
             }
@@ -487,7 +487,7 @@ mod tests {
             incarnation: Incarnation(1),
             number: 1,
         };
-        let packets = vec![Packet::Reply(Reply::Promise(promise))];
+        let packets = vec![ToPeer::Reply(Reply::Promise(promise))];
         seen.on_delivered(&Opened { envelope, header: Header::default(), packets });
         assert!(seen.after_start(&server).unwrap_err().contains("remembers"));
         // A learner has no promise, and does not vote.

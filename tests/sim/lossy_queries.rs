@@ -7,7 +7,7 @@
 use recado::config::PlantedBug;
 use recado_client::machine::{Input, Query, Request};
 use recado_proto::id::{NodeId, Op, Topic};
-use recado_proto::packet::{FollowChange, History, HistoryOk, HistoryRange, Packet, QueryId};
+use recado_proto::packet::{FollowChange, History, HistoryOk, HistoryRange, QueryId, ToClient};
 use recado_proto::{codec, fragment};
 
 use crate::client::{Client, ClientActions, ClientProfile};
@@ -128,7 +128,7 @@ fn a_full_page_arrives_within_two_seconds_where_a_fifth_is_lost_and_its_query_ru
     for seed in 0..SEEDS {
         let told = begun(seed).and_then(|mut world| {
             let page = page(&world).ok_or("there is no page")?;
-            let length = codec::encode(&Packet::HistoryOk(page.clone())).len();
+            let length = codec::encode(&ToClient::HistoryOk(page.clone())).len();
             if !page.more || page.notifications.len() != 3 || length <= 22 * fragment::PIECE_MAX {
                 let count = page.notifications.len();
                 return Err(format!("{length} bytes of {count} notifications are no full page"));

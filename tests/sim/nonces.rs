@@ -82,7 +82,7 @@ mod tests {
     use recado_proto::envelope::{Header, seal};
     use recado_proto::id::{ClusterId, Moment, View};
     use recado_proto::link::Link;
-    use recado_proto::packet::Packet;
+    use recado_proto::packet::ToClient;
     use recado_proto::seal::Key;
 
     use super::*;
@@ -116,7 +116,7 @@ mod tests {
         let mut link = Link::new(envelope(Class::Peer, incarnation, 0), Key::new([1; 32]));
         let mut out = Vec::new();
         for word in 0..3 {
-            link.transmit(Moment(0), View(4), &[Packet::PathChallenge(words + word)], None, &mut out);
+            link.transmit(Moment(0), View(4), &[ToClient::PathChallenge(words + word)], None, &mut out);
         }
         out
     }

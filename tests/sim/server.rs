@@ -15,8 +15,10 @@ use recado_proto::codec;
 use recado_proto::entry::Entry;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
-use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
-use recado_proto::packet::{AdminChange, Answers, Code, Packet, Refused, Reply, RoleName};
+use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::packet::{
+    AdminChange, Answers, Code, Fragment, Packet, Refused, Reply, RoleName, ToClient, ToPeer, ToServer,
+};
 use recado_proto::seal::Key;
 
 use crate::coverage::Situation;
@@ -513,22 +515,29 @@ impl Server {
         }
     }
 
-    fn on_session(&mut self, step: &mut Step, from: SocketAddr, length: usize, opened: Opened, key: Key) {
+    fn on_session(
+        &mut self,
+        step: &mut Step,
+        from: SocketAddr,
+        length: usize,
+        opened: Opened<ToServer>,
+        key: Key,
+    ) {
         let Opened { envelope, header, packets } = opened;
         let (session, number, ack) = (envelope.session, envelope.number, header.ack);
         self.on_delivery(step, delivery::Input::DatagramReceived { session, from, number, ack, length, key });
         for packet in packets {
-            let packet = match packet {
-                Packet::Fragment(piece) => match self.put_together(step.now, session, piece) {
+            let packet = match packet.into_fragment() {
+                Ok(piece) => match self.put_together(step.now, session, piece) {
                     Some(whole) => whole,
                     None => continue,
                 },
-                whole => whole,
+                Err(whole) => whole,
             };
             match packet {
-                Packet::Padding(_) => {}
-                Packet::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
-                Packet::PathResponse(token) => {
+                ToServer::Padding(_) => {}
+                ToServer::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
+                ToServer::PathResponse(token) => {
                     step.out.push(Output::Met(Situation::Moved));
                     self.on_delivery(step, delivery::Input::PathResponse { session, from, token });
                 }
@@ -537,12 +546,7 @@ impl Server {
         }
     }
 
-    fn put_together(
-        &mut self,
-        now: Micros,
-        session: SessionId,
-        piece: recado_proto::packet::Fragment,
-    ) -> Option<Packet> {
+    fn put_together(&mut self, now: Micros, session: SessionId, piece: Fragment) -> Option<ToServer> {
         let process = self.process.as_mut()?;
         let now = Moment(now - process.began);
         process.partial.entry(session).or_default().accept(now, piece).ok().flatten()
@@ -561,10 +565,10 @@ impl Server {
         }
         step.out.push(Output::Met(Situation::QueueFull));
         if let Input::Client { session, packet } = input
-            && let Some(seq) = number(&packet)
+            && let Some(seq) = packet.seq()
         {
             let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: RETRY_MS };
-            self.on_delivery(step, delivery::Input::Answer { session, packet: Packet::Error(busy) });
+            self.on_delivery(step, delivery::Input::Answer { session, packet: ToClient::Error(busy) });
         }
     }
 
@@ -915,14 +919,14 @@ impl Server {
     }
 
     /// Records the situations that a received datagram of an election shows.
-    pub fn note_heard(&mut self, opened: &Opened, step: &mut Step) {
+    pub fn note_heard(&mut self, opened: &Opened<ToPeer>, step: &mut Step) {
         let candidate = self.role() == Some(RoleName::Candidate);
         for packet in &opened.packets {
             let met = match packet {
-                Packet::Fetch(_) => Situation::Fetched,
-                Packet::Reply(Reply::Refuse { .. }) if candidate => Situation::PromiseRefused,
-                Packet::Reply(Reply::Bully { .. }) if candidate => Situation::Bullied,
-                Packet::Entries(entries) if entries.fetch.is_some() && candidate => {
+                ToPeer::Fetch(_) => Situation::Fetched,
+                ToPeer::Reply(Reply::Refuse { .. }) if candidate => Situation::PromiseRefused,
+                ToPeer::Reply(Reply::Bully { .. }) if candidate => Situation::Bullied,
+                ToPeer::Entries(entries) if entries.fetch.is_some() && candidate => {
                     if let Some(process) = &mut self.process {
                         process.fetched = true;
                     }
@@ -1080,7 +1084,7 @@ impl Server {
                 step.out.push(Output::Later(step.rng.range(50, 3_000), read));
             }
             Effect::Delivery(input) => {
-                let history = matches!(input, delivery::Input::Answer { packet: Packet::HistoryOk(_), .. });
+                let history = matches!(input, delivery::Input::Answer { packet: ToClient::HistoryOk(_), .. });
                 self.histories_run += usize::from(history);
                 step.out.extend(met_in(&input).map(Output::Met));
                 self.tell(step, input, work);
@@ -1194,7 +1198,7 @@ impl Server {
     fn armed_death_due(&mut self, next: &Work) -> bool {
         let Some((trigger, death)) = self.armed_death else { return false };
         let role = self.role();
-        let mut sends = |wanted: fn(&Packet) -> bool| match next {
+        let mut sends = |wanted: fn(&ToPeer) -> bool| match next {
             Work::Node(Effect::Peer { to, bytes }) => {
                 self.tap.open(bytes, *to).is_some_and(|opened| opened.packets.iter().any(wanted))
             }
@@ -1205,7 +1209,7 @@ impl Server {
             Trigger::BeforeSync => return false,
             Trigger::PromiseSent => {
                 // The promise itself is still sent. The next effect is the one that does not happen.
-                if sends(|packet| matches!(packet, Packet::Reply(Reply::Promise(_)))) {
+                if sends(|packet| matches!(packet, ToPeer::Reply(Reply::Promise(_)))) {
                     Some(Trigger::Effects(1))
                 } else {
                     Some(trigger)
@@ -1243,13 +1247,13 @@ impl Server {
 }
 
 /// Returns true if a packet between servers carries entries.
-fn is_cast(packet: &Packet) -> bool {
-    matches!(packet, Packet::Entries(_) | Packet::Fragment(_))
+fn is_cast(packet: &ToPeer) -> bool {
+    matches!(packet, ToPeer::Entries(_) | ToPeer::Fragment(_))
 }
 
 /// Returns true if a packet between servers carries a whole entry of this view.
-fn casts_of(packet: &Packet, view: View) -> bool {
-    matches!(packet, Packet::Entries(cast) if cast.entries.iter().any(|entry| entry.view == view))
+fn casts_of(packet: &ToPeer, view: View) -> bool {
+    matches!(packet, ToPeer::Entries(cast) if cast.entries.iter().any(|entry| entry.view == view))
 }
 
 impl Process {
@@ -1273,22 +1277,11 @@ impl Process {
     }
 }
 
-/// Returns the number of a numbered request.
-fn number(packet: &Packet) -> Option<Seq> {
-    match packet {
-        Packet::Follow(follow) => Some(follow.seq),
-        Packet::Send(send) => Some(send.seq),
-        Packet::Channel(channel) => Some(channel.seq),
-        Packet::Keys(keys) => Some(keys.seq),
-        _ => None,
-    }
-}
-
 /// Returns the situation that an input of the delivery shows, if any.
 fn met_in(input: &delivery::Input) -> Option<Situation> {
     match input {
         delivery::Input::Withdrawn(_) => Some(Situation::Withdrawn),
-        delivery::Input::Answer { packet: Packet::Error(refused), .. } => match refused.code {
+        delivery::Input::Answer { packet: ToClient::Error(refused), .. } => match refused.code {
             Code::Busy => Some(Situation::Busy),
             Code::NoQuorum => Some(Situation::NoQuorum),
             _ => None,

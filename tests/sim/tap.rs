@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use recado_proto::envelope::{self, Class, Envelope, Opened};
 use recado_proto::id::{BootId, DeviceKey, Incarnation, NodeId, SessionId};
 use recado_proto::noise;
+use recado_proto::packet::{Packet, ToPeer};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 
 /// The maximum of a server's boots in a run.
@@ -48,7 +49,7 @@ pub struct Tap {
 
 impl Tap {
     /// Opens a datagram to another server, for whichever boot of the receiver it was sealed.
-    pub fn open(&mut self, datagram: &[u8], to: NodeId) -> Option<Opened> {
+    pub fn open(&mut self, datagram: &[u8], to: NodeId) -> Option<Opened<ToPeer>> {
         let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Peer)?;
         let from = envelope.node?;
         let sender = (from, boot_id(from, envelope.incarnation));
@@ -69,7 +70,12 @@ impl Tap {
 }
 
 /// Opens a datagram between a client and a server, in a session of this device.
-pub fn open_client(datagram: &[u8], server: NodeId, device: DeviceKey, nonce: u64) -> Option<Opened> {
+pub fn open_client<P: Packet>(
+    datagram: &[u8],
+    server: NodeId,
+    device: DeviceKey,
+    nonce: u64,
+) -> Option<Opened<P>> {
     let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Client)?;
     let secret = cluster_keys().session_secret(envelope.session, device, nonce);
     let direction = if envelope.node.is_some() { Direction::ToClient } else { Direction::ToServer };

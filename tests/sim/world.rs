@@ -2,16 +2,16 @@
 //! of (time, sequence). It uses no real clock, no threads and no unordered map.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
+use std::fmt::{self, Debug};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use recado::config::Timing;
 use recado::server::node::Input;
 use recado_client::machine;
-use recado_proto::envelope::Envelope;
+use recado_proto::envelope::{Envelope, Opened};
 use recado_proto::id::{Name, NodeId, Op, SessionId, Topic};
-use recado_proto::packet::{Admin, HistoryRange, QueryId, RoleName};
+use recado_proto::packet::{Admin, HistoryRange, QueryId, RoleName, ToClient, ToServer};
 
 use crate::client::{Client, Outcome};
 use crate::coverage::{Coverage, Situation};
@@ -868,6 +868,12 @@ fn pause_max(timing: &Timing, sync: Micros) -> Micros {
     micros(timing.suspect_max) + 2 * election + (8 + 5) * sync
 }
 
+/// Describes an opened datagram.
+fn shown<P: Debug>(opened: &Opened<P>) -> String {
+    let packets = opened.packets.iter().map(|packet| format!("{packet:?}").chars().take(160).collect());
+    format!("#{} {}", opened.envelope.number, packets.collect::<Vec<String>>().join(" + "))
+}
+
 /// Describes a datagram for the trace.
 fn describe(
     from: SocketAddr,
@@ -881,21 +887,21 @@ fn describe(
         _ => None,
     });
     let opened = match (host_of(to), Envelope::peek(bytes)) {
-        (Some(Host::Server(node)), Ok(envelope)) if envelope.node.is_some() => tap.open(bytes, node),
+        (Some(Host::Server(node)), Ok(envelope)) if envelope.node.is_some() => {
+            tap.open(bytes, node).map(|opened| shown(&opened))
+        }
         (_, Ok(envelope)) => sessions.get(&envelope.session).and_then(|session| {
-            open_client(bytes, server.unwrap_or(NodeId(0)), session.device, session.nonce)
+            let server = server.unwrap_or(NodeId(0));
+            let (device, nonce) = (session.device, session.nonce);
+            match envelope.node {
+                Some(_) => open_client::<ToClient>(bytes, server, device, nonce).map(|opened| shown(&opened)),
+                None => open_client::<ToServer>(bytes, server, device, nonce).map(|opened| shown(&opened)),
+            }
         }),
         (_, Err(_)) => None,
     };
     let what = match (opened, Envelope::peek(bytes)) {
-        (Some(opened), _) => {
-            let packets: Vec<String> = opened
-                .packets
-                .iter()
-                .map(|packet| format!("{packet:?}").chars().take(160).collect())
-                .collect();
-            format!("#{} {}", opened.envelope.number, packets.join(" + "))
-        }
+        (Some(opened), _) => opened,
         (None, Ok(envelope)) => format!("#{} {:?}, {} bytes", envelope.number, envelope.class, bytes.len()),
         (None, Err(error)) => error.to_string(),
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, Moment, Op};
 use recado_proto::noise;
-use recado_proto::packet::{Admin, AdminChange, Answers, Code, Packet, QueryId};
+use recado_proto::packet::{Admin, AdminChange, Answers, Code, QueryId, ToClient, ToServer};
 use recado_proto::seal::ClusterKeys;
 use recado_sys::random;
 use recado_sys::secret::ClusterSecret;
@@ -61,7 +61,7 @@ struct AdminQuery {
 
 impl HandshakeQuery for AdminQuery {
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
-        let question = Packet::Admin(Admin { query: self.query, change: self.change.clone() });
+        let question = ToServer::Admin(Admin { query: self.query, change: self.change.clone() });
         self.initiators
             .addrs()
             .into_iter()
@@ -78,8 +78,8 @@ impl HandshakeQuery for AdminQuery {
         };
         for packet in answer.packets {
             match packet {
-                Packet::AdminOk(ok) if ok.query == self.query => self.result = Some(Ok(ok.op)),
-                Packet::Error(error)
+                ToClient::AdminOk(ok) if ok.query == self.query => self.result = Some(Ok(ok.op)),
+                ToClient::Error(error)
                     if error.answers == Answers::Query(self.query) && error.retry_ms == 0 =>
                 {
                     self.result = Some(Err(error.code));

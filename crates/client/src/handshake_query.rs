@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
 use recado_proto::id::Moment;
-use recado_proto::packet::Packet;
+use recado_proto::packet::ToServer;
 use recado_sys::clock::MachineClock;
 use recado_sys::net::Inbox;
 use recado_sys::sync::BoundSocket;
@@ -99,7 +99,7 @@ impl HandshakeClients {
         &mut self,
         now: Moment,
         to: SocketAddr,
-        question: &Packet,
+        question: &ToServer,
     ) -> (SocketAddr, Vec<u8>) {
         let HandshakeClients { identity, entropy, clients: initiators } = self;
         let initiator = initiators.entry(to).or_default();

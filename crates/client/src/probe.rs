@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, ClusterKey, Moment, NodeId};
-use recado_proto::packet::{Packet, QueryId, StatusOk};
+use recado_proto::packet::{QueryId, StatusOk, ToClient, ToServer};
 use recado_proto::seal::Key;
 use recado_sys::clock::MachineClock;
 use recado_sys::random;
@@ -279,7 +279,7 @@ impl HandshakeQuery for Round {
         for to in self.initiators.addrs() {
             if !self.is_done_with(to) {
                 self.sent.push(now);
-                let status = Packet::Status(QueryId(self.sent.len() as u64));
+                let status = ToServer::Status(QueryId(self.sent.len() as u64));
                 questions.push(self.initiators.datagram_to(now, to, &status));
             }
         }
@@ -293,7 +293,7 @@ impl HandshakeQuery for Round {
             Some(FromServer::Answer(answer)) => answer,
         };
         for packet in answer.packets {
-            let Packet::StatusOk(status) = packet else { continue };
+            let ToClient::StatusOk(status) = packet else { continue };
             let number = usize::try_from(status.query.0).unwrap_or(usize::MAX);
             if let Some(sent) = number.checked_sub(1).and_then(|at| self.sent.get(at)) {
                 let round_trip = now.since(*sent);
@@ -388,8 +388,8 @@ mod tests {
                     };
                     let (_, load, reply) = noise::answer(prologue, &self.holds, message, entropy).ok()?;
                     let packets = handshake::unload(&load).ok()?;
-                    let Some(Packet::Status(query)) = packets.first() else { return None };
-                    let status = codec::encode(&Packet::StatusOk(self.status(*query)));
+                    let Some(ToServer::Status(query)) = packets.first() else { return None };
+                    let status = codec::encode(&ToClient::StatusOk(self.status(*query)));
                     Some(handshake::answer(&self.envelope(), &reply, &Header::default(), &[status]))
                 }
                 _ => None,

@@ -15,7 +15,7 @@ use recado_proto::envelope::{self, Class, Envelope, PeerHello};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{BootId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
-use recado_proto::packet::{Packet, RefusedDatagram};
+use recado_proto::packet::{Packet, RefusedDatagram, ToPeer};
 use recado_proto::seal::{ClusterKeys, Key};
 
 use crate::config::{Cluster, Timing};
@@ -75,7 +75,7 @@ struct Peer {
     /// Ops in flight, by token; the link bounds how many it tracks.
     tracked: BTreeMap<u64, (Op, Op)>,
     /// Packets queued for the next flush.
-    waiting: Vec<Packet>,
+    waiting: Vec<ToPeer>,
 }
 
 /// A peer's current boot, proven because it echoed ours.
@@ -159,7 +159,7 @@ impl PeerLinks {
         datagram: &[u8],
         behind: bool,
         out: &mut Vec<Effect>,
-    ) -> Result<Option<(NodeId, Incarnation, Vec<Packet>)>, RefusedDatagram> {
+    ) -> Result<Option<(NodeId, Incarnation, Vec<ToPeer>)>, RefusedDatagram> {
         let envelope = Envelope::peek(datagram).map_err(DecodeError::refused)?;
         let from = envelope.node.filter(|_| envelope.cluster == self.envelope.cluster);
         let from = from.ok_or(RefusedDatagram::Cluster)?;
@@ -189,7 +189,7 @@ impl PeerLinks {
         envelope: Envelope,
         datagram: &[u8],
         behind: bool,
-    ) -> Result<Vec<Packet>, RefusedDatagram> {
+    ) -> Result<Vec<ToPeer>, RefusedDatagram> {
         let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
         let current = peer.current.as_mut().filter(|current| current.incarnation == envelope.incarnation);
         let current = current.ok_or(RefusedDatagram::Seal)?;
@@ -203,12 +203,10 @@ impl PeerLinks {
         }
         let mut packets = Vec::with_capacity(opened.packets.len());
         for packet in opened.packets {
-            match packet {
+            match packet.into_fragment() {
                 // A fragment that does not fit affects only its own packet, which the peer sends again.
-                Packet::Fragment(piece) => {
-                    packets.extend(peer.reassembler.accept(now, piece).ok().flatten());
-                }
-                whole => packets.push(whole),
+                Ok(piece) => packets.extend(peer.reassembler.accept(now, piece).ok().flatten()),
+                Err(whole) => packets.push(whole),
             }
         }
         Ok(packets)
@@ -274,7 +272,7 @@ impl PeerLinks {
         now: Moment,
         view: View,
         to: NodeId,
-        packet: Packet,
+        packet: ToPeer,
         ops: (Op, Op),
         out: &mut Vec<Effect>,
     ) {
@@ -292,7 +290,7 @@ impl PeerLinks {
     }
 
     /// Queues a packet for the next [`PeerLinks::flush`].
-    pub fn send(&mut self, to: NodeId, packet: Packet) {
+    pub fn send(&mut self, to: NodeId, packet: ToPeer) {
         if let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.waiting.len() < WAITING_MAX) {
             peer.waiting.push(packet);
         }
@@ -358,6 +356,6 @@ impl PeerLinks {
 }
 
 /// Returns true if the packets would give the journal more to do.
-fn carries_entries(packets: &[Packet]) -> bool {
-    packets.iter().any(|packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_)))
+fn carries_entries(packets: &[ToPeer]) -> bool {
+    packets.iter().any(|packet| matches!(packet, ToPeer::Entries(_) | ToPeer::Fragment(_)))
 }

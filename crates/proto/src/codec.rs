@@ -124,8 +124,8 @@ pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usiz
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
-pub fn decode_packet(bytes: &[u8]) -> Result<(Packet, usize), DecodeError> {
-    let (packet, length) = decode_first::<Packet>(bytes)?;
+pub fn decode_packet<P: Packet>(bytes: &[u8]) -> Result<(P, usize), DecodeError> {
+    let (packet, length) = decode_first::<P>(bytes)?;
     packet.check()?;
     Ok((packet, length))
 }

@@ -170,15 +170,15 @@ pub struct Header {
     pub view: View,
 }
 
-/// An opened datagram.
+/// An opened datagram, with the packets of its direction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub struct Opened<P> {
     /// The outer header.
     pub envelope: Envelope,
     /// The inner header.
     pub header: Header,
     /// The packets.
-    pub packets: Vec<Packet>,
+    pub packets: Vec<P>,
 }
 
 /// Seals `header` and `packets` (each already encoded) under `envelope`. The packets have at most
@@ -200,7 +200,7 @@ pub fn seal(key: &Key, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
-pub fn open(key: &Key, datagram: &[u8]) -> Result<Opened, DecodeError> {
+pub fn open<P: Packet>(key: &Key, datagram: &[u8]) -> Result<Opened<P>, DecodeError> {
     let envelope = Envelope::peek(datagram)?;
     let inside = key.open(envelope.number, OUTER_LEN, datagram)?;
     let (header, packets) = read(&inside)?;
@@ -208,7 +208,7 @@ pub fn open(key: &Key, datagram: &[u8]) -> Result<Opened, DecodeError> {
 }
 
 /// Decodes the inner header and the packets.
-pub(super) fn read(inside: &[u8]) -> Result<(Header, Vec<Packet>), DecodeError> {
+pub(super) fn read<P: Packet>(inside: &[u8]) -> Result<(Header, Vec<P>), DecodeError> {
     let (header, length) = codec::decode_first::<Header>(inside)?;
     let mut rest = inside.get(length..).unwrap_or_default();
     let mut packets = Vec::new();

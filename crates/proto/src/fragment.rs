@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::check;
 use super::codec::{self, DecodeError, PACKET_MAX};
 use super::envelope::PACKETS_MAX;
 use super::packet::{Fragment, Packet};
@@ -68,9 +67,9 @@ impl Reassembler {
     ///
     /// # Errors
     /// [`DecodeError`]; the sender's fault, the packet it belongs to is dropped.
-    pub fn accept(&mut self, now: Moment, piece: Fragment) -> Result<Option<Packet>, DecodeError> {
+    pub fn accept<P: Packet>(&mut self, now: Moment, piece: Fragment) -> Result<Option<P>, DecodeError> {
         self.partial.retain(|_, partial| now.since(partial.touched) < PARTIAL_TIMEOUT);
-        if !check::fragment(&piece) {
+        if !piece.is_bounded() {
             return Err(DecodeError::Bounds);
         }
         let id = piece.id;
@@ -113,16 +112,16 @@ impl Reassembler {
     }
 }
 
-fn join(id: u64, encoded: &[u8]) -> Result<Packet, DecodeError> {
+fn join<P: Packet>(id: u64, encoded: &[u8]) -> Result<P, DecodeError> {
     if content_id(encoded) != id {
         return Err(DecodeError::Fragment);
     }
-    let (packet, length) = codec::decode_packet(encoded)?;
+    let (packet, length) = codec::decode_packet::<P>(encoded)?;
     if length != encoded.len() {
         return Err(DecodeError::TrailingBytes);
     }
-    match packet {
-        Packet::Fragment(_) => Err(DecodeError::Fragment),
-        whole => Ok(whole),
+    match packet.into_fragment() {
+        Ok(_) => Err(DecodeError::Fragment),
+        Err(whole) => Ok(whole),
     }
 }

@@ -20,7 +20,7 @@
 use super::codec::DecodeError;
 use super::envelope::{self, Class, Envelope, HEADER_MAX, Header, OUTER_LEN, Opened, take};
 use super::noise::{INITIATION_OVERHEAD, OPENING_LEN, Reply};
-use super::packet::Packet;
+use super::packet::{ToClient, ToServer};
 use super::seal::{Key, TAG_LEN};
 use super::{DATAGRAM_MAX, codec};
 use crate::id::BootId;
@@ -134,7 +134,7 @@ pub fn initiation(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u
 }
 
 /// Makes the load of an INITIATION: packets of at most `INITIATION_MAX` bytes, padded with zeros.
-pub fn load(packets: &[Packet]) -> Vec<u8> {
+pub fn load(packets: &[ToServer]) -> Vec<u8> {
     let mut inside = codec::encode(&Header::default());
     packets.iter().for_each(|packet| inside.extend_from_slice(&codec::encode(packet)));
     debug_assert!(
@@ -152,7 +152,7 @@ pub fn load(packets: &[Packet]) -> Vec<u8> {
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
-pub fn unload(mut load: &[u8]) -> Result<Vec<Packet>, DecodeError> {
+pub fn unload(mut load: &[u8]) -> Result<Vec<ToServer>, DecodeError> {
     let length = u16::from_be_bytes(take(&mut load)?);
     let inside = load.get(..usize::from(length)).ok_or(DecodeError::Truncated)?;
     Ok(envelope::read(inside)?.1)
@@ -174,7 +174,7 @@ pub fn answer(envelope: &Envelope, reply: &Reply, header: &Header, packets: &[Ve
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
-pub fn open_answer(key: &Key, datagram: &[u8]) -> Result<Opened, DecodeError> {
+pub fn open_answer(key: &Key, datagram: &[u8]) -> Result<Opened<ToClient>, DecodeError> {
     let envelope = Envelope::peek(datagram)?;
     let inside = key.open(envelope.number, OUTER_LEN + 1 + OPENING_LEN, datagram)?;
     let (header, packets) = envelope::read(&inside)?;
@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
     use crate::entropy::Entropy;
-    use crate::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
+    use crate::id::{ClusterId, Incarnation, NodeId, SessionId};
     use crate::noise::{self, Initiation, Prologue};
     use crate::packet::QueryId;
 
@@ -218,7 +218,7 @@ mod tests {
 
     /// An INITIATION with these packets: the client's state, the datagram, the server's reply, and the packets it
     /// read.
-    fn initiated(packets: &[Packet]) -> (Initiation, Vec<u8>, Reply, Vec<Packet>) {
+    fn initiated(packets: &[ToServer]) -> (Initiation, Vec<u8>, Reply, Vec<ToServer>) {
         let entropy = &mut Entropy::new([1; 32]);
         let prologue = Prologue { cluster: ClusterId(7), server: NodeId(2), boot_id: SAID.boot_id };
         let (public, private) = (noise::public(&cluster()), Key::new([6; 32]));
@@ -230,9 +230,9 @@ mod tests {
     }
 
     /// A packet whose encoding has this many bytes.
-    fn filling(bytes: usize) -> Packet {
-        let empty = codec::encode(&Packet::Padding(vec![0; 300])).len() - 300;
-        let packet = Packet::Padding(vec![0; bytes - empty]);
+    fn filling(bytes: usize) -> ToServer {
+        let empty = codec::encode(&ToServer::Padding(vec![0; 300])).len() - 300;
+        let packet = ToServer::Padding(vec![0; bytes - empty]);
         assert_eq!(codec::encode(&packet).len(), bytes);
         packet
     }
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_initiation_and_its_answer_are_read_as_they_were_sent() {
-        let asked = [Packet::Status(QueryId(3)), Packet::Keepalive];
+        let asked = [ToServer::Status(QueryId(3)), ToServer::Keepalive];
         let (mut initiation, datagram, reply, packets) = initiated(&asked);
         assert_eq!(packets, asked);
         let Ok((_, Handshake::Initiation { cookie, .. })) = Handshake::read(&datagram) else {
@@ -256,10 +256,11 @@ mod tests {
         assert_eq!(cookie, SAID.cookie);
 
         let header = Header { ack: None, view: crate::id::View(5) };
-        let datagram = answer(&envelope(), &reply, &header, &[codec::encode(&Packet::Keepalive)]);
+        let answered = ToClient::PathChallenge(7);
+        let datagram = answer(&envelope(), &reply, &header, &[codec::encode(&answered)]);
         let Ok((_, Handshake::Answer(opening))) = Handshake::read(&datagram) else { panic!("no answer") };
         let key = initiation.read_response(opening).unwrap();
-        let opened = Opened { envelope: envelope(), header, packets: vec![Packet::Keepalive] };
+        let opened = Opened { envelope: envelope(), header, packets: vec![answered] };
         assert_eq!(open_answer(&key, &datagram), Ok(opened));
         let mut changed = datagram;
         *changed.last_mut().unwrap() ^= 1;
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_question_of_another_length_is_none() {
-        let (_, initiation, _, _) = initiated(&[Packet::Keepalive]);
+        let (_, initiation, _, _) = initiated(&[ToServer::Keepalive]);
         for whole in [hello(&envelope(), 9), retry(&envelope(), &SAID), initiation] {
             let shorter = &whole[..whole.len() - 1];
             assert_eq!(Handshake::read(shorter), Err(DecodeError::Truncated));
@@ -299,11 +300,11 @@ mod tests {
 
     #[test]
     fn a_load_that_claims_more_than_there_is_is_refused() {
-        let mut lying = load(&[Packet::Keepalive]);
+        let mut lying = load(&[ToServer::Keepalive]);
         lying[..2].copy_from_slice(&(LOAD_LEN as u16 - 1).to_be_bytes());
         assert_eq!(unload(&lying), Err(DecodeError::Truncated));
         assert_eq!(unload(&[0]), Err(DecodeError::Truncated));
-        let session = Packet::SendAck(crate::packet::SendAck { seq: Default::default(), op: Op(1) });
+        let session = ToServer::PathResponse(1);
         assert_eq!(unload(&load(std::slice::from_ref(&session))), Ok(vec![session]));
     }
 

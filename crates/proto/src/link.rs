@@ -138,7 +138,7 @@ impl Link {
         &mut self,
         now: Moment,
         view: View,
-        packets: &[Packet],
+        packets: &[impl Packet],
         token: Option<u64>,
         out: &mut Vec<Vec<u8>>,
     ) {
@@ -320,7 +320,7 @@ impl Link {
 
 /// The contents of as few datagrams as hold `packets` in their order; one empty content if there are no
 /// packets.
-fn pack(packets: &[Packet]) -> Vec<Vec<Vec<u8>>> {
+fn pack<P: Packet>(packets: &[P]) -> Vec<Vec<Vec<u8>>> {
     let mut loads = vec![Vec::new()];
     let mut length = 0;
     let pieces = packets.iter().flat_map(|packet| {
@@ -329,7 +329,7 @@ fn pack(packets: &[Packet]) -> Vec<Vec<Vec<u8>>> {
             return vec![encoded];
         }
         let fragments = fragment::split(&encoded).into_iter();
-        fragments.map(|piece| codec::encode(&Packet::Fragment(piece))).collect()
+        fragments.map(|piece| codec::encode(&P::from_fragment(piece))).collect()
     });
     for piece in pieces {
         if length + piece.len() > PACKETS_MAX {

@@ -23,8 +23,8 @@ fn key() -> Key {
 }
 
 /// The answer to a query, with so many notifications of 1,000 bytes.
-fn page(query: u64, notifications: u64) -> Packet {
-    Packet::HistoryOk(HistoryOk {
+fn page(query: u64, notifications: u64) -> ToClient {
+    ToClient::HistoryOk(HistoryOk {
         query: QueryId(query),
         notifications: (1..=notifications).map(|op| notification(op, 1_000)).collect(),
         more: false,
@@ -44,7 +44,7 @@ struct Play {
     /// The datagrams on their way to the client.
     wire: Vec<Vec<u8>>,
     /// The packets that the client has whole.
-    taken: Vec<Packet>,
+    taken: Vec<ToClient>,
     /// The queries of which [`Effect::AnswerDone`] was reported.
     done: Vec<u64>,
 }
@@ -72,7 +72,7 @@ impl Play {
         play.input(Input::Announce(coordinator(1)));
         play.hear();
         let challenge = play.wire.pop().map(|bytes| envelope::open(&key(), &bytes).unwrap().packets);
-        let Some([Packet::PathChallenge(token)]) = challenge.as_deref() else { panic!("{challenge:?}") };
+        let Some([ToClient::PathChallenge(token)]) = challenge.as_deref() else { panic!("{challenge:?}") };
         play.input(Input::PathResponse { session: SESSION, from: home(), token: *token });
         play.input(Input::Serve { session: SESSION, cursor: Op(0), credit: None });
         play
@@ -93,7 +93,7 @@ impl Play {
         }
     }
 
-    fn answer(&mut self, packet: Packet) {
+    fn answer(&mut self, packet: ToClient) {
         self.input(Input::Answer { session: SESSION, packet });
     }
 
@@ -106,7 +106,7 @@ impl Play {
     }
 
     /// The datagrams on their way arrive, without those that have a packet for which `is_lost` returns true.
-    fn carry(&mut self, mut is_lost: impl FnMut(&Packet) -> bool) {
+    fn carry(&mut self, mut is_lost: impl FnMut(&ToClient) -> bool) {
         for bytes in std::mem::take(&mut self.wire) {
             let opened = envelope::open(&key(), &bytes).unwrap();
             if opened.packets.iter().any(&mut is_lost) {
@@ -115,7 +115,7 @@ impl Play {
             assert!(self.link.receive(self.now, opened.envelope.number, None), "a number twice");
             for packet in opened.packets {
                 let whole = match packet {
-                    Packet::Fragment(piece) => self.reassembler.accept(self.now, piece).unwrap(),
+                    ToClient::Fragment(piece) => self.reassembler.accept(self.now, piece).unwrap(),
                     whole => Some(whole),
                 };
                 self.taken.extend(whole);
@@ -146,7 +146,7 @@ impl Play {
     }
 
     /// The client acknowledges at once what arrives, until no answer is outstanding.
-    fn finish(&mut self, mut is_lost: impl FnMut(&Packet) -> bool) {
+    fn finish(&mut self, mut is_lost: impl FnMut(&ToClient) -> bool) {
         for _ in 0..1_000 {
             if !self.delivery.sessions[&SESSION].has_answers() {
                 return assert!(self.wire.is_empty(), "it goes on after the end");
@@ -162,7 +162,7 @@ impl Play {
     fn fragments(&self) -> Vec<Fragment> {
         let packets = self.wire.iter().flat_map(|bytes| envelope::open(&key(), bytes).unwrap().packets);
         let piece = |packet| match packet {
-            Packet::Fragment(piece) => Some(piece),
+            ToClient::Fragment(piece) => Some(piece),
             _ => None,
         };
         packets.filter_map(piece).collect()
@@ -178,7 +178,7 @@ fn a_piece_that_is_lost_goes_again_and_no_other_does() {
         play.answer(page(1, FULL));
         let mut sent: BTreeMap<u16, u32> = BTreeMap::new();
         play.finish(|packet| {
-            let Packet::Fragment(piece) = packet else { return false };
+            let ToClient::Fragment(piece) = packet else { return false };
             let times = sent.entry(piece.index).or_default();
             *times += 1;
             piece.index == lost && *times == 1
@@ -356,7 +356,7 @@ fn answers_wait_for_the_window_and_go_before_notifications() {
     play.hear();
     let is_piece = |bytes: &Vec<u8>| {
         let opened = envelope::open(&key(), bytes).unwrap();
-        opened.packets.iter().any(|packet| matches!(packet, Packet::Fragment(_)))
+        opened.packets.iter().any(|packet| matches!(packet, ToClient::Fragment(_)))
     };
     let pieces: Vec<bool> = play.wire.iter().map(is_piece).collect();
     assert!(pieces.first() == Some(&true) && pieces.is_sorted_by(|one, next| one >= next), "{pieces:?}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use recado_proto::envelope;
-use recado_proto::packet::{Code, Content, SendAck};
+use recado_proto::packet::{Code, Content, SendAck, ToServer};
 use recado_service::Page;
 
 use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing};
@@ -71,6 +71,11 @@ fn first_heard(session: u64) -> Input {
 /// The length of a datagram that may be answered with a PATH_CHALLENGE.
 const LONG: usize = 200;
 
+/// A packet that is sent once.
+fn reply() -> ToClient {
+    ToClient::SendAck(SendAck { seq: recado_proto::id::Seq(7), op: Op(7) })
+}
+
 /// A delivery; the test plays client and replica thread.
 struct Play {
     now: Moment,
@@ -81,7 +86,7 @@ struct Play {
     /// The addresses reported by [`Effect::Path`].
     paths: Vec<SocketAddr>,
     /// The datagrams sent, without the PATH_CHALLENGEs.
-    sent: Vec<(SocketAddr, envelope::Opened)>,
+    sent: Vec<(SocketAddr, envelope::Opened<ToClient>)>,
     /// The PATH_CHALLENGEs sent: the address, the token, and the length of the datagram.
     challenges: Vec<(SocketAddr, u64, usize)>,
 }
@@ -104,7 +109,7 @@ impl Play {
                 Effect::Datagram { to, bytes } => {
                     let opened = envelope::open(&key(), &bytes).unwrap();
                     match opened.packets[..] {
-                        [Packet::PathChallenge(token)] => self.challenges.push((to, token, bytes.len())),
+                        [ToClient::PathChallenge(token)] => self.challenges.push((to, token, bytes.len())),
                         _ => self.sent.push((to, opened)),
                     }
                 }
@@ -146,7 +151,7 @@ impl Play {
     /// The server sends a packet; the address it went to, if any.
     fn say(&mut self) -> Option<SocketAddr> {
         self.sent.clear();
-        self.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
+        self.input(Input::Answer { session: SESSION, packet: reply() });
         self.sent.pop().map(|(to, _)| to)
     }
 
@@ -193,8 +198,8 @@ impl Play {
         let packets = self.sent.drain(..).flat_map(|(_, opened)| opened.packets);
         packets
             .filter_map(|packet| match packet {
-                Packet::Notification(delivered) => Some((delivered.prev.0, delivered.notification.op.0)),
-                Packet::Gap(gap) => Some((gap.prev.0, gap.upto.0)),
+                ToClient::Notification(delivered) => Some((delivered.prev.0, delivered.notification.op.0)),
+                ToClient::Gap(gap) => Some((gap.prev.0, gap.upto.0)),
                 _ => None,
             })
             .collect()
@@ -298,7 +303,7 @@ fn small_notifications_share_datagrams_and_large_ones_do_not_crowd_each_other_ou
     let pieces = play.sent.iter().flat_map(|(_, opened)| &opened.packets);
     let ids: BTreeSet<u64> = pieces
         .filter_map(|packet| match packet {
-            Packet::Fragment(piece) => Some(piece.id),
+            ToClient::Fragment(piece) => Some(piece.id),
             _ => None,
         })
         .collect();
@@ -406,7 +411,7 @@ fn a_session_first_heard_is_only_asked_whether_it_is_there() {
     play.input(Input::Announce(coordinator(2)));
     play.input(Input::Answer {
         session: SESSION,
-        packet: Packet::SendAck(SendAck { seq: Default::default(), op: Op(1) }),
+        packet: ToClient::SendAck(SendAck { seq: Default::default(), op: Op(1) }),
     });
     // Enough datagrams that an ack is due.
     (2..=40).for_each(|number| play.heard_from(home(), number));
@@ -437,7 +442,8 @@ fn a_challenge_is_never_longer_than_what_it_is_asked_upon() {
 
 #[test]
 fn every_word_that_may_be_the_first_is_long_enough_to_be_answered() {
-    for first in [Packet::Keepalive, Packet::Resume(recado_proto::packet::Resume { cursor: None, credit: 0 })]
+    for first in
+        [ToServer::Keepalive, ToServer::Resume(recado_proto::packet::Resume { cursor: None, credit: 0 })]
     {
         let envelope = Envelope {
             class: Class::Client,
@@ -448,7 +454,7 @@ fn every_word_that_may_be_the_first_is_long_enough_to_be_answered() {
             number: 0,
         };
         let (mut play, mut datagrams) = (Play::new(), Vec::new());
-        let packets = [first, Packet::padding()];
+        let packets = [first, ToServer::padding()];
         Link::new(envelope, key()).transmit(play.now, View::ZERO, &packets, None, &mut datagrams);
         play.heard_of(home(), 1, datagrams[0].len());
         assert_eq!(play.challenges.len(), 1, "{packets:?}");
@@ -562,10 +568,10 @@ fn a_server_that_is_no_primary_streams_nothing() {
 fn the_last_words_are_sent_and_the_session_is_forgotten() {
     let mut play = Play::new();
     play.live(0, 256);
-    play.input(Input::SessionEnded { session: SESSION, packets: vec![Packet::Keepalive] });
-    assert_eq!(play.sent.pop().unwrap().1.packets, vec![Packet::Keepalive]);
+    play.input(Input::SessionEnded { session: SESSION, packets: vec![reply()] });
+    assert_eq!(play.sent.pop().unwrap().1.packets, vec![reply()]);
     play.applied(1);
-    play.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
+    play.input(Input::Answer { session: SESSION, packet: reply() });
     assert!(play.sent.is_empty());
 }
 
@@ -575,7 +581,7 @@ fn numbers_never_repeat_on_a_session_that_was_forgotten_nor_in_a_later_life() {
     let mut highest = 0;
     for _ in 0..5 {
         play.heard();
-        play.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
+        play.input(Input::Answer { session: SESSION, packet: reply() });
         let number = play.sent.pop().unwrap().1.envelope.number;
         assert!(number > highest);
         highest = number;
@@ -584,7 +590,7 @@ fn numbers_never_repeat_on_a_session_that_was_forgotten_nor_in_a_later_life() {
     }
     play.delivery = Delivery::new(&config(), Incarnation(2), [2; 32]);
     play.heard();
-    play.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
+    play.input(Input::Answer { session: SESSION, packet: reply() });
     assert!(play.sent.pop().unwrap().1.envelope.number > highest);
 }
 
@@ -618,7 +624,7 @@ impl Crowd {
         self.input(Input::DatagramReceived { session, from, number, ack: None, length: LONG, key: key() });
         // The answer to a displaced session may precede the challenge.
         let challenge = self.packets().into_iter().find_map(|packet| match packet {
-            Packet::PathChallenge(token) => Some(token),
+            ToClient::PathChallenge(token) => Some(token),
             _ => None,
         });
         if let Some(token) = challenge {
@@ -633,7 +639,7 @@ impl Crowd {
         assert!(self.serves(session.0.0));
     }
 
-    fn packets(&self) -> Vec<Packet> {
+    fn packets(&self) -> Vec<ToClient> {
         let datagram = |effect: &Effect| match effect {
             Effect::Datagram { bytes, .. } => Some(envelope::open(&key(), bytes).unwrap().packets),
             _ => None,
@@ -643,7 +649,8 @@ impl Crowd {
 
     /// Returns true if a client was sent Busy.
     fn turned_away(&self) -> bool {
-        let told = |packet: &Packet| matches!(packet, Packet::Error(refused) if refused.code == Code::Busy);
+        let told =
+            |packet: &ToClient| matches!(packet, ToClient::Error(refused) if refused.code == Code::Busy);
         self.packets().iter().any(told)
     }
 

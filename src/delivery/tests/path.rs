@@ -10,7 +10,7 @@ use recado_proto::entropy::Entropy;
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{DeviceId, DeviceKey, Seq};
 use recado_proto::noise;
-use recado_proto::packet::{AcceptConn, ResumeOk};
+use recado_proto::packet::{AcceptConn, ResumeOk, ToServer};
 use recado_service::Page;
 
 use super::hand::{config, coordinator, notification};
@@ -204,8 +204,8 @@ impl World {
         self.deliver(Input::DatagramReceived { session, from, number, ack, length: bytes.len(), key });
         for packet in opened.packets {
             let whole = match packet {
-                Packet::Fragment(piece) => self.reassembler.accept(self.now, piece).unwrap(),
-                Packet::PathResponse(token) => {
+                ToServer::Fragment(piece) => self.reassembler.accept(self.now, piece).unwrap(),
+                ToServer::PathResponse(token) => {
                     self.deliver(Input::PathResponse { session, from, token });
                     None
                 }
@@ -215,30 +215,30 @@ impl World {
         }
     }
 
-    fn let_in(&mut self, reply_to: ReplyTo, packet: Packet) {
-        let Packet::Connect(connect) = packet else { return };
+    fn let_in(&mut self, reply_to: ReplyTo, packet: ToServer) {
+        let ToServer::Connect(connect) = packet else { return };
         self.nonce = Some(connect.nonce);
         self.keyring.learn(SESSION, connect.device.key, connect.nonce);
         let secret = handshake_config(ME, 1).keys.session_secret(SESSION, connect.device.key, connect.nonce);
         let coordinator = coordinator(self.round);
         let accept = AcceptConn { nonce: connect.nonce, session: SESSION, coordinator, secret };
-        self.deliver(Input::AnswerTo { reply_to, packets: vec![Packet::AcceptConn(accept)] });
+        self.deliver(Input::AnswerTo { reply_to, packets: vec![ToClient::AcceptConn(accept)] });
     }
 
-    fn answer(&mut self, session: SessionId, packet: Packet) {
+    fn answer(&mut self, session: SessionId, packet: ToServer) {
         let coordinator = coordinator(self.round);
         match packet {
-            Packet::Resume(resume) => {
+            ToServer::Resume(resume) => {
                 let resumed = ResumeOk { created_op: Op(1), last_seq: Seq(0), coordinator, cursor: Op(0) };
-                self.deliver(Input::Answer { session, packet: Packet::ResumeOk(resumed) });
+                self.deliver(Input::Answer { session, packet: ToClient::ResumeOk(resumed) });
                 let (cursor, credit) = (resume.cursor.unwrap_or(Op(0)), Some(resume.credit));
                 self.deliver(Input::Serve { session, cursor, credit });
             }
-            Packet::ClientAck(ack) => self.deliver(Input::ClientAck(session, ack)),
-            Packet::Keepalive => {
-                self.deliver(Input::Answer { session, packet: Packet::Coordinator(coordinator) });
+            ToServer::ClientAck(ack) => self.deliver(Input::ClientAck(session, ack)),
+            ToServer::Keepalive => {
+                self.deliver(Input::Answer { session, packet: ToClient::Coordinator(coordinator) });
             }
-            Packet::Disconnect(last) => {
+            ToServer::Disconnect(last) => {
                 self.cursor = self.cursor.max(last.upto);
                 self.deliver(Input::SessionEnded { session, packets: Vec::new() });
             }

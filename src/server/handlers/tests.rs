@@ -8,8 +8,8 @@ use recado_proto::codec::encode;
 use recado_proto::envelope::{Envelope, seal};
 use recado_proto::fragment::split;
 use recado_proto::handshake::{self, Handshake};
-use recado_proto::id::{DeviceKey, Incarnation, NodeId, Op, View};
-use recado_proto::packet::{ClientAck, Content, QueryId, Send};
+use recado_proto::id::{DeviceKey, Incarnation, NodeId, Op, Seq, View};
+use recado_proto::packet::{ClientAck, Content, QueryId, Send, ToPeer};
 use recado_proto::seal::{Direction, Key};
 use recado_proto::{Header, Link};
 use recado_sys::net::Inbox;
@@ -85,15 +85,15 @@ fn envelope(class: Class, session: u64, number: u64) -> Envelope {
     }
 }
 
-fn send(seq: u64, body: &str) -> Packet {
+fn send(seq: u64, body: &str) -> ToServer {
     let content =
         Content { title: None, priority: Default::default(), tags: Vec::new(), body: body.to_owned() };
-    Packet::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: 0 })
+    ToServer::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: 0 })
 }
 
 impl Rig {
     /// Gives the handler one datagram with these packets, on this session.
-    fn take(&mut self, session: u64, packets: &[Packet]) -> Result<(), RefusedDatagram> {
+    fn take(&mut self, session: u64, packets: &[ToServer]) -> Result<(), RefusedDatagram> {
         self.handler.keyring.lock().learn(SessionId(Op(session)), DEVICE, 1);
         self.number += 1;
         let packets: Vec<Vec<u8>> = packets.iter().map(encode).collect();
@@ -106,7 +106,7 @@ impl Rig {
     }
 
     /// The packet that the replica thread gets, if it gets one.
-    fn asked(&self) -> Option<Packet> {
+    fn asked(&self) -> Option<ToServer> {
         match self.requests.take()? {
             node::Input::Client { packet, .. } => Some(packet),
             other => panic!("{other:?}"),
@@ -119,7 +119,8 @@ fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
     let mut rig = rig(4);
     let session = SessionId(Op(12));
     let ack = ClientAck { upto: Op(9), held: Vec::new(), credit: 3 };
-    let packets = [Packet::ClientAck(ack.clone()), Packet::PathResponse(8), Packet::padding(), send(1, "hi")];
+    let packets =
+        [ToServer::ClientAck(ack.clone()), ToServer::PathResponse(8), ToServer::padding(), send(1, "hi")];
     rig.take(12, &packets).unwrap();
     let heard: Vec<delivery::Input> = rig.heard.try_iter().collect();
     let [delivery::Input::DatagramReceived { length, .. }, ..] = heard[..] else { panic!("{heard:?}") };
@@ -184,7 +185,7 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
     let now = rig.handler.clock.now();
     inbox.datagrams().for_each(|(_, bytes, _)| drop(client.take(now, bytes)));
     let mut initiation = || {
-        let question = Packet::Status(QueryId(1));
+        let question = ToServer::Status(QueryId(1));
         let bytes = client.initiation(now, &identity, &question, &mut entropy).expect("it was greeted");
         rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes })
     };
@@ -194,7 +195,7 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
         panic!("no initiation")
     };
     let proved = DeviceKey(recado_proto::noise::public(&identity.private));
-    assert_eq!((reply_to.to, key, packet), (visitor.addr(), proved, Packet::Status(QueryId(1))));
+    assert_eq!((reply_to.to, key, packet), (visitor.addr(), proved, ToServer::Status(QueryId(1))));
 }
 
 #[test]
@@ -202,10 +203,10 @@ fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     let mut rig = rig(0);
     assert_eq!(rig.take(12, &[send(3, "hi")]), Err(RefusedDatagram::QueueFull));
     let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(3)), retry_ms: RETRY_MS };
-    let answer = delivery::Input::Answer { session: SessionId(Op(12)), packet: Packet::Error(busy) };
+    let answer = delivery::Input::Answer { session: SessionId(Op(12)), packet: ToClient::Error(busy) };
     assert_eq!(rig.heard.try_iter().nth(1), Some(answer));
 
-    let query = Packet::Status(QueryId(1));
+    let query = ToServer::Status(QueryId(1));
     assert_eq!(rig.take(12, &[query]), Err(RefusedDatagram::QueueFull));
     assert_eq!(rig.heard.try_iter().count(), 1);
 }
@@ -245,7 +246,7 @@ fn more_requests_than_places() {
             continue;
         }
         match asked.take() {
-            Some(node::Input::Client { packet, .. }) => outcomes.push(number(&packet)),
+            Some(node::Input::Client { packet, .. }) => outcomes.push(packet.seq()),
             // A channel that is ready and empty means that the handlers have ended.
             None => break,
             other => panic!("{other:?}"),
@@ -257,7 +258,7 @@ fn more_requests_than_places() {
         .filter_map(|input| match input {
             delivery::Input::DatagramReceived { .. } => None,
             delivery::Input::Answer {
-                packet: Packet::Error(Refused { code: Code::Busy, answers: Answers::Request(seq), .. }),
+                packet: ToClient::Error(Refused { code: Code::Busy, answers: Answers::Request(seq), .. }),
                 ..
             } => Some(Some(seq)),
             other => panic!("{other:?}"),
@@ -282,7 +283,7 @@ fn each_request_is_taken_once_or_answered_busy_in_every_order() {
 fn a_flood_of_one_network_leaves_room_for_the_requests_of_others() {
     let mut rig = rig(8);
     rig.from = ([10, 0, 1, 1], 4_000).into();
-    let query = Packet::Status(QueryId(1));
+    let query = ToServer::Status(QueryId(1));
     let ask = |rig: &mut Rig, session| rig.take(session, std::slice::from_ref(&query));
     let taken = (0..8).filter(|_| ask(&mut rig, 12).is_ok()).count();
     assert_eq!(taken, 4, "half of the places");
@@ -294,8 +295,7 @@ fn a_flood_of_one_network_leaves_room_for_the_requests_of_others() {
 #[test]
 fn a_session_accepts_no_packet_that_only_servers_send_or_that_precedes_a_session() {
     let mut rig = rig(4);
-    let learn = Packet::Learn(recado_proto::packet::Learn { nonce: 1 });
-    let connect = Packet::Connect(recado_proto::packet::Connect {
+    let connect = ToServer::Connect(recado_proto::packet::Connect {
         device: recado_proto::id::DeviceId { key: DEVICE, slot: 0 },
         profile: "alice".parse().unwrap(),
         receives: true,
@@ -304,12 +304,13 @@ fn a_session_accepts_no_packet_that_only_servers_send_or_that_precedes_a_session
         invite: None,
         fresh: true,
     });
-    for packet in [learn, connect, Packet::PathChallenge(1)] {
-        assert_eq!(
-            rig.take(12, std::slice::from_ref(&packet)),
-            Err(RefusedDatagram::Malformed),
-            "{packet:?}"
-        );
+    assert_eq!(rig.take(12, &[connect]), Err(RefusedDatagram::Malformed));
+    let learn = encode(&ToPeer::Learn(recado_proto::packet::Learn { nonce: 1 }));
+    let challenge = encode(&ToClient::PathChallenge(1));
+    for (number, packet) in [(2, learn), (3, challenge)] {
+        let envelope = envelope(Class::Client, 12, number);
+        let bytes = seal(&key(Direction::ToServer, 12), &envelope, &Header::default(), &[packet]);
+        assert!(rig.take_bytes(bytes).is_err(), "no packet of a client");
     }
     for class in [Class::Peer, Class::PeerHello] {
         let bytes = seal(&key(Direction::ToServer, 12), &envelope(class, 0, 1), &Header::default(), &[]);
@@ -344,7 +345,7 @@ fn sessions_with_pieces_under_way_are_bounded() {
     let mut rig = rig(4);
     let piece = split(&encode(&send(1, &"x".repeat(5000)))).swap_remove(0);
     for session in 1..=(REASSEMBLERS_MAX as u64 + 10) {
-        rig.take(session, &[Packet::Fragment(piece.clone())]).unwrap();
+        rig.take(session, &[ToServer::Fragment(piece.clone())]).unwrap();
         rig.heard.try_iter().for_each(drop);
     }
     assert_eq!(rig.partial.sessions.len(), REASSEMBLERS_MAX);
@@ -358,14 +359,14 @@ fn pieces_of_one_network_push_out_none_of_another() {
     let honest = |rig: &mut Rig, pieces: &[recado_proto::packet::Fragment]| {
         rig.from = ([10, 0, 2, 1], 4_000).into();
         for piece in pieces {
-            rig.take(10_000, &[Packet::Fragment(piece.clone())]).unwrap();
+            rig.take(10_000, &[ToServer::Fragment(piece.clone())]).unwrap();
             rig.heard.try_iter().for_each(drop);
         }
     };
     honest(&mut rig, others);
     rig.from = ([10, 0, 1, 1], 4_000).into();
     for session in 1..=(2 * REASSEMBLERS_MAX as u64) {
-        rig.take(session, &[Packet::Fragment(others[0].clone())]).unwrap();
+        rig.take(session, &[ToServer::Fragment(others[0].clone())]).unwrap();
         rig.heard.try_iter().for_each(drop);
     }
     honest(&mut rig, std::slice::from_ref(last));

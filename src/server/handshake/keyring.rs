@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use recado_proto::envelope::{self, Envelope, Opened};
 use recado_proto::id::{BootId, DeviceKey, NodeId, SessionId};
 use recado_proto::link::received::Received;
-use recado_proto::packet::RefusedDatagram;
+use recado_proto::packet::{RefusedDatagram, ToServer};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{Class, DecodeError};
 
@@ -63,7 +63,7 @@ impl Keyring {
     ///
     /// # Errors
     /// The reason why it was refused; nothing changed.
-    pub fn open(&mut self, datagram: &[u8]) -> Result<(Opened, Key), RefusedDatagram> {
+    pub fn open(&mut self, datagram: &[u8]) -> Result<(Opened<ToServer>, Key), RefusedDatagram> {
         let envelope = Envelope::peek(datagram).map_err(DecodeError::refused)?;
         if envelope.class != Class::Client {
             return Err(RefusedDatagram::Malformed);

@@ -21,7 +21,7 @@ use recado_proto::envelope::Class;
 use recado_proto::handshake::{self, COOKIE_LEN, Cookie, Handshake, Retry};
 use recado_proto::id::{BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, SessionId};
 use recado_proto::noise::{self, Prologue};
-use recado_proto::packet::{Packet, RefusedDatagram};
+use recado_proto::packet::{RefusedDatagram, ToServer};
 use recado_proto::seal::{ClusterKeys, Key, mac};
 use recado_proto::{DecodeError, Envelope};
 
@@ -69,7 +69,7 @@ pub enum HandshakeEvent {
         /// The device key that the client has proved to hold, unless this is a replay.
         key: DeviceKey,
         /// The packet that the initiation carries.
-        packet: Packet,
+        packet: ToServer,
     },
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use recado_proto::command::Command;
 use recado_proto::id::{Clock, DeviceKey, Op};
 use recado_proto::noise;
-use recado_proto::packet::{Admin, AdminChange, AdminOk, Answers, Code, Packet, QueryId, Refused};
+use recado_proto::packet::{Admin, AdminChange, AdminOk, Answers, Code, QueryId, Refused, ToClient};
 use recado_proto::seal::ClusterKeys;
 
 use super::clients::RETRY_MS;
@@ -78,11 +78,11 @@ impl Node {
 
     fn answer_admin(&mut self, reply_to: ReplyTo, query: QueryId, result: Result<Op, Code>) {
         let packet = match result {
-            Ok(op) => Packet::AdminOk(AdminOk { query, op }),
+            Ok(op) => ToClient::AdminOk(AdminOk { query, op }),
             Err(code) => {
                 let passes = matches!(code, Code::Busy | Code::NoQuorum | Code::NotPrimary);
                 let retry_ms = if passes { RETRY_MS } else { 0 };
-                Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms })
+                ToClient::Error(Refused { code, answers: Answers::Query(query), retry_ms })
             }
         };
         self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });

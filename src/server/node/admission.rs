@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use recado_proto::command::{Command, Request, SessionOpen};
 use recado_proto::id::{Clock, DeviceId, Name, Op, Seq, SessionId};
 use recado_proto::packet::{
-    AcceptConn, Answers, Code, Connect, Packet, Refused, RejectConn, Resume, ResumeOk,
+    AcceptConn, Answers, Code, Connect, Refused, RejectConn, Resume, ResumeOk, ToClient,
 };
 use recado_service::Standing;
 
@@ -133,10 +133,10 @@ impl Numbered {
 impl Node {
     pub(super) fn on_connect(&mut self, clock: Clock, reply_to: ReplyTo, connect: Connect) {
         let nonce = connect.nonce;
-        let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
+        let reject = |code| ToClient::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
         if !self.replica.accepts() {
             // A handover or an election is in progress; a client that soon asks again finds the next primary.
-            let mut packets = vec![Packet::Coordinator(self.coordinator())];
+            let mut packets = vec![ToClient::Coordinator(self.coordinator())];
             if self.replica.is_active_primary() {
                 packets.push(reject(self.passing_refusal()));
             }
@@ -155,7 +155,7 @@ impl Node {
             && let Err(wait) = self.charges.claim_name(clock.now, network)
         {
             let retry_ms = wait.as_millis().min(u128::from(u32::MAX)) as u32;
-            let packet = Packet::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
+            let packet = ToClient::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
         let Connect { device, profile, receives, nonce, fresh, code, invite } = connect;
@@ -175,7 +175,7 @@ impl Node {
         {
             let secret = self.keys.session_secret(session, device.key, nonce);
             let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
-            let packets = vec![Packet::AcceptConn(accept)];
+            let packets = vec![ToClient::AcceptConn(accept)];
             self.deliver(delivery::Input::AnswerTo { reply_to, packets });
         }
     }
@@ -183,14 +183,14 @@ impl Node {
     /// The CONNECT was refused when it was applied.
     pub(super) fn on_not_opened(&mut self, device: DeviceId, nonce: u64, code: Code) {
         if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce)) {
-            let packet = Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
+            let packet = ToClient::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
             self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
     }
 
     pub(super) fn on_resume(&mut self, clock: Clock, session: SessionId, resume: Resume) {
         if !self.serves() {
-            let coordinator = Packet::Coordinator(self.coordinator());
+            let coordinator = ToClient::Coordinator(self.coordinator());
             return self.deliver(delivery::Input::Answer { session, packet: coordinator });
         }
         if self.service.is_pending(session) {
@@ -205,11 +205,11 @@ impl Node {
         if let Some(cursor) = resume.cursor.filter(|cursor| *cursor > applied) {
             self.out.push(Effect::BeyondEnd { session, cursor, applied });
             let beyond = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
-            return self.deliver(delivery::Input::Answer { session, packet: Packet::Error(beyond) });
+            return self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(beyond) });
         }
         let (last_seq, coordinator) = (view.last_seq, self.coordinator());
         let answer = ResumeOk { created_op: view.created_op, last_seq, coordinator, cursor: view.cursor };
-        self.deliver(delivery::Input::Answer { session, packet: Packet::ResumeOk(answer) });
+        self.deliver(delivery::Input::Answer { session, packet: ToClient::ResumeOk(answer) });
         let cursor = resume.cursor.unwrap_or(view.cursor);
         let credit = view.receives.then_some(resume.credit);
         self.deliver(delivery::Input::Serve { session, cursor, credit });
@@ -224,7 +224,7 @@ impl Node {
         let Some(holder) = self.holder(session) else { return self.refuse_session(session) };
         if self.is_busy() || !self.under_way.confirming.make_room(&holder) {
             let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: RETRY_MS };
-            return self.deliver(delivery::Input::Answer { session, packet: Packet::Error(busy) });
+            return self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(busy) });
         }
         if self.propose(clock, Command::SessionConfirm { session }).is_some() {
             self.under_way.confirming.insert(clock.now, holder, session, resume);
@@ -269,7 +269,7 @@ impl Node {
         self.charges.forget(session);
         if self.is_primary {
             let over = Refused { code: why, answers: Answers::Session, retry_ms: 0 };
-            self.deliver(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
+            self.deliver(delivery::Input::SessionEnded { session, packets: vec![ToClient::Error(over)] });
         }
     }
 
@@ -282,7 +282,7 @@ impl Node {
         cost: u32,
     ) {
         let refused = |code, retry_ms| {
-            let packet = Packet::Error(Refused { code, answers: Answers::Request(seq), retry_ms });
+            let packet = ToClient::Error(Refused { code, answers: Answers::Request(seq), retry_ms });
             delivery::Input::Answer { session, packet }
         };
         if !self.replica.accepts() {

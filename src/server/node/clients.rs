@@ -4,7 +4,7 @@
 
 use recado_proto::command::Request;
 use recado_proto::id::{Clock, DeviceKey, Op, Seq, SessionId, Topic};
-use recado_proto::packet::{Answers, Code, Packet, Refused, RoleName, SendAck};
+use recado_proto::packet::{Answers, Code, Refused, RoleName, SendAck, ToClient, ToServer};
 use recado_service::Applied;
 
 use super::admission::Numbered;
@@ -18,43 +18,52 @@ pub const RETRY_MS: u32 = 50;
 
 impl Node {
     /// Handles a packet of a client without a session.
-    pub(super) fn on_initiation(&mut self, clock: Clock, reply_to: ReplyTo, key: DeviceKey, packet: Packet) {
+    pub(super) fn on_initiation(
+        &mut self,
+        clock: Clock,
+        reply_to: ReplyTo,
+        key: DeviceKey,
+        packet: ToServer,
+    ) {
         match packet {
-            Packet::Status(query) => {
+            ToServer::Status(query) => {
                 let answer = self.status(clock, query);
-                self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![Packet::StatusOk(answer)] });
+                self.deliver(delivery::Input::AnswerTo {
+                    reply_to,
+                    packets: vec![ToClient::StatusOk(answer)],
+                });
             }
             // A CONNECT for a device whose key was not authenticated counts as forged and is ignored.
-            Packet::Connect(connect) if connect.device.key == key => {
+            ToServer::Connect(connect) if connect.device.key == key => {
                 self.on_connect(clock, reply_to, connect);
             }
-            Packet::Admin(admin) if self.administration.is_by(key) => self.on_admin(clock, reply_to, admin),
-            // Everything else needs a session, or is not for a server.
+            ToServer::Admin(admin) if self.administration.is_by(key) => self.on_admin(clock, reply_to, admin),
+            // Everything else needs a session.
             _ => {}
         }
     }
 
-    pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: Packet) {
+    pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: ToServer) {
         match packet {
             // Clients do not wait long for an answer to these, so beyond the budget there is none.
-            Packet::Status(_) | Packet::Keepalive | Packet::Resume(_)
+            ToServer::Status(_) | ToServer::Keepalive | ToServer::Resume(_)
                 if self.spend(clock, session, cost::LEAST).is_err() => {}
-            Packet::Status(query) => {
-                let answer = Packet::StatusOk(self.status(clock, query));
+            ToServer::Status(query) => {
+                let answer = ToClient::StatusOk(self.status(clock, query));
                 self.deliver(delivery::Input::Answer { session, packet: answer });
             }
-            Packet::Keepalive => self.on_keepalive(clock, session),
-            Packet::Resume(resume) => self.on_resume(clock, session, resume),
+            ToServer::Keepalive => self.on_keepalive(clock, session),
+            ToServer::Resume(resume) => self.on_resume(clock, session, resume),
             // A pending session gets no answer: no client sends anything else before RESUME_OK, and a
             // refusal would end the session.
             _ if self.service.is_pending(session) => {}
-            Packet::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
-            Packet::Follow(follow) => {
+            ToServer::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
+            ToServer::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
                 let numbered = Numbered::new(follow.answered_below, request, follow.nonce);
                 self.on_numbered(clock, session, follow.seq, numbered, cost::LEAST);
             }
-            Packet::Send(send) => {
+            ToServer::Send(send) => {
                 let Some(view) = self.service.session(session) else {
                     return self.refuse_session(session);
                 };
@@ -64,26 +73,31 @@ impl Node {
                 let numbered = Numbered::new(send.answered_below, request, send.nonce);
                 self.on_numbered(clock, session, send.seq, numbered, cost);
             }
-            Packet::Channel(packet) => {
+            ToServer::Channel(packet) => {
                 let request = Request::Channel { channel: packet.channel, change: packet.change };
                 let numbered = Numbered::new(packet.answered_below, request, packet.nonce);
                 self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
-            Packet::Keys(packet) => {
+            ToServer::Keys(packet) => {
                 let request = Request::Keys { change: packet.change };
                 let numbered = Numbered::new(packet.answered_below, request, packet.nonce);
                 self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
-            Packet::History(history) => self.on_history(clock, session, history),
-            Packet::List(list) => self.on_list(clock, session, list),
-            Packet::RequestUserInfo(request) => self.on_info(clock, session, request),
-            // Everything else is not for a server, or not from a client.
-            _ => {}
+            ToServer::History(history) => self.on_history(clock, session, history),
+            ToServer::List(list) => self.on_list(clock, session, list),
+            ToServer::RequestUserInfo(request) => self.on_info(clock, session, request),
+            // These travel in an INITIATION alone, or handlers and delivery have taken them.
+            ToServer::Connect(_)
+            | ToServer::Admin(_)
+            | ToServer::ClientAck(_)
+            | ToServer::PathResponse(_)
+            | ToServer::Fragment(_)
+            | ToServer::Padding(_) => {}
         }
     }
 
     fn on_keepalive(&mut self, clock: Clock, session: SessionId) {
-        let coordinator = Packet::Coordinator(self.coordinator());
+        let coordinator = ToClient::Coordinator(self.coordinator());
         self.deliver(delivery::Input::Answer { session, packet: coordinator });
         if self.serves() && self.service.session(session).is_some() {
             let log_ms = self.log_clock.read(clock);
@@ -129,8 +143,8 @@ impl Node {
 
     pub(super) fn answer(&mut self, session: SessionId, seq: Seq, result: Result<Op, Code>) {
         let packet = match result {
-            Ok(op) => Packet::SendAck(SendAck { seq, op }),
-            Err(code) => Packet::Error(Refused { code, answers: Answers::Request(seq), retry_ms: 0 }),
+            Ok(op) => ToClient::SendAck(SendAck { seq, op }),
+            Err(code) => ToClient::Error(Refused { code, answers: Answers::Request(seq), retry_ms: 0 }),
         };
         self.deliver(delivery::Input::Answer { session, packet });
     }
@@ -140,7 +154,7 @@ impl Node {
     pub(super) fn refuse_session(&mut self, session: SessionId) {
         if self.serves() {
             let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
-            self.deliver(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
+            self.deliver(delivery::Input::SessionEnded { session, packets: vec![ToClient::Error(over)] });
         }
     }
 

@@ -9,7 +9,7 @@ use recado_log::journal::SnapshotPiece;
 use recado_log::links;
 use recado_log::replica::{Contradiction, RoleChange, Task};
 use recado_proto::id::{BootId, DeviceId, DeviceKey, Incarnation, NodeId, Op, SessionId, View};
-use recado_proto::packet::{AdminChange, Packet, QueryId, RefusedDatagram};
+use recado_proto::packet::{AdminChange, QueryId, RefusedDatagram, ToServer};
 use recado_proto::seal::ClusterKeys;
 
 use crate::delivery;
@@ -45,7 +45,7 @@ pub enum Input {
         /// The session.
         session: SessionId,
         /// The packet.
-        packet: Packet,
+        packet: ToServer,
     },
     /// A packet of a client without a session, carried by its INITIATION.
     Initiation {
@@ -54,7 +54,7 @@ pub enum Input {
         /// The device key that the handshake authenticated.
         key: DeviceKey,
         /// The packet.
-        packet: Packet,
+        packet: ToServer,
     },
     /// The journal has done all tasks up to this ticket, and what they wrote is durable.
     Journaled(u64),

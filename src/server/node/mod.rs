@@ -24,7 +24,7 @@ use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, SessionId, View};
-use recado_proto::packet::{Coordinator, Packet, RefusedDatagram, RoleName};
+use recado_proto::packet::{Coordinator, RefusedDatagram, RoleName, ToPeer};
 use recado_proto::seal::ClusterKeys;
 use recado_service::{Applied, Service};
 
@@ -325,7 +325,7 @@ impl Node {
         self.out.extend(self.snapshots.on_read(to));
         let Some(piece) = piece else { return };
         for chunk in snapshots::chunks(&piece) {
-            self.links.send(to, Packet::SnapshotChunk(chunk));
+            self.links.send(to, ToPeer::SnapshotChunk(chunk));
         }
     }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use recado_proto::id::{Clock, Op, SessionId};
 use recado_proto::packet::{
-    Answers, Code, History, List, Packet, QueryId, Refused, RequestUserInfo, StatusOk,
+    Answers, Code, History, List, QueryId, Refused, RequestUserInfo, StatusOk, ToClient,
 };
 use recado_service::SessionView;
 
@@ -70,7 +70,7 @@ impl Node {
     pub(super) fn on_history(&mut self, clock: Clock, session: SessionId, history: History) {
         let cost = cost::history(&history, self.topics(session));
         self.on_question(clock, session, history.query, cost, |node, asker| {
-            node.service.history(&asker.profile, &history).map(Packet::HistoryOk)
+            node.service.history(&asker.profile, &history).map(ToClient::HistoryOk)
         });
     }
 
@@ -80,14 +80,14 @@ impl Node {
             let (answer, passed_over) = node.service.list(&asker.profile, &list)?;
             let owner = node.service.owner(session);
             node.charges.owe(clock.now, session, owner, cost::passed_over(passed_over));
-            Ok(Packet::ListOk(answer))
+            Ok(ToClient::ListOk(answer))
         });
     }
 
     pub(super) fn on_info(&mut self, clock: Clock, session: SessionId, request: RequestUserInfo) {
         let cost = cost::info(self.topics(session));
         self.on_question(clock, session, request.query, cost, |node, asker| {
-            node.service.info(&asker.profile, &request).map(Packet::Info)
+            node.service.info(&asker.profile, &request).map(ToClient::Info)
         });
     }
 
@@ -99,13 +99,13 @@ impl Node {
         session: SessionId,
         query: QueryId,
         cost: u32,
-        answer: impl FnOnce(&mut Node, &SessionView) -> Result<Packet, Code>,
+        answer: impl FnOnce(&mut Node, &SessionView) -> Result<ToClient, Code>,
     ) {
         if self.outstanding.contains(session, query) {
             return;
         }
         let refused =
-            |code, retry_ms| Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms });
+            |code, retry_ms| ToClient::Error(Refused { code, answers: Answers::Query(query), retry_ms });
         let packet = if !self.serves() {
             refused(self.passing_refusal(), RETRY_MS)
         } else if let Err(wait) = self.spend(clock, session, cost) {

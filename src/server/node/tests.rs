@@ -27,7 +27,7 @@ use crate::server::handshake::tests::handshake_config;
 
 const ME: NodeId = NodeId(2);
 
-const RESUME: Packet = Packet::Resume(Resume { cursor: None, credit: 256 });
+const RESUME: ToServer = ToServer::Resume(Resume { cursor: None, credit: 256 });
 
 fn config() -> Config {
     let member = |id: u16| Member {
@@ -88,9 +88,9 @@ fn reply_to() -> ReplyTo {
 fn answered(input: &delivery::Input) -> Option<(SessionId, QueryId)> {
     let delivery::Input::Answer { session, packet } = input else { return None };
     match packet {
-        Packet::HistoryOk(page) => Some((*session, page.query)),
-        Packet::ListOk(page) => Some((*session, page.query)),
-        Packet::Info(info) => Some((*session, info.query)),
+        ToClient::HistoryOk(page) => Some((*session, page.query)),
+        ToClient::ListOk(page) => Some((*session, page.query)),
+        ToClient::Info(info) => Some((*session, info.query)),
         _ => None,
     }
 }
@@ -105,7 +105,7 @@ struct Rig {
     owes: bool,
     awaits_acks: bool,
     ticket: u64,
-    sent: Vec<(NodeId, Opened)>,
+    sent: Vec<(NodeId, Opened<ToPeer>)>,
     reads: usize,
     snapshots: usize,
     /// Peers that came with an earlier incarnation: the server, its incarnation, and the latest seen.
@@ -246,8 +246,8 @@ impl Rig {
     }
 
     /// A peer sends these packets, without the invalid ones, which a server's encoder refuses.
-    fn peer(&mut self, from: u16, packets: Vec<Packet>) {
-        let packets: Vec<Packet> = packets.into_iter().filter(|packet| packet.check().is_ok()).collect();
+    fn peer(&mut self, from: u16, packets: Vec<ToPeer>) {
+        let packets: Vec<ToPeer> = packets.into_iter().filter(|packet| packet.check().is_ok()).collect();
         let from = NodeId(from);
         let other = self.others.entry(from).or_insert_with(|| Other::new(from));
         let mut datagrams = Vec::new();
@@ -259,9 +259,9 @@ impl Rig {
 
     /// A client sends a packet on its session, or with session zero in a handshake, with the key that the
     /// packet names.
-    fn client(&mut self, session: u64, packet: Packet) {
+    fn client(&mut self, session: u64, packet: ToServer) {
         let key = match &packet {
-            Packet::Connect(connect) => connect.device.key,
+            ToServer::Connect(connect) => connect.device.key,
             _ => DeviceKey([0; 32]),
         };
         match session {
@@ -305,13 +305,13 @@ impl Rig {
         {
             let view = self.node.promised();
             let answer = match packet {
-                Packet::Election(Election::Probe { view, .. }) => {
-                    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
+                ToPeer::Election(Election::Probe { view, .. }) => {
+                    ToPeer::Reply(Reply::Agree { view, disk_ms: 0 })
                 }
-                Packet::Election(Election::Prepare { view, .. }) => {
+                ToPeer::Election(Election::Prepare { view, .. }) => {
                     let (last_view, last_op, commit) = (View::ZERO, Op::ZERO, Op::ZERO);
                     let index = vec![(View::ZERO, Op::ZERO)];
-                    Packet::Reply(Reply::Promise(Promise {
+                    ToPeer::Reply(Reply::Promise(Promise {
                         view,
                         last_view,
                         last_op,
@@ -322,13 +322,13 @@ impl Rig {
                         disk_ms: 0,
                     }))
                 }
-                Packet::Heartbeat(beat) => {
-                    Packet::Heartbeat(Heartbeat { state: HeartbeatState::Backup, promised: view, ..beat })
+                ToPeer::Heartbeat(beat) => {
+                    ToPeer::Heartbeat(Heartbeat { state: HeartbeatState::Backup, promised: view, ..beat })
                 }
-                Packet::Entries(entries) => {
+                ToPeer::Entries(entries) => {
                     let matched = entries.entries.last().map_or(entries.prev_op, |entry| entry.op);
                     let (durable, applied) = (matched, Op::ZERO);
-                    Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+                    ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
                 }
                 _ => continue,
             };
@@ -356,7 +356,7 @@ impl Rig {
 
     fn resumed(&self, session: SessionId) -> bool {
         self.delivered.iter().any(|input| match input {
-            delivery::Input::Answer { session: of, packet: Packet::ResumeOk(_) } => *of == session,
+            delivery::Input::Answer { session: of, packet: ToClient::ResumeOk(_) } => *of == session,
             _ => false,
         })
     }
@@ -366,7 +366,7 @@ impl Rig {
         self.delivered.clear();
         self.client(
             0,
-            Packet::Connect(Connect {
+            ToServer::Connect(Connect {
                 device: DeviceId { key: DeviceKey([n; 32]), slot: 0 },
                 profile: profile.parse().unwrap(),
                 receives: true,
@@ -379,7 +379,7 @@ impl Rig {
         self.live(100);
         let accepted = self.delivered.iter().find_map(|input| match input {
             delivery::Input::AnswerTo { packets, .. } => match &packets[..] {
-                [Packet::AcceptConn(accept)] => Some(accept.session),
+                [ToClient::AcceptConn(accept)] => Some(accept.session),
                 _ => None,
             },
             _ => None,
@@ -388,6 +388,6 @@ impl Rig {
     }
 }
 
-fn prepare(view: View, progress: u64) -> Packet {
-    Packet::Election(Election::Prepare { view, progress, waits_for: WaitsFor::Disk, disk_ms: 0 })
+fn prepare(view: View, progress: u64) -> ToPeer {
+    ToPeer::Election(Election::Prepare { view, progress, waits_for: WaitsFor::Disk, disk_ms: 0 })
 }

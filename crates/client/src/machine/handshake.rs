@@ -9,7 +9,7 @@ use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::handshake::{self, Cookie, Handshake};
 use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId};
 use recado_proto::noise::{Initiation, Prologue};
-use recado_proto::packet::Packet;
+use recado_proto::packet::{ToClient, ToServer};
 use recado_proto::seal::Key;
 
 /// The age up to which a cookie is used. Servers accept it for at least 10 s.
@@ -67,7 +67,7 @@ pub enum FromServer {
     /// A RETRY: an initiation can be sent.
     Greeting(Greeting),
     /// The answer to an initiation, from a server that has proved the cluster's key.
-    Answer(Opened),
+    Answer(Opened<ToClient>),
 }
 
 /// The handshake with one server.
@@ -125,7 +125,7 @@ impl HandshakeClient {
         &mut self,
         now: Moment,
         identity: &Identity,
-        question: &Packet,
+        question: &ToServer,
         entropy: &mut Entropy,
     ) -> Option<Vec<u8>> {
         self.greetings.retain(|greeted| greeted.is_good(now, identity));
@@ -268,13 +268,13 @@ mod tests {
         let (mut initiator, mut server, identity, retry) = greeted();
         initiator.take(NOW, &retry);
         let initiation =
-            initiator.initiation(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+            initiator.initiation(NOW, &identity, &ToServer::Keepalive, &mut Entropy::new([3; 32])).unwrap();
         let Ok(HandshakeEvent::Initiation { reply_to, .. }) = server.receive(NOW, client(), &initiation)
         else {
             panic!("no INITIATION")
         };
         let header = Header { ack: None, view: View::ZERO };
-        let load = [codec::encode(&Packet::Keepalive)];
+        let load = [codec::encode(&ToClient::PathChallenge(1))];
         let answer = handshake::answer(&envelope(identity.cluster), &reply_to.reply, &header, &load);
         assert!(matches!(initiator.take(NOW, &answer), Some(FromServer::Answer(_))));
         assert!(initiator.take(NOW, &forged(&retry, 1)).is_none());
@@ -285,7 +285,7 @@ mod tests {
     /// True if an INITIATION can be sent there now.
     fn initiations(initiator: &mut HandshakeClient, now: Moment, identity: &Identity) -> Option<Cookie> {
         let initiation =
-            initiator.initiation(now, identity, &Packet::Keepalive, &mut Entropy::new([3; 32]))?;
+            initiator.initiation(now, identity, &ToServer::Keepalive, &mut Entropy::new([3; 32]))?;
         let Ok((_, Handshake::Initiation { cookie, .. })) = Handshake::read(&initiation) else {
             panic!("no INITIATION")
         };
@@ -334,13 +334,14 @@ mod tests {
         initiator.take(NOW, &retry);
         let mut entropy = Entropy::new([3; 32]);
         let mut initiated = || {
-            let initiation = initiator.initiation(NOW, &identity, &Packet::Keepalive, &mut entropy).unwrap();
+            let initiation =
+                initiator.initiation(NOW, &identity, &ToServer::Keepalive, &mut entropy).unwrap();
             let Ok(HandshakeEvent::Initiation { reply_to, .. }) = server.receive(NOW, client(), &initiation)
             else {
                 panic!("no INITIATION")
             };
             let header = Header { ack: None, view: View::ZERO };
-            let load = [codec::encode(&Packet::Keepalive)];
+            let load = [codec::encode(&ToClient::PathChallenge(1))];
             handshake::answer(&envelope(identity.cluster), &reply_to.reply, &header, &load)
         };
         let answers: Vec<Vec<u8>> = (0..=INITIATIONS_MAX).map(|_| initiated()).collect();
@@ -354,7 +355,7 @@ mod tests {
         let (mut initiator, _, identity, retry) = greeted();
         initiator.take(NOW, &retry);
         let initiation =
-            initiator.initiation(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+            initiator.initiation(NOW, &identity, &ToServer::Keepalive, &mut Entropy::new([3; 32])).unwrap();
         for said in [initiator.hello(identity.cluster, &mut Entropy::new([2; 32])), initiation] {
             let envelope = Envelope::peek(&said).unwrap();
             let Envelope { session, node, incarnation, number, .. } = envelope;

@@ -23,7 +23,7 @@ use recado_proto::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use recado_proto::packet::{
     AcceptConn, Answers, ChannelChange, Code, CodeHash, Connect, Content, Coordinator, Disconnect,
     FollowChange, History, HistoryOk, HistoryRange, Info, KeyChange, List, ListOk, Listing, Notification,
-    Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
+    QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk, ToClient, ToServer,
 };
 use recado_proto::planted::PlantedBug;
 
@@ -592,9 +592,9 @@ impl Machine {
     /// existing session is not fresh: its answer must not open another session. A CONNECT with an enrolment
     /// code is fresh even if the device was admitted before: it may have been removed, and is to be admitted
     /// again.
-    fn connect_packet(&self, nonce: u64) -> Packet {
+    fn connect_packet(&self, nonce: u64) -> ToServer {
         let newcomer = self.session.is_none();
-        Packet::Connect(Connect {
+        ToServer::Connect(Connect {
             device: self.start.device,
             profile: self.start.profile.clone(),
             receives: self.start.receives,
@@ -607,7 +607,7 @@ impl Machine {
 
     fn resume(&mut self, now: Moment, mut again: Again, out: &mut Vec<Effect>) {
         if let Some(primary) = self.primary() {
-            let packets = [self.resume_packet(), Packet::padding()];
+            let packets = [self.resume_packet(), ToServer::padding()];
             self.servers.send(now, primary, self.view, &packets, None, out);
             // The primary may have restarted since it was last heard, and then cannot open the RESUME.
             self.servers.hello(primary, &mut self.start.entropy, out);
@@ -616,9 +616,9 @@ impl Machine {
         self.state = State::Resuming { again };
     }
 
-    fn resume_packet(&self) -> Packet {
+    fn resume_packet(&self) -> ToServer {
         let cursor = if self.connected { Some(self.inbox.received()) } else { self.start.cursor };
-        Packet::Resume(Resume { cursor, credit: self.inbox.credit() })
+        ToServer::Resume(Resume { cursor, credit: self.inbox.credit() })
     }
 
     fn leave(&mut self, now: Moment, mut again: Again, sent: u32, out: &mut Vec<Effect>) {
@@ -628,7 +628,7 @@ impl Machine {
         }
         match self.primary() {
             Some(primary) => {
-                let last = Packet::Disconnect(Disconnect { upto: self.inbox.ack().upto });
+                let last = ToServer::Disconnect(Disconnect { upto: self.inbox.ack().upto });
                 self.servers.send(now, primary, self.view, &[last], None, out);
             }
             None => self.ask_all(now, out),
@@ -652,9 +652,9 @@ impl Machine {
         self.keepalive_at = now + KEEPALIVE_EVERY;
         let serving = self.primary().filter(|_| matches!(self.state, State::Served));
         for server in self.servers.addresses() {
-            let mut packets = vec![Packet::Keepalive, Packet::padding()];
+            let mut packets = vec![ToServer::Keepalive, ToServer::padding()];
             if serving == Some(server) && self.inbox.receives() {
-                packets.push(Packet::ClientAck(self.inbox.ack()));
+                packets.push(ToServer::ClientAck(self.inbox.ack()));
             }
             self.servers.send(now, server, self.view, &packets, None, out);
             self.servers.check_boot(server, &mut self.start.entropy, out);
@@ -736,7 +736,7 @@ impl Machine {
     fn send_ack(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(primary) = self.primary() else { return };
         if self.inbox.ack_due(now) || self.servers.owes_ack(primary) {
-            let ack = Packet::ClientAck(self.inbox.ack());
+            let ack = ToServer::ClientAck(self.inbox.ack());
             self.servers.send(now, primary, self.view, &[ack], None, out);
         }
     }
@@ -773,7 +773,7 @@ impl Machine {
             let query = *query;
             let packet = match question.query.clone() {
                 Query::Status { server } => {
-                    let status = Packet::Status(query);
+                    let status = ToServer::Status(query);
                     if self.servers.has_path(server) {
                         self.servers.send(now, server, self.view, &[status], None, out);
                     } else {
@@ -783,10 +783,10 @@ impl Machine {
                     continue;
                 }
                 Query::History { topic, range, limit } => {
-                    Packet::History(History { query, topic, range, limit })
+                    ToServer::History(History { query, topic, range, limit })
                 }
-                Query::List { what, after } => Packet::List(List { query, what, after }),
-                Query::Info { profile } => Packet::RequestUserInfo(RequestUserInfo { query, profile }),
+                Query::List { what, after } => ToServer::List(List { query, what, after }),
+                Query::Info { profile } => ToServer::RequestUserInfo(RequestUserInfo { query, profile }),
             };
             if let Some(primary) = primary {
                 noise = noise.rotate_left(7);
@@ -849,10 +849,10 @@ impl Machine {
 
     /// The primary sends an answer, or a piece of a large packet, again until its datagram is acknowledged, so
     /// it is acknowledged soon. The steps of the stream are acknowledged by the inbox.
-    fn on_tracked(&mut self, now: Moment, packet: &Packet) {
+    fn on_tracked(&mut self, now: Moment, packet: &ToClient) {
         match packet {
-            Packet::HistoryOk(_) | Packet::ListOk(_) | Packet::Info(_) => self.inbox.on_tracked(now),
-            Packet::Fragment(_) => {
+            ToClient::HistoryOk(_) | ToClient::ListOk(_) | ToClient::Info(_) => self.inbox.on_tracked(now),
+            ToClient::Fragment(_) => {
                 self.inbox.on_tracked(now);
                 let until = now + ASK_AGAIN_MIN;
                 self.questions.values_mut().for_each(|asked| asked.put_off(until));
@@ -868,32 +868,32 @@ impl Machine {
         now: Moment,
         from: SocketAddr,
         fresh: bool,
-        packet: Packet,
+        packet: ToClient,
         out: &mut Vec<Effect>,
     ) {
         match packet {
-            Packet::StatusOk(status) => {
+            ToClient::StatusOk(status) => {
                 self.servers.learn_all(&status.members);
                 self.answer(now, status.query, Answer::Status(status), out);
             }
-            Packet::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
-            Packet::PathChallenge(token) => self.on_path_challenge(now, from, token, out),
+            ToClient::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
+            ToClient::PathChallenge(token) => self.on_path_challenge(now, from, token, out),
             _ if !fresh => {}
-            Packet::AcceptConn(accept) => self.on_accept(now, accept),
-            Packet::RejectConn(reject) => self.on_reject(now, reject, out),
-            Packet::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
+            ToClient::AcceptConn(accept) => self.on_accept(now, accept),
+            ToClient::RejectConn(reject) => self.on_reject(now, reject, out),
+            ToClient::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
             _ if self.primary() != Some(from) => {}
-            Packet::SendAck(ack) => self.on_result(now, ack.seq, Ok(ack.op), out),
-            Packet::Error(refused) => self.on_error(now, refused, out),
+            ToClient::SendAck(ack) => self.on_result(now, ack.seq, Ok(ack.op), out),
+            ToClient::Error(refused) => self.on_error(now, refused, out),
             // The stream may overtake RESUME_OK: each step names its predecessor.
-            Packet::Notification(delivered) if self.has_stream() => {
+            ToClient::Notification(delivered) if self.has_stream() => {
                 self.inbox.on_notification(now, delivered, out);
             }
-            Packet::Gap(gap) if self.has_stream() => self.inbox.on_gap(now, gap, out),
-            Packet::HistoryOk(page) => self.answer(now, page.query, Answer::History(page), out),
-            Packet::ListOk(page) => self.answer(now, page.query, Answer::List(page), out),
-            Packet::Info(info) => self.answer(now, info.query, Answer::Info(info), out),
-            // The other packets are not for clients.
+            ToClient::Gap(gap) if self.has_stream() => self.inbox.on_gap(now, gap, out),
+            ToClient::HistoryOk(page) => self.answer(now, page.query, Answer::History(page), out),
+            ToClient::ListOk(page) => self.answer(now, page.query, Answer::List(page), out),
+            ToClient::Info(info) => self.answer(now, info.query, Answer::Info(info), out),
+            // An item of a stream that is not open, or a packet of the link and of administrators.
             _ => {}
         }
     }
@@ -920,11 +920,11 @@ impl Machine {
                 return self.servers.initiation(now, from, &connect, &mut self.start.entropy, out);
             }
             State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
-            State::Resuming { .. } | State::Served => Packet::Keepalive,
+            State::Resuming { .. } | State::Served => ToServer::Keepalive,
             State::Leaving { .. } | State::Over => return,
         };
         if on_trial {
-            let packets = [question, Packet::padding()];
+            let packets = [question, ToServer::padding()];
             self.servers.probe(now, from, greeting, self.view, &packets, out);
         }
     }
@@ -934,9 +934,9 @@ impl Machine {
     fn on_path_challenge(&mut self, now: Moment, from: SocketAddr, token: u64, out: &mut Vec<Effect>) {
         let question = match self.state {
             State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
-            _ => Packet::Keepalive,
+            _ => ToServer::Keepalive,
         };
-        let packets = [Packet::PathResponse(token), question];
+        let packets = [ToServer::PathResponse(token), question];
         self.servers.send(now, from, self.view, &packets, None, out);
     }
 

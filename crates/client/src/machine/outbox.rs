@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, OUTSTANDING_MAX, Op, Seq};
-use recado_proto::packet::{Channel, Code, Follow, Keys, Packet, Send};
+use recado_proto::packet::{Channel, Code, Follow, Keys, Send, ToServer};
 
 use super::{Effect, Event, Numbered, Request};
 
@@ -189,7 +189,7 @@ impl Outbox {
     }
 
     /// The next request that is due, among the `window` lowest numbers, with its number as the token.
-    pub(super) fn next_due(&mut self, now: Moment, rto: Duration, window: usize) -> Option<(u64, Packet)> {
+    pub(super) fn next_due(&mut self, now: Moment, rto: Duration, window: usize) -> Option<(u64, ToServer)> {
         let lowest = *self.outstanding.first_key_value()?.0;
         let upto = self.sendable_upto();
         let (seq, outstanding) = self
@@ -205,14 +205,14 @@ impl Outbox {
         let nonce = outstanding.nonce;
         let packet = match outstanding.request.clone() {
             Request::Follow { topic, change } => {
-                Packet::Follow(Follow { seq, answered_below, topic, change, nonce })
+                ToServer::Follow(Follow { seq, answered_below, topic, change, nonce })
             }
-            Request::Keys { change } => Packet::Keys(Keys { seq, answered_below, change, nonce }),
+            Request::Keys { change } => ToServer::Keys(Keys { seq, answered_below, change, nonce }),
             Request::Channel { channel, change } => {
-                Packet::Channel(Channel { seq, answered_below, channel, change, nonce })
+                ToServer::Channel(Channel { seq, answered_below, channel, change, nonce })
             }
             Request::Send { topic, content } => {
-                Packet::Send(Send { seq, answered_below, topic, content, nonce })
+                ToServer::Send(Send { seq, answered_below, topic, content, nonce })
             }
         };
         Some((seq.0, packet))
@@ -291,7 +291,7 @@ mod tests {
     fn due(outbox: &mut Outbox) -> Vec<(u64, u64)> {
         std::iter::from_fn(|| outbox.next_due(Moment(0), Duration::ZERO, usize::MAX))
             .map(|(seq, packet)| match packet {
-                Packet::Follow(follow) => (seq, follow.nonce),
+                ToServer::Follow(follow) => (seq, follow.nonce),
                 other => panic!("{other:?}"),
             })
             .collect()

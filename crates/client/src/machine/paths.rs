@@ -18,7 +18,7 @@ use recado_proto::envelope::{self, Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
-use recado_proto::packet::Packet;
+use recado_proto::packet::{Packet, ToClient, ToServer};
 use recado_proto::seal::{Direction, Key};
 
 use super::Effect;
@@ -150,7 +150,7 @@ impl Paths {
         from: SocketAddr,
         envelope: &Envelope,
         datagram: &[u8],
-    ) -> Option<Opened> {
+    ) -> Option<Opened<ToClient>> {
         let may_be = |path: &&mut Path| {
             let here = path.at == Some(from) || path.trial(from).is_some();
             here && Some(path.node) == envelope.node && envelope.session == self.session
@@ -186,14 +186,14 @@ impl Paths {
     }
 
     /// The packet itself, or the one that a fragment completes; none if the sender is proved nowhere.
-    pub(super) fn whole(&mut self, now: Moment, from: SocketAddr, packet: Packet) -> Option<Packet> {
-        match packet {
+    pub(super) fn whole(&mut self, now: Moment, from: SocketAddr, packet: ToClient) -> Option<ToClient> {
+        match packet.into_fragment() {
             // A fragment that fits nothing counts as lost.
-            Packet::Fragment(piece) => {
+            Ok(piece) => {
                 let path = self.paths.iter_mut().find(|path| path.at == Some(from))?;
                 path.reassembler.accept(now, piece).ok().flatten()
             }
-            whole => Some(whole),
+            Err(whole) => Some(whole),
         }
     }
 
@@ -204,7 +204,7 @@ impl Paths {
         now: Moment,
         to: SocketAddr,
         view: View,
-        packets: &[Packet],
+        packets: &[ToServer],
         token: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
@@ -227,7 +227,7 @@ impl Paths {
         to: SocketAddr,
         greeting: &Greeting,
         view: View,
-        packets: &[Packet],
+        packets: &[ToServer],
         out: &mut Vec<Effect>,
     ) {
         if let Some(place) = self.paths.iter().position(|path| path.is_of(greeting)) {
@@ -242,7 +242,7 @@ impl Paths {
         place: usize,
         to: SocketAddr,
         view: View,
-        packets: &[Packet],
+        packets: &[ToServer],
         token: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
@@ -356,7 +356,7 @@ mod tests {
     /// Which boot ids understand what is said there, with the numbers of that.
     fn sent(paths: &mut Paths, port: u16) -> Vec<(u8, u64)> {
         let mut out = Vec::new();
-        paths.send(Moment(100), address(port), View::ZERO, &[Packet::Keepalive], None, &mut out);
+        paths.send(Moment(100), address(port), View::ZERO, &[ToServer::Keepalive], None, &mut out);
         let who = |effect| {
             let Effect::Datagram { bytes, .. } = effect else { panic!("{effect:?}") };
             let opens = |boot_id: &u8| {
@@ -423,9 +423,9 @@ mod tests {
     fn the_pieces_of_a_large_packet_are_put_together_for_whom_is_proved() {
         let mut paths = paths();
         greet(&mut paths, 1, HOME, 10);
-        let pieces = fragment::split(&codec::encode(&Packet::Padding(vec![7; 3_000])));
+        let pieces = fragment::split(&codec::encode(&ToServer::Padding(vec![7; 3_000])));
         let whole = |paths: &mut Paths| -> Vec<bool> {
-            let piece = |piece: &Fragment| Packet::Fragment(piece.clone());
+            let piece = |piece: &Fragment| ToClient::Fragment(piece.clone());
             let put = |piece| paths.whole(Moment(100), address(HOME), piece).is_some();
             pieces.iter().map(piece).map(put).collect()
         };
@@ -445,7 +445,7 @@ mod tests {
             assert!(receives(&mut paths, HOME, 10, 1, number));
             greet(&mut paths, 2, port, boot_id);
             let mut out = Vec::new();
-            let packets = [Packet::Keepalive];
+            let packets = [ToServer::Keepalive];
             paths.probe(Moment(100), address(port), &greeting(boot_id), View::ZERO, &packets, &mut out);
             assert!(receives(&mut paths, port, boot_id, 1, number + 1));
             assert_eq!((boot_ids(&mut paths, HOME), boot_ids(&mut paths, port)), (left, vec![boot_id]));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::id::{MEMBERS_MAX, Moment, NodeId, SessionId, View};
-use recado_proto::packet::Packet;
+use recado_proto::packet::{ToClient, ToServer};
 use recado_proto::seal::Key;
 
 use super::Effect;
@@ -42,7 +42,7 @@ pub(super) enum Received {
         on_trial: bool,
     },
     /// Packets, on the session or in answer to an initiation.
-    Opened(Opened),
+    Opened(Opened<ToClient>),
 }
 
 /// All known servers.
@@ -153,7 +153,7 @@ impl Servers {
     }
 
     /// The packet itself, or the one that a fragment completes.
-    pub(super) fn whole(&mut self, now: Moment, from: SocketAddr, packet: Packet) -> Option<Packet> {
+    pub(super) fn whole(&mut self, now: Moment, from: SocketAddr, packet: ToClient) -> Option<ToClient> {
         match &mut self.paths {
             Some(paths) => paths.whole(now, from, packet),
             None => Some(packet),
@@ -166,7 +166,7 @@ impl Servers {
         now: Moment,
         to: SocketAddr,
         view: View,
-        packets: &[Packet],
+        packets: &[ToServer],
         token: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
@@ -183,7 +183,7 @@ impl Servers {
         to: SocketAddr,
         greeting: &Greeting,
         view: View,
-        packets: &[Packet],
+        packets: &[ToServer],
         out: &mut Vec<Effect>,
     ) {
         if let Some(paths) = &mut self.paths {
@@ -197,7 +197,7 @@ impl Servers {
         &mut self,
         now: Moment,
         to: SocketAddr,
-        question: &Packet,
+        question: &ToServer,
         entropy: &mut Entropy,
         out: &mut Vec<Effect>,
     ) {
@@ -284,7 +284,7 @@ mod tests {
     fn send(servers: &mut Servers, to: SocketAddr, times: usize) -> Vec<u64> {
         let mut out = Vec::new();
         for _ in 0..times {
-            servers.send(Moment(1), to, View::ZERO, &[Packet::Keepalive], None, &mut out);
+            servers.send(Moment(1), to, View::ZERO, &[ToServer::Keepalive], None, &mut out);
         }
         let bytes = out.into_iter().filter_map(|effect| match effect {
             Effect::Datagram { bytes, .. } => Some(bytes),

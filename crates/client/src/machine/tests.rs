@@ -99,7 +99,7 @@ struct Play {
     servers_by_id: BTreeMap<u16, TestServer>,
     number: u64,
     events: Vec<Event>,
-    sent: Vec<(u16, Packet)>,
+    sent: Vec<(u16, ToServer)>,
     /// The nonce of the last CONNECT.
     nonce: Option<u64>,
     /// The servers that got a HELLO.
@@ -204,7 +204,7 @@ impl Play {
             Ok(HandshakeEvent::Initiation { reply_to, key, packet }) => {
                 assert_eq!(key, device());
                 server_boot.reply_to = Some(reply_to);
-                if let Packet::Connect(connect) = &packet {
+                if let ToServer::Connect(connect) = &packet {
                     self.nonce = Some(connect.nonce);
                 }
                 self.sent.push((node, packet));
@@ -238,7 +238,7 @@ impl Play {
     }
 
     /// A packet from a server in this view, in answer to an initiation or on the session.
-    fn from(&mut self, node: u16, round: u64, primary: u16, packet: Packet) {
+    fn from(&mut self, node: u16, round: u64, primary: u16, packet: ToClient) {
         let view = View::new(round, NodeId(primary));
         self.number += 1;
         let bytes = match self.secret() {
@@ -254,7 +254,7 @@ impl Play {
     }
 
     /// Answers the pending initiation, or waits for the next one and answers it.
-    fn answer(&mut self, node: u16, view: View, packet: &Packet) -> Vec<u8> {
+    fn answer(&mut self, node: u16, view: View, packet: &ToClient) -> Vec<u8> {
         for _ in 0..100 {
             if let Some(reply_to) =
                 self.servers_by_id.get_mut(&node).and_then(|server_boot| server_boot.reply_to.take())
@@ -268,7 +268,7 @@ impl Play {
         panic!("nobody sends an initiation to {node}")
     }
 
-    fn on_session(&self, node: u16, view: View, packet: &Packet, secret: &Key) -> Vec<u8> {
+    fn on_session(&self, node: u16, view: View, packet: &ToClient, secret: &Key) -> Vec<u8> {
         let mut datagrams = Vec::new();
         let envelope = self.envelope(node, Class::Client, SESSION);
         let key = self.key(secret, node, Direction::ToClient);
@@ -306,7 +306,7 @@ impl Play {
     }
 
     /// How many packets of this kind went to a server.
-    fn sent_to(&self, node: u16, kind: fn(&Packet) -> bool) -> usize {
+    fn sent_to(&self, node: u16, kind: fn(&ToServer) -> bool) -> usize {
         self.sent.iter().filter(|(to, packet)| *to == node && kind(packet)).count()
     }
 
@@ -316,12 +316,12 @@ impl Play {
     }
 
     fn accept(&mut self) {
-        self.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
+        self.from(1, 0, 0, ToClient::Coordinator(coordinator(1, 3)));
         let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
         let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
         // A new session has keys of its own, so packet numbers begin anew.
         self.servers_by_id.values_mut().for_each(|server_boot| server_boot.heard.clear());
-        self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
+        self.from(3, 1, 3, ToClient::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
     }
 
     fn connect(&mut self) {
@@ -334,12 +334,12 @@ impl Play {
     fn resumed(&mut self, round: u64, node: u16) {
         let coordinator = coordinator(round, node);
         let resumed = ResumeOk { created_op: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
-        self.from(node, round, node, Packet::ResumeOk(resumed));
+        self.from(node, round, node, ToClient::ResumeOk(resumed));
     }
 
     fn notify(&mut self, prev: u64, op: u64) {
         let delivered = Delivered { prev: Op(prev), notification: notification(op) };
-        self.from(3, 1, 3, Packet::Notification(delivered));
+        self.from(3, 1, 3, ToClient::Notification(delivered));
     }
 
     fn delivered(&self) -> Vec<u64> {
@@ -351,8 +351,8 @@ impl Play {
     }
 
     fn sends(&self) -> Vec<(u16, u64)> {
-        let seq = |(to, packet): &(u16, Packet)| match packet {
-            Packet::Send(send) => Some((*to, send.seq.0)),
+        let seq = |(to, packet): &(u16, ToServer)| match packet {
+            ToServer::Send(send) => Some((*to, send.seq.0)),
             _ => None,
         };
         self.sent.iter().filter_map(seq).collect()
@@ -362,9 +362,9 @@ impl Play {
 #[test]
 fn the_primary_is_found_from_any_one_address() {
     let mut play = Play::new();
-    play.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
+    play.from(1, 0, 0, ToClient::Coordinator(coordinator(1, 3)));
     play.pass(300);
-    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, Packet::Connect(_))));
+    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Connect(_))));
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn resumed_from(play: &Play) -> Vec<Option<Op>> {
         .sent
         .iter()
         .filter_map(|(_, packet)| match packet {
-            Packet::Resume(resume) => Some(resume.cursor),
+            ToServer::Resume(resume) => Some(resume.cursor),
             _ => None,
         })
         .collect();
@@ -402,10 +402,10 @@ fn a_cursor_that_is_none_of_the_log_is_given_up_for_what_the_servers_remember() 
     let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
     let mut play = Play::remembering(handshake_configs, Some(Op(1_000)), Vec::new());
     play.accept();
-    play.from(3, 1, 3, Packet::Error(BEYOND));
+    play.from(3, 1, 3, ToClient::Error(BEYOND));
     assert_eq!(resumed_from(&play), [Some(Op(1_000)), None]);
     // A repetition changes nothing.
-    play.from(3, 1, 3, Packet::Error(BEYOND));
+    play.from(3, 1, 3, ToClient::Error(BEYOND));
     play.resumed(1, 3);
     let Event::Connected { cursor, lost, .. } = play.events[0] else { panic!("{:?}", play.events) };
     assert_eq!((cursor, lost), (Op(10), Some(Op(1_000))));
@@ -417,7 +417,7 @@ fn a_cursor_that_is_none_of_the_log_is_given_up_for_what_the_servers_remember() 
 fn a_log_that_ends_before_what_was_handed_out_ends_the_client() {
     let mut play = Play::new();
     play.connect();
-    play.from(3, 1, 3, Packet::Error(BEYOND));
+    play.from(3, 1, 3, ToClient::Error(BEYOND));
     assert_eq!(play.events, [Event::Ended(Code::BeyondEnd)]);
 }
 
@@ -485,7 +485,7 @@ fn what_a_removed_device_left_unanswered_is_not_done_again_by_the_one_that_is_le
         play.accept();
         let coordinator = coordinator(1, 3);
         let resumed = ResumeOk { created_op: BORN, last_seq: Seq(last_seq), coordinator, cursor: Op(10) };
-        play.from(3, 1, 3, Packet::ResumeOk(resumed));
+        play.from(3, 1, 3, ToClient::ResumeOk(resumed));
         play.pass(1);
         let another = born.is_some_and(|born| born != BORN);
         let forgotten = Event::Answered { seq: Seq(6), result: Err(Code::NumberForgotten) };
@@ -527,7 +527,7 @@ fn a_cursor_at_the_op_of_the_session_open_is_no_sign_of_a_copy() {
     play.accept();
     let resumed =
         ResumeOk { created_op: BORN, last_seq: Seq(4), coordinator: coordinator(1, 3), cursor: BORN };
-    play.from(3, 1, 3, Packet::ResumeOk(resumed));
+    play.from(3, 1, 3, ToClient::ResumeOk(resumed));
     assert!(matches!(play.events[..], [Event::Connected { .. }]), "{:?}", play.events);
 }
 
@@ -540,7 +540,7 @@ fn what_was_never_applied_is_sent_once_more_under_another_number_and_what_nobody
     assert_eq!(play.sends(), [(3, 3), (3, 4)]);
     play.input(say("new"));
     let refuse =
-        |seq, code| Packet::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 0 });
+        |seq, code| ToClient::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 0 });
     play.sent.clear();
     play.from(3, 1, 3, refuse(3, Code::NumberForgotten));
     play.from(3, 1, 3, refuse(4, Code::NumberTaken));
@@ -553,8 +553,8 @@ fn what_was_never_applied_is_sent_once_more_under_another_number_and_what_nobody
         [&Event::Renumbered(vec![(Seq(4), Seq(5)), (Seq(5), Seq(6))])]
     );
     assert_eq!(play.sends(), [(3, 5), (3, 6)], "in the order they were asked, once");
-    let nonces = |(_, packet): &(u16, Packet)| match packet {
-        Packet::Send(send) => Some(send.nonce),
+    let nonces = |(_, packet): &(u16, ToServer)| match packet {
+        ToServer::Send(send) => Some(send.nonce),
         _ => None,
     };
     assert_eq!(play.sent.iter().find_map(nonces), Some(4), "it is the same request");
@@ -566,7 +566,7 @@ fn a_session_that_ends_before_it_is_served_is_requested_again_under_a_new_nonce(
     play.accept();
     let first = play.nonce();
     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
-    play.from(3, 1, 3, Packet::Error(over));
+    play.from(3, 1, 3, ToClient::Error(over));
     play.pass(300);
     assert_ne!(play.nonce(), first, "under a nonce of its own");
     play.accept();
@@ -584,9 +584,9 @@ fn a_session_that_is_not_served_yet_carries_only_resume_and_keepalive() {
     play.sent.clear();
     play.pass(5_000);
     // A session that may be over is asked for by the CONNECT that opened it, and by no fresh one.
-    let said = |packet: &Packet| match packet {
-        Packet::Resume(_) | Packet::Keepalive | Packet::Padding(_) => true,
-        Packet::Connect(connect) => connect.nonce == nonce && !connect.fresh,
+    let said = |packet: &ToServer| match packet {
+        ToServer::Resume(_) | ToServer::Keepalive | ToServer::Padding(_) => true,
+        ToServer::Connect(connect) => connect.nonce == nonce && !connect.fresh,
         _ => false,
     };
     assert!(play.sent.len() > 3 && play.sent.iter().all(|(_, packet)| said(packet)), "{:?}", play.sent);
@@ -602,7 +602,7 @@ fn a_request_is_sent_again_until_it_is_answered_and_answered_once() {
     play.input(say("hello"));
     play.pass(3_000);
     assert!(play.sends().len() > 2);
-    let ack = Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) });
     play.from(3, 1, 3, ack.clone());
     play.from(3, 1, 3, ack);
     let answered = play.events.iter().filter(|event| matches!(event, Event::Answered { .. })).count();
@@ -619,8 +619,8 @@ fn a_new_primary_gets_a_resume_and_then_the_unanswered_requests() {
     play.input(say("one"));
     play.input(say("two"));
     play.sent.clear();
-    play.from(2, 2, 2, Packet::Coordinator(coordinator(2, 2)));
-    assert!(play.sent.iter().any(|(to, packet)| *to == 2 && matches!(packet, Packet::Resume(_))));
+    play.from(2, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
+    assert!(play.sent.iter().any(|(to, packet)| *to == 2 && matches!(packet, ToServer::Resume(_))));
     assert!(play.sends().is_empty(), "nothing before RESUME_OK");
     play.resumed(2, 2);
     assert_eq!(play.sends(), vec![(2, 5), (2, 6)]);
@@ -634,8 +634,8 @@ fn a_new_primary_gets_all_requests_at_once_whatever_retry_ms_the_old_one_sent() 
     play.connect();
     (0..3).for_each(|_| play.input(say("x")));
     let busy = Refused { code: Code::NoQuorum, answers: Answers::Request(Seq(5)), retry_ms: 900 };
-    play.from(3, 1, 3, Packet::Error(busy));
-    play.from(2, 2, 2, Packet::Coordinator(coordinator(2, 2)));
+    play.from(3, 1, 3, ToClient::Error(busy));
+    play.from(2, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
     play.sent.clear();
     play.resumed(2, 2);
     assert_eq!(play.sends(), vec![(2, 5), (2, 6), (2, 7)]);
@@ -646,8 +646,8 @@ fn a_packet_of_a_deposed_primary_is_ignored() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
-    play.from(2, 2, 2, Packet::Coordinator(coordinator(2, 2)));
-    play.from(3, 1, 3, Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
+    play.from(2, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
+    play.from(3, 1, 3, ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
     assert!(!play.events.iter().any(|event| matches!(event, Event::Answered { .. })));
 }
 
@@ -656,10 +656,10 @@ fn a_primarys_packet_of_an_earlier_view_is_ignored_though_it_leads_again() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
-    play.from(3, 4, 3, Packet::Coordinator(coordinator(4, 3)));
+    play.from(3, 4, 3, ToClient::Coordinator(coordinator(4, 3)));
     play.resumed(4, 3);
     let answered = |play: &Play| play.events.iter().any(|event| matches!(event, Event::Answered { .. }));
-    let ack = Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) });
     play.from(3, 1, 3, ack.clone());
     assert!(!answered(&play));
     play.from(3, 4, 3, ack);
@@ -670,10 +670,10 @@ fn a_primarys_packet_of_an_earlier_view_is_ignored_though_it_leads_again() {
 fn any_packet_of_a_higher_view_names_its_primary() {
     let mut play = Play::new();
     play.connect();
-    play.from(2, 4, 1, Packet::Keepalive);
-    let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, Packet::Resume(_))) > 0;
+    play.from(2, 4, 1, ToServer::Keepalive);
+    let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, ToServer::Resume(_))) > 0;
     assert!(resumes(&play, 1));
-    play.from(2, 0, 0, Packet::Coordinator(coordinator(5, 2)));
+    play.from(2, 0, 0, ToClient::Coordinator(coordinator(5, 2)));
     assert!(resumes(&play, 2), "also from one that was in a lower one when it said so");
 }
 
@@ -683,7 +683,7 @@ fn only_the_primary_answers_a_request() {
     play.connect();
     play.input(say("one"));
     play.events.clear();
-    let ack = Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) });
     play.from(2, 1, 3, ack.clone());
     assert_eq!(play.events, []);
     play.from(3, 1, 3, ack);
@@ -701,7 +701,7 @@ fn no_step_of_a_stream_is_taken_before_the_session_is_served_nor_while_it_is_lef
             play.accept();
         }
         play.notify(0, 12);
-        play.from(3, 1, 3, Packet::Gap(Gap { prev: Op(0), upto: Op(15) }));
+        play.from(3, 1, 3, ToClient::Gap(Gap { prev: Op(0), upto: Op(15) }));
         assert_eq!(play.events, [], "leaving: {leaving}");
     }
 }
@@ -711,11 +711,11 @@ fn a_restarted_primary_gets_a_resume_with_its_greeting_and_a_restarted_backup_do
     let mut play = Play::new();
     play.connect();
     play.restart(3);
-    play.from(2, 4, 3, Packet::Coordinator(coordinator(4, 3)));
-    let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, Packet::Resume(_)));
+    play.from(2, 4, 3, ToClient::Coordinator(coordinator(4, 3)));
+    let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, ToServer::Resume(_)));
     assert_eq!(resumes(&play, 3), 1, "{:?}", play.sent);
     play.restart(1);
-    play.until(|play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == ToServer::Keepalive) > 0);
     assert_eq!(resumes(&play, 1), 0);
 }
 
@@ -725,7 +725,7 @@ fn only_packets_of_the_primary_in_its_view_show_that_it_is_alive() {
         let mut play = Play::new();
         play.connect();
         play.pass(4_000);
-        play.from(node, round, primary, Packet::Keepalive);
+        play.from(node, round, primary, ToServer::Keepalive);
         let waited = play.until(|play| play.events.contains(&Event::Searching));
         assert_eq!(waited, QUIET_IDLE - Duration::from_secs(4), "{node} in view {round}");
     }
@@ -739,7 +739,7 @@ fn a_silent_primary_is_looked_for_at_every_server() {
     play.sent.clear();
     play.pass(400);
     let asked =
-        |node| play.sent.iter().any(|(to, packet)| *to == node && matches!(packet, Packet::Keepalive));
+        |node| play.sent.iter().any(|(to, packet)| *to == node && matches!(packet, ToServer::Keepalive));
     assert!(asked(1) && asked(2) && asked(3));
     assert!(play.events.contains(&Event::Searching));
 }
@@ -751,13 +751,13 @@ fn a_refusal_that_passes_takes_no_number_and_is_tried_again() {
     play.input(say("one"));
     play.sent.clear();
     let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 50 };
-    play.from(3, 1, 3, Packet::Error(busy));
+    play.from(3, 1, 3, ToClient::Error(busy));
     play.pass(40);
     assert_eq!(play.sends(), vec![]);
     play.pass(30);
     assert_eq!(play.sends(), vec![(3, 5)]);
     let gone = Refused { code: Code::UnknownProfile, answers: Answers::Request(Seq(5)), retry_ms: 0 };
-    play.from(3, 1, 3, Packet::Error(gone));
+    play.from(3, 1, 3, ToClient::Error(gone));
     assert!(play.events.contains(&Event::Answered { seq: Seq(5), result: Err(Code::UnknownProfile) }));
 }
 
@@ -780,7 +780,7 @@ fn only_what_the_application_took_moves_the_cursor() {
     play.connect();
     let upto = |play: &Play| {
         play.sent.iter().rev().find_map(|(_, packet)| match packet {
-            Packet::ClientAck(ack) => Some(ack.clone()),
+            ToServer::ClientAck(ack) => Some(ack.clone()),
             _ => None,
         })
     };
@@ -811,7 +811,7 @@ fn a_fenced_session_ends_for_good() {
     let mut play = Play::new();
     play.connect();
     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
-    play.from(3, 1, 3, Packet::Error(over));
+    play.from(3, 1, 3, ToClient::Error(over));
     assert!(play.events.contains(&Event::Ended(Code::SessionOver)));
     assert_eq!(play.machine.next_deadline(), None);
 }
@@ -823,8 +823,8 @@ fn doubting() -> Play {
     play.connect();
     let nonce = play.nonce();
     play.pass(30_000);
-    let asked = |(to, packet): &(u16, Packet)| match packet {
-        Packet::Connect(connect) => {
+    let asked = |(to, packet): &(u16, ToServer)| match packet {
+        ToServer::Connect(connect) => {
             assert_eq!((connect.nonce, connect.fresh), (nonce, false), "its own, and nobody new");
             Some(*to)
         }
@@ -841,14 +841,14 @@ fn a_session_that_ended_while_its_client_was_away_is_known_to_be_over() {
     for code in [Code::SessionOver, Code::UnknownDevice, Code::NotYours] {
         let mut play = doubting();
         let (nonce, view) = (play.nonce(), View::new(1, NodeId(3)));
-        let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
+        let reject = |code| ToClient::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
         let busy = play.answer(3, view, &reject(Code::Busy));
         play.input(Input::Datagram { from: address(3), bytes: busy });
         assert!(
             !play.events.iter().any(|event| matches!(event, Event::Ended(_))),
             "not for a passing reason"
         );
-        let other = Packet::RejectConn(RejectConn { nonce: nonce + 1, code, retry_ms: 0 });
+        let other = ToClient::RejectConn(RejectConn { nonce: nonce + 1, code, retry_ms: 0 });
         for packet in [other, reject(code)] {
             assert!(!play.events.contains(&Event::Ended(code)), "that was about another CONNECT");
             play.pass(DOUBT_EVERY.as_millis() as u64 + 1_000);
@@ -865,7 +865,7 @@ fn a_refusal_that_comes_after_its_connect_was_let_in_ends_nothing() {
     for code in [Code::KeyNotAllowed, Code::WrongInvite, Code::LimitReached] {
         let mut play = doubting();
         let late = RejectConn { nonce: play.nonce(), code, retry_ms: 0 };
-        let bytes = play.answer(3, View::new(1, NodeId(3)), &Packet::RejectConn(late));
+        let bytes = play.answer(3, View::new(1, NodeId(3)), &ToClient::RejectConn(late));
         play.input(Input::Datagram { from: address(3), bytes });
         assert!(!play.events.contains(&Event::Ended(code)));
         assert!(play.machine.next_deadline().is_some(), "it goes on");
@@ -877,11 +877,11 @@ fn a_session_that_still_is_goes_on_after_a_doubt() {
     let mut play = doubting();
     let (nonce, coordinator) = (play.nonce(), coordinator(2, 1));
     let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
-    let accept = Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret });
+    let accept = ToClient::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret });
     let bytes = play.answer(1, View::new(2, NodeId(1)), &accept);
     play.sent.clear();
     play.input(Input::Datagram { from: address(1), bytes });
-    assert!(play.sent.iter().any(|(to, packet)| *to == 1 && matches!(packet, Packet::Resume(_))));
+    assert!(play.sent.iter().any(|(to, packet)| *to == 1 && matches!(packet, ToServer::Resume(_))));
     play.resumed(2, 1);
     assert!(matches!(play.events.last(), Some(Event::PrimaryChanged { .. })), "{:?}", play.events);
 }
@@ -893,7 +893,7 @@ fn a_pending_session_that_lapsed_unnoticed_is_requested_again() {
     let first = play.nonce();
     play.pass(5_000);
     let lapsed = RejectConn { nonce: first, code: Code::SessionOver, retry_ms: 0 };
-    let bytes = play.answer(3, View::new(1, NodeId(3)), &Packet::RejectConn(lapsed));
+    let bytes = play.answer(3, View::new(1, NodeId(3)), &ToClient::RejectConn(lapsed));
     play.input(Input::Datagram { from: address(3), bytes });
     play.pass(300);
     assert_ne!(play.nonce(), first);
@@ -906,7 +906,7 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
     let question = Query::List { what: recado_proto::packet::Listing::People, after: None };
     // The primary's address, under another server's id.
     let members = vec![(NodeId(9), address(3))];
-    play.from(3, 1, 3, Packet::Coordinator(Coordinator { view: View::new(1, NodeId(3)), members }));
+    play.from(3, 1, 3, ToClient::Coordinator(Coordinator { view: View::new(1, NodeId(3)), members }));
     play.input(Input::Query(QueryId(1), question));
     assert_eq!(play.machine.primary(), None);
     let mut turns = 0;
@@ -923,7 +923,7 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
 fn an_abandoned_query_is_not_sent_again_and_frees_its_place() {
     let mut play = Play::new();
     play.connect();
-    let asked = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, Packet::Status(_))).count();
+    let asked = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, ToServer::Status(_))).count();
     for query in 0..2 * QUESTIONS_MAX as u64 {
         play.input(Input::Query(QueryId(query), Query::Status { server: address(2) }));
         play.input(Input::GiveUp(QueryId(query)));
@@ -945,7 +945,7 @@ fn a_rejection_with_retry_ms_zero_is_not_retried_at_once() {
     let end = play.now + Duration::from_secs(1);
     while play.now < end {
         let reject = RejectConn { nonce: play.nonce(), code: Code::NotPrimary, retry_ms: 0 };
-        play.from(1, 0, 0, Packet::RejectConn(reject));
+        play.from(1, 0, 0, ToClient::RejectConn(reject));
         assert!(play.servers_by_id[&1].reply_to.is_none(), "asked again at once");
         initiations += 1;
     }
@@ -959,7 +959,7 @@ fn a_new_client_waits_longer_after_each_busy() {
     let end = play.now + Duration::from_secs(2);
     while play.now < end {
         let reject = RejectConn { nonce: play.nonce(), code: Code::Busy, retry_ms: 10 };
-        play.from(1, 0, 0, Packet::RejectConn(reject));
+        play.from(1, 0, 0, ToClient::RejectConn(reject));
         initiations += 1;
     }
     assert!(initiations <= 8, "{initiations} in two seconds");
@@ -969,10 +969,10 @@ fn a_new_client_waits_longer_after_each_busy() {
 fn a_client_whose_place_went_to_another_resumes_after_retry_ms() {
     let mut play = Play::new();
     play.connect();
-    let resumes = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, Packet::Resume(_))).count();
+    let resumes = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, ToServer::Resume(_))).count();
     let before = resumes(&play);
     let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: 500 };
-    play.from(3, 1, 3, Packet::Error(busy));
+    play.from(3, 1, 3, ToClient::Error(busy));
     play.pass(400);
     assert_eq!(resumes(&play), before);
     play.pass(300);
@@ -983,9 +983,9 @@ fn a_client_whose_place_went_to_another_resumes_after_retry_ms() {
 fn a_notification_that_overtakes_the_resume_ok_is_not_lost() {
     let mut play = Play::new();
     play.connect();
-    play.from(3, 4, 3, Packet::Coordinator(coordinator(4, 3)));
+    play.from(3, 4, 3, ToClient::Coordinator(coordinator(4, 3)));
     let delivered = Delivered { prev: Op(10), notification: notification(12) };
-    play.from(3, 4, 3, Packet::Notification(delivered));
+    play.from(3, 4, 3, ToClient::Notification(delivered));
     play.resumed(4, 3);
     assert_eq!(play.delivered(), vec![12]);
 }
@@ -997,13 +997,13 @@ fn a_server_that_refuses_all_requests_gets_one_until_it_accepts_it() {
     (0..20).for_each(|_| play.input(say("x")));
     for seq in 5..25 {
         let busy = Refused { code: Code::NoQuorum, answers: Answers::Request(Seq(seq)), retry_ms: 50 };
-        play.from(3, 1, 3, Packet::Error(busy));
+        play.from(3, 1, 3, ToClient::Error(busy));
     }
     play.sent.clear();
     play.pass(65);
     assert_eq!(play.sends(), vec![(3, 5)]);
     for seq in 5..24 {
-        play.from(3, 1, 3, Packet::SendAck(SendAck { seq: Seq(seq), op: Op(11) }));
+        play.from(3, 1, 3, ToClient::SendAck(SendAck { seq: Seq(seq), op: Op(11) }));
         let gone: Vec<u64> = play.sends().into_iter().map(|(_, seq)| seq).collect();
         assert_eq!(gone, (5..=(2 * seq - 3).min(24)).collect::<Vec<_>>(), "two more for each answer");
     }
@@ -1018,14 +1018,14 @@ fn play_budget(play: &mut Play, rate: recado::config::Rate) -> (usize, Duration)
         assert!(asked < 10_000 && play.now.since(began) < Duration::from_secs(60), "asked {asked} times");
         for (to, packet) in std::mem::take(&mut play.sent) {
             let (answers, answer) = match packet {
-                Packet::Send(Send { seq, .. }) => {
-                    (Answers::Request(seq), Packet::SendAck(SendAck { seq, op: Op(11) }))
+                ToServer::Send(Send { seq, .. }) => {
+                    (Answers::Request(seq), ToClient::SendAck(SendAck { seq, op: Op(11) }))
                 }
-                Packet::List(List { query, .. }) => {
+                ToServer::List(List { query, .. }) => {
                     let page = ListOk { query, items: Vec::new(), more: false, applied: Op(11) };
-                    (Answers::Query(query), Packet::ListOk(page))
+                    (Answers::Query(query), ToClient::ListOk(page))
                 }
-                Packet::Keepalive if to == 3 => {
+                ToServer::Keepalive if to == 3 => {
                     let _ = budget.take(play.now, 1);
                     continue;
                 }
@@ -1035,7 +1035,7 @@ fn play_budget(play: &mut Play, rate: recado::config::Rate) -> (usize, Duration)
             let answer = budget.take(play.now, 1).map_or_else(
                 |wait| {
                     let retry_ms = (wait.as_millis() as u32).max(1);
-                    Packet::Error(Refused { code: Code::Busy, answers, retry_ms })
+                    ToClient::Error(Refused { code: Code::Busy, answers, retry_ms })
                 },
                 |()| answer,
             );
@@ -1068,7 +1068,7 @@ fn a_number_that_another_request_has_is_an_answer_too() {
     play.connect();
     play.input(say("one"));
     let refused =
-        |code, seq| Packet::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 40 });
+        |code, seq| ToClient::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 40 });
     for _ in 0..4 {
         play.from(3, 1, 3, refused(Code::Busy, 5));
         while play.machine.backoff.waits(play.now) {
@@ -1088,7 +1088,7 @@ fn a_primary_that_sent_retry_ms_is_not_searched_for_before_it_has_passed() {
     play.connect();
     play.input(say("one"));
     let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 800 };
-    play.from(3, 1, 3, Packet::Error(busy));
+    play.from(3, 1, 3, ToClient::Error(busy));
     play.pass(790);
     assert!(!play.events.contains(&Event::Searching));
     play.pass(800);
@@ -1102,7 +1102,7 @@ fn a_server_that_accepts_fewer_requests_at_once_gets_no_more() {
     (0..20).for_each(|_| play.input(say("x")));
     for seq in 13..25 {
         let far = Refused { code: Code::TooFarAhead, answers: Answers::Request(Seq(seq)), retry_ms: 50 };
-        play.from(3, 1, 3, Packet::Error(far));
+        play.from(3, 1, 3, ToClient::Error(far));
     }
     play.sent.clear();
     play.pass(2_000);
@@ -1119,9 +1119,9 @@ fn a_server_that_starts_again_is_greeted_again_and_goes_on_with_the_session() {
     play.hellos.clear();
     play.pass(700);
     assert!(play.hellos.contains(&3));
-    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, Packet::Keepalive)));
-    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
-    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, Packet::Resume(_))));
+    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Keepalive)));
+    play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
+    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Resume(_))));
     play.resumed(1, 3);
     assert!(play.sends().contains(&(3, 5)));
     let unopened = play.unopened;
@@ -1130,7 +1130,7 @@ fn a_server_that_starts_again_is_greeted_again_and_goes_on_with_the_session() {
 }
 
 /// Returns true if server 3 got a packet of this kind since the last call.
-fn probed(play: &mut Play, kind: fn(&Packet) -> bool) -> bool {
+fn probed(play: &mut Play, kind: fn(&ToServer) -> bool) -> bool {
     let found = play.sent.iter().any(|(to, packet)| *to == 3 && kind(packet));
     play.sent.clear();
     found
@@ -1145,19 +1145,19 @@ fn a_server_that_starts_again_is_reached_though_a_forger_answers_each_hello_befo
         for server_boot in 0..3 {
             play.restart(3);
             play.hellos.clear();
-            while !probed(&mut play, |packet| matches!(packet, Packet::Keepalive | Packet::Resume(_))) {
+            while !probed(&mut play, |packet| matches!(packet, ToServer::Keepalive | ToServer::Resume(_))) {
                 play.pass(10);
                 let hellos = play.hellos.iter().filter(|node| **node == 3).count();
                 assert!(hellos <= 2, "{forged} lies, server_boot {server_boot}: {hellos} HELLOs in vain");
             }
-            play.from(3, 1, 3, Packet::PathChallenge(7));
+            play.from(3, 1, 3, ToClient::PathChallenge(7));
             assert!(
-                probed(&mut play, |packet| *packet == Packet::PathResponse(7)),
+                probed(&mut play, |packet| *packet == ToServer::PathResponse(7)),
                 "{forged}, {server_boot}"
             );
-            play.from(3, 2 + server_boot, 3, Packet::Coordinator(coordinator(2 + server_boot, 3)));
+            play.from(3, 2 + server_boot, 3, ToClient::Coordinator(coordinator(2 + server_boot, 3)));
             assert!(
-                probed(&mut play, |packet| matches!(packet, Packet::Resume(_))),
+                probed(&mut play, |packet| matches!(packet, ToServer::Resume(_))),
                 "{forged}, {server_boot}"
             );
             play.resumed(2 + server_boot, 3);
@@ -1195,12 +1195,12 @@ fn recorded_packets_of_an_earlier_boot_do_not_bring_its_path_back() {
     let recorded: Vec<Vec<u8>> = (0..3)
         .map(|_| {
             play.number += 1;
-            play.on_session(3, view, &Packet::Coordinator(coordinator(1, 3)), &secret)
+            play.on_session(3, view, &ToClient::Coordinator(coordinator(1, 3)), &secret)
         })
         .collect();
     play.restart(3);
     play.pass(700);
-    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     play.resumed(1, 3);
     // An attacker answers each HELLO with the old boot id, and replays recorded datagrams of that boot.
     let mut out = Vec::new();
@@ -1225,14 +1225,17 @@ fn a_late_packet_of_a_servers_earlier_boot_is_ignored() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
-    let ack = Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) });
     play.number += 1;
     let secret = play.secret().unwrap();
     let late = play.on_session(3, View::new(1, NodeId(3)), &ack, &secret);
     play.restart(3);
     play.pass(700);
-    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, Packet::Keepalive)), "greeted");
-    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    assert!(
+        play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Keepalive)),
+        "greeted"
+    );
+    play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     play.input(Input::Datagram { from: address(3), bytes: late });
     assert!(!play.events.iter().any(|event| matches!(event, Event::Answered { .. })));
 }
@@ -1245,7 +1248,7 @@ fn a_datagram_of_a_server_counts_once() {
     play.number += 1;
     let secret = play.secret().unwrap();
     let over = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: 0 };
-    let bytes = play.on_session(3, View::new(1, NodeId(3)), &Packet::Error(over), &secret);
+    let bytes = play.on_session(3, View::new(1, NodeId(3)), &ToClient::Error(over), &secret);
     for _ in 0..2 {
         play.input(Input::Datagram { from: address(3), bytes: bytes.clone() });
     }
@@ -1330,20 +1333,20 @@ fn a_client_answers_a_path_challenge_and_resumes_or_keeps_alive() {
     play.accept();
     play.sent.clear();
     let sent = |play: &mut Play| std::mem::take(&mut play.sent);
-    play.from(3, 1, 3, Packet::PathChallenge(77));
+    play.from(3, 1, 3, ToClient::PathChallenge(77));
     assert!(
-        matches!(&sent(&mut play)[..], [(3, Packet::PathResponse(77)), (3, Packet::Resume(_))]),
+        matches!(&sent(&mut play)[..], [(3, ToServer::PathResponse(77)), (3, ToServer::Resume(_))]),
         "the primary that is to serve it"
     );
-    play.from(2, 1, 3, Packet::PathChallenge(78));
-    assert_eq!(sent(&mut play), [(2, Packet::PathResponse(78)), (2, Packet::Keepalive)]);
+    play.from(2, 1, 3, ToClient::PathChallenge(78));
+    assert_eq!(sent(&mut play), [(2, ToServer::PathResponse(78)), (2, ToServer::Keepalive)]);
     play.resumed(1, 3);
     sent(&mut play);
-    play.from(3, 1, 3, Packet::PathChallenge(79));
-    assert_eq!(sent(&mut play), [(3, Packet::PathResponse(79)), (3, Packet::Keepalive)]);
+    play.from(3, 1, 3, ToClient::PathChallenge(79));
+    assert_eq!(sent(&mut play), [(3, ToServer::PathResponse(79)), (3, ToServer::Keepalive)]);
     // A server that knows only an older view must be able to find the client, too.
-    play.from(1, 0, 0, Packet::PathChallenge(80));
-    assert_eq!(sent(&mut play), [(1, Packet::PathResponse(80)), (1, Packet::Keepalive)]);
+    play.from(1, 0, 0, ToClient::PathChallenge(80));
+    assert_eq!(sent(&mut play), [(1, ToServer::PathResponse(80)), (1, ToServer::Keepalive)]);
 }
 
 #[test]
@@ -1352,7 +1355,7 @@ fn the_client_sends_every_server_keepalives_often_at_first_and_then_every_two_se
     play.connect();
     play.pass(300);
     for node in 1..=3 {
-        let alive = |(to, packet): &&(u16, Packet)| *to == node && *packet == Packet::Keepalive;
+        let alive = |(to, packet): &&(u16, ToServer)| *to == node && *packet == ToServer::Keepalive;
         assert!(
             play.sent.iter().filter(alive).count() >= 2,
             "{node} may not have known the session at first"
@@ -1363,10 +1366,10 @@ fn the_client_sends_every_server_keepalives_often_at_first_and_then_every_two_se
             play.sent.clear();
         }
         play.pass(500);
-        play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+        play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     }
     for node in 1..=3 {
-        let alive = |(to, packet): &&(u16, Packet)| *to == node && *packet == Packet::Keepalive;
+        let alive = |(to, packet): &&(u16, ToServer)| *to == node && *packet == ToServer::Keepalive;
         let times = play.sent.iter().filter(alive).count();
         assert!((2..=5).contains(&times), "{times} times to {node} in 5 s");
     }
@@ -1381,10 +1384,10 @@ fn a_client_sends_disconnect_with_its_cursor_until_the_session_is_over() {
     play.input(Input::Taken(Op(12)));
     play.sent.clear();
     play.input(Input::Disconnect);
-    assert_eq!(play.sent, [(3, Packet::Disconnect(Disconnect { upto: Op(12) }))]);
+    assert_eq!(play.sent, [(3, ToServer::Disconnect(Disconnect { upto: Op(12) }))]);
     assert_eq!(play.events.last(), Some(&Event::Notification(notification(12))));
     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
-    play.from(3, 1, 3, Packet::Error(over));
+    play.from(3, 1, 3, ToClient::Error(over));
     assert_eq!(play.events.last(), Some(&Event::Disconnected));
     assert_eq!(play.machine.next_deadline(), None);
 }
@@ -1395,7 +1398,7 @@ fn a_client_without_an_answer_ends_after_three_disconnects() {
     play.connect();
     play.input(Input::Disconnect);
     play.pass(5_000);
-    let said = |(_, packet): &&(u16, Packet)| matches!(packet, Packet::Disconnect(_));
+    let said = |(_, packet): &&(u16, ToServer)| matches!(packet, ToServer::Disconnect(_));
     assert_eq!(play.sent.iter().filter(said).count(), 3);
     assert_eq!(play.events, [Event::Disconnected]);
 }
@@ -1410,7 +1413,7 @@ fn a_client_waits_longer_after_each_disconnect_whatever_arrives_meanwhile() {
     let mut play = Play::new();
     play.connect();
     play.input(Input::Disconnect);
-    let said = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::Disconnect(_)));
+    let said = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::Disconnect(_)));
     for (times, wait) in [(2, 100), (3, 150)] {
         (0..5).for_each(|_| play.input(Input::Deadline));
         assert_eq!(said(&play), times - 1);
@@ -1450,7 +1453,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
         };
         let mut out = Vec::new();
         if on_trial {
-            servers.probe(now, at, &greeting, View::ZERO, &[Packet::Keepalive], &mut out);
+            servers.probe(now, at, &greeting, View::ZERO, &[ToServer::Keepalive], &mut out);
         }
         out
     };
@@ -1470,7 +1473,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let say = |servers: &mut Servers| {
         let mut out = Vec::new();
         for at in [near, far] {
-            servers.send(now, at, View::ZERO, &[Packet::Keepalive], None, &mut out);
+            servers.send(now, at, View::ZERO, &[ToServer::Keepalive], None, &mut out);
         }
         out
     };
@@ -1520,14 +1523,14 @@ fn a_session_that_is_to_be_resumed_wakes_for_the_keepalive_for_resume_and_for_th
     let exactly = |wait: Duration| wait..wait + Duration::from_micros(1);
     type Come = fn(&Play) -> bool;
     let cases: [(Come, std::ops::Range<Duration>); 3] = [
-        (|play| play.sent_to(2, |packet| *packet == Packet::Keepalive) > 0, exactly(KEEPALIVE_FIRST)),
-        (|play| play.sent_to(3, |packet| matches!(packet, Packet::Resume(_))) > 0, about(100)),
+        (|play| play.sent_to(2, |packet| *packet == ToServer::Keepalive) > 0, exactly(KEEPALIVE_FIRST)),
+        (|play| play.sent_to(3, |packet| matches!(packet, ToServer::Resume(_))) > 0, about(100)),
         (|play| play.events.contains(&Event::Searching), exactly(QUIET)),
     ];
     for (come, expected) in cases {
         let mut play = Play::new();
         play.connect();
-        play.from(3, 4, 3, Packet::Coordinator(coordinator(4, 3)));
+        play.from(3, 4, 3, ToClient::Coordinator(coordinator(4, 3)));
         play.sent.clear();
         let waited = play.until(come);
         assert!(expected.contains(&waited), "{waited:?}, not {expected:?}");
@@ -1562,7 +1565,7 @@ fn a_status_query_is_no_debt_of_the_primary_and_is_resent_on_time() {
     play.connect();
     play.pass(200);
     play.input(Input::Query(QueryId(1), status_of(2)));
-    let asked = |play: &Play| play.sent_to(2, |packet| matches!(packet, Packet::Status(_)));
+    let asked = |play: &Play| play.sent_to(2, |packet| matches!(packet, ToServer::Status(_)));
     let (before, keepalives) = (asked(&play), play.sent.len());
     let waited = play.until(|play| asked(play) > before);
     assert!(about(100).contains(&waited), "{waited:?}: {:?}", &play.sent[keepalives..]);
@@ -1578,8 +1581,8 @@ fn a_question_about_a_server_takes_no_place_before_those_to_a_primary_that_refus
     play.input(list(2));
     play.input(list(3));
     let asked = |play: &Play| {
-        let query = |(_, packet): &(u16, Packet)| match packet {
-            Packet::List(List { query, .. }) => Some(query.0),
+        let query = |(_, packet): &(u16, ToServer)| match packet {
+            ToServer::List(List { query, .. }) => Some(query.0),
             _ => None,
         };
         play.sent.iter().filter_map(query).collect::<Vec<u64>>()
@@ -1588,7 +1591,7 @@ fn a_question_about_a_server_takes_no_place_before_those_to_a_primary_that_refus
     let busy = Refused { code: Code::Busy, answers: Answers::Query(QueryId(2)), retry_ms: 40 };
     for wait in [40, 80] {
         play.sent.clear();
-        play.from(3, 1, 3, Packet::Error(busy));
+        play.from(3, 1, 3, ToClient::Error(busy));
         let waited = play.until(|play| !asked(play).is_empty());
         assert!(about(wait).contains(&waited), "{waited:?}");
         assert_eq!(asked(&play), [2], "the oldest of the primary's");
@@ -1607,14 +1610,14 @@ fn each_keepalive_of_a_receiving_client_to_the_primary_repeats_its_cursor() {
         // That ack was lost.
         play.sent.clear();
         play.pass(2_000);
-        let ack = |(to, packet): &(u16, Packet)| match packet {
-            Packet::ClientAck(ack) => Some((*to, ack.upto)),
+        let ack = |(to, packet): &(u16, ToServer)| match packet {
+            ToServer::ClientAck(ack) => Some((*to, ack.upto)),
             _ => None,
         };
         let acks: BTreeSet<(u16, Op)> = play.sent.iter().filter_map(ack).collect();
         let expected = if receives { vec![(3, Op(12))] } else { Vec::new() };
         assert_eq!(acks.into_iter().collect::<Vec<_>>(), expected);
-        let keepalives = [1, 2, 3].map(|node| play.sent_to(node, |packet| *packet == Packet::Keepalive));
+        let keepalives = [1, 2, 3].map(|node| play.sent_to(node, |packet| *packet == ToServer::Keepalive));
         assert!(keepalives.iter().all(|times| *times > 0), "{keepalives:?}");
     }
 }
@@ -1624,8 +1627,8 @@ fn a_closed_port_of_the_primary_causes_queries_to_all_servers_and_delays_the_nex
     let mut play = Play::new();
     play.connect();
     play.pass(1_000);
-    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
-    let kept_alive = |play: &Play| play.sent_to(2, |packet| *packet == Packet::Keepalive) > 0;
+    play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
+    let kept_alive = |play: &Play| play.sent_to(2, |packet| *packet == ToServer::Keepalive) > 0;
     let began = play.now;
     // Whose process is gone, and after how many microseconds that is said.
     for (node, after, asked) in [(2, 0, false), (3, 0, true), (3, 19_999, false), (3, 20_000, true)] {
@@ -1643,7 +1646,7 @@ fn a_silent_session_is_queried_after_three_seconds_and_every_five() {
     let mut play = Play::new();
     play.connect();
     play.pass(4_000);
-    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     let second = SESSION_QUERY_AFTER + DOUBT_EVERY;
     let micro = Duration::from_micros(1);
     let doubts = [SESSION_QUERY_AFTER - micro, SESSION_QUERY_AFTER, second - micro, second].map(|after| {
@@ -1659,7 +1662,7 @@ fn a_session_that_was_never_served_is_requested_again_after_retry_ms_and_later_e
     let mut play = Play::new();
     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 30 };
     play.accept();
-    play.from(3, 1, 3, Packet::Error(over));
+    play.from(3, 1, 3, ToClient::Error(over));
     let retry = Duration::from_millis(30);
     assert_eq!(play.machine.next_deadline(), Some(play.now + retry));
     let mut longest = [Duration::ZERO; 6];
@@ -1685,16 +1688,16 @@ fn a_pause_is_counted_from_the_last_datagram_before_it() {
     play.connect();
     let silent = play.until(|play| play.events.contains(&Event::Searching));
     play.pass(100);
-    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     play.resumed(1, 3);
     let pause = silent + Duration::from_millis(100);
     assert_eq!(play.events.last(), Some(&Event::PrimaryFound { primary: address(3), pause }));
     play.sent.clear();
-    play.from(3, 1, 3, Packet::Keepalive);
+    play.from(3, 1, 3, ToServer::Keepalive);
     assert_eq!(play.sent, [], "it is found");
     for (round, node, pause) in [(2, 2, 1_000), (3, 1, 700)] {
         play.pass(pause);
-        play.from(node, round, node, Packet::Coordinator(coordinator(round, node)));
+        play.from(node, round, node, ToClient::Coordinator(coordinator(round, node)));
         play.resumed(round, node);
         let (view, primary) = (View::new(round, NodeId(node)), address(node));
         let changed = Event::PrimaryChanged { view, primary, pause: Duration::from_millis(pause) };
@@ -1727,7 +1730,7 @@ fn a_link_takes_a_request_as_long_as_a_byte_of_its_window_is_free_and_then_none_
     play.input(say("fits"));
     play.input(say("waits"));
     assert_eq!(play.sends().len(), 1);
-    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     assert_eq!(play.sends().len(), 2);
 }
 
@@ -1737,7 +1740,7 @@ fn a_request_that_is_refused_goes_again_on_time_with_a_byte_of_room() {
     // The word that asks to wait acknowledges nothing.
     play.servers_by_id.get_mut(&3).unwrap().heard.clear();
     let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 40 };
-    play.from(3, 1, 3, Packet::Error(busy));
+    play.from(3, 1, 3, ToClient::Error(busy));
     let waited = play.until(|play| !play.sends().is_empty());
     assert!(about(40).contains(&waited), "{waited:?}");
 }
@@ -1760,7 +1763,7 @@ fn the_65th_query_in_flight_and_any_after_the_end_is_refused_as_busy() {
 fn a_server_without_a_session_gets_its_status_query_in_an_initiation() {
     let mut play = Play::new();
     play.input(Input::Query(QueryId(1), status_of(2)));
-    let asked = |play: &Play| play.sent_to(2, |packet| *packet == Packet::Status(QueryId(1)));
+    let asked = |play: &Play| play.sent_to(2, |packet| *packet == ToServer::Status(QueryId(1)));
     assert_eq!((&play.hellos[..], asked(&play)), (&[1, 2][..], 1), "as soon as it has greeted");
     let waited = play.until(|play| asked(play) == 2);
     assert!(about(100).contains(&waited), "{waited:?}");
@@ -1778,7 +1781,7 @@ fn a_server_without_a_session_gets_its_status_query_in_an_initiation() {
         members: coordinator(1, 3).members,
         refused: Vec::new(),
     };
-    (0..2).for_each(|_| play.from(2, 0, 0, Packet::StatusOk(status.clone())));
+    (0..2).for_each(|_| play.from(2, 0, 0, ToClient::StatusOk(status.clone())));
     assert_eq!(play.events, [Event::Answer(QueryId(1), Answer::Status(status))], "once");
     assert!(play.hellos.contains(&3), "others that it names are greeted too: {:?}", play.hellos);
 }
@@ -1790,9 +1793,9 @@ fn a_query_has_one_answer_and_an_unknown_query_has_none() {
     play.input(list(1));
     play.input(list(2));
     let page = |query| ListOk { query: QueryId(query), items: Vec::new(), more: false, applied: Op(11) };
-    [1, 1, 7].into_iter().for_each(|query| play.from(3, 1, 3, Packet::ListOk(page(query))));
+    [1, 1, 7].into_iter().for_each(|query| play.from(3, 1, 3, ToClient::ListOk(page(query))));
     let refused = Refused { code: Code::NotAllowed, answers: Answers::Query(QueryId(2)), retry_ms: 0 };
-    (0..2).for_each(|_| play.from(3, 1, 3, Packet::Error(refused)));
+    (0..2).for_each(|_| play.from(3, 1, 3, ToClient::Error(refused)));
     let answers = [Answer::List(page(1)), Answer::Refused(Code::NotAllowed)];
     let expected = [1, 2].map(QueryId).into_iter().zip(answers).map(|(query, of)| Event::Answer(query, of));
     assert_eq!(play.events, expected.collect::<Vec<_>>());
@@ -1800,7 +1803,7 @@ fn a_query_has_one_answer_and_an_unknown_query_has_none() {
 
 /// The fragments of a packet of so many bytes that means nothing to a client.
 fn pieces(bytes: usize) -> Vec<Fragment> {
-    fragment::split(&codec::encode(&Packet::Padding(vec![7; bytes])))
+    fragment::split(&codec::encode(&ToServer::Padding(vec![7; bytes])))
 }
 
 #[test]
@@ -1811,21 +1814,21 @@ fn an_answer_is_acknowledged_soon_and_sixteen_pieces_at_once_also_by_one_who_doe
         play.connect();
         // Between two keepalives, which acknowledge too.
         play.pass(400);
-        let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::ClientAck(_)));
+        let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::ClientAck(_)));
         play.input(list(1));
         play.sent.clear();
         let page = ListOk { query: QueryId(1), items: Vec::new(), more: false, applied: Op(11) };
-        play.from(3, 1, 3, Packet::ListOk(page));
+        play.from(3, 1, 3, ToClient::ListOk(page));
         assert_eq!(play.until(|play| acks(play) > 0), Duration::from_millis(10));
         play.sent.clear();
         for (number, piece) in (1..=16).zip(pieces(20_000)) {
             assert_eq!(acks(&play), 0, "before piece {number}");
-            play.from(3, 1, 3, Packet::Fragment(piece));
+            play.from(3, 1, 3, ToClient::Fragment(piece));
         }
         assert_eq!(acks(&play), 1);
         // A piece that comes again is acknowledged again: the ack was lost.
         play.sent.clear();
-        play.from(3, 1, 3, Packet::Fragment(pieces(20_000).swap_remove(0)));
+        play.from(3, 1, 3, ToClient::Fragment(pieces(20_000).swap_remove(0)));
         assert_eq!(play.until(|play| acks(play) > 0), Duration::from_millis(10));
     }
 }
@@ -1836,20 +1839,20 @@ fn only_what_the_primary_of_the_highest_view_sends_is_acknowledged_soon() {
     play.connect();
     play.pass(400);
     play.sent.clear();
-    play.from(2, 1, 3, Packet::Fragment(pieces(3_000).swap_remove(0)));
+    play.from(2, 1, 3, ToClient::Fragment(pieces(3_000).swap_remove(0)));
     play.pass(20);
-    assert_eq!(play.sent_to(2, |packet| matches!(packet, Packet::ClientAck(_))), 0);
-    assert_eq!(play.sent_to(3, |packet| matches!(packet, Packet::ClientAck(_))), 0);
+    assert_eq!(play.sent_to(2, |packet| matches!(packet, ToServer::ClientAck(_))), 0);
+    assert_eq!(play.sent_to(3, |packet| matches!(packet, ToServer::ClientAck(_))), 0);
 }
 
 #[test]
 fn a_question_is_not_asked_again_while_pieces_come_but_for_a_second_at_most() {
-    let asked = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::List(_)));
+    let asked = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::List(_)));
     let mut play = Play::new();
     play.connect();
     play.input(list(1));
     for piece in pieces(60_000).into_iter().take(3) {
-        play.from(3, 1, 3, Packet::Fragment(piece));
+        play.from(3, 1, 3, ToClient::Fragment(piece));
         play.pass(20);
     }
     assert_eq!(asked(&play), 1);
@@ -1862,14 +1865,14 @@ fn a_question_is_not_asked_again_while_pieces_come_but_for_a_second_at_most() {
     let began = play.now;
     let mut pieces = pieces(60_000).into_iter();
     while asked(&play) == 1 {
-        play.from(3, 1, 3, Packet::Fragment(pieces.next().expect("it is asked again before")));
+        play.from(3, 1, 3, ToClient::Fragment(pieces.next().expect("it is asked again before")));
         play.pass(20);
     }
     assert_eq!(play.now.since(began), ASK_AGAIN_MAX, "they may be of a notification");
     // One that was refused is asked again when told.
     let busy = Refused { code: Code::Busy, answers: Answers::Query(QueryId(1)), retry_ms: 40 };
-    play.from(3, 1, 3, Packet::Error(busy));
-    play.from(3, 1, 3, Packet::Fragment(pieces.next().expect("another piece")));
+    play.from(3, 1, 3, ToClient::Error(busy));
+    play.from(3, 1, 3, ToClient::Fragment(pieces.next().expect("another piece")));
     let waited = play.until(|play| asked(play) == 3);
     assert!(about(40).contains(&waited), "{waited:?}");
 }
@@ -1879,16 +1882,16 @@ fn a_server_silent_since_the_last_keepalive_gets_a_hello_with_the_next_one() {
     let mut play = Play::new();
     play.connect();
     play.pass(200);
-    play.from(3, 1, 3, Packet::Keepalive);
-    play.from(1, 1, 3, Packet::Keepalive);
+    play.from(3, 1, 3, ToServer::Keepalive);
+    play.from(1, 1, 3, ToServer::Keepalive);
     play.hellos.clear();
     play.sent.clear();
-    play.until(|play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == ToServer::Keepalive) > 0);
     assert_eq!(play.hellos, [2]);
     // None of them has said anything since.
     play.sent.clear();
     play.hellos.clear();
-    play.until(|play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == ToServer::Keepalive) > 0);
     assert_eq!(play.hellos, [1, 2, 3]);
 }
 
@@ -1906,7 +1909,7 @@ fn a_request_that_is_lost_goes_again_after_the_time_out_of_the_link() {
     play.connect();
     play.input(say("one"));
     play.pass(10);
-    play.from(3, 1, 3, Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
+    play.from(3, 1, 3, ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
     play.input(say("two"));
     assert_eq!(play.until(|play| play.sends().len() == 3), Duration::from_millis(30));
 }
@@ -1916,9 +1919,9 @@ fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_a_client_that_do
     let mut play = Play::new();
     play.machine.inbox = Inbox::new(false, PlantedBug::default());
     play.connect();
-    let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::ClientAck(_)));
+    let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::ClientAck(_)));
     for number in 1..=2 * recado_proto::link::ACK_REACH {
-        play.from(3, 1, 3, Packet::Keepalive);
+        play.from(3, 1, 3, ToServer::Keepalive);
         let least = number / (recado_proto::link::ACK_REACH / 2 + 1);
         assert!(acks(&play) >= least as usize && acks(&play) <= 4, "{} after {number}", acks(&play));
     }
@@ -1931,11 +1934,11 @@ fn a_new_primary_gets_the_cursor_at_once() {
     play.notify(10, 12);
     play.input(Input::Taken(Op(12)));
     play.pass(100);
-    play.from(2, 2, 2, Packet::Coordinator(coordinator(2, 2)));
+    play.from(2, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
     play.sent.clear();
     play.resumed(2, 2);
-    let upto = |(to, packet): &(u16, Packet)| match packet {
-        Packet::ClientAck(ack) => Some((*to, ack.upto)),
+    let upto = |(to, packet): &(u16, ToServer)| match packet {
+        ToServer::ClientAck(ack) => Some((*to, ack.upto)),
         _ => None,
     };
     assert_eq!(play.sent.iter().filter_map(upto).collect::<Vec<_>>(), [(2, Op(12))]);
@@ -1944,16 +1947,16 @@ fn a_new_primary_gets_the_cursor_at_once() {
 #[test]
 fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
     let mut play = Play::new();
-    play.from(1, 2, 2, Packet::Coordinator(coordinator(2, 2)));
+    play.from(1, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
     let nonce = play.nonce();
     let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
     for (nonce, view, opens) in [(nonce + 1, (2, 2), false), (nonce, (1, 3), false), (nonce, (3, 3), true)] {
         let (session, coordinator) = (SESSION, coordinator(view.0, view.1));
         let accept = AcceptConn { nonce, session, coordinator, secret: secret.clone() };
-        play.from(1, 2, 2, Packet::AcceptConn(accept));
+        play.from(1, 2, 2, ToClient::AcceptConn(accept));
         assert_eq!(play.machine.session.is_some(), opens, "nonce {nonce}, view {view:?}");
     }
-    let resumes = [2, 3].map(|node| play.sent_to(node, |packet| matches!(packet, Packet::Resume(_))) > 0);
+    let resumes = [2, 3].map(|node| play.sent_to(node, |packet| matches!(packet, ToServer::Resume(_))) > 0);
     assert_eq!(resumes, [false, true], "it goes on with the primary that it was told");
 }
 
@@ -1962,7 +1965,7 @@ fn the_acceptance_of_a_client_names_the_other_servers() {
     let mut play = Play::new();
     let (nonce, coordinator) = (play.nonce(), coordinator(1, 1));
     let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce);
-    play.from(1, 1, 1, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
+    play.from(1, 1, 1, ToClient::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
     assert!(play.hellos.contains(&2) && play.hellos.contains(&3), "{:?}", play.hellos);
 }
 
@@ -1974,11 +1977,11 @@ fn a_session_that_is_opened_after_another_begins_as_the_first_one_did() {
         play.accept();
         play.pass(3_000);
         let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
-        play.from(3, 1, 3, Packet::Error(over));
+        play.from(3, 1, 3, ToClient::Error(over));
         play.pass(between);
         play.sent.clear();
         play.accept();
-        let kept_alive = |play: &Play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0;
+        let kept_alive = |play: &Play| play.sent_to(1, |packet| *packet == ToServer::Keepalive) > 0;
         assert!(kept_alive(&play), "at once, after {between} ms");
         play.sent.clear();
         assert_eq!(play.until(kept_alive), KEEPALIVE_FIRST, "after {between} ms");
@@ -1998,7 +2001,7 @@ fn a_client_rejected_for_a_transient_reason_connects_again_after_retry_ms() {
     ] {
         let mut play = Play::new();
         let reject = RejectConn { nonce: play.nonce() + other, code, retry_ms };
-        play.from(1, 0, 0, Packet::RejectConn(reject));
+        play.from(1, 0, 0, ToClient::RejectConn(reject));
         let wait = play.machine.next_deadline().map(|at| at.since(play.now));
         assert!(wait.is_some_and(|wait| expected.contains(&wait)), "{code:?} {retry_ms} {other}: {wait:?}");
     }
@@ -2012,13 +2015,13 @@ fn a_resume_ok_counts_once_and_only_from_the_primary_of_the_highest_view_and_for
     play.sent.clear();
     play.resumed(1, 3);
     assert_eq!(play.sends(), [], "nothing was asked to go on");
-    play.from(2, 2, 2, Packet::Coordinator(coordinator(2, 2)));
+    play.from(2, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
     for (node, view, counts) in
         [(1, (2, 2), false), (2, (1, 3), false), (2, (3, 2), false), (2, (2, 2), true)]
     {
         let coordinator = coordinator(view.0, view.1);
         let resumed = ResumeOk { created_op: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
-        play.from(node, 2, 2, Packet::ResumeOk(resumed));
+        play.from(node, 2, 2, ToClient::ResumeOk(resumed));
         assert_eq!(!play.sends().is_empty(), counts, "{node} of view {view:?}");
     }
 }
@@ -2030,7 +2033,7 @@ fn the_oldest_request_that_is_too_far_ahead_is_resent_after_retry_ms() {
     play.input(say("one"));
     play.sent.clear();
     let far = Refused { code: Code::TooFarAhead, answers: Answers::Request(Seq(5)), retry_ms: 50 };
-    play.from(3, 1, 3, Packet::Error(far));
+    play.from(3, 1, 3, ToClient::Error(far));
     assert_eq!(play.until(|play| !play.sends().is_empty()), Duration::from_millis(50));
 }
 
@@ -2042,7 +2045,7 @@ fn the_loss_of_the_only_answered_request_is_reported() {
         play.accept();
         let coordinator = coordinator(1, 3);
         let resumed = ResumeOk { created_op: BORN, last_seq: Seq(0), coordinator, cursor: Op(10) };
-        play.from(3, 1, 3, Packet::ResumeOk(resumed));
+        play.from(3, 1, 3, ToClient::ResumeOk(resumed));
         let reported = play.events.iter().find_map(|event| match event {
             Event::ServersSetBack { answered, .. } => Some(answered.0),
             _ => None,

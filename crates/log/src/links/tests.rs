@@ -29,8 +29,8 @@ fn identity(me: u16, incarnation: u64) -> Identity {
     }
 }
 
-fn packet(n: u64) -> Packet {
-    Packet::Learn(Learn { nonce: n })
+fn packet(n: u64) -> ToPeer {
+    ToPeer::Learn(Learn { nonce: n })
 }
 
 /// Servers 1 and 2, and all datagrams that they ever sent, in order.
@@ -43,7 +43,7 @@ struct Pair {
     /// Number of them that have arrived or are lost.
     arrived: usize,
     /// Receiver and packet, for each packet received.
-    heard: Vec<(u16, Packet)>,
+    heard: Vec<(u16, ToPeer)>,
     refused: Vec<RefusedDatagram>,
 }
 
@@ -326,7 +326,7 @@ fn a_datagram_counts_once_and_not_at_all_while_the_journal_is_behind() {
     let mut pair = Pair::met();
     let (view, op) = (View::ZERO, Op::ZERO);
     let cast = Entries { view, fetch: None, prev_op: op, prev_view: view, commit: op, entries: Vec::new() };
-    pair.ends.get_mut(&1).unwrap().send(NodeId(2), Packet::Entries(cast));
+    pair.ends.get_mut(&1).unwrap().send(NodeId(2), ToPeer::Entries(cast));
     pair.turn(&|_| true);
     let datagram = pair.sent_to(2, Class::Peer).remove(0);
     let now = pair.now;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use recado_proto::entry::Entry;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
-use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Reply};
+use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Reply, ToPeer as Packet};
 use recado_proto::planted::Planted;
 
 use super::detector::Verdict;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{Moment, NodeId, Op};
-use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Promise};
+use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Promise, ToPeer as Packet};
 use recado_proto::planted::Planted;
 
 use super::{Cause, Effect, ReplicaManager, Role};

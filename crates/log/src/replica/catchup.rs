@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, Op, View};
-use recado_proto::packet::{Entries, Fetch, Packet, SnapshotChunk, SnapshotGet};
+use recado_proto::packet::{Entries, Fetch, SnapshotChunk, SnapshotGet, ToPeer as Packet};
 
 use super::{Effect, ReplicaManager, Role, Task, Written};
 

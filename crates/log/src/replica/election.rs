@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, Op, View};
-use recado_proto::packet::{Election, Entries, Fetch, Packet, Promise, QueryId, Reply, WaitsFor};
+use recado_proto::packet::{Election, Entries, Fetch, Promise, QueryId, Reply, ToPeer as Packet, WaitsFor};
 use recado_proto::planted::Planted;
 
 use super::log::Log;

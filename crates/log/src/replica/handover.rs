@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, Op, View};
-use recado_proto::packet::{Packet, Transfer, WaitsFor};
+use recado_proto::packet::{ToPeer as Packet, Transfer, WaitsFor};
 
 use super::{Cause, Effect, ReplicaManager, Role};
 use crate::config::Preempt;

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
-use recado_proto::packet::{Learn, LearnOk, Packet};
+use recado_proto::packet::{Learn, LearnOk, ToPeer as Packet};
 use recado_proto::planted::Planted;
 
 use super::{Cause, Effect, ReplicaManager, Role, Task, Written};

@@ -41,7 +41,7 @@ use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::fnv::fnv1a;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{
-    Coordinator, Election, Heartbeat, Packet, Promise, Reply, RoleName, SnapshotChunk,
+    Coordinator, Election, Heartbeat, Promise, Reply, RoleName, SnapshotChunk, ToPeer as Packet,
 };
 use recado_proto::planted::{Planted, PlantedBug};
 
@@ -529,8 +529,8 @@ impl ReplicaManager {
             Packet::Transfer(transfer) => self.on_transfer(now, from, transfer, out),
             Packet::Learn(learn) => self.on_learn(now, from, incarnation, learn, out),
             Packet::LearnOk(answer) => self.on_learn_ok(from, answer),
-            // Servers ignore the packets of clients.
-            _ => {}
+            // The links put fragments together.
+            Packet::Fragment(_) | Packet::Padding(_) => {}
         }
     }
 

@@ -7,7 +7,10 @@ use crate::DATAGRAM_MAX;
 use crate::envelope::{Class, Opened};
 use crate::fragment::Reassembler;
 use crate::id::{ClusterId, Incarnation, Op, SessionId};
-use crate::packet::{QueryId, SnapshotChunk};
+use crate::packet::{Learn, SnapshotChunk, ToClient, ToPeer};
+
+/// No packets: a datagram that only acknowledges.
+const NOTHING: &[ToPeer] = &[];
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -27,16 +30,16 @@ fn link() -> Link {
     Link::new(envelope, key())
 }
 
-fn open(datagram: &[u8]) -> Opened {
+fn open(datagram: &[u8]) -> Opened<ToPeer> {
     envelope::open(&key(), datagram).unwrap()
 }
 
-fn small(id: u64) -> Packet {
-    Packet::Status(QueryId(id))
+fn small(id: u64) -> ToPeer {
+    ToPeer::Learn(Learn { nonce: id })
 }
 
-fn chunk(length: usize) -> Packet {
-    Packet::SnapshotChunk(SnapshotChunk {
+fn chunk(length: usize) -> ToPeer {
+    ToPeer::SnapshotChunk(SnapshotChunk {
         op: Op(u64::MAX),
         view: View(u64::MAX),
         offset: 0,
@@ -68,7 +71,7 @@ fn numbers_start_at_one_and_never_repeat() {
     let mut link = link();
     assert_eq!(send(&mut link, Moment(0), [10, 11, 12]), [1, 2, 3]);
     let mut out = Vec::new();
-    link.transmit(Moment(0), View(9), &[], None, &mut out);
+    link.transmit(Moment(0), View(9), NOTHING, None, &mut out);
     let opened = open(&out[0]);
     assert_eq!((opened.envelope.number, opened.header.view, opened.packets.len()), (4, View(9), 0));
 }
@@ -111,7 +114,7 @@ fn an_ack_is_due_before_it_can_no_longer_cover_all_datagrams() {
     assert!(!link.ack_due());
     link.receive(Moment(0), 32, None);
     assert!(link.ack_due());
-    link.transmit(Moment(0), View::ZERO, &[], None, &mut Vec::new());
+    link.transmit(Moment(0), View::ZERO, NOTHING, None, &mut Vec::new());
     assert!(!link.ack_due());
 }
 
@@ -253,7 +256,7 @@ fn packets_share_datagrams_and_large_ones_go_in_fragments() {
     let mut link = link();
     let mut out = Vec::new();
     let large = chunk(30_000);
-    let packets: Vec<Packet> =
+    let packets: Vec<ToPeer> =
         (0..500).map(small).chain([large.clone()]).chain((500..510).map(small)).collect();
     link.transmit(Moment(0), View(u64::MAX), &packets, Some(1), &mut out);
     assert!(out.iter().all(|datagram| datagram.len() <= DATAGRAM_MAX));
@@ -264,14 +267,14 @@ fn packets_share_datagrams_and_large_ones_go_in_fragments() {
         let (_, mut at) = codec::decode_first::<Header>(&inside).unwrap();
         std::iter::from_fn(move || {
             let rest = inside.get(at..).filter(|rest| !rest.is_empty())?;
-            let (packet, length) = codec::decode_first::<Packet>(rest).unwrap();
+            let (packet, length) = codec::decode_first::<ToPeer>(rest).unwrap();
             at += length;
             Some(packet)
         })
         .collect::<Vec<_>>()
     });
-    let (fragments, whole): (Vec<Packet>, Vec<Packet>) =
-        carried.partition(|packet| matches!(packet, Packet::Fragment(_)));
+    let (fragments, whole): (Vec<ToPeer>, Vec<ToPeer>) =
+        carried.partition(|packet| matches!(packet, ToPeer::Fragment(_)));
     assert_eq!(whole, (0..510).map(small).collect::<Vec<_>>());
     assert!(fragments.len() > 20);
 }
@@ -350,7 +353,7 @@ proptest! {
                 prop_assert_eq!(fresh, (to == 0) || arrived.insert(number) , "{}", number);
                 if fresh && to == 1 {
                     let mut answer = Vec::new();
-                    ends[1].transmit(now, View::ZERO, &[], None, &mut answer);
+                    ends[1].transmit(now, View::ZERO, NOTHING, None, &mut answer);
                     out.extend(answer.into_iter().map(|bytes| (0, bytes)));
                 }
             }
@@ -388,8 +391,8 @@ proptest! {
 #[test]
 fn fragments_of_a_link_are_put_together_again_in_any_order() {
     let mut link = link();
-    let large = Packet::HistoryOk(crate::packet::HistoryOk {
-        query: QueryId(1),
+    let large = ToClient::HistoryOk(crate::packet::HistoryOk {
+        query: crate::packet::QueryId(1),
         notifications: (1..=10)
             .map(|op| {
                 std::sync::Arc::new(crate::packet::Notification {
@@ -412,11 +415,11 @@ fn fragments_of_a_link_are_put_together_again_in_any_order() {
     });
     let mut out = Vec::new();
     link.transmit(Moment(0), View::ZERO, std::slice::from_ref(&large), None, &mut out);
-    let mut whole = Vec::new();
+    let mut whole: Vec<ToClient> = Vec::new();
     let mut reassembler = Reassembler::default();
     for datagram in out.iter().rev() {
-        for packet in open(datagram).packets {
-            let Packet::Fragment(piece) = packet else { panic!("{packet:?}") };
+        for packet in envelope::open::<ToClient>(&key(), datagram).unwrap().packets {
+            let ToClient::Fragment(piece) = packet else { panic!("{packet:?}") };
             whole.extend(reassembler.accept(Moment(0), piece).unwrap());
         }
     }

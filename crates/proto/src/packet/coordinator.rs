@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NodeId, View};
+use crate::id::{MEMBERS_MAX, NodeId, View};
 
 /// COORDINATOR: to servers and to clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,4 +13,10 @@ pub struct Coordinator {
     pub view: View,
     /// The addresses of all servers for clients, by id; the primary is `view.primary()`.
     pub members: Vec<(NodeId, SocketAddr)>,
+}
+
+impl Coordinator {
+    pub(super) fn is_bounded(&self) -> bool {
+        self.members.len() <= MEMBERS_MAX
+    }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::entry::Unknown;
-use crate::id::{Incarnation, NodeId, Op, View};
+use crate::id::{Incarnation, MEMBERS_MAX, NodeId, Op, View};
 
 /// ELECTION.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +80,17 @@ pub enum Reply {
         /// The slowest recent turn of the sender's journal, as in HEARTBEAT.
         disk_ms: u32,
     },
+}
+
+impl Reply {
+    /// A promise's index of views is bounded by the length of a packet alone: it grows with the number of
+    /// elections, and refusing it could keep a cluster from ever electing a primary.
+    pub(super) fn is_bounded(&self) -> bool {
+        match self {
+            Reply::Promise(promise) => promise.incarnations.len() <= MEMBERS_MAX,
+            _ => true,
+        }
+    }
 }
 
 /// A promise, and the state of the promiser's log.

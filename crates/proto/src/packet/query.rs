@@ -103,6 +103,14 @@ pub struct HistoryOk {
     pub applied: Op,
 }
 
+impl HistoryOk {
+    pub(super) fn is_bounded(&self) -> bool {
+        self.notifications.len() <= History::LIMIT_MAX as usize
+            && self.notifications.iter().all(|notification| notification.content.within_limits())
+            && self.notifications.is_sorted_by(|one, next| one.op < next.op)
+    }
+}
+
 /// LIST.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
@@ -117,6 +125,12 @@ pub struct List {
 impl List {
     /// The most items in one page.
     pub const ITEMS_MAX: usize = 200;
+    /// The longest key of an item, in bytes: a device in hexadecimal with its slot.
+    const KEY_MAX: usize = 128;
+
+    pub(super) fn is_bounded(&self) -> bool {
+        self.after.as_ref().is_none_or(|key| key.len() <= List::KEY_MAX)
+    }
 }
 
 /// The lists there are.
@@ -149,6 +163,12 @@ pub struct ListOk {
     pub more: bool,
     /// The op up to which this answer is true.
     pub applied: Op,
+}
+
+impl ListOk {
+    pub(super) fn is_bounded(&self) -> bool {
+        self.items.len() <= List::ITEMS_MAX
+    }
 }
 
 /// One item of a list.

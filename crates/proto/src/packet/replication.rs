@@ -23,6 +23,20 @@ pub struct Entries {
     pub entries: Vec<Entry>,
 }
 
+impl Entries {
+    /// Checks that ops are consecutive, views never fall (see [`Entry::view`]), and payloads are within their
+    /// limit.
+    pub(super) fn is_bounded(&self) -> bool {
+        let mut before = (self.prev_op, self.prev_view);
+        self.entries.iter().all(|entry| {
+            let (op, view) = std::mem::replace(&mut before, (entry.op, entry.view));
+            Some(entry.op.0) == op.0.checked_add(1)
+                && entry.view >= view
+                && entry.payload.len() <= Entry::PAYLOAD_MAX
+        })
+    }
+}
+
 /// ENTRIES_ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntriesAck {
@@ -85,4 +99,9 @@ impl SnapshotChunk {
     pub const TOTAL_MAX: u64 = 1 << 30;
     /// The most bytes in a chunk: with its headers it fits into one datagram.
     pub const BYTES_MAX: usize = 1024;
+
+    pub(super) fn is_bounded(&self) -> bool {
+        self.bytes.len() <= SnapshotChunk::BYTES_MAX
+            && self.offset.checked_add(self.bytes.len() as u64).is_some_and(|end| end <= self.total)
+    }
 }

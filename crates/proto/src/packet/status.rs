@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::QueryId;
-use crate::id::{Incarnation, NodeId, Op, View};
+use crate::id::{Incarnation, MEMBERS_MAX, NodeId, Op, View};
 
 /// STATUS_OK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,13 @@ pub struct StatusOk {
     pub members: Vec<(NodeId, SocketAddr)>,
     /// The number of datagrams refused since the start, by reason.
     pub refused: Vec<(RefusedDatagram, u64)>,
+}
+
+impl StatusOk {
+    pub(super) fn is_bounded(&self) -> bool {
+        // Each reason occurs at most once.
+        self.members.len() <= MEMBERS_MAX && self.refused.len() <= RefusedDatagram::ALL.len()
+    }
 }
 
 /// The reason why a datagram was refused; each is counted.

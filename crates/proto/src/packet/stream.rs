@@ -39,4 +39,8 @@ pub struct ClientAck {
 impl ClientAck {
     /// The most ops in `held`.
     pub const HELD_MAX: usize = 64;
+
+    pub(super) fn is_bounded(&self) -> bool {
+        self.held.len() <= ClientAck::HELD_MAX
+    }
 }

@@ -12,9 +12,9 @@ fn a_repeated_release_is_applied_once_and_answered_each_time() {
         rig.delivered.clear();
         let change = AdminChange::Release { name: name.parse().unwrap() };
         let admin = Admin { query: QueryId(query), change };
-        rig.input(Input::Initiation { reply_to: reply_to(), key, packet: Packet::Admin(admin) });
+        rig.input(Input::Initiation { reply_to: reply_to(), key, packet: ToServer::Admin(admin) });
     };
-    let answers = |rig: &Rig| -> Vec<Packet> {
+    let answers = |rig: &Rig| -> Vec<ToClient> {
         let to_admin = |input: &delivery::Input| match input {
             delivery::Input::AnswerTo { packets, .. } => packets.clone(),
             _ => Vec::new(),
@@ -22,14 +22,14 @@ fn a_repeated_release_is_applied_once_and_answered_each_time() {
         rig.delivered
             .iter()
             .flat_map(to_admin)
-            .filter(|packet| !matches!(packet, Packet::AcceptConn(_)))
+            .filter(|packet| !matches!(packet, ToClient::AcceptConn(_)))
             .collect()
     };
     ask(&mut rig, 1, "alice");
     ask(&mut rig, 1, "alice");
     assert_eq!(answers(&rig), [], "not before the commit");
     rig.live(100);
-    let [Packet::AdminOk(AdminOk { query: QueryId(1), op })] = answers(&rig)[..] else {
+    let [ToClient::AdminOk(AdminOk { query: QueryId(1), op })] = answers(&rig)[..] else {
         panic!("{:?}", rig.delivered)
     };
     let change = AdminChange::Release { name: "alice".parse().unwrap() };
@@ -37,14 +37,14 @@ fn a_repeated_release_is_applied_once_and_answered_each_time() {
     assert!(rig.node.service.session(session).is_none());
     let claimed = rig.connect(2, "alice");
     ask(&mut rig, 1, "alice");
-    assert_eq!(answers(&rig), [Packet::AdminOk(AdminOk { query: QueryId(1), op })]);
+    assert_eq!(answers(&rig), [ToClient::AdminOk(AdminOk { query: QueryId(1), op })]);
     rig.live(100);
     assert!(rig.node.service.session(claimed).is_some(), "who has it now keeps it");
     ask(&mut rig, 2, "nobody");
     rig.live(100);
     let code = Code::UnknownProfile;
     let refused = Refused { code, answers: Answers::Query(QueryId(2)), retry_ms: 0 };
-    assert_eq!(answers(&rig), [Packet::Error(refused)]);
+    assert_eq!(answers(&rig), [ToClient::Error(refused)]);
 }
 
 #[test]
@@ -54,13 +54,13 @@ fn an_administrators_change_before_a_change_of_primary_is_answered_and_not_logge
     rig.connect(1, "alice");
     let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
     let change = AdminChange::RemoveProfile { name: "alice".parse().unwrap() };
-    let admin = |query| Packet::Admin(Admin { query: QueryId(query), change: change.clone() });
+    let admin = |query| ToServer::Admin(Admin { query: QueryId(query), change: change.clone() });
     let ask = |rig: &mut Rig, query| {
         rig.delivered.clear();
         rig.input(Input::Initiation { reply_to: reply_to(), key, packet: admin(query) });
     };
     let is_done = |rig: &Rig, query, op| {
-        let ok = Packet::AdminOk(AdminOk { query: QueryId(query), op });
+        let ok = ToClient::AdminOk(AdminOk { query: QueryId(query), op });
         rig.delivered.iter().any(
             |input| matches!(input, delivery::Input::AnswerTo { packets, .. } if packets[..] == [ok.clone()]),
         )
@@ -95,13 +95,13 @@ fn an_administrators_change_beyond_the_queue_gets_busy_and_retry_ms() {
     let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
     for query in 0..65 {
         let change = AdminChange::Allow { key: DeviceKey([query as u8; 32]) };
-        let packet = Packet::Admin(Admin { query: QueryId(query), change });
+        let packet = ToServer::Admin(Admin { query: QueryId(query), change });
         rig.input(Input::Initiation { reply_to: reply_to(), key, packet });
     }
     let [delivery::Input::AnswerTo { packets, .. }] = &rig.delivered[..] else {
         panic!("{:?}", rig.delivered)
     };
-    let [Packet::Error(refused)] = packets[..] else { panic!("{packets:?}") };
+    let [ToClient::Error(refused)] = packets[..] else { panic!("{packets:?}") };
     assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Query(QueryId(64))));
     assert!(refused.retry_ms > 0, "it passes");
 }
@@ -113,7 +113,7 @@ fn a_release_under_another_key_has_no_effect() {
     let session = rig.connect(1, "alice");
     rig.delivered.clear();
     let change = AdminChange::Release { name: "alice".parse().unwrap() };
-    let packet = Packet::Admin(Admin { query: QueryId(1), change });
+    let packet = ToServer::Admin(Admin { query: QueryId(1), change });
     rig.input(Input::Initiation { reply_to: reply_to(), key: DeviceKey([1; 32]), packet: packet.clone() });
     rig.client(session.0.0, packet);
     rig.live(100);

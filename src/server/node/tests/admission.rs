@@ -10,7 +10,7 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
     rig.lead();
     let device = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
     let profile = "alice".parse().unwrap();
-    let packet = Packet::Connect(Connect {
+    let packet = ToServer::Connect(Connect {
         device,
         profile,
         receives: true,
@@ -29,7 +29,7 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
     let [delivery::Input::AnswerTo { reply_to: to, packets }] = &rig.delivered[..] else {
         panic!("{:?}", rig.delivered)
     };
-    let [Packet::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
+    let [ToClient::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
     assert_eq!(
         (to, &accept.secret),
         (&reply_to(), &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5))
@@ -42,12 +42,12 @@ fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served() {
     rig.lead();
     let session = rig.connect(1, "alice");
     let end = rig.node.service.applied();
-    let resume = |cursor| Packet::Resume(Resume { cursor: Some(cursor), credit: 256 });
+    let resume = |cursor| ToServer::Resume(Resume { cursor: Some(cursor), credit: 256 });
     rig.delivered.clear();
     rig.client(session.0.0, resume(end.next()));
     let refused = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
     assert!(
-        matches!(&rig.delivered[..], [delivery::Input::Answer { packet: Packet::Error(told), .. }] if *told == refused),
+        matches!(&rig.delivered[..], [delivery::Input::Answer { packet: ToClient::Error(told), .. }] if *told == refused),
         "{:?}",
         rig.delivered
     );
@@ -64,12 +64,12 @@ fn an_initiation_with_a_packet_of_a_session_has_no_effect() {
     let session = rig.connect(1, "alice");
     let before = rig.node.replica.last();
     rig.delivered.clear();
-    for packet in [RESUME, Packet::Keepalive, Packet::Disconnect(Disconnect { upto: Op::ZERO })] {
+    for packet in [RESUME, ToServer::Keepalive, ToServer::Disconnect(Disconnect { upto: Op::ZERO })] {
         rig.client(0, packet);
     }
     assert!(rig.delivered.is_empty(), "{:?}", rig.delivered);
     assert_eq!(rig.node.replica.last(), before);
-    rig.client(0, Packet::Status(QueryId(1)));
+    rig.client(0, ToServer::Status(QueryId(1)));
     assert!(matches!(&rig.delivered[..], [delivery::Input::AnswerTo { .. }]), "{:?}", rig.delivered);
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [session]);
 }
@@ -83,9 +83,9 @@ fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served() {
     assert_ne!(live, other);
     let query = QueryId(1);
     for packet in [
-        Packet::RequestUserInfo(RequestUserInfo { query, profile: None }),
-        Packet::Disconnect(Disconnect { upto: Op::ZERO }),
-        Packet::Follow(Follow {
+        ToServer::RequestUserInfo(RequestUserInfo { query, profile: None }),
+        ToServer::Disconnect(Disconnect { upto: Op::ZERO }),
+        ToServer::Follow(Follow {
             seq: Seq(1),
             answered_below: Seq(1),
             topic: Topic::Feed("bob".parse().unwrap()),
@@ -98,8 +98,8 @@ fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served() {
         rig.live(100);
         assert!(rig.delivered.is_empty(), "{:?}", rig.delivered);
     }
-    rig.client(live.0.0, Packet::RequestUserInfo(RequestUserInfo { query, profile: None }));
-    let [delivery::Input::Answer { packet: Packet::Info(info), .. }] = &rig.delivered[..] else {
+    rig.client(live.0.0, ToServer::RequestUserInfo(RequestUserInfo { query, profile: None }));
+    let [delivery::Input::Answer { packet: ToClient::Info(info), .. }] = &rig.delivered[..] else {
         panic!("{:?}", rig.delivered)
     };
     assert_eq!(info.sessions, 1, "the live one");
@@ -141,7 +141,7 @@ fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
                 code: None,
                 invite: None,
             };
-            rig.client(0, Packet::Connect(connect));
+            rig.client(0, ToServer::Connect(connect));
         }
         rig.live(20);
     }
@@ -149,7 +149,7 @@ fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
     let mut sessions = Vec::new();
     for input in &rig.delivered {
         if let delivery::Input::AnswerTo { packets, .. } = input
-            && let [Packet::AcceptConn(accept)] = &packets[..]
+            && let [ToClient::AcceptConn(accept)] = &packets[..]
         {
             sessions.push(accept.session);
         }
@@ -176,7 +176,7 @@ fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itsel
     rig.delivered.clear();
     let busy = |rig: &Rig| {
         let busy = |input: &&delivery::Input| {
-            matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
+            matches!(input, delivery::Input::Answer { packet: ToClient::Error(refused), .. }
                 if refused.code == Code::Busy)
         };
         rig.delivered.iter().filter(busy).count()
@@ -215,7 +215,7 @@ fn requests_held_for_one_network_leave_room_for_those_of_others() {
     let send = |seq: u64| {
         let body = "x".to_owned();
         let content = Content { title: None, priority: Default::default(), tags: Vec::new(), body };
-        Packet::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: seq })
+        ToServer::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: seq })
     };
     for session in &many {
         (2..2 + 64).for_each(|seq| rig.client(session.0.0, send(seq)));
@@ -228,7 +228,7 @@ fn requests_held_for_one_network_leave_room_for_those_of_others() {
     assert_eq!(rig.node.under_way.buffered(), 4_096 - 29, "the first brings all the others with it");
     rig.live(200);
     let acked = rig.delivered.iter().filter(|input| {
-        matches!(input, delivery::Input::Answer { session, packet: Packet::SendAck(_) } if *session == few)
+        matches!(input, delivery::Input::Answer { session, packet: ToClient::SendAck(_) } if *session == few)
     });
     assert_eq!(acked.count(), 30);
 }
@@ -241,7 +241,7 @@ fn a_repeated_disconnect_is_logged_once() {
     rig.owes = true;
     let before = rig.node.replica.last();
     for _ in 0..1_000 {
-        rig.client(session.0.0, Packet::Disconnect(Disconnect { upto: Op(u64::MAX) }));
+        rig.client(session.0.0, ToServer::Disconnect(Disconnect { upto: Op(u64::MAX) }));
     }
     assert_eq!(rig.node.replica.last().0 - before.0, 2, "a cursor and the end");
 }
@@ -262,12 +262,12 @@ fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
                 content: content.clone(),
                 nonce: 0,
             };
-            rig.client(session.0.0, Packet::Send(send));
+            rig.client(session.0.0, ToServer::Send(send));
         }
     }
     assert_eq!(rig.node.under_way.buffered(), 4_096);
     for session in &sessions {
-        rig.client(session.0.0, Packet::Disconnect(Disconnect { upto: Op::ZERO }));
+        rig.client(session.0.0, ToServer::Disconnect(Disconnect { upto: Op::ZERO }));
     }
     rig.live(200);
     assert_eq!(rig.node.under_way.buffered(), 0, "what is over holds nothing");

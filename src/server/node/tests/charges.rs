@@ -12,12 +12,12 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
     let other = rig.connect(2, "bob");
     rig.delivered.clear();
     let rate = config().limits.session_requests;
-    let ask = Packet::RequestUserInfo(RequestUserInfo { query: QueryId(1), profile: None });
+    let ask = ToServer::RequestUserInfo(RequestUserInfo { query: QueryId(1), profile: None });
     for _ in 0..rate.burst + 100 {
         rig.client(session.0.0, ask.clone());
     }
     let busy = |input: &delivery::Input| match input {
-        delivery::Input::Answer { packet: Packet::Error(refused), .. } => refused.code == Code::Busy,
+        delivery::Input::Answer { packet: ToClient::Error(refused), .. } => refused.code == Code::Busy,
         _ => false,
     };
     assert_eq!(rig.delivered.iter().filter(|input| busy(input)).count(), 100);
@@ -25,8 +25,8 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
     let topic = Topic::Feed("bob".parse().unwrap());
     let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add, nonce: 0 };
     rig.delivered.clear();
-    rig.client(session.0.0, Packet::Follow(follow.clone()));
-    let [delivery::Input::Answer { packet: Packet::Error(refused), .. }] = rig.delivered[..] else {
+    rig.client(session.0.0, ToServer::Follow(follow.clone()));
+    let [delivery::Input::Answer { packet: ToClient::Error(refused), .. }] = rig.delivered[..] else {
         panic!("{:?}", rig.delivered)
     };
     assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Request(Seq(1))));
@@ -36,7 +36,7 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
     rig.client(other.0.0, ask);
     assert!(!rig.delivered.iter().any(busy), "nobody else is held up");
     rig.live(20);
-    rig.client(session.0.0, Packet::Follow(follow));
+    rig.client(session.0.0, ToServer::Follow(follow));
     assert!(rig.node.replica.last() > before, "and after the wait it is taken");
 }
 
@@ -46,7 +46,7 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
     rig.lead();
     let session = rig.connect(1, "alice");
     let rate = config().limits.session_requests;
-    let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
+    let list = ToServer::List(List { query: QueryId(1), what: Listing::People, after: None });
     let cost = crate::server::cost::list(&Listing::People, 0);
     assert!(cost > 10, "a page of 200 names");
     rig.delivered.clear();
@@ -56,7 +56,7 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
     let answered = rig
         .delivered
         .iter()
-        .filter(|input| matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. }));
+        .filter(|input| matches!(input, delivery::Input::Answer { packet: ToClient::ListOk(_), .. }));
     assert_eq!(answered.count() as u32, rate.burst / cost);
 }
 
@@ -75,7 +75,7 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
             let change = ChannelChange::Create { private: true };
             let (seq, answered_below) = (Seq(seq), Seq(seq));
             let make = recado_proto::packet::Channel { seq, answered_below, channel, change, nonce: 1 };
-            rig.client(session.0.0, Packet::Channel(make));
+            rig.client(session.0.0, ToServer::Channel(make));
         }
         rig.live(20);
     }
@@ -83,10 +83,10 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
         rig.live(5_000);
         rig.delivered.clear();
         let after = after.map(str::to_owned);
-        let list = Packet::List(List { query: QueryId(1), what: Listing::Channels, after });
+        let list = ToServer::List(List { query: QueryId(1), what: Listing::Channels, after });
         (0..10_000).for_each(|_| rig.client(asker.0.0, list.clone()));
         let listed = |input: &&delivery::Input| {
-            matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
+            matches!(input, delivery::Input::Answer { packet: ToClient::ListOk(_), .. })
         };
         rig.delivered.iter().filter(listed).count() as u32
     };
@@ -112,11 +112,11 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
     }
     rig.input(Input::Path { session: other, address: at(2) });
     let rate = config().limits.network_requests;
-    let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
+    let list = ToServer::List(List { query: QueryId(1), what: Listing::People, after: None });
     let cost = crate::server::cost::list(&Listing::People, 0);
     let answered = |rig: &mut Rig| {
         let listed = |input: &delivery::Input| {
-            matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
+            matches!(input, delivery::Input::Answer { packet: ToClient::ListOk(_), .. })
         };
         std::mem::take(&mut rig.delivered).iter().filter(|input| listed(input)).count() as u32
     };
@@ -165,7 +165,7 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
         let content =
             Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
         let send = Send { seq: Seq(n), answered_below: Seq(n), topic, content, nonce: n };
-        rig.client(session.0.0, Packet::Send(send));
+        rig.client(session.0.0, ToServer::Send(send));
     };
     for n in 1..=40 {
         profiles.iter().for_each(|session| make(&mut rig, *session, n));
@@ -174,13 +174,13 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
     rig.live(200);
     let made = |rig: &Rig| {
         let acked = |input: &&delivery::Input| {
-            matches!(input, delivery::Input::Answer { packet: Packet::SendAck(_), .. })
+            matches!(input, delivery::Input::Answer { packet: ToClient::SendAck(_), .. })
         };
         rig.delivered.iter().filter(acked).count() as u64
     };
     assert_eq!(made(&rig), at_once, "of 160 that were asked for");
     let refused = |input: &&delivery::Input| {
-        matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
+        matches!(input, delivery::Input::Answer { packet: ToClient::Error(refused), .. }
             if refused.code == Code::TooManyNames)
     };
     assert_eq!(rig.delivered.iter().filter(refused).count() as u64, 160 - at_once);
@@ -190,7 +190,7 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
 }
 
 /// The answer to a client in this network that claims a name.
-fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
+fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<ToClient> {
     rig.delivered.clear();
     let mut reply_to = reply_to();
     reply_to.to = ([10, 0, network, 1], 4_000).into();
@@ -203,7 +203,7 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
         code: None,
         invite: None,
     };
-    rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: Packet::Connect(connect) });
+    rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: ToServer::Connect(connect) });
     rig.live(100);
     rig.delivered.iter().find_map(|input| match input {
         delivery::Input::AnswerTo { packets, .. } => packets.first().cloned(),
@@ -215,14 +215,14 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
 fn one_network_claims_so_many_names_an_hour_and_leaves_the_others_theirs() {
     let mut rig = Rig::new(true);
     rig.lead();
-    let is_in = |told: Option<Packet>| matches!(told, Some(Packet::AcceptConn(_)));
+    let is_in = |told: Option<ToClient>| matches!(told, Some(ToClient::AcceptConn(_)));
     let rate = config().limits.network_names;
     let at_once = (rate.burst / Limits::NAME_COST) as u8;
     for n in 0..at_once {
         assert!(is_in(claim(&mut rig, 1, n, &format!("name{n}"))), "{n}");
     }
     match claim(&mut rig, 1, at_once, "one-more") {
-        Some(Packet::RejectConn(reject)) => {
+        Some(ToClient::RejectConn(reject)) => {
             assert_eq!(reject.code, Code::TooManyNames);
             assert!(reject.retry_ms > 60_000, "{reject:?}");
         }

@@ -96,10 +96,10 @@ impl Chance {
         }
     }
 
-    fn peer_packet(&mut self, near: View, members: u64) -> Packet {
+    fn peer_packet(&mut self, near: View, members: u64) -> ToPeer {
         let view = self.view(near);
         match self.below(13) {
-            0 | 1 => Packet::Heartbeat(Heartbeat {
+            0 | 1 => ToPeer::Heartbeat(Heartbeat {
                 view,
                 state: [
                     HeartbeatState::Backup,
@@ -116,16 +116,16 @@ impl Chance {
                 members,
                 disk_ms: self.edge() as u32,
             }),
-            2 => Packet::Election(Election::Probe {
+            2 => ToPeer::Election(Election::Probe {
                 view,
                 last: (self.view(near), self.op()),
                 disk_ms: self.edge() as u32,
             }),
             3 => prepare(view, self.edge()),
-            4 => Packet::Reply(self.reply(near)),
-            5 => Packet::Coordinator(Coordinator { view, members: Vec::new() }),
-            6 => Packet::Entries(self.entries(near)),
-            7 => Packet::EntriesAck(EntriesAck {
+            4 => ToPeer::Reply(self.reply(near)),
+            5 => ToPeer::Coordinator(Coordinator { view, members: Vec::new() }),
+            6 => ToPeer::Entries(self.entries(near)),
+            7 => ToPeer::EntriesAck(EntriesAck {
                 view,
                 durable: self.op(),
                 matched: self.op(),
@@ -133,9 +133,9 @@ impl Chance {
                 rejected: self.flip(),
             }),
             8 => {
-                Packet::Fetch(Fetch { query: QueryId(self.edge()), view, after: self.op(), upto: self.op() })
+                ToPeer::Fetch(Fetch { query: QueryId(self.edge()), view, after: self.op(), upto: self.op() })
             }
-            9 => Packet::SnapshotGet(SnapshotGet {
+            9 => ToPeer::SnapshotGet(SnapshotGet {
                 op: self.op(),
                 offset: self.edge(),
                 chunks: self.next() as u16,
@@ -144,11 +144,11 @@ impl Chance {
                 let total = [1, 9, 1 << 30, u64::MAX][self.below(4) as usize];
                 let bytes = vec![7; 1 + self.below(20) as usize];
                 let (op, crc) = (self.op(), if self.flip() { 1 } else { crc32c::crc32c(&bytes) });
-                Packet::SnapshotChunk(SnapshotChunk { op, view, offset: self.edge(), total, crc, bytes })
+                ToPeer::SnapshotChunk(SnapshotChunk { op, view, offset: self.edge(), total, crc, bytes })
             }
-            11 => Packet::Transfer(Transfer { view, last: self.op() }),
-            _ if self.flip() => Packet::Learn(Learn { nonce: self.edge() }),
-            _ => Packet::LearnOk(LearnOk {
+            11 => ToPeer::Transfer(Transfer { view, last: self.op() }),
+            _ if self.flip() => ToPeer::Learn(Learn { nonce: self.edge() }),
+            _ => ToPeer::LearnOk(LearnOk {
                 nonce: self.edge(),
                 promised: view,
                 active: self.flip().then(|| self.op()),
@@ -156,7 +156,7 @@ impl Chance {
         }
     }
 
-    fn client_packet(&mut self) -> Packet {
+    fn client_packet(&mut self) -> ToServer {
         let content = Content {
             title: None,
             priority: Default::default(),
@@ -174,7 +174,7 @@ impl Chance {
         let topic = topics[self.below(4) as usize].clone();
         let query = QueryId(self.edge());
         match self.below(12) {
-            0 => Packet::Connect(Connect {
+            0 => ToServer::Connect(Connect {
                 device: DeviceId { key: DeviceKey([self.below(3) as u8; 32]), slot: self.next() as u8 },
                 profile: names[self.below(3) as usize].parse().unwrap(),
                 receives: self.flip(),
@@ -183,22 +183,22 @@ impl Chance {
                 code: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
                 invite: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
             }),
-            1 => Packet::Disconnect(Disconnect { upto: self.op() }),
-            2 | 3 => Packet::Send(Send {
+            1 => ToServer::Disconnect(Disconnect { upto: self.op() }),
+            2 | 3 => ToServer::Send(Send {
                 seq: Seq(self.edge()),
                 answered_below: Seq(self.edge()),
                 topic,
                 content,
                 nonce: 0,
             }),
-            4 => Packet::Follow(Follow {
+            4 => ToServer::Follow(Follow {
                 seq: Seq(self.edge()),
                 answered_below: Seq(self.edge()),
                 topic: topic.unwrap_or(Topic::Feed(name())),
                 change: if self.flip() { FollowChange::Add } else { FollowChange::Remove },
                 nonce: 0,
             }),
-            5 => Packet::History(History {
+            5 => ToServer::History(History {
                 query,
                 topic,
                 range: match self.below(3) {
@@ -220,13 +220,14 @@ impl Chance {
                 let after = [None, Some("\u{0}".to_owned()), Some("zz".to_owned()), Some("É".repeat(60))];
                 let (what, after) =
                     (all[self.below(6) as usize].clone(), after[self.below(4) as usize].clone());
-                Packet::List(List { query, what, after })
+                ToServer::List(List { query, what, after })
             }
-            7 => Packet::RequestUserInfo(RequestUserInfo { query, profile: self.flip().then(name) }),
-            8 => {
-                Packet::Resume(Resume { cursor: self.flip().then(|| self.op()), credit: self.edge() as u32 })
-            }
-            9 => Packet::Channel(Channel {
+            7 => ToServer::RequestUserInfo(RequestUserInfo { query, profile: self.flip().then(name) }),
+            8 => ToServer::Resume(Resume {
+                cursor: self.flip().then(|| self.op()),
+                credit: self.edge() as u32,
+            }),
+            9 => ToServer::Channel(Channel {
                 seq: Seq(self.edge()),
                 answered_below: Seq(self.edge()),
                 channel: names[self.below(3) as usize].parse().unwrap(),
@@ -238,7 +239,7 @@ impl Chance {
                 },
                 nonce: 0,
             }),
-            10 => Packet::Keys(Keys {
+            10 => ToServer::Keys(Keys {
                 seq: Seq(self.edge()),
                 answered_below: Seq(self.edge()),
                 change: if self.flip() {
@@ -248,17 +249,17 @@ impl Chance {
                 },
                 nonce: 0,
             }),
-            _ if self.flip() => Packet::Status(query),
-            _ => Packet::Keepalive,
+            _ if self.flip() => ToServer::Status(query),
+            _ => ToServer::Keepalive,
         }
     }
 }
 
 fn digest_of(rig: &mut Rig) -> u64 {
     rig.pass(Duration::from_secs(1));
-    let beat = |(_, opened): &(NodeId, Opened)| {
+    let beat = |(_, opened): &(NodeId, Opened<ToPeer>)| {
         opened.packets.iter().find_map(|packet| match packet {
-            Packet::Heartbeat(beat) => Some(beat.members),
+            ToPeer::Heartbeat(beat) => Some(beat.members),
             _ => None,
         })
     };

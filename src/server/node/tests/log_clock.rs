@@ -14,7 +14,7 @@ fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock
     let content =
         Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
     let send = Send { seq: Seq(1), answered_below: Seq(1), topic, content, nonce: 0 };
-    rig.client(session.0.0, Packet::Send(send));
+    rig.client(session.0.0, ToServer::Send(send));
     rig.live(200);
     rig.clock.unix_ms = 1_800_000_000_000;
     let pending = rig.initiation(2, 7, "bobby");
@@ -38,7 +38,7 @@ fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_no_session_and_is_logged(
     let send = |seq: u64| {
         let content =
             Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
-        Packet::Send(Send {
+        ToServer::Send(Send {
             seq: Seq(seq),
             answered_below: Seq(seq),
             topic: topic.clone(),

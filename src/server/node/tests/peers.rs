@@ -9,8 +9,8 @@ fn a_round_that_leaves_no_higher_one_is_not_believed() {
     let mut rig = Rig::new(true);
     for packet in [
         prepare(View::new(View::ROUND_MAX, NodeId(3)), 0),
-        Packet::Coordinator(Coordinator { view: View::new(View::ROUND_MAX, NodeId(3)), members: Vec::new() }),
-        Packet::Election(Election::Probe {
+        ToPeer::Coordinator(Coordinator { view: View::new(View::ROUND_MAX, NodeId(3)), members: Vec::new() }),
+        ToPeer::Election(Election::Probe {
             view: View::new(View::ROUND_MAX, NodeId(3)),
             last: (View::ZERO, Op::ZERO),
             disk_ms: 0,
@@ -69,13 +69,13 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
         let prev_view = if first == 1 { View::ZERO } else { view };
         let (prev_op, commit) = (Op(first - 1), Op::ZERO);
         let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: entries(first) };
-        rig.peer(3, vec![Packet::Entries(cast)]);
+        rig.peer(3, vec![ToPeer::Entries(cast)]);
     }
     rig.flush();
     rig.sent.clear();
     let fetch = Fetch { query: QueryId(1), view, after: Op::ZERO, upto: Op(u64::MAX) };
     for _ in 0..20 {
-        rig.peer(3, vec![Packet::Fetch(fetch); 100]);
+        rig.peer(3, vec![ToPeer::Fetch(fetch); 100]);
     }
     rig.flush();
     let bytes: usize =
@@ -86,7 +86,7 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
 #[test]
 fn what_is_not_a_members_is_refused_by_reason() {
     let mut rig = Rig::new(true);
-    rig.peer(4, vec![Packet::Keepalive]);
+    rig.peer(4, vec![ToPeer::Learn(Learn { nonce: 1 })]);
     rig.input(Input::Peer { datagram: b"junk".to_vec(), behind: false });
     assert_eq!(rig.refused, [RefusedDatagram::Cluster, RefusedDatagram::Truncated]);
 }
@@ -101,7 +101,7 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
         prev = View::new(op, NodeId(3));
         let entry = Entry { op: Op(op), view: prev, kind: EntryKind::ViewStart, payload: [].into() };
         let cast = Entries { view, fetch: None, prev_op, prev_view, commit: Op::ZERO, entries: vec![entry] };
-        rig.peer(3, vec![Packet::Entries(cast)]);
+        rig.peer(3, vec![ToPeer::Entries(cast)]);
     }
     rig.flush();
     assert_eq!(rig.node.replica.last(), Op(16_000));

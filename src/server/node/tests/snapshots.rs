@@ -11,7 +11,7 @@ fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
     let mut rig = Rig::new(true);
     rig.owes = true;
     for offset in 0..10_000 {
-        rig.peer(3, vec![Packet::SnapshotGet(SnapshotGet { op: Op(1), offset, chunks: 64 })]);
+        rig.peer(3, vec![ToPeer::SnapshotGet(SnapshotGet { op: Op(1), offset, chunks: 64 })]);
     }
     assert_eq!(rig.reads, 1);
     rig.input(Input::SnapshotRead { to: NodeId(3), piece: None });
@@ -30,7 +30,7 @@ fn a_snapshot_is_taken_when_the_log_since_the_last_one_is_long_and_no_sooner() {
         let prev_view = if op == 1 { View::ZERO } else { view };
         let (prev_op, commit) = (Op(op - 1), Op(op - 1));
         let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry] };
-        rig.peer(3, vec![Packet::Entries(cast)]);
+        rig.peer(3, vec![ToPeer::Entries(cast)]);
         rig.flush();
     }
     assert_eq!((rig.node.applied(), rig.snapshots), (Op(100), 10));

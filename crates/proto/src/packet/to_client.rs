@@ -1,0 +1,74 @@
+//! The packets of a server to a client.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AcceptConn, AdminOk, Coordinator, Delivered, Fragment, Gap, HistoryOk, Info, ListOk, Refused, RejectConn,
+    ResumeOk, SendAck, StatusOk, direction,
+};
+
+/// A packet of a server to a client. ACCEPT_CONN, REJECT_CONN and ADMIN_OK travel in an ANSWER alone;
+/// COORDINATOR, ERROR and STATUS_OK in an ANSWER or on a session; all others on a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToClient {
+    /// ACCEPT_CONN: the session is committed, and pending until RESUME.
+    AcceptConn(AcceptConn),
+    /// REJECT_CONN: no session was opened, and the reason.
+    RejectConn(RejectConn),
+    /// RESUME_OK: this primary serves the session from the cursor on.
+    ResumeOk(ResumeOk),
+    /// COORDINATOR: the announced primary.
+    Coordinator(Coordinator),
+    /// NOTIFICATION: one notification of a session's stream.
+    Notification(Delivered),
+    /// GAP: notifications of this stream that retention dropped before they were read.
+    Gap(Gap),
+    /// SEND_ACK: a numbered request was applied, and its op.
+    SendAck(SendAck),
+    /// ERROR: the refusal of a session, a request or a query, with a typed code.
+    Error(Refused),
+    /// STATUS_OK: a server's status.
+    StatusOk(StatusOk),
+    /// INFO: answers REQUEST_USER_INFO.
+    Info(Info),
+    /// HISTORY_OK: a page of notifications.
+    HistoryOk(HistoryOk),
+    /// LIST_OK: a page of a list.
+    ListOk(ListOk),
+    /// ADMIN_OK: the change was made.
+    AdminOk(AdminOk),
+    /// PATH_CHALLENGE: asks a session's client to prove that it receives at this address. The number is
+    /// echoed.
+    PathChallenge(u64),
+    /// FRAGMENT: a piece of a packet too large for one datagram.
+    Fragment(Fragment),
+    /// PADDING: no content.
+    Padding(#[serde(with = "crate::bulk")] Vec<u8>),
+}
+
+impl ToClient {
+    fn is_bounded(&self) -> bool {
+        match self {
+            ToClient::AcceptConn(accept) => accept.coordinator.is_bounded(),
+            ToClient::ResumeOk(resumed) => resumed.coordinator.is_bounded(),
+            ToClient::Coordinator(coordinator) => coordinator.is_bounded(),
+            ToClient::Notification(delivered) => delivered.notification.content.within_limits(),
+            ToClient::StatusOk(status) => status.is_bounded(),
+            ToClient::HistoryOk(page) => page.is_bounded(),
+            ToClient::ListOk(page) => page.is_bounded(),
+            ToClient::Fragment(piece) => piece.is_bounded(),
+            // These have a fixed size, or parts whose types are their own limit.
+            ToClient::RejectConn(_)
+            | ToClient::Gap(_)
+            | ToClient::SendAck(_)
+            | ToClient::Error(_)
+            | ToClient::Info(_)
+            | ToClient::AdminOk(_)
+            | ToClient::PathChallenge(_)
+            // The datagram is the limit.
+            | ToClient::Padding(_) => true,
+        }
+    }
+}
+
+direction!(ToClient);

@@ -1,0 +1,66 @@
+//! The packets between servers.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Coordinator, Election, Entries, EntriesAck, Fetch, Fragment, Heartbeat, Learn, LearnOk, Reply,
+    SnapshotChunk, SnapshotGet, Transfer, direction,
+};
+
+/// A packet of a server to another server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToPeer {
+    /// HEARTBEAT: the state of the primary; backups answer it with an echo.
+    Heartbeat(Heartbeat),
+    /// ELECTION: Probe or Prepare.
+    Election(Election),
+    /// REPLY: the answer to ELECTION.
+    Reply(Reply),
+    /// COORDINATOR: the announced primary.
+    Coordinator(Coordinator),
+    /// TRANSFER: permission for a backup to skip the probe, no more.
+    Transfer(Transfer),
+    /// LEARN: a server without a vote asks which view a peer has promised.
+    Learn(Learn),
+    /// LEARN_OK: the answer to LEARN.
+    LearnOk(LearnOk),
+    /// ENTRIES: entries of the log, for cast, answers to FETCH and catch-up alike.
+    Entries(Entries),
+    /// ENTRIES_ACK: the prefix that a backup has matched with this view's primary, and its fsynced part.
+    EntriesAck(EntriesAck),
+    /// FETCH: asks a peer for entries.
+    Fetch(Fetch),
+    /// SNAPSHOT_GET: asks a peer for chunks of a snapshot.
+    SnapshotGet(SnapshotGet),
+    /// SNAPSHOT_CHUNK: one chunk of a snapshot.
+    SnapshotChunk(SnapshotChunk),
+    /// FRAGMENT: a piece of a packet too large for one datagram.
+    Fragment(Fragment),
+    /// PADDING: no content.
+    Padding(#[serde(with = "crate::bulk")] Vec<u8>),
+}
+
+impl ToPeer {
+    fn is_bounded(&self) -> bool {
+        match self {
+            ToPeer::Reply(reply) => reply.is_bounded(),
+            ToPeer::Coordinator(coordinator) => coordinator.is_bounded(),
+            ToPeer::Entries(entries) => entries.is_bounded(),
+            ToPeer::SnapshotChunk(chunk) => chunk.is_bounded(),
+            ToPeer::Fragment(piece) => piece.is_bounded(),
+            // These have a fixed size.
+            ToPeer::Heartbeat(_)
+            | ToPeer::Election(_)
+            | ToPeer::Transfer(_)
+            | ToPeer::Learn(_)
+            | ToPeer::LearnOk(_)
+            | ToPeer::EntriesAck(_)
+            | ToPeer::Fetch(_)
+            | ToPeer::SnapshotGet(_)
+            // The datagram is the limit.
+            | ToPeer::Padding(_) => true,
+        }
+    }
+}
+
+direction!(ToPeer);

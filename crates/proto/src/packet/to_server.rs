@@ -1,0 +1,95 @@
+//! The packets of a client to a server.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Admin, Channel, ClientAck, Connect, Disconnect, Follow, Fragment, History, Keys, List, QueryId,
+    RequestUserInfo, Resume, Send, direction,
+};
+use crate::id::Seq;
+
+/// A packet of a client to a server. CONNECT and ADMIN travel in an INITIATION alone, STATUS in an INITIATION
+/// or on a session, all others on a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToServer {
+    /// CONNECT: a device asks for a session.
+    Connect(Connect),
+    /// RESUME: asks this primary to serve a session from a cursor on. The first one confirms the session.
+    Resume(Resume),
+    /// KEEPALIVE: a client is present on a session; answered with COORDINATOR.
+    Keepalive,
+    /// DISCONNECT: the client ends its session.
+    Disconnect(Disconnect),
+    /// CLIENT_ACK: the op up to which a session has delivered to its application.
+    ClientAck(ClientAck),
+    /// FOLLOW: a numbered request to follow a topic or to stop following it.
+    Follow(Follow),
+    /// SEND: a numbered request to send a notification to a topic.
+    Send(Send),
+    /// CHANNEL: a numbered request to create an owned channel, change its members, or delete it.
+    Channel(Channel),
+    /// KEYS: a numbered request to open an enrolment of a further device key, or to revoke a key.
+    Keys(Keys),
+    /// STATUS: asks for a server's status; answered by any server, also without a session.
+    Status(QueryId),
+    /// REQUEST_USER_INFO: asks about a profile.
+    RequestUserInfo(RequestUserInfo),
+    /// HISTORY: asks for a page of a topic's notifications.
+    History(History),
+    /// LIST: asks for one of the lists.
+    List(List),
+    /// ADMIN: a change that only an administrator may ask for.
+    Admin(Admin),
+    /// PATH_RESPONSE: echoes the number of a PATH_CHALLENGE.
+    PathResponse(u64),
+    /// FRAGMENT: a piece of a packet too large for one datagram.
+    Fragment(Fragment),
+    /// PADDING: no content; makes a datagram as long as its answer may be.
+    Padding(#[serde(with = "crate::bulk")] Vec<u8>),
+}
+
+impl ToServer {
+    /// PADDING that makes any datagram at least as long as a PATH_CHALLENGE. Packets that may be the first
+    /// from a new address are sent with it, because nothing longer is sent to an address that is not
+    /// validated.
+    pub fn padding() -> ToServer {
+        ToServer::Padding(vec![0; 48])
+    }
+
+    /// The number of a numbered request; none of other packets.
+    pub fn seq(&self) -> Option<Seq> {
+        match self {
+            ToServer::Follow(follow) => Some(follow.seq),
+            ToServer::Send(send) => Some(send.seq),
+            ToServer::Channel(channel) => Some(channel.seq),
+            ToServer::Keys(keys) => Some(keys.seq),
+            _ => None,
+        }
+    }
+
+    fn is_bounded(&self) -> bool {
+        match self {
+            ToServer::ClientAck(ack) => ack.is_bounded(),
+            ToServer::Send(send) => send.content.within_limits(),
+            ToServer::List(list) => list.is_bounded(),
+            ToServer::Fragment(piece) => piece.is_bounded(),
+            // These have a fixed size, or parts whose types are their own limit.
+            ToServer::Connect(_)
+            | ToServer::Resume(_)
+            | ToServer::Keepalive
+            | ToServer::Disconnect(_)
+            | ToServer::Follow(_)
+            | ToServer::Channel(_)
+            | ToServer::Keys(_)
+            | ToServer::Status(_)
+            | ToServer::RequestUserInfo(_)
+            | ToServer::History(_)
+            | ToServer::Admin(_)
+            | ToServer::PathResponse(_)
+            // The datagram is the limit.
+            | ToServer::Padding(_) => true,
+        }
+    }
+}
+
+direction!(ToServer);
