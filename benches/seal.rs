@@ -22,7 +22,9 @@ use recado_proto::id::{
 };
 use recado_proto::link::Link;
 use recado_proto::noise::{self, Initiation, Prologue};
-use recado_proto::packet::{ClientAck, Content, Coordinator, Notification, QueryId, ToClient, ToServer};
+use recado_proto::packet::{
+    ClientAck, Content, Coordinator, Notification, Position, Query, QueryId, QueryKind, ToClient, ToServer,
+};
 use recado_proto::seal::{ClusterKeys, Direction, Key, TAG_LEN};
 use recado_service::Page;
 
@@ -82,7 +84,7 @@ fn handshakes() {
     let cluster_key = noise::public(&private);
     let prologue = Prologue { cluster: CLUSTER, server: ME, boot_id: BOOT_ID };
     let device = Key::new([5; 32]);
-    let load = handshake::load(&[ToServer::Status(QueryId(1))]);
+    let load = handshake::load(&[ToServer::Query(Query::new(QueryId(1), QueryKind::Status))]);
     let mut entropy = Entropy::new([2; 32]);
     let mut initiation = || Initiation::new(prologue, &cluster_key, &device, &load, &mut entropy).unwrap();
     let (_, message) = initiation();
@@ -265,7 +267,8 @@ fn deliver(body: usize) -> Spent {
             let _ = socket.send_to(&bytes, sink);
             spent.sending += began.elapsed();
         }
-        let ack = ToServer::ClientAck(ClientAck { upto: Op(op), held: Vec::new(), credit: 256 });
+        let ack =
+            ToServer::ClientAck(ClientAck { upto: Position::of(Op(op)), held: Vec::new(), credit: 256 });
         let (machine, opening, _) = say(&mut client, &mut delivery, now, ack);
         spent.machine += machine;
         spent.crypto += opening;

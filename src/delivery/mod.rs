@@ -11,7 +11,7 @@
 //! datagrams are lost, if the client holds later ones but not this one, and periodically while it is the
 //! oldest one of a client that acknowledges nothing.
 //!
-//! Each datagram of an answer to a query (HISTORY_OK, LIST_OK, INFO) travels under a token of its own. What
+//! Each datagram of an answer to a query (QUERY_OK, but of a status) travels under a token of its own. What
 //! the link reports lost is sent again until all of the answer is acknowledged, another answer to the query
 //! supersedes it, its session ends, may read less or is not heard for a minute, or this server is primary no
 //! more. [`Effect::AnswerDone`] reports the end, because until then the query does not run again. Other
@@ -106,7 +106,7 @@ pub enum Input {
         /// The last packets sent to it.
         packets: Vec<ToClient>,
     },
-    /// A packet for a session. The answer to a query (HISTORY_OK, LIST_OK, INFO) is sent until its client has
+    /// A packet for a session. The answer to a query (but a status) is sent until its client has
     /// acknowledged it, and [`Effect::AnswerDone`] follows. Any other packet is sent once.
     Answer {
         /// The session.
@@ -559,13 +559,11 @@ impl Delivery {
     }
 }
 
-/// The query that a packet answers, if it is an answer that is sent until it is acknowledged.
+/// The query that a packet answers, if it is an answer that is sent until it is acknowledged. The clients of
+/// other packets ask again.
 fn query_of(packet: &ToClient) -> Option<QueryId> {
     match packet {
-        ToClient::HistoryOk(page) => Some(page.query),
-        ToClient::ListOk(page) => Some(page.query),
-        ToClient::Info(info) => Some(info.query),
-        // Their clients ask again: SEND_ACK, ERROR, RESUME_OK, COORDINATOR, STATUS_OK.
+        ToClient::Answer(answer) if answer.is_tracked() => Some(answer.id),
         _ => None,
     }
 }

@@ -243,31 +243,30 @@ impl Stream {
         }
     }
 
-    /// Handles a CLIENT_ACK. Returns the new cursor, if it moved. An ack older than the last one is ignored.
+    /// Handles a CLIENT_ACK. Returns the new cursor, if it moved. An ack older than the last one, or of another log, is
+    /// ignored.
     /// An ack beyond the queue means that the stream was restarted at an old cursor; it restarts at the
     /// acknowledged op.
     pub(super) fn client_ack(&mut self, now: Moment, ack: &ClientAck, patience: Duration) -> Option<Op> {
-        if ack.upto < self.reported {
-            return None;
-        }
-        let moved = ack.upto > self.reported;
-        self.reported = ack.upto;
+        let upto = ack.upto.op().filter(|upto| *upto >= self.reported)?;
+        let moved = upto > self.reported;
+        self.reported = upto;
         self.acked_at = now;
         // The credit of an ack from before the stream's start also counts items before its cursor.
-        if ack.upto >= self.cursor {
+        if upto >= self.cursor {
             self.credit = ack.credit as usize;
         }
-        if ack.upto > self.tail {
-            self.rewind(ack.upto);
-        } else if ack.upto > self.cursor {
-            self.cursor = ack.upto;
+        if upto > self.tail {
+            self.rewind(upto);
+        } else if upto > self.cursor {
+            self.cursor = upto;
             self.probe = PROBE_MIN;
-            while let Some(item) = self.queue.pop_front_if(|item| item.op <= ack.upto) {
+            while let Some(item) = self.queue.pop_front_if(|item| item.op <= upto) {
                 self.queue_bytes -= item.weight;
             }
         }
         self.mark_held(now, ack, patience);
-        moved.then_some(ack.upto)
+        moved.then_some(upto)
     }
 
     /// Marks the items that the client holds. An item that was acknowledged by the link and that the client

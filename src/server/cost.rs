@@ -48,7 +48,7 @@ pub(super) fn passed_over(channels: usize) -> u32 {
     units(channels / CHANNELS) - LEAST
 }
 
-/// Cost of REQUEST_USER_INFO for a profile that follows `topics` topics.
+/// Cost of the information about a profile, for a profile that follows `topics` topics.
 pub(super) fn info(topics: usize) -> u32 {
     units(topics / TOPICS)
 }
@@ -91,13 +91,13 @@ const SESSIONS: usize = 10;
 #[cfg(test)]
 mod tests {
     use recado_proto::id::Op;
-    use recado_proto::packet::{HistoryRange, QueryId};
+    use recado_proto::packet::HistoryRange;
 
     use super::*;
 
     fn asked(topic: Option<&str>, limit: u32) -> History {
         let topic = topic.map(|name| recado_proto::id::Topic::Channel(name.parse().unwrap()));
-        History { query: QueryId(1), topic, range: HistoryRange::Before(Op(9)), limit }
+        History { topic, range: HistoryRange::Before(Op(9)), limit }
     }
 
     fn content(bytes: usize) -> Content {

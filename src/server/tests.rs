@@ -7,7 +7,9 @@ use recado_log::journal::Meta;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, Incarnation, NodeId, View};
 use recado_proto::noise;
-use recado_proto::packet::{QueryId, RoleName, StatusOk, ToClient, ToServer};
+use recado_proto::packet::{
+    Answer, AnswerKind, Query, QueryId, QueryKind, RoleName, Status, ToClient, ToServer,
+};
 use recado_proto::seal::Key;
 
 use super::*;
@@ -54,7 +56,7 @@ fn start(config: Config, dir: &tempfile::TempDir) -> Result<Server, ServerError>
 }
 
 /// Asks for the status in handshakes until `wanted` is true of it.
-fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> StatusOk {
+fn status_until(server: SocketAddr, wanted: impl Fn(&Status) -> bool) -> Status {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let identity = Identity {
@@ -68,8 +70,8 @@ fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> Statu
     let mut last = None;
     // One query per read time-out, for ten seconds.
     for number in 0..500 {
-        let question = ToServer::Status(QueryId(number));
-        let initiation = handshake_client.initiation(clock.now(), &identity, &question, &mut entropy);
+        let query = ToServer::Query(Query::new(QueryId(number), QueryKind::Status));
+        let initiation = handshake_client.initiation(clock.now(), &identity, &query, &mut entropy);
         let bytes = initiation.unwrap_or_else(|| handshake_client.hello(identity.cluster, &mut entropy));
         drop(socket.send_to(&bytes, server));
         while let Ok(len) = socket.recv(&mut buffer) {
@@ -77,7 +79,7 @@ fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> Statu
                 continue;
             };
             for packet in opened.packets {
-                if let ToClient::StatusOk(status) = packet {
+                if let ToClient::Answer(Answer { kind: AnswerKind::Status(status), .. }) = packet {
                     if wanted(&status) {
                         return status;
                     }

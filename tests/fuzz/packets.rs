@@ -7,7 +7,7 @@ use bolero::check;
 use recado_proto::codec::{decode_packet, encode};
 use recado_proto::fragment::{PARTIAL_MAX, PIECES_MAX, Reassembler, split};
 use recado_proto::id::{Moment, Priority, Seq};
-use recado_proto::packet::{Content, Fragment, Packet, Send, ToClient, ToPeer, ToServer};
+use recado_proto::packet::{Content, Fragment, OptionalFields, Packet, Send, ToClient, ToPeer, ToServer};
 
 use crate::samples;
 use crate::script::Script;
@@ -44,7 +44,14 @@ fn reads_as_written(bytes: &[u8]) {
 fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
     let body = "recado ".repeat(1_000);
     let content = Content { title: None, priority: Priority::default(), tags: Vec::new(), body };
-    let send = Send { seq: Seq(1), answered_below: Seq(1), topic: None, content, nonce: 1 };
+    let send = Send {
+        seq: Seq(1),
+        answered_below: Seq(1),
+        topic: None,
+        content,
+        nonce: 1,
+        options: OptionalFields::NONE,
+    };
     let whole = encode(&ToServer::Send(send));
     let genuine = split(&whole);
     assert!(genuine.len() > 3);

@@ -12,7 +12,7 @@ use recado_proto::envelope::{self, Class, Envelope, Header, OUTER_LEN, PeerHello
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
 use recado_proto::noise::{self, OPENING_LEN, Prologue, Reply};
-use recado_proto::packet::{QueryId, ToServer};
+use recado_proto::packet::{Query, QueryId, QueryKind, ToServer};
 use recado_proto::seal::{ClusterKeys, Key};
 use recado_proto::{DATAGRAM_MAX, codec};
 
@@ -117,7 +117,7 @@ fn a_server_opens_to_a_genuine_initiation_and_its_answer_is_no_longer_than_the_r
         panic!("no RETRY")
     };
     assert!(visitor.take(Moment(0), &retry).is_some());
-    let status = ToServer::Status(QueryId(1));
+    let status = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
     let initiation = visitor.initiation(Moment(0), &identity, &status, &mut entropy).unwrap();
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);
@@ -148,7 +148,7 @@ fn a_client_accepts_the_true_answer_and_no_other() {
     let cluster_key = noise::public(&private);
     let prologue = Prologue { cluster: CLUSTER, server: NodeId(2), boot_id: BOOT_ID };
     let device = Key::new([5; 32]);
-    let load = handshake::load(&[ToServer::Status(QueryId(1))]);
+    let load = handshake::load(&[ToServer::Query(Query::new(QueryId(1), QueryKind::Status))]);
     let envelope = outer(Class::Handshake, Some(NodeId(2)));
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);

@@ -22,7 +22,9 @@ use recado_proto::id::{
     View,
 };
 use recado_proto::noise;
-use recado_proto::packet::{Connect, Coordinator, RefusedDatagram, Send, ToClient, ToPeer, ToServer};
+use recado_proto::packet::{
+    Connect, Coordinator, OptionalFields, RefusedDatagram, Send, ToClient, ToPeer, ToServer,
+};
 use recado_proto::seal::{ClusterKeys, Key};
 use recado_proto::{DATAGRAM_MAX, codec};
 
@@ -219,6 +221,7 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
         fresh: true,
         code: None,
         invite: None,
+        options: OptionalFields::NONE,
     };
 
     // The attacker gets a cookie at an address where it receives, as any client may ...
@@ -401,6 +404,7 @@ fn forged_send(cluster: ClusterId, session: SessionId, number: u64, key: Key) ->
         topic: Some(Topic::Inbox(name("rita"))),
         content: plain("forged".into()),
         nonce: 1,
+        options: OptionalFields::NONE,
     };
     let envelope =
         Envelope { class: Class::Client, cluster, session, node: None, incarnation: Incarnation(0), number };

@@ -18,7 +18,7 @@ use recado::config::file::ServerFile;
 use recado::config::secret::ClusterSecret;
 use recado::config::{Config, Member};
 use recado_proto::id::{ClusterId, NodeId, Op};
-use recado_proto::packet::{RoleName, StatusOk};
+use recado_proto::packet::{RoleName, Status};
 use recado_sys::clock::MachineClock;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
@@ -382,13 +382,13 @@ impl Cluster {
     }
 
     /// Sends one STATUS. Returns `None` if it is not answered.
-    pub(crate) fn status(&self, node: NodeId) -> Option<StatusOk> {
+    pub(crate) fn status(&self, node: NodeId) -> Option<Status> {
         self.place(node).process.as_ref()?;
         self.asker.status(self.member(node).client)
     }
 
     /// Returns the status of every server, ascending by id; `None` for a silent one.
-    pub(crate) fn statuses(&self) -> Vec<Option<StatusOk>> {
+    pub(crate) fn statuses(&self) -> Vec<Option<Status>> {
         self.nodes().into_iter().map(|node| self.status(node)).collect()
     }
 
@@ -397,7 +397,7 @@ impl Cluster {
         &self,
         what: &str,
         patience: Duration,
-        mut condition: impl FnMut(&[Option<StatusOk>]) -> bool,
+        mut condition: impl FnMut(&[Option<Status>]) -> bool,
     ) {
         let mut last = Vec::new();
         let met = self.poll(patience, || {
@@ -425,7 +425,7 @@ impl Cluster {
 
     /// As [`Cluster::wait_ready`], with another deadline.
     pub(crate) fn wait_ready_within(&self, patience: Duration) -> NodeId {
-        let mut since: Option<StatusOk> = None;
+        let mut since: Option<Status> = None;
         self.wait_until("every server READY", patience, |statuses| {
             let Some(primary) = primary_of(statuses) else { return false };
             if since.as_ref().is_none_or(|since| since.view != primary.view) {
@@ -489,7 +489,7 @@ impl Drop for Cluster {
     }
 }
 
-fn ready(status: &StatusOk, primary: &StatusOk, goal: Op) -> bool {
+fn ready(status: &Status, primary: &Status, goal: Op) -> bool {
     let in_place = match status.role {
         RoleName::Primary => status.node == primary.node,
         RoleName::Backup => true,
@@ -499,12 +499,12 @@ fn ready(status: &StatusOk, primary: &StatusOk, goal: Op) -> bool {
 }
 
 /// Returns the server that claims to be primary in the highest view of all statuses.
-pub(crate) fn primary_of(statuses: &[Option<StatusOk>]) -> Option<&StatusOk> {
+pub(crate) fn primary_of(statuses: &[Option<Status>]) -> Option<&Status> {
     let newest = statuses.iter().flatten().max_by_key(|status| status.view)?;
     statuses.iter().flatten().find(|status| status.role == RoleName::Primary && status.view == newest.view)
 }
 
-fn told(statuses: &[Option<StatusOk>]) -> String {
+fn told(statuses: &[Option<Status>]) -> String {
     let mut text = String::new();
     for status in statuses {
         let _ = match status {

@@ -19,7 +19,7 @@ use recado_proto::envelope::{Class, Envelope, OUTER_LEN};
 use recado_proto::handshake::{COOKIE_LEN, hello, initiation};
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use recado_proto::noise;
-use recado_proto::packet::{QueryId, RefusedDatagram, ToServer};
+use recado_proto::packet::{Query, QueryId, QueryKind, RefusedDatagram, ToServer};
 use recado_proto::seal::{ClusterKeys, Key};
 use recado_sys::clock::MachineClock;
 
@@ -138,7 +138,7 @@ fn initiations_with_cookies(cluster: &Cluster, server: SocketAddr, sockets: &[Ud
             came.is_some_and(|(length, _)| initiator.take(Moment(0), &bytes[..length]).is_some())
         });
         assert!(greeted, "{server} says hello to nobody");
-        let status = ToServer::Status(QueryId(1));
+        let status = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
         initiator.initiation(Moment(0), &identity, &status, &mut entropy).expect("it was greeted")
     };
     sockets.iter().map(initiation).collect()

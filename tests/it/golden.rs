@@ -11,7 +11,7 @@ use recado_proto::codec::{decode, decode_packet, encode};
 use recado_proto::command::{Command, Stamped};
 use recado_proto::envelope::{Ack, Class, Envelope, Header, open, seal};
 use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, Seq, SessionId, View};
-use recado_proto::packet::{Packet, SendAck, ToClient, ToPeer, ToServer};
+use recado_proto::packet::{OptionalFields, Packet, SendAck, ToClient, ToPeer, ToServer};
 use recado_proto::seal::Key;
 
 use crate::samples::Samples;
@@ -113,7 +113,7 @@ fn datagrams_have_their_pinned_bytes() {
             number: 0x3132,
         };
         let header = Header { ack, view: View::new(7, NodeId(3)) };
-        let ack = SendAck { seq: Seq(4), op: Op(300) };
+        let ack = SendAck { seq: Seq(4), op: Op(300), data: OptionalFields::NONE };
         let packets = [ToClient::PathChallenge(1), ToClient::SendAck(ack)];
         let datagram = seal(&key, &envelope, &header, &packets.each_ref().map(encode));
         let opened = open(&key, &datagram).unwrap();

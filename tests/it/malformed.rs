@@ -12,7 +12,8 @@ use recado_proto::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Open
 use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, Reassembler, split};
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::packet::{
-    ClientAck, Content, Fragment, Packet, Promise, RefusedDatagram, Reply, Send, ToClient, ToPeer, ToServer,
+    ClientAck, Content, Fragment, OptionalFields, Packet, Position, Promise, RefusedDatagram, Reply, Send,
+    ToClient, ToPeer, ToServer,
 };
 use recado_proto::seal::{Key, TAG_LEN};
 
@@ -184,14 +185,21 @@ fn the_largest_packet_full_of_the_shortest_items_stays_within_the_bound() {
     let content =
         Content { title: None, priority: recado_proto::id::Priority::default(), tags, body: String::new() };
     let seq = recado_proto::id::Seq(1);
-    let bytes = encode(&ToServer::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 }));
+    let bytes = encode(&ToServer::Send(Send {
+        seq,
+        answered_below: seq,
+        topic: None,
+        content,
+        nonce: 1,
+        options: OptionalFields::NONE,
+    }));
     let peak = peak_of(|| assert_eq!(decode_packet::<ToServer>(&bytes), Err(DecodeError::Bounds)));
     assert!(peak <= ALLOCATION_MAX, "{peak} bytes");
 }
 
 #[test]
 fn a_datagram_full_of_the_shortest_packets_stays_within_the_bound() {
-    let datagram = sealed(&vec![encode(&ToServer::Keepalive); PACKETS_MAX]);
+    let datagram = sealed(&vec![encode(&ToServer::keepalive()); PACKETS_MAX]);
     assert!(datagram.len() <= DATAGRAM_MAX);
     assert_eq!(open::<ToServer>(&datagram).unwrap().packets.len(), PACKETS_MAX);
     let peak = peak_of(|| open::<ToServer>(&datagram));
@@ -200,7 +208,7 @@ fn a_datagram_full_of_the_shortest_packets_stays_within_the_bound() {
 
 #[test]
 fn another_version_class_or_magic_is_named() {
-    let datagram = sealed(&[encode(&ToServer::Keepalive)]);
+    let datagram = sealed(&[encode(&ToServer::keepalive())]);
     let with = |index: usize, value: u8| open::<ToServer>(&resealed(&datagram, |bytes| bytes[index] = value));
     assert_eq!(with(0, 0), Err(DecodeError::Magic));
     assert_eq!(with(2, 9), Err(DecodeError::Version(9)));
@@ -252,7 +260,14 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
             body: "b".repeat(body),
         };
         let seq = recado_proto::id::Seq(1);
-        let send = ToServer::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 });
+        let send = ToServer::Send(Send {
+            seq,
+            answered_below: seq,
+            topic: None,
+            content,
+            nonce: 1,
+            options: OptionalFields::NONE,
+        });
         decode_packet::<ToServer>(&encode(&send)).map(|_| ())
     };
     assert_eq!(content(256, 8, 32, 16 * 1024), Ok(()));
@@ -261,7 +276,8 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
     assert_eq!(content(0, 1, 33, 0), Err(DecodeError::Bounds));
     assert_eq!(content(0, 0, 0, 16 * 1024 + 1), Err(DecodeError::Bounds));
     let held = |count| {
-        let ack = ToServer::ClientAck(ClientAck { upto: Op(1), held: vec![Op(2); count], credit: 1 });
+        let ack =
+            ToServer::ClientAck(ClientAck { upto: Position::of(Op(1)), held: vec![Op(2); count], credit: 1 });
         decode_packet::<ToServer>(&encode(&ack)).map(|_| ())
     };
     assert_eq!(held(ClientAck::HELD_MAX), Ok(()));

@@ -73,12 +73,13 @@ fn history_ok() -> impl Strategy<Value = ToClient> {
         let notifications = page.into_iter().map(|(op, notification)| {
             Arc::new(Notification { op: Op(op), ..Notification::clone(&notification) })
         });
-        ToClient::HistoryOk(HistoryOk {
-            query: QueryId(query),
-            notifications: notifications.collect(),
-            more,
-            trimmed_upto: Op(applied / 3),
-            applied: Op(applied),
+        let page =
+            HistoryPage { notifications: notifications.collect(), more, trimmed_upto: Op(applied / 3) };
+        ToClient::Answer(Answer {
+            id: QueryId(query),
+            applied: Position::of(Op(applied)),
+            kind: AnswerKind::History(page),
+            options: OptionalFields::NONE,
         })
     })
 }
@@ -92,11 +93,12 @@ fn to_server() -> impl Strategy<Value = ToServer> {
                 topic,
                 content,
                 nonce: seq,
+                options: OptionalFields::NONE,
             })
         ),
         (any::<u64>(), prop::collection::vec(any::<u64>(), 0..=64), any::<u32>()).prop_map(
             |(upto, held, credit)| ToServer::ClientAck(ClientAck {
-                upto: Op(upto),
+                upto: Position::of(Op(upto)),
                 held: held.into_iter().map(Op).collect(),
                 credit
             })

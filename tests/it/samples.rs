@@ -47,12 +47,12 @@ macro_rules! samples {
 }
 
 samples!(ToServer from to_server as "to_server_":
-    Connect Resume Keepalive Disconnect ClientAck Follow Send Channel Keys Status RequestUserInfo History
-    List Admin PathResponse Fragment Padding);
+    Connect Resume Keepalive Disconnect ClientAck Follow Send Channel Keys Query
+    Admin PathResponse Fragment Padding);
 
 samples!(ToClient from to_client as "to_client_":
-    AcceptConn RejectConn ResumeOk Coordinator Notification Gap SendAck Error StatusOk Info HistoryOk
-    ListOk AdminOk PathChallenge Fragment Padding);
+    AcceptConn RejectConn ResumeOk Coordinator Notification Gap SendAck Error Answer
+    AdminOk PathChallenge Fragment Padding);
 
 samples!(ToPeer from to_peer as "to_peer_":
     Heartbeat Election Reply Coordinator Transfer Learn LearnOk Entries EntriesAck Fetch SnapshotGet
@@ -117,7 +117,7 @@ fn coordinator() -> Coordinator {
     }
 }
 
-const CODES: [Code; 28] = [
+const CODES: [Code; 33] = [
     Code::Busy,
     Code::NoQuorum,
     Code::NotPrimary,
@@ -146,14 +146,18 @@ const CODES: [Code; 28] = [
     Code::WrongInvite,
     Code::KeyNotAllowed,
     Code::TooManyNames,
+    Code::Unsupported,
+    Code::TryOtherServerOrLater,
+    Code::OtherEpoch,
+    Code::HomeGone,
+    Code::NotAMember,
 ];
 
 const ROLES: [RoleName; 5] =
     [RoleName::Backup, RoleName::Candidate, RoleName::Primary, RoleName::Isolated, RoleName::Learner];
 
-fn status_ok(role: RoleName) -> ToClient {
-    ToClient::StatusOk(StatusOk {
-        query: QueryId(1),
+fn status_of(role: RoleName) -> AnswerKind {
+    AnswerKind::Status(Status {
         node: NodeId(2),
         role,
         view: View::new(7, NodeId(3)),
@@ -180,6 +184,8 @@ fn heartbeat(state: HeartbeatState) -> ToPeer {
         incarnation: Incarnation(5),
         members: 0x0123_4567_89ab_cdef,
         disk_ms: 300,
+        members_op: Op::ZERO,
+        options: OptionalFields::NONE,
     })
 }
 
@@ -224,7 +230,7 @@ fn entries(fetch: Option<QueryId>) -> ToPeer {
     })
 }
 
-fn list_ok() -> ToClient {
+fn list_page() -> AnswerKind {
     let following = topics().map(|topic| ListItem::Following { topic, since: Op(5) });
     let mut items = Vec::from(following);
     items.push(ListItem::Profile { name: name("alice"), since: Op(2) });
@@ -245,7 +251,7 @@ fn list_ok() -> ToClient {
         items.push(ListItem::Key { key: device().key, slots, last_seen_ms: 1_700_000_000_000 });
     }
     items.extend(ROLES_OF_MEMBERS.map(|role| ListItem::Member { name: name("bob"), role }));
-    ToClient::ListOk(ListOk { query: QueryId(9), items, more: true, applied: Op(301) })
+    AnswerKind::List(ListPage { items, more: true })
 }
 
 const CODE_HASH: CodeHash = CodeHash([0xc0; 32]);
@@ -264,6 +270,14 @@ fn changes() -> impl Iterator<Item = ChannelChange> {
     added.into_iter().chain(other)
 }
 
+fn options() -> OptionalFields {
+    let field = |tag, bytes| OptionalField { tag, bytes };
+    OptionalFields(vec![
+        field(OptionalFields::EXPIRES, vec![1, 2]),
+        field(OptionalFields::IDEMPOTENCY_KEY, vec![0xfe; 16]),
+    ])
+}
+
 fn fragment() -> Fragment {
     Fragment { id: 0x1234_5678_9abc_def0, index: 1, count: 3, bytes: vec![9, 8, 7] }
 }
@@ -279,52 +293,98 @@ fn to_server() -> Vec<ToServer> {
         fresh: false,
         code: None,
         invite: None,
+        options: OptionalFields::NONE,
     };
-    let follow = |topic, change| ToServer::Follow(Follow { seq, answered_below, topic, change, nonce });
-    let send = |topic, content| ToServer::Send(Send { seq, answered_below, topic, content, nonce });
-    let history = |topic, range| ToServer::History(History { query, topic, range, limit: 20 });
+    let follow = |topic, change| {
+        ToServer::Follow(Follow { seq, answered_below, topic, change, nonce, options: OptionalFields::NONE })
+    };
+    let send = |topic, content| {
+        ToServer::Send(Send { seq, answered_below, topic, content, nonce, options: OptionalFields::NONE })
+    };
+    let query = |kind| {
+        let at_least = Some(Position { group: 1, epoch: 300, generation: 2, op: Op(70_000) });
+        ToServer::Query(Query { id: query, at_least, kind, options: options() })
+    };
+    let history = |topic, range| query(QueryKind::History(History { topic, range, limit: 20 }));
+    let list = |what, after| query(QueryKind::List(List { what, after }));
     let [feed, channel, inbox] = topics();
     let mut all = vec![
         ToServer::Connect(connect.clone()),
         ToServer::Connect(Connect { fresh: true, code: Some(CODE_HASH), invite: Some(CODE_HASH), ..connect }),
-        ToServer::Resume(Resume { cursor: Some(Op(70_000)), credit: 256 }),
-        ToServer::Resume(Resume { cursor: None, credit: 0 }),
-        ToServer::Keepalive,
-        ToServer::Disconnect(Disconnect { upto: Op(77) }),
-        ToServer::ClientAck(ClientAck { upto: Op(300), held: vec![Op(302), Op(u64::MAX)], credit: 254 }),
+        ToServer::Resume(Resume {
+            cursor: Some(Position::of(Op(70_000))),
+            credit: 256,
+            home: Home::PRIMARY,
+            options: OptionalFields::NONE,
+        }),
+        ToServer::Resume(Resume {
+            cursor: None,
+            credit: 0,
+            home: Home::PRIMARY,
+            options: OptionalFields::NONE,
+        }),
+        ToServer::keepalive(),
+        ToServer::Keepalive(Keepalive {
+            home: Home { server: Some(NodeId(2)), moves: 9 },
+            options: options(),
+        }),
+        ToServer::Disconnect(Disconnect { upto: Position::of(Op(77)) }),
+        ToServer::ClientAck(ClientAck {
+            upto: Position::of(Op(300)),
+            held: vec![Op(302), Op(u64::MAX)],
+            credit: 254,
+        }),
         follow(feed.clone(), FollowChange::Add),
         follow(channel.clone(), FollowChange::Remove),
         send(Some(feed.clone()), content()),
         send(Some(channel), plain()),
         send(Some(inbox.clone()), content()),
         send(None, plain()),
-        ToServer::Status(query),
-        ToServer::RequestUserInfo(RequestUserInfo { query, profile: Some(name("bob")) }),
-        ToServer::RequestUserInfo(RequestUserInfo { query, profile: None }),
+        query(QueryKind::Status),
+        ToServer::Query(Query::new(QueryId(1), QueryKind::WhoAmI)),
+        query(QueryKind::Info { profile: Some(name("bob")) }),
+        query(QueryKind::Info { profile: None }),
         history(Some(feed), HistoryRange::Before(Op(u64::MAX))),
         history(None, HistoryRange::After(Op(5))),
         history(Some(inbox), HistoryRange::SinceMs(1_700_000_000_000)),
-        ToServer::List(List { query, what: Listing::Channels, after: Some("#ops".into()) }),
+        list(Listing::Channels, Some("#ops".into())),
         ToServer::PathResponse(u64::MAX),
         ToServer::Fragment(fragment()),
         ToServer::padding(),
     ];
     all.extend(changes().map(|change| {
-        ToServer::Channel(Channel { seq, answered_below, channel: name("ops"), change, nonce })
+        ToServer::Channel(Channel {
+            seq,
+            answered_below,
+            channel: name("ops"),
+            change,
+            nonce,
+            options: OptionalFields::NONE,
+        })
     }));
-    all.extend(key_changes().map(|change| ToServer::Keys(Keys { seq, answered_below, change, nonce })));
-    all.extend(admin_changes().map(|change| ToServer::Admin(Admin { query, change })));
+    all.extend(key_changes().map(|change| {
+        ToServer::Keys(Keys { seq, answered_below, change, nonce, options: OptionalFields::NONE })
+    }));
+    all.extend(admin_changes().map(|change| ToServer::Admin(Admin { query: QueryId(300), change })));
     let listings =
         [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People]
             .into_iter()
             .chain([Listing::Members(name("ops")), Listing::Keys]);
-    all.extend(listings.map(|what| ToServer::List(List { query, what, after: None })));
+    all.extend(listings.map(|what| list(what, None)));
     all
 }
 
 fn to_client() -> Vec<ToClient> {
     let query = QueryId(0xfeed);
     let refused = |code, answers| ToClient::Error(Refused { code, answers, retry_ms: 250 });
+    let answer = |kind| {
+        ToClient::Answer(Answer {
+            id: query,
+            applied: Position::of(Op(400)),
+            kind,
+            options: OptionalFields::NONE,
+        })
+    };
     let [feed, channel, inbox] = topics();
     let mut all = vec![
         ToClient::AcceptConn(AcceptConn {
@@ -332,23 +392,25 @@ fn to_client() -> Vec<ToClient> {
             session: SessionId(Op(7)),
             coordinator: coordinator(),
             secret: Key::new([0x5e; 32]),
+            options: OptionalFields::NONE,
         }),
         ToClient::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
         ToClient::ResumeOk(ResumeOk {
             created_op: Op(4),
             last_seq: Seq(4),
             coordinator: coordinator(),
-            cursor: Op(6),
+            cursor: Position::of(Op(6)),
+            keepalive_ms: 2_000,
+            options: OptionalFields::NONE,
         }),
         ToClient::Coordinator(coordinator()),
         ToClient::Coordinator(Coordinator { view: View::ZERO, members: vec![] }),
         ToClient::Notification(Delivered { prev: Op(250), notification: notification(300, channel.clone()) }),
         ToClient::Gap(Gap { prev: Op(3), upto: Op(250) }),
-        ToClient::SendAck(SendAck { seq: Seq(4), op: Op(300) }),
+        ToClient::SendAck(SendAck { seq: Seq(4), op: Op(300), data: OptionalFields::NONE }),
         refused(Code::Busy, Answers::Session),
         refused(Code::Busy, Answers::Query(query)),
-        ToClient::Info(Info {
-            query,
+        answer(AnswerKind::Info(Info {
             profile: name("bob"),
             since: Op(1),
             followers: 251,
@@ -356,23 +418,22 @@ fn to_client() -> Vec<ToClient> {
             devices: 3,
             sessions: 1,
             pending: 1 << 40,
-            applied: Op(400),
-        }),
-        ToClient::HistoryOk(HistoryOk {
-            query,
+        })),
+        answer(AnswerKind::History(HistoryPage {
             notifications: vec![notification(1, feed), notification(2, channel), notification(300, inbox)],
             more: true,
             trimmed_upto: Op(0),
-            applied: Op(400),
-        }),
-        list_ok(),
+        })),
+        answer(list_page()),
+        answer(AnswerKind::WhoAmI(Some(name("alice")))),
+        answer(AnswerKind::WhoAmI(None)),
         ToClient::AdminOk(AdminOk { query, op: Op(300) }),
         ToClient::PathChallenge(300),
         ToClient::Fragment(fragment()),
         ToClient::Padding(vec![0; 3]),
     ];
     all.extend(CODES.map(|code| refused(code, Answers::Request(Seq(4)))));
-    all.extend(ROLES.map(status_ok));
+    all.extend(ROLES.map(|role| answer(status_of(role))));
     all
 }
 
@@ -465,6 +526,7 @@ fn commands() -> Vec<Command> {
         request(Request::Follow { topic: channel.clone(), change: FollowChange::Remove }),
         request(Request::Send { topic: inbox.clone(), content: content() }),
         request(Request::Send { topic: feed.clone(), content: plain() }),
+        request(Request::Unsupported),
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
     ];
     all.extend(admin_changes().map(|change| Command::Administer(Admin { query: QueryId(300), change })));

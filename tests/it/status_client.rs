@@ -10,7 +10,7 @@ use recado_proto::DATAGRAM_MAX;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, Moment};
 use recado_proto::noise;
-use recado_proto::packet::{QueryId, StatusOk, ToClient, ToServer};
+use recado_proto::packet::{Answer, AnswerKind, Query, QueryId, QueryKind, Status, ToClient, ToServer};
 use recado_proto::seal::{ClusterKeys, Key};
 use recado_sys::clock::MachineClock;
 
@@ -42,13 +42,13 @@ impl StatusClient {
     }
 
     /// Returns the status of the server at this address, or `None` if the server does not answer in time.
-    pub(crate) fn status(&self, server: SocketAddr) -> Option<StatusOk> {
+    pub(crate) fn status(&self, server: SocketAddr) -> Option<Status> {
         let deadline: Moment = self.clock.now() + ANSWER_PATIENCE;
         let (entropy, initiators) = &mut *self.known.lock();
         let initiator = initiators.entry(server).or_default();
         // Unique in this process, so that a late answer to an earlier query does not match.
         let query = QueryId(self.clock.now().0);
-        let status = ToServer::Status(query);
+        let status = ToServer::Query(Query::new(query, QueryKind::Status));
         let initiation = initiator.initiation(self.clock.now(), &self.identity, &status, entropy);
         let first = initiation.unwrap_or_else(|| initiator.hello(self.identity.cluster, entropy));
         self.socket.send_to(&first, server).ok()?;
@@ -75,8 +75,8 @@ impl StatusClient {
                 }
                 Some(FromServer::Answer(opened)) => {
                     for packet in opened.packets {
-                        if let ToClient::StatusOk(status) = packet
-                            && status.query == query
+                        if let ToClient::Answer(Answer { id, kind: AnswerKind::Status(status), .. }) = packet
+                            && id == query
                         {
                             return Some(status);
                         }

@@ -396,7 +396,7 @@ impl Client {
         };
         let habits = self.character.habits;
         if self.rng.permille(habits.questions) {
-            return self.question(now, channel, history);
+            return self.query(now, channel, history);
         }
         if self.rng.permille(habits.keys) {
             let code = habits.code.unwrap_or(CodeHash([0; 32]));
@@ -431,7 +431,7 @@ impl Client {
     }
 
     /// Makes a random query.
-    fn question(&mut self, now: Micros, channel: Name, history: &mut History) -> Outcome {
+    fn query(&mut self, now: Micros, channel: Name, history: &mut History) -> Outcome {
         if !self.connected {
             return Outcome::default();
         }
@@ -448,7 +448,7 @@ impl Client {
             }
             _ => topic,
         };
-        let question = match self.rng.below(10) {
+        let asked = match self.rng.below(10) {
             0 => Query::Info { profile: None },
             1 => Query::List { what: Listing::Following, after: None },
             2 => Query::List { what: Listing::Devices, after: None },
@@ -458,7 +458,7 @@ impl Client {
                 Query::History { topic: Some(topic), range, limit: 3 }
             }
         };
-        self.handle(now, Input::Query(query, question), history)
+        self.handle(now, Input::Query(query, asked), history)
     }
 
     /// Makes a random change to an owned channel.
@@ -665,10 +665,10 @@ impl Client {
                     }
                 }
             }
-            Event::Answer(query, Answer::History(answer)) => {
+            Event::Answer(query, Answer::History { page, applied }) => {
                 outcome.met.push(Situation::Read);
-                let newest = answer.notifications.last().map(|notification| notification.op);
-                let (trimmed_upto, applied) = (answer.trimmed_upto, answer.applied);
+                let newest = page.notifications.last().map(|notification| notification.op);
+                let trimmed_upto = page.trimmed_upto;
                 history.note(id, ClientEvent::Read { query, newest, trimmed_upto, applied });
             }
             Event::Answer(..) => {}

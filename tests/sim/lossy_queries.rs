@@ -7,7 +7,7 @@
 use recado::config::PlantedBug;
 use recado_client::machine::{Input, Query, Request};
 use recado_proto::id::{NodeId, Op, Topic};
-use recado_proto::packet::{FollowChange, History, HistoryOk, HistoryRange, QueryId, ToClient};
+use recado_proto::packet::{FollowChange, History, HistoryPage, HistoryRange, QueryId};
 use recado_proto::{codec, fragment};
 
 use crate::client::{Client, ClientActions, ClientProfile};
@@ -37,12 +37,7 @@ fn channel() -> Topic {
 
 /// The newest page of the channel, and as much of it as there may be.
 fn asked() -> History {
-    History {
-        query: QueryId(1),
-        topic: Some(channel()),
-        range: HistoryRange::Before(Op(u64::MAX)),
-        limit: History::LIMIT_MAX,
-    }
+    History { topic: Some(channel()), range: HistoryRange::Before(Op(u64::MAX)), limit: History::LIMIT_MAX }
 }
 
 /// A cluster with a channel that holds more than a page, and a client that follows it.
@@ -89,7 +84,7 @@ fn begun(seed: u64) -> Told<World> {
 }
 
 /// The answer of a server that has applied everything.
-fn page(world: &World) -> Option<HistoryOk> {
+fn page(world: &World) -> Option<HistoryPage> {
     let services = world.servers.values().filter_map(|server| server.process.as_ref());
     let newest = services.max_by_key(|process| process.node.applied())?;
     newest.node.service().history(&population::name("ann"), &asked()).ok()
@@ -107,11 +102,12 @@ fn runs(world: &World) -> usize {
 /// Asks for the page. Returns the time until it arrives.
 fn ask(world: &mut World) -> Told<Micros> {
     let began = world.now;
-    let History { query, topic, range, limit } = asked();
-    let question = Query::History { topic, range, limit };
+    let query = QueryId(1);
+    let History { topic, range, limit } = asked();
+    let asked = Query::History { topic, range, limit };
     world.with_client(1, |client, now, history| {
         history.note(ClientId(1), ClientEvent::Asked { query, topic: channel() });
-        client.handle(now, Input::Query(query, question), history)
+        client.handle(now, Input::Query(query, asked), history)
     })?;
     while answers(world) == 0 {
         if world.now > began + WITHIN {
@@ -128,7 +124,7 @@ fn a_full_page_arrives_within_two_seconds_where_a_fifth_is_lost_and_its_query_ru
     for seed in 0..SEEDS {
         let told = begun(seed).and_then(|mut world| {
             let page = page(&world).ok_or("there is no page")?;
-            let length = codec::encode(&ToClient::HistoryOk(page.clone())).len();
+            let length = codec::encode(&page).len();
             if !page.more || page.notifications.len() != 3 || length <= 22 * fragment::PIECE_MAX {
                 let count = page.notifications.len();
                 return Err(format!("{length} bytes of {count} notifications are no full page"));

@@ -170,12 +170,8 @@ impl Replay {
     /// Records the op up to which retention dropped a topic's notifications, before the topic is removed. Any
     /// profile that may read the topic can query it.
     fn note_trimmed(&self, topic: Topic, history: &mut history::History) {
-        let query = History {
-            query: QueryId(0),
-            topic: Some(topic.clone()),
-            range: HistoryRange::Before(Op(u64::MAX)),
-            limit: 1,
-        };
+        let query =
+            History { topic: Some(topic.clone()), range: HistoryRange::Before(Op(u64::MAX)), limit: 1 };
         let mut answers = self.people.iter().filter_map(|asker| self.service.history(asker, &query).ok());
         if let Some(answer) = answers.next() {
             let known = history.trimmed.entry(topic).or_default();
@@ -215,7 +211,7 @@ fn deed_of(request: &Request) -> Option<LoggedAction> {
             Some(LoggedAction::Unfollowed(topic.clone()))
         }
         Request::Channel { channel, change } => Some(LoggedAction::Changed(channel.clone(), change.clone())),
-        Request::Send { .. } | Request::Keys { .. } => None,
+        Request::Send { .. } | Request::Keys { .. } | Request::Unsupported => None,
     }
 }
 

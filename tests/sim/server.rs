@@ -17,7 +17,8 @@ use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::packet::{
-    AdminChange, Answers, Code, Fragment, Packet, Refused, Reply, RoleName, ToClient, ToPeer, ToServer,
+    AdminChange, Answer, AnswerKind, Answers, Code, Fragment, Packet, Refused, Reply, RoleName, ToClient,
+    ToPeer, ToServer,
 };
 use recado_proto::seal::Key;
 
@@ -1084,7 +1085,13 @@ impl Server {
                 step.out.push(Output::Later(step.rng.range(50, 3_000), read));
             }
             Effect::Delivery(input) => {
-                let history = matches!(input, delivery::Input::Answer { packet: ToClient::HistoryOk(_), .. });
+                let history = matches!(
+                    input,
+                    delivery::Input::Answer {
+                        packet: ToClient::Answer(Answer { kind: AnswerKind::History(_), .. }),
+                        ..
+                    }
+                );
                 self.histories_run += usize::from(history);
                 step.out.extend(met_in(&input).map(Output::Met));
                 self.tell(step, input, work);

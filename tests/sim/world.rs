@@ -11,7 +11,7 @@ use recado::server::node::Input;
 use recado_client::machine;
 use recado_proto::envelope::{Envelope, Opened};
 use recado_proto::id::{Name, NodeId, Op, SessionId, Topic};
-use recado_proto::packet::{Admin, HistoryRange, QueryId, RoleName, ToClient, ToServer};
+use recado_proto::packet::{Admin, HistoryRange, RoleName, ToClient, ToServer};
 
 use crate::client::{Client, Outcome};
 use crate::coverage::{Coverage, Situation};
@@ -779,12 +779,7 @@ impl World {
                 Topic::Channel(_) => self.people.clone(),
             };
             let range = HistoryRange::Before(Op(u64::MAX));
-            let query = recado_proto::packet::History {
-                query: QueryId(0),
-                topic: Some(topic.clone()),
-                range,
-                limit: 1,
-            };
+            let query = recado_proto::packet::History { topic: Some(topic.clone()), range, limit: 1 };
             let services = self.servers.values().filter_map(|server| server.process.as_ref());
             let answers = services.filter_map(|process| {
                 let service = process.node.service();

@@ -60,13 +60,9 @@ struct AdminQuery {
 }
 
 impl HandshakeQuery for AdminQuery {
-    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
-        let question = ToServer::Admin(Admin { query: self.query, change: self.change.clone() });
-        self.initiators
-            .addrs()
-            .into_iter()
-            .map(|to| self.initiators.datagram_to(now, to, &question))
-            .collect()
+    fn packets(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        let packet = ToServer::Admin(Admin { query: self.query, change: self.change.clone() });
+        self.initiators.addrs().into_iter().map(|to| self.initiators.datagram_to(now, to, &packet)).collect()
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {

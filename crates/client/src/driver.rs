@@ -62,8 +62,8 @@ pub(super) struct PendingRequest {
 /// Every other input of the application.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// A question, and the channel for its answer.
-    Query(QueryId, Query, Sender<Answer>),
+    /// A query, and the channel for its answer.
+    Query(QueryId, Query, Sender<(QueryId, Answer)>),
     /// The application no longer waits for the answer.
     GiveUp(QueryId),
     /// The application has taken everything up to this op.
@@ -171,15 +171,15 @@ impl Turn {
 #[derive(Default)]
 struct UnderWay {
     held_back: VecDeque<Incoming>,
-    /// The questions without an answer, each with the channel for it. The machine bounds them: it answers one
+    /// The queries without an answer, each with the channel for it. The machine bounds them: it answers one
     /// too many with Busy at once.
-    questions: BTreeMap<QueryId, Sender<Answer>>,
+    queries: BTreeMap<QueryId, Sender<(QueryId, Answer)>>,
     goodbye: Option<Moment>,
 }
 
 impl Driver {
     /// Runs until the session is over, the application has disconnected, or the files fail. On return every
-    /// promise and question is dropped, which wakes up their owners.
+    /// promise and query is dropped, which wakes up their owners.
     pub(super) fn run(mut self, start: Start) {
         let mut effects = Vec::new();
         let mut turn = Turn::default();
@@ -295,12 +295,12 @@ impl Driver {
     ) {
         let now = self.clock.now();
         match command {
-            Command::Query(id, question, answer) => {
-                under_way.questions.insert(id, answer);
-                machine.handle(now, Input::Query(id, question), effects);
+            Command::Query(id, query, answer) => {
+                under_way.queries.insert(id, answer);
+                machine.handle(now, Input::Query(id, query), effects);
             }
             Command::GiveUp(id) => {
-                under_way.questions.remove(&id);
+                under_way.queries.remove(&id);
                 machine.handle(now, Input::GiveUp(id), effects);
             }
             Command::Taken(op) => machine.handle(now, Input::Taken(op), effects),
@@ -410,9 +410,9 @@ impl Driver {
                 }
             }
             Event::Answer(id, answer) => {
-                if let Some(asker) = under_way.questions.remove(&id) {
+                if let Some(asker) = under_way.queries.remove(&id) {
                     // The application may have stopped waiting.
-                    let _ = asker.try_send(answer);
+                    let _ = asker.try_send((id, answer));
                 }
             }
             Event::Notification(notification) => {

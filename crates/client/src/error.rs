@@ -141,10 +141,10 @@ pub enum ClientError {
     /// The session was ended by [`Client::disconnect`](super::Client::disconnect).
     #[error("the client is disconnected")]
     Disconnected,
-    /// A question was refused. Nothing changed.
+    /// A query was refused. Nothing changed.
     #[error("{}", explain(*.0))]
     Refused(Code),
-    /// A question got no answer in time. It changes nothing, so it can be asked again.
+    /// A query got no answer in time. It changes nothing, so it can be asked again.
     #[error("no answer within {}; the servers may be electing a primary: try again", seconds(.0))]
     Timeout(Duration),
     /// A part of the notification exceeds its limit. The caller's fault; nothing was sent.
@@ -313,6 +313,11 @@ pub fn explain(code: Code) -> &'static str {
             "this network claimed too many new names, or this network or profile created too many channels; try again \
              later: the administrator has set how many an hour"
         }
+        Code::Unsupported => "these servers do not do what was asked; a later version may",
+        Code::TryOtherServerOrLater => "this server is behind what was already seen; try again",
+        Code::OtherEpoch => "the servers were restored, and what was kept belongs to the log before that",
+        Code::HomeGone => "the server that served this session is gone; try again",
+        Code::NotAMember => "this server is no member of the cluster any more; try another",
         Code::UnknownDevice => "the servers do not know this device, or no longer",
         Code::SessionOver => {
             "it was idle for a week, the device was removed, its name was released, or a copy of the device is in use elsewhere"

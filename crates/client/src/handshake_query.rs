@@ -24,7 +24,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 pub(super) trait HandshakeQuery {
     /// The datagrams to send at `now`, with their destinations. Repeats every query that has no answer: it
     /// may have been lost.
-    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)>;
+    fn packets(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)>;
 
     /// Takes a datagram. Returns true if the next queries are to go out at once, without waiting for the
     /// interval.
@@ -56,7 +56,7 @@ pub(super) fn run(
         if now >= ask_at {
             ask_at = now + ASK_EVERY;
             // A datagram that cannot be sent is lost like any other; the query sends it again.
-            let _ = socket.send(&query.questions(now));
+            let _ = socket.send(&query.packets(now));
         }
         socket.receive(&mut inbox)?;
         let now = clock.now();
@@ -93,17 +93,17 @@ impl HandshakeClients {
         new
     }
 
-    /// A datagram that asks a server `question`: an INITIATION that carries it, or a HELLO if no
+    /// A datagram that asks a server `packet`: an INITIATION that carries it, or a HELLO if no
     /// cookie is held.
     pub(super) fn datagram_to(
         &mut self,
         now: Moment,
         to: SocketAddr,
-        question: &ToServer,
+        packet: &ToServer,
     ) -> (SocketAddr, Vec<u8>) {
         let HandshakeClients { identity, entropy, clients: initiators } = self;
         let initiator = initiators.entry(to).or_default();
-        let initiation = initiator.initiation(now, identity, question, entropy);
+        let initiation = initiator.initiation(now, identity, packet, entropy);
         (to, initiation.unwrap_or_else(|| initiator.hello(identity.cluster, entropy)))
     }
 

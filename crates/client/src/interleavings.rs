@@ -133,18 +133,18 @@ fn a_request_made_before_the_client_ends_is_saved_and_every_wait_ends() {
 }
 
 #[test]
-fn a_question_too_many_is_refused_and_those_before_it_stay_open() {
+fn a_query_too_many_is_refused_and_those_before_it_stay_open() {
     let rig = Rig::new();
     let ask = |id| {
         let (answer_in, answer) = bounded(1);
-        let question = Command::Query(QueryId(id), Query::Info { profile: None }, answer_in);
-        rig.commands.send(question).unwrap();
+        let query = Command::Query(QueryId(id), Query::Info { profile: None }, answer_in);
+        rig.commands.send(query).unwrap();
         answer
     };
     let open: Vec<_> = (1..=64).map(ask).collect();
-    assert_eq!(ask(65).recv(), Ok(Answer::Refused(Code::Busy)));
+    assert_eq!(ask(65).recv(), Ok((QueryId(65), Answer::Refused(Code::Busy))));
     for (n, answer) in open.iter().enumerate() {
-        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "question {}", n + 1);
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "query {}", n + 1);
     }
     rig.commands.send(Command::Disconnect).unwrap();
     rig.driver.join();

@@ -94,7 +94,7 @@ pub use recado_proto::id::{
 };
 pub use recado_proto::packet::{
     Access, AdminChange, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing,
-    Notification, RefusedDatagram, Role, RoleName, StatusOk,
+    Notification, RefusedDatagram, Role, RoleName, Status,
 };
 
 pub use self::admin::administer;
@@ -480,7 +480,7 @@ impl Client {
     /// the cursor. Returns at most `limit` notifications, merged from as many pages as needed.
     ///
     /// # Errors
-    /// [`ClientError`]: the question was refused, or there was no answer in time.
+    /// [`ClientError`]: the query was refused, or there was no answer in time.
     pub fn history(
         &self,
         topic: Option<Topic>,
@@ -493,12 +493,12 @@ impl Client {
         while past.more && past.notifications.len() < limit {
             let wanted = limit - past.notifications.len();
             let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).min(History::LIMIT_MAX);
-            let question = Query::History { topic: topic.clone(), range, limit: wanted };
-            let page = match self.question(question)? {
-                Answer::History(page) => page,
+            let query = Query::History { topic: topic.clone(), range, limit: wanted };
+            let (page, applied) = match self.query(query)? {
+                Answer::History { page, applied } => (page, applied),
                 other => return Err(unexpected(other, self.timeout)),
             };
-            (past.trimmed_upto, past.applied) = (page.trimmed_upto, page.applied);
+            (past.trimmed_upto, past.applied) = (page.trimmed_upto, applied);
             let ends = (page.notifications.first().map(|n| n.op), page.notifications.last().map(|n| n.op));
             let (Some(first), Some(last)) = ends else {
                 past.more = false;
@@ -522,12 +522,12 @@ impl Client {
     /// One of the lists as a whole, merged from as many pages as needed.
     ///
     /// # Errors
-    /// [`ClientError`]: the question was refused, or there was no answer in time.
+    /// [`ClientError`]: the query was refused, or there was no answer in time.
     pub fn list(&self, what: Listing) -> Result<Vec<ListItem>, ClientError> {
         let mut items: Vec<ListItem> = Vec::new();
         loop {
             let after = items.last().map(ListItem::key);
-            match self.question(Query::List { what: what.clone(), after })? {
+            match self.query(Query::List { what: what.clone(), after })? {
                 Answer::List(page) => {
                     let more = page.more && !page.items.is_empty();
                     items.extend(page.items);
@@ -540,13 +540,13 @@ impl Client {
         }
     }
 
-    /// Information about a profile; without a name, about the client's own.
+    /// Information about a profile, and the op up to which it is true; without a name, about the client's own.
     ///
     /// # Errors
-    /// [`ClientError`]: the question was refused, or there was no answer in time.
-    pub fn info(&self, profile: Option<Name>) -> Result<Info, ClientError> {
-        match self.question(Query::Info { profile })? {
-            Answer::Info(info) => Ok(info),
+    /// [`ClientError`]: the query was refused, or there was no answer in time.
+    pub fn info(&self, profile: Option<Name>) -> Result<(Info, Op), ClientError> {
+        match self.query(Query::Info { profile })? {
+            Answer::Info { info, applied } => Ok((info, applied)),
             other => Err(unexpected(other, self.timeout)),
         }
     }
@@ -577,8 +577,8 @@ impl Client {
                 }
             }
             let left = timeout.saturating_sub(clock.now().since(Moment(0)));
-            let status = match answers.recv_timeout(left) {
-                Ok(Answer::Status(status)) => status,
+            let (id, status) = match answers.recv_timeout(left) {
+                Ok((id, Answer::Status(status))) => (id, status),
                 Ok(_) => continue,
                 Err(_) => break,
             };
@@ -587,7 +587,7 @@ impl Client {
                 found.entry(node).or_insert(unheard);
                 next.push(addr);
             }
-            let began = sent.values().find(|(id, _)| *id == status.query).map(|(_, began)| *began);
+            let began = sent.values().find(|(query, _)| *query == id).map(|(_, began)| *began);
             if let Some(server) = found.get_mut(&status.node) {
                 server.round_trip = began.map(|began| clock.now().since(began));
                 server.answer = Some(status);
@@ -607,15 +607,15 @@ impl Client {
         self.commands.send(command).map_err(|_| self.ending.error())
     }
 
-    fn question(&self, question: Query) -> Result<Answer, ClientError> {
+    fn query(&self, query: Query) -> Result<Answer, ClientError> {
         let id = self.next_query();
         let (answer_in, answer) = channel::bounded(1);
-        self.command(Command::Query(id, question, answer_in))?;
+        self.command(Command::Query(id, query, answer_in))?;
         match answer.recv_timeout(self.timeout) {
-            Ok(Answer::Refused(code)) => Err(ClientError::Refused(code)),
-            Ok(answer) => Ok(answer),
+            Ok((_, Answer::Refused(code))) => Err(ClientError::Refused(code)),
+            Ok((_, answer)) => Ok(answer),
             Err(RecvTimeoutError::Timeout) => {
-                // Without this the machine would repeat the question for ever.
+                // Without this the machine would repeat the query for ever.
                 self.command(Command::GiveUp(id))?;
                 Err(ClientError::Timeout(self.timeout))
             }
@@ -673,12 +673,12 @@ impl Drop for Client {
     }
 }
 
-/// An answer of another kind than the question. It is a server's fault, and counts as no answer.
+/// An answer of another kind than the query. It is a server's fault, and counts as no answer.
 fn unexpected(answer: Answer, timeout: Duration) -> ClientError {
     tracing::debug!(?answer, "an answer to another query");
     match answer {
         Answer::Refused(code) => ClientError::Refused(code),
-        Answer::History(_) | Answer::List(_) | Answer::Info(_) | Answer::Status(_) => {
+        Answer::History { .. } | Answer::List(_) | Answer::Info { .. } | Answer::Status(_) => {
             ClientError::Timeout(timeout)
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, ClusterKey, Moment, NodeId};
-use recado_proto::packet::{QueryId, StatusOk, ToClient, ToServer};
+use recado_proto::packet::{Answer, AnswerKind, Query, QueryId, QueryKind, Status, ToClient, ToServer};
 use recado_proto::seal::Key;
 use recado_sys::clock::MachineClock;
 use recado_sys::random;
@@ -28,8 +28,8 @@ pub struct ServerStatus {
     /// Its address for clients.
     pub addr: SocketAddr,
     /// Its answer; none if it did not answer in time.
-    pub answer: Option<StatusOk>,
-    /// The time from the question that was answered to its answer.
+    pub answer: Option<Status>,
+    /// The time from the query that was answered to its answer.
     pub round_trip: Option<Duration>,
 }
 
@@ -169,7 +169,7 @@ impl<C, W: Fn(&ClusterIdentity) -> bool> Search<C, W> {
 }
 
 impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> HandshakeQuery for Search<C, W> {
-    fn questions(&mut self, _now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+    fn packets(&mut self, _now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let Search { entropy, initiators, .. } = self;
         let unheard = initiators.iter_mut().filter(|(_, initiator)| initiator.greeting().is_none());
         unheard.map(|(to, initiator)| (*to, initiator.hello(ClusterId(0), entropy))).collect()
@@ -197,7 +197,7 @@ impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> Handshake
     }
 }
 
-/// Waits until the server has proved to hold the key that it claims, by an answer to a question that only
+/// Waits until the server has proved to hold the key that it claims, by an answer to a query that only
 /// this key opens.
 fn prove(cluster_identity: &ClusterIdentity, timeout: Duration) -> Result<(), ClientError> {
     let round = query_status(&[cluster_identity.addr], cluster_identity, timeout, Enough::One)?;
@@ -240,10 +240,10 @@ enum Enough {
 struct Round {
     initiators: HandshakeClients,
     enough: Enough,
-    /// The time of each question, by its number from 1 on.
+    /// The time of each query, by its number from 1 on.
     sent: Vec<Moment>,
     members: BTreeMap<NodeId, SocketAddr>,
-    answers: BTreeMap<NodeId, (StatusOk, Duration)>,
+    answers: BTreeMap<NodeId, (Status, Duration)>,
 }
 
 impl Round {
@@ -274,16 +274,16 @@ impl Round {
 impl HandshakeQuery for Round {
     /// STATUS, or the HELLO before it, to each server that has not answered: at first to the addresses given,
     /// then to the members.
-    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
-        let mut questions = Vec::new();
+    fn packets(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        let mut queries = Vec::new();
         for to in self.initiators.addrs() {
             if !self.is_done_with(to) {
                 self.sent.push(now);
-                let status = ToServer::Status(QueryId(self.sent.len() as u64));
-                questions.push(self.initiators.datagram_to(now, to, &status));
+                let status = ToServer::Query(Query::new(QueryId(self.sent.len() as u64), QueryKind::Status));
+                queries.push(self.initiators.datagram_to(now, to, &status));
             }
         }
-        questions
+        queries
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
@@ -293,8 +293,10 @@ impl HandshakeQuery for Round {
             Some(FromServer::Answer(answer)) => answer,
         };
         for packet in answer.packets {
-            let ToClient::StatusOk(status) = packet else { continue };
-            let number = usize::try_from(status.query.0).unwrap_or(usize::MAX);
+            let ToClient::Answer(Answer { id, kind: AnswerKind::Status(status), .. }) = packet else {
+                continue;
+            };
+            let number = usize::try_from(id.0).unwrap_or(usize::MAX);
             if let Some(sent) = number.checked_sub(1).and_then(|at| self.sent.get(at)) {
                 let round_trip = now.since(*sent);
                 self.members.extend(status.members.iter().copied());
@@ -328,7 +330,7 @@ mod tests {
     use recado_proto::handshake::{self, Handshake, Retry};
     use recado_proto::id::{BootId, Incarnation, Op, SessionId, View};
     use recado_proto::noise::{self, Prologue};
-    use recado_proto::packet::RoleName;
+    use recado_proto::packet::{Position, RoleName};
     use recado_sys::net::{BoundSocket, Inbox};
 
     use super::super::handshake_query::PATIENCE;
@@ -388,17 +390,18 @@ mod tests {
                     };
                     let (_, load, reply) = noise::answer(prologue, &self.holds, message, entropy).ok()?;
                     let packets = handshake::unload(&load).ok()?;
-                    let Some(ToServer::Status(query)) = packets.first() else { return None };
-                    let status = codec::encode(&ToClient::StatusOk(self.status(*query)));
+                    let Some(ToServer::Query(query)) = packets.first() else { return None };
+                    let (kind, options) = (AnswerKind::Status(self.status()), query.options.clone());
+                    let answer = Answer { id: query.id, applied: Position::default(), kind, options };
+                    let status = codec::encode(&ToClient::Answer(answer));
                     Some(handshake::answer(&self.envelope(), &reply, &Header::default(), &[status]))
                 }
                 _ => None,
             }
         }
 
-        fn status(&self, query: QueryId) -> StatusOk {
-            StatusOk {
-                query,
+        fn status(&self) -> Status {
+            Status {
                 node: NodeId(self.node),
                 role: RoleName::Backup,
                 view: View::ZERO,
@@ -494,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_cannot_prove_its_key_causes_no_question_and_is_not_saved() {
+    fn a_server_that_cannot_prove_its_key_causes_no_query_and_is_not_saved() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         let liar = Hand { holds: Key::new([6; 32]), ..Hand::honest(5) };
@@ -631,9 +634,9 @@ mod tests {
         });
     }
 
-    /// Passes a hand's answers to the round's questions back to the round.
+    /// Passes a hand's answers to the round's queries back to the round.
     fn exchange(round: &mut Round, hand: &Hand, to: SocketAddr, entropy: &mut Entropy) -> bool {
-        let asked = round.questions(Moment(1));
+        let asked = round.packets(Moment(1));
         let asked: Vec<_> = asked.into_iter().filter(|(at, _)| *at == to).collect();
         asked.iter().fold(false, |known, (_, datagram)| {
             let answer = hand.answer(datagram, entropy);
@@ -659,7 +662,7 @@ mod tests {
         assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it said hello back");
         assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it told of two more");
         assert!(!round.is_over(Moment(1)));
-        let to: Vec<_> = round.questions(Moment(1)).into_iter().map(|(to, _)| to).collect();
+        let to: Vec<_> = round.packets(Moment(1)).into_iter().map(|(to, _)| to).collect();
         assert_eq!(to, [addr(2)]);
         let found = round.end().unwrap();
         assert_eq!(found.iter().map(|server| server.answer.is_some()).collect::<Vec<_>>(), [true, false]);
@@ -683,7 +686,7 @@ mod tests {
             assert!(round.answers.is_empty(), "{}", other.says);
         }
         assert!(!round.take(Moment(1), addr(9), b"junk"));
-        let (_, hello) = round.questions(Moment(1)).remove(0);
+        let (_, hello) = round.packets(Moment(1)).remove(0);
         let retry = hand.answer(&hello, &mut entropy).unwrap();
         assert!(!round.take(Moment(1), addr(7), &retry), "from somebody who was not asked");
         for _ in 0..3 {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::packet::{Admin, ChannelChange, CodeHash, Content, FollowChange, KeyChange};
+use super::packet::{Admin, ChannelChange, CodeHash, Content, FollowChange, KeyChange, OptionalFields};
 use crate::fnv::fnv1a;
 use crate::id::{Admission, DeviceId, Name, Op, Seq, SessionId, Topic};
 
@@ -145,20 +145,23 @@ pub enum Request {
         /// The change.
         change: KeyChange,
     },
+    /// Asks for something that the primary which logged it does not do. It takes its number and is refused.
+    Unsupported,
 }
 
 impl Request {
     /// A hash that tells this request from another one of the same device under the same number. It covers
-    /// the content and the request's nonce: two different requests have the same digest with a probability of
+    /// the request's nonce, content and optional fields: two different requests have the same digest with a probability of
     /// 2^-64. Only the device itself could be deceived by a collision, so the hash need not resist attacks.
-    pub fn digest(&self, nonce: u64) -> u64 {
-        fnv1a(nonce.to_le_bytes().into_iter().chain(codec::encode(self)))
+    pub fn digest(&self, nonce: u64, options: &OptionalFields) -> u64 {
+        fnv1a(nonce.to_le_bytes().into_iter().chain(codec::encode(self)).chain(codec::encode(options)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::OptionalField;
 
     #[test]
     fn the_same_text_under_two_nonces_is_two_requests() {
@@ -166,8 +169,11 @@ mod tests {
             topic: Topic::Feed("alice".parse().unwrap()),
             content: Content { title: None, priority: Default::default(), tags: vec![], body: body.into() },
         };
-        assert_eq!(send("up").digest(1), send("up").digest(1));
-        assert_ne!(send("up").digest(1), send("up").digest(2));
-        assert_ne!(send("up").digest(1), send("down").digest(1));
+        let digest = |body: &str, nonce| send(body).digest(nonce, &OptionalFields::NONE);
+        assert_eq!(digest("up", 1), digest("up", 1));
+        assert_ne!(digest("up", 1), digest("up", 2));
+        assert_ne!(digest("up", 1), digest("down", 1));
+        let expiring = OptionalFields(vec![OptionalField { tag: OptionalFields::EXPIRES, bytes: vec![1] }]);
+        assert_ne!(digest("up", 1), send("up").digest(1, &expiring));
     }
 }

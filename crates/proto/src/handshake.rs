@@ -196,7 +196,7 @@ mod tests {
     use crate::entropy::Entropy;
     use crate::id::{ClusterId, Incarnation, NodeId, SessionId};
     use crate::noise::{self, Initiation, Prologue};
-    use crate::packet::QueryId;
+    use crate::packet::{Query, QueryId, QueryKind};
 
     const SAID: Retry =
         Retry { echo: 9, cookie: [3; COOKIE_LEN], boot_id: BootId([4; 16]), cluster_key: [5; 32] };
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_initiation_and_its_answer_are_read_as_they_were_sent() {
-        let asked = [ToServer::Status(QueryId(3)), ToServer::Keepalive];
+        let asked = [ToServer::Query(Query::new(QueryId(3), QueryKind::Status)), ToServer::keepalive()];
         let (mut initiation, datagram, reply, packets) = initiated(&asked);
         assert_eq!(packets, asked);
         let Ok((_, Handshake::Initiation { cookie, .. })) = Handshake::read(&datagram) else {
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_question_of_another_length_is_none() {
-        let (_, initiation, _, _) = initiated(&[ToServer::Keepalive]);
+        let (_, initiation, _, _) = initiated(&[ToServer::keepalive()]);
         for whole in [hello(&envelope(), 9), retry(&envelope(), &SAID), initiation] {
             let shorter = &whole[..whole.len() - 1];
             assert_eq!(Handshake::read(shorter), Err(DecodeError::Truncated));
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_load_that_claims_more_than_there_is_is_refused() {
-        let mut lying = load(&[ToServer::Keepalive]);
+        let mut lying = load(&[ToServer::keepalive()]);
         lying[..2].copy_from_slice(&(LOAD_LEN as u16 - 1).to_be_bytes());
         assert_eq!(unload(&lying), Err(DecodeError::Truncated));
         assert_eq!(unload(&[0]), Err(DecodeError::Truncated));

@@ -82,6 +82,7 @@ impl Service {
             Request::Send { topic, content } => self.send(op, &author, topic, content, out),
             Request::Keys { change } => self.change_keys(op, &author, *change, &mut ended),
             Request::Channel { channel, change } => self.change_channel(op, &author, channel, change, out),
+            Request::Unsupported => Err(Code::Unsupported),
         };
         if result.is_ok() {
             self.is_used(&author);

@@ -1,4 +1,4 @@
-//! Queries, which have no request number: HISTORY, LIST and REQUEST_USER_INFO.
+//! The answers to queries: pages of history and of lists, and information about profiles.
 
 use std::ops::Bound;
 
@@ -6,7 +6,7 @@ use imbl::OrdMap;
 
 use recado_proto::id::{Name, Op, Topic};
 use recado_proto::packet::{
-    Code, History, HistoryOk, HistoryRange, Info, List, ListItem, ListOk, Listing, RequestUserInfo,
+    Code, History, HistoryPage, HistoryRange, Info, List, ListItem, ListPage, Listing,
 };
 
 use super::Service;
@@ -14,12 +14,12 @@ use super::state::{Profile, weight};
 use super::stream::{Merge, MergeSource, followed, lost_upto};
 
 impl Service {
-    /// The answer to a HISTORY of `asker`: at most [`History::LIMIT_MAX`] notifications and
+    /// A page of history for `asker`: at most [`History::LIMIT_MAX`] notifications and
     /// [`History::BYTES_MAX`] bytes, and at least one notification if there is any.
     ///
     /// # Errors
     /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed.
-    pub fn history(&self, asker: &Name, query: &History) -> Result<HistoryOk, Code> {
+    pub fn history(&self, asker: &Name, query: &History) -> Result<HistoryPage, Code> {
         let profile = self.profile(asker)?;
         let topics = &self.state.topics;
         let (sources, trimmed_upto) = match &query.topic {
@@ -50,13 +50,7 @@ impl Service {
         let merge = if newest_first { Merge::backward(sources) } else { Merge::forward(sources) };
 
         let limit = query.limit.clamp(1, History::LIMIT_MAX) as usize;
-        let mut answer = HistoryOk {
-            query: query.query,
-            notifications: Vec::new(),
-            more: false,
-            trimmed_upto,
-            applied: self.state.applied,
-        };
+        let mut answer = HistoryPage { notifications: Vec::new(), more: false, trimmed_upto };
         let mut weighs = 0;
         for notification in merge {
             weighs += weight(notification);
@@ -73,12 +67,12 @@ impl Service {
         Ok(answer)
     }
 
-    /// The answer to a LIST of `asker`, at most [`List::ITEMS_MAX`] items, and the number of channels passed
+    /// A page of a list for `asker`: at most [`List::ITEMS_MAX`] items, and the number of channels passed
     /// over that the asker may not see, at most [`Limits::channels`](crate::limits::Limits).
     ///
     /// # Errors
     /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed for the members of a private channel.
-    pub fn list(&self, asker: &Name, query: &List) -> Result<(ListOk, usize), Code> {
+    pub fn list(&self, asker: &Name, query: &List) -> Result<(ListPage, usize), Code> {
         let profile = self.profile(asker)?;
         let after = query.after.as_deref();
         let mut passed_over = 0;
@@ -142,16 +136,15 @@ impl Service {
         };
         let more = items.len() > List::ITEMS_MAX;
         items.truncate(List::ITEMS_MAX);
-        Ok((ListOk { query: query.query, items, more, applied: self.state.applied }, passed_over))
+        Ok((ListPage { items, more }, passed_over))
     }
 
-    /// The answer to a REQUEST_USER_INFO of `asker`. `pending` is counted from the lowest cursor of the
+    /// The information about a profile. `pending` is counted from the lowest cursor of the
     /// devices that receive; if the profile has none, from the lowest cursor of all its devices.
     ///
     /// # Errors
     /// UnknownProfile.
-    pub fn info(&self, asker: &Name, query: &RequestUserInfo) -> Result<Info, Code> {
-        let name = query.profile.as_ref().unwrap_or(asker);
+    pub fn info(&self, name: &Name) -> Result<Info, Code> {
         let profile = self.profile(name)?;
         let devices = || self.state.devices_of(name, profile).map(|(_, device)| device);
         let receiving = devices().filter(|device| device.receives).map(|device| device.cursor).min();
@@ -159,7 +152,6 @@ impl Service {
         let pending =
             |cursor| followed(&self.state, name, profile, cursor).iter().map(MergeSource::len).sum::<usize>();
         Ok(Info {
-            query: query.query,
             profile: name.clone(),
             since: profile.claimed_op,
             followers: self.state.topics.feeds.get(name).map_or(0, |feed| feed.followers.len() as u64),
@@ -167,7 +159,6 @@ impl Service {
             devices: devices().count() as u64,
             sessions: devices().filter(|device| device.session.is_some()).count() as u64,
             pending: cursor.map_or(0, pending) as u64,
-            applied: self.state.applied,
         })
     }
 

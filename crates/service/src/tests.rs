@@ -7,7 +7,7 @@ use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
 use recado_proto::id::{Admission, DeviceKey, OUTSTANDING_MAX, Priority, Topic, millis};
 use recado_proto::packet::{
     Access, Admin, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange,
-    KeyChange, List, ListItem, Listing, QueryId, RequestUserInfo, Role,
+    KeyChange, List, ListItem, Listing, QueryId, Role,
 };
 
 use super::*;
@@ -145,7 +145,7 @@ impl Log {
     }
 
     fn list(&self, asker: &str, what: Listing) -> Result<Vec<ListItem>, Code> {
-        let query = List { query: QueryId(1), what, after: None };
+        let query = List { what, after: None };
         self.service.list(&name(asker), &query).map(|(answer, _)| answer.items)
     }
 
@@ -155,7 +155,7 @@ impl Log {
     }
 
     fn history(&self, asker: &str, topic: Option<Topic>, range: HistoryRange) -> Result<Vec<Op>, Code> {
-        let query = History { query: QueryId(1), topic, range, limit: 2 };
+        let query = History { topic, range, limit: 2 };
         self.service.history(&name(asker), &query).map(|answer| ops(&answer.notifications))
     }
 }
@@ -349,8 +349,7 @@ fn a_device_that_ever_received_counts_for_what_is_unread_also_while_it_only_send
     let [Applied::SessionOpened { session, .. }] = out[..] else { panic!("{out:?}") };
     log.apply(Command::SessionConfirm { session });
     assert!(!log.service.session(session).unwrap().receives);
-    let query = RequestUserInfo { query: QueryId(1), profile: None };
-    assert_eq!(log.service.info(&name("alice"), &query).unwrap().pending, 1);
+    assert_eq!(log.service.info(&name("alice")).unwrap().pending, 1);
 }
 
 #[test]
@@ -358,8 +357,7 @@ fn a_pending_session_counts_as_none() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     log.connect("bob", device(2, 0), 9, true);
-    let query = RequestUserInfo { query: QueryId(1), profile: Some(name("bob")) };
-    let info = log.service.info(&name("alice"), &query).unwrap();
+    let info = log.service.info(&name("bob")).unwrap();
     assert_eq!((info.devices, info.sessions), (1, 0));
     let out = log.apply(Command::Request {
         session: alice,
@@ -1017,7 +1015,7 @@ fn an_answer_of_history_holds_as_many_bytes_as_it_may_and_no_more() {
         }
         for range in [HistoryRange::After(Op::ZERO), HistoryRange::Before(Op(u64::MAX))] {
             let topic = Some(feed("alice"));
-            let query = History { query: QueryId(1), topic, range, limit: History::LIMIT_MAX };
+            let query = History { topic, range, limit: History::LIMIT_MAX };
             let answer = log.service.history(&name("alice"), &query).unwrap();
             let told = (answer.notifications.len(), answer.more);
             assert_eq!(told, (fit, fit < 2), "{beyond} bytes beyond");
@@ -1035,7 +1033,7 @@ fn an_answer_of_history_has_as_many_notifications_as_requested_and_at_least_one(
     }
     for (limit, count) in [(0, 1), (1, 1), (2, 2), (History::LIMIT_MAX, most), (u32::MAX, most)] {
         let (topic, range) = (Some(feed("alice")), HistoryRange::After(Op::ZERO));
-        let query = History { query: QueryId(1), topic, range, limit };
+        let query = History { topic, range, limit };
         let answer = log.service.history(&name("alice"), &query).unwrap();
         assert_eq!((answer.notifications.len(), answer.more), (count, true), "limit {limit}");
     }
@@ -1186,7 +1184,7 @@ fn lists_and_info_return_the_state() {
     log.send(alice, channel("ops")).unwrap();
     log.send(alice, feed("alice")).unwrap();
     let list = |what, after: Option<&str>| {
-        let query = List { query: QueryId(1), what, after: after.map(str::to_owned) };
+        let query = List { what, after: after.map(str::to_owned) };
         let (answer, _) = log.service.list(&name("alice"), &query).unwrap();
         answer.items.iter().map(|item| item.key()).collect::<Vec<_>>()
     };
@@ -1195,12 +1193,10 @@ fn lists_and_info_return_the_state() {
     assert_eq!(list(Listing::Followers, None), ["bob"]);
     assert_eq!(list(Listing::Channels, None), ["ops"]);
     assert_eq!(list(Listing::Devices, None).len(), 1);
-    let query = RequestUserInfo { query: QueryId(1), profile: Some(name("bob")) };
-    let info = log.service.info(&name("alice"), &query).unwrap();
+    let info = log.service.info(&name("bob")).unwrap();
     assert_eq!((info.following, info.devices, info.sessions, info.pending), (1, 1, 1, 1));
     assert!(info.since < since);
-    let query = RequestUserInfo { query: QueryId(1), profile: None };
-    let followers = ["alice", "bob"].map(|who| log.service.info(&name(who), &query).unwrap().followers);
+    let followers = ["alice", "bob"].map(|who| log.service.info(&name(who)).unwrap().followers);
     assert_eq!(followers, [1, 0], "nobody ever followed bob");
     assert_eq!(["alice", "bob", "nobody"].map(|who| log.service.follows(&name(who))), [0, 1, 0]);
 }
@@ -1211,9 +1207,8 @@ fn a_profile_without_a_device_has_nothing_pending() {
     log.open("alice", 1);
     let bob = log.open("bob", 2);
     log.send(bob, inbox("alice")).unwrap();
-    let query = RequestUserInfo { query: QueryId(1), profile: Some(name("alice")) };
     let info = |log: &Log| {
-        let info = log.service.info(&name("bob"), &query).unwrap();
+        let info = log.service.info(&name("alice")).unwrap();
         (info.devices, info.sessions, info.pending)
     };
     assert_eq!(info(&log), (1, 1, 1));
@@ -1238,7 +1233,7 @@ fn a_page_of_a_list_has_as_many_items_as_allowed_and_states_whether_more_follow(
     let most = List::ITEMS_MAX;
     for what in [Listing::Following, Listing::Channels] {
         let page = |log: &Log, after: Option<String>| {
-            let query = List { query: QueryId(1), what: what.clone(), after };
+            let query = List { what: what.clone(), after };
             let (answer, _) = log.service.list(&name("alice"), &query).unwrap();
             (answer.items.len(), answer.more, answer.items.last().map(ListItem::key))
         };
@@ -1258,7 +1253,7 @@ fn a_page_of_channels_skips_no_channel_after_the_item_that_shows_that_more_follo
     let bob = log.open("bob", 2);
     log.channel(bob, "secret", create(true)).unwrap();
     let passed_over = |after: Option<&str>| {
-        let query = List { query: QueryId(1), what: Listing::Channels, after: after.map(str::to_owned) };
+        let query = List { what: Listing::Channels, after: after.map(str::to_owned) };
         log.service.list(&name("alice"), &query).unwrap().1
     };
     assert_eq!(passed_over(None), 0);
@@ -1281,7 +1276,7 @@ fn a_list_goes_on_with_what_comes_after_the_item_that_was_last() {
     }
     for what in [Listing::Following, Listing::Devices, Listing::Keys, Listing::People] {
         let list = |after: Option<String>| {
-            let query = List { query: QueryId(1), what: what.clone(), after };
+            let query = List { what: what.clone(), after };
             let (answer, _) = log.service.list(&name("alice"), &query).unwrap();
             answer.items.iter().map(|item| item.key()).collect::<Vec<String>>()
         };
@@ -1302,7 +1297,7 @@ fn a_list_of_channels_counts_those_that_its_asker_may_not_see() {
         log.channel(alice, which, create(private)).unwrap();
     }
     let passed_over = |asker: &str, what: Listing| {
-        let query = List { query: QueryId(1), what, after: None };
+        let query = List { what, after: None };
         let (answer, passed_over) = log.service.list(&name(asker), &query).unwrap();
         (answer.items.len(), passed_over)
     };
@@ -2418,7 +2413,6 @@ fn what_requests_cost() {
     for slot in 1..16 {
         log.enter("asker", device(1, slot), u64::from(slot), true);
     }
-    let query = QueryId(1);
     // The least of ten rounds, because other load on the machine only adds time; also relative to the first.
     let mut unit = None;
     let mut measure = |what: &str, times: u32, work: &mut dyn FnMut(&mut Log)| {
@@ -2440,7 +2434,7 @@ fn what_requests_cost() {
         });
     };
     [10, 1_024, 16 * 1_024].into_iter().for_each(&mut send);
-    let history = |topic, range, limit| History { query, topic, range, limit };
+    let history = |topic, range, limit| History { topic, range, limit };
     let (who, bare) = (name("asker"), name("idle"));
     measure("a keepalive: the session's view", 20_000, &mut |log| drop(log.service.session(asker)));
     for limit in [1, 256] {
@@ -2472,19 +2466,18 @@ fn what_requests_cost() {
         ("channels, 200", Listing::Channels),
     ];
     for (what, listing) in lists {
-        let list = List { query, what: listing, after: None };
+        let list = List { what: listing, after: None };
         measure(&format!("list of {what}"), 200, &mut |log| drop(log.service.list(&who, &list)));
     }
-    let list = List { query, what: Listing::Channels, after: Some("pa".into()) };
+    let list = List { what: Listing::Channels, after: Some("pa".into()) };
     measure("list of channels, 9,000 hidden from the asker", 100, &mut |log| {
         let (answer, passed_over) = log.service.list(&bare, &list).unwrap();
         assert_eq!((answer.items.len(), passed_over), (0, 9_000));
     });
-    let list = List { query, what: Listing::Followers, after: None };
+    let list = List { what: Listing::Followers, after: None };
     measure("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list)));
-    let info = RequestUserInfo { query, profile: None };
-    measure("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who, &info)));
-    measure("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare, &info)));
+    measure("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who)));
+    measure("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare)));
     measure("send to 10,000 sessions", 50, &mut |log| assert!(log.send(idle, feed("idle")).is_ok()));
     measure("follow and unfollow", 1_000, &mut |log| {
         log.follow(idle, feed("asker")).unwrap();

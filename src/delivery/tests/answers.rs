@@ -3,7 +3,7 @@
 
 use recado_proto::envelope;
 use recado_proto::fragment::{self, Reassembler};
-use recado_proto::packet::{Fragment, HistoryOk};
+use recado_proto::packet::{Answer, AnswerKind, Fragment, HistoryPage, OptionalFields, Position};
 use recado_service::Page;
 
 use super::hand::{config, coordinator, notification};
@@ -24,12 +24,16 @@ fn key() -> Key {
 
 /// The answer to a query, with so many notifications of 1,000 bytes.
 fn page(query: u64, notifications: u64) -> ToClient {
-    ToClient::HistoryOk(HistoryOk {
-        query: QueryId(query),
+    let page = HistoryPage {
         notifications: (1..=notifications).map(|op| notification(op, 1_000)).collect(),
         more: false,
         trimmed_upto: Op::ZERO,
-        applied: Op(9),
+    };
+    ToClient::Answer(Answer {
+        id: QueryId(query),
+        applied: Position::of(Op(9)),
+        kind: AnswerKind::History(page),
+        options: OptionalFields::NONE,
     })
 }
 

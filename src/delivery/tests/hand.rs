@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use recado_proto::envelope;
-use recado_proto::packet::{Code, Content, SendAck, ToServer};
+use recado_proto::packet::{Code, Content, Home, OptionalFields, Position, SendAck, ToServer};
 use recado_service::Page;
 
 use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing};
@@ -73,7 +73,7 @@ const LONG: usize = 200;
 
 /// A packet that is sent once.
 fn reply() -> ToClient {
-    ToClient::SendAck(SendAck { seq: recado_proto::id::Seq(7), op: Op(7) })
+    ToClient::SendAck(SendAck { seq: recado_proto::id::Seq(7), op: Op(7), data: OptionalFields::NONE })
 }
 
 /// A delivery; the test plays client and replica thread.
@@ -178,7 +178,7 @@ impl Play {
     fn ack(&mut self, upto: u64, held: &[u64], credit: u32) {
         self.heard();
         let held = held.iter().map(|op| Op(*op)).collect();
-        self.input(Input::ClientAck(SESSION, ClientAck { upto: Op(upto), held, credit }));
+        self.input(Input::ClientAck(SESSION, ClientAck { upto: Position::of(Op(upto)), held, credit }));
     }
 
     fn pass(&mut self, wait: Duration) {
@@ -316,7 +316,10 @@ fn what_is_lost_is_sent_again_and_what_is_held_is_not() {
     play.live(0, 256);
     (1..=3).for_each(|op| play.applied(op));
     assert_eq!(play.stream().len(), 3);
-    play.input(Input::ClientAck(SESSION, ClientAck { upto: Op(0), held: vec![Op(2), Op(3)], credit: 256 }));
+    play.input(Input::ClientAck(
+        SESSION,
+        ClientAck { upto: Position::of(Op(0)), held: vec![Op(2), Op(3)], credit: 256 },
+    ));
     play.pass(Duration::from_secs(3));
     let again = play.stream();
     assert!(!again.is_empty());
@@ -332,7 +335,7 @@ fn the_oldest_is_sent_again_now_and_then_to_a_client_that_says_nothing() {
     play.stream();
     play.input(Input::ClientAck(
         SESSION,
-        ClientAck { upto: Op(0), held: vec![Op(1), Op(2), Op(3)], credit: 256 },
+        ClientAck { upto: Position::of(Op(0)), held: vec![Op(1), Op(2), Op(3)], credit: 256 },
     ));
     play.pass(Duration::from_secs(1));
     let again = play.stream();
@@ -411,7 +414,7 @@ fn a_session_first_heard_is_only_asked_whether_it_is_there() {
     play.input(Input::Announce(coordinator(2)));
     play.input(Input::Answer {
         session: SESSION,
-        packet: ToClient::SendAck(SendAck { seq: Default::default(), op: Op(1) }),
+        packet: ToClient::SendAck(SendAck { seq: Default::default(), op: Op(1), data: OptionalFields::NONE }),
     });
     // Enough datagrams that an ack is due.
     (2..=40).for_each(|number| play.heard_from(home(), number));
@@ -442,9 +445,15 @@ fn a_challenge_is_never_longer_than_what_it_is_asked_upon() {
 
 #[test]
 fn every_word_that_may_be_the_first_is_long_enough_to_be_answered() {
-    for first in
-        [ToServer::Keepalive, ToServer::Resume(recado_proto::packet::Resume { cursor: None, credit: 0 })]
-    {
+    for first in [
+        ToServer::keepalive(),
+        ToServer::Resume(recado_proto::packet::Resume {
+            cursor: None,
+            credit: 0,
+            home: Home::PRIMARY,
+            options: OptionalFields::NONE,
+        }),
+    ] {
         let envelope = Envelope {
             class: Class::Client,
             cluster: ClusterId(7),

@@ -10,7 +10,7 @@ use recado_proto::entropy::Entropy;
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{DeviceId, DeviceKey, Seq};
 use recado_proto::noise;
-use recado_proto::packet::{AcceptConn, ResumeOk, ToServer};
+use recado_proto::packet::{AcceptConn, OptionalFields, Position, ResumeOk, ToServer};
 use recado_service::Page;
 
 use super::hand::{config, coordinator, notification};
@@ -221,7 +221,13 @@ impl World {
         self.keyring.learn(SESSION, connect.device.key, connect.nonce);
         let secret = handshake_config(ME, 1).keys.session_secret(SESSION, connect.device.key, connect.nonce);
         let coordinator = coordinator(self.round);
-        let accept = AcceptConn { nonce: connect.nonce, session: SESSION, coordinator, secret };
+        let accept = AcceptConn {
+            nonce: connect.nonce,
+            session: SESSION,
+            coordinator,
+            secret,
+            options: OptionalFields::NONE,
+        };
         self.deliver(Input::AnswerTo { reply_to, packets: vec![ToClient::AcceptConn(accept)] });
     }
 
@@ -229,17 +235,24 @@ impl World {
         let coordinator = coordinator(self.round);
         match packet {
             ToServer::Resume(resume) => {
-                let resumed = ResumeOk { created_op: Op(1), last_seq: Seq(0), coordinator, cursor: Op(0) };
+                let resumed = ResumeOk {
+                    created_op: Op(1),
+                    last_seq: Seq(0),
+                    coordinator,
+                    cursor: Position::of(Op(0)),
+                    keepalive_ms: 2_000,
+                    options: OptionalFields::NONE,
+                };
                 self.deliver(Input::Answer { session, packet: ToClient::ResumeOk(resumed) });
-                let (cursor, credit) = (resume.cursor.unwrap_or(Op(0)), Some(resume.credit));
+                let (cursor, credit) = (resume.cursor.map_or(Op(0), |cursor| cursor.op), Some(resume.credit));
                 self.deliver(Input::Serve { session, cursor, credit });
             }
             ToServer::ClientAck(ack) => self.deliver(Input::ClientAck(session, ack)),
-            ToServer::Keepalive => {
+            ToServer::Keepalive(_) => {
                 self.deliver(Input::Answer { session, packet: ToClient::Coordinator(coordinator) });
             }
             ToServer::Disconnect(last) => {
-                self.cursor = self.cursor.max(last.upto);
+                self.cursor = self.cursor.max(last.upto.op);
                 self.deliver(Input::SessionEnded { session, packets: Vec::new() });
             }
             _ => {}

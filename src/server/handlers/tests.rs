@@ -9,7 +9,9 @@ use recado_proto::envelope::{Envelope, seal};
 use recado_proto::fragment::split;
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceKey, Incarnation, NodeId, Op, Seq, View};
-use recado_proto::packet::{ClientAck, Content, QueryId, Send, ToPeer};
+use recado_proto::packet::{
+    ClientAck, Content, OptionalFields, Position, Query, QueryId, QueryKind, Send, ToPeer,
+};
 use recado_proto::seal::{Direction, Key};
 use recado_proto::{Header, Link};
 use recado_sys::net::Inbox;
@@ -88,7 +90,14 @@ fn envelope(class: Class, session: u64, number: u64) -> Envelope {
 fn send(seq: u64, body: &str) -> ToServer {
     let content =
         Content { title: None, priority: Default::default(), tags: Vec::new(), body: body.to_owned() };
-    ToServer::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: 0 })
+    ToServer::Send(Send {
+        seq: Seq(seq),
+        answered_below: Seq(1),
+        topic: None,
+        content,
+        nonce: 0,
+        options: OptionalFields::NONE,
+    })
 }
 
 impl Rig {
@@ -118,7 +127,7 @@ impl Rig {
 fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
     let mut rig = rig(4);
     let session = SessionId(Op(12));
-    let ack = ClientAck { upto: Op(9), held: Vec::new(), credit: 3 };
+    let ack = ClientAck { upto: Position::of(Op(9)), held: Vec::new(), credit: 3 };
     let packets =
         [ToServer::ClientAck(ack.clone()), ToServer::PathResponse(8), ToServer::padding(), send(1, "hi")];
     rig.take(12, &packets).unwrap();
@@ -185,7 +194,7 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
     let now = rig.handler.clock.now();
     inbox.datagrams().for_each(|(_, bytes, _)| drop(client.take(now, bytes)));
     let mut initiation = || {
-        let question = ToServer::Status(QueryId(1));
+        let question = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
         let bytes = client.initiation(now, &identity, &question, &mut entropy).expect("it was greeted");
         rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes })
     };
@@ -195,7 +204,10 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
         panic!("no initiation")
     };
     let proved = DeviceKey(recado_proto::noise::public(&identity.private));
-    assert_eq!((reply_to.to, key, packet), (visitor.addr(), proved, ToServer::Status(QueryId(1))));
+    assert_eq!(
+        (reply_to.to, key, packet),
+        (visitor.addr(), proved, ToServer::Query(Query::new(QueryId(1), QueryKind::Status)))
+    );
 }
 
 #[test]
@@ -206,7 +218,7 @@ fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     let answer = delivery::Input::Answer { session: SessionId(Op(12)), packet: ToClient::Error(busy) };
     assert_eq!(rig.heard.try_iter().nth(1), Some(answer));
 
-    let query = ToServer::Status(QueryId(1));
+    let query = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
     assert_eq!(rig.take(12, &[query]), Err(RefusedDatagram::QueueFull));
     assert_eq!(rig.heard.try_iter().count(), 1);
 }
@@ -264,7 +276,7 @@ fn more_requests_than_places() {
             other => panic!("{other:?}"),
         })
         .collect();
-    let refused = counters.refused_so_far().iter().map(|(_, count)| *count).sum();
+    let refused = counters.refused_so_far().iter().map(|(_, count)| *count).sum::<u64>();
     assert_eq!(busy.len() as u64, refused, "each datagram that is not taken is counted");
     outcomes.extend(busy);
     outcomes.sort();
@@ -283,7 +295,7 @@ fn each_request_is_taken_once_or_answered_busy_in_every_order() {
 fn a_flood_of_one_network_leaves_room_for_the_requests_of_others() {
     let mut rig = rig(8);
     rig.from = ([10, 0, 1, 1], 4_000).into();
-    let query = ToServer::Status(QueryId(1));
+    let query = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
     let ask = |rig: &mut Rig, session| rig.take(session, std::slice::from_ref(&query));
     let taken = (0..8).filter(|_| ask(&mut rig, 12).is_ok()).count();
     assert_eq!(taken, 4, "half of the places");
@@ -303,6 +315,7 @@ fn a_session_accepts_no_packet_that_only_servers_send_or_that_precedes_a_session
         code: None,
         invite: None,
         fresh: true,
+        options: OptionalFields::NONE,
     });
     assert_eq!(rig.take(12, &[connect]), Err(RefusedDatagram::Malformed));
     let learn = encode(&ToPeer::Learn(recado_proto::packet::Learn { nonce: 1 }));

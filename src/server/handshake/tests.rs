@@ -4,12 +4,12 @@ use recado_proto::Link;
 use recado_proto::envelope::{self, Header};
 use recado_proto::id::{Op, View};
 use recado_proto::noise::Initiation;
-use recado_proto::packet::QueryId;
+use recado_proto::packet::{Query, QueryId, QueryKind};
 use recado_proto::seal::Direction;
 
 use super::*;
 
-const ASKED: ToServer = ToServer::Status(QueryId(1));
+const ASKED: ToServer = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
 
 /// Identity of server `me` in its boot with this incarnation, in the cluster that tests agree on.
 pub(crate) fn handshake_config(me: u16, incarnation: u64) -> HandshakeConfig {
@@ -308,8 +308,8 @@ fn keyring() -> Keyring {
 fn a_known_session_is_opened_and_its_client_can_be_answered() {
     let mut keyring = keyring();
     let mut link = client(&handshake_config(2, 1), SESSION, NONCE);
-    let (opened, key) = keyring.open(&say(&mut link, ToServer::Keepalive)).unwrap();
-    assert_eq!((opened.envelope.session, opened.packets), (SESSION, vec![ToServer::Keepalive]));
+    let (opened, key) = keyring.open(&say(&mut link, ToServer::keepalive())).unwrap();
+    assert_eq!((opened.envelope.session, opened.packets), (SESSION, vec![ToServer::keepalive()]));
     let answer = envelope::seal(&key, &opened.envelope, &Header::default(), &[]);
     let handshake_config = handshake_config(2, 1);
     let secret = handshake_config.keys.session_secret(SESSION, DEVICE, NONCE);
@@ -328,11 +328,11 @@ fn a_datagram_of_an_unknown_session_or_of_another_boot_does_not_open() {
         (client(&handshake_config(1, 1), SESSION, NONCE), RefusedDatagram::Seal),
     ];
     for (mut link, why) in refusals {
-        assert_eq!(keyring.open(&say(&mut link, ToServer::Keepalive)), Err(why));
+        assert_eq!(keyring.open(&say(&mut link, ToServer::keepalive())), Err(why));
     }
     // A datagram that does not open uses up no number.
     let mut link = client(&handshake_config(2, 1), SESSION, NONCE);
-    assert!(keyring.open(&say(&mut link, ToServer::Keepalive)).is_ok());
+    assert!(keyring.open(&say(&mut link, ToServer::keepalive())).is_ok());
     assert_eq!(keyring.open(&handshake::hello(&Visitor::envelope(7), 1)), Err(RefusedDatagram::Malformed));
 }
 
@@ -340,7 +340,7 @@ fn a_datagram_of_an_unknown_session_or_of_another_boot_does_not_open() {
 fn a_number_comes_once_and_learning_again_does_not_change_that() {
     let mut keyring = keyring();
     let mut link = client(&handshake_config(2, 1), SESSION, NONCE);
-    let [one, two] = [(); 2].map(|()| say(&mut link, ToServer::Keepalive));
+    let [one, two] = [(); 2].map(|()| say(&mut link, ToServer::keepalive()));
     assert!(keyring.open(&two).is_ok());
     assert_eq!(keyring.open(&two), Err(RefusedDatagram::Repeated));
     keyring.learn(SESSION, DEVICE, NONCE);
@@ -352,9 +352,9 @@ fn a_number_comes_once_and_learning_again_does_not_change_that() {
 fn a_session_that_is_over_opens_no_more() {
     let mut keyring = keyring();
     let mut link = client(&handshake_config(2, 1), SESSION, NONCE);
-    keyring.open(&say(&mut link, ToServer::Keepalive)).unwrap();
+    keyring.open(&say(&mut link, ToServer::keepalive())).unwrap();
     keyring.forget(SESSION);
-    let late = say(&mut link, ToServer::Keepalive);
+    let late = say(&mut link, ToServer::keepalive());
     assert_eq!(keyring.open(&late), Err(RefusedDatagram::Session));
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use recado_log::journal::{DiskFile, Meta};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{ClusterId, Incarnation, Op, SessionId, View};
-use recado_proto::packet::{Resume, ToServer};
+use recado_proto::packet::{Home, OptionalFields, Resume, ToServer};
 use recado_service::State;
 use recado_sys::sync::Mistake;
 use recado_sys::sync::model::{TimeOuts, below, explore, seeds_to_find, step};
@@ -436,7 +436,12 @@ fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
     let mut turns = Turns::default();
     let request = || Input::Client {
         session: SessionId(Op(9)),
-        packet: ToServer::Resume(Resume { cursor: None, credit: 1 }),
+        packet: ToServer::Resume(Resume {
+            cursor: None,
+            credit: 1,
+            home: Home::PRIMARY,
+            options: OptionalFields::NONE,
+        }),
     };
     replica.journal.push(append(1, 1));
     replica.journal.push(append(2, 1));

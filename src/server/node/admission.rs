@@ -21,9 +21,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use recado_proto::command::{Command, Request, SessionOpen};
-use recado_proto::id::{Clock, DeviceId, Name, Op, Seq, SessionId};
+use recado_proto::id::{Clock, DeviceId, Name, Seq, SessionId};
 use recado_proto::packet::{
-    AcceptConn, Answers, Code, Connect, Refused, RejectConn, Resume, ResumeOk, ToClient,
+    AcceptConn, Answers, Code, Connect, OptionalFields, Position, Refused, RejectConn, Resume, ResumeOk,
+    ToClient,
 };
 use recado_service::Standing;
 
@@ -49,6 +50,9 @@ const HELD_MAX: usize = 64;
 /// memory. When the table is full, a further request displaces one of the [`Holder`] that has the most. If
 /// the rule of [`Table`] frees no place, the further request is dropped.
 const HELD_ALL_MAX: usize = 4_096;
+
+/// The interval at which clients are to send KEEPALIVE, in ms.
+const KEEPALIVE_MS: u32 = 2_000;
 
 /// Work in progress on the primary. It is discarded when this server loses the role.
 #[derive(Debug, Default)]
@@ -124,8 +128,15 @@ pub(super) struct Numbered {
 }
 
 impl Numbered {
-    pub(super) fn new(answered_below: Seq, request: Request, nonce: u64) -> Numbered {
-        let digest = request.digest(nonce);
+    /// A request with a critical field that this version does not honour takes its number and is refused.
+    pub(super) fn new(
+        answered_below: Seq,
+        request: Request,
+        nonce: u64,
+        options: &OptionalFields,
+    ) -> Numbered {
+        let digest = request.digest(nonce, options);
+        let request = if options.may_be_ignored() { request } else { Request::Unsupported };
         Numbered { answered_below, request, digest }
     }
 }
@@ -141,6 +152,10 @@ impl Node {
                 packets.push(reject(self.passing_refusal()));
             }
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets });
+        }
+        if !connect.options.may_be_ignored() {
+            let packet = ToClient::RejectConn(RejectConn { nonce, code: Code::Unsupported, retry_ms: 0 });
+            return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
         let key = (connect.device, nonce);
         if let Some(before) = self.under_way.connects.get_mut(&key) {
@@ -158,7 +173,7 @@ impl Node {
             let packet = ToClient::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
-        let Connect { device, profile, receives, nonce, fresh, code, invite } = connect;
+        let Connect { device, profile, receives, nonce, fresh, code, invite, .. } = connect;
         let admission = self.config.admission;
         let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
         let command = Command::SessionOpen(open);
@@ -174,7 +189,8 @@ impl Node {
             && self.is_primary
         {
             let secret = self.keys.session_secret(session, device.key, nonce);
-            let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
+            let (coordinator, options) = (self.coordinator(), OptionalFields::NONE);
+            let accept = AcceptConn { nonce, session, coordinator, secret, options };
             let packets = vec![ToClient::AcceptConn(accept)];
             self.deliver(delivery::Input::AnswerTo { reply_to, packets });
         }
@@ -199,18 +215,28 @@ impl Node {
         let Some(view) = self.service.session(session) else {
             return self.refuse_session(session);
         };
+        if resume.cursor.is_some_and(|cursor| cursor.op().is_none()) {
+            return self.refuse_packet(session, Code::OtherEpoch);
+        }
+        let named = resume.cursor.map(|cursor| cursor.op);
         // Everything that a client can have seen was applied here before this view began, so a cursor beyond
         // `applied` is not of this log. Serving from it would skip every op up to it.
         let applied = self.service.applied();
-        if let Some(cursor) = resume.cursor.filter(|cursor| *cursor > applied) {
+        if let Some(cursor) = named.filter(|cursor| *cursor > applied) {
             self.out.push(Effect::BeyondEnd { session, cursor, applied });
-            let beyond = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
-            return self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(beyond) });
+            return self.refuse_packet(session, Code::BeyondEnd);
         }
         let (last_seq, coordinator) = (view.last_seq, self.coordinator());
-        let answer = ResumeOk { created_op: view.created_op, last_seq, coordinator, cursor: view.cursor };
+        let answer = ResumeOk {
+            created_op: view.created_op,
+            last_seq,
+            coordinator,
+            cursor: Position::of(view.cursor),
+            keepalive_ms: KEEPALIVE_MS,
+            options: OptionalFields::NONE,
+        };
         self.deliver(delivery::Input::Answer { session, packet: ToClient::ResumeOk(answer) });
-        let cursor = resume.cursor.unwrap_or(view.cursor);
+        let cursor = named.unwrap_or(view.cursor);
         let credit = view.receives.then_some(resume.credit);
         self.deliver(delivery::Input::Serve { session, cursor, credit });
     }
@@ -243,7 +269,7 @@ impl Node {
         network.map(Holder::Network).or_else(profile)
     }
 
-    pub(super) fn on_disconnect(&mut self, clock: Clock, session: SessionId, upto: Op) {
+    pub(super) fn on_disconnect(&mut self, clock: Clock, session: SessionId, upto: Position) {
         if !self.replica.accepts() {
             return;
         }
@@ -257,7 +283,9 @@ impl Node {
         }
         // A closed session cannot move its cursor, so its last cursor is logged before the close.
         self.housekeeping.drop_cursor(session);
-        self.propose(clock, Command::Cursors(vec![(session, upto)]));
+        if let Some(upto) = upto.op() {
+            self.propose(clock, Command::Cursors(vec![(session, upto)]));
+        }
         self.propose(clock, Command::SessionClose { session });
     }
 

@@ -4,7 +4,10 @@
 
 use recado_proto::command::Request;
 use recado_proto::id::{Clock, DeviceKey, Op, Seq, SessionId, Topic};
-use recado_proto::packet::{Answers, Code, Refused, RoleName, SendAck, ToClient, ToServer};
+use recado_proto::packet::{
+    Answers, Code, Home, Keepalive, OptionalFields, Query, QueryKind, Refused, RoleName, SendAck, ToClient,
+    ToServer,
+};
 use recado_service::Applied;
 
 use super::admission::Numbered;
@@ -26,13 +29,7 @@ impl Node {
         packet: ToServer,
     ) {
         match packet {
-            ToServer::Status(query) => {
-                let answer = self.status(clock, query);
-                self.deliver(delivery::Input::AnswerTo {
-                    reply_to,
-                    packets: vec![ToClient::StatusOk(answer)],
-                });
-            }
+            ToServer::Query(query) => self.on_query_without_session(clock, reply_to, query),
             // A CONNECT for a device whose key was not authenticated counts as forged and is ignored.
             ToServer::Connect(connect) if connect.device.key == key => {
                 self.on_connect(clock, reply_to, connect);
@@ -46,13 +43,18 @@ impl Node {
     pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: ToServer) {
         match packet {
             // Clients do not wait long for an answer to these, so beyond the budget there is none.
-            ToServer::Status(_) | ToServer::Keepalive | ToServer::Resume(_)
+            ToServer::Query(Query { kind: QueryKind::Status, .. })
+            | ToServer::Keepalive(_)
+            | ToServer::Resume(_)
                 if self.spend(clock, session, cost::LEAST).is_err() => {}
-            ToServer::Status(query) => {
-                let answer = ToClient::StatusOk(self.status(clock, query));
-                self.deliver(delivery::Input::Answer { session, packet: answer });
+            ToServer::Query(query) if query.kind == QueryKind::Status => self.on_query(clock, session, query),
+            ToServer::Keepalive(Keepalive { home, options }) if !is_supported(home, &options) => {
+                self.refuse_packet(session, Code::Unsupported);
             }
-            ToServer::Keepalive => self.on_keepalive(clock, session),
+            ToServer::Keepalive(_) => self.on_keepalive(clock, session),
+            ToServer::Resume(resume) if !is_supported(resume.home, &resume.options) => {
+                self.refuse_packet(session, Code::Unsupported);
+            }
             ToServer::Resume(resume) => self.on_resume(clock, session, resume),
             // A pending session gets no answer: no client sends anything else before RESUME_OK, and a
             // refusal would end the session.
@@ -60,7 +62,7 @@ impl Node {
             ToServer::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
             ToServer::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
-                let numbered = Numbered::new(follow.answered_below, request, follow.nonce);
+                let numbered = Numbered::new(follow.answered_below, request, follow.nonce, &follow.options);
                 self.on_numbered(clock, session, follow.seq, numbered, cost::LEAST);
             }
             ToServer::Send(send) => {
@@ -70,22 +72,20 @@ impl Node {
                 let topic = send.topic.unwrap_or(Topic::Feed(view.profile));
                 let cost = cost::send(&send.content, self.service.fan_out(&topic));
                 let request = Request::Send { topic, content: send.content };
-                let numbered = Numbered::new(send.answered_below, request, send.nonce);
+                let numbered = Numbered::new(send.answered_below, request, send.nonce, &send.options);
                 self.on_numbered(clock, session, send.seq, numbered, cost);
             }
             ToServer::Channel(packet) => {
                 let request = Request::Channel { channel: packet.channel, change: packet.change };
-                let numbered = Numbered::new(packet.answered_below, request, packet.nonce);
+                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, &packet.options);
                 self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
             ToServer::Keys(packet) => {
                 let request = Request::Keys { change: packet.change };
-                let numbered = Numbered::new(packet.answered_below, request, packet.nonce);
+                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, &packet.options);
                 self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
-            ToServer::History(history) => self.on_history(clock, session, history),
-            ToServer::List(list) => self.on_list(clock, session, list),
-            ToServer::RequestUserInfo(request) => self.on_info(clock, session, request),
+            ToServer::Query(query) => self.on_query(clock, session, query),
             // These travel in an INITIATION alone, or handlers and delivery have taken them.
             ToServer::Connect(_)
             | ToServer::Admin(_)
@@ -94,6 +94,12 @@ impl Node {
             | ToServer::Fragment(_)
             | ToServer::Padding(_) => {}
         }
+    }
+
+    /// Refuses a packet of a session; the session goes on.
+    pub(super) fn refuse_packet(&mut self, session: SessionId, code: Code) {
+        let refused = Refused { code, answers: Answers::Session, retry_ms: 0 };
+        self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(refused) });
     }
 
     fn on_keepalive(&mut self, clock: Clock, session: SessionId) {
@@ -143,7 +149,7 @@ impl Node {
 
     pub(super) fn answer(&mut self, session: SessionId, seq: Seq, result: Result<Op, Code>) {
         let packet = match result {
-            Ok(op) => ToClient::SendAck(SendAck { seq, op }),
+            Ok(op) => ToClient::SendAck(SendAck { seq, op, data: OptionalFields::NONE }),
             Err(code) => ToClient::Error(Refused { code, answers: Answers::Request(seq), retry_ms: 0 }),
         };
         self.deliver(delivery::Input::Answer { session, packet });
@@ -166,4 +172,9 @@ impl Node {
     pub(super) fn deliver(&mut self, input: delivery::Input) {
         self.out.push(Effect::Delivery(input));
     }
+}
+
+/// Returns true if this version does what the packet asks: the primary is the home of every session.
+fn is_supported(home: Home, options: &OptionalFields) -> bool {
+    home == Home::PRIMARY && options.may_be_ignored()
 }

@@ -1,13 +1,12 @@
-//! Questions, which have no request number: HISTORY, LIST, REQUEST_USER_INFO and STATUS, and the pages of
-//! pending notifications that the delivery wants.
+//! Queries, and the pages of pending notifications that the delivery wants.
 //!
-//! Only the primary answers a session's questions, from applied state, so reads never go back (P4). Any
-//! server answers STATUS. Nothing here changes the log.
+//! Only the primary answers a session's queries, from applied state, so reads never go back (P4). Any server
+//! tells its status. Nothing here changes the log.
 //!
 //! A client asks again until it has the whole answer, while the delivery sends that again piece by piece. If
 //! the query ran again each time, it would cost as much again, and give another answer, whose pieces do not
-//! complete those that the client has. So a question is ignored while its answer is outstanding. That is
-//! decided here and not by the delivery: a question comes from its handler straight to the node, in the place
+//! complete those that the client has. So a query is ignored while its answer is outstanding. That is
+//! decided here and not by the delivery: a query comes from its handler straight to the node, in the place
 //! that its network has in the queue of requests, and a look-up tells. The delivery holds the answers; the
 //! node knows only the ids of their queries, of which the delivery reports the end
 //! ([`Input::AnswerDone`](super::Input::AnswerDone)).
@@ -17,17 +16,31 @@ use std::time::Duration;
 
 use recado_proto::id::{Clock, Op, SessionId};
 use recado_proto::packet::{
-    Answers, Code, History, List, QueryId, Refused, RequestUserInfo, StatusOk, ToClient,
+    Answer, AnswerKind, Answers, Code, OptionalFields, Position, Query, QueryId, QueryKind, Refused, Status,
+    ToClient,
 };
-use recado_service::SessionView;
 
 use super::clients::RETRY_MS;
 use super::{Effect, Node};
-use crate::delivery;
+use crate::delivery::{self, ReplyTo};
 use crate::server::cost;
 
 /// Maximum size of one page for the delivery, in bytes.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// The reason why a query has no answer.
+enum Unanswered {
+    /// The session is not in the committed state.
+    NoSession,
+    /// It is refused; with `retry_ms` 0 for good.
+    Refused { code: Code, retry_ms: u32 },
+}
+
+impl From<Code> for Unanswered {
+    fn from(code: Code) -> Unanswered {
+        Unanswered::Refused { code, retry_ms: 0 }
+    }
+}
 
 /// The queries whose answers the delivery sends until they are acknowledged, by session.
 #[derive(Debug, Default)]
@@ -67,59 +80,103 @@ impl OutstandingAnswers {
 }
 
 impl Node {
-    pub(super) fn on_history(&mut self, clock: Clock, session: SessionId, history: History) {
-        let cost = cost::history(&history, self.topics(session));
-        self.on_question(clock, session, history.query, cost, |node, asker| {
-            node.service.history(&asker.profile, &history).map(ToClient::HistoryOk)
-        });
+    /// Answers a query of a session, unless its answer is on its way. A query that is ignored costs a look-up,
+    /// so it is not charged.
+    pub(super) fn on_query(&mut self, clock: Clock, session: SessionId, query: Query) {
+        let id = query.id;
+        if self.outstanding.contains(session, id) {
+            return;
+        }
+        let packet = match self.answer_query(clock, session, query) {
+            Err(Unanswered::NoSession) => return self.refuse_session(session),
+            Err(Unanswered::Refused { code, retry_ms }) => {
+                ToClient::Error(Refused { code, answers: Answers::Query(id), retry_ms })
+            }
+            Ok(kind) => {
+                let answer = self.answer_of(id, kind);
+                if answer.is_tracked() {
+                    self.outstanding.insert(session, id);
+                }
+                ToClient::Answer(answer)
+            }
+        };
+        self.deliver(delivery::Input::Answer { session, packet });
     }
 
-    pub(super) fn on_list(&mut self, clock: Clock, session: SessionId, list: List) {
-        let cost = cost::list(&list.what, self.topics(session));
-        self.on_question(clock, session, list.query, cost, |node, asker| {
-            let (answer, passed_over) = node.service.list(&asker.profile, &list)?;
-            let owner = node.service.owner(session);
-            node.charges.owe(clock.now, session, owner, cost::passed_over(passed_over));
-            Ok(ToClient::ListOk(answer))
-        });
-    }
-
-    pub(super) fn on_info(&mut self, clock: Clock, session: SessionId, request: RequestUserInfo) {
-        let cost = cost::info(self.topics(session));
-        self.on_question(clock, session, request.query, cost, |node, asker| {
-            node.service.info(&asker.profile, &request).map(ToClient::Info)
-        });
-    }
-
-    /// Answers a question, unless its answer is on its way. A question that is ignored costs a look-up, so it
-    /// is not charged.
-    fn on_question(
+    fn answer_query(
         &mut self,
         clock: Clock,
         session: SessionId,
-        query: QueryId,
-        cost: u32,
-        answer: impl FnOnce(&mut Node, &SessionView) -> Result<ToClient, Code>,
-    ) {
-        if self.outstanding.contains(session, query) {
-            return;
+        query: Query,
+    ) -> Result<AnswerKind, Unanswered> {
+        self.may_answer(&query)?;
+        if let QueryKind::Status = query.kind {
+            return Ok(AnswerKind::Status(self.status(clock)));
         }
-        let refused =
-            |code, retry_ms| ToClient::Error(Refused { code, answers: Answers::Query(query), retry_ms });
-        let packet = if !self.serves() {
-            refused(self.passing_refusal(), RETRY_MS)
-        } else if let Err(wait) = self.spend(clock, session, cost) {
-            refused(Code::Busy, wait)
-        } else if let Some(asker) = self.service.session(session) {
-            let answered = answer(self, &asker);
-            if answered.is_ok() {
-                self.outstanding.insert(session, query);
-            }
-            answered.unwrap_or_else(|code| refused(code, 0))
-        } else {
-            return self.refuse_session(session);
+        if !self.serves() {
+            return Err(Unanswered::Refused { code: self.passing_refusal(), retry_ms: RETRY_MS });
+        }
+        let topics = self.topics(session);
+        let cost = match &query.kind {
+            QueryKind::History(history) => cost::history(history, topics),
+            QueryKind::List(list) => cost::list(&list.what, topics),
+            QueryKind::Info { .. } => cost::info(topics),
+            QueryKind::Status | QueryKind::WhoAmI => cost::LEAST,
         };
-        self.deliver(delivery::Input::Answer { session, packet });
+        self.spend(clock, session, cost)
+            .map_err(|wait| Unanswered::Refused { code: Code::Busy, retry_ms: wait })?;
+        let asker = self.service.session(session).ok_or(Unanswered::NoSession)?.profile;
+        match query.kind {
+            QueryKind::History(history) => Ok(AnswerKind::History(self.service.history(&asker, &history)?)),
+            QueryKind::List(list) => {
+                let (page, passed_over) = self.service.list(&asker, &list)?;
+                let owner = self.service.owner(session);
+                self.charges.owe(clock.now, session, owner, cost::passed_over(passed_over));
+                Ok(AnswerKind::List(page))
+            }
+            QueryKind::Info { profile } => {
+                Ok(AnswerKind::Info(self.service.info(profile.as_ref().unwrap_or(&asker))?))
+            }
+            QueryKind::Status | QueryKind::WhoAmI => Err(Code::Unsupported.into()),
+        }
+    }
+
+    /// Answers a query without a session. Only the status needs none.
+    pub(super) fn on_query_without_session(&mut self, clock: Clock, reply_to: ReplyTo, query: Query) {
+        let id = query.id;
+        let answered = self.may_answer(&query).map(|()| query.kind);
+        let packet = match answered {
+            Ok(QueryKind::Status) => {
+                ToClient::Answer(self.answer_of(id, AnswerKind::Status(self.status(clock))))
+            }
+            Err(Unanswered::Refused { code, retry_ms }) => {
+                ToClient::Error(Refused { code, answers: Answers::Query(id), retry_ms })
+            }
+            Ok(_) | Err(Unanswered::NoSession) => {
+                let code = Code::Unsupported;
+                ToClient::Error(Refused { code, answers: Answers::Query(id), retry_ms: 0 })
+            }
+        };
+        self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
+    }
+
+    /// Checks that the query asks nothing that this version does not do, and that this server's state is as
+    /// late as the query's token.
+    fn may_answer(&self, query: &Query) -> Result<(), Unanswered> {
+        if !query.options.may_be_ignored() {
+            return Err(Code::Unsupported.into());
+        }
+        match query.at_least.map(Position::op) {
+            Some(None) => Err(Code::OtherEpoch.into()),
+            Some(Some(op)) if op > self.service.applied() => {
+                Err(Unanswered::Refused { code: Code::TryOtherServerOrLater, retry_ms: RETRY_MS })
+            }
+            Some(Some(_)) | None => Ok(()),
+        }
+    }
+
+    fn answer_of(&self, id: QueryId, kind: AnswerKind) -> Answer {
+        Answer { id, applied: Position::of(self.service.applied()), kind, options: OptionalFields::NONE }
     }
 
     /// Number of topics that the session's profile follows.
@@ -152,10 +209,9 @@ impl Node {
         self.spend(clock, session, cost).map_err(|wait_ms| Duration::from_millis(wait_ms.into()))
     }
 
-    /// STATUS_OK with the state of this server.
-    pub(super) fn status(&self, clock: Clock, query: QueryId) -> StatusOk {
-        StatusOk {
-            query,
+    /// The status of this server.
+    fn status(&self, clock: Clock) -> Status {
+        Status {
             node: self.config.cluster.me,
             role: self.replica.role(),
             view: self.replica.promised(),

@@ -27,7 +27,12 @@ use crate::server::handshake::tests::handshake_config;
 
 const ME: NodeId = NodeId(2);
 
-const RESUME: ToServer = ToServer::Resume(Resume { cursor: None, credit: 256 });
+const RESUME: ToServer = ToServer::Resume(Resume {
+    cursor: None,
+    credit: 256,
+    home: Home::PRIMARY,
+    options: OptionalFields::NONE,
+});
 
 fn config() -> Config {
     let member = |id: u16| Member {
@@ -88,9 +93,7 @@ fn reply_to() -> ReplyTo {
 fn answered(input: &delivery::Input) -> Option<(SessionId, QueryId)> {
     let delivery::Input::Answer { session, packet } = input else { return None };
     match packet {
-        ToClient::HistoryOk(page) => Some((*session, page.query)),
-        ToClient::ListOk(page) => Some((*session, page.query)),
-        ToClient::Info(info) => Some((*session, info.query)),
+        ToClient::Answer(answer) if answer.is_tracked() => Some((*session, answer.id)),
         _ => None,
     }
 }
@@ -322,9 +325,11 @@ impl Rig {
                         disk_ms: 0,
                     }))
                 }
-                ToPeer::Heartbeat(beat) => {
-                    ToPeer::Heartbeat(Heartbeat { state: HeartbeatState::Backup, promised: view, ..beat })
-                }
+                ToPeer::Heartbeat(beat) => ToPeer::Heartbeat(Heartbeat {
+                    state: HeartbeatState::Backup,
+                    promised: view,
+                    ..beat.clone()
+                }),
                 ToPeer::Entries(entries) => {
                     let matched = entries.entries.last().map_or(entries.prev_op, |entry| entry.op);
                     let (durable, applied) = (matched, Op::ZERO);
@@ -374,6 +379,7 @@ impl Rig {
                 fresh: true,
                 code: None,
                 invite: None,
+                options: OptionalFields::NONE,
             }),
         );
         self.live(100);

@@ -10,7 +10,7 @@ use crate::exit::Failure;
 pub(super) fn info(context: &Context, name: Option<Name>) -> Result<(), Failure> {
     let client = context.connect()?;
     let topic = name.clone().map(Topic::Feed);
-    let info = client.info(name).map_err(Failure::about(topic.as_ref()))?;
+    let (info, applied) = client.info(name).map_err(Failure::about(topic.as_ref()))?;
     let value = json!({
         "profile": info.profile.as_str(),
         "since_op": info.since.0,
@@ -19,7 +19,7 @@ pub(super) fn info(context: &Context, name: Option<Name>) -> Result<(), Failure>
         "devices": info.devices,
         "sessions": info.sessions,
         "pending": info.pending,
-        "applied": info.applied.0,
+        "applied": applied.0,
     });
     Ok(context.out.put(value, || {
         format!(

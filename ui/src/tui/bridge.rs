@@ -466,7 +466,7 @@ fn answer(client: &Client, question: Question) -> Link {
         }
         Question::List(what) => Link::List(what.clone(), client.list(what).map_err(words)),
         Question::Info(name) => {
-            let info = client.info(Some(name.clone())).map_err(words);
+            let info = client.info(Some(name.clone())).map(|(info, _)| info).map_err(words);
             Link::Info(name, info)
         }
     }

@@ -9,7 +9,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use recado_client::{
     Access, ClusterId, ConnectionEvent, Content, HistoryRange, Incoming, ListItem, Listing, Name, NodeId,
-    Notification, Op, Past, Priority, Request, RoleName, ServerStatus, SessionId, StatusOk, Topic, View,
+    Notification, Op, Past, Priority, Request, RoleName, ServerStatus, SessionId, Status, Topic, View,
 };
 
 use super::app::App;
@@ -41,8 +41,7 @@ pub(crate) fn at(seconds: u64) -> Now {
 
 pub(crate) fn status(node: u16, role: Option<RoleName>, applied: u64) -> ServerStatus {
     let addr = format!("127.0.0.1:{}", 10_096 + node).parse().unwrap();
-    let answer = role.map(|role| StatusOk {
-        query: recado_proto::packet::QueryId(1),
+    let answer = role.map(|role| Status {
         node: NodeId(node),
         role,
         view: View::new(4, NodeId(3)),

@@ -1,10 +1,10 @@
 //! Client backoff: bounds how much is asked at once, and when, while the primary refuses for a passing
 //! reason.
 //!
-//! Before the first refusal, only the outbox and the table of questions bound what is under way. When the
+//! Before the first refusal, only the outbox and the table of queries bound what is under way. When the
 //! primary refuses (the session's budget is exhausted, a queue is full, nothing can be committed), the client
 //! asks nothing for the time that the refusal names, doubled with each refusal in a row, plus jitter, so that
-//! clients refused together do not come back together. Then it sends one request and one question, and each
+//! clients refused together do not come back together. Then it sends one request and one query, and each
 //! answer admits one more of each, as in TCP's slow start after a loss (RFC 5681, section 3.1). So any number
 //! of waiting requests proceeds at the rate of the budget, and few of them are refused.
 
@@ -18,7 +18,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 /// The backoff of a session, with the primary that serves it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
-    /// The number of the oldest requests, and of the oldest questions, that may be under way.
+    /// The number of the oldest requests, and of the oldest queries, that may be under way.
     window: usize,
     /// The number of refusals in a row.
     refusals: u32,
@@ -34,7 +34,7 @@ impl Backoff {
         Backoff { window: usize::MAX, refusals: 0, until: Moment(0), hint: Duration::ZERO }
     }
 
-    /// The number of the oldest requests, and of the oldest questions, that may be under way.
+    /// The number of the oldest requests, and of the oldest queries, that may be under way.
     pub(super) fn window(&self) -> usize {
         self.window
     }
@@ -49,7 +49,7 @@ impl Backoff {
         at.max(self.until)
     }
 
-    /// A request or question was refused for `wait`. `place` is its position among those of its kind, the
+    /// A request or query was refused for `wait`. `place` is its position among those of its kind, the
     /// oldest at 0. Among refusals of requests that were under way together only the first counts.
     pub(super) fn refused(&mut self, now: Moment, place: usize, wait: Duration, noise: u64) {
         if self.waits(now) || place >= self.window {
@@ -69,7 +69,7 @@ impl Backoff {
     }
 
     /// An answer came. So the primary serves, and only its last hint remains to be waited for: if a request
-    /// used up the budget that a question needed, the budget is full again by then. An answer to a request
+    /// used up the budget that a query needed, the budget is full again by then. An answer to a request
     /// asked before the last refusal does not widen the window.
     pub(super) fn answered(&mut self, now: Moment) {
         self.refusals = 0;

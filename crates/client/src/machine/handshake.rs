@@ -1,5 +1,5 @@
 //! Client side of the handshake with one server: asks something without a session. HELLO is sent until a
-//! RETRY brings a cookie; then an INITIATION carries the question, and ANSWER its answer.
+//! RETRY brings a cookie; then an INITIATION carries a packet, and ANSWER its answer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -119,13 +119,13 @@ impl HandshakeClient {
         proved.or(self.greetings.back()).map(|greeted| greeted.greeting)
     }
 
-    /// Encodes an initiation that carries `question`; none if there is no recent RETRY that names this
+    /// Encodes an initiation that carries `packet`; none if there is no recent RETRY that names this
     /// cluster.
     pub fn initiation(
         &mut self,
         now: Moment,
         identity: &Identity,
-        question: &ToServer,
+        packet: &ToServer,
         entropy: &mut Entropy,
     ) -> Option<Vec<u8>> {
         self.greetings.retain(|greeted| greeted.is_good(now, identity));
@@ -136,7 +136,7 @@ impl HandshakeClient {
         let ReceivedRetry { cookie, greeting: Greeting { server, boot_id, cluster, cluster_key }, .. } =
             *greeted;
         let prologue = Prologue { cluster, server, boot_id };
-        let load = handshake::load(std::slice::from_ref(question));
+        let load = handshake::load(std::slice::from_ref(packet));
         let (initiation, message) =
             Initiation::new(prologue, &cluster_key, &identity.private, &load, entropy).ok()?;
         if self.initiations.len() >= INITIATIONS_MAX {
@@ -268,7 +268,7 @@ mod tests {
         let (mut initiator, mut server, identity, retry) = greeted();
         initiator.take(NOW, &retry);
         let initiation =
-            initiator.initiation(NOW, &identity, &ToServer::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+            initiator.initiation(NOW, &identity, &ToServer::keepalive(), &mut Entropy::new([3; 32])).unwrap();
         let Ok(HandshakeEvent::Initiation { reply_to, .. }) = server.receive(NOW, client(), &initiation)
         else {
             panic!("no INITIATION")
@@ -285,7 +285,7 @@ mod tests {
     /// True if an INITIATION can be sent there now.
     fn initiations(initiator: &mut HandshakeClient, now: Moment, identity: &Identity) -> Option<Cookie> {
         let initiation =
-            initiator.initiation(now, identity, &ToServer::Keepalive, &mut Entropy::new([3; 32]))?;
+            initiator.initiation(now, identity, &ToServer::keepalive(), &mut Entropy::new([3; 32]))?;
         let Ok((_, Handshake::Initiation { cookie, .. })) = Handshake::read(&initiation) else {
             panic!("no INITIATION")
         };
@@ -335,7 +335,7 @@ mod tests {
         let mut entropy = Entropy::new([3; 32]);
         let mut initiated = || {
             let initiation =
-                initiator.initiation(NOW, &identity, &ToServer::Keepalive, &mut entropy).unwrap();
+                initiator.initiation(NOW, &identity, &ToServer::keepalive(), &mut entropy).unwrap();
             let Ok(HandshakeEvent::Initiation { reply_to, .. }) = server.receive(NOW, client(), &initiation)
             else {
                 panic!("no INITIATION")
@@ -355,7 +355,7 @@ mod tests {
         let (mut initiator, _, identity, retry) = greeted();
         initiator.take(NOW, &retry);
         let initiation =
-            initiator.initiation(NOW, &identity, &ToServer::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+            initiator.initiation(NOW, &identity, &ToServer::keepalive(), &mut Entropy::new([3; 32])).unwrap();
         for said in [initiator.hello(identity.cluster, &mut Entropy::new([2; 32])), initiation] {
             let envelope = Envelope::peek(&said).unwrap();
             let Envelope { session, node, incarnation, number, .. } = envelope;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, Op};
-use recado_proto::packet::{ClientAck, Delivered, Gap, Notification};
+use recado_proto::packet::{ClientAck, Delivered, Gap, Notification, Position};
 use recado_proto::planted::{Planted, PlantedBug};
 
 use super::{Effect, Event};
@@ -126,7 +126,7 @@ impl Inbox {
     }
 
     /// The primary has sent a packet that it sends again until its datagram is acknowledged, although it is
-    /// no step of the stream: an answer to a question, or a piece of a large packet.
+    /// no step of the stream: an answer to a query, or a piece of a large packet.
     pub(super) fn on_tracked(&mut self, now: Moment) {
         self.unacknowledged += 1;
         self.ack_soon(now);
@@ -188,7 +188,7 @@ impl Inbox {
         self.unacknowledged = 0;
         let held =
             self.untaken.iter().chain(self.buffered.keys()).take(ClientAck::HELD_MAX).copied().collect();
-        ClientAck { upto: self.taken, held, credit: Self::WINDOW }
+        ClientAck { upto: Position::of(self.taken), held, credit: Self::WINDOW }
     }
 }
 
@@ -211,7 +211,7 @@ mod tests {
                 upto += 1;
                 assert_eq!(inbox.next_deadline(), Some(due), "step {step} of round {round}");
             }
-            assert_eq!(inbox.ack().upto, Op(upto), "there is nothing to take in a gap");
+            assert_eq!(inbox.ack().upto, Position::of(Op(upto)), "there is nothing to take in a gap");
             assert_eq!(inbox.next_deadline(), None, "and the next count begins anew");
         }
     }
@@ -301,8 +301,8 @@ mod tests {
         let mut inbox = Inbox::new(true, PlantedBug::default());
         notify(&mut inbox, 0, 5);
         gap(&mut inbox, Moment(0), 5, 9);
-        assert_eq!(inbox.ack().upto, Op(0));
+        assert_eq!(inbox.ack().upto.op, Op(0));
         inbox.taken(Moment(0), Op(5));
-        assert_eq!(inbox.ack().upto, Op(9));
+        assert_eq!(inbox.ack().upto.op, Op(9));
     }
 }

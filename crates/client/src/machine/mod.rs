@@ -21,9 +21,10 @@ use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{Class, Opened};
 use recado_proto::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use recado_proto::packet::{
-    AcceptConn, Answers, ChannelChange, Code, CodeHash, Connect, Content, Coordinator, Disconnect,
-    FollowChange, History, HistoryOk, HistoryRange, Info, KeyChange, List, ListOk, Listing, Notification,
-    QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk, ToClient, ToServer,
+    self, AcceptConn, AnswerKind, Answers, ChannelChange, Code, CodeHash, Connect, Content, Coordinator,
+    Disconnect, FollowChange, History, HistoryPage, HistoryRange, Home, Info, KeyChange, List, ListPage,
+    Listing, Notification, OptionalFields, Position, QueryId, QueryKind, Refused, RejectConn, Resume,
+    ResumeOk, Status, ToClient, ToServer,
 };
 use recado_proto::planted::PlantedBug;
 
@@ -128,7 +129,7 @@ pub enum CopySign {
     },
 }
 
-/// A question; it takes no number and changes nothing.
+/// A query; it takes no number and changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// A page of notifications.
@@ -163,14 +164,24 @@ pub enum Query {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The answer to History.
-    History(HistoryOk),
+    History {
+        /// The page.
+        page: HistoryPage,
+        /// The op up to which it is true.
+        applied: Op,
+    },
     /// The answer to List.
-    List(ListOk),
+    List(ListPage),
     /// The answer to Info.
-    Info(Info),
+    Info {
+        /// What was asked.
+        info: Info,
+        /// The op up to which it is true.
+        applied: Op,
+    },
     /// The answer to Status.
-    Status(StatusOk),
-    /// The question was refused.
+    Status(Status),
+    /// The query was refused.
     Refused(Code),
 }
 
@@ -190,9 +201,9 @@ pub enum Input {
     /// number, or with [`Event::NotTaken`]. Before the first [`Event::Connected`] numbering continues from
     /// [`Start::highest_seq`].
     Request(Request),
-    /// The application asks a question, under an id of its choice.
+    /// The application asks a query, under an id of its choice.
     Query(QueryId, Query),
-    /// The application no longer waits for the answer to a question.
+    /// The application no longer waits for the answer to a query.
     GiveUp(QueryId),
     /// The application has taken everything up to this op (at-least-once delivery); moves the cursor.
     Taken(Op),
@@ -292,7 +303,7 @@ pub enum Event {
         /// request is not sent again.
         result: Result<Op, Code>,
     },
-    /// The answer to a question.
+    /// The answer to a query.
     Answer(QueryId, Answer),
     /// The next notification of the stream.
     Notification(Arc<Notification>),
@@ -305,10 +316,14 @@ pub enum Event {
     },
 }
 
-/// The interval between two keepalives to each server. It lets a new primary find the client soon. Home
+/// The interval between two keepalives to each server, until one tells another. It lets a new primary find the client soon. Home
 /// routers keep a UDP mapping for longer (RFC 4787 section 4.3), so nothing else is needed behind a NAT
 /// (DESIGN.md section 3).
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// Bounds of the interval that a server tells in RESUME_OK, in ms: not so short that keepalives are a load, and
+/// short enough that a server does not take the client for away.
+const KEEPALIVE_TOLD: std::ops::RangeInclusive<u32> = 1_000..=20_000;
 
 /// The first interval of a new session; each one is twice as long as the one before. A backup learns of a
 /// session a little later than the primary, and must know the client's address before it becomes primary.
@@ -318,8 +333,8 @@ const KEEPALIVE_FIRST: Duration = Duration::from_millis(50);
 /// section 3).
 const QUIET: Duration = Duration::from_millis(300);
 
-/// With nothing outstanding, the primary may be silent for two keepalive intervals.
-const QUIET_IDLE: Duration = Duration::from_millis(4_500);
+/// With nothing outstanding, the primary may be silent for two keepalive intervals and this.
+const QUIET_IDLE: Duration = Duration::from_millis(500);
 
 /// Servers that send RETRY but nothing on the session are asked whether the session still exists: after a
 /// silence that is longer than any election ...
@@ -342,8 +357,8 @@ fn retry_wait(retry_ms: u32) -> Duration {
 /// A refused port causes all servers to be asked at once, but not more often than this.
 const REFUSED_EVERY: Duration = Duration::from_millis(20);
 
-/// CONNECT, RESUME, DISCONNECT and questions are sent again after this wait, which grows by half each time
-/// (a question not while pieces of a large packet come) ...
+/// CONNECT, RESUME, DISCONNECT and queries are sent again after this wait, which grows by half each time
+/// (a query not while pieces of a large packet come) ...
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
 
 /// ... up to this.
@@ -352,8 +367,8 @@ const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Most DISCONNECTs sent before the session is left to time out.
 const DISCONNECTS_MAX: u32 = 3;
 
-/// Most questions under way at once; a further one gets [`Code::Busy`].
-const QUESTIONS_MAX: usize = 64;
+/// Most queries under way at once; a further one gets [`Code::Busy`].
+const QUERIES_MAX: usize = 64;
 
 /// The time of the next transmission, and the wait that follows it.
 #[derive(Clone, Copy, Debug)]
@@ -398,7 +413,7 @@ struct PendingQuery {
     query: Query,
     again: Again,
     /// The latest time until which pieces that come put off the next transmission. They may be of an answer
-    /// to another question, or of a notification.
+    /// to another query, or of a notification.
     put_off_upto: Moment,
 }
 
@@ -439,8 +454,8 @@ pub struct Machine {
     unserved: u32,
     outbox: Outbox,
     inbox: Inbox,
-    questions: BTreeMap<QueryId, PendingQuery>,
-    /// The backoff for requests and questions to the primary on the session.
+    queries: BTreeMap<QueryId, PendingQuery>,
+    /// The backoff for requests and queries to the primary on the session.
     backoff: Backoff,
     /// The time of the last datagram from the primary of the highest view, on the session.
     heard: Moment,
@@ -454,6 +469,8 @@ pub struct Machine {
     outstanding_since: Option<Moment>,
     keepalive_at: Moment,
     keepalive_wait: Duration,
+    /// The longest interval between two keepalives.
+    keepalive_every: Duration,
 }
 
 impl Machine {
@@ -471,7 +488,7 @@ impl Machine {
             refused_cursor: None,
             unserved: 0,
             outbox,
-            questions: BTreeMap::new(),
+            queries: BTreeMap::new(),
             backoff: Backoff::none(),
             heard: now,
             last_heard_before: None,
@@ -481,6 +498,7 @@ impl Machine {
             outstanding_since: None,
             keepalive_at: now,
             keepalive_wait: KEEPALIVE_FIRST,
+            keepalive_every: KEEPALIVE_EVERY,
             start,
         };
         machine.on_time(now, out);
@@ -496,8 +514,8 @@ impl Machine {
                 let nonce = self.start.entropy.number();
                 self.outbox.add(now, request, nonce, out);
             }
-            Input::Query(query, question) => self.on_question(now, query, question, out),
-            Input::GiveUp(query) => drop(self.questions.remove(&query)),
+            Input::Query(id, query) => self.on_query(now, id, query, out),
+            Input::GiveUp(id) => drop(self.queries.remove(&id)),
             Input::Taken(op) => self.inbox.taken(now, op),
             Input::Disconnect => self.on_disconnect(now, out),
             Input::Deadline => {}
@@ -534,17 +552,14 @@ impl Machine {
                     let room = self.servers.room(primary) > 0;
                     let due = self.outbox.next_deadline(self.backoff.window()).filter(|_| room);
                     due.map(|due| self.backoff.earliest(due)).into_iter().for_each(&mut at);
-                    let queries = self.questions.values().filter(|question| !question.is_status());
+                    let queries = self.queries.values().filter(|query| !query.is_status());
                     queries
                         .take(self.backoff.window())
-                        .for_each(|question| at(self.backoff.earliest(question.again.at)));
+                        .for_each(|query| at(self.backoff.earliest(query.again.at)));
                 }
             }
         }
-        self.questions
-            .values()
-            .filter(|question| question.is_status())
-            .for_each(|question| at(question.again.at));
+        self.queries.values().filter(|query| query.is_status()).for_each(|query| at(query.again.at));
         self.servers.next_deadline().into_iter().for_each(&mut at);
         next
     }
@@ -576,7 +591,7 @@ impl Machine {
             self.send_requests(now, out);
             self.send_ack(now, out);
         }
-        self.send_questions(now, out);
+        self.send_queries(now, out);
     }
 
     fn connect(&mut self, now: Moment, nonce: u64, mut again: Again, out: &mut Vec<Effect>) {
@@ -602,6 +617,7 @@ impl Machine {
             fresh: newcomer && (self.start.created_op.is_none() || self.start.code.is_some()),
             code: self.start.code.filter(|_| newcomer),
             invite: self.start.invite.filter(|_| newcomer),
+            options: OptionalFields::NONE,
         })
     }
 
@@ -618,7 +634,12 @@ impl Machine {
 
     fn resume_packet(&self) -> ToServer {
         let cursor = if self.connected { Some(self.inbox.received()) } else { self.start.cursor };
-        ToServer::Resume(Resume { cursor, credit: self.inbox.credit() })
+        ToServer::Resume(Resume {
+            cursor: cursor.map(Position::of),
+            credit: self.inbox.credit(),
+            home: Home::PRIMARY,
+            options: OptionalFields::NONE,
+        })
     }
 
     fn leave(&mut self, now: Moment, mut again: Again, sent: u32, out: &mut Vec<Effect>) {
@@ -641,7 +662,7 @@ impl Machine {
         if now >= self.keepalive_at {
             self.ask_all(now, out);
             self.keepalive_at = now + self.keepalive_wait;
-            self.keepalive_wait = (2 * self.keepalive_wait).min(KEEPALIVE_EVERY);
+            self.keepalive_wait = (2 * self.keepalive_wait).min(self.keepalive_every);
         }
     }
 
@@ -649,10 +670,10 @@ impl Machine {
     /// client's address. The serving primary also gets a CLIENT_ACK again: the last one may be lost, and a
     /// primary without credit sends nothing that would cause another.
     fn ask_all(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        self.keepalive_at = now + KEEPALIVE_EVERY;
+        self.keepalive_at = now + self.keepalive_every;
         let serving = self.primary().filter(|_| matches!(self.state, State::Served));
         for server in self.servers.addresses() {
-            let mut packets = vec![ToServer::Keepalive, ToServer::padding()];
+            let mut packets = vec![ToServer::keepalive(), ToServer::padding()];
             if serving == Some(server) && self.inbox.receives() {
                 packets.push(ToServer::ClientAck(self.inbox.ack()));
             }
@@ -661,18 +682,19 @@ impl Machine {
         }
     }
 
-    /// Returns true if an answer of the primary is outstanding. Requests and questions do not count while the
+    /// Returns true if an answer of the primary is outstanding. Requests and queries do not count while the
     /// client backs off.
     fn owes(&self, now: Moment) -> bool {
-        let asks = !self.outbox.is_empty() || self.questions.values().any(|question| !question.is_status());
+        let asks = !self.outbox.is_empty() || self.queries.values().any(|query| !query.is_status());
         asks && !self.backoff.waits(now) || matches!(self.state, State::Resuming { .. })
     }
 
     /// The time at which the search for a silent primary begins.
     fn search_at(&self) -> Moment {
+        let idle_at = self.heard + 2 * self.keepalive_every + QUIET_IDLE;
         let quiet_at = match self.outstanding_since {
-            Some(since) => (self.heard.max(since) + QUIET).min(self.heard + QUIET_IDLE),
-            None => self.heard + QUIET_IDLE,
+            Some(since) => (self.heard.max(since) + QUIET).min(idle_at),
+            None => idle_at,
         };
         quiet_at.max(if self.searching { self.searched + QUIET } else { Moment(0) })
     }
@@ -741,76 +763,87 @@ impl Machine {
         }
     }
 
-    // ---- questions
+    // ---- queries
 
-    fn on_question(&mut self, now: Moment, query: QueryId, question: Query, out: &mut Vec<Effect>) {
-        if self.questions.len() >= QUESTIONS_MAX || matches!(self.state, State::Over) {
-            return out.push(Effect::Event(Event::Answer(query, Answer::Refused(Code::Busy))));
+    fn on_query(&mut self, now: Moment, id: QueryId, query: Query, out: &mut Vec<Effect>) {
+        if self.queries.len() >= QUERIES_MAX || matches!(self.state, State::Over) {
+            return out.push(Effect::Event(Event::Answer(id, Answer::Refused(Code::Busy))));
         }
-        if let Query::Status { server } = question {
+        if let Query::Status { server } = query {
             self.servers.learn(server);
         }
-        self.questions.insert(query, PendingQuery::new(now, question));
+        self.queries.insert(id, PendingQuery::new(now, query));
     }
 
-    /// STATUS goes to its server at any time. Other questions need a primary that serves the session, and
-    /// wait while the client backs off.
-    fn send_questions(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    /// The query of a status goes to its server at any time. Other queries need a primary that serves the
+    /// session, and wait while the client backs off.
+    fn send_queries(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let serves = matches!(self.state, State::Served) && !self.backoff.waits(now);
         let primary = self.primary().filter(|_| serves);
         let mut window = self.backoff.window();
         let mut noise = self.draw();
-        for (query, question) in &mut self.questions {
-            if !question.is_status() {
+        for (id, pending) in &mut self.queries {
+            if !pending.is_status() {
                 if window == 0 {
                     continue;
                 }
                 window -= 1;
             }
-            if !question.again.due(now) {
+            if !pending.again.due(now) {
                 continue;
             }
-            let query = *query;
-            let packet = match question.query.clone() {
+            let kind = match pending.query.clone() {
                 Query::Status { server } => {
-                    let status = ToServer::Status(query);
+                    let status = ToServer::Query(packet::Query::new(*id, QueryKind::Status));
                     if self.servers.has_path(server) {
                         self.servers.send(now, server, self.view, &[status], None, out);
                     } else {
                         self.servers.initiation(now, server, &status, &mut self.start.entropy, out);
                     }
-                    question.again.sent(now, noise);
+                    pending.again.sent(now, noise);
                     continue;
                 }
-                Query::History { topic, range, limit } => {
-                    ToServer::History(History { query, topic, range, limit })
-                }
-                Query::List { what, after } => ToServer::List(List { query, what, after }),
-                Query::Info { profile } => ToServer::RequestUserInfo(RequestUserInfo { query, profile }),
+                Query::History { topic, range, limit } => QueryKind::History(History { topic, range, limit }),
+                Query::List { what, after } => QueryKind::List(List { what, after }),
+                Query::Info { profile } => QueryKind::Info { profile },
             };
             if let Some(primary) = primary {
                 noise = noise.rotate_left(7);
-                self.servers.send(now, primary, self.view, &[packet], None, out);
-                question.again.sent(now, noise);
-                question.put_off_upto = now + ASK_AGAIN_MAX;
+                let query = ToServer::Query(packet::Query::new(*id, kind));
+                self.servers.send(now, primary, self.view, &[query], None, out);
+                pending.again.sent(now, noise);
+                pending.put_off_upto = now + ASK_AGAIN_MAX;
             }
         }
     }
 
-    fn answer(&mut self, now: Moment, query: QueryId, answer: Answer, out: &mut Vec<Effect>) {
-        if let Some(question) = self.questions.remove(&query) {
-            if !question.is_status() {
+    fn answer(&mut self, now: Moment, id: QueryId, answer: Answer, out: &mut Vec<Effect>) {
+        if let Some(pending) = self.queries.remove(&id) {
+            if !pending.is_status() {
                 self.backoff.answered(now);
             }
-            out.push(Effect::Event(Event::Answer(query, answer)));
+            out.push(Effect::Event(Event::Answer(id, answer)));
         }
     }
 
-    /// The number of older questions that wait for an answer of the primary; none if this question does not
+    fn on_answer(&mut self, now: Moment, answer: packet::Answer, out: &mut Vec<Effect>) {
+        let applied = answer.applied.op;
+        let content = match answer.kind {
+            AnswerKind::History(page) => Answer::History { page, applied },
+            AnswerKind::List(page) => Answer::List(page),
+            AnswerKind::Info(info) => Answer::Info { info, applied },
+            AnswerKind::Status(status) => Answer::Status(status),
+            // This client does not ask for it.
+            AnswerKind::WhoAmI(_) => return,
+        };
+        self.answer(now, answer.id, content, out);
+    }
+
+    /// The number of older queries that wait for an answer of the primary; none if this query does not
     /// exist.
-    fn place(&self, query: QueryId) -> Option<usize> {
-        let older = self.questions.range(..query).filter(|(_, question)| !question.is_status());
-        self.questions.contains_key(&query).then(|| older.count())
+    fn place(&self, id: QueryId) -> Option<usize> {
+        let older = self.queries.range(..id).filter(|(_, pending)| !pending.is_status());
+        self.queries.contains_key(&id).then(|| older.count())
     }
 
     // ---- inputs
@@ -851,11 +884,11 @@ impl Machine {
     /// it is acknowledged soon. The steps of the stream are acknowledged by the inbox.
     fn on_tracked(&mut self, now: Moment, packet: &ToClient) {
         match packet {
-            ToClient::HistoryOk(_) | ToClient::ListOk(_) | ToClient::Info(_) => self.inbox.on_tracked(now),
+            ToClient::Answer(answer) if answer.is_tracked() => self.inbox.on_tracked(now),
             ToClient::Fragment(_) => {
                 self.inbox.on_tracked(now);
                 let until = now + ASK_AGAIN_MIN;
-                self.questions.values_mut().for_each(|asked| asked.put_off(until));
+                self.queries.values_mut().for_each(|asked| asked.put_off(until));
             }
             _ => {}
         }
@@ -872,9 +905,9 @@ impl Machine {
         out: &mut Vec<Effect>,
     ) {
         match packet {
-            ToClient::StatusOk(status) => {
+            ToClient::Answer(packet::Answer { id, kind: AnswerKind::Status(status), .. }) => {
                 self.servers.learn_all(&status.members);
-                self.answer(now, status.query, Answer::Status(status), out);
+                self.answer(now, id, Answer::Status(status), out);
             }
             ToClient::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
             ToClient::PathChallenge(token) => self.on_path_challenge(now, from, token, out),
@@ -890,9 +923,7 @@ impl Machine {
                 self.inbox.on_notification(now, delivered, out);
             }
             ToClient::Gap(gap) if self.has_stream() => self.inbox.on_gap(now, gap, out),
-            ToClient::HistoryOk(page) => self.answer(now, page.query, Answer::History(page), out),
-            ToClient::ListOk(page) => self.answer(now, page.query, Answer::List(page), out),
-            ToClient::Info(info) => self.answer(now, info.query, Answer::Info(info), out),
+            ToClient::Answer(answer) => self.on_answer(now, answer, out),
             // An item of a stream that is not open, or a packet of the link and of administrators.
             _ => {}
         }
@@ -909,22 +940,22 @@ impl Machine {
         on_trial: bool,
         out: &mut Vec<Effect>,
     ) {
-        for question in self.questions.values_mut() {
-            if matches!(question.query, Query::Status { server } if server == from) {
-                question.again.at = now;
+        for pending in self.queries.values_mut() {
+            if matches!(pending.query, Query::Status { server } if server == from) {
+                pending.again.at = now;
             }
         }
-        let question = match self.state {
+        let packet = match self.state {
             State::Connecting { nonce, .. } => {
                 let connect = self.connect_packet(nonce);
                 return self.servers.initiation(now, from, &connect, &mut self.start.entropy, out);
             }
             State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
-            State::Resuming { .. } | State::Served => ToServer::Keepalive,
+            State::Resuming { .. } | State::Served => ToServer::keepalive(),
             State::Leaving { .. } | State::Over => return,
         };
         if on_trial {
-            let packets = [question, ToServer::padding()];
+            let packets = [packet, ToServer::padding()];
             self.servers.probe(now, from, greeting, self.view, &packets, out);
         }
     }
@@ -932,11 +963,11 @@ impl Machine {
     /// A server asks for a proof of the client's address (as in QUIC's path validation) and does not answer
     /// packets before. So the RESUME or KEEPALIVE is sent again with the response.
     fn on_path_challenge(&mut self, now: Moment, from: SocketAddr, token: u64, out: &mut Vec<Effect>) {
-        let question = match self.state {
+        let packet = match self.state {
             State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
-            _ => ToServer::Keepalive,
+            _ => ToServer::keepalive(),
         };
-        let packets = [ToServer::PathResponse(token), question];
+        let packets = [ToServer::PathResponse(token), packet];
         self.servers.send(now, from, self.view, &packets, None, out);
     }
 
@@ -1016,7 +1047,7 @@ impl Machine {
             // applied.
             let anew = self.start.created_op.is_some_and(|before| before != born);
             let set_back = self.answered_before().filter(|answered| *answered > last_seq && !anew);
-            if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > resumed.cursor) {
+            if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > resumed.cursor.op) {
                 // The cursor belongs to the log before the servers were restored. Their log has other
                 // notifications at these ops.
                 self.refused_cursor = self.start.cursor.take();
@@ -1024,7 +1055,7 @@ impl Machine {
                 return;
             }
             self.connected = true;
-            let cursor = self.start.cursor.unwrap_or(resumed.cursor);
+            let cursor = self.start.cursor.unwrap_or(resumed.cursor.op);
             self.inbox.begin(cursor);
             let lost = self.refused_cursor;
             let members = resumed.coordinator.members.iter().map(|(_, address)| *address).collect();
@@ -1053,6 +1084,8 @@ impl Machine {
         } else if self.searching {
             out.push(Effect::Event(Event::PrimaryFound { primary: from, pause }));
         }
+        let told = resumed.keepalive_ms.clamp(*KEEPALIVE_TOLD.start(), *KEEPALIVE_TOLD.end());
+        self.keepalive_every = Duration::from_millis(told.into());
         self.served_by = view;
         self.state = State::Served;
         self.searching = false;
@@ -1077,10 +1110,10 @@ impl Machine {
             out.push(Effect::Event(Event::Copied(CopySign::Numbers { given, last })));
         }
         // A device's cursor begins at the op that admitted it, before anything is read.
-        let read = |here: &Op| resumed.cursor > *here && resumed.cursor > resumed.created_op;
+        let read = |here: &Op| resumed.cursor.op > *here && resumed.cursor.op > resumed.created_op;
         let behind = |here: &Op| self.start.receives && read(here);
         if let Some(here) = self.start.cursor.filter(behind) {
-            out.push(Effect::Event(Event::Copied(CopySign::Cursor { here, read: resumed.cursor })));
+            out.push(Effect::Event(Event::Copied(CopySign::Cursor { here, read: resumed.cursor.op })));
         }
     }
 
@@ -1114,14 +1147,14 @@ impl Machine {
                 }
             }
             Answers::Request(seq) => self.on_result(now, seq, Err(refused.code), out),
-            Answers::Query(query) if outbox::passes(refused.code) => {
-                let (noise, place) = (self.draw(), self.place(query));
-                if let (Some(question), Some(place)) = (self.questions.get_mut(&query), place) {
+            Answers::Query(id) if outbox::passes(refused.code) => {
+                let (noise, place) = (self.draw(), self.place(id));
+                if let (Some(pending), Some(place)) = (self.queries.get_mut(&id), place) {
                     self.backoff.refused(now, place, wait, noise);
-                    (question.again, question.put_off_upto) = (Again::now(now), now);
+                    (pending.again, pending.put_off_upto) = (Again::now(now), now);
                 }
             }
-            Answers::Query(query) => self.answer(now, query, Answer::Refused(refused.code), out),
+            Answers::Query(id) => self.answer(now, id, Answer::Refused(refused.code), out),
             // The primary does not serve the session for now, because its place went to another session or
             // none is free. RESUME is sent again after the wait.
             Answers::Session if outbox::passes(refused.code) => {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, OUTSTANDING_MAX, Op, Seq};
-use recado_proto::packet::{Channel, Code, Follow, Keys, Send, ToServer};
+use recado_proto::packet::{Channel, Code, Follow, Keys, OptionalFields, Send, ToServer};
 
 use super::{Effect, Event, Numbered, Request};
 
@@ -30,8 +30,16 @@ const AGAIN_MAX: Duration = Duration::from_secs(1);
 /// later.
 pub(super) fn passes(code: Code) -> bool {
     match code {
-        Code::Busy | Code::NoQuorum | Code::NotPrimary | Code::TooFarAhead => true,
-        Code::UnknownProfile
+        Code::Busy
+        | Code::NoQuorum
+        | Code::NotPrimary
+        | Code::TooFarAhead
+        | Code::TryOtherServerOrLater
+        | Code::HomeGone
+        | Code::NotAMember => true,
+        Code::Unsupported
+        | Code::OtherEpoch
+        | Code::UnknownProfile
         | Code::UnknownChannel
         | Code::ChannelDeleted
         | Code::InviteNeeded
@@ -203,16 +211,17 @@ impl Outbox {
         let seq = *seq;
         let answered_below = *outstanding.answered_below.get_or_insert(lowest);
         let nonce = outstanding.nonce;
+        let options = OptionalFields::NONE;
         let packet = match outstanding.request.clone() {
             Request::Follow { topic, change } => {
-                ToServer::Follow(Follow { seq, answered_below, topic, change, nonce })
+                ToServer::Follow(Follow { seq, answered_below, topic, change, nonce, options })
             }
-            Request::Keys { change } => ToServer::Keys(Keys { seq, answered_below, change, nonce }),
+            Request::Keys { change } => ToServer::Keys(Keys { seq, answered_below, change, nonce, options }),
             Request::Channel { channel, change } => {
-                ToServer::Channel(Channel { seq, answered_below, channel, change, nonce })
+                ToServer::Channel(Channel { seq, answered_below, channel, change, nonce, options })
             }
             Request::Send { topic, content } => {
-                ToServer::Send(Send { seq, answered_below, topic, content, nonce })
+                ToServer::Send(Send { seq, answered_below, topic, content, nonce, options })
             }
         };
         Some((seq.0, packet))

@@ -356,12 +356,13 @@ mod tests {
     /// Which boot ids understand what is said there, with the numbers of that.
     fn sent(paths: &mut Paths, port: u16) -> Vec<(u8, u64)> {
         let mut out = Vec::new();
-        paths.send(Moment(100), address(port), View::ZERO, &[ToServer::Keepalive], None, &mut out);
+        paths.send(Moment(100), address(port), View::ZERO, &[ToServer::keepalive()], None, &mut out);
         let who = |effect| {
             let Effect::Datagram { bytes, .. } = effect else { panic!("{effect:?}") };
             let opens = |boot_id: &u8| {
                 let Greeting { server, boot_id, .. } = greeting(*boot_id);
-                envelope::open(&secret().of_session(Direction::ToServer, server, boot_id), &bytes).is_ok()
+                let key = secret().of_session(Direction::ToServer, server, boot_id);
+                envelope::open::<ToServer>(&key, &bytes).is_ok()
             };
             let envelope = Envelope::peek(&bytes).unwrap();
             assert_eq!((envelope.node, envelope.incarnation.0), (None, 0), "it comes from a client");
@@ -445,7 +446,7 @@ mod tests {
             assert!(receives(&mut paths, HOME, 10, 1, number));
             greet(&mut paths, 2, port, boot_id);
             let mut out = Vec::new();
-            let packets = [ToServer::Keepalive];
+            let packets = [ToServer::keepalive()];
             paths.probe(Moment(100), address(port), &greeting(boot_id), View::ZERO, &packets, &mut out);
             assert!(receives(&mut paths, port, boot_id, 1, number + 1));
             assert_eq!((boot_ids(&mut paths, HOME), boot_ids(&mut paths, port)), (left, vec![boot_id]));

@@ -191,19 +191,19 @@ impl Servers {
         }
     }
 
-    /// Asks a question outside of the session. If the server needs a HELLO first, its RETRY
-    /// ([`Received::Greeting`]) comes soon; then the question can be asked again.
+    /// Sends a packet outside of the session. If the server needs a HELLO first, its RETRY
+    /// ([`Received::Greeting`]) comes soon; then the packet can be sent again.
     pub(super) fn initiation(
         &mut self,
         now: Moment,
         to: SocketAddr,
-        question: &ToServer,
+        packet: &ToServer,
         entropy: &mut Entropy,
         out: &mut Vec<Effect>,
     ) {
         let identity = self.identity.clone();
         let Some(server) = self.at_mut(to) else { return };
-        let initiation = server.initiator.initiation(now, &identity, question, entropy);
+        let initiation = server.initiator.initiation(now, &identity, packet, entropy);
         let bytes = initiation.unwrap_or_else(|| server.initiator.hello(identity.cluster, entropy));
         out.push(Effect::Datagram { to, bytes });
     }
@@ -284,7 +284,7 @@ mod tests {
     fn send(servers: &mut Servers, to: SocketAddr, times: usize) -> Vec<u64> {
         let mut out = Vec::new();
         for _ in 0..times {
-            servers.send(Moment(1), to, View::ZERO, &[ToServer::Keepalive], None, &mut out);
+            servers.send(Moment(1), to, View::ZERO, &[ToServer::keepalive()], None, &mut out);
         }
         let bytes = out.into_iter().filter_map(|effect| match effect {
             Effect::Datagram { bytes, .. } => Some(bytes),

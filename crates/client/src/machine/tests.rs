@@ -10,7 +10,7 @@ use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceKey, Incarnation, NodeId};
 use recado_proto::link::Link;
-use recado_proto::packet::{Delivered, Fragment, Gap, RoleName, Send, SendAck};
+use recado_proto::packet::{Delivered, Fragment, Gap, OptionalFields, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, fragment, noise};
 
@@ -321,7 +321,18 @@ impl Play {
         let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
         // A new session has keys of its own, so packet numbers begin anew.
         self.servers_by_id.values_mut().for_each(|server_boot| server_boot.heard.clear());
-        self.from(3, 1, 3, ToClient::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
+        self.from(
+            3,
+            1,
+            3,
+            ToClient::AcceptConn(AcceptConn {
+                nonce,
+                session: SESSION,
+                coordinator,
+                secret,
+                options: OptionalFields::NONE,
+            }),
+        );
     }
 
     fn connect(&mut self) {
@@ -333,7 +344,14 @@ impl Play {
 
     fn resumed(&mut self, round: u64, node: u16) {
         let coordinator = coordinator(round, node);
-        let resumed = ResumeOk { created_op: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk {
+            created_op: BORN,
+            last_seq: Seq(4),
+            coordinator,
+            cursor: Position::of(Op(10)),
+            keepalive_ms: 2_000,
+            options: OptionalFields::NONE,
+        };
         self.from(node, round, node, ToClient::ResumeOk(resumed));
     }
 
@@ -357,6 +375,17 @@ impl Play {
         };
         self.sent.iter().filter_map(seq).collect()
     }
+}
+
+/// The answer to a query.
+fn answer_of(query: u64, kind: AnswerKind) -> ToClient {
+    let applied = Position::of(Op(11));
+    ToClient::Answer(packet::Answer { id: QueryId(query), applied, kind, options: OptionalFields::NONE })
+}
+
+/// The answer to the query of a list that has no items.
+fn empty_page(query: u64) -> ToClient {
+    answer_of(query, AnswerKind::List(ListPage { items: Vec::new(), more: false }))
 }
 
 #[test]
@@ -387,7 +416,7 @@ fn resumed_from(play: &Play) -> Vec<Option<Op>> {
         .sent
         .iter()
         .filter_map(|(_, packet)| match packet {
-            ToServer::Resume(resume) => Some(resume.cursor),
+            ToServer::Resume(resume) => Some(resume.cursor.map(|cursor| cursor.op)),
             _ => None,
         })
         .collect();
@@ -484,7 +513,14 @@ fn what_a_removed_device_left_unanswered_is_not_done_again_by_the_one_that_is_le
         play.input(say("new"));
         play.accept();
         let coordinator = coordinator(1, 3);
-        let resumed = ResumeOk { created_op: BORN, last_seq: Seq(last_seq), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk {
+            created_op: BORN,
+            last_seq: Seq(last_seq),
+            coordinator,
+            cursor: Position::of(Op(10)),
+            keepalive_ms: 2_000,
+            options: OptionalFields::NONE,
+        };
         play.from(3, 1, 3, ToClient::ResumeOk(resumed));
         play.pass(1);
         let another = born.is_some_and(|born| born != BORN);
@@ -525,8 +561,14 @@ fn a_cursor_at_the_op_of_the_session_open_is_no_sign_of_a_copy() {
     let mut play = Play::remembering(handshake_configs, Some(Op(BORN.0 - 1)), Vec::new());
     play.machine.start.created_op = Some(BORN);
     play.accept();
-    let resumed =
-        ResumeOk { created_op: BORN, last_seq: Seq(4), coordinator: coordinator(1, 3), cursor: BORN };
+    let resumed = ResumeOk {
+        created_op: BORN,
+        last_seq: Seq(4),
+        coordinator: coordinator(1, 3),
+        cursor: Position::of(BORN),
+        keepalive_ms: 2_000,
+        options: OptionalFields::NONE,
+    };
     play.from(3, 1, 3, ToClient::ResumeOk(resumed));
     assert!(matches!(play.events[..], [Event::Connected { .. }]), "{:?}", play.events);
 }
@@ -585,7 +627,7 @@ fn a_session_that_is_not_served_yet_carries_only_resume_and_keepalive() {
     play.pass(5_000);
     // A session that may be over is asked for by the CONNECT that opened it, and by no fresh one.
     let said = |packet: &ToServer| match packet {
-        ToServer::Resume(_) | ToServer::Keepalive | ToServer::Padding(_) => true,
+        ToServer::Resume(_) | ToServer::Keepalive(_) | ToServer::Padding(_) => true,
         ToServer::Connect(connect) => connect.nonce == nonce && !connect.fresh,
         _ => false,
     };
@@ -602,7 +644,7 @@ fn a_request_is_sent_again_until_it_is_answered_and_answered_once() {
     play.input(say("hello"));
     play.pass(3_000);
     assert!(play.sends().len() > 2);
-    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11), data: OptionalFields::NONE });
     play.from(3, 1, 3, ack.clone());
     play.from(3, 1, 3, ack);
     let answered = play.events.iter().filter(|event| matches!(event, Event::Answered { .. })).count();
@@ -647,7 +689,7 @@ fn a_packet_of_a_deposed_primary_is_ignored() {
     play.connect();
     play.input(say("one"));
     play.from(2, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
-    play.from(3, 1, 3, ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
+    play.from(3, 1, 3, ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11), data: OptionalFields::NONE }));
     assert!(!play.events.iter().any(|event| matches!(event, Event::Answered { .. })));
 }
 
@@ -659,7 +701,7 @@ fn a_primarys_packet_of_an_earlier_view_is_ignored_though_it_leads_again() {
     play.from(3, 4, 3, ToClient::Coordinator(coordinator(4, 3)));
     play.resumed(4, 3);
     let answered = |play: &Play| play.events.iter().any(|event| matches!(event, Event::Answered { .. }));
-    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11), data: OptionalFields::NONE });
     play.from(3, 1, 3, ack.clone());
     assert!(!answered(&play));
     play.from(3, 4, 3, ack);
@@ -670,7 +712,7 @@ fn a_primarys_packet_of_an_earlier_view_is_ignored_though_it_leads_again() {
 fn any_packet_of_a_higher_view_names_its_primary() {
     let mut play = Play::new();
     play.connect();
-    play.from(2, 4, 1, ToServer::Keepalive);
+    play.from(2, 4, 1, ToClient::Padding(Vec::new()));
     let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, ToServer::Resume(_))) > 0;
     assert!(resumes(&play, 1));
     play.from(2, 0, 0, ToClient::Coordinator(coordinator(5, 2)));
@@ -683,7 +725,7 @@ fn only_the_primary_answers_a_request() {
     play.connect();
     play.input(say("one"));
     play.events.clear();
-    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11), data: OptionalFields::NONE });
     play.from(2, 1, 3, ack.clone());
     assert_eq!(play.events, []);
     play.from(3, 1, 3, ack);
@@ -715,7 +757,7 @@ fn a_restarted_primary_gets_a_resume_with_its_greeting_and_a_restarted_backup_do
     let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, ToServer::Resume(_)));
     assert_eq!(resumes(&play, 3), 1, "{:?}", play.sent);
     play.restart(1);
-    play.until(|play| play.sent_to(1, |packet| *packet == ToServer::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == ToServer::keepalive()) > 0);
     assert_eq!(resumes(&play, 1), 0);
 }
 
@@ -725,7 +767,7 @@ fn only_packets_of_the_primary_in_its_view_show_that_it_is_alive() {
         let mut play = Play::new();
         play.connect();
         play.pass(4_000);
-        play.from(node, round, primary, ToServer::Keepalive);
+        play.from(node, round, primary, ToClient::Padding(Vec::new()));
         let waited = play.until(|play| play.events.contains(&Event::Searching));
         assert_eq!(waited, QUIET_IDLE - Duration::from_secs(4), "{node} in view {round}");
     }
@@ -739,7 +781,7 @@ fn a_silent_primary_is_looked_for_at_every_server() {
     play.sent.clear();
     play.pass(400);
     let asked =
-        |node| play.sent.iter().any(|(to, packet)| *to == node && matches!(packet, ToServer::Keepalive));
+        |node| play.sent.iter().any(|(to, packet)| *to == node && matches!(packet, ToServer::Keepalive(_)));
     assert!(asked(1) && asked(2) && asked(3));
     assert!(play.events.contains(&Event::Searching));
 }
@@ -786,10 +828,10 @@ fn only_what_the_application_took_moves_the_cursor() {
     };
     play.notify(10, 12);
     play.pass(20);
-    assert_eq!(upto(&play).map(|ack| (ack.upto, ack.held)), Some((Op(10), vec![Op(12)])));
+    assert_eq!(upto(&play).map(|ack| (ack.upto.op, ack.held)), Some((Op(10), vec![Op(12)])));
     play.input(Input::Taken(Op(12)));
     play.pass(20);
-    assert_eq!(upto(&play).map(|ack| (ack.upto, ack.held)), Some((Op(12), vec![])));
+    assert_eq!(upto(&play).map(|ack| (ack.upto.op, ack.held)), Some((Op(12), vec![])));
 }
 
 #[test]
@@ -877,7 +919,13 @@ fn a_session_that_still_is_goes_on_after_a_doubt() {
     let mut play = doubting();
     let (nonce, coordinator) = (play.nonce(), coordinator(2, 1));
     let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
-    let accept = ToClient::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret });
+    let accept = ToClient::AcceptConn(AcceptConn {
+        nonce,
+        session: SESSION,
+        coordinator,
+        secret,
+        options: OptionalFields::NONE,
+    });
     let bytes = play.answer(1, View::new(2, NodeId(1)), &accept);
     play.sent.clear();
     play.input(Input::Datagram { from: address(1), bytes });
@@ -923,8 +971,8 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
 fn an_abandoned_query_is_not_sent_again_and_frees_its_place() {
     let mut play = Play::new();
     play.connect();
-    let asked = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, ToServer::Status(_))).count();
-    for query in 0..2 * QUESTIONS_MAX as u64 {
+    let asked = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, ToServer::Query(_))).count();
+    for query in 0..2 * QUERIES_MAX as u64 {
         play.input(Input::Query(QueryId(query), Query::Status { server: address(2) }));
         play.input(Input::GiveUp(QueryId(query)));
     }
@@ -1003,7 +1051,12 @@ fn a_server_that_refuses_all_requests_gets_one_until_it_accepts_it() {
     play.pass(65);
     assert_eq!(play.sends(), vec![(3, 5)]);
     for seq in 5..24 {
-        play.from(3, 1, 3, ToClient::SendAck(SendAck { seq: Seq(seq), op: Op(11) }));
+        play.from(
+            3,
+            1,
+            3,
+            ToClient::SendAck(SendAck { seq: Seq(seq), op: Op(11), data: OptionalFields::NONE }),
+        );
         let gone: Vec<u64> = play.sends().into_iter().map(|(_, seq)| seq).collect();
         assert_eq!(gone, (5..=(2 * seq - 3).min(24)).collect::<Vec<_>>(), "two more for each answer");
     }
@@ -1014,18 +1067,18 @@ fn a_server_that_refuses_all_requests_gets_one_until_it_accepts_it() {
 fn play_budget(play: &mut Play, rate: recado::config::Rate) -> (usize, Duration) {
     let mut budget = recado::server::budget::Budget::new(rate);
     let (began, mut asked) = (play.now, 0);
-    while !play.machine.outbox.is_empty() || !play.machine.questions.is_empty() {
+    while !play.machine.outbox.is_empty() || !play.machine.queries.is_empty() {
         assert!(asked < 10_000 && play.now.since(began) < Duration::from_secs(60), "asked {asked} times");
         for (to, packet) in std::mem::take(&mut play.sent) {
             let (answers, answer) = match packet {
-                ToServer::Send(Send { seq, .. }) => {
-                    (Answers::Request(seq), ToClient::SendAck(SendAck { seq, op: Op(11) }))
+                ToServer::Send(Send { seq, .. }) => (
+                    Answers::Request(seq),
+                    ToClient::SendAck(SendAck { seq, op: Op(11), data: OptionalFields::NONE }),
+                ),
+                ToServer::Query(packet::Query { id, kind: QueryKind::List(_), .. }) => {
+                    (Answers::Query(id), empty_page(id.0))
                 }
-                ToServer::List(List { query, .. }) => {
-                    let page = ListOk { query, items: Vec::new(), more: false, applied: Op(11) };
-                    (Answers::Query(query), ToClient::ListOk(page))
-                }
-                ToServer::Keepalive if to == 3 => {
+                ToServer::Keepalive(_) if to == 3 => {
                     let _ = budget.take(play.now, 1);
                     continue;
                 }
@@ -1119,7 +1172,7 @@ fn a_server_that_starts_again_is_greeted_again_and_goes_on_with_the_session() {
     play.hellos.clear();
     play.pass(700);
     assert!(play.hellos.contains(&3));
-    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Keepalive)));
+    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Keepalive(_))));
     play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Resume(_))));
     play.resumed(1, 3);
@@ -1145,7 +1198,8 @@ fn a_server_that_starts_again_is_reached_though_a_forger_answers_each_hello_befo
         for server_boot in 0..3 {
             play.restart(3);
             play.hellos.clear();
-            while !probed(&mut play, |packet| matches!(packet, ToServer::Keepalive | ToServer::Resume(_))) {
+            while !probed(&mut play, |packet| matches!(packet, ToServer::Keepalive(_) | ToServer::Resume(_)))
+            {
                 play.pass(10);
                 let hellos = play.hellos.iter().filter(|node| **node == 3).count();
                 assert!(hellos <= 2, "{forged} lies, server_boot {server_boot}: {hellos} HELLOs in vain");
@@ -1225,14 +1279,14 @@ fn a_late_packet_of_a_servers_earlier_boot_is_ignored() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
-    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    let ack = ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11), data: OptionalFields::NONE });
     play.number += 1;
     let secret = play.secret().unwrap();
     let late = play.on_session(3, View::new(1, NodeId(3)), &ack, &secret);
     play.restart(3);
     play.pass(700);
     assert!(
-        play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Keepalive)),
+        play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Keepalive(_))),
         "greeted"
     );
     play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
@@ -1339,14 +1393,14 @@ fn a_client_answers_a_path_challenge_and_resumes_or_keeps_alive() {
         "the primary that is to serve it"
     );
     play.from(2, 1, 3, ToClient::PathChallenge(78));
-    assert_eq!(sent(&mut play), [(2, ToServer::PathResponse(78)), (2, ToServer::Keepalive)]);
+    assert_eq!(sent(&mut play), [(2, ToServer::PathResponse(78)), (2, ToServer::keepalive())]);
     play.resumed(1, 3);
     sent(&mut play);
     play.from(3, 1, 3, ToClient::PathChallenge(79));
-    assert_eq!(sent(&mut play), [(3, ToServer::PathResponse(79)), (3, ToServer::Keepalive)]);
+    assert_eq!(sent(&mut play), [(3, ToServer::PathResponse(79)), (3, ToServer::keepalive())]);
     // A server that knows only an older view must be able to find the client, too.
     play.from(1, 0, 0, ToClient::PathChallenge(80));
-    assert_eq!(sent(&mut play), [(1, ToServer::PathResponse(80)), (1, ToServer::Keepalive)]);
+    assert_eq!(sent(&mut play), [(1, ToServer::PathResponse(80)), (1, ToServer::keepalive())]);
 }
 
 #[test]
@@ -1355,7 +1409,7 @@ fn the_client_sends_every_server_keepalives_often_at_first_and_then_every_two_se
     play.connect();
     play.pass(300);
     for node in 1..=3 {
-        let alive = |(to, packet): &&(u16, ToServer)| *to == node && *packet == ToServer::Keepalive;
+        let alive = |(to, packet): &&(u16, ToServer)| *to == node && *packet == ToServer::keepalive();
         assert!(
             play.sent.iter().filter(alive).count() >= 2,
             "{node} may not have known the session at first"
@@ -1369,7 +1423,7 @@ fn the_client_sends_every_server_keepalives_often_at_first_and_then_every_two_se
         play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     }
     for node in 1..=3 {
-        let alive = |(to, packet): &&(u16, ToServer)| *to == node && *packet == ToServer::Keepalive;
+        let alive = |(to, packet): &&(u16, ToServer)| *to == node && *packet == ToServer::keepalive();
         let times = play.sent.iter().filter(alive).count();
         assert!((2..=5).contains(&times), "{times} times to {node} in 5 s");
     }
@@ -1384,7 +1438,7 @@ fn a_client_sends_disconnect_with_its_cursor_until_the_session_is_over() {
     play.input(Input::Taken(Op(12)));
     play.sent.clear();
     play.input(Input::Disconnect);
-    assert_eq!(play.sent, [(3, ToServer::Disconnect(Disconnect { upto: Op(12) }))]);
+    assert_eq!(play.sent, [(3, ToServer::Disconnect(Disconnect { upto: Position::of(Op(12)) }))]);
     assert_eq!(play.events.last(), Some(&Event::Notification(notification(12))));
     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
     play.from(3, 1, 3, ToClient::Error(over));
@@ -1453,7 +1507,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
         };
         let mut out = Vec::new();
         if on_trial {
-            servers.probe(now, at, &greeting, View::ZERO, &[ToServer::Keepalive], &mut out);
+            servers.probe(now, at, &greeting, View::ZERO, &[ToServer::keepalive()], &mut out);
         }
         out
     };
@@ -1464,7 +1518,8 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
         let mut to_whom = Vec::new();
         for effect in out {
             let Effect::Datagram { to, bytes } = effect else { panic!("{effect:?}") };
-            let number = envelope::open(&to_server, &bytes).expect("for this server").envelope.number;
+            let number =
+                envelope::open::<ToServer>(&to_server, &bytes).expect("for this server").envelope.number;
             assert!(numbers.insert(number), "{number} twice");
             to_whom.push(to);
         }
@@ -1473,7 +1528,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let say = |servers: &mut Servers| {
         let mut out = Vec::new();
         for at in [near, far] {
-            servers.send(now, at, View::ZERO, &[ToServer::Keepalive], None, &mut out);
+            servers.send(now, at, View::ZERO, &[ToServer::keepalive()], None, &mut out);
         }
         out
     };
@@ -1523,7 +1578,7 @@ fn a_session_that_is_to_be_resumed_wakes_for_the_keepalive_for_resume_and_for_th
     let exactly = |wait: Duration| wait..wait + Duration::from_micros(1);
     type Come = fn(&Play) -> bool;
     let cases: [(Come, std::ops::Range<Duration>); 3] = [
-        (|play| play.sent_to(2, |packet| *packet == ToServer::Keepalive) > 0, exactly(KEEPALIVE_FIRST)),
+        (|play| play.sent_to(2, |packet| *packet == ToServer::keepalive()) > 0, exactly(KEEPALIVE_FIRST)),
         (|play| play.sent_to(3, |packet| matches!(packet, ToServer::Resume(_))) > 0, about(100)),
         (|play| play.events.contains(&Event::Searching), exactly(QUIET)),
     ];
@@ -1565,7 +1620,7 @@ fn a_status_query_is_no_debt_of_the_primary_and_is_resent_on_time() {
     play.connect();
     play.pass(200);
     play.input(Input::Query(QueryId(1), status_of(2)));
-    let asked = |play: &Play| play.sent_to(2, |packet| matches!(packet, ToServer::Status(_)));
+    let asked = |play: &Play| play.sent_to(2, |packet| matches!(packet, ToServer::Query(_)));
     let (before, keepalives) = (asked(&play), play.sent.len());
     let waited = play.until(|play| asked(play) > before);
     assert!(about(100).contains(&waited), "{waited:?}: {:?}", &play.sent[keepalives..]);
@@ -1582,7 +1637,7 @@ fn a_question_about_a_server_takes_no_place_before_those_to_a_primary_that_refus
     play.input(list(3));
     let asked = |play: &Play| {
         let query = |(_, packet): &(u16, ToServer)| match packet {
-            ToServer::List(List { query, .. }) => Some(query.0),
+            ToServer::Query(query) if query.kind != QueryKind::Status => Some(query.id.0),
             _ => None,
         };
         play.sent.iter().filter_map(query).collect::<Vec<u64>>()
@@ -1611,13 +1666,13 @@ fn each_keepalive_of_a_receiving_client_to_the_primary_repeats_its_cursor() {
         play.sent.clear();
         play.pass(2_000);
         let ack = |(to, packet): &(u16, ToServer)| match packet {
-            ToServer::ClientAck(ack) => Some((*to, ack.upto)),
+            ToServer::ClientAck(ack) => Some((*to, ack.upto.op)),
             _ => None,
         };
         let acks: BTreeSet<(u16, Op)> = play.sent.iter().filter_map(ack).collect();
         let expected = if receives { vec![(3, Op(12))] } else { Vec::new() };
         assert_eq!(acks.into_iter().collect::<Vec<_>>(), expected);
-        let keepalives = [1, 2, 3].map(|node| play.sent_to(node, |packet| *packet == ToServer::Keepalive));
+        let keepalives = [1, 2, 3].map(|node| play.sent_to(node, |packet| *packet == ToServer::keepalive()));
         assert!(keepalives.iter().all(|times| *times > 0), "{keepalives:?}");
     }
 }
@@ -1628,7 +1683,7 @@ fn a_closed_port_of_the_primary_causes_queries_to_all_servers_and_delays_the_nex
     play.connect();
     play.pass(1_000);
     play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
-    let kept_alive = |play: &Play| play.sent_to(2, |packet| *packet == ToServer::Keepalive) > 0;
+    let kept_alive = |play: &Play| play.sent_to(2, |packet| *packet == ToServer::keepalive()) > 0;
     let began = play.now;
     // Whose process is gone, and after how many microseconds that is said.
     for (node, after, asked) in [(2, 0, false), (3, 0, true), (3, 19_999, false), (3, 20_000, true)] {
@@ -1693,7 +1748,7 @@ fn a_pause_is_counted_from_the_last_datagram_before_it() {
     let pause = silent + Duration::from_millis(100);
     assert_eq!(play.events.last(), Some(&Event::PrimaryFound { primary: address(3), pause }));
     play.sent.clear();
-    play.from(3, 1, 3, ToServer::Keepalive);
+    play.from(3, 1, 3, ToClient::Padding(Vec::new()));
     assert_eq!(play.sent, [], "it is found");
     for (round, node, pause) in [(2, 2, 1_000), (3, 1, 700)] {
         play.pass(pause);
@@ -1763,12 +1818,15 @@ fn the_65th_query_in_flight_and_any_after_the_end_is_refused_as_busy() {
 fn a_server_without_a_session_gets_its_status_query_in_an_initiation() {
     let mut play = Play::new();
     play.input(Input::Query(QueryId(1), status_of(2)));
-    let asked = |play: &Play| play.sent_to(2, |packet| *packet == ToServer::Status(QueryId(1)));
+    let asked = |play: &Play| {
+        play.sent_to(2, |packet| {
+            *packet == ToServer::Query(packet::Query::new(QueryId(1), QueryKind::Status))
+        })
+    };
     assert_eq!((&play.hellos[..], asked(&play)), (&[1, 2][..], 1), "as soon as it has greeted");
     let waited = play.until(|play| asked(play) == 2);
     assert!(about(100).contains(&waited), "{waited:?}");
-    let status = StatusOk {
-        query: QueryId(1),
+    let status = Status {
         node: NodeId(2),
         role: RoleName::Backup,
         view: View::ZERO,
@@ -1781,7 +1839,7 @@ fn a_server_without_a_session_gets_its_status_query_in_an_initiation() {
         members: coordinator(1, 3).members,
         refused: Vec::new(),
     };
-    (0..2).for_each(|_| play.from(2, 0, 0, ToClient::StatusOk(status.clone())));
+    (0..2).for_each(|_| play.from(2, 0, 0, answer_of(1, AnswerKind::Status(status.clone()))));
     assert_eq!(play.events, [Event::Answer(QueryId(1), Answer::Status(status))], "once");
     assert!(play.hellos.contains(&3), "others that it names are greeted too: {:?}", play.hellos);
 }
@@ -1792,11 +1850,11 @@ fn a_query_has_one_answer_and_an_unknown_query_has_none() {
     play.connect();
     play.input(list(1));
     play.input(list(2));
-    let page = |query| ListOk { query: QueryId(query), items: Vec::new(), more: false, applied: Op(11) };
-    [1, 1, 7].into_iter().for_each(|query| play.from(3, 1, 3, ToClient::ListOk(page(query))));
+    [1, 1, 7].into_iter().for_each(|query| play.from(3, 1, 3, empty_page(query)));
     let refused = Refused { code: Code::NotAllowed, answers: Answers::Query(QueryId(2)), retry_ms: 0 };
     (0..2).for_each(|_| play.from(3, 1, 3, ToClient::Error(refused)));
-    let answers = [Answer::List(page(1)), Answer::Refused(Code::NotAllowed)];
+    let answers =
+        [Answer::List(ListPage { items: Vec::new(), more: false }), Answer::Refused(Code::NotAllowed)];
     let expected = [1, 2].map(QueryId).into_iter().zip(answers).map(|(query, of)| Event::Answer(query, of));
     assert_eq!(play.events, expected.collect::<Vec<_>>());
 }
@@ -1817,8 +1875,7 @@ fn an_answer_is_acknowledged_soon_and_sixteen_pieces_at_once_also_by_one_who_doe
         let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::ClientAck(_)));
         play.input(list(1));
         play.sent.clear();
-        let page = ListOk { query: QueryId(1), items: Vec::new(), more: false, applied: Op(11) };
-        play.from(3, 1, 3, ToClient::ListOk(page));
+        play.from(3, 1, 3, empty_page(1));
         assert_eq!(play.until(|play| acks(play) > 0), Duration::from_millis(10));
         play.sent.clear();
         for (number, piece) in (1..=16).zip(pieces(20_000)) {
@@ -1847,7 +1904,7 @@ fn only_what_the_primary_of_the_highest_view_sends_is_acknowledged_soon() {
 
 #[test]
 fn a_question_is_not_asked_again_while_pieces_come_but_for_a_second_at_most() {
-    let asked = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::List(_)));
+    let asked = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::Query(_)));
     let mut play = Play::new();
     play.connect();
     play.input(list(1));
@@ -1882,16 +1939,16 @@ fn a_server_silent_since_the_last_keepalive_gets_a_hello_with_the_next_one() {
     let mut play = Play::new();
     play.connect();
     play.pass(200);
-    play.from(3, 1, 3, ToServer::Keepalive);
-    play.from(1, 1, 3, ToServer::Keepalive);
+    play.from(3, 1, 3, ToClient::Padding(Vec::new()));
+    play.from(1, 1, 3, ToClient::Padding(Vec::new()));
     play.hellos.clear();
     play.sent.clear();
-    play.until(|play| play.sent_to(1, |packet| *packet == ToServer::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == ToServer::keepalive()) > 0);
     assert_eq!(play.hellos, [2]);
     // None of them has said anything since.
     play.sent.clear();
     play.hellos.clear();
-    play.until(|play| play.sent_to(1, |packet| *packet == ToServer::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == ToServer::keepalive()) > 0);
     assert_eq!(play.hellos, [1, 2, 3]);
 }
 
@@ -1909,7 +1966,7 @@ fn a_request_that_is_lost_goes_again_after_the_time_out_of_the_link() {
     play.connect();
     play.input(say("one"));
     play.pass(10);
-    play.from(3, 1, 3, ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
+    play.from(3, 1, 3, ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11), data: OptionalFields::NONE }));
     play.input(say("two"));
     assert_eq!(play.until(|play| play.sends().len() == 3), Duration::from_millis(30));
 }
@@ -1921,7 +1978,7 @@ fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_a_client_that_do
     play.connect();
     let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::ClientAck(_)));
     for number in 1..=2 * recado_proto::link::ACK_REACH {
-        play.from(3, 1, 3, ToServer::Keepalive);
+        play.from(3, 1, 3, ToClient::Padding(Vec::new()));
         let least = number / (recado_proto::link::ACK_REACH / 2 + 1);
         assert!(acks(&play) >= least as usize && acks(&play) <= 4, "{} after {number}", acks(&play));
     }
@@ -1938,7 +1995,7 @@ fn a_new_primary_gets_the_cursor_at_once() {
     play.sent.clear();
     play.resumed(2, 2);
     let upto = |(to, packet): &(u16, ToServer)| match packet {
-        ToServer::ClientAck(ack) => Some((*to, ack.upto)),
+        ToServer::ClientAck(ack) => Some((*to, ack.upto.op)),
         _ => None,
     };
     assert_eq!(play.sent.iter().filter_map(upto).collect::<Vec<_>>(), [(2, Op(12))]);
@@ -1952,7 +2009,8 @@ fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
     let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
     for (nonce, view, opens) in [(nonce + 1, (2, 2), false), (nonce, (1, 3), false), (nonce, (3, 3), true)] {
         let (session, coordinator) = (SESSION, coordinator(view.0, view.1));
-        let accept = AcceptConn { nonce, session, coordinator, secret: secret.clone() };
+        let accept =
+            AcceptConn { nonce, session, coordinator, secret: secret.clone(), options: OptionalFields::NONE };
         play.from(1, 2, 2, ToClient::AcceptConn(accept));
         assert_eq!(play.machine.session.is_some(), opens, "nonce {nonce}, view {view:?}");
     }
@@ -1965,7 +2023,18 @@ fn the_acceptance_of_a_client_names_the_other_servers() {
     let mut play = Play::new();
     let (nonce, coordinator) = (play.nonce(), coordinator(1, 1));
     let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce);
-    play.from(1, 1, 1, ToClient::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
+    play.from(
+        1,
+        1,
+        1,
+        ToClient::AcceptConn(AcceptConn {
+            nonce,
+            session: SESSION,
+            coordinator,
+            secret,
+            options: OptionalFields::NONE,
+        }),
+    );
     assert!(play.hellos.contains(&2) && play.hellos.contains(&3), "{:?}", play.hellos);
 }
 
@@ -1981,7 +2050,7 @@ fn a_session_that_is_opened_after_another_begins_as_the_first_one_did() {
         play.pass(between);
         play.sent.clear();
         play.accept();
-        let kept_alive = |play: &Play| play.sent_to(1, |packet| *packet == ToServer::Keepalive) > 0;
+        let kept_alive = |play: &Play| play.sent_to(1, |packet| *packet == ToServer::keepalive()) > 0;
         assert!(kept_alive(&play), "at once, after {between} ms");
         play.sent.clear();
         assert_eq!(play.until(kept_alive), KEEPALIVE_FIRST, "after {between} ms");
@@ -2020,7 +2089,14 @@ fn a_resume_ok_counts_once_and_only_from_the_primary_of_the_highest_view_and_for
         [(1, (2, 2), false), (2, (1, 3), false), (2, (3, 2), false), (2, (2, 2), true)]
     {
         let coordinator = coordinator(view.0, view.1);
-        let resumed = ResumeOk { created_op: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk {
+            created_op: BORN,
+            last_seq: Seq(4),
+            coordinator,
+            cursor: Position::of(Op(10)),
+            keepalive_ms: 2_000,
+            options: OptionalFields::NONE,
+        };
         play.from(node, 2, 2, ToClient::ResumeOk(resumed));
         assert_eq!(!play.sends().is_empty(), counts, "{node} of view {view:?}");
     }
@@ -2044,7 +2120,14 @@ fn the_loss_of_the_only_answered_request_is_reported() {
         (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(given));
         play.accept();
         let coordinator = coordinator(1, 3);
-        let resumed = ResumeOk { created_op: BORN, last_seq: Seq(0), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk {
+            created_op: BORN,
+            last_seq: Seq(0),
+            coordinator,
+            cursor: Position::of(Op(10)),
+            keepalive_ms: 2_000,
+            options: OptionalFields::NONE,
+        };
         play.from(3, 1, 3, ToClient::ResumeOk(resumed));
         let reported = play.events.iter().find_map(|event| match event {
             Event::ServersSetBack { answered, .. } => Some(answered.0),

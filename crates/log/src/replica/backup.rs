@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use recado_proto::entry::Entry;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
-use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Reply, ToPeer as Packet};
+use recado_proto::packet::{
+    Entries, EntriesAck, Heartbeat, HeartbeatState, OptionalFields, Reply, ToPeer as Packet,
+};
 use recado_proto::planted::Planted;
 
 use super::detector::Verdict;
@@ -88,6 +90,8 @@ impl ReplicaManager {
             incarnation: self.incarnation,
             members: self.digest,
             disk_ms: self.pace.own_turn_ms(now),
+            members_op: Op::ZERO,
+            options: OptionalFields::NONE,
         }
     }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use recado_proto::id::ClusterId;
 use recado_proto::packet::{
-    Election, Entries, EntriesAck, Fetch, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, QueryId, Reply,
-    SnapshotChunk, WaitsFor,
+    Election, Entries, EntriesAck, Fetch, Heartbeat, HeartbeatState, Learn, LearnOk, OptionalFields, Promise,
+    QueryId, Reply, SnapshotChunk, WaitsFor,
 };
 
 use super::*;
@@ -314,7 +314,7 @@ impl One {
         let Role::Primary(primary) = &self.replica.role else { return effects };
         let beat = primary.beat();
         if let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, self.replica.digest) {
-            effects.extend(self.packet(from, Packet::Heartbeat(Heartbeat { disk_ms, beat, ..echo })));
+            effects.extend(self.packet(from, Packet::Heartbeat(Heartbeat { disk_ms, beat, ..echo.clone() })));
         }
         effects.extend(self.packet(from, acknowledgement(view)));
         effects
@@ -571,6 +571,8 @@ pub(super) fn heartbeat(view: View, state: HeartbeatState, commit: u64, members:
         incarnation: Incarnation(1),
         members,
         disk_ms: 0,
+        members_op: Op::ZERO,
+        options: OptionalFields::NONE,
     })
 }
 
@@ -812,7 +814,7 @@ fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
     let mut one = One::new(known.clone());
     let beat = heartbeat(view, HeartbeatState::Active, 2, digest(&[NodeId(1), NodeId(2), NodeId(3)]));
     let Packet::Heartbeat(beat) = beat else { unreachable!() };
-    let effects = one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat }));
+    let effects = one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
     let found = Contradiction { view, op: Op(4), commit: Op(5), count: 1 };
     assert_eq!((contradiction(&effects), acked(&effects)), (Some(found), None));
 
@@ -831,10 +833,10 @@ fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
 
     // In its next view the leader is not believed before its entries were compared.
     let mut one = One::new(known);
-    one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat }));
+    one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
     let next = View::new(5, NodeId(3));
-    let effects =
-        one.packet(3, Packet::Heartbeat(Heartbeat { view: next, promised: next, last: Op(7), ..beat }));
+    let effects = one
+        .packet(3, Packet::Heartbeat(Heartbeat { view: next, promised: next, last: Op(7), ..beat.clone() }));
     assert_eq!((acked(&effects), acked(&one.sync())), (None, None));
     one.packet(3, cast(next, 5, old, 5, vec![entry(6, 5, 3)]));
     assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));

@@ -391,8 +391,7 @@ proptest! {
 #[test]
 fn fragments_of_a_link_are_put_together_again_in_any_order() {
     let mut link = link();
-    let large = ToClient::HistoryOk(crate::packet::HistoryOk {
-        query: crate::packet::QueryId(1),
+    let page = crate::packet::HistoryPage {
         notifications: (1..=10)
             .map(|op| {
                 std::sync::Arc::new(crate::packet::Notification {
@@ -411,7 +410,12 @@ fn fragments_of_a_link_are_put_together_again_in_any_order() {
             .collect(),
         more: false,
         trimmed_upto: Op(0),
-        applied: Op(9),
+    };
+    let large = ToClient::Answer(crate::packet::Answer {
+        id: crate::packet::QueryId(1),
+        applied: Default::default(),
+        kind: crate::packet::AnswerKind::History(page),
+        options: Default::default(),
     });
     let mut out = Vec::new();
     link.transmit(Moment(0), View::ZERO, std::slice::from_ref(&large), None, &mut out);

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::OptionalFields;
 use crate::id::{Incarnation, Op, View};
 
 /// HEARTBEAT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender's view.
     pub view: View,
@@ -27,6 +28,10 @@ pub struct Heartbeat {
     pub members: u64,
     /// The slowest recent turn of the sender's journal, including the one under way, in ms.
     pub disk_ms: u32,
+    /// The op of the sender's list of members; zero while the list is in the files alone.
+    pub members_op: Op,
+    /// The optional fields.
+    pub options: OptionalFields,
 }
 
 /// The state of the sender of a HEARTBEAT.

@@ -20,6 +20,8 @@ mod coordinator;
 mod election;
 mod fragment;
 mod heartbeat;
+mod options;
+mod position;
 mod query;
 mod refusal;
 mod replication;
@@ -42,14 +44,17 @@ pub use self::coordinator::Coordinator;
 pub use self::election::{Election, Learn, LearnOk, Promise, Reply, WaitsFor};
 pub use self::fragment::Fragment;
 pub use self::heartbeat::{Heartbeat, HeartbeatState, Transfer};
+pub use self::options::{OptionalField, OptionalFields};
+pub use self::position::{Home, Position};
 pub use self::query::{
-    Access, History, HistoryOk, HistoryRange, Info, List, ListItem, ListOk, Listing, QueryId, RequestUserInfo,
+    Access, Answer, AnswerKind, History, HistoryPage, HistoryRange, Info, List, ListItem, ListPage, Listing,
+    Query, QueryId, QueryKind,
 };
 pub use self::refusal::{Answers, Code, Refused};
 pub use self::replication::{Entries, EntriesAck, Fetch, SnapshotChunk, SnapshotGet};
 pub use self::request::{Channel, ChannelChange, Follow, FollowChange, KeyChange, Keys, Role, Send, SendAck};
-pub use self::session::{AcceptConn, CodeHash, Connect, Disconnect, RejectConn, Resume, ResumeOk};
-pub use self::status::{RefusedDatagram, RoleName, StatusOk};
+pub use self::session::{AcceptConn, CodeHash, Connect, Disconnect, Keepalive, RejectConn, Resume, ResumeOk};
+pub use self::status::{RefusedDatagram, RoleName, Status};
 pub use self::stream::{ClientAck, Delivered, Gap};
 pub use self::to_client::ToClient;
 pub use self::to_peer::ToPeer;

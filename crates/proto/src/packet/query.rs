@@ -1,16 +1,110 @@
 //! Queries, which change nothing, and their answers.
+//!
+//! [`Query`] and [`Answer`] are the frames of all kinds; the kinds follow.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Notification, Role};
+use super::{Notification, OptionalFields, Position, Role, Status};
 use crate::id::{DeviceId, DeviceKey, Name, Op, SessionId, Topic};
 
-/// The id of a query, chosen by the asker and echoed in the answer. The asker uses none twice on a session:
-/// while the answer to one is outstanding, another query of this id counts as the same one, asked again.
+/// The id of a query, chosen by the client and echoed in the answer. A client uses none twice on a session:
+/// while the answer to one is outstanding, another query of this id counts as the same one, sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QueryId(pub u64);
+
+/// QUERY.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Query {
+    /// The id, echoed in the answer.
+    pub id: QueryId,
+    /// The client's token: the answer is of a state that is at least so late. None: of any state.
+    pub at_least: Option<Position>,
+    /// What is asked.
+    pub kind: QueryKind,
+    /// The optional fields.
+    pub options: OptionalFields,
+}
+
+impl Query {
+    /// A query without token and optional fields.
+    pub const fn new(id: QueryId, kind: QueryKind) -> Query {
+        Query { id, at_least: None, kind, options: OptionalFields::NONE }
+    }
+
+    pub(super) fn is_bounded(&self) -> bool {
+        let kind = match &self.kind {
+            QueryKind::List(list) => list.is_bounded(),
+            QueryKind::Status | QueryKind::Info { .. } | QueryKind::History(_) | QueryKind::WhoAmI => true,
+        };
+        kind && self.options.is_bounded()
+    }
+}
+
+/// What a query asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueryKind {
+    /// The status of the server that receives it; answered by any server, also without a session.
+    Status,
+    /// About a profile.
+    Info {
+        /// The profile; none: the asker's own.
+        profile: Option<Name>,
+    },
+    /// A page of a topic's notifications.
+    History(History),
+    /// A page of a list.
+    List(List),
+    /// The profile of the device key that the handshake has proved. Refused with Unsupported.
+    WhoAmI,
+}
+
+/// QUERY_OK: the answer to a query that was not refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The id of the query.
+    pub id: QueryId,
+    /// The position up to which the answer is true. It raises the client's token.
+    pub applied: Position,
+    /// The answer.
+    pub kind: AnswerKind,
+    /// The optional fields.
+    pub options: OptionalFields,
+}
+
+impl Answer {
+    /// Returns true if it is sent until its client has acknowledged it, because the query costs much. A status
+    /// is sent once: its client asks again.
+    pub fn is_tracked(&self) -> bool {
+        !matches!(self.kind, AnswerKind::Status(_))
+    }
+
+    pub(super) fn is_bounded(&self) -> bool {
+        let kind = match &self.kind {
+            AnswerKind::Status(status) => status.is_bounded(),
+            AnswerKind::History(page) => page.is_bounded(),
+            AnswerKind::List(page) => page.is_bounded(),
+            AnswerKind::Info(_) | AnswerKind::WhoAmI(_) => true,
+        };
+        kind && self.options.is_bounded()
+    }
+}
+
+/// The answer to each kind of query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AnswerKind {
+    /// A server's status.
+    Status(Status),
+    /// About a profile.
+    Info(Info),
+    /// A page of notifications.
+    History(HistoryPage),
+    /// A page of a list.
+    List(ListPage),
+    /// The profile of a device key; none if it has none.
+    WhoAmI(Option<Name>),
+}
 
 /// The access that a channel gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,20 +117,9 @@ pub enum Access {
     Private,
 }
 
-/// REQUEST_USER_INFO.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RequestUserInfo {
-    /// The id, echoed in the answer.
-    pub query: QueryId,
-    /// The profile; none: the asker's own.
-    pub profile: Option<Name>,
-}
-
-/// INFO.
+/// What a profile is and does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Info {
-    /// The id of the query it answers.
-    pub query: QueryId,
     /// The profile.
     pub profile: Name,
     /// The op that claimed it.
@@ -52,15 +135,11 @@ pub struct Info {
     /// The number of notifications pending for the least advanced of its devices that receive; of all its
     /// devices if none receives.
     pub pending: u64,
-    /// The op up to which this answer is true.
-    pub applied: Op,
 }
 
-/// HISTORY: of one's own inbox, or of anyone's feeds and of channels that one may read.
+/// A page of history is asked for: of one's own inbox, or of anyone's feeds and of channels that one may read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// The id, echoed in the answer.
-    pub query: QueryId,
     /// The topic; none: all that the asker follows, merged as in its stream.
     pub topic: Option<Topic>,
     /// The start of the page and its direction.
@@ -87,11 +166,9 @@ pub enum HistoryRange {
     SinceMs(u64),
 }
 
-/// HISTORY_OK.
+/// A page of notifications.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryOk {
-    /// The id of the query it answers.
-    pub query: QueryId,
+pub struct HistoryPage {
     /// The notifications, ascending by op.
     pub notifications: Vec<Arc<Notification>>,
     /// True if there is more in the direction asked for.
@@ -99,11 +176,9 @@ pub struct HistoryOk {
     /// The newest op that was dropped from the topic; without a topic, of all that was dropped after the
     /// asker's follow of its topic. Zero if none was.
     pub trimmed_upto: Op,
-    /// The op up to which this answer is true.
-    pub applied: Op,
 }
 
-impl HistoryOk {
+impl HistoryPage {
     pub(super) fn is_bounded(&self) -> bool {
         self.notifications.len() <= History::LIMIT_MAX as usize
             && self.notifications.iter().all(|notification| notification.content.within_limits())
@@ -111,11 +186,9 @@ impl HistoryOk {
     }
 }
 
-/// LIST.
+/// A page of a list is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
-    /// The id, echoed in the answer.
-    pub query: QueryId,
     /// The list.
     pub what: Listing,
     /// The key of the last item of the page before ([`ListItem::key`]); none: the first page.
@@ -152,20 +225,16 @@ pub enum Listing {
     Keys,
 }
 
-/// LIST_OK.
+/// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListOk {
-    /// The id of the query it answers.
-    pub query: QueryId,
+pub struct ListPage {
     /// The items, in ascending order of [`ListItem::key`].
     pub items: Vec<ListItem>,
     /// True if more items follow.
     pub more: bool,
-    /// The op up to which this answer is true.
-    pub applied: Op,
 }
 
-impl ListOk {
+impl ListPage {
     pub(super) fn is_bounded(&self) -> bool {
         self.items.len() <= List::ITEMS_MAX
     }

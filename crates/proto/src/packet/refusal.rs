@@ -35,7 +35,7 @@ pub enum Code {
     /// A profile cannot follow or unfollow its own feed and its own inbox.
     Yourself,
     /// A part of the request is over its limit. Servers do not send this code, because they drop such a
-    /// request when they decode it (`check.rs`). recado's client library refuses the request
+    /// request when they decode it. recado's client library refuses the request
     /// before it sends anything.
     TooLarge,
     /// A limit is reached: on profiles, devices, sessions, keys, follows, channels or their members, on
@@ -72,9 +72,21 @@ pub enum Code {
     KeyNotAllowed,
     /// Too many new names or channels from one network, or new channels of one profile, in the last hours.
     TooManyNames,
+    /// The packet asks for something that this server does not do: a critical optional field, a home, or a
+    /// kind of query.
+    Unsupported,
+    /// This server's state is not as late as the query's token yet. Takes no number.
+    TryOtherServerOrLater,
+    /// The position is of another epoch, group or generation of the log.
+    OtherEpoch,
+    /// The session's home does not serve it any more; the client moves. No server of this version sends it.
+    HomeGone,
+    /// This server is no member of the cluster any more; the client asks another. No server of this version
+    /// sends it.
+    NotAMember,
 }
 
-/// The question that an ERROR answers.
+/// What an ERROR answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answers {
     /// The session as a whole, or a CONNECT.
@@ -90,7 +102,7 @@ pub enum Answers {
 pub struct Refused {
     /// The reason.
     pub code: Code,
-    /// The question it answers.
+    /// What it answers.
     pub answers: Answers,
     /// The time to wait before trying again, in ms.
     ///

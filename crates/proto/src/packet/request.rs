@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CodeHash, Content};
+use super::{CodeHash, Content, OptionalFields};
 use crate::id::{DeviceKey, Name, Op, Seq, Topic};
 
 /// The change that a FOLLOW makes.
@@ -28,6 +28,8 @@ pub struct Follow {
     /// A random number drawn when the request got its number and repeated in every retransmission. It makes
     /// the same content asked for twice two requests.
     pub nonce: u64,
+    /// The optional fields.
+    pub options: OptionalFields,
 }
 
 /// SEND.
@@ -44,6 +46,8 @@ pub struct Send {
     /// A random number drawn when the request got its number and repeated in every retransmission. It makes
     /// the same content asked for twice two requests.
     pub nonce: u64,
+    /// The optional fields.
+    pub options: OptionalFields,
 }
 
 /// CHANNEL.
@@ -60,6 +64,8 @@ pub struct Channel {
     /// A random number drawn when the request got its number and repeated in every retransmission. It makes
     /// the same content asked for twice two requests.
     pub nonce: u64,
+    /// The optional fields.
+    pub options: OptionalFields,
 }
 
 /// A change of an owned channel.
@@ -110,6 +116,8 @@ pub struct Keys {
     /// A random number drawn when the request got its number and repeated in every retransmission. It makes
     /// the same content asked for twice two requests.
     pub nonce: u64,
+    /// The optional fields.
+    pub options: OptionalFields,
 }
 
 /// A change of the keys of the asker's profile.
@@ -129,10 +137,12 @@ pub enum KeyChange {
 }
 
 /// SEND_ACK: answers every numbered request that was not refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendAck {
     /// The number of the request.
     pub seq: Seq,
     /// The op of its log entry.
     pub op: Op,
+    /// What the request results in beyond its op; nothing yet.
+    pub data: OptionalFields,
 }

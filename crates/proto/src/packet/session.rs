@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Coordinator};
+use super::{Code, Coordinator, Home, OptionalFields, Position};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId};
 use crate::seal::Key;
 
@@ -25,6 +25,8 @@ pub struct Connect {
     pub code: Option<CodeHash>,
     /// The code of an invitation, for a name that is unclaimed.
     pub invite: Option<CodeHash>,
+    /// The optional fields.
+    pub options: OptionalFields,
 }
 
 /// The hash of an enrolment's code and the profile's name, or of an invitation's code. The code itself stays
@@ -41,8 +43,8 @@ impl std::fmt::Debug for CodeHash {
 /// DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disconnect {
-    /// The final cursor: the application has taken everything of the stream up to this op.
-    pub upto: Op,
+    /// The final cursor: the application has taken everything of the stream up to this position.
+    pub upto: Position,
 }
 
 /// ACCEPT_CONN: the session is pending, and is served after its RESUME.
@@ -56,6 +58,8 @@ pub struct AcceptConn {
     pub coordinator: Coordinator,
     /// The session's secret, from which its keys are derived.
     pub secret: Key,
+    /// The optional fields.
+    pub options: OptionalFields,
 }
 
 /// REJECT_CONN.
@@ -72,12 +76,16 @@ pub struct RejectConn {
 }
 
 /// RESUME.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
     /// The client's cursor; none if it does not know one, then the replicated cursor is used.
-    pub cursor: Option<Op>,
+    pub cursor: Option<Position>,
     /// The number of notifications after the cursor that the client accepts.
     pub credit: u32,
+    /// The session's home.
+    pub home: Home,
+    /// The optional fields.
+    pub options: OptionalFields,
 }
 
 /// RESUME_OK.
@@ -91,5 +99,18 @@ pub struct ResumeOk {
     /// The primary and its view, and where all servers are.
     pub coordinator: Coordinator,
     /// The device's replicated cursor. The stream begins there if the client named none.
-    pub cursor: Op,
+    pub cursor: Position,
+    /// The interval at which the client sends KEEPALIVE, in ms.
+    pub keepalive_ms: u32,
+    /// The optional fields.
+    pub options: OptionalFields,
+}
+
+/// KEEPALIVE.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keepalive {
+    /// The session's home.
+    pub home: Home,
+    /// The optional fields.
+    pub options: OptionalFields,
 }

@@ -4,14 +4,11 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::QueryId;
 use crate::id::{Incarnation, MEMBERS_MAX, NodeId, Op, View};
 
-/// STATUS_OK.
+/// The status of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusOk {
-    /// The id of the query it answers.
-    pub query: QueryId,
+pub struct Status {
     /// The server.
     pub node: NodeId,
     /// Its role.
@@ -36,7 +33,7 @@ pub struct StatusOk {
     pub refused: Vec<(RefusedDatagram, u64)>,
 }
 
-impl StatusOk {
+impl Status {
     pub(super) fn is_bounded(&self) -> bool {
         // Each reason occurs at most once.
         self.members.len() <= MEMBERS_MAX && self.refused.len() <= RefusedDatagram::ALL.len()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Notification;
+use super::{Notification, Position};
 use crate::id::Op;
 
 /// NOTIFICATION: deliver only if `prev <= cursor < notification.op`.
@@ -28,8 +28,8 @@ pub struct Gap {
 /// CLIENT_ACK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientAck {
-    /// The cursor: everything of the stream up to this op was handed to the application.
-    pub upto: Op,
+    /// The cursor: everything of the stream up to this position was handed to the application.
+    pub upto: Position,
     /// The ops held after the cursor that wait for an earlier one; at most [`ClientAck::HELD_MAX`].
     pub held: Vec<Op>,
     /// The number of notifications after `upto` that the client accepts.

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptConn, AdminOk, Coordinator, Delivered, Fragment, Gap, HistoryOk, Info, ListOk, Refused, RejectConn,
-    ResumeOk, SendAck, StatusOk, direction,
+    AcceptConn, AdminOk, Answer, Coordinator, Delivered, Fragment, Gap, Refused, RejectConn, ResumeOk,
+    SendAck, direction,
 };
 
 /// A packet of a server to a client. ACCEPT_CONN, REJECT_CONN and ADMIN_OK travel in an ANSWER alone;
-/// COORDINATOR, ERROR and STATUS_OK in an ANSWER or on a session; all others on a session.
+/// COORDINATOR, ERROR and QUERY_OK in an ANSWER or on a session; all others on a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToClient {
     /// ACCEPT_CONN: the session is committed, and pending until RESUME.
@@ -27,14 +27,8 @@ pub enum ToClient {
     SendAck(SendAck),
     /// ERROR: the refusal of a session, a request or a query, with a typed code.
     Error(Refused),
-    /// STATUS_OK: a server's status.
-    StatusOk(StatusOk),
-    /// INFO: answers REQUEST_USER_INFO.
-    Info(Info),
-    /// HISTORY_OK: a page of notifications.
-    HistoryOk(HistoryOk),
-    /// LIST_OK: a page of a list.
-    ListOk(ListOk),
+    /// QUERY_OK: the answer to a query.
+    Answer(Answer),
     /// ADMIN_OK: the change was made.
     AdminOk(AdminOk),
     /// PATH_CHALLENGE: asks a session's client to prove that it receives at this address. The number is
@@ -49,20 +43,17 @@ pub enum ToClient {
 impl ToClient {
     fn is_bounded(&self) -> bool {
         match self {
-            ToClient::AcceptConn(accept) => accept.coordinator.is_bounded(),
-            ToClient::ResumeOk(resumed) => resumed.coordinator.is_bounded(),
+            ToClient::AcceptConn(accept) => accept.coordinator.is_bounded() && accept.options.is_bounded(),
+            ToClient::ResumeOk(resumed) => resumed.coordinator.is_bounded() && resumed.options.is_bounded(),
             ToClient::Coordinator(coordinator) => coordinator.is_bounded(),
             ToClient::Notification(delivered) => delivered.notification.content.within_limits(),
-            ToClient::StatusOk(status) => status.is_bounded(),
-            ToClient::HistoryOk(page) => page.is_bounded(),
-            ToClient::ListOk(page) => page.is_bounded(),
+            ToClient::SendAck(ack) => ack.data.is_bounded(),
+            ToClient::Answer(answer) => answer.is_bounded(),
             ToClient::Fragment(piece) => piece.is_bounded(),
             // These have a fixed size, or parts whose types are their own limit.
             ToClient::RejectConn(_)
             | ToClient::Gap(_)
-            | ToClient::SendAck(_)
             | ToClient::Error(_)
-            | ToClient::Info(_)
             | ToClient::AdminOk(_)
             | ToClient::PathChallenge(_)
             // The datagram is the limit.

@@ -43,14 +43,14 @@ pub enum ToPeer {
 impl ToPeer {
     fn is_bounded(&self) -> bool {
         match self {
+            ToPeer::Heartbeat(heartbeat) => heartbeat.options.is_bounded(),
             ToPeer::Reply(reply) => reply.is_bounded(),
             ToPeer::Coordinator(coordinator) => coordinator.is_bounded(),
             ToPeer::Entries(entries) => entries.is_bounded(),
             ToPeer::SnapshotChunk(chunk) => chunk.is_bounded(),
             ToPeer::Fragment(piece) => piece.is_bounded(),
             // These have a fixed size.
-            ToPeer::Heartbeat(_)
-            | ToPeer::Election(_)
+            ToPeer::Election(_)
             | ToPeer::Transfer(_)
             | ToPeer::Learn(_)
             | ToPeer::LearnOk(_)

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Admin, Channel, ClientAck, Connect, Disconnect, Follow, Fragment, History, Keys, List, QueryId,
-    RequestUserInfo, Resume, Send, direction,
+    Admin, Channel, ClientAck, Connect, Disconnect, Follow, Fragment, Keepalive, Keys, Query, Resume, Send,
+    direction,
 };
 use crate::id::Seq;
 
-/// A packet of a client to a server. CONNECT and ADMIN travel in an INITIATION alone, STATUS in an INITIATION
-/// or on a session, all others on a session.
+/// A packet of a client to a server. CONNECT and ADMIN travel in an INITIATION alone, QUERY in an INITIATION or
+/// on a session, all others on a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToServer {
     /// CONNECT: a device asks for a session.
@@ -17,7 +17,7 @@ pub enum ToServer {
     /// RESUME: asks this primary to serve a session from a cursor on. The first one confirms the session.
     Resume(Resume),
     /// KEEPALIVE: a client is present on a session; answered with COORDINATOR.
-    Keepalive,
+    Keepalive(Keepalive),
     /// DISCONNECT: the client ends its session.
     Disconnect(Disconnect),
     /// CLIENT_ACK: the op up to which a session has delivered to its application.
@@ -30,14 +30,8 @@ pub enum ToServer {
     Channel(Channel),
     /// KEYS: a numbered request to open an enrolment of a further device key, or to revoke a key.
     Keys(Keys),
-    /// STATUS: asks for a server's status; answered by any server, also without a session.
-    Status(QueryId),
-    /// REQUEST_USER_INFO: asks about a profile.
-    RequestUserInfo(RequestUserInfo),
-    /// HISTORY: asks for a page of a topic's notifications.
-    History(History),
-    /// LIST: asks for one of the lists.
-    List(List),
+    /// QUERY: asks for something that changes nothing.
+    Query(Query),
     /// ADMIN: a change that only an administrator may ask for.
     Admin(Admin),
     /// PATH_RESPONSE: echoes the number of a PATH_CHALLENGE.
@@ -56,6 +50,11 @@ impl ToServer {
         ToServer::Padding(vec![0; 48])
     }
 
+    /// KEEPALIVE of a session that is served by the primary.
+    pub fn keepalive() -> ToServer {
+        ToServer::Keepalive(Keepalive::default())
+    }
+
     /// The number of a numbered request; none of other packets.
     pub fn seq(&self) -> Option<Seq> {
         match self {
@@ -70,20 +69,17 @@ impl ToServer {
     fn is_bounded(&self) -> bool {
         match self {
             ToServer::ClientAck(ack) => ack.is_bounded(),
-            ToServer::Send(send) => send.content.within_limits(),
-            ToServer::List(list) => list.is_bounded(),
+            ToServer::Connect(connect) => connect.options.is_bounded(),
+            ToServer::Resume(resume) => resume.options.is_bounded(),
+            ToServer::Keepalive(keepalive) => keepalive.options.is_bounded(),
+            ToServer::Follow(follow) => follow.options.is_bounded(),
+            ToServer::Send(send) => send.content.within_limits() && send.options.is_bounded(),
+            ToServer::Channel(channel) => channel.options.is_bounded(),
+            ToServer::Keys(keys) => keys.options.is_bounded(),
+            ToServer::Query(query) => query.is_bounded(),
             ToServer::Fragment(piece) => piece.is_bounded(),
             // These have a fixed size, or parts whose types are their own limit.
-            ToServer::Connect(_)
-            | ToServer::Resume(_)
-            | ToServer::Keepalive
-            | ToServer::Disconnect(_)
-            | ToServer::Follow(_)
-            | ToServer::Channel(_)
-            | ToServer::Keys(_)
-            | ToServer::Status(_)
-            | ToServer::RequestUserInfo(_)
-            | ToServer::History(_)
+            ToServer::Disconnect(_)
             | ToServer::Admin(_)
             | ToServer::PathResponse(_)
             // The datagram is the limit.

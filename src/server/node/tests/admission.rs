@@ -18,6 +18,7 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
         fresh: true,
         code: None,
         invite: None,
+        options: OptionalFields::NONE,
     });
     let before = rig.node.replica.last();
     let stranger = DeviceKey([2; 32]);
@@ -42,7 +43,14 @@ fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served() {
     rig.lead();
     let session = rig.connect(1, "alice");
     let end = rig.node.service.applied();
-    let resume = |cursor| ToServer::Resume(Resume { cursor: Some(cursor), credit: 256 });
+    let resume = |cursor: Op| {
+        ToServer::Resume(Resume {
+            cursor: Some(Position::of(cursor)),
+            credit: 256,
+            home: Home::PRIMARY,
+            options: OptionalFields::NONE,
+        })
+    };
     rig.delivered.clear();
     rig.client(session.0.0, resume(end.next()));
     let refused = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
@@ -64,12 +72,14 @@ fn an_initiation_with_a_packet_of_a_session_has_no_effect() {
     let session = rig.connect(1, "alice");
     let before = rig.node.replica.last();
     rig.delivered.clear();
-    for packet in [RESUME, ToServer::Keepalive, ToServer::Disconnect(Disconnect { upto: Op::ZERO })] {
+    for packet in
+        [RESUME, ToServer::keepalive(), ToServer::Disconnect(Disconnect { upto: Position::of(Op::ZERO) })]
+    {
         rig.client(0, packet);
     }
     assert!(rig.delivered.is_empty(), "{:?}", rig.delivered);
     assert_eq!(rig.node.replica.last(), before);
-    rig.client(0, ToServer::Status(QueryId(1)));
+    rig.client(0, ToServer::Query(Query::new(QueryId(1), QueryKind::Status)));
     assert!(matches!(&rig.delivered[..], [delivery::Input::AnswerTo { .. }]), "{:?}", rig.delivered);
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [session]);
 }
@@ -81,16 +91,16 @@ fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served() {
     let live = rig.connect(1, "alice");
     let other = rig.initiation(1, 77, "alice");
     assert_ne!(live, other);
-    let query = QueryId(1);
     for packet in [
-        ToServer::RequestUserInfo(RequestUserInfo { query, profile: None }),
-        ToServer::Disconnect(Disconnect { upto: Op::ZERO }),
+        ToServer::Query(Query::new(QueryId(1), QueryKind::Info { profile: None })),
+        ToServer::Disconnect(Disconnect { upto: Position::of(Op::ZERO) }),
         ToServer::Follow(Follow {
             seq: Seq(1),
             answered_below: Seq(1),
             topic: Topic::Feed("bob".parse().unwrap()),
             change: FollowChange::Add,
             nonce: 0,
+            options: OptionalFields::NONE,
         }),
     ] {
         rig.delivered.clear();
@@ -98,10 +108,11 @@ fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served() {
         rig.live(100);
         assert!(rig.delivered.is_empty(), "{:?}", rig.delivered);
     }
-    rig.client(live.0.0, ToServer::RequestUserInfo(RequestUserInfo { query, profile: None }));
-    let [delivery::Input::Answer { packet: ToClient::Info(info), .. }] = &rig.delivered[..] else {
+    rig.client(live.0.0, ToServer::Query(Query::new(QueryId(1), QueryKind::Info { profile: None })));
+    let [delivery::Input::Answer { packet: ToClient::Answer(answer), .. }] = &rig.delivered[..] else {
         panic!("{:?}", rig.delivered)
     };
+    let AnswerKind::Info(info) = &answer.kind else { panic!("{answer:?}") };
     assert_eq!(info.sessions, 1, "the live one");
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [live, other]);
 }
@@ -140,6 +151,7 @@ fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
                 fresh: true,
                 code: None,
                 invite: None,
+                options: OptionalFields::NONE,
             };
             rig.client(0, ToServer::Connect(connect));
         }
@@ -215,7 +227,14 @@ fn requests_held_for_one_network_leave_room_for_those_of_others() {
     let send = |seq: u64| {
         let body = "x".to_owned();
         let content = Content { title: None, priority: Default::default(), tags: Vec::new(), body };
-        ToServer::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: seq })
+        ToServer::Send(Send {
+            seq: Seq(seq),
+            answered_below: Seq(1),
+            topic: None,
+            content,
+            nonce: seq,
+            options: OptionalFields::NONE,
+        })
     };
     for session in &many {
         (2..2 + 64).for_each(|seq| rig.client(session.0.0, send(seq)));
@@ -241,7 +260,7 @@ fn a_repeated_disconnect_is_logged_once() {
     rig.owes = true;
     let before = rig.node.replica.last();
     for _ in 0..1_000 {
-        rig.client(session.0.0, ToServer::Disconnect(Disconnect { upto: Op(u64::MAX) }));
+        rig.client(session.0.0, ToServer::Disconnect(Disconnect { upto: Position::of(Op(u64::MAX)) }));
     }
     assert_eq!(rig.node.replica.last().0 - before.0, 2, "a cursor and the end");
 }
@@ -261,13 +280,14 @@ fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
                 topic: None,
                 content: content.clone(),
                 nonce: 0,
+                options: OptionalFields::NONE,
             };
             rig.client(session.0.0, ToServer::Send(send));
         }
     }
     assert_eq!(rig.node.under_way.buffered(), 4_096);
     for session in &sessions {
-        rig.client(session.0.0, ToServer::Disconnect(Disconnect { upto: Op::ZERO }));
+        rig.client(session.0.0, ToServer::Disconnect(Disconnect { upto: Position::of(Op::ZERO) }));
     }
     rig.live(200);
     assert_eq!(rig.node.under_way.buffered(), 0, "what is over holds nothing");

@@ -12,7 +12,7 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
     let other = rig.connect(2, "bob");
     rig.delivered.clear();
     let rate = config().limits.session_requests;
-    let ask = ToServer::RequestUserInfo(RequestUserInfo { query: QueryId(1), profile: None });
+    let ask = ToServer::Query(Query::new(QueryId(1), QueryKind::Info { profile: None }));
     for _ in 0..rate.burst + 100 {
         rig.client(session.0.0, ask.clone());
     }
@@ -23,7 +23,14 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
     assert_eq!(rig.delivered.iter().filter(|input| busy(input)).count(), 100);
     let before = rig.node.replica.last();
     let topic = Topic::Feed("bob".parse().unwrap());
-    let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add, nonce: 0 };
+    let follow = Follow {
+        seq: Seq(1),
+        answered_below: Seq(1),
+        topic,
+        change: FollowChange::Add,
+        nonce: 0,
+        options: OptionalFields::NONE,
+    };
     rig.delivered.clear();
     rig.client(session.0.0, ToServer::Follow(follow.clone()));
     let [delivery::Input::Answer { packet: ToClient::Error(refused), .. }] = rig.delivered[..] else {
@@ -46,7 +53,8 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
     rig.lead();
     let session = rig.connect(1, "alice");
     let rate = config().limits.session_requests;
-    let list = ToServer::List(List { query: QueryId(1), what: Listing::People, after: None });
+    let list =
+        ToServer::Query(Query::new(QueryId(1), QueryKind::List(List { what: Listing::People, after: None })));
     let cost = crate::server::cost::list(&Listing::People, 0);
     assert!(cost > 10, "a page of 200 names");
     rig.delivered.clear();
@@ -56,7 +64,7 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
     let answered = rig
         .delivered
         .iter()
-        .filter(|input| matches!(input, delivery::Input::Answer { packet: ToClient::ListOk(_), .. }));
+        .filter(|input| matches!(input, delivery::Input::Answer { packet: ToClient::Answer(_), .. }));
     assert_eq!(answered.count() as u32, rate.burst / cost);
 }
 
@@ -74,7 +82,14 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
             let channel = format!("hidden-{n}-{seq}").parse().unwrap();
             let change = ChannelChange::Create { private: true };
             let (seq, answered_below) = (Seq(seq), Seq(seq));
-            let make = recado_proto::packet::Channel { seq, answered_below, channel, change, nonce: 1 };
+            let make = recado_proto::packet::Channel {
+                seq,
+                answered_below,
+                channel,
+                change,
+                nonce: 1,
+                options: OptionalFields::NONE,
+            };
             rig.client(session.0.0, ToServer::Channel(make));
         }
         rig.live(20);
@@ -83,10 +98,11 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
         rig.live(5_000);
         rig.delivered.clear();
         let after = after.map(str::to_owned);
-        let list = ToServer::List(List { query: QueryId(1), what: Listing::Channels, after });
+        let list =
+            ToServer::Query(Query::new(QueryId(1), QueryKind::List(List { what: Listing::Channels, after })));
         (0..10_000).for_each(|_| rig.client(asker.0.0, list.clone()));
         let listed = |input: &&delivery::Input| {
-            matches!(input, delivery::Input::Answer { packet: ToClient::ListOk(_), .. })
+            matches!(input, delivery::Input::Answer { packet: ToClient::Answer(_), .. })
         };
         rig.delivered.iter().filter(listed).count() as u32
     };
@@ -112,11 +128,12 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
     }
     rig.input(Input::Path { session: other, address: at(2) });
     let rate = config().limits.network_requests;
-    let list = ToServer::List(List { query: QueryId(1), what: Listing::People, after: None });
+    let list =
+        ToServer::Query(Query::new(QueryId(1), QueryKind::List(List { what: Listing::People, after: None })));
     let cost = crate::server::cost::list(&Listing::People, 0);
     let answered = |rig: &mut Rig| {
         let listed = |input: &delivery::Input| {
-            matches!(input, delivery::Input::Answer { packet: ToClient::ListOk(_), .. })
+            matches!(input, delivery::Input::Answer { packet: ToClient::Answer(_), .. })
         };
         std::mem::take(&mut rig.delivered).iter().filter(|input| listed(input)).count() as u32
     };
@@ -164,7 +181,14 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
         let topic = Some(Topic::Channel(format!("channel-{}-{n}", session.0.0).parse().unwrap()));
         let content =
             Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
-        let send = Send { seq: Seq(n), answered_below: Seq(n), topic, content, nonce: n };
+        let send = Send {
+            seq: Seq(n),
+            answered_below: Seq(n),
+            topic,
+            content,
+            nonce: n,
+            options: OptionalFields::NONE,
+        };
         rig.client(session.0.0, ToServer::Send(send));
     };
     for n in 1..=40 {
@@ -202,6 +226,7 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<ToClient>
         fresh: true,
         code: None,
         invite: None,
+        options: OptionalFields::NONE,
     };
     rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: ToServer::Connect(connect) });
     rig.live(100);

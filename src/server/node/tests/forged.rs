@@ -115,6 +115,8 @@ impl Chance {
                 incarnation: Incarnation(self.edge()),
                 members,
                 disk_ms: self.edge() as u32,
+                members_op: Op::ZERO,
+                options: OptionalFields::NONE,
             }),
             2 => ToPeer::Election(Election::Probe {
                 view,
@@ -172,7 +174,8 @@ impl Chance {
             Some(Topic::Inbox(names[self.below(3) as usize].parse().unwrap())),
         ];
         let topic = topics[self.below(4) as usize].clone();
-        let query = QueryId(self.edge());
+        let id = QueryId(self.edge());
+        let query = |kind| ToServer::Query(Query::new(id, kind));
         match self.below(12) {
             0 => ToServer::Connect(Connect {
                 device: DeviceId { key: DeviceKey([self.below(3) as u8; 32]), slot: self.next() as u8 },
@@ -182,14 +185,16 @@ impl Chance {
                 fresh: self.flip(),
                 code: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
                 invite: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
+                options: OptionalFields::NONE,
             }),
-            1 => ToServer::Disconnect(Disconnect { upto: self.op() }),
+            1 => ToServer::Disconnect(Disconnect { upto: Position::of(self.op()) }),
             2 | 3 => ToServer::Send(Send {
                 seq: Seq(self.edge()),
                 answered_below: Seq(self.edge()),
                 topic,
                 content,
                 nonce: 0,
+                options: OptionalFields::NONE,
             }),
             4 => ToServer::Follow(Follow {
                 seq: Seq(self.edge()),
@@ -197,9 +202,9 @@ impl Chance {
                 topic: topic.unwrap_or(Topic::Feed(name())),
                 change: if self.flip() { FollowChange::Add } else { FollowChange::Remove },
                 nonce: 0,
+                options: OptionalFields::NONE,
             }),
-            5 => ToServer::History(History {
-                query,
+            5 => query(QueryKind::History(History {
                 topic,
                 range: match self.below(3) {
                     0 => HistoryRange::Before(self.op()),
@@ -207,7 +212,7 @@ impl Chance {
                     _ => HistoryRange::SinceMs(self.edge()),
                 },
                 limit: self.edge() as u32,
-            }),
+            })),
             6 => {
                 let all = [
                     Listing::Following,
@@ -220,12 +225,14 @@ impl Chance {
                 let after = [None, Some("\u{0}".to_owned()), Some("zz".to_owned()), Some("É".repeat(60))];
                 let (what, after) =
                     (all[self.below(6) as usize].clone(), after[self.below(4) as usize].clone());
-                ToServer::List(List { query, what, after })
+                query(QueryKind::List(List { what, after }))
             }
-            7 => ToServer::RequestUserInfo(RequestUserInfo { query, profile: self.flip().then(name) }),
+            7 => query(QueryKind::Info { profile: self.flip().then(name) }),
             8 => ToServer::Resume(Resume {
-                cursor: self.flip().then(|| self.op()),
+                cursor: self.flip().then(|| Position::of(self.op())),
                 credit: self.edge() as u32,
+                home: Home::PRIMARY,
+                options: OptionalFields::NONE,
             }),
             9 => ToServer::Channel(Channel {
                 seq: Seq(self.edge()),
@@ -238,6 +245,7 @@ impl Chance {
                     _ => ChannelChange::Delete,
                 },
                 nonce: 0,
+                options: OptionalFields::NONE,
             }),
             10 => ToServer::Keys(Keys {
                 seq: Seq(self.edge()),
@@ -248,9 +256,10 @@ impl Chance {
                     KeyChange::Revoke { key: DeviceKey([self.below(3) as u8; 32]) }
                 },
                 nonce: 0,
+                options: OptionalFields::NONE,
             }),
-            _ if self.flip() => ToServer::Status(query),
-            _ => ToServer::Keepalive,
+            _ if self.flip() => query(QueryKind::Status),
+            _ => ToServer::keepalive(),
         }
     }
 }

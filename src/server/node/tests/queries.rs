@@ -3,7 +3,7 @@
 use super::*;
 
 fn list(query: u64) -> ToServer {
-    ToServer::List(List { query: QueryId(query), what: Listing::People, after: None })
+    ToServer::Query(Query::new(QueryId(query), QueryKind::List(List { what: Listing::People, after: None })))
 }
 
 /// A primary with a session, whose client acknowledges no answer.
@@ -42,7 +42,7 @@ fn a_question_does_not_run_again_while_its_answer_is_outstanding() {
 fn a_refusal_is_no_answer_that_is_awaited() {
     let (mut rig, session) = rig();
     let members = Listing::Members("nowhere".parse().unwrap());
-    let list = ToServer::List(List { query: QueryId(1), what: members, after: None });
+    let list = ToServer::Query(Query::new(QueryId(1), QueryKind::List(List { what: members, after: None })));
     (0..3).for_each(|_| rig.client(session.0.0, list.clone()));
     let refused = |input: &delivery::Input| {
         matches!(input, delivery::Input::Answer { packet: ToClient::Error(refused), .. }
@@ -72,7 +72,7 @@ fn the_end_of_a_session_and_of_the_lead_end_its_outstanding_answers() {
     let (mut rig, session) = rig();
     rig.client(session.0.0, list(1));
     assert!(rig.node.outstanding.contains(session, QueryId(1)));
-    rig.client(session.0.0, ToServer::Disconnect(Disconnect { upto: Op::ZERO }));
+    rig.client(session.0.0, ToServer::Disconnect(Disconnect { upto: Position::of(Op::ZERO) }));
     rig.live(200);
     assert!(!rig.node.outstanding.contains(session, QueryId(1)));
 

@@ -41,7 +41,7 @@ fn the_disk_of_a_primary_that_is_silent_is_not_waited_for() {
     let Packet::Heartbeat(beat) = heartbeat(view, HeartbeatState::Active, 0, one.replica.digest) else {
         unreachable!()
     };
-    one.packet(3, Packet::Heartbeat(Heartbeat { disk_ms: 500, ..beat }));
+    one.packet(3, Packet::Heartbeat(Heartbeat { disk_ms: 500, ..beat.clone() }));
     one.sync();
     one.idle(MS * 250);
     one.packet(2, Packet::Reply(Reply::Agree { view, disk_ms: 0 }));
@@ -292,7 +292,7 @@ fn a_snapshot_is_offered_once_a_heartbeat() {
 fn echo(one: &mut One, from: u16, beat: u64, leaving: bool) {
     let (view, members) = (one.replica.promised(), one.replica.digest);
     let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, members) else { unreachable!() };
-    one.packet(from, Packet::Heartbeat(Heartbeat { beat, leaving, ..echo }));
+    one.packet(from, Packet::Heartbeat(Heartbeat { beat, leaving, ..echo.clone() }));
 }
 
 fn beat(one: &One) -> u64 {

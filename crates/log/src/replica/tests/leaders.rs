@@ -56,7 +56,7 @@ fn transfers(effects: &[Effect]) -> Vec<NodeId> {
 /// The heartbeats sent, echoes included.
 fn heartbeats(effects: &[Effect]) -> Vec<Heartbeat> {
     let heartbeats = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { packet: Packet::Heartbeat(heartbeat), .. } => Some(*heartbeat),
+        Effect::Send { packet: Packet::Heartbeat(heartbeat), .. } => Some(heartbeat.clone()),
         _ => None,
     });
     heartbeats.collect()
@@ -206,7 +206,7 @@ fn a_higher_server_that_acknowledges_nothing_is_handed_nothing() {
         let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, members) else {
             unreachable!()
         };
-        one.packet(3, Packet::Heartbeat(Heartbeat { beat, ..echo }));
+        one.packet(3, Packet::Heartbeat(Heartbeat { beat, ..echo.clone() }));
         assert!(one.replica.accepts());
     });
 }
@@ -333,7 +333,7 @@ fn a_leader_that_lacks_what_was_committed_since_the_start_is_a_contradiction() {
     one.packet(3, cast(old, 0, View::ZERO, 3, (1..=3).map(|op| entry(op, 1, 3)).collect()));
     let beat = heartbeat(view, HeartbeatState::Active, 0, one.replica.digest);
     let Packet::Heartbeat(beat) = beat else { unreachable!() };
-    let effects = one.packet(2, Packet::Heartbeat(Heartbeat { last: Op(2), ..beat }));
+    let effects = one.packet(2, Packet::Heartbeat(Heartbeat { last: Op(2), ..beat.clone() }));
     let found = Contradiction { view, op: Op(3), commit: Op(3), count: 1 };
     assert_eq!(contradiction(&effects), Some(found));
 }
@@ -360,7 +360,7 @@ fn a_leader_after_a_contradiction_is_acknowledged_only_once_the_entries_of_its_o
     let mut hear = |round: u64, last: u64| {
         let beat = heartbeat(View::new(round, NodeId(3)), HeartbeatState::Active, 0, members);
         let Packet::Heartbeat(beat) = beat else { unreachable!() };
-        one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(last), ..beat }))
+        one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(last), ..beat.clone() }))
     };
     assert!(contradiction(&hear(4, 3)).is_some());
     assert_eq!(acked(&hear(5, 7)), None, "only the entries of view 2 were compared");

@@ -1,0 +1,67 @@
+//! Optional fields, at the end of the packets that may grow. A receiver that does not know one steps over it.
+
+use serde::{Deserialize, Serialize};
+
+/// One optional field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionalField {
+    /// Its tag. The lowest bit is the critical bit, as in the extensions of X.509: a receiver that does not
+    /// honour the meaning of an odd tag refuses the packet (Unsupported), and steps over an even one.
+    pub tag: u16,
+    /// Its content.
+    #[serde(with = "crate::bulk")]
+    pub bytes: Vec<u8>,
+}
+
+/// The optional fields of a packet, ascending by tag, each tag once: at most [`OptionalFields::FIELDS_MAX`] with
+/// [`OptionalFields::BYTES_MAX`] bytes together.
+///
+/// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptionalFields(pub Vec<OptionalField>);
+
+impl OptionalFields {
+    /// No fields.
+    pub const NONE: OptionalFields = OptionalFields(Vec::new());
+    /// The most fields.
+    pub const FIELDS_MAX: usize = 16;
+    /// The most bytes of all fields together.
+    pub const BYTES_MAX: usize = 4 * 1024;
+
+    /// SEND: the time after which nobody needs the notification, in ms since 1970. Not critical: a server
+    /// that does not honour it keeps the notification as long as any other.
+    pub const EXPIRES: u16 = 0;
+    /// SEND: a key under which the author sends a notification once, whatever number the request has.
+    pub const IDEMPOTENCY_KEY: u16 = 1;
+    /// CONNECT: how long the session lives after its client was last heard, in ms. Not critical.
+    pub const SESSION_EXPIRY: u16 = 2;
+    /// Requests: the profile in whose name a gateway asks.
+    pub const ON_BEHALF_OF: u16 = 3;
+    /// SEND: the time at which the notification is to be sent, in ms since 1970.
+    pub const DELIVER_AT: u16 = 5;
+    /// SEND: the notification is the topic's retained one.
+    pub const RETAINED: u16 = 7;
+    /// CONNECT: the notification to send when the session ends without a DISCONNECT.
+    pub const WILL: u16 = 9;
+
+    /// The content of the field with this tag.
+    pub fn get(&self, tag: u16) -> Option<&[u8]> {
+        self.0.iter().find(|field| field.tag == tag).map(|field| field.bytes.as_slice())
+    }
+
+    /// Returns true if a receiver that honours no critical field may act on the packet.
+    pub fn may_be_ignored(&self) -> bool {
+        self.0.iter().all(|field| field.tag & 1 == 0)
+    }
+
+    /// The bytes of all fields together.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|field| field.bytes.len()).sum()
+    }
+
+    pub(super) fn is_bounded(&self) -> bool {
+        self.0.len() <= OptionalFields::FIELDS_MAX
+            && self.size() <= OptionalFields::BYTES_MAX
+            && self.0.is_sorted_by(|one, next| one.tag < next.tag)
+    }
+}
