@@ -23,7 +23,8 @@ use recado_proto::id::{
 use recado_proto::link::Link;
 use recado_proto::noise::{self, Initiation, Prologue};
 use recado_proto::packet::{
-    ClientAck, Content, Coordinator, Notification, Position, Query, QueryId, QueryKind, ToClient, ToServer,
+    ClientAck, Content, Coordinator, Notification, OptionalFields, Position, Query, QueryId, QueryKind,
+    ToClient, ToServer,
 };
 use recado_proto::seal::{ClusterKeys, Direction, Key, TAG_LEN};
 use recado_service::Page;
@@ -241,8 +242,10 @@ fn deliver(body: usize) -> Spent {
                 title: None,
                 priority: Priority::default(),
                 tags: Vec::new(),
-                body: "x".repeat(body),
+                body: "x".repeat(body).into(),
+                extra: Vec::new(),
             },
+            options: OptionalFields::NONE,
         });
         let mut out = Vec::new();
         let began = Instant::now();
@@ -255,7 +258,7 @@ fn deliver(body: usize) -> Spent {
             let opened = envelope::open::<ToClient>(&to_client, &bytes).unwrap();
             plain.extend(to_client.open(number, OUTER_LEN, &bytes).unwrap());
             delivered +=
-                opened.packets.iter().filter(|packet| matches!(packet, ToClient::Notification(_))).count();
+                opened.packets.iter().filter(|packet| matches!(packet, ToClient::Delivered(_))).count();
             client.receive(now, number, opened.header.ack);
             plain.reserve(TAG_LEN);
             let began = Instant::now();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, Op};
-use recado_proto::packet::{ClientAck, Delivered, Gap, Notification, ToClient};
+use recado_proto::packet::{ClientAck, Delivered, Item, Notification, ToClient};
 use recado_service::Page;
 
 /// The most notifications queued for a session; later ones are asked for in pages.
@@ -47,11 +47,12 @@ fn weight(notification: &Notification) -> usize {
         + content.title.as_ref().map_or(0, String::len)
         + content.tags.iter().map(|tag| tag.len() + 2).sum::<usize>()
         + content.body.len()
+        + content.extra_len()
 }
 
 /// One item of the stream: a notification or a gap.
 #[derive(Debug)]
-struct Item {
+struct Queued {
     /// The notification's op; of a gap, its end.
     op: Op,
     /// The op before it in the stream.
@@ -62,14 +63,13 @@ struct Item {
     flight: Flight,
 }
 
-impl Item {
+impl Queued {
     fn packet(&self) -> ToClient {
-        match &self.notification {
-            Some(notification) => {
-                ToClient::Notification(Delivered { prev: self.prev, notification: notification.clone() })
-            }
-            None => ToClient::Gap(Gap { prev: self.prev, upto: self.op }),
-        }
+        let item = match &self.notification {
+            Some(notification) => Item::Notification(notification.clone()),
+            None => Item::Gap { upto: self.op },
+        };
+        ToClient::Delivered(Delivered { stream: 0, prev: self.prev, item })
     }
 
     fn large(&self) -> bool {
@@ -111,7 +111,7 @@ pub(super) struct Stream {
     /// The most items in flight, whatever the credit.
     window: usize,
     /// The queued items, ascending by op, all above the cursor.
-    queue: VecDeque<Item>,
+    queue: VecDeque<Queued>,
     queue_bytes: usize,
     /// The last op queued, or the cursor; the next page begins after it.
     tail: Op,
@@ -182,7 +182,7 @@ impl Stream {
     fn push(&mut self, op: Op, notification: Option<Arc<Notification>>) {
         let weight = notification.as_deref().map_or(32, weight);
         self.queue_bytes += weight;
-        self.queue.push_back(Item { op, prev: self.tail, notification, weight, flight: Flight::Waiting });
+        self.queue.push_back(Queued { op, prev: self.tail, notification, weight, flight: Flight::Waiting });
         self.tail = op;
     }
 

@@ -101,7 +101,13 @@ mod tests {
     }
 
     fn content(bytes: usize) -> Content {
-        Content { title: None, priority: Default::default(), tags: Vec::new(), body: "x".repeat(bytes) }
+        Content {
+            title: None,
+            priority: Default::default(),
+            tags: Vec::new(),
+            body: "x".repeat(bytes).into(),
+            extra: Vec::new(),
+        }
     }
 
     #[test]

@@ -64,19 +64,25 @@ mod tests {
     use recado_sys::sync::channel::{Receiver, bounded};
 
     use recado_proto::id::{Op, Topic};
-    use recado_proto::packet::{Content, Notification};
+    use recado_proto::packet::{Content, Notification, OptionalFields};
 
     use super::*;
 
     fn applied(op: u64) -> Input {
-        let content =
-            Content { title: None, priority: Default::default(), tags: vec![], body: String::new() };
+        let content = Content {
+            title: None,
+            priority: Default::default(),
+            tags: vec![],
+            body: String::new().into(),
+            extra: Vec::new(),
+        };
         let notification = Notification {
             op: Op(op),
             topic: Topic::Feed("alice".parse().unwrap()),
             author: "alice".parse().unwrap(),
             unix_ms: 0,
             content,
+            options: OptionalFields::NONE,
         };
         Input::Applied { notification: Arc::new(notification), sessions: vec![] }
     }

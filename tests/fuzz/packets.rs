@@ -43,7 +43,13 @@ fn reads_as_written(bytes: &[u8]) {
 #[test]
 fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
     let body = "recado ".repeat(1_000);
-    let content = Content { title: None, priority: Priority::default(), tags: Vec::new(), body };
+    let content = Content {
+        title: None,
+        priority: Priority::default(),
+        tags: Vec::new(),
+        body: body.into(),
+        extra: Vec::new(),
+    };
     let send = Send {
         seq: Seq(1),
         answered_below: Seq(1),

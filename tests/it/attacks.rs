@@ -190,7 +190,7 @@ fn tell(from: &Client, to: &str, text: &str) -> Op {
 fn expect_next(client: &Client, op: Op, text: &str) {
     match client.notifications().recv_timeout(PATIENCE) {
         Ok(Incoming::Notification(notification)) => {
-            assert_eq!((notification.op, notification.content.body.as_str()), (op, text));
+            assert_eq!((notification.op, &*notification.content.body.as_text()), (op, text));
             client.ack(op).unwrap();
         }
         other => panic!("{text:?} was to come as {op}: {other:?}"),
@@ -626,6 +626,6 @@ fn a_replayed_administrators_change_is_applied_once_also_by_the_next_primary() {
     // This later request is acknowledged, so the server has processed the earlier datagrams.
     bob.send(None, plain("later".into())).unwrap().wait(PATIENCE).unwrap();
     let held = alice.history(Some(Topic::Inbox(name("alice"))), HistoryRange::After(Op::ZERO), 10).unwrap();
-    let bodies: Vec<&str> = held.notifications.iter().map(|one| one.content.body.as_str()).collect();
+    let bodies: Vec<String> = held.notifications.iter().map(|one| one.content.body.to_string()).collect();
     assert_eq!(bodies, ["kept"]);
 }

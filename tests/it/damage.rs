@@ -53,6 +53,6 @@ fn the_end_of_the_newest_log_file_is_missed_and_waited_for() {
     let past = client
         .history(Some(Topic::Feed("alice".parse().unwrap())), HistoryRange::After(Op::ZERO), 100)
         .unwrap();
-    let bodies: Vec<String> = past.notifications.iter().map(|found| found.content.body.clone()).collect();
+    let bodies: Vec<String> = past.notifications.iter().map(|found| found.content.body.to_string()).collect();
     assert_eq!(bodies, (0..40).map(|text| text.to_string()).collect::<Vec<_>>());
 }

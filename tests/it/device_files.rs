@@ -12,14 +12,14 @@ use recado_client::{
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
 
 pub(crate) fn content(body: &str) -> Content {
-    Content { title: None, priority: Priority::default(), tags: vec![], body: body.to_owned() }
+    Content { title: None, priority: Priority::default(), tags: vec![], body: body.into(), extra: Vec::new() }
 }
 
 /// Returns the bodies of alice's feed.
 pub(crate) fn bodies(client: &Client) -> Vec<String> {
     let feed = Topic::Feed("alice".parse().unwrap());
     let past = client.history(Some(feed), HistoryRange::After(Op::ZERO), usize::MAX).unwrap();
-    past.notifications.iter().map(|one| one.content.body.clone()).collect()
+    past.notifications.iter().map(|one| one.content.body.to_string()).collect()
 }
 
 #[test]

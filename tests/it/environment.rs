@@ -16,7 +16,13 @@ use rustix::process::Signal;
 use crate::cluster::{Cluster, PATIENCE, after, full_pipe, lock_cluster_tests, primary_of, succeeded};
 
 fn send(client: &Client, body: &str) {
-    let content = Content { title: None, priority: Priority::default(), tags: vec![], body: body.into() };
+    let content = Content {
+        title: None,
+        priority: Priority::default(),
+        tags: vec![],
+        body: body.into(),
+        extra: Vec::new(),
+    };
     client.send(None, content).unwrap().wait(PATIENCE).unwrap();
 }
 

@@ -297,7 +297,7 @@ impl Load {
                             op: notification.op,
                             author: notification.author.clone(),
                             topic: notification.topic.clone(),
-                            text: notification.content.body.clone(),
+                            text: notification.content.body.to_string(),
                         }
                     }
                     Ok(Incoming::Gap { after, upto }) => ClientEvent::Gap { after, upto },
@@ -316,7 +316,7 @@ const TAKES_THEM_ALL: &str = "who waits for the answers takes them all";
 /// Returns the number of the request, which is in its text.
 fn asked(ask: &Request) -> AskId {
     let Request::Send { content, .. } = ask else { panic!("nothing else is asked: {ask:?}") };
-    let number = content.body.rsplit('-').next().and_then(|number| number.parse().ok());
+    let number = content.body.as_text().rsplit('-').next().and_then(|number| number.parse().ok());
     AskId(number.unwrap_or_else(|| panic!("no request of the load: {content:?}")))
 }
 
@@ -336,7 +336,7 @@ pub(crate) fn round_trip(cluster: &Cluster, text: &str) {
     loop {
         match receiving.notifications().recv_timeout(PATIENCE) {
             Ok(Incoming::Notification(notification)) if notification.op == op => {
-                assert_eq!(notification.content.body, text);
+                assert_eq!(notification.content.body.as_text(), text);
                 assert_eq!(notification.author, sender);
                 break receiving.ack(op).unwrap();
             }
@@ -363,7 +363,13 @@ fn channel() -> Name {
 }
 
 pub(crate) fn plain(body: String) -> Content {
-    Content { title: None, priority: Priority::default(), tags: Vec::new(), body }
+    Content {
+        title: None,
+        priority: Priority::default(),
+        tags: Vec::new(),
+        body: body.into(),
+        extra: Vec::new(),
+    }
 }
 
 fn spawn<T: Send + 'static>(name: String, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

@@ -182,8 +182,13 @@ fn a_length_that_lies_gets_no_memory() {
 #[test]
 fn the_largest_packet_full_of_the_shortest_items_stays_within_the_bound() {
     let tags = vec![String::new(); PACKET_MAX - 100];
-    let content =
-        Content { title: None, priority: recado_proto::id::Priority::default(), tags, body: String::new() };
+    let content = Content {
+        title: None,
+        priority: recado_proto::id::Priority::default(),
+        tags,
+        body: String::new().into(),
+        extra: Vec::new(),
+    };
     let seq = recado_proto::id::Seq(1);
     let bytes = encode(&ToServer::Send(Send {
         seq,
@@ -257,7 +262,8 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
             title: Some("t".repeat(title)),
             priority: recado_proto::id::Priority::default(),
             tags: vec!["g".repeat(tag); tags],
-            body: "b".repeat(body),
+            body: "b".repeat(body).into(),
+            extra: Vec::new(),
         };
         let seq = recado_proto::id::Seq(1);
         let send = ToServer::Send(Send {
@@ -270,10 +276,10 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
         });
         decode_packet::<ToServer>(&encode(&send)).map(|_| ())
     };
-    assert_eq!(content(256, 8, 32, 16 * 1024), Ok(()));
-    assert_eq!(content(257, 8, 32, 0), Err(DecodeError::Bounds));
-    assert_eq!(content(0, 9, 32, 0), Err(DecodeError::Bounds));
-    assert_eq!(content(0, 1, 33, 0), Err(DecodeError::Bounds));
+    assert_eq!(content(1_024, 16, 64, 16 * 1024), Ok(()));
+    assert_eq!(content(1_025, 16, 64, 0), Err(DecodeError::Bounds));
+    assert_eq!(content(0, 17, 64, 0), Err(DecodeError::Bounds));
+    assert_eq!(content(0, 1, 65, 0), Err(DecodeError::Bounds));
     assert_eq!(content(0, 0, 0, 16 * 1024 + 1), Err(DecodeError::Bounds));
     let held = |count| {
         let ack =

@@ -31,7 +31,8 @@ fn content() -> impl Strategy<Value = Content> {
             title,
             priority: Priority::try_from(priority).unwrap(),
             tags,
-            body,
+            body: body.into(),
+            extra: Vec::new(),
         },
     )
 }
@@ -39,7 +40,14 @@ fn content() -> impl Strategy<Value = Content> {
 fn notification() -> impl Strategy<Value = Arc<Notification>> {
     (any::<u64>(), topic(), name(), any::<u64>(), content()).prop_map(
         |(op, topic, author, unix_ms, content)| {
-            Arc::new(Notification { op: Op(op), topic, author, unix_ms, content })
+            Arc::new(Notification {
+                op: Op(op),
+                topic,
+                author,
+                unix_ms,
+                content,
+                options: OptionalFields::NONE,
+            })
         },
     )
 }
@@ -108,9 +116,10 @@ fn to_server() -> impl Strategy<Value = ToServer> {
 
 fn to_client() -> impl Strategy<Value = ToClient> {
     prop_oneof![
-        (any::<u64>(), notification()).prop_map(|(prev, notification)| ToClient::Notification(Delivered {
+        (any::<u64>(), notification()).prop_map(|(prev, notification)| ToClient::Delivered(Delivered {
+            stream: 0,
             prev: Op(prev),
-            notification
+            item: Item::Notification(notification)
         })),
         history_ok(),
     ]

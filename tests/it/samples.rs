@@ -51,7 +51,7 @@ samples!(ToServer from to_server as "to_server_":
     Admin PathResponse Fragment Padding);
 
 samples!(ToClient from to_client as "to_client_":
-    AcceptConn RejectConn ResumeOk Coordinator Notification Gap SendAck Error Answer
+    AcceptConn RejectConn ResumeOk Coordinator Delivered SendAck Error Answer
     AdminOk PathChallenge Fragment Padding);
 
 samples!(ToPeer from to_peer as "to_peer_":
@@ -88,11 +88,18 @@ fn content() -> Content {
         priority: Priority::try_from(5).unwrap(),
         tags: vec!["disk".into(), "sda".into()],
         body: "nearly full".into(),
+        extra: vec![("click".into(), b"https://example.org".to_vec()), ("icon".into(), vec![])],
     }
 }
 
 fn plain() -> Content {
-    Content { title: None, priority: Priority::default(), tags: vec![], body: String::new() }
+    Content {
+        title: None,
+        priority: Priority::default(),
+        tags: vec![],
+        body: Body::binary(vec![0xff, 0]),
+        extra: Vec::new(),
+    }
 }
 
 fn notification(op: u64, topic: Topic) -> Arc<Notification> {
@@ -102,6 +109,7 @@ fn notification(op: u64, topic: Topic) -> Arc<Notification> {
         author: name("carol"),
         unix_ms: 1_700_000_000_000 + op,
         content: if op.is_multiple_of(2) { content() } else { plain() },
+        options: OptionalFields::NONE,
     })
 }
 
@@ -376,6 +384,7 @@ fn to_server() -> Vec<ToServer> {
 
 fn to_client() -> Vec<ToClient> {
     let query = QueryId(0xfeed);
+    let delivered = |item| ToClient::Delivered(Delivered { stream: 0, prev: Op(250), item });
     let refused = |code, answers| ToClient::Error(Refused { code, answers, retry_ms: 250 });
     let answer = |kind| {
         ToClient::Answer(Answer {
@@ -405,8 +414,9 @@ fn to_client() -> Vec<ToClient> {
         }),
         ToClient::Coordinator(coordinator()),
         ToClient::Coordinator(Coordinator { view: View::ZERO, members: vec![] }),
-        ToClient::Notification(Delivered { prev: Op(250), notification: notification(300, channel.clone()) }),
-        ToClient::Gap(Gap { prev: Op(3), upto: Op(250) }),
+        delivered(Item::Notification(notification(300, channel.clone()))),
+        delivered(Item::Gap { upto: Op(299) }),
+        delivered(Item::Changed { op: Op(299), key: vec![0, 0xff] }),
         ToClient::SendAck(SendAck { seq: Seq(4), op: Op(300), data: OptionalFields::NONE }),
         refused(Code::Busy, Answers::Session),
         refused(Code::Busy, Answers::Query(query)),

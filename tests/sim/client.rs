@@ -487,7 +487,13 @@ impl Client {
     pub fn send_text(&self, topic: Option<Topic>, body: String) -> Request {
         Request::Send {
             topic,
-            content: Content { title: None, priority: Priority::default(), tags: Vec::new(), body },
+            content: Content {
+                title: None,
+                priority: Priority::default(),
+                tags: Vec::new(),
+                body: body.into(),
+                extra: Vec::new(),
+            },
         }
     }
 
@@ -673,7 +679,7 @@ impl Client {
             }
             Event::Answer(..) => {}
             Event::Notification(notification) => {
-                let text = notification.content.body.clone();
+                let text = notification.content.body.to_string();
                 let short: String = text.chars().take(24).collect();
                 outcome
                     .lines
@@ -719,7 +725,7 @@ impl Client {
             Request::Send { topic, content } => ClientEvent::Sent {
                 ask: ask_id,
                 topic: topic.clone().unwrap_or_else(|| Topic::Feed(self.character.profile.clone())),
-                text: content.body.clone(),
+                text: content.body.to_string(),
             },
         }
     }

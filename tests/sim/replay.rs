@@ -82,7 +82,7 @@ impl Replay {
         for applied in out {
             let done = match (applied, command) {
                 (Applied::Notified { notification, .. }, _) => {
-                    let text = notification.content.body.clone();
+                    let text = notification.content.body.to_string();
                     Some((
                         notification.author.clone(),
                         LoggedAction::Sent { topic: notification.topic.clone(), text },

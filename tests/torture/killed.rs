@@ -313,7 +313,7 @@ fn send(id: ClientId, client: Client, first: u32) {
     let (receipts, answers) = unbounded::<(u32, Receipt)>();
     for carried in client.recovered() {
         let Request::Send { content, .. } = &carried.request else { panic!("{:?}", carried.request) };
-        let number = content.body.rsplit('-').next().unwrap().parse().unwrap();
+        let number = content.body.as_text().rsplit('-').next().unwrap().parse().unwrap();
         say(&format!("carried {number}"));
         receipts.send((number, carried.receipt.clone())).unwrap();
     }

@@ -142,7 +142,7 @@ pub(crate) fn object(notification: &Notification) -> Value {
         "title": content.title,
         "priority": u8::from(content.priority),
         "tags": content.tags,
-        "body": content.body,
+        "body": content.body.as_text(),
     })
 }
 
@@ -182,7 +182,7 @@ fn human(notification: &Notification, zone: &TimeZone) -> String {
     if let Some(title) = &content.title {
         line.push_str(&format!("[{}] ", clean_line(title)));
     }
-    line.push_str(&sanitize(&content.body).trim_end().replace('\n', CONTINUED));
+    line.push_str(&sanitize(&content.body.as_text()).trim_end().replace('\n', CONTINUED));
     if u8::from(content.priority) != 3 {
         line.push_str(&format!("  (priority {})", u8::from(content.priority)));
     }
@@ -275,7 +275,9 @@ pub(crate) mod tests {
                 priority: Priority::try_from(5).unwrap(),
                 tags: vec!["disk".into(), "nig\u{7}ht".into()],
                 body: body.into(),
+                extra: Vec::new(),
             },
+            options: recado_proto::packet::OptionalFields::NONE,
         }
     }
 

@@ -78,7 +78,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     loop {
         let incoming = notifications.recv()?;
         if let Incoming::Notification(one) = &incoming {
-            stored.words += one.content.body.split_whitespace().count() as u64;
+            stored.words += one.content.body.as_text().split_whitespace().count() as u64;
         }
         stored.cursor = Some(incoming.upto());
         stored.write(file)?;

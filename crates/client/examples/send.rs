@@ -31,8 +31,13 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let servers = vec![server.parse()?];
     let options = Options::new(profile.parse()?, servers, state()).send_only();
     let client = Client::connect(options)?;
-    let content =
-        Content { title: None, priority: Priority::default(), tags: Vec::new(), body: body.clone() };
+    let content = Content {
+        title: None,
+        priority: Priority::default(),
+        tags: Vec::new(),
+        body: body.clone().into(),
+        extra: Vec::new(),
+    };
     // `send` returns at once. The receipt has the op once a majority of the servers have it on disk. If this
     // process dies before, its next run settles the request under the same number.
     let receipt = client.send(Some(Topic::to_send(topic)?), content)?;

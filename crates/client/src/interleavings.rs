@@ -19,8 +19,13 @@ fn alice() -> Name {
 }
 
 fn send(body: usize) -> Request {
-    let content =
-        Content { title: None, priority: Priority::default(), tags: vec![], body: body.to_string() };
+    let content = Content {
+        title: None,
+        priority: Priority::default(),
+        tags: vec![],
+        body: body.to_string().into(),
+        extra: Vec::new(),
+    };
     Request::Send { topic: None, content }
 }
 

@@ -15,6 +15,7 @@
 //!     priority: Priority::default(),
 //!     tags: vec![],
 //!     body: "done in 41 s".into(),
+//!     extra: vec![],
 //! };
 //! let receipt = client.send(Some(Topic::to_send("#ops")?), content)?;
 //! println!("op {}", receipt.wait(Duration::from_secs(30))?);

@@ -32,9 +32,9 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use recado_proto::hex::{self, Hex};
-use recado_proto::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Seq, Topic};
+use recado_proto::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Priority, Seq, Topic};
 use recado_proto::noise;
-use recado_proto::packet::{ChannelChange, Content, FollowChange, KeyChange};
+use recado_proto::packet::{Body, ChannelChange, Content, FollowChange, KeyChange};
 use recado_proto::seal::Key;
 use recado_sys::clock::MachineClock;
 use recado_sys::durable;
@@ -118,9 +118,43 @@ struct Unanswered {
 enum StoredRequest {
     Follow { topic: Topic },
     Unfollow { topic: Topic },
-    Send { topic: Option<Topic>, content: Content },
+    Send { topic: Option<Topic>, content: StoredContent },
     Channel { channel: Name, change: ChannelChange },
     Keys { change: KeyChange },
+}
+
+/// A [`Content`]; bytes that are no text stand as numbers.
+#[derive(Serialize, Deserialize)]
+struct StoredContent {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<String>,
+    priority: Priority,
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    bytes: Vec<u8>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    extra: Vec<(String, Vec<u8>)>,
+}
+
+impl From<&Content> for StoredContent {
+    fn from(content: &Content) -> StoredContent {
+        let Content { title, priority, tags, body, extra } = content.clone();
+        let (body, bytes) = match body.is_text() {
+            true => (Some(body.to_string()), Vec::new()),
+            false => (None, body.as_bytes().to_vec()),
+        };
+        StoredContent { title, priority, tags, body, bytes, extra }
+    }
+}
+
+impl From<StoredContent> for Content {
+    fn from(stored: StoredContent) -> Content {
+        let StoredContent { title, priority, tags, body, bytes, extra } = stored;
+        let body = body.map_or_else(|| Body::binary(bytes), Body::text);
+        Content { title, priority, tags, body, extra }
+    }
 }
 
 impl From<&Request> for StoredRequest {
@@ -133,7 +167,7 @@ impl From<&Request> for StoredRequest {
                 StoredRequest::Unfollow { topic: topic.clone() }
             }
             Request::Send { topic, content } => {
-                StoredRequest::Send { topic: topic.clone(), content: content.clone() }
+                StoredRequest::Send { topic: topic.clone(), content: StoredContent::from(content) }
             }
             Request::Keys { change } => StoredRequest::Keys { change: *change },
             Request::Channel { channel, change } => {
@@ -148,7 +182,7 @@ impl From<StoredRequest> for Request {
         match stored {
             StoredRequest::Follow { topic } => Request::Follow { topic, change: FollowChange::Add },
             StoredRequest::Unfollow { topic } => Request::Follow { topic, change: FollowChange::Remove },
-            StoredRequest::Send { topic, content } => Request::Send { topic, content },
+            StoredRequest::Send { topic, content } => Request::Send { topic, content: content.into() },
             StoredRequest::Channel { channel, change } => Request::Channel { channel, change },
             StoredRequest::Keys { change } => Request::Keys { change },
         }
@@ -497,7 +531,6 @@ pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreErr
 
 #[cfg(test)]
 mod tests {
-    use recado_proto::id::Priority;
     use recado_proto::packet::Role;
 
     use super::*;
@@ -507,8 +540,13 @@ mod tests {
     }
 
     fn send(body: &str) -> Request {
-        let content =
-            Content { title: None, priority: Priority::default(), tags: vec!["a".into()], body: body.into() };
+        let content = Content {
+            title: None,
+            priority: Priority::default(),
+            tags: vec!["a".into()],
+            body: body.into(),
+            extra: Vec::new(),
+        };
         Request::Send { topic: Some(Topic::to_send("#ops").unwrap()), content }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use recado_proto::command::{Command, Request, Stamped};
 use recado_proto::id::{Name, Op, Seq, SessionId, Topic};
-use recado_proto::packet::{Code, Content, FollowChange, Notification};
+use recado_proto::packet::{Code, Content, FollowChange, Notification, OptionalFields};
 use recado_proto::planted::Planted;
 
 use super::capacity::{CHANNEL, FOLLOW, MAKER, size_bound};
@@ -170,6 +170,7 @@ impl Service {
             author: author.clone(),
             unix_ms: self.state.clock_ms,
             content: content.clone(),
+            options: OptionalFields::NONE,
         });
         // Room is made before the notification is stored, so that it is not itself dropped.
         self.make_room(opens.map_or(0, |_| CHANNEL) + size_bound(&notification));

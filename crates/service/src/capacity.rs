@@ -21,7 +21,7 @@
 //! administrator.
 
 use recado_proto::id::Name;
-use recado_proto::packet::{Code, Content, Notification, SnapshotChunk};
+use recado_proto::packet::{Code, Content, Notification, OptionalFields, SnapshotChunk};
 
 use super::Service;
 use super::state::{TopicState, weight};
@@ -58,7 +58,20 @@ pub(super) const MEMBER: u64 = NAME + 1;
 /// A device without its results.
 const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + NONCES + 1 + U64 + 2 * SESSION;
 /// A notification without its texts, and the reference to it in its author's list of sent ones.
-const HEADER: u64 = U64 + TOPIC + NAME + U64 + (1 + 3) + 1 + (1 + Content::TAGS_MAX as u64) + 3 + U64 + NAME;
+const HEADER: u64 = U64
+    + TOPIC
+    + NAME
+    + U64
+    + (1 + 3)
+    + 1
+    + (1 + Content::TAGS_MAX as u64)
+    + (1 + 3)
+    + 3
+    + OPTIONS
+    + U64
+    + NAME;
+/// The list of a notification's optional fields, and the tag and length of each.
+const OPTIONS: u64 = 1 + OptionalFields::FIELDS_MAX as u64 * (3 + 3);
 /// The part of [`HEADER`] that [`weight`] does not count.
 const OVERHEAD: u64 = HEADER - super::state::REST;
 /// The bytes of a snapshot beside all these.

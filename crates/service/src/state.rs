@@ -383,12 +383,16 @@ impl TopicState {
 /// The weight of a notification without its texts.
 pub(super) const REST: u64 = 64;
 
+/// The bytes of an entry of `extra` beside its key and value: the lengths of both.
+const EXTRA_REST: usize = 1 + 3;
+
 /// The weight of a notification against the limits of its topic, in bytes: its texts and [`REST`].
 pub(super) fn weight(notification: &Notification) -> u64 {
     let content = &notification.content;
     let title = content.title.as_ref().map_or(0, String::len);
     let tags: usize = content.tags.iter().map(String::len).sum();
-    (content.body.len() + title + tags) as u64 + REST
+    let extra = content.extra_len() + EXTRA_REST * content.extra.len();
+    (content.body.len() + title + tags + extra + notification.options.size()) as u64 + REST
 }
 
 /// The first index below `len` for which `reached` holds, or `len` if there is none. `reached` must be

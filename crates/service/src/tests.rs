@@ -7,7 +7,7 @@ use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
 use recado_proto::id::{Admission, DeviceKey, OUTSTANDING_MAX, Priority, Topic, millis};
 use recado_proto::packet::{
     Access, Admin, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange,
-    KeyChange, List, ListItem, Listing, QueryId, Role,
+    KeyChange, List, ListItem, Listing, OptionalFields, QueryId, Role,
 };
 
 use super::*;
@@ -34,7 +34,13 @@ pub(super) fn device(key: u8, slot: u8) -> DeviceId {
 }
 
 pub(super) fn content(body: &str) -> Content {
-    Content { title: None, priority: Priority::default(), tags: Vec::new(), body: body.to_owned() }
+    Content {
+        title: None,
+        priority: Priority::default(),
+        tags: Vec::new(),
+        body: body.into(),
+        extra: Vec::new(),
+    }
 }
 
 /// The digest of every request that no test tells apart from another.
@@ -1467,7 +1473,8 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         title: Some("t".repeat(Content::TITLE_MAX)),
         priority: Priority::default(),
         tags: vec!["t".repeat(Content::TAG_MAX); Content::TAGS_MAX],
-        body: "b".repeat(Content::BODY_MAX),
+        body: "b".repeat(Content::BODY_MAX).into(),
+        extra: Vec::new(),
     };
     for content in [largest, content("")] {
         let of = |at: u64| Notification {
@@ -1476,6 +1483,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
             author: long(0),
             unix_ms: u64::MAX,
             content: content.clone(),
+            options: OptionalFields::NONE,
         };
         let sent = |at: u64| Sent { op: Op(u64::MAX - at), to: long(0) };
         let held: Vec<Arc<Notification>> = (0..100).map(|at| Arc::new(of(at))).collect();

@@ -45,7 +45,14 @@ pub(super) fn notification(op: u64, bytes: usize) -> Arc<Notification> {
         topic: recado_proto::id::Topic::Feed("bob".parse().unwrap()),
         author: "bob".parse().unwrap(),
         unix_ms: op,
-        content: Content { title: None, priority: Default::default(), tags: Vec::new(), body },
+        content: Content {
+            title: None,
+            priority: Default::default(),
+            tags: Vec::new(),
+            body: body.into(),
+            extra: Vec::new(),
+        },
+        options: OptionalFields::NONE,
     })
 }
 
@@ -198,8 +205,7 @@ impl Play {
         let packets = self.sent.drain(..).flat_map(|(_, opened)| opened.packets);
         packets
             .filter_map(|packet| match packet {
-                ToClient::Notification(delivered) => Some((delivered.prev.0, delivered.notification.op.0)),
-                ToClient::Gap(gap) => Some((gap.prev.0, gap.upto.0)),
+                ToClient::Delivered(delivered) => Some((delivered.prev.0, delivered.item.op().0)),
                 _ => None,
             })
             .collect()

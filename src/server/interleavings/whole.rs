@@ -77,7 +77,7 @@ fn options(configs: &[Config], state: &Path) -> ClientOptions {
 }
 
 fn content(body: &str) -> Content {
-    Content { title: None, priority: Priority::default(), tags: vec![], body: body.to_owned() }
+    Content { title: None, priority: Priority::default(), tags: vec![], body: body.into(), extra: Vec::new() }
 }
 
 fn now() -> u64 {

@@ -7,6 +7,7 @@ mod forged;
 mod log_clock;
 mod peers;
 mod queries;
+mod reserved;
 mod snapshots;
 
 use std::collections::BTreeMap;

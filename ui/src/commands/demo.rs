@@ -121,7 +121,8 @@ fn said(title: &str, body: &str, priority: u8, tag: &str) -> Content {
         title: (!title.is_empty()).then(|| title.to_owned()),
         priority: Priority::try_from(priority).unwrap_or_default(),
         tags: if tag.is_empty() { Vec::new() } else { vec![tag.to_owned()] },
-        body: body.to_owned(),
+        body: body.into(),
+        extra: Vec::new(),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
         return lines(context, &send);
     }
     let content = content(&send, send.text.join(" "));
-    if content.body.trim().is_empty() && content.title.is_none() {
+    if content.body.as_text().trim().is_empty() && content.title.is_none() {
         return Err(Failure::Usage("nothing to send: the text is empty, and there is no --title".to_owned()));
     }
     check(&content)?;
@@ -264,7 +264,13 @@ fn too_large(content: &Content) -> Option<String> {
 }
 
 fn content(send: &Send, body: String) -> Content {
-    Content { title: send.title.clone(), priority: send.priority, tags: send.tags.clone(), body }
+    Content {
+        title: send.title.clone(),
+        priority: send.priority,
+        tags: send.tags.clone(),
+        body: body.into(),
+        extra: Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -312,12 +318,13 @@ mod tests {
             title: Some("x".repeat(256)),
             priority: Default::default(),
             tags: vec!["x".repeat(32); 8],
-            body: "x".repeat(16 * 1024),
+            body: "x".repeat(16 * 1024).into(),
+            extra: Vec::new(),
         };
         assert_eq!(too_large(&good), None);
         assert!(good.within_limits());
         for (content, words) in [
-            (Content { body: "x".repeat(16_385), ..good.clone() }, ["the text", "16385", "16384"]),
+            (Content { body: "x".repeat(16_385).into(), ..good.clone() }, ["the text", "16385", "16384"]),
             (Content { title: Some("é".repeat(129)), ..good.clone() }, ["the title", "258", "256"]),
             (Content { tags: vec!["x".into(); 9], ..good.clone() }, ["tags", "9", "8"]),
             (Content { tags: vec!["x".into(), "x".repeat(33)], ..good.clone() }, ["tag 2", "33", "32"]),

@@ -25,13 +25,20 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 pub(crate) fn content(body: &str) -> Content {
-    Content { title: None, priority: Priority::default(), tags: vec![], body: body.to_owned() }
+    Content { title: None, priority: Priority::default(), tags: vec![], body: body.into(), extra: Vec::new() }
 }
 
 /// A notification whose time is `op` minutes after 2026-03-02 09:00 UTC.
 pub(crate) fn notification(op: u64, topic: &Topic, author: &str, body: &str) -> Notification {
     let unix_ms = 1_772_442_000_000 + op * 60_000;
-    Notification { op: Op(op), topic: topic.clone(), author: name(author), unix_ms, content: content(body) }
+    Notification {
+        op: Op(op),
+        topic: topic.clone(),
+        author: name(author),
+        unix_ms,
+        content: content(body),
+        options: recado_proto::packet::OptionalFields::NONE,
+    }
 }
 
 /// The time `seconds` after the start, which is 2026-03-02 12:00 UTC.

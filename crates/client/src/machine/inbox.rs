@@ -1,11 +1,10 @@
 //! Inbox: the stream of notifications, each handed out once, in op order, without a hole.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, Op};
-use recado_proto::packet::{ClientAck, Delivered, Gap, Notification, Position};
+use recado_proto::packet::{ClientAck, Delivered, Item, Position};
 use recado_proto::planted::{Planted, PlantedBug};
 
 use super::{Effect, Event};
@@ -17,12 +16,11 @@ const ACK_DELAY: Duration = Duration::from_millis(10);
 /// ... and the number of them after which it is sent at once.
 const ACK_EVERY: u32 = 16;
 
-/// A step of the stream (a notification or a gap) that arrived before its predecessor.
+/// An item of the stream that arrived before its predecessor.
 #[derive(Debug)]
 struct Buffered {
     prev: Op,
-    /// None for a gap.
-    notification: Option<Arc<Notification>>,
+    item: Item,
 }
 
 /// The incoming stream.
@@ -85,18 +83,10 @@ impl Inbox {
         }
     }
 
-    pub(super) fn on_notification(&mut self, now: Moment, delivered: Delivered, out: &mut Vec<Effect>) {
-        let op = delivered.notification.op;
-        self.on_step(
-            now,
-            op,
-            Buffered { prev: delivered.prev, notification: Some(delivered.notification) },
-            out,
-        );
-    }
-
-    pub(super) fn on_gap(&mut self, now: Moment, gap: Gap, out: &mut Vec<Effect>) {
-        self.on_step(now, gap.upto, Buffered { prev: gap.prev, notification: None }, out);
+    /// Takes an item of the session's stream.
+    pub(super) fn on_delivered(&mut self, now: Moment, delivered: Delivered, out: &mut Vec<Effect>) {
+        let Delivered { stream: 0, prev, item } = delivered else { return };
+        self.on_step(now, item.op(), Buffered { prev, item }, out);
     }
 
     fn on_step(&mut self, now: Moment, op: Op, step: Buffered, out: &mut Vec<Effect>) {
@@ -140,18 +130,16 @@ impl Inbox {
     fn hand_out(&mut self, op: Op, step: Buffered, out: &mut Vec<Effect>) {
         let after = std::mem::replace(&mut self.received, op);
         self.unacknowledged += 1;
-        match step.notification {
-            Some(notification) => {
-                self.untaken.push_back(op);
-                out.push(Effect::Event(Event::Notification(notification)));
-            }
-            None => {
-                // A gap has nothing to take.
-                if self.untaken.is_empty() {
-                    self.taken = op;
-                }
-                out.push(Effect::Event(Event::Gap { after, upto: op }));
-            }
+        if let Item::Notification(notification) = step.item {
+            self.untaken.push_back(op);
+            return out.push(Effect::Event(Event::Notification(notification)));
+        }
+        // In anything else there is nothing to take.
+        if self.untaken.is_empty() {
+            self.taken = op;
+        }
+        if let Item::Gap { upto } = step.item {
+            out.push(Effect::Event(Event::Gap { after, upto }));
         }
     }
 
@@ -194,10 +182,15 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use recado_proto::packet::{Notification, OptionalFields};
+
     use super::*;
 
     fn gap(inbox: &mut Inbox, now: Moment, prev: u64, upto: u64) {
-        inbox.on_gap(now, Gap { prev: Op(prev), upto: Op(upto) }, &mut Vec::new());
+        let (prev, item) = (Op(prev), Item::Gap { upto: Op(upto) });
+        inbox.on_delivered(now, Delivered { stream: 0, prev, item }, &mut Vec::new());
     }
 
     #[test]
@@ -234,11 +227,14 @@ mod tests {
                 title: None,
                 priority: Default::default(),
                 tags: Vec::new(),
-                body: String::new(),
+                body: String::new().into(),
+                extra: Vec::new(),
             },
+            options: OptionalFields::NONE,
         });
         let mut out = Vec::new();
-        inbox.on_notification(Moment(0), Delivered { prev: Op(prev), notification }, &mut out);
+        let (prev, item) = (Op(prev), Item::Notification(notification));
+        inbox.on_delivered(Moment(0), Delivered { stream: 0, prev, item }, &mut out);
         out.len()
     }
 

@@ -919,10 +919,9 @@ impl Machine {
             ToClient::SendAck(ack) => self.on_result(now, ack.seq, Ok(ack.op), out),
             ToClient::Error(refused) => self.on_error(now, refused, out),
             // The stream may overtake RESUME_OK: each step names its predecessor.
-            ToClient::Notification(delivered) if self.has_stream() => {
-                self.inbox.on_notification(now, delivered, out);
+            ToClient::Delivered(delivered) if self.has_stream() => {
+                self.inbox.on_delivered(now, delivered, out);
             }
-            ToClient::Gap(gap) if self.has_stream() => self.inbox.on_gap(now, gap, out),
             ToClient::Answer(answer) => self.on_answer(now, answer, out),
             // An item of a stream that is not open, or a packet of the link and of administrators.
             _ => {}

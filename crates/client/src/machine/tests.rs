@@ -10,7 +10,7 @@ use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceKey, Incarnation, NodeId};
 use recado_proto::link::Link;
-use recado_proto::packet::{Delivered, Fragment, Gap, OptionalFields, RoleName, Send, SendAck};
+use recado_proto::packet::{Delivered, Fragment, Item, OptionalFields, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, fragment, noise};
 
@@ -39,7 +39,13 @@ fn coordinator(round: u64, node: u16) -> Coordinator {
 }
 
 fn content(body: &str) -> Content {
-    Content { title: None, priority: Default::default(), tags: Vec::new(), body: body.to_owned() }
+    Content {
+        title: None,
+        priority: Default::default(),
+        tags: Vec::new(),
+        body: body.into(),
+        extra: Vec::new(),
+    }
 }
 
 fn say(body: &str) -> Input {
@@ -53,6 +59,7 @@ fn notification(op: u64) -> Arc<Notification> {
         author: "bob".parse().unwrap(),
         unix_ms: 0,
         content: content("hello"),
+        options: OptionalFields::NONE,
     })
 }
 
@@ -356,8 +363,8 @@ impl Play {
     }
 
     fn notify(&mut self, prev: u64, op: u64) {
-        let delivered = Delivered { prev: Op(prev), notification: notification(op) };
-        self.from(3, 1, 3, ToClient::Notification(delivered));
+        let delivered = Delivered { stream: 0, prev: Op(prev), item: Item::Notification(notification(op)) };
+        self.from(3, 1, 3, ToClient::Delivered(delivered));
     }
 
     fn delivered(&self) -> Vec<u64> {
@@ -743,7 +750,12 @@ fn no_step_of_a_stream_is_taken_before_the_session_is_served_nor_while_it_is_lef
             play.accept();
         }
         play.notify(0, 12);
-        play.from(3, 1, 3, ToClient::Gap(Gap { prev: Op(0), upto: Op(15) }));
+        play.from(
+            3,
+            1,
+            3,
+            ToClient::Delivered(Delivered { stream: 0, prev: Op(0), item: Item::Gap { upto: Op(15) } }),
+        );
         assert_eq!(play.events, [], "leaving: {leaving}");
     }
 }
@@ -1032,8 +1044,8 @@ fn a_notification_that_overtakes_the_resume_ok_is_not_lost() {
     let mut play = Play::new();
     play.connect();
     play.from(3, 4, 3, ToClient::Coordinator(coordinator(4, 3)));
-    let delivered = Delivered { prev: Op(10), notification: notification(12) };
-    play.from(3, 4, 3, ToClient::Notification(delivered));
+    let delivered = Delivered { stream: 0, prev: Op(10), item: Item::Notification(notification(12)) };
+    play.from(3, 4, 3, ToClient::Delivered(delivered));
     play.resumed(4, 3);
     assert_eq!(play.delivered(), vec![12]);
 }

@@ -7,7 +7,7 @@ use crate::DATAGRAM_MAX;
 use crate::envelope::{Class, Opened};
 use crate::fragment::Reassembler;
 use crate::id::{ClusterId, Incarnation, Op, SessionId};
-use crate::packet::{Learn, SnapshotChunk, ToClient, ToPeer};
+use crate::packet::{Learn, OptionalFields, SnapshotChunk, ToClient, ToPeer};
 
 /// No packets: a datagram that only acknowledges.
 const NOTHING: &[ToPeer] = &[];
@@ -403,8 +403,10 @@ fn fragments_of_a_link_are_put_together_again_in_any_order() {
                         title: None,
                         priority: crate::id::Priority::default(),
                         tags: vec![],
-                        body: format!("{op}").repeat(1000),
+                        body: format!("{op}").repeat(1000).into(),
+                        extra: Vec::new(),
                     },
+                    options: OptionalFields::NONE,
                 })
             })
             .collect(),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Body, OptionalFields};
 use crate::id::{Name, Op, Priority, Topic};
 
 /// The content of a notification, as its author writes it.
@@ -14,18 +15,30 @@ pub struct Content {
     /// The tags; at most [`Content::TAGS_MAX`], each at most [`Content::TAG_MAX`] bytes.
     pub tags: Vec<String>,
     /// The body; at most [`Content::BODY_MAX`] bytes.
-    pub body: String,
+    pub body: Body,
+    /// What gateways carry beside it, by short keys: ascending by key, each key once and of at most
+    /// [`Content::KEY_MAX`] bytes; at most [`Content::EXTRA_MAX`] bytes of keys and values together.
+    pub extra: Vec<(String, Vec<u8>)>,
 }
 
 impl Content {
     /// The longest title, in bytes.
-    pub const TITLE_MAX: usize = 256;
+    pub const TITLE_MAX: usize = 1024;
     /// The most tags.
-    pub const TAGS_MAX: usize = 8;
+    pub const TAGS_MAX: usize = 16;
     /// The longest tag, in bytes.
-    pub const TAG_MAX: usize = 32;
+    pub const TAG_MAX: usize = 64;
     /// The longest body, in bytes.
     pub const BODY_MAX: usize = 16 * 1024;
+    /// The longest key in `extra`, in bytes.
+    pub const KEY_MAX: usize = 32;
+    /// The most bytes of all keys and values in `extra`.
+    pub const EXTRA_MAX: usize = 4 * 1024;
+
+    /// The bytes of all keys and values in `extra`.
+    pub fn extra_len(&self) -> usize {
+        self.extra.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
 
     /// Returns true if every part is within its limit.
     pub fn within_limits(&self) -> bool {
@@ -33,6 +46,10 @@ impl Content {
             && self.tags.len() <= Self::TAGS_MAX
             && self.tags.iter().all(|tag| tag.len() <= Self::TAG_MAX)
             && self.body.len() <= Self::BODY_MAX
+            && self.body.is_well_formed()
+            && self.extra.iter().all(|(key, _)| (1..=Self::KEY_MAX).contains(&key.len()))
+            && self.extra.is_sorted_by(|(one, _), (next, _)| one < next)
+            && self.extra_len() <= Self::EXTRA_MAX
     }
 }
 
@@ -49,4 +66,12 @@ pub struct Notification {
     pub unix_ms: u64,
     /// The content.
     pub content: Content,
+    /// The optional fields.
+    pub options: OptionalFields,
+}
+
+impl Notification {
+    pub(super) fn is_bounded(&self) -> bool {
+        self.content.within_limits() && self.options.is_bounded()
+    }
 }

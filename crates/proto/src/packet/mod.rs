@@ -15,6 +15,7 @@
 //! in `tests/it/golden`.
 
 mod admin;
+mod body;
 mod content;
 mod coordinator;
 mod election;
@@ -39,6 +40,7 @@ use serde::de::DeserializeOwned;
 use crate::codec::DecodeError;
 
 pub use self::admin::{Admin, AdminChange, AdminOk};
+pub use self::body::Body;
 pub use self::content::{Content, Notification};
 pub use self::coordinator::Coordinator;
 pub use self::election::{Election, Learn, LearnOk, Promise, Reply, WaitsFor};
@@ -55,7 +57,7 @@ pub use self::replication::{Entries, EntriesAck, Fetch, SnapshotChunk, SnapshotG
 pub use self::request::{Channel, ChannelChange, Follow, FollowChange, KeyChange, Keys, Role, Send, SendAck};
 pub use self::session::{AcceptConn, CodeHash, Connect, Disconnect, Keepalive, RejectConn, Resume, ResumeOk};
 pub use self::status::{RefusedDatagram, RoleName, Status};
-pub use self::stream::{ClientAck, Delivered, Gap};
+pub use self::stream::{ClientAck, Delivered, Item};
 pub use self::to_client::ToClient;
 pub use self::to_peer::ToPeer;
 pub use self::to_server::ToServer;

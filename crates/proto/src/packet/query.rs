@@ -181,7 +181,7 @@ pub struct HistoryPage {
 impl HistoryPage {
     pub(super) fn is_bounded(&self) -> bool {
         self.notifications.len() <= History::LIMIT_MAX as usize
-            && self.notifications.iter().all(|notification| notification.content.within_limits())
+            && self.notifications.iter().all(|notification| notification.is_bounded())
             && self.notifications.is_sorted_by(|one, next| one.op < next.op)
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptConn, AdminOk, Answer, Coordinator, Delivered, Fragment, Gap, Refused, RejectConn, ResumeOk,
-    SendAck, direction,
+    AcceptConn, AdminOk, Answer, Coordinator, Delivered, Fragment, Refused, RejectConn, ResumeOk, SendAck,
+    direction,
 };
 
 /// A packet of a server to a client. ACCEPT_CONN, REJECT_CONN and ADMIN_OK travel in an ANSWER alone;
@@ -19,10 +19,8 @@ pub enum ToClient {
     ResumeOk(ResumeOk),
     /// COORDINATOR: the announced primary.
     Coordinator(Coordinator),
-    /// NOTIFICATION: one notification of a session's stream.
-    Notification(Delivered),
-    /// GAP: notifications of this stream that retention dropped before they were read.
-    Gap(Gap),
+    /// DELIVERED: one item of a session's stream.
+    Delivered(Delivered),
     /// SEND_ACK: a numbered request was applied, and its op.
     SendAck(SendAck),
     /// ERROR: the refusal of a session, a request or a query, with a typed code.
@@ -46,13 +44,12 @@ impl ToClient {
             ToClient::AcceptConn(accept) => accept.coordinator.is_bounded() && accept.options.is_bounded(),
             ToClient::ResumeOk(resumed) => resumed.coordinator.is_bounded() && resumed.options.is_bounded(),
             ToClient::Coordinator(coordinator) => coordinator.is_bounded(),
-            ToClient::Notification(delivered) => delivered.notification.content.within_limits(),
+            ToClient::Delivered(delivered) => delivered.item.is_bounded(),
             ToClient::SendAck(ack) => ack.data.is_bounded(),
             ToClient::Answer(answer) => answer.is_bounded(),
             ToClient::Fragment(piece) => piece.is_bounded(),
             // These have a fixed size, or parts whose types are their own limit.
             ToClient::RejectConn(_)
-            | ToClient::Gap(_)
             | ToClient::Error(_)
             | ToClient::AdminOk(_)
             | ToClient::PathChallenge(_)

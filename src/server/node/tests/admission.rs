@@ -18,7 +18,7 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
         fresh: true,
         code: None,
         invite: None,
-        options: OptionalFields::NONE,
+        options: recado_proto::packet::OptionalFields::NONE,
     });
     let before = rig.node.replica.last();
     let stranger = DeviceKey([2; 32]);
@@ -48,7 +48,7 @@ fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served() {
             cursor: Some(Position::of(cursor)),
             credit: 256,
             home: Home::PRIMARY,
-            options: OptionalFields::NONE,
+            options: recado_proto::packet::OptionalFields::NONE,
         })
     };
     rig.delivered.clear();
@@ -100,7 +100,7 @@ fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served() {
             topic: Topic::Feed("bob".parse().unwrap()),
             change: FollowChange::Add,
             nonce: 0,
-            options: OptionalFields::NONE,
+            options: recado_proto::packet::OptionalFields::NONE,
         }),
     ] {
         rig.delivered.clear();
@@ -151,7 +151,7 @@ fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
                 fresh: true,
                 code: None,
                 invite: None,
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             };
             rig.client(0, ToServer::Connect(connect));
         }
@@ -226,14 +226,20 @@ fn requests_held_for_one_network_leave_room_for_those_of_others() {
     rig.live(200);
     let send = |seq: u64| {
         let body = "x".to_owned();
-        let content = Content { title: None, priority: Default::default(), tags: Vec::new(), body };
+        let content = Content {
+            title: None,
+            priority: Default::default(),
+            tags: Vec::new(),
+            body: body.into(),
+            extra: Vec::new(),
+        };
         ToServer::Send(Send {
             seq: Seq(seq),
             answered_below: Seq(1),
             topic: None,
             content,
             nonce: seq,
-            options: OptionalFields::NONE,
+            options: recado_proto::packet::OptionalFields::NONE,
         })
     };
     for session in &many {
@@ -270,8 +276,13 @@ fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
     let mut rig = Rig::new(true);
     rig.lead();
     let sessions: Vec<SessionId> = (0..80_u8).map(|n| rig.connect(n, &format!("profile-{n}"))).collect();
-    let content =
-        Content { title: None, priority: Default::default(), tags: Vec::new(), body: "x".to_owned() };
+    let content = Content {
+        title: None,
+        priority: Default::default(),
+        tags: Vec::new(),
+        body: "x".into(),
+        extra: Vec::new(),
+    };
     for session in &sessions {
         for seq in 3..80 {
             let send = Send {
@@ -280,7 +291,7 @@ fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
                 topic: None,
                 content: content.clone(),
                 nonce: 0,
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             };
             rig.client(session.0.0, ToServer::Send(send));
         }

@@ -29,7 +29,7 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
         topic,
         change: FollowChange::Add,
         nonce: 0,
-        options: OptionalFields::NONE,
+        options: recado_proto::packet::OptionalFields::NONE,
     };
     rig.delivered.clear();
     rig.client(session.0.0, ToServer::Follow(follow.clone()));
@@ -88,7 +88,7 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
                 channel,
                 change,
                 nonce: 1,
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             };
             rig.client(session.0.0, ToServer::Channel(make));
         }
@@ -179,15 +179,20 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
     rig.input(Input::Path { session: other, address: ([10, 0, 2, 1], 4_000).into() });
     let make = |rig: &mut Rig, session: SessionId, n: u64| {
         let topic = Some(Topic::Channel(format!("channel-{}-{n}", session.0.0).parse().unwrap()));
-        let content =
-            Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
+        let content = Content {
+            title: None,
+            priority: Priority::default(),
+            tags: Vec::new(),
+            body: "text".into(),
+            extra: Vec::new(),
+        };
         let send = Send {
             seq: Seq(n),
             answered_below: Seq(n),
             topic,
             content,
             nonce: n,
-            options: OptionalFields::NONE,
+            options: recado_proto::packet::OptionalFields::NONE,
         };
         rig.client(session.0.0, ToServer::Send(send));
     };
@@ -226,7 +231,7 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<ToClient>
         fresh: true,
         code: None,
         invite: None,
-        options: OptionalFields::NONE,
+        options: recado_proto::packet::OptionalFields::NONE,
     };
     rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: ToServer::Connect(connect) });
     rig.live(100);

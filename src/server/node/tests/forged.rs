@@ -116,7 +116,7 @@ impl Chance {
                 members,
                 disk_ms: self.edge() as u32,
                 members_op: Op::ZERO,
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             }),
             2 => ToPeer::Election(Election::Probe {
                 view,
@@ -163,7 +163,8 @@ impl Chance {
             title: None,
             priority: Default::default(),
             tags: Vec::new(),
-            body: "x".repeat(self.below(50) as usize),
+            body: "x".repeat(self.below(50) as usize).into(),
+            extra: Vec::new(),
         };
         let names = ["alice", "bob", "nobody"];
         let name = || -> recado_proto::id::Name { names[0].parse().unwrap() };
@@ -185,7 +186,7 @@ impl Chance {
                 fresh: self.flip(),
                 code: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
                 invite: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             }),
             1 => ToServer::Disconnect(Disconnect { upto: Position::of(self.op()) }),
             2 | 3 => ToServer::Send(Send {
@@ -194,7 +195,7 @@ impl Chance {
                 topic,
                 content,
                 nonce: 0,
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             }),
             4 => ToServer::Follow(Follow {
                 seq: Seq(self.edge()),
@@ -202,7 +203,7 @@ impl Chance {
                 topic: topic.unwrap_or(Topic::Feed(name())),
                 change: if self.flip() { FollowChange::Add } else { FollowChange::Remove },
                 nonce: 0,
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             }),
             5 => query(QueryKind::History(History {
                 topic,
@@ -232,7 +233,7 @@ impl Chance {
                 cursor: self.flip().then(|| Position::of(self.op())),
                 credit: self.edge() as u32,
                 home: Home::PRIMARY,
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             }),
             9 => ToServer::Channel(Channel {
                 seq: Seq(self.edge()),
@@ -245,7 +246,7 @@ impl Chance {
                     _ => ChannelChange::Delete,
                 },
                 nonce: 0,
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             }),
             10 => ToServer::Keys(Keys {
                 seq: Seq(self.edge()),
@@ -256,7 +257,7 @@ impl Chance {
                     KeyChange::Revoke { key: DeviceKey([self.below(3) as u8; 32]) }
                 },
                 nonce: 0,
-                options: OptionalFields::NONE,
+                options: recado_proto::packet::OptionalFields::NONE,
             }),
             _ if self.flip() => query(QueryKind::Status),
             _ => ToServer::keepalive(),

@@ -11,10 +11,21 @@ fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock
     assert!(rig.clock.unix_ms < 100_000, "1970");
     let session = rig.connect(1, "alice");
     let topic = Some(Topic::Inbox("alice".parse().unwrap()));
-    let content =
-        Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
-    let send =
-        Send { seq: Seq(1), answered_below: Seq(1), topic, content, nonce: 0, options: OptionalFields::NONE };
+    let content = Content {
+        title: None,
+        priority: Priority::default(),
+        tags: Vec::new(),
+        body: "text".into(),
+        extra: Vec::new(),
+    };
+    let send = Send {
+        seq: Seq(1),
+        answered_below: Seq(1),
+        topic,
+        content,
+        nonce: 0,
+        options: recado_proto::packet::OptionalFields::NONE,
+    };
     rig.client(session.0.0, ToServer::Send(send));
     rig.live(200);
     rig.clock.unix_ms = 1_800_000_000_000;
@@ -37,15 +48,20 @@ fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_no_session_and_is_logged(
     let session = rig.connect(1, "alice");
     let topic = Some(Topic::Inbox("alice".parse().unwrap()));
     let send = |seq: u64| {
-        let content =
-            Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
+        let content = Content {
+            title: None,
+            priority: Priority::default(),
+            tags: Vec::new(),
+            body: "text".into(),
+            extra: Vec::new(),
+        };
         ToServer::Send(Send {
             seq: Seq(seq),
             answered_below: Seq(seq),
             topic: topic.clone(),
             content,
             nonce: 0,
-            options: OptionalFields::NONE,
+            options: recado_proto::packet::OptionalFields::NONE,
         })
     };
     rig.client(session.0.0, send(1));

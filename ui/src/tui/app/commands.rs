@@ -66,7 +66,13 @@ impl App {
 
     /// Sends a text. Returns true if the request was accepted.
     fn send(&mut self, topic: Option<Topic>, body: String) -> bool {
-        let content = Content { title: None, priority: Priority::default(), tags: Vec::new(), body };
+        let content = Content {
+            title: None,
+            priority: Priority::default(),
+            tags: Vec::new(),
+            body: body.into(),
+            extra: Vec::new(),
+        };
         if !content.within_limits() {
             let size = content.body.len();
             self.trouble(format!("too long: {size} bytes, and a text has at most {}", Content::BODY_MAX));

@@ -325,7 +325,7 @@ impl App {
             text.push_str(&crate::text::clean_line(title));
             text.push('\n');
         }
-        text.push_str(&crate::text::sanitize(&one.content.body));
+        text.push_str(&crate::text::sanitize(&one.content.body.as_text()));
         self.effects.push(Effect::Copy(text));
         self.notice("copied, if the terminal allows it");
     }
@@ -367,7 +367,7 @@ impl App {
 fn contains(one: &Notification, wanted: &str) -> bool {
     let has = |text: &str| text.to_lowercase().contains(wanted);
     let content = &one.content;
-    has(&content.body)
+    has(&content.body.as_text())
         || content.title.as_deref().is_some_and(has)
         || has(one.author.as_str())
         || content.tags.iter().any(|tag| has(tag))

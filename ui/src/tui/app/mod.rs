@@ -592,7 +592,7 @@ impl App {
                 Some(title) => format!("@{} {place} {title}", notification.author),
                 None => format!("@{} {place}", notification.author),
             };
-            self.effects.push(Effect::Desktop(title, content.body.clone()));
+            self.effects.push(Effect::Desktop(title, content.body.to_string()));
         }
     }
 
@@ -625,7 +625,14 @@ impl App {
         let topic = topic.unwrap_or(Topic::Feed(me.clone()));
         let shows = self.shows(&self.stands_in(&topic));
         let unix_ms = self.now.unix_ms;
-        self.insert(Arc::new(Notification { op, topic, author: me, unix_ms, content }));
+        self.insert(Arc::new(Notification {
+            op,
+            topic,
+            author: me,
+            unix_ms,
+            content,
+            options: recado_proto::packet::OptionalFields::NONE,
+        }));
         // The notice of a success does not replace the notice of a failure.
         if !shows && !self.notice.as_ref().is_some_and(|notice| notice.is_trouble) {
             self.notice(format!("sent to {whom}"));

@@ -189,7 +189,7 @@ fn content(context: &Context<'_>, head: Vec<Span<'static>>, content: &Content) -
         rows.text(&clean_line(title), theme.title.patch(urgent), false);
         rows.end();
     }
-    let body = sanitize(&content.body);
+    let body = sanitize(&content.body.as_text());
     let body = body.trim_end();
     if !body.is_empty() {
         rows.text(body, Style::new(), content.title.is_some());

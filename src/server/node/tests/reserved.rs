@@ -1,0 +1,127 @@
+//! What later versions may ask: it is refused by a code that says so, and never done in part.
+
+use recado_proto::id::Seq;
+
+use super::*;
+
+/// A critical field that no server of this version honours, and one that it may step over.
+fn field(tag: u16) -> OptionalFields {
+    OptionalFields(vec![OptionalField { tag, bytes: vec![1] }])
+}
+
+/// A primary with a session.
+fn rig() -> (Rig, SessionId) {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    rig.delivered.clear();
+    (rig, session)
+}
+
+/// The refusals sent since the last call.
+fn refusals(rig: &mut Rig) -> Vec<(Code, Answers)> {
+    let packets = std::mem::take(&mut rig.delivered).into_iter().flat_map(|input| match input {
+        delivery::Input::Answer { packet, .. } => vec![packet],
+        delivery::Input::AnswerTo { packets, .. } => packets,
+        _ => Vec::new(),
+    });
+    let refused = packets.filter_map(|packet| match packet {
+        ToClient::Error(refused) => Some((refused.code, refused.answers)),
+        ToClient::RejectConn(reject) => Some((reject.code, Answers::Session)),
+        _ => None,
+    });
+    refused.collect()
+}
+
+fn send(seq: u64, options: OptionalFields) -> ToServer {
+    let content = Content {
+        title: None,
+        priority: Default::default(),
+        tags: Vec::new(),
+        body: "up".into(),
+        extra: Vec::new(),
+    };
+    let (seq, answered_below) = (Seq(seq), Seq(1));
+    ToServer::Send(Send { seq, answered_below, topic: None, content, nonce: 0, options })
+}
+
+fn query(id: u64, at_least: Option<Position>, kind: QueryKind) -> ToServer {
+    ToServer::Query(Query { at_least, ..Query::new(QueryId(id), kind) })
+}
+
+#[test]
+fn a_request_with_a_critical_field_is_refused_uses_its_number_and_those_behind_it_go_on() {
+    let (mut rig, session) = rig();
+    rig.client(session.0.0, send(1, field(OptionalFields::DELIVER_AT)));
+    rig.client(session.0.0, send(2, field(OptionalFields::EXPIRES)));
+    rig.live(100);
+    let answered = |packet: &ToClient| match packet {
+        ToClient::SendAck(ack) => Some((ack.seq.0, None)),
+        ToClient::Error(Refused { code, answers: Answers::Request(seq), .. }) => Some((seq.0, Some(*code))),
+        _ => None,
+    };
+    let answers = rig.delivered.iter().filter_map(|input| match input {
+        delivery::Input::Answer { packet, .. } => answered(packet),
+        _ => None,
+    });
+    assert_eq!(answers.collect::<Vec<_>>(), [(1, Some(Code::Unsupported)), (2, None)]);
+}
+
+#[test]
+fn a_connect_with_a_critical_field_opens_no_session() {
+    let (mut rig, _) = rig();
+    let before = rig.known.len();
+    rig.client(
+        0,
+        ToServer::Connect(Connect {
+            device: DeviceId { key: DeviceKey([2; 32]), slot: 0 },
+            profile: "bob".parse().unwrap(),
+            receives: true,
+            nonce: 2,
+            fresh: true,
+            code: None,
+            invite: None,
+            options: field(OptionalFields::WILL),
+        }),
+    );
+    rig.live(100);
+    assert_eq!(refusals(&mut rig), [(Code::Unsupported, Answers::Session)]);
+    assert_eq!(rig.known.len(), before);
+}
+
+#[test]
+fn another_home_and_another_epoch_are_refused_and_the_session_goes_on() {
+    let (mut rig, session) = rig();
+    let home = Home { server: Some(NodeId(1)), moves: 1 };
+    rig.client(session.0.0, ToServer::Keepalive(Keepalive { home, options: OptionalFields::NONE }));
+    let resume =
+        |cursor, home| ToServer::Resume(Resume { cursor, credit: 1, home, options: OptionalFields::NONE });
+    rig.client(session.0.0, resume(None, home));
+    let elsewhere = Position { epoch: 1, ..Position::of(Op(1)) };
+    rig.client(session.0.0, resume(Some(elsewhere), Home::PRIMARY));
+    let expected = [Code::Unsupported, Code::Unsupported, Code::OtherEpoch];
+    assert_eq!(refusals(&mut rig), expected.map(|code| (code, Answers::Session)));
+    rig.client(session.0.0, RESUME);
+    assert!(rig.resumed(session));
+}
+
+#[test]
+fn a_query_is_answered_from_a_state_that_meets_its_token_or_refused() {
+    let (mut rig, session) = rig();
+    let applied = rig.node.service.applied();
+    let info = QueryKind::Info { profile: None };
+    rig.client(session.0.0, query(1, Some(Position::of(applied)), info.clone()));
+    rig.client(session.0.0, query(2, Some(Position::of(applied.next())), info.clone()));
+    rig.client(session.0.0, query(3, Some(Position { group: 1, ..Position::of(applied) }), info.clone()));
+    rig.client(session.0.0, query(4, None, QueryKind::WhoAmI));
+    rig.client(0, query(5, None, QueryKind::WhoAmI));
+    rig.client(0, query(6, None, info));
+    let expected = [
+        (Code::TryOtherServerOrLater, 2),
+        (Code::OtherEpoch, 3),
+        (Code::Unsupported, 4),
+        (Code::Unsupported, 5),
+        (Code::Unsupported, 6),
+    ];
+    assert_eq!(refusals(&mut rig), expected.map(|(code, id)| (code, Answers::Query(QueryId(id)))));
+}
