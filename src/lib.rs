@@ -52,7 +52,7 @@
 //!    majority of fsyncs the op is **committed**.
 //! 5. Every server applies it to its [`recado_service`], in op order: the notification is stored once, in
 //!    its topic, however many profiles follow the topic. The primary answers SEND_ACK with the op.
-//! 6. [`delivery`] at the primary sends NOTIFICATION to each receiving session that follows the topic, with
+//! 6. [`delivery`] at the primary sends DELIVERED to each receiving session that follows the topic, with
 //!    the op that precedes it in that session's stream, and retransmits it until the client acknowledges
 //!    it.
 //! 7. The follower's machine hands it to the application if nothing before it is missing, and moves the

@@ -23,14 +23,14 @@ pub(super) const TURN_MAX: Duration = Duration::from_millis(2);
 /// Cost of a packet that walks nothing; the lowest cost.
 pub(super) const LEAST: u32 = 1;
 
-/// Cost of HISTORY for a profile that follows `topics` topics.
+/// Cost of a page of history, for a profile that follows `topics` topics.
 pub(super) fn history(history: &History, topics: usize) -> u32 {
     let rows = history.limit.clamp(1, History::LIMIT_MAX) as usize;
     let merged = if history.topic.is_none() { topics } else { 0 };
     units(rows / ROWS + merged / TOPICS)
 }
 
-/// Cost of LIST for a profile that follows `topics` topics, without the channels that it passes over.
+/// Cost of a page of a list, for a profile that follows `topics` topics, without the channels that it passes over.
 pub(super) fn list(what: &Listing, topics: usize) -> u32 {
     match what {
         Listing::Following => units(topics / LISTED),
@@ -43,7 +43,7 @@ pub(super) fn list(what: &Listing, topics: usize) -> u32 {
     }
 }
 
-/// Cost of the channels that a LIST passed over.
+/// Cost of the channels that a list passed over.
 pub(super) fn passed_over(channels: usize) -> u32 {
     units(channels / CHANNELS) - LEAST
 }
@@ -74,7 +74,7 @@ fn length(content: &Content) -> usize {
 
 /// Notifications of a page per unit: 0.06 us each, without their encoding and sealing.
 const ROWS: usize = 16;
-/// Topics merged per unit: 290 to 340 us for a history or a page of 1,000, 130 us for what INFO counts.
+/// Topics merged per unit: 290 to 340 us for a history or a page of 1,000, 130 us for what the information about a profile counts.
 const TOPICS: usize = 5;
 /// Topics per unit in the list of followed topics, which is sorted as text: 65 us for 1,000.
 const LISTED: usize = 25;

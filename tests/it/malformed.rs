@@ -12,8 +12,8 @@ use recado_proto::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Open
 use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, Reassembler, split};
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::packet::{
-    ClientAck, Content, Fragment, OptionalFields, Packet, Position, Promise, RefusedDatagram, Reply, Send,
-    ToClient, ToPeer, ToServer,
+    Body, ClientAck, Content, Delivered, Fragment, Home, Item, OptionalField, OptionalFields, Packet,
+    Position, Promise, RefusedDatagram, Reply, Resume, Send, ToClient, ToPeer, ToServer,
 };
 use recado_proto::seal::{Key, TAG_LEN};
 
@@ -387,4 +387,44 @@ fn fragments_do_not_hold_fragments() {
 fn a_full_piece_fits_a_datagram_at_its_longest() {
     let piece = Fragment { id: u64::MAX, index: u16::MAX, count: u16::MAX, bytes: vec![255; PIECE_MAX] };
     assert!(encode(&ToPeer::Fragment(piece)).len() <= PACKETS_MAX);
+}
+
+#[test]
+fn fields_beside_the_text_are_bounded_and_in_order() {
+    let content = |body: Body, extra: Vec<(String, Vec<u8>)>| {
+        let content = Content { title: None, priority: Default::default(), tags: Vec::new(), body, extra };
+        content.within_limits()
+    };
+    let entry = |key: &str, value: usize| (key.to_owned(), vec![0; value]);
+    let text = || Body::text("up");
+    assert!(content(text(), vec![entry("a", 4_094), entry("b", 0)]));
+    assert!(!content(text(), vec![entry("a", 4_095), entry("b", 0)]));
+    assert!(!content(text(), vec![entry("b", 0), entry("a", 0)]), "not in order");
+    assert!(!content(text(), vec![entry("a", 0), entry("a", 1)]), "a key twice");
+    assert!(!content(text(), vec![entry("", 0)]));
+    assert!(content(text(), vec![entry(&"k".repeat(32), 0)]));
+    assert!(!content(text(), vec![entry(&"k".repeat(33), 0)]));
+    let lying: Body = decode(&[1, 1, 0xff]).unwrap();
+    assert!(!content(lying, Vec::new()), "bytes that are called text");
+    assert!(content(Body::binary(vec![0xff]), Vec::new()));
+
+    let resume = |fields: Vec<(u16, usize)>| {
+        let field = |(tag, length)| OptionalField { tag, bytes: vec![0; length] };
+        let options = OptionalFields(fields.into_iter().map(field).collect());
+        let packet = ToServer::Resume(Resume { cursor: None, credit: 1, home: Home::PRIMARY, options });
+        decode_packet::<ToServer>(&encode(&packet)).map(|_| ())
+    };
+    assert_eq!(resume((0..16).map(|tag| (tag, 256)).collect()), Ok(()));
+    assert_eq!(resume((0..17).map(|tag| (tag, 0)).collect()), Err(DecodeError::Bounds));
+    assert_eq!(resume(vec![(0, 4_097)]), Err(DecodeError::Bounds));
+    assert_eq!(resume(vec![(2, 0), (0, 0)]), Err(DecodeError::Bounds), "not in order");
+    assert_eq!(resume(vec![(2, 0), (2, 0)]), Err(DecodeError::Bounds), "a tag twice");
+
+    let changed = |length| {
+        let item = Item::Changed { op: Op(2), key: vec![0; length] };
+        let packet = ToClient::Delivered(Delivered { stream: 0, prev: Op(1), item });
+        decode_packet::<ToClient>(&encode(&packet)).map(|_| ())
+    };
+    assert_eq!(changed(Item::KEY_MAX), Ok(()));
+    assert_eq!(changed(Item::KEY_MAX + 1), Err(DecodeError::Bounds));
 }

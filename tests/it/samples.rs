@@ -122,6 +122,7 @@ fn coordinator() -> Coordinator {
             (NodeId(2), address("[2001:db8::1]:10098")),
             (NodeId(3), address("10.1.2.3:10099")),
         ],
+        roles: vec![0, 0, 1],
     }
 }
 
@@ -413,7 +414,7 @@ fn to_client() -> Vec<ToClient> {
             options: OptionalFields::NONE,
         }),
         ToClient::Coordinator(coordinator()),
-        ToClient::Coordinator(Coordinator { view: View::ZERO, members: vec![] }),
+        ToClient::Coordinator(Coordinator { view: View::ZERO, members: vec![], roles: Vec::new() }),
         delivered(Item::Notification(notification(300, channel.clone()))),
         delivered(Item::Gap { upto: Op(299) }),
         delivered(Item::Changed { op: Op(299), key: vec![0, 0xff] }),
@@ -464,7 +465,7 @@ fn to_peer() -> Vec<ToPeer> {
             waits_for: WaitsFor::Fetch(Op(9)),
             disk_ms: 1,
         }),
-        ToPeer::Coordinator(Coordinator { view, members: vec![] }),
+        ToPeer::Coordinator(Coordinator { view, members: vec![], roles: Vec::new() }),
         ToPeer::Transfer(Transfer { view, last: Op(12) }),
         ToPeer::Learn(Learn { nonce: 1 << 63 }),
         ToPeer::LearnOk(LearnOk { nonce: 1 << 63, promised: view, active: Some(Op(300)) }),

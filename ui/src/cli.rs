@@ -364,13 +364,13 @@ pub(crate) struct Send {
     /// '#channel', or @name for that profile's inbox; the default is your followers
     #[arg(long, value_name = "TOPIC", value_parser = to_send)]
     pub(crate) to: Option<Topic>,
-    /// The title, at most 256 bytes
+    /// The title, at most 1,024 bytes
     #[arg(long)]
     pub(crate) title: Option<String>,
     /// The priority, 1 (lowest) to 5 (highest)
     #[arg(long, default_value = "3", value_parser = priority)]
     pub(crate) priority: Priority,
-    /// A tag, at most 32 bytes; at most 8 tags
+    /// A tag, at most 64 bytes; at most 16 tags
     #[arg(long = "tag", value_name = "TAG", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) tags: Vec<String>,
     /// The text, words joined by spaces; or - to send each line of standard input

@@ -43,7 +43,7 @@ pub struct Member {
     /// it, that machine leads, and every write and read goes through it.
     pub id: NodeId,
     /// The UDP address that this server binds and that clients send to; COORDINATOR, ACCEPT_CONN, RESUME_OK
-    /// and STATUS_OK name it to them. So it is an address of the machine itself, as clients reach it: a
+    /// and the status name it to them. So it is an address of the machine itself, as clients reach it: a
     /// server cannot bind one that only a NAT has. `recadod init` takes port 10097, or that of `--port`.
     pub client: SocketAddr,
     /// The UDP address that this server binds for the other servers, under the same rules. It has a socket of

@@ -54,7 +54,7 @@ impl Sub<Duration> for Moment {
     }
 }
 
-/// Most servers of a cluster. Each one receives every entry, and COORDINATOR and STATUS_OK name them all.
+/// Most servers of a cluster. Each one receives every entry, and COORDINATOR and the status name them all.
 /// Every other bound that depends on the number of servers follows from this one.
 pub const MEMBERS_MAX: usize = 9;
 

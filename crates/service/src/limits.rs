@@ -15,7 +15,7 @@ const MIB: u64 = 1024 * 1024;
 /// Once a second the primary looks for topics beyond a limit and logs up to which op each loses its
 /// notifications, so all servers hold the same. The servers need not agree: the values of the primary count,
 /// and what it dropped does not come back under another one. A reader who had not read what was dropped is
-/// told (GAP). `[retention]` of `recado.toml` sets each field, and `config::file` checks its range; how the
+/// told (a gap). `[retention]` of `recado.toml` sets each field, and `config::file` checks its range; how the
 /// fields relate is not checked, because a limit that another one precedes has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -112,7 +112,7 @@ pub struct Limits {
     /// codes end it before (`keys`). Default 10 min.
     pub enrolment: Duration,
     /// Most topics that one profile follows. One weighs 85 bytes. Too large: a page of pending notifications,
-    /// a history or INFO merges them all, about 0.3 ms for 1,000, and a turn of the replica thread has 2 ms
+    /// a history or the information about a profile merges them all, about 0.3 ms for 1,000, and a turn of the replica thread has 2 ms
     /// for requests and pages (`server/cost`). Default 1,000.
     pub follows: usize,
     /// The time after which a profile or a channel that was claimed and never used is removed, so that its

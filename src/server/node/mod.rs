@@ -301,7 +301,7 @@ impl Node {
 
     fn coordinator(&self) -> Coordinator {
         let members = self.config.cluster.members.iter().map(|member| (member.id, member.client)).collect();
-        Coordinator { view: self.replica.active_view(), members }
+        Coordinator { view: self.replica.active_view(), members, roles: Vec::new() }
     }
 
     /// Proposes cursors and housekeeping if this is the primary, and begins a snapshot if one is due.

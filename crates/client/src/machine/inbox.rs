@@ -293,6 +293,20 @@ mod tests {
     }
 
     #[test]
+    fn an_item_that_this_client_does_not_know_is_stepped_over_and_one_of_another_stream_ignored() {
+        let mut inbox = Inbox::new(true, PlantedBug::default());
+        let mut deliver = |stream, prev, op| {
+            let (prev, item) = (Op(prev), Item::Changed { op: Op(op), key: b"key".to_vec() });
+            let mut out = Vec::new();
+            inbox.on_delivered(Moment(0), Delivered { stream, prev, item }, &mut out);
+            (out.len(), inbox.ack().upto.op)
+        };
+        assert_eq!(deliver(1, 0, 7), (0, Op(0)));
+        assert_eq!(deliver(0, 0, 7), (0, Op(7)));
+        assert_eq!(notify(&mut inbox, 7, 9), 1);
+    }
+
+    #[test]
     fn a_gap_behind_what_was_handed_out_is_taken_with_it() {
         let mut inbox = Inbox::new(true, PlantedBug::default());
         notify(&mut inbox, 0, 5);

@@ -427,7 +427,7 @@ impl PendingQuery {
         self.again.at = self.again.at.max(until.min(self.put_off_upto));
     }
 
-    /// True for STATUS, which any server answers, with or without a session.
+    /// True for the query of a status, which any server answers, with or without a session.
     fn is_status(&self) -> bool {
         matches!(self.query, Query::Status { .. })
     }
@@ -894,7 +894,7 @@ impl Machine {
         }
     }
 
-    /// Takes one packet. Packets of a server that knows only a lower view are ignored, except STATUS_OK,
+    /// Takes one packet. Packets of a server that knows only a lower view are ignored, except a status,
     /// COORDINATOR and PATH_CHALLENGE.
     fn on_packet(
         &mut self,

@@ -35,7 +35,7 @@ fn address(node: u16) -> SocketAddr {
 
 fn coordinator(round: u64, node: u16) -> Coordinator {
     let members = (1..=3).map(|node| (NodeId(node), address(node))).collect();
-    Coordinator { view: View::new(round, NodeId(node)), members }
+    Coordinator { view: View::new(round, NodeId(node)), members, roles: Vec::new() }
 }
 
 fn content(body: &str) -> Content {
@@ -350,13 +350,18 @@ impl Play {
     }
 
     fn resumed(&mut self, round: u64, node: u16) {
+        self.resumed_with(round, node, 2_000);
+    }
+
+    /// RESUME_OK with this interval of keepalives.
+    fn resumed_with(&mut self, round: u64, node: u16, keepalive_ms: u32) {
         let coordinator = coordinator(round, node);
         let resumed = ResumeOk {
             created_op: BORN,
             last_seq: Seq(4),
             coordinator,
             cursor: Position::of(Op(10)),
-            keepalive_ms: 2_000,
+            keepalive_ms,
             options: OptionalFields::NONE,
         };
         self.from(node, round, node, ToClient::ResumeOk(resumed));
@@ -966,7 +971,12 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
     let question = Query::List { what: recado_proto::packet::Listing::People, after: None };
     // The primary's address, under another server's id.
     let members = vec![(NodeId(9), address(3))];
-    play.from(3, 1, 3, ToClient::Coordinator(Coordinator { view: View::new(1, NodeId(3)), members }));
+    play.from(
+        3,
+        1,
+        3,
+        ToClient::Coordinator(Coordinator { view: View::new(1, NodeId(3)), members, roles: Vec::new() }),
+    );
     play.input(Input::Query(QueryId(1), question));
     assert_eq!(play.machine.primary(), None);
     let mut turns = 0;
@@ -2146,5 +2156,23 @@ fn the_loss_of_the_only_answered_request_is_reported() {
             _ => None,
         });
         assert_eq!(reported, lost, "{:?}", play.events);
+    }
+}
+
+#[test]
+fn a_client_sends_keepalives_as_often_as_the_server_tells_it_within_bounds() {
+    for (told, obeyed) in [(5_000, 5_000), (0, 1_000), (u32::MAX, 20_000)] {
+        let mut play = Play::new();
+        play.accept();
+        play.resumed_with(1, 3, told);
+        play.pass(30_000);
+        // A search for the silent primary sends keepalives too, so the primary is heard.
+        play.from(3, 1, 3, ToClient::Padding(Vec::new()));
+        play.resumed_with(1, 3, told);
+        play.sent.clear();
+        let times = |play: &Play| play.sent_to(1, |packet| *packet == ToServer::keepalive());
+        play.until(|play| times(play) == 1);
+        let waited = play.until(|play| times(play) == 2);
+        assert_eq!(waited.as_millis() as u64, obeyed, "{told} ms");
     }
 }

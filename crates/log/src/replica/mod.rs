@@ -934,7 +934,7 @@ impl ReplicaManager {
 
     fn coordinator(&self) -> Packet {
         // Peers know the members from their own configuration.
-        Packet::Coordinator(Coordinator { view: self.active, members: Vec::new() })
+        Packet::Coordinator(Coordinator { view: self.active, members: Vec::new(), roles: Vec::new() })
     }
 
     /// `wait` plus a random part of up to half of it.

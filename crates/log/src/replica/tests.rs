@@ -358,7 +358,7 @@ fn hear_unsynced(one: &mut One, view: View) {
 }
 
 fn coordinator(view: View) -> Packet {
-    Packet::Coordinator(Coordinator { view, members: Vec::new() })
+    Packet::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() })
 }
 
 fn probe(view: View, last: u64) -> Packet {
@@ -415,7 +415,7 @@ fn a_promise_is_sent_only_when_it_is_durable() {
 fn a_promise_raised_by_a_packet_of_its_view_is_sent_only_when_it_is_durable() {
     let view = View::new(1, NodeId(2));
     let mut one = One::new(boot());
-    one.packet(2, Packet::Coordinator(Coordinator { view, members: Vec::new() }));
+    one.packet(2, Packet::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() }));
     assert_eq!(one.replica.promised(), view);
     assert_eq!(promises(&one.packet(2, prepare(view))), 0, "a PREPARE that was late");
     assert_eq!(promises(&one.sync()), 1);

@@ -13,10 +13,14 @@ pub struct Coordinator {
     pub view: View,
     /// The addresses of all servers for clients, by id; the primary is `view.primary()`.
     pub members: Vec<(NodeId, SocketAddr)>,
+    /// What each server of `members` is there for, in their order; one that is left out is 0, a member with a
+    /// vote. Clients of this version take every server alike.
+    #[serde(with = "crate::bulk")]
+    pub roles: Vec<u8>,
 }
 
 impl Coordinator {
     pub(super) fn is_bounded(&self) -> bool {
-        self.members.len() <= MEMBERS_MAX
+        self.members.len() <= MEMBERS_MAX && self.roles.len() <= self.members.len()
     }
 }

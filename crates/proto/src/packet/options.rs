@@ -41,6 +41,8 @@ impl OptionalFields {
     pub const DELIVER_AT: u16 = 5;
     /// SEND: the notification is the topic's retained one.
     pub const RETAINED: u16 = 7;
+    /// FOLLOW: every channel that is listed, in place of the topic.
+    pub const ALL_LISTED: u16 = 11;
     /// CONNECT: the notification to send when the session ends without a DISCONNECT.
     pub const WILL: u16 = 9;
 

@@ -125,7 +125,7 @@ impl Chance {
             }),
             3 => prepare(view, self.edge()),
             4 => ToPeer::Reply(self.reply(near)),
-            5 => ToPeer::Coordinator(Coordinator { view, members: Vec::new() }),
+            5 => ToPeer::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() }),
             6 => ToPeer::Entries(self.entries(near)),
             7 => ToPeer::EntriesAck(EntriesAck {
                 view,

@@ -9,7 +9,11 @@ fn a_round_that_leaves_no_higher_one_is_not_believed() {
     let mut rig = Rig::new(true);
     for packet in [
         prepare(View::new(View::ROUND_MAX, NodeId(3)), 0),
-        ToPeer::Coordinator(Coordinator { view: View::new(View::ROUND_MAX, NodeId(3)), members: Vec::new() }),
+        ToPeer::Coordinator(Coordinator {
+            view: View::new(View::ROUND_MAX, NodeId(3)),
+            members: Vec::new(),
+            roles: Vec::new(),
+        }),
         ToPeer::Election(Election::Probe {
             view: View::new(View::ROUND_MAX, NodeId(3)),
             last: (View::ZERO, Op::ZERO),
