@@ -38,7 +38,7 @@ const BATCH_MOST: usize = 1024;
 #[derive(Debug)]
 pub(super) enum Work {
     /// Make this durable, then report [`Input::Journaled`].
-    Task { ticket: u64, task: Task },
+    Task { number: u64, task: Task },
     /// Write a snapshot, then report [`Input::SnapshotDone`].
     Snapshot(Box<Image>),
     /// Read a piece of a snapshot for a peer, then report [`Input::SnapshotRead`].
@@ -116,22 +116,22 @@ impl<D: Disk> JournalThread<D> {
         MARK_EVERY.saturating_sub(self.clock.now().since(self.marked))
     }
 
-    /// Does the queued work, then syncs once and reports the last ticket.
+    /// Does the queued work, then syncs once and reports the last task.
     fn batch(&mut self, first: Work) -> Result<(), JournalError> {
         let mut done = None;
         let queued = self.work.len().min(BATCH_MOST);
         for work in std::iter::once(first).chain(self.work.clone().try_iter().take(queued)) {
             match work {
-                Work::Task { ticket, .. } if self.full.is_some() && planted(Mistake::ToldOfAHole) => {
-                    done = Some(ticket);
+                Work::Task { number, .. } if self.full.is_some() && planted(Mistake::ToldOfAHole) => {
+                    done = Some(number);
                 }
                 // Nothing is written after the disk was full: a hole in the log would make all later reports
                 // false.
                 Work::Task { .. } | Work::Snapshot(_) if self.full.is_some() => {}
-                Work::Task { ticket, task } => {
+                Work::Task { number, task } => {
                     let performed = self.perform(task);
                     if self.unless_full(performed)? {
-                        done = Some(ticket);
+                        done = Some(number);
                     }
                 }
                 Work::Snapshot(image) => {
@@ -141,13 +141,13 @@ impl<D: Disk> JournalThread<D> {
                 Work::Read { to, op, offset, chunks } => self.read(to, op, offset, chunks),
             }
         }
-        if let Some(ticket) = done {
+        if let Some(number) = done {
             if planted(Mistake::ToldBeforeSync) {
-                self.report(Input::Journaled(ticket));
+                self.report(Input::Journaled(number));
             }
             let synced = self.journal.sync();
             if self.unless_full(synced)? {
-                self.report(Input::Journaled(ticket));
+                self.report(Input::Journaled(number));
             }
         }
         Ok(())
@@ -319,7 +319,7 @@ mod tests {
             let payload = [].into();
             let entry = Entry { op: Op(op), view: View(1), kind: EntryKind::Command, payload };
             let task = Task::Append { entries: vec![entry], commit: Op::ZERO };
-            work.send(Work::Task { ticket: op, task }).unwrap();
+            work.send(Work::Task { number: op, task }).unwrap();
             while thread.journal.durable() < Op(op) {
                 if !thread.journal.needs_mark() {
                     unmarked = None;
@@ -366,7 +366,7 @@ mod tests {
         std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(44).unwrap();
         work_in.send(Work::Read { to: NodeId(2), op: Op(9), offset: 0, chunks: 1 }).unwrap();
         let view = View(2 << 16 | 1);
-        work_in.send(Work::Task { ticket: 5, task: Task::Promise(view) }).unwrap();
+        work_in.send(Work::Task { number: 5, task: Task::Promise(view) }).unwrap();
         drop(work_in);
         thread.run().unwrap();
         let news: Vec<Input> = news_out.iter().collect();
@@ -406,7 +406,7 @@ mod tests {
         finished.send(Finished::TooLarge(Op(1))).unwrap();
         let entry = Entry { op: Op(1), view: View(1), kind: EntryKind::ViewStart, payload: [].into() };
         let task = Task::Append { entries: vec![entry], commit: Op::ZERO };
-        work.send(Work::Task { ticket: 5, task }).unwrap();
+        work.send(Work::Task { number: 5, task }).unwrap();
         drop(work);
         assert!(thread.run().is_ok(), "the server goes on");
         let reported: Vec<Input> = reported.try_iter().collect();

@@ -216,7 +216,7 @@ impl ReplicaThread {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Peer { to, bytes } => self.send(turns, now, to, &bytes),
-                Effect::Journal { ticket, task } => self.journal.push(Work::Task { ticket, task }),
+                Effect::Journal { number, task } => self.journal.push(Work::Task { number, task }),
                 Effect::Snapshot(image) => self.journal.push(Work::Snapshot(image)),
                 Effect::ReadSnapshot { to, op, offset, chunks } => {
                     self.journal.push(Work::Read { to, op, offset, chunks });

@@ -708,8 +708,8 @@ impl Server {
         process.writing.clear();
         for job in std::mem::take(&mut process.done) {
             match job {
-                Job::Task(ticket, task) => {
-                    done = Some(ticket);
+                Job::Task(number, task) => {
+                    done = Some(number);
                     match task {
                         Task::Append { entries, .. } => {
                             self.holds(entries.iter().map(|entry| (entry.op, entry.view)));
@@ -732,8 +732,8 @@ impl Server {
         if let Some(op) = snapshot {
             self.on_input(step, Input::SnapshotDone(op));
         }
-        if let Some(ticket) = done {
-            self.on_input(step, Input::Journaled(ticket));
+        if let Some(number) = done {
+            self.on_input(step, Input::Journaled(number));
         }
         self.write_group(step);
         self.await_mark(step);
@@ -1066,8 +1066,8 @@ impl Server {
             Effect::Peer { to, bytes } => {
                 step.out.push(Output::Datagram { from: peer_port(me), to: peer_port(to), bytes });
             }
-            Effect::Journal { ticket, task } => {
-                process.queued.push_back(Job::Task(ticket, task));
+            Effect::Journal { number, task } => {
+                process.queued.push_back(Job::Task(number, task));
             }
             Effect::Snapshot(image) => match codec::encode_snapshot(&*image) {
                 Ok(bytes) => process.queued.push_back(Job::Snapshot(image.op, image.view, bytes)),

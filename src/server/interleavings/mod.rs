@@ -199,13 +199,13 @@ fn journal(disk: &SlowDisk) -> (Journal<SlowDisk>, Recovered) {
 /// Size in bytes of the steps in which logs grow.
 const STEP: u64 = 64 << 10;
 const VIEW: View = View(1 << 16 | 1);
-/// Number of ops given to the journal thread, one per ticket; a promise follows.
+/// Number of ops given to the journal thread, one per task; a promise follows.
 const OPS: u64 = 6;
 
 fn append(op: u64, bytes: usize) -> Work {
     let entry =
         Entry { op: Op(op), view: VIEW, kind: EntryKind::Command, payload: vec![op as u8; bytes].into() };
-    Work::Task { ticket: op, task: Task::Append { entries: vec![entry], commit: Op(op - 1) } }
+    Work::Task { number: op, task: Task::Append { entries: vec![entry], commit: Op(op - 1) } }
 }
 
 fn image(op: u64) -> Work {
@@ -285,19 +285,19 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
 impl Ran {
     fn hear(&mut self, news: Input) {
         match news {
-            Input::Journaled(ticket) => {
+            Input::Journaled(number) => {
                 let (op, promised) = durable(&self.disk);
-                assert!(op >= ticket.min(OPS), "{ticket} is reported, and {op} is durable");
+                assert!(op >= number.min(OPS), "{number} is reported, and {op} is durable");
                 assert!(
-                    ticket <= OPS || promised > VIEW,
+                    number <= OPS || promised > VIEW,
                     "the promise is reported, and {promised} is durable"
                 );
                 assert!(
-                    self.reported.last().is_none_or(|last| *last < ticket),
-                    "{ticket} after {:?}",
+                    self.reported.last().is_none_or(|last| *last < number),
+                    "{number} after {:?}",
                     self.reported
                 );
-                self.reported.push(ticket);
+                self.reported.push(number);
             }
             Input::SnapshotDone(op) => self.snapshots.push(op.0),
             Input::SnapshotRead { .. } => {}
@@ -313,7 +313,7 @@ fn group_commit() {
     works.insert(2, image(2));
     let read = || Work::Read { to: NodeId(2), op: Op(2), offset: 0, chunks: 1 };
     works.splice(4..4, [read(), read()]);
-    works.push(Work::Task { ticket: OPS + 1, task: Task::Promise(View(2 << 16 | 1)) });
+    works.push(Work::Task { number: OPS + 1, task: Task::Promise(View(2 << 16 | 1)) });
     let ran = run_journal(None, works);
     ran.ended.unwrap();
     assert_eq!(ran.reported.last(), Some(&(OPS + 1)), "all is reported in the end");
@@ -359,7 +359,7 @@ fn a_full_disk_reports_no_result_behind_a_write_that_was_left_out() {
 /// appends.
 fn half_installed() {
     let install = Task::Install { op: Op(9), view: VIEW, bytes: vec![7; 100] };
-    let works = vec![append(1, 100), Work::Task { ticket: 2, task: install }, append(10, 100)];
+    let works = vec![append(1, 100), Work::Task { number: 2, task: install }, append(10, 100)];
     let ran = run_journal(Some(16 << 10), works);
     assert!(ran.stopped, "the node is told to stop: {:?}", ran.reported);
     assert!(matches!(ran.ended, Err(JournalError::Full)), "{:?}", ran.ended);

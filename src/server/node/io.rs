@@ -56,7 +56,7 @@ pub enum Input {
         /// The packet.
         packet: Packet,
     },
-    /// The journal has done all tasks up to this ticket, and what they wrote is durable.
+    /// The journal has done all tasks up to this number, and what they wrote is durable.
     Journaled(u64),
     /// The snapshot of [`Effect::Snapshot`] is durable and verified.
     SnapshotDone(Op),
@@ -117,10 +117,10 @@ pub enum Effect {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// Give the journal a task; [`Input::Journaled`] with this ticket follows once it is durable.
+    /// Give the journal a task; [`Input::Journaled`] with this number follows once it is durable.
     Journal {
-        /// The ticket, one higher than the last.
-        ticket: u64,
+        /// The number of the task, one higher than the last.
+        number: u64,
         /// The task.
         task: Task,
     },

@@ -156,7 +156,7 @@ impl Node {
             Input::PortRefused(peer) => self.replicate(clock, replica::Input::PortRefused(peer)),
             Input::Client { session, packet } => self.on_client(clock, session, packet),
             Input::Initiation { reply_to, key, packet } => self.on_initiation(clock, reply_to, key, packet),
-            Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
+            Input::Journaled(number) => self.replicate(clock, replica::Input::Journaled(number)),
             Input::SnapshotDone(op) => self.replica.forget_upto(self.snapshots.on_done(op)),
             Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
             Input::WantPage { session, after, limit } => self.on_want_page(clock, session, after, limit),
@@ -231,7 +231,7 @@ impl Node {
                     self.links.send_tracked(clock.now, view, to, packet, ops, &mut effects);
                     self.perform_links(effects);
                 }
-                replica::Effect::Journal { ticket, task } => self.out.push(Effect::Journal { ticket, task }),
+                replica::Effect::Journal { number, task } => self.out.push(Effect::Journal { number, task }),
                 replica::Effect::Apply(entry) => self.apply(clock, &entry),
                 replica::Effect::SnapshotReceived { op, view, bytes } => {
                     self.on_snapshot_received(clock, op, view, bytes);

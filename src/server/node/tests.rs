@@ -104,7 +104,7 @@ struct Rig {
     refused: Vec<RefusedDatagram>,
     owes: bool,
     awaits_acks: bool,
-    ticket: u64,
+    written: u64,
     sent: Vec<(NodeId, Opened)>,
     reads: usize,
     snapshots: usize,
@@ -146,7 +146,7 @@ impl Rig {
             refused,
             owes: false,
             awaits_acks: false,
-            ticket: 0,
+            written: 0,
             sent,
             reads: 0,
             snapshots: 0,
@@ -187,11 +187,11 @@ impl Rig {
                     }
                 }
                 Effect::Refused(reason) => self.refused.push(reason),
-                Effect::Journal { ticket, task } => {
+                Effect::Journal { number, task } => {
                     self.promises += usize::from(matches!(task, Task::Promise(_)));
-                    self.ticket = ticket;
+                    self.written = number;
                     if !self.owes {
-                        self.node.handle(self.clock, Input::Journaled(ticket), &mut out);
+                        self.node.handle(self.clock, Input::Journaled(number), &mut out);
                     }
                 }
                 Effect::Snapshot(image) => {

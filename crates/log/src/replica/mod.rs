@@ -188,7 +188,7 @@ pub enum Input {
         /// Its first and last op.
         ops: (Op, Op),
     },
-    /// The journal has done every task up to this ticket.
+    /// The journal has done every task up to this number.
     Journaled(u64),
     /// A deadline may have passed.
     Deadline,
@@ -208,10 +208,10 @@ pub enum Effect {
         /// The first and the last op in it. If the packet is lost, report that with [`Input::Lost`].
         tracked: Option<(Op, Op)>,
     },
-    /// Give the journal a task; [`Input::Journaled`] with this ticket follows once it is durable.
+    /// Give the journal a task; [`Input::Journaled`] with this number follows once it is durable.
     Journal {
         /// The number of the task. Each task has the next one.
-        ticket: u64,
+        number: u64,
         /// The task.
         task: Task,
     },
@@ -335,7 +335,7 @@ pub struct ReplicaManager {
     unfetched_end: Option<Op>,
     stopping: Option<Stopping>,
 
-    tickets: u64,
+    tasks: u64,
     in_journal: VecDeque<(u64, Written)>,
     unjournaled: Vec<Entry>,
 
@@ -435,7 +435,7 @@ impl ReplicaManager {
             failed_views: 0,
             unfetched_end: None,
             stopping: None,
-            tickets: 0,
+            tasks: 0,
             in_journal: VecDeque::new(),
             unjournaled: Vec::new(),
             suspected_since: Some(now),
@@ -468,7 +468,7 @@ impl ReplicaManager {
             }
             Input::PortRefused(peer) => self.on_port_refused(now, peer),
             Input::Lost { peer, ops } => self.on_lost(peer, ops),
-            Input::Journaled(ticket) => self.on_journaled(now, ticket, out),
+            Input::Journaled(number) => self.on_journaled(now, number, out),
             Input::Deadline => {}
             Input::Stop => self.on_stop(now, out),
         }
@@ -757,10 +757,10 @@ impl ReplicaManager {
         if !matches!(task, Task::Append { .. }) {
             self.journal_appended(now, out);
         }
-        self.tickets += 1;
-        self.in_journal.push_back((self.tickets, written));
+        self.tasks += 1;
+        self.in_journal.push_back((self.tasks, written));
         self.pace.task_given(now);
-        out.push(Effect::Journal { ticket: self.tickets, task });
+        out.push(Effect::Journal { number: self.tasks, task });
     }
 
     fn journal_appended(&mut self, now: Moment, out: &mut Vec<Effect>) {
@@ -803,10 +803,10 @@ impl ReplicaManager {
         }
     }
 
-    fn on_journaled(&mut self, now: Moment, ticket: u64, out: &mut Vec<Effect>) {
+    fn on_journaled(&mut self, now: Moment, number: u64, out: &mut Vec<Effect>) {
         let durable = self.durable;
-        self.pace.turn_ended(now, self.tickets > ticket);
-        while self.in_journal.front().is_some_and(|(first, _)| *first <= ticket) {
+        self.pace.turn_ended(now, self.tasks > number);
+        while self.in_journal.front().is_some_and(|(first, _)| *first <= number) {
             let Some((_, written)) = self.in_journal.pop_front() else { break };
             match written {
                 Written::Upto(last) => self.durable = self.durable.max(last),

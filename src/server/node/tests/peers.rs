@@ -32,7 +32,7 @@ fn a_storm_of_views_does_not_outrun_the_disk() {
     }
     assert!(rig.promises <= 64, "{} promises wait for the disk", rig.promises);
     rig.owes = false;
-    rig.input(Input::Journaled(rig.ticket));
+    rig.input(Input::Journaled(rig.written));
     let view = View::new(20_000, NodeId(3));
     rig.peer(3, vec![prepare(view, 0)]);
     assert_eq!(rig.node.promised(), view);

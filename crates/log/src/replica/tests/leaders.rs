@@ -403,15 +403,15 @@ fn a_promise_is_written_after_the_entries_taken_before_it() {
 #[test]
 fn each_task_of_the_journal_has_the_next_ticket() {
     let mut one = One::new(boot());
-    let mut tickets: Vec<u64> = Vec::new();
+    let mut numbers: Vec<u64> = Vec::new();
     for round in 1..=3 {
         let effects = one.packet(3, prepare(View::new(round, NodeId(3))));
-        tickets.extend(effects.iter().filter_map(|effect| match effect {
-            Effect::Journal { ticket, .. } => Some(*ticket),
+        numbers.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Journal { number, .. } => Some(*number),
             _ => None,
         }));
     }
-    assert!(tickets.len() >= 3 && tickets.windows(2).all(|pair| pair[1] == pair[0] + 1), "{tickets:?}");
+    assert!(numbers.len() >= 3 && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
 }
 
 #[test]
