@@ -18,9 +18,10 @@ use recado_proto::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
+use super::engine;
 use super::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 use super::listener::Received;
-use super::node::{self, RETRY_MS};
+use super::node::RETRY_MS;
 use super::request_channel::RequestSender;
 use crate::delivery;
 use crate::fair::{Network, Shares};
@@ -91,7 +92,7 @@ impl Handler {
                 Ok(())
             }
             HandshakeEvent::Initiation { reply_to, key, packet } => {
-                let initiation = node::Input::Initiation { reply_to, key, packet };
+                let initiation = engine::Input::Initiation { reply_to, key, packet };
                 let taken = self.requests.try_send(Network::of(from.ip()), initiation);
                 if taken { Ok(()) } else { Err(RefusedDatagram::QueueFull) }
             }
@@ -145,7 +146,7 @@ impl Handler {
             return self.deliver(delivery::Input::ClientAck(session, ack));
         }
         let numbered = number(&packet);
-        if self.requests.try_send(Network::of(from.ip()), node::Input::Client { session, packet }) {
+        if self.requests.try_send(Network::of(from.ip()), engine::Input::Client { session, packet }) {
             return Ok(());
         }
         if let Some(seq) = numbered {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
+use recado_log::bully::{self, Task};
 use recado_log::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
 use recado_proto::codec;
 use recado_proto::id::{Moment, NodeId, Op, View};
@@ -25,8 +26,9 @@ use recado_proto::packet::SnapshotChunk;
 use recado_sys::clock::MachineClock;
 use recado_sys::sync::{Mistake, planted};
 
+use super::engine::Input;
 use super::log_throttle::LogThrottle;
-use super::node::{Image, Input, Task};
+use super::node::Image;
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
@@ -37,11 +39,11 @@ const BATCH_MOST: usize = 1024;
 /// Work for the journal thread, done in order.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Make this durable, then report [`Input::Journaled`].
+    /// Make this durable, then report [`bully::Input::Journaled`].
     Task { number: u64, task: Task },
     /// Write a snapshot, then report [`Input::SnapshotDone`].
     Snapshot(Box<Image>),
-    /// Read a piece of a snapshot for a peer, then report [`Input::SnapshotRead`].
+    /// Read a piece of a snapshot for a peer, then report [`bully::Input::SnapshotRead`].
     Read { to: NodeId, op: Op, offset: u64, chunks: u16 },
 }
 
@@ -143,11 +145,11 @@ impl<D: Disk> JournalThread<D> {
         }
         if let Some(number) = done {
             if planted(Mistake::ToldBeforeSync) {
-                self.report(Input::Journaled(number));
+                self.report(Input::Log(bully::Input::Journaled(number)));
             }
             let synced = self.journal.sync();
             if self.unless_full(synced)? {
-                self.report(Input::Journaled(number));
+                self.report(Input::Log(bully::Input::Journaled(number)));
             }
         }
         Ok(())
@@ -234,7 +236,7 @@ impl<D: Disk> JournalThread<D> {
             }
             None
         });
-        self.report(Input::SnapshotRead { to, piece });
+        self.report(Input::Log(bully::Input::SnapshotRead { to, piece }));
     }
 
     fn report(&self, news: Input) {
@@ -371,7 +373,13 @@ mod tests {
         thread.run().unwrap();
         let news: Vec<Input> = news_out.iter().collect();
         assert!(
-            matches!(&news[..], [Input::SnapshotRead { to: NodeId(2), piece: None }, Input::Journaled(5)]),
+            matches!(
+                &news[..],
+                [
+                    Input::Log(bully::Input::SnapshotRead { to: NodeId(2), piece: None }),
+                    Input::Log(bully::Input::Journaled(5))
+                ]
+            ),
             "{news:?}"
         );
     }
@@ -410,6 +418,7 @@ mod tests {
         drop(work);
         assert!(thread.run().is_ok(), "the server goes on");
         let reported: Vec<Input> = reported.try_iter().collect();
-        assert_eq!(reported, [Input::Journaled(5)], "what is logged is durable, and no snapshot is told");
+        let journaled = Input::Log(bully::Input::Journaled(5));
+        assert_eq!(reported, [journaled], "what is logged is durable, and no snapshot is told");
     }
 }

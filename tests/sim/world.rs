@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use recado::config::Timing;
-use recado::server::node::Input;
+use recado::server::engine::Input;
 use recado_client::machine;
+use recado_log::bully;
 use recado_proto::envelope::Envelope;
 use recado_proto::id::{Name, NodeId, Op, SessionId, Topic};
 use recado_proto::packet::{Admin, HistoryRange, QueryId, RoleName};
@@ -433,9 +434,9 @@ impl World {
     fn on_event(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Datagram { from, to, bytes } => self.on_datagram(from, to, bytes),
-            Event::Refused { host: Host::Server(node), by, .. } => {
-                self.with_server(node, |server, step| server.on_input(step, Input::PortRefused(by)))
-            }
+            Event::Refused { host: Host::Server(node), by, .. } => self.with_server(node, |server, step| {
+                server.on_input(step, Input::Log(bully::Input::PortRefused(by)))
+            }),
             Event::Refused { host: Host::Client(client), port, .. } => self
                 .with_client(client, |client, now, history| {
                     client.handle(now, machine::Input::PortRefused(port), history)
@@ -558,7 +559,7 @@ impl World {
         if behind {
             self.met.note(Situation::JournalBehind);
         }
-        let input = Input::Peer { datagram: bytes, behind };
+        let input = Input::Log(bully::Input::Peer { datagram: bytes, behind });
         self.with_server(to, |server, step| {
             if let Some(opened) = &heard {
                 server.note_heard(opened, step);

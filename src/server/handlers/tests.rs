@@ -108,7 +108,7 @@ impl Rig {
     /// The packet that the replica thread gets, if it gets one.
     fn asked(&self) -> Option<Packet> {
         match self.requests.take()? {
-            node::Input::Client { packet, .. } => Some(packet),
+            engine::Input::Client { packet, .. } => Some(packet),
             other => panic!("{other:?}"),
         }
     }
@@ -133,7 +133,7 @@ fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
             delivery::Input::PathResponse { session, from: from(), token: 8 },
         ]
     );
-    assert_eq!(rig.requests.take(), Some(node::Input::Client { session, packet: send(1, "hi") }));
+    assert_eq!(rig.requests.take(), Some(engine::Input::Client { session, packet: send(1, "hi") }));
     assert!(rig.requests.len() == 0);
 }
 
@@ -190,7 +190,7 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
     };
     assert_eq!(initiation(), Ok(()));
     assert_eq!(initiation(), Err(RefusedDatagram::QueueFull));
-    let Some(node::Input::Initiation { reply_to, key, packet }) = rig.requests.take() else {
+    let Some(engine::Input::Initiation { reply_to, key, packet }) = rig.requests.take() else {
         panic!("no initiation")
     };
     let proved = DeviceKey(recado_proto::noise::public(&identity.private));
@@ -245,7 +245,7 @@ fn more_requests_than_places() {
             continue;
         }
         match asked.take() {
-            Some(node::Input::Client { packet, .. }) => outcomes.push(number(&packet)),
+            Some(engine::Input::Client { packet, .. }) => outcomes.push(number(&packet)),
             // A channel that is ready and empty means that the handlers have ended.
             None => break,
             other => panic!("{other:?}"),

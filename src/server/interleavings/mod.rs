@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
+use recado_log::bully::{self, Task};
 use recado_log::journal::{DiskFile, Meta};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{ClusterId, Incarnation, Op, SessionId, View};
@@ -19,8 +20,9 @@ use recado_sys::sync::thread::park_timeout;
 use super::*;
 use crate::config::Cluster;
 use crate::fair::Network;
+use crate::server::engine::Effect;
 use crate::server::handshake::tests::handshake_config;
-use crate::server::node::{Effect, Image, Task};
+use crate::server::node::Image;
 use crate::server::replica_thread::{PER_TURN, Turns};
 
 /// A disk in memory, on which every operation that takes time lets other threads go on.
@@ -285,7 +287,7 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
 impl Ran {
     fn hear(&mut self, news: Input) {
         match news {
-            Input::Journaled(number) => {
+            Input::Log(bully::Input::Journaled(number)) => {
                 let (op, promised) = durable(&self.disk);
                 assert!(op >= number.min(OPS), "{number} is reported, and {op} is durable");
                 assert!(
@@ -300,7 +302,7 @@ impl Ran {
                 self.reported.push(number);
             }
             Input::SnapshotDone(op) => self.snapshots.push(op.0),
-            Input::SnapshotRead { .. } => {}
+            Input::Log(bully::Input::SnapshotRead { .. }) => {}
             Input::Stop => self.stopped = true,
             other => panic!("{other:?}"),
         }
@@ -383,7 +385,7 @@ fn replica_of_one(
     let handshake_config = handshake_config(1, 1);
     let boot_id = BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys, seed: 1 };
     let mut effects = Vec::new();
-    let node = Node::new(config, recovered, boot_id, shared.clock.read(), &mut effects).unwrap();
+    let node = engine::start(config, recovered, boot_id, shared.clock.read(), &mut effects).unwrap();
     let thread = ReplicaThread {
         node,
         inputs: channels.inputs(),
@@ -412,7 +414,7 @@ fn ends_with_work_held_back() {
         for _ in &work {
             taken += 1;
             // The send fails once the replica thread has ended.
-            (0..2).for_each(|_| drop(news.send(Input::Journaled(taken))));
+            (0..2).for_each(|_| drop(news.send(Input::Log(bully::Input::Journaled(taken)))));
         }
         assert_eq!(taken, 3, "what was held back is lost");
     });

@@ -52,7 +52,7 @@ impl Node {
         if let Some(result) = self.service.administered(query) {
             return self.answer_admin(reply_to, query, result);
         }
-        if !self.replica.accepts() {
+        if !self.accepts() {
             return self.answer_admin(reply_to, query, Err(self.passing_refusal()));
         }
         if let Some(before) = self.administration.under_way.get_mut(&query) {

@@ -134,10 +134,10 @@ impl Node {
     pub(super) fn on_connect(&mut self, clock: Clock, reply_to: ReplyTo, connect: Connect) {
         let nonce = connect.nonce;
         let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
-        if !self.replica.accepts() {
+        if !self.accepts() {
             // A handover or an election is in progress; a client that soon asks again finds the next primary.
             let mut packets = vec![Packet::Coordinator(self.coordinator())];
-            if self.replica.is_active_primary() {
+            if self.is_primary {
                 packets.push(reject(self.passing_refusal()));
             }
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets });
@@ -244,7 +244,7 @@ impl Node {
     }
 
     pub(super) fn on_disconnect(&mut self, clock: Clock, session: SessionId, upto: Op) {
-        if !self.replica.accepts() {
+        if !self.accepts() {
             return;
         }
         if self.service.session(session).is_none() {
@@ -285,7 +285,7 @@ impl Node {
             let packet = Packet::Error(Refused { code, answers: Answers::Request(seq), retry_ms });
             delivery::Input::Answer { session, packet }
         };
-        if !self.replica.accepts() {
+        if !self.accepts() {
             return self.deliver(refused(self.passing_refusal(), RETRY_MS));
         }
         if let Err(wait) = self.spend(clock, session, cost) {
@@ -343,6 +343,7 @@ impl Node {
 
     /// Returns true if too many entries are uncommitted; clients are then answered Busy instead of queued.
     fn is_busy(&self) -> bool {
-        self.replica.last().0 - self.replica.commit().0 >= UNCOMMITTED_MAX
+        let status = self.log.status();
+        status.last.0 - status.commit.0 >= UNCOMMITTED_MAX
     }
 }

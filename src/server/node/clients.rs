@@ -146,7 +146,7 @@ impl Node {
 
     /// The code for a temporary refusal.
     pub(super) fn passing_refusal(&self) -> Code {
-        if self.replica.role() == RoleName::Isolated { Code::NoQuorum } else { Code::NotPrimary }
+        if self.role() == RoleName::Isolated { Code::NoQuorum } else { Code::NotPrimary }
     }
 
     pub(super) fn deliver(&mut self, input: delivery::Input) {

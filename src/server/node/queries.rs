@@ -154,14 +154,15 @@ impl Node {
 
     /// STATUS_OK with the state of this server.
     pub(super) fn status(&self, clock: Clock, query: QueryId) -> StatusOk {
+        let status = self.log.status();
         StatusOk {
             query,
             node: self.config.cluster.me,
-            role: self.replica.role(),
-            view: self.replica.promised(),
+            role: status.role,
+            view: status.view,
             applied: self.service.applied(),
-            durable: self.replica.durable(),
-            lag: self.replica.last().0.saturating_sub(self.service.applied().0),
+            durable: status.durable,
+            lag: status.last.0.saturating_sub(self.service.applied().0),
             pid: self.pid,
             incarnation: self.incarnation,
             uptime_ms: clock.now.since(self.started).as_millis() as u64,

@@ -12,8 +12,10 @@ mod snapshots;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recado_log::journal::Meta;
+use recado_log::bully::{self, Task};
+use recado_log::journal::{Meta, Recovered};
 use recado_proto::Link;
+use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::envelope::{self, Class, Envelope, Opened, PeerHello};
 use recado_proto::id::{ClusterId, DeviceId, DeviceKey, NodeId};
 use recado_proto::noise::{self, OPENING_LEN};
@@ -23,6 +25,7 @@ use recado_proto::seal::Key;
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention, Timing};
 use crate::delivery::ReplyTo;
+use crate::server::engine::{self, BootIdentity};
 use crate::server::handshake::tests::handshake_config;
 
 const ME: NodeId = NodeId(2);
@@ -137,7 +140,8 @@ impl Rig {
         let clock = Clock { now: Moment(1_000_000), unix_ms: 1 };
         let mut out = Vec::new();
         let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
-        let node = Node::new(config, recovered, BootIdentity { id, keys, seed: 1 }, clock, &mut out).unwrap();
+        let identity = BootIdentity { id, keys, seed: 1 };
+        let node = engine::start(config, recovered, identity, clock, &mut out).unwrap();
         let (others, refused, sent, delivered, known, administered, beyond) = Default::default();
         let mut rig = Rig {
             node,
@@ -170,7 +174,7 @@ impl Rig {
             yours: Some(handshake_config(ME.0, 1).boot_id),
         };
         let key = handshake_config(from.0, 1).keys.peer((from, hello.mine), ME, None);
-        self.input(Input::Peer { datagram: hello.seal(&key, &envelope_of(from)), behind: false });
+        self.datagram(hello.seal(&key, &envelope_of(from)));
     }
 
     fn note(&mut self, effects: Vec<Effect>) {
@@ -178,7 +182,7 @@ impl Rig {
         while let Some(effect) = waiting.pop_front() {
             let mut out = Vec::new();
             match effect {
-                Effect::Peer { to, bytes } => {
+                Effect::Log(bully::Effect::Peer { to, bytes }) => {
                     if Envelope::peek(&bytes).unwrap().class == Class::Peer {
                         let other = self.others.entry(to).or_insert_with(|| Other::new(to));
                         let opened = envelope::open(&other.receive, &bytes).unwrap();
@@ -186,22 +190,24 @@ impl Rig {
                         self.sent.push((to, opened));
                     }
                 }
-                Effect::Refused(reason) => self.refused.push(reason),
-                Effect::Journal { number, task } => {
+                Effect::Log(bully::Effect::Refused(reason)) => self.refused.push(reason),
+                Effect::Log(bully::Effect::Journal { number, task }) => {
                     self.promises += usize::from(matches!(task, Task::Promise(_)));
                     self.written = number;
                     if !self.owes {
-                        self.node.handle(self.clock, Input::Journaled(number), &mut out);
+                        let journaled = bully::Input::Journaled(number);
+                        self.node.handle(self.clock, Input::Log(journaled), &mut out);
                     }
                 }
                 Effect::Snapshot(image) => {
                     self.snapshots += 1;
                     self.node.handle(self.clock, Input::SnapshotDone(image.op), &mut out);
                 }
-                Effect::ReadSnapshot { to, .. } => {
+                Effect::Log(bully::Effect::ReadSnapshot { to, .. }) => {
                     self.reads += 1;
                     if !self.owes {
-                        self.node.handle(self.clock, Input::SnapshotRead { to, piece: None }, &mut out);
+                        let read = bully::Input::SnapshotRead { to, piece: None };
+                        self.node.handle(self.clock, Input::Log(read), &mut out);
                     }
                 }
                 Effect::Delivery(input) => {
@@ -216,17 +222,19 @@ impl Rig {
                 }
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
                 Effect::Administered { change, op } => self.administered.push((change, op)),
-                Effect::StaleIncarnation { server, incarnation, latest } => {
+                Effect::Log(bully::Effect::StaleIncarnation { server, incarnation, latest }) => {
                     self.earlier.push((server.0, incarnation.0, latest.0));
                 }
                 Effect::ClockAway(ms) => self.away.push(ms),
                 Effect::BeyondEnd { session, cursor, applied } => {
                     self.beyond.push((session, cursor, applied));
                 }
-                Effect::Role(_)
-                | Effect::Waiting(_)
-                | Effect::Contradicted(_)
-                | Effect::Overwritten { .. }
+                Effect::Log(
+                    bully::Effect::Role(_)
+                    | bully::Effect::Waiting(_)
+                    | bully::Effect::Contradicted(_)
+                    | bully::Effect::Overwritten { .. },
+                )
                 | Effect::Stopped => {}
             }
             waiting.extend(out);
@@ -237,6 +245,15 @@ impl Rig {
         let mut out = Vec::new();
         self.node.handle(self.clock, input, &mut out);
         self.note(out);
+    }
+
+    fn datagram(&mut self, datagram: Vec<u8>) {
+        self.input(Input::Log(bully::Input::Peer { datagram, behind: false }));
+    }
+
+    /// The last op logged.
+    fn last(&self) -> Op {
+        self.node.log.status().last
     }
 
     fn flush(&mut self) {
@@ -253,7 +270,7 @@ impl Rig {
         let mut datagrams = Vec::new();
         other.link.transmit(self.clock.now, View::ZERO, &packets, None, &mut datagrams);
         for datagram in datagrams {
-            self.input(Input::Peer { datagram, behind: false });
+            self.datagram(datagram);
         }
     }
 

@@ -73,16 +73,16 @@ fn an_administrators_change_before_a_change_of_primary_is_answered_and_not_logge
     // State beside the log is discarded with the role.
     rig.node.on_deposed();
     rig.node.is_primary = true;
-    let logged = rig.node.replica.last();
+    let logged = rig.last();
     ask(&mut rig, 1);
-    assert!(is_done(&rig, 1, op) && rig.node.replica.last() == logged);
+    assert!(is_done(&rig, 1, op) && rig.last() == logged);
     assert!(rig.node.service.session(claimed).is_some());
 
     // The change was logged by a primary that then failed; its successor is asked for it before it is
     // committed.
     rig.node.propose(rig.clock, Command::Administer(Admin { query: QueryId(2), change: change.clone() }));
     ask(&mut rig, 2);
-    assert_eq!(rig.node.replica.last().0 - logged.0, 2);
+    assert_eq!(rig.last().0 - logged.0, 2);
     rig.live(100);
     assert!(is_done(&rig, 2, logged.next()) && rig.administered.len() == 2, "{:?}", rig.administered);
 }

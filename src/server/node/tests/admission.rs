@@ -19,10 +19,10 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
         code: None,
         invite: None,
     });
-    let before = rig.node.replica.last();
+    let before = rig.last();
     let stranger = DeviceKey([2; 32]);
     rig.input(Input::Initiation { reply_to: reply_to(), key: stranger, packet: packet.clone() });
-    assert_eq!(rig.node.replica.last(), before);
+    assert_eq!(rig.last(), before);
     rig.delivered.clear();
     rig.input(Input::Initiation { reply_to: reply_to(), key: device.key, packet });
     rig.live(100);
@@ -62,13 +62,13 @@ fn an_initiation_with_a_packet_of_a_session_has_no_effect() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
-    let before = rig.node.replica.last();
+    let before = rig.last();
     rig.delivered.clear();
     for packet in [RESUME, Packet::Keepalive, Packet::Disconnect(Disconnect { upto: Op::ZERO })] {
         rig.client(0, packet);
     }
     assert!(rig.delivered.is_empty(), "{:?}", rig.delivered);
-    assert_eq!(rig.node.replica.last(), before);
+    assert_eq!(rig.last(), before);
     rig.client(0, Packet::Status(QueryId(1)));
     assert!(matches!(&rig.delivered[..], [delivery::Input::AnswerTo { .. }]), "{:?}", rig.delivered);
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [session]);
@@ -112,11 +112,11 @@ fn the_first_resume_confirms_a_session_once_and_fences_the_older() {
     rig.lead();
     let old = rig.connect(1, "alice");
     let new = rig.initiation(1, 77, "alice");
-    let before = rig.node.replica.last();
+    let before = rig.last();
     for _ in 0..100 {
         rig.client(new.0.0, RESUME);
     }
-    assert_eq!(rig.node.replica.last().0 - before.0, 1, "logged once, and silence until the commit");
+    assert_eq!(rig.last().0 - before.0, 1, "logged once, and silence until the commit");
     assert!(!rig.resumed(new));
     rig.live(100);
     assert!(rig.resumed(new));
@@ -239,11 +239,11 @@ fn a_repeated_disconnect_is_logged_once() {
     rig.lead();
     let session = rig.connect(1, "alice");
     rig.owes = true;
-    let before = rig.node.replica.last();
+    let before = rig.last();
     for _ in 0..1_000 {
         rig.client(session.0.0, Packet::Disconnect(Disconnect { upto: Op(u64::MAX) }));
     }
-    assert_eq!(rig.node.replica.last().0 - before.0, 2, "a cursor and the end");
+    assert_eq!(rig.last().0 - before.0, 2, "a cursor and the end");
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
         _ => false,
     };
     assert_eq!(rig.delivered.iter().filter(|input| busy(input)).count(), 100);
-    let before = rig.node.replica.last();
+    let before = rig.last();
     let topic = Topic::Feed("bob".parse().unwrap());
     let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add, nonce: 0 };
     rig.delivered.clear();
@@ -31,13 +31,13 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
     };
     assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Request(Seq(1))));
     assert!((1..=10).contains(&refused.retry_ms), "{refused:?}");
-    assert_eq!(rig.node.replica.last(), before);
+    assert_eq!(rig.last(), before);
     rig.delivered.clear();
     rig.client(other.0.0, ask);
     assert!(!rig.delivered.iter().any(busy), "nobody else is held up");
     rig.live(20);
     rig.client(session.0.0, Packet::Follow(follow));
-    assert!(rig.node.replica.last() > before, "and after the wait it is taken");
+    assert!(rig.last() > before, "and after the wait it is taken");
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn a_storm_of_views_does_not_outrun_the_disk() {
     }
     assert!(rig.promises <= 64, "{} promises wait for the disk", rig.promises);
     rig.owes = false;
-    rig.input(Input::Journaled(rig.written));
+    rig.input(Input::Log(bully::Input::Journaled(rig.written)));
     let view = View::new(20_000, NodeId(3));
     rig.peer(3, vec![prepare(view, 0)]);
     assert_eq!(rig.node.promised(), view);
@@ -46,7 +46,7 @@ fn a_server_that_returns_in_an_earlier_incarnation_is_reported_and_ignored() {
         let hello = PeerHello { mine: reborn.boot_id, yours: Some(handshake_config(ME.0, 1).boot_id) };
         let key = reborn.keys.peer((NodeId(1), hello.mine), ME, None);
         let envelope = Envelope { incarnation: Incarnation(incarnation), ..envelope_of(NodeId(1)) };
-        rig.input(Input::Peer { datagram: hello.seal(&key, &envelope), behind: false });
+        rig.datagram(hello.seal(&key, &envelope));
     };
     hello(&mut rig, 5);
     hello(&mut rig, 5);
@@ -87,7 +87,7 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
 fn what_is_not_a_members_is_refused_by_reason() {
     let mut rig = Rig::new(true);
     rig.peer(4, vec![Packet::Keepalive]);
-    rig.input(Input::Peer { datagram: b"junk".to_vec(), behind: false });
+    rig.datagram(b"junk".to_vec());
     assert_eq!(rig.refused, [RefusedDatagram::Cluster, RefusedDatagram::Truncated]);
 }
 
@@ -104,7 +104,7 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
         rig.peer(3, vec![Packet::Entries(cast)]);
     }
     rig.flush();
-    assert_eq!(rig.node.replica.last(), Op(16_000));
+    assert_eq!(rig.last(), Op(16_000));
     rig.sent.clear();
     let view = View::new(20_001, NodeId(1));
     rig.peer(1, vec![prepare(view, 0)]);

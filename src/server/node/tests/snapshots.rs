@@ -1,6 +1,5 @@
 //! When a snapshot is taken, how often a stored one is read for a peer, and which one a server starts on.
 
-use recado_log::journal::StoredSnapshot;
 use recado_service::State;
 
 use super::*;
@@ -14,9 +13,9 @@ fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
         rig.peer(3, vec![Packet::SnapshotGet(SnapshotGet { op: Op(1), offset, chunks: 64 })]);
     }
     assert_eq!(rig.reads, 1);
-    rig.input(Input::SnapshotRead { to: NodeId(3), piece: None });
+    rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(3), piece: None }));
     assert_eq!(rig.reads, 2, "the newest question is still answered");
-    rig.input(Input::SnapshotRead { to: NodeId(3), piece: None });
+    rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(3), piece: None }));
     assert_eq!(rig.reads, 2);
 }
 
@@ -48,9 +47,9 @@ fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and
         let image = Image { cluster: ClusterId(7), members, op: image_op, view: image_view, state };
         let bytes = codec::encode_snapshot(&image).unwrap();
         let restored = restore(&config, Some(&StoredSnapshot { op: stored_op, view: stored_view, bytes }));
-        restored.map(|(base, service)| (base, service.applied()))
+        restored.map(|service| service.applied())
     };
-    assert_eq!(start(Op(1), view, Op(1), view).unwrap(), ((view, Op(1)), Op(1)));
+    assert_eq!(start(Op(1), view, Op(1), view).unwrap(), Op(1));
     for (stored_op, stored_view, image_op, image_view) in [
         (Op(2), view, Op(1), view),
         (Op(1), View::new(2, NodeId(3)), Op(1), view),
@@ -58,6 +57,6 @@ fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and
         (Op(2), view, Op(2), view),
     ] {
         let started = start(stored_op, stored_view, image_op, image_view);
-        assert!(matches!(started, Err(StartError::OtherState(op)) if op == stored_op), "{started:?}");
+        assert!(matches!(started, Err(SnapshotError::OtherState(op)) if op == stored_op), "{started:?}");
     }
 }
