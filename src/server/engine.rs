@@ -7,8 +7,16 @@ use recado_proto::id::Clock;
 use super::node::{self, Boot, SnapshotError};
 use crate::config::Config;
 
-pub use super::node::{Effect, Input, Node};
 pub use recado_log::bully::BootIdentity;
+
+/// The node of this server.
+pub type Node = node::Node<Bully>;
+
+/// An input of the node.
+pub type Input = node::Input<bully::Input>;
+
+/// An effect of the node.
+pub type Effect = node::Effect<bully::Effect>;
 
 /// Reason why a server cannot start on what its journal holds. Our fault or the operator's; nothing was
 /// changed.

@@ -5,7 +5,7 @@
 //! into packets for the links, into events for the node and into effects for the driver, each in its place.
 //! It gives a ticket to each proposal and knows which of them are awaited.
 //!
-//! It is pure, and lazy: each call only notes what is to be done, and [`Bully::poll`] does it up to the next
+//! It is pure, and lazy: each call only notes what is to be done, and [`OrderedLog::poll`] does it up to the next
 //! event. So the node acts on an event before the engine goes on: an installed snapshot replaces the log that
 //! everything after it is about.
 
@@ -22,7 +22,7 @@ use recado_proto::seal::ClusterKeys;
 use crate::config::Config;
 use crate::journal::{Recovered, SnapshotPiece};
 use crate::links::{self, PeerLinks};
-use crate::ordered::{self, Status, StoredSnapshot, Ticket};
+use crate::ordered::{self, OrderedLog, Status, StoredSnapshot, Ticket};
 use crate::replica::{self, Boot, ReplicaManager};
 
 use transfers::{Piece, Transfers};
@@ -204,17 +204,19 @@ impl Bully {
             steps: effects.into_iter().map(Step::Perform).collect(),
         })
     }
+}
 
-    /// Does what was due before `now`. The node calls it before each of its inputs, so that none of them
-    /// meets an outdated role after the process was suspended.
-    pub fn advance(&mut self, now: Moment) {
+impl OrderedLog for Bully {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn advance(&mut self, now: Moment) {
         if now >= self.replica.next_deadline() {
             self.handle_next(replica::Input::Deadline);
         }
     }
 
-    /// Takes an input of the driver.
-    pub fn handle(&mut self, now: Moment, input: Input) {
+    fn handle(&mut self, now: Moment, input: Input) {
         match input {
             Input::Peer { datagram, behind } => self.open(now, &datagram, behind),
             Input::PortRefused(peer) => self.handle_next(replica::Input::PortRefused(peer)),
@@ -228,15 +230,13 @@ impl Bully {
         }
     }
 
-    /// Ends an input of the node: acts on the packets to peers that it, or the time, has shown to be lost.
-    pub fn settle(&mut self, now: Moment) {
+    fn settle(&mut self, now: Moment) {
         for (peer, ops) in self.links.losses(now) {
             self.handle_next(replica::Input::Lost { peer, ops });
         }
     }
 
-    /// Takes a proposal into the log, if this is the active primary and no hand-over is in progress.
-    pub fn propose(&mut self, payload: Arc<[u8]>) -> Option<Ticket> {
+    fn propose(&mut self, payload: Arc<[u8]>) -> Option<Ticket> {
         let op = self.replica.propose(payload)?;
         self.proposals += 1;
         let ticket = Ticket(self.proposals);
@@ -244,9 +244,7 @@ impl Bully {
         Some(ticket)
     }
 
-    /// Replaces the log with a received snapshot, which the node has validated and whose state it loads.
-    /// Returns false if it is of no use any more; nothing has changed then.
-    pub fn install(&mut self, now: Moment, snapshot: StoredSnapshot) -> bool {
+    fn install(&mut self, now: Moment, snapshot: StoredSnapshot) -> bool {
         let StoredSnapshot { op, view, bytes } = snapshot;
         let mut effects = Vec::new();
         let installed = self.replica.install(now, op, view, bytes, &mut effects);
@@ -254,18 +252,15 @@ impl Bully {
         installed
     }
 
-    /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.
-    pub fn trim(&mut self, op: Op) {
+    fn trim(&mut self, op: Op) {
         self.replica.forget_upto(op);
     }
 
-    /// Begins to stop: a primary hands over first. [`ordered::Event::Stopped`] follows.
-    pub fn stop(&mut self) {
+    fn stop(&mut self) {
         self.handle_next(replica::Input::Stop);
     }
 
-    /// Journals and casts the proposals since the last call, and sends the packets queued for peers.
-    pub fn flush(&mut self, now: Moment) {
+    fn flush(&mut self, now: Moment) {
         let mut effects = Vec::new();
         let links = &self.links;
         self.replica.flush(now, |peer| links.room(peer), &mut effects);
@@ -273,9 +268,7 @@ impl Bully {
         self.steps.push_back(Step::SendQueued);
     }
 
-    /// Does what is to be done, up to the next event, and returns that. The node calls it after each other
-    /// call until there is no event.
-    pub fn poll(&mut self, now: Moment) -> Option<Event> {
+    fn poll(&mut self, now: Moment) -> Option<Event> {
         loop {
             match self.steps.pop_front()? {
                 Step::Handle(input) => {
@@ -294,15 +287,12 @@ impl Bully {
         }
     }
 
-    /// The latest time at which [`Bully::advance`] is wanted, with [`Bully::settle`] and [`Bully::flush`]
-    /// after it.
-    pub fn next_deadline(&self) -> Moment {
+    fn next_deadline(&self) -> Option<Moment> {
         let own = self.replica.next_deadline();
-        self.links.next_deadline().map_or(own, |link| link.min(own))
+        Some(self.links.next_deadline().map_or(own, |link| link.min(own)))
     }
 
-    /// The state of the log.
-    pub fn status(&self) -> Status {
+    fn status(&self) -> Status {
         let replica = &self.replica;
         Status {
             role: replica.role(),
@@ -316,11 +306,12 @@ impl Bully {
         }
     }
 
-    /// The entry at `op`, if it is still held in memory.
-    pub fn entry(&self, op: Op) -> Option<&Entry> {
+    fn entry(&self, op: Op) -> Option<&Entry> {
         self.replica.entry(op)
     }
+}
 
+impl Bully {
     fn handle_next(&mut self, input: replica::Input) {
         self.steps.push_back(Step::Handle(input));
     }

@@ -1,15 +1,79 @@
 //! The ordered log as a server's node sees it: what is proposed comes back committed, in one order on all
 //! servers.
 //!
-//! The types here are all that an engine and a node have in common. An engine gives ops and tickets; a node
-//! never learns how the servers agree.
+//! A node is generic over [`OrderedLog`], and an engine implements it. The trait and the types here are all
+//! that the two have in common: the engine gives ops and tickets, and a node never learns how the servers
+//! agree. What only an engine and its driver speak of, such as datagrams and tasks of a disk, passes the node
+//! unread, as [`OrderedLog::Input`] and [`OrderedLog::Effect`].
 
 use std::sync::Arc;
 
-use recado_proto::id::{Op, View};
+use recado_proto::entry::Entry;
+use recado_proto::id::{Moment, Op, View};
 use recado_proto::packet::RoleName;
 
 pub use crate::journal::StoredSnapshot;
+
+/// A log that all servers share, as one of them takes part in it.
+///
+/// An implementation is pure: no socket, file, thread, clock or randomness of its own. Its caller has these
+/// duties:
+///
+/// 1. give a `now` that never goes back;
+/// 2. call [`OrderedLog::advance`] before each of its own inputs and [`OrderedLog::settle`] after it, and
+///    [`OrderedLog::flush`] after a batch of them;
+/// 3. after each call that takes a `now`, and after [`OrderedLog::stop`], take events from
+///    [`OrderedLog::poll`] until there is none, and act on each before it takes the next;
+/// 4. let the driver perform the effects in order;
+/// 5. have an input at [`OrderedLog::next_deadline`] at the latest.
+///
+/// A proposal is taken where the engine can log it, which the bully engine does on its primary alone. Neither a
+/// barrier for linearizable reads nor a change of the members is here, since nothing asks for one yet.
+pub trait OrderedLog {
+    /// An input from the driver of the engine.
+    type Input;
+    /// An effect for the driver of the engine.
+    type Effect;
+
+    /// Does what was due before `now`, so that no input of the node meets an outdated role after the process
+    /// was suspended.
+    fn advance(&mut self, now: Moment);
+
+    /// Takes an input of the driver.
+    fn handle(&mut self, now: Moment, input: Self::Input);
+
+    /// Ends an input of the node: acts on what the input, or the time, has shown of earlier sends.
+    fn settle(&mut self, now: Moment);
+
+    /// Takes a proposal, of at most [`Entry::PAYLOAD_MAX`] bytes and not empty. Returns `None` if none is taken
+    /// now, as [`Status::accepts`] says.
+    fn propose(&mut self, payload: Arc<[u8]>) -> Option<Ticket>;
+
+    /// Makes the proposals since the last call durable and sends them to the other servers.
+    fn flush(&mut self, now: Moment);
+
+    /// Replaces the log with a received snapshot. The caller has validated it, and loads its state if this
+    /// returns true. Returns false if the snapshot is of no use any more; nothing has changed then.
+    fn install(&mut self, now: Moment, snapshot: StoredSnapshot) -> bool;
+
+    /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.
+    fn trim(&mut self, op: Op);
+
+    /// Begins to stop: a server that leads hands over first. [`Event::Stopped`] follows.
+    fn stop(&mut self);
+
+    /// Does what is to be done up to the next event, and returns that.
+    fn poll(&mut self, now: Moment) -> Option<Event<Self::Effect>>;
+
+    /// The latest time at which the next input is wanted, if only to say that the time has come.
+    fn next_deadline(&self) -> Option<Moment>;
+
+    /// The state of the log.
+    fn status(&self) -> Status;
+
+    /// The entry at `op`, if it is still held in memory. A snapshot names the view of its last one.
+    fn entry(&self, op: Op) -> Option<&Entry>;
+}
 
 /// The name of a proposal on the server that made it. Tickets rise from one proposal to the next, and none is
 /// given twice.

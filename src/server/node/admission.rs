@@ -20,6 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recado_log::ordered::OrderedLog;
 use recado_proto::command::{Command, Request, SessionOpen};
 use recado_proto::id::{Clock, DeviceId, Name, Op, Seq, SessionId};
 use recado_proto::packet::{
@@ -130,7 +131,7 @@ impl Numbered {
     }
 }
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     pub(super) fn on_connect(&mut self, clock: Clock, reply_to: ReplyTo, connect: Connect) {
         let nonce = connect.nonce;
         let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });

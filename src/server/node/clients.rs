@@ -2,6 +2,7 @@
 //!
 //! A packet comes on a session, or without one in an INITIATION. What it asks for is not decided here.
 
+use recado_log::ordered::OrderedLog;
 use recado_proto::command::Request;
 use recado_proto::id::{Clock, DeviceKey, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{Answers, Code, Packet, Refused, RoleName, SendAck};
@@ -16,7 +17,7 @@ use crate::server::cost;
 /// full queue.
 pub const RETRY_MS: u32 = 50;
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     /// Handles a packet of a client without a session.
     pub(super) fn on_initiation(&mut self, clock: Clock, reply_to: ReplyTo, key: DeviceKey, packet: Packet) {
         match packet {

@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 
-use recado_log::bully;
 use recado_proto::id::{DeviceId, DeviceKey, Incarnation, Op, SessionId};
 use recado_proto::packet::{AdminChange, Packet, QueryId, RefusedDatagram};
 use recado_proto::seal::ClusterKeys;
@@ -27,9 +26,9 @@ pub struct Boot {
 
 /// Input of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
+pub enum Input<L> {
     /// An input of the log.
-    Log(bully::Input),
+    Log(L),
     /// An authenticated packet of a client on its session.
     Client {
         /// The session.
@@ -90,9 +89,9 @@ pub enum Input {
 
 /// Output of a node. The caller performs effects in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum Effect<L> {
     /// An effect of the log.
-    Log(bully::Effect),
+    Log(L),
     /// Write a snapshot, encoded by [`recado_proto::codec::encode_snapshot`], then report
     /// [`Input::SnapshotDone`].
     Snapshot(Box<Image>),

@@ -17,8 +17,7 @@ mod log_clock;
 mod queries;
 mod snapshots;
 
-use recado_log::bully::{Bully, Event};
-use recado_log::ordered::{StoredSnapshot, Ticket};
+use recado_log::ordered::{Event, OrderedLog, StoredSnapshot, Ticket};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
 use recado_proto::id::{Clock, Incarnation, Moment, Op, SessionId, View};
@@ -43,12 +42,12 @@ pub use snapshots::{Image, SnapshotError, restore};
 
 /// One server.
 #[derive(Debug)]
-pub struct Node {
+pub struct Node<L: OrderedLog> {
     config: Config,
     incarnation: Incarnation,
     pid: u32,
     started: Moment,
-    log: Bully,
+    log: L,
     service: Service,
     keys: ClusterKeys,
     /// True if this is the primary of an active view: results of applied commands are sent to their clients.
@@ -63,12 +62,18 @@ pub struct Node {
     refused: Vec<(RefusedDatagram, u64)>,
     applied: Vec<Applied>,
     /// Effects collected during a call; empty between two calls.
-    out: Vec<Effect>,
+    out: Vec<Effect<L::Effect>>,
 }
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     /// Starts a server over its log.
-    pub fn new(config: Config, boot: Boot, log: Bully, clock: Clock, out: &mut Vec<Effect>) -> Node {
+    pub fn new(
+        config: Config,
+        boot: Boot,
+        log: L,
+        clock: Clock,
+        out: &mut Vec<Effect<L::Effect>>,
+    ) -> Node<L> {
         let Boot { incarnation, keys, service } = boot;
         let now = clock.now;
         let mut node = Node {
@@ -99,7 +104,7 @@ impl Node {
 
     /// Handles one input and appends the effects to `out`. Call [`Node::flush`] after the last input of a
     /// batch.
-    pub fn handle(&mut self, clock: Clock, input: Input, out: &mut Vec<Effect>) {
+    pub fn handle(&mut self, clock: Clock, input: Input<L::Input>, out: &mut Vec<Effect<L::Effect>>) {
         self.log.advance(clock.now);
         self.take_events(clock);
         match input {
@@ -133,7 +138,7 @@ impl Node {
     }
 
     /// Makes the log store and send what the inputs since the last call proposed.
-    pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect>) {
+    pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect<L::Effect>>) {
         self.log.flush(clock.now);
         self.take_events(clock);
         self.finish(out);
@@ -141,10 +146,10 @@ impl Node {
 
     /// The latest time at which an [`Input::Deadline`] is wanted.
     pub fn next_deadline(&self) -> Option<Moment> {
-        Some(self.log.next_deadline())
+        self.log.next_deadline()
     }
 
-    fn finish(&mut self, out: &mut Vec<Effect>) {
+    fn finish(&mut self, out: &mut Vec<Effect<L::Effect>>) {
         out.append(&mut self.out);
     }
 
@@ -254,7 +259,8 @@ impl Node {
             }
             self.out.extend(self.log_clock.warn(clock).map(Effect::ClockAway));
         }
-        self.out.extend(self.snapshots.begin(clock.now, &self.config, &self.log, &self.service));
+        let begun = self.snapshots.begin(clock.now, &self.config, &self.log, &self.service);
+        self.out.extend(begun.map(|image| Effect::Snapshot(Box::new(image))));
     }
 
     fn on_snapshot_received(&mut self, clock: Clock, snapshot: StoredSnapshot) {

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use recado_log::ordered::OrderedLog;
 use recado_proto::id::{Clock, Op, SessionId};
 use recado_proto::packet::{
     Answers, Code, History, List, Packet, QueryId, Refused, RequestUserInfo, StatusOk,
@@ -66,7 +67,7 @@ impl OutstandingAnswers {
     }
 }
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     pub(super) fn on_history(&mut self, clock: Clock, session: SessionId, history: History) {
         let cost = cost::history(&history, self.topics(session));
         self.on_question(clock, session, history.query, cost, |node, asker| {
@@ -99,7 +100,7 @@ impl Node {
         session: SessionId,
         query: QueryId,
         cost: u32,
-        answer: impl FnOnce(&mut Node, &SessionView) -> Result<Packet, Code>,
+        answer: impl FnOnce(&mut Node<L>, &SessionView) -> Result<Packet, Code>,
     ) {
         if self.outstanding.contains(session, query) {
             return;

@@ -2,14 +2,12 @@
 //!
 //! Nothing here changes the log or the service, and nothing knows how a snapshot is stored or sent.
 
-use recado_log::bully::Bully;
-use recado_log::ordered::StoredSnapshot;
+use recado_log::ordered::{OrderedLog, StoredSnapshot};
 use recado_proto::codec;
 use recado_proto::command::Stamped;
 use recado_proto::id::{ClusterId, Moment, NodeId, Op, View};
 use recado_service::{Service, State};
 
-use super::Effect;
 use crate::config::{Config, Planted};
 
 /// The content of a snapshot. The codec encodes it whole.
@@ -29,7 +27,7 @@ pub struct Image {
 
 impl Image {
     /// The image of what is applied now; none if the log has lost the view of the last op.
-    fn of(config: &Config, log: &Bully, service: &Service) -> Option<Image> {
+    fn of(config: &Config, log: &impl OrderedLog, service: &Service) -> Option<Image> {
         let mut op = service.applied();
         let mut state = service.state();
         if config.planted.is(Planted::SnapshotUncommitted) {
@@ -51,7 +49,7 @@ impl Image {
 }
 
 /// Planted bug: the state of a snapshot that includes uncommitted entries.
-fn uncommitted_state(config: &Config, log: &Bully, mut op: Op, state: State) -> (Op, State) {
+fn uncommitted_state(config: &Config, log: &impl OrderedLog, mut op: Op, state: State) -> (Op, State) {
     let mut ahead = Service::new(state, config.limits, config.planted);
     while let Some(entry) = log.entry(op.next()) {
         op = entry.op;
@@ -126,9 +124,9 @@ impl Snapshots {
         &mut self,
         now: Moment,
         config: &Config,
-        log: &Bully,
+        log: &impl OrderedLog,
         service: &Service,
-    ) -> Option<Effect> {
+    ) -> Option<Image> {
         let due = now.since(self.begun) >= config.snapshot_every
             || log.status().appended_bytes - self.bytes >= config.snapshot_bytes;
         if !due || self.busy || service.applied() <= self.newest {
@@ -138,7 +136,7 @@ impl Snapshots {
         self.bytes = log.status().appended_bytes;
         let image = Image::of(config, log, service)?;
         self.busy = true;
-        Some(Effect::Snapshot(Box::new(image)))
+        Some(image)
     }
 
     /// Records that the snapshot being written is durable. Returns the op of the one before it: the log

@@ -25,7 +25,7 @@ use recado_proto::seal::Key;
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention, Timing};
 use crate::delivery::ReplyTo;
-use crate::server::engine::{self, BootIdentity};
+use crate::server::engine::{self, BootIdentity, Effect, Input, Node};
 use crate::server::handshake::tests::handshake_config;
 
 const ME: NodeId = NodeId(2);
