@@ -9,6 +9,8 @@
 //! event. So the node acts on an event before the engine goes on: an installed snapshot replaces the log that
 //! everything after it is about.
 
+#[cfg(test)]
+mod tests;
 mod transfers;
 
 use std::collections::VecDeque;
@@ -287,9 +289,9 @@ impl OrderedLog for Bully {
         }
     }
 
-    fn next_deadline(&self) -> Option<Moment> {
+    fn next_deadline(&self) -> Moment {
         let own = self.replica.next_deadline();
-        Some(self.links.next_deadline().map_or(own, |link| link.min(own)))
+        self.links.next_deadline().map_or(own, |link| link.min(own))
     }
 
     fn status(&self) -> Status {

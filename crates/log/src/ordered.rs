@@ -65,8 +65,9 @@ pub trait OrderedLog {
     /// Does what is to be done up to the next event, and returns that.
     fn poll(&mut self, now: Moment) -> Option<Event<Self::Effect>>;
 
-    /// The latest time at which the next input is wanted, if only to say that the time has come.
-    fn next_deadline(&self) -> Option<Moment>;
+    /// The latest time at which the next input is wanted, if only to say that the time has come. It is never
+    /// more than a second away, because the node does its own periodic work with its next input.
+    fn next_deadline(&self) -> Moment;
 
     /// The state of the log.
     fn status(&self) -> Status;

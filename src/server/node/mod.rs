@@ -146,7 +146,7 @@ impl<L: OrderedLog> Node<L> {
 
     /// The latest time at which an [`Input::Deadline`] is wanted.
     pub fn next_deadline(&self) -> Option<Moment> {
-        self.log.next_deadline()
+        Some(self.log.next_deadline())
     }
 
     fn finish(&mut self, out: &mut Vec<Effect<L::Effect>>) {

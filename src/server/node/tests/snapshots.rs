@@ -1,5 +1,6 @@
 //! When a snapshot is taken, how often a stored one is read for a peer, and which one a server starts on.
 
+use recado_log::bully;
 use recado_service::State;
 
 use super::*;
@@ -8,15 +9,15 @@ use crate::server::node::snapshots::restore;
 #[test]
 fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
     let mut rig = Rig::new(true);
-    rig.owes = true;
+    rig.around.owes = true;
     for offset in 0..10_000 {
         rig.peer(3, vec![Packet::SnapshotGet(SnapshotGet { op: Op(1), offset, chunks: 64 })]);
     }
-    assert_eq!(rig.reads, 1);
+    assert_eq!(rig.around.reads, 1);
     rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(3), piece: None }));
-    assert_eq!(rig.reads, 2, "the newest question is still answered");
+    assert_eq!(rig.around.reads, 2, "the newest question is still answered");
     rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(3), piece: None }));
-    assert_eq!(rig.reads, 2);
+    assert_eq!(rig.around.reads, 2);
 }
 
 #[test]
