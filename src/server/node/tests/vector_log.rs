@@ -106,8 +106,8 @@ impl VectorLog {
         }
     }
 
-    /// Commits the proposals that are due. If one overtakes others, the tickets of all are void, since they would
-    /// come back in another order than they were given in.
+    /// Commits the proposals that are due. If one overtakes others, the tickets of all are void, since they
+    /// would come back in another order than they were given in.
     fn commit_due(&mut self) {
         loop {
             let dues = self.proposals.iter().enumerate().filter_map(|(at, one)| one.due.map(|due| (due, at)));
