@@ -1,5 +1,7 @@
 //! When a snapshot is taken, how often a stored one is read for a peer, and which one a server starts on.
 
+use std::ops::RangeInclusive;
+
 use recado_log::journal::StoredSnapshot;
 use recado_service::State;
 
@@ -24,8 +26,14 @@ fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
 fn a_snapshot_is_taken_when_the_log_since_the_last_one_is_long_and_no_sooner() {
     let mut rig = Rig::new(true);
     rig.node.config.snapshot_bytes = 10_000;
+    cast(&mut rig, 1..=101);
+    assert_eq!((rig.node.applied(), rig.snapshots), (Op(100), 10));
+}
+
+/// The primary casts entries of 1,000 bytes, one at a time, and each commits the one before it.
+fn cast(rig: &mut Rig, ops: RangeInclusive<u64>) {
     let view = View::new(1, NodeId(3));
-    for op in 1..=101 {
+    for op in ops {
         let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![1; 1_000].into() };
         let prev_view = if op == 1 { View::ZERO } else { view };
         let (prev_op, commit) = (Op(op - 1), Op(op - 1));
@@ -33,7 +41,6 @@ fn a_snapshot_is_taken_when_the_log_since_the_last_one_is_long_and_no_sooner() {
         rig.peer(3, vec![Packet::Entries(cast)]);
         rig.flush();
     }
-    assert_eq!((rig.node.applied(), rig.snapshots), (Op(100), 10));
 }
 
 #[test]
