@@ -158,7 +158,7 @@ impl Node {
             Input::Initiation { reply_to, key, packet } => self.on_initiation(clock, reply_to, key, packet),
             Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
             Input::SnapshotDone(op) => self.replica.forget_upto(self.snapshots.on_done(op)),
-            Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
+            Input::SnapshotRead { to, piece } => self.on_snapshot_read(clock.now, to, piece),
             Input::WantPage { session, after, limit } => self.on_want_page(clock, session, after, limit),
             // Only a session in the log has keys, so only such a session can have proved an address. The
             // guard ignores one that has ended since.
@@ -321,8 +321,8 @@ impl Node {
         self.out.extend(self.snapshots.begin(clock.now, &self.config, &self.replica, &self.service));
     }
 
-    fn on_snapshot_read(&mut self, to: NodeId, piece: Option<SnapshotPiece>) {
-        self.out.extend(self.snapshots.on_read(to));
+    fn on_snapshot_read(&mut self, now: Moment, to: NodeId, piece: Option<SnapshotPiece>) {
+        self.out.extend(self.snapshots.on_read(now, to, piece.as_ref()));
         let Some(piece) = piece else { return };
         for chunk in snapshots::chunks(&piece) {
             self.links.send(to, Packet::SnapshotChunk(chunk));

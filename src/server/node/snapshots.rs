@@ -16,6 +16,10 @@ use recado_service::{Service, State};
 use super::{Effect, StartError};
 use crate::config::{Config, Planted};
 
+/// How many times [`Config::snapshot_bytes`] the log since the last snapshot may become while a peer reads
+/// a stored one. At that length another is begun all the same: the log stays bounded, whatever a peer asks.
+const DELAYED_LOG_FACTOR: u64 = 4;
+
 /// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
@@ -124,6 +128,9 @@ pub(super) struct Snapshots {
     bytes: u64,
     /// True while one is being written.
     busy: bool,
+    /// When a piece after the first was last read for a peer. The first is also offered to a peer that does
+    /// not answer; a later one only follows a request.
+    fetched: Option<Moment>,
     /// Peers that a stored snapshot is being read for, each with its newest request since.
     reading: BTreeMap<NodeId, Option<Reading>>,
 }
@@ -131,11 +138,15 @@ pub(super) struct Snapshots {
 impl Snapshots {
     /// The snapshots of a server that starts now with this newest one.
     pub(super) fn new(now: Moment, newest: Op) -> Snapshots {
-        Snapshots { newest, begun: now, bytes: 0, busy: false, reading: BTreeMap::new() }
+        Snapshots { newest, begun: now, bytes: 0, busy: false, fetched: None, reading: BTreeMap::new() }
     }
 
     /// Begins a snapshot if one is due: after a time, or when the log since the last one is long, if there is
     /// anything new and no other is being written.
+    ///
+    /// While a peer reads a stored snapshot, none is begun before the log since the last one is
+    /// [`DELAYED_LOG_FACTOR`] times as long. Each new one brings the removal of the one being read nearer, and
+    /// of the log that the peer needs after it; a large one would never arrive.
     pub(super) fn begin(
         &mut self,
         now: Moment,
@@ -143,9 +154,11 @@ impl Snapshots {
         replica: &ReplicaManager,
         service: &Service,
     ) -> Option<Effect> {
-        let due = now.since(self.begun) >= config.snapshot_every
-            || replica.appended_bytes() - self.bytes >= config.snapshot_bytes;
-        if !due || self.busy || service.applied() <= self.newest {
+        let log = replica.appended_bytes() - self.bytes;
+        let due = now.since(self.begun) >= config.snapshot_every || log >= config.snapshot_bytes;
+        let delayed =
+            self.is_fetched(now, config) && log < config.snapshot_bytes.saturating_mul(DELAYED_LOG_FACTOR);
+        if !due || delayed || self.busy || service.applied() <= self.newest {
             return None;
         }
         self.begun = now;
@@ -153,6 +166,12 @@ impl Snapshots {
         let image = Image::of(config, replica, service)?;
         self.busy = true;
         Some(Effect::Snapshot(Box::new(image)))
+    }
+
+    /// Returns true if a peer reads a stored snapshot. A receiver without progress for longer than this takes
+    /// another snapshot.
+    fn is_fetched(&self, now: Moment, config: &Config) -> bool {
+        self.fetched.is_some_and(|fetched| now.since(fetched) <= config.timing.coordinator * 2)
     }
 
     /// Records that the snapshot being written is durable. Returns the op of the one before it: the log
@@ -188,8 +207,16 @@ impl Snapshots {
         }
     }
 
-    /// A piece has been read for this peer: reads the one that it has requested since.
-    pub(super) fn on_read(&mut self, to: NodeId) -> Option<Effect> {
+    /// A piece has been read for this peer, or there is none: reads the one that it has requested since.
+    pub(super) fn on_read(
+        &mut self,
+        now: Moment,
+        to: NodeId,
+        piece: Option<&SnapshotPiece>,
+    ) -> Option<Effect> {
+        if piece.is_some_and(|piece| piece.offset > 0) {
+            self.fetched = Some(now);
+        }
         let next = self.reading.remove(&to).flatten()?;
         self.read(to, next)
     }

@@ -30,6 +30,36 @@ fn a_snapshot_is_taken_when_the_log_since_the_last_one_is_long_and_no_sooner() {
     assert_eq!((rig.node.applied(), rig.snapshots), (Op(100), 10));
 }
 
+#[test]
+fn while_a_peer_reads_a_snapshot_none_is_begun_before_the_log_is_four_times_as_long() {
+    let mut rig = Rig::new(true);
+    rig.node.config.snapshot_bytes = 10_000;
+    let read = |rig: &mut Rig, offset| {
+        let bytes = vec![0; SnapshotChunk::BYTES_MAX];
+        let piece = SnapshotPiece { op: Op(9), view: View::ZERO, offset, total: 1 << 20, crc: 0, bytes };
+        rig.input(Input::SnapshotRead { to: NodeId(1), piece: Some(piece) });
+    };
+    cast(&mut rig, 1..=10);
+    assert_eq!(rig.snapshots, 1);
+    // What was only offered, and what is not stored any more, is not being read.
+    read(&mut rig, 0);
+    rig.input(Input::SnapshotRead { to: NodeId(1), piece: None });
+    cast(&mut rig, 11..=20);
+    assert_eq!(rig.snapshots, 2);
+    read(&mut rig, 65_536);
+    cast(&mut rig, 21..=59);
+    assert_eq!(rig.snapshots, 2, "the peer may need the log and the snapshots that another would remove");
+    cast(&mut rig, 60..=60);
+    assert_eq!(rig.snapshots, 3, "the log has a bound also while a peer reads");
+    cast(&mut rig, 61..=70);
+    assert_eq!(rig.snapshots, 3);
+    rig.pass(rig.node.config.timing.coordinator * 2);
+    assert_eq!(rig.snapshots, 3);
+    rig.clock.now = rig.clock.now + Duration::from_micros(1);
+    rig.input(Input::Deadline);
+    assert_eq!(rig.snapshots, 4, "a peer that asks no more delays nothing");
+}
+
 /// The primary casts entries of 1,000 bytes, one at a time, and each commits the one before it.
 fn cast(rig: &mut Rig, ops: RangeInclusive<u64>) {
     let view = View::new(1, NodeId(3));
