@@ -375,7 +375,10 @@ impl Server {
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let incarnation = recovered.meta.incarnation;
         self.incarnation = incarnation;
-        let boot = tap::boot_id(self.id, incarnation);
+        let boot = match self.stale {
+            None => tap::boot_id(self.id, incarnation),
+            Some(_) => tap::boot_id_of_copy(self.id, incarnation),
+        };
         let handshake_config = HandshakeConfig {
             cluster: self.config.cluster.id,
             me: self.id,
