@@ -7,7 +7,7 @@
 //! The links know the members, and nothing of roles or of the log: they put the view that the caller names
 //! into headers, and report a lost packet by the ops that the caller named. Pure: time is an argument.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use recado_proto::DecodeError;
@@ -27,6 +27,10 @@ mod tests;
 /// them. The bound limits amplification: a datagram full of requests must not produce thousands of times its
 /// size in answers at once.
 const WAITING_MAX: usize = 1_024;
+
+/// Maximum number of a peer's earlier boots whose boot ids are remembered; the oldest is forgotten. A
+/// replayed hello of a forgotten one is reported as [`Effect::StaleIncarnation`], and changes nothing else.
+const EARLIER_MAX: usize = 64;
 
 /// The identity under which a server's peers know its present boot.
 #[derive(Clone, Debug)]
@@ -49,7 +53,8 @@ pub enum Effect {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored.
+    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored. A
+    /// hello of an earlier boot that was current here is a replay, and is not reported.
     StaleIncarnation {
         /// The peer.
         server: NodeId,
@@ -64,6 +69,8 @@ pub enum Effect {
 struct Peer {
     /// The peer's current boot, once it has echoed ours.
     current: Option<CurrentBoot>,
+    /// The boot ids that were current before, oldest first.
+    earlier: VecDeque<BootId>,
     /// The highest incarnation of the peer known before this start.
     known: Incarnation,
     /// First packet number of the next link to the peer. Numbers continue when the peer restarts.
@@ -126,6 +133,7 @@ impl PeerLinks {
         let peer = |id: NodeId| {
             let peer = Peer {
                 current: None,
+                earlier: VecDeque::new(),
                 known: known_of(id),
                 next_number: 1,
                 next_hello_at: now,
@@ -217,7 +225,8 @@ impl PeerLinks {
     /// Handles a hello, which has the peer's boot id and the boot id of this server that the peer knows. A
     /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if its
     /// incarnation is later than the one known. A replayed hello names an earlier boot of this server or of
-    /// the peer, and changes nothing. A peer that does not know our boot id is sent a hello.
+    /// the peer, and changes nothing. A boot that was never current here, and whose incarnation is not later,
+    /// runs on an old copy of the peer's directory. A peer that does not know our boot id is sent a hello.
     fn on_hello(
         &mut self,
         now: Moment,
@@ -237,12 +246,17 @@ impl PeerLinks {
             }
             None => (incarnation >= peer.known, false, peer.known),
         };
-        if knows_us && !later && !same {
+        let replayed = peer.earlier.contains(&boot_id);
+        if knows_us && !later && !same && !replayed {
             out.push(Effect::StaleIncarnation { server: from, incarnation, latest });
         }
         if knows_us && later {
             if let Some(current) = &peer.current {
                 peer.next_number = current.link.next_number();
+                peer.earlier.push_back(current.boot_id);
+                if peer.earlier.len() > EARLIER_MAX {
+                    peer.earlier.pop_front();
+                }
             }
             // This is another process of the peer: acks and fragments of the old one do not apply to it.
             let send = self.keys.peer((self.me, self.boot_id), from, Some(boot_id));

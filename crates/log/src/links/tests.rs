@@ -44,13 +44,16 @@ struct Pair {
     arrived: usize,
     /// Receiver and packet, for each packet received.
     heard: Vec<(u16, Packet)>,
+    /// Incarnations that a server reported as not later than those it had seen of its peer.
+    stale: Vec<u64>,
     refused: Vec<RefusedDatagram>,
 }
 
 impl Pair {
     fn new() -> Pair {
-        let (ends, incarnations, sent, heard, refused) = Default::default();
-        let mut pair = Pair { now: Moment(1_000_000), ends, incarnations, sent, arrived: 0, heard, refused };
+        let (ends, incarnations, sent, heard, stale, refused) = Default::default();
+        let now = Moment(1_000_000);
+        let mut pair = Pair { now, ends, incarnations, sent, arrived: 0, heard, stale, refused };
         (1..=2).for_each(|node| pair.start(node));
         pair
     }
@@ -79,7 +82,7 @@ impl Pair {
         for (node, links) in &mut self.ends {
             let mut out = Vec::new();
             links.flush(self.now, View::ZERO, &mut out);
-            note(*node, out, &mut self.sent);
+            note(*node, out, &mut self.sent, &mut self.stale);
         }
         while let Some((to, bytes)) = self.sent.get(self.arrived).cloned() {
             self.arrived += 1;
@@ -99,7 +102,7 @@ impl Pair {
             }
             Err(reason) => self.refused.push(reason),
         }
-        note(to, out, &mut self.sent);
+        note(to, out, &mut self.sent, &mut self.stale);
     }
 
     /// Runs this many heartbeats.
@@ -144,14 +147,18 @@ impl Pair {
     }
 }
 
-fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>) {
+fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>, stale: &mut Vec<u64>) {
     for effect in out {
-        let (to, bytes) = match effect {
-            Effect::Send { to, bytes } => (to, bytes),
-            Effect::StaleIncarnation { .. } => continue,
-        };
-        assert_eq!(to, NodeId(3 - from));
-        sent.push((to.0, bytes));
+        match effect {
+            Effect::Send { to, bytes } => {
+                assert_eq!(to, NodeId(3 - from));
+                sent.push((to.0, bytes));
+            }
+            Effect::StaleIncarnation { server, incarnation, .. } => {
+                assert_eq!(server, NodeId(3 - from));
+                stale.push(incarnation.0);
+            }
+        }
     }
 }
 
@@ -273,6 +280,47 @@ fn an_old_hello_of_an_earlier_boot_of_the_sender_changes_nothing() {
     old.into_iter().for_each(|hello| pair.hear(1, hello));
     assert_eq!(format!("{:?}", pair.ends[&1]), before);
     assert_eq!(pair.sent.len(), sent, "nor is it answered");
+    assert!(pair.stale.is_empty(), "nor is it reported as an old copy of the sender's directory");
+    assert!(pair.can_speak());
+}
+
+#[test]
+fn a_boot_that_was_never_current_is_reported_if_its_incarnation_is_not_later() {
+    let mut pair = Pair::met();
+    pair.start(2);
+    pair.pass(2);
+    let mine = BootId([9; 16]);
+    for (incarnation, stale) in [(1, vec![1]), (2, vec![1, 2])] {
+        let envelope = Envelope {
+            class: Class::PeerHello,
+            incarnation: Incarnation(incarnation),
+            number: 1,
+            ..pair.ends[&2].envelope
+        };
+        let key = identity(2, 1).keys.peer((NodeId(2), mine), NodeId(1), None);
+        let hello = PeerHello { mine, yours: Some(identity(1, 1).boot_id) };
+        pair.hear(1, &hello.seal(&key, &envelope));
+        assert_eq!(pair.stale, stale);
+    }
+    assert!(pair.can_speak());
+}
+
+#[test]
+fn the_latest_of_the_senders_earlier_boots_are_remembered_and_no_more() {
+    let mut pair = Pair::met();
+    let first = pair.sent_to(1, Class::PeerHello);
+    for _ in 0..EARLIER_MAX {
+        pair.start(2);
+        pair.pass(2);
+        assert!(pair.know_each_other());
+    }
+    first.iter().for_each(|hello| pair.hear(1, hello));
+    assert!(pair.stale.is_empty());
+    pair.start(2);
+    pair.pass(2);
+    assert_eq!(pair.ends[&1].peers[&NodeId(2)].earlier.len(), EARLIER_MAX);
+    first.iter().for_each(|hello| pair.hear(1, hello));
+    assert!(!pair.stale.is_empty() && pair.stale.iter().all(|incarnation| *incarnation == 1));
     assert!(pair.can_speak());
 }
 
