@@ -881,6 +881,22 @@ fn a_code_that_finds_no_place_for_its_device_is_not_used_up() {
     assert_eq!(log.service.index, Index::of(&log.service.state));
 }
 
+/// Whoever knows a code that finds no place could otherwise make the wrong ones of another guesser free.
+#[test]
+fn a_code_that_finds_no_place_is_no_wrong_one_and_forgives_no_wrong_one() {
+    let mut log = Log::with(Limits { devices: 2, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    let laptop = log.enter("alice", device(1, 1), 50, true);
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    for wrong in 1..=4 {
+        assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+        assert_eq!(log.enrol("alice", 2, CODE), Err(Code::LimitReached), "after {wrong} wrong ones");
+    }
+    assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+    log.apply(Command::SessionClose { session: laptop });
+    assert_eq!(log.enrol("alice", 2, CODE), Err(Code::WrongCode), "the fifth wrong one ended the enrolment");
+}
+
 #[test]
 fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
     let mut log = Log::with(Limits { keys: 2, ..Limits::default() });

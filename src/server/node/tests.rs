@@ -4,6 +4,7 @@ mod admin;
 mod admission;
 mod charges;
 mod forged;
+mod housekeeping;
 mod log_clock;
 mod peers;
 mod queries;

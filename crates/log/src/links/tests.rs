@@ -369,6 +369,33 @@ fn a_sender_with_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbe
     assert!(pair.can_speak());
 }
 
+/// A directory that was replaced by an old copy of it would otherwise be believed after a restart of this
+/// server.
+#[test]
+fn a_boot_below_the_incarnation_known_at_the_start_is_reported_and_the_known_one_is_met() {
+    let me = identity(1, 1);
+    let known = [(NodeId(2), Incarnation(5))];
+    let mut links = PeerLinks::new(&cluster(1), &Timing::DEFAULT, me.clone(), &known, Moment(1_000_000));
+    // What follows from a hello of this boot of server 2, which knows this server, and if it is met then.
+    let mut hear = |incarnation| {
+        let second = identity(2, incarnation);
+        let key = second.keys.peer((NodeId(2), second.boot_id), NodeId(1), None);
+        let (node, incarnation) = (Some(NodeId(2)), second.incarnation);
+        let envelope = Envelope { class: Class::PeerHello, node, incarnation, number: 1, ..links.envelope };
+        let hello = PeerHello { mine: second.boot_id, yours: Some(me.boot_id) };
+        let mut out = Vec::new();
+        let opened = links.open(Moment(1_000_000), &hello.seal(&key, &envelope), false, &mut out);
+        assert_eq!(opened, Ok(None));
+        (out, links.room(NodeId(2)) > 0)
+    };
+    let (server, latest) = (NodeId(2), Incarnation(5));
+    let stale = Effect::StaleIncarnation { server, incarnation: Incarnation(4), latest };
+    assert_eq!(hear(4), (vec![stale], false));
+    let (answers, met) = hear(5);
+    assert!(matches!(answers[..], [Effect::Send { to: NodeId(2), .. }]), "{answers:?}");
+    assert!(met);
+}
+
 #[test]
 fn a_datagram_counts_once_and_not_at_all_while_the_journal_is_behind() {
     let mut pair = Pair::met();

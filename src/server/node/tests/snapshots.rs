@@ -73,6 +73,30 @@ fn cast(rig: &mut Rig, ops: RangeInclusive<u64>) {
     }
 }
 
+/// A peer that lacks a little of what the newest snapshot holds is sent entries, and no snapshot.
+#[test]
+fn the_log_is_kept_from_the_snapshot_before_the_newest_one_on() {
+    let mut rig = Rig::new(true);
+    rig.node.config.snapshot_bytes = 10_000;
+    let view = View::new(1, NodeId(3));
+    let (mut before, mut newest) = (Op::ZERO, Op::ZERO);
+    for op in 1..=51 {
+        let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![1; 1_000].into() };
+        let prev_view = if op == 1 { View::ZERO } else { view };
+        let (prev_op, commit) = (Op(op - 1), Op(op - 1));
+        let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry] };
+        let written = rig.snapshots;
+        rig.peer(3, vec![Packet::Entries(cast)]);
+        rig.flush();
+        if rig.snapshots > written {
+            (before, newest) = (newest, rig.node.applied());
+        }
+        let first = (1..=op).find(|op| rig.node.replica.entry(Op(*op)).is_some());
+        assert_eq!(first, Some(before.0 + 1), "the newest one is that of {newest:?}");
+    }
+    assert_eq!(rig.snapshots, 5);
+}
+
 #[test]
 fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and_view() {
     let config = config();

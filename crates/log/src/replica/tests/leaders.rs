@@ -253,6 +253,19 @@ fn a_candidate_after_a_transfer_that_gives_way_names_the_transfer() {
     assert_eq!(changes(&one.packet(2, refuse)), vec![(RoleName::Backup, Cause::Transfer)]);
 }
 
+#[test]
+fn a_hand_over_that_nobody_takes_up_ends_at_t_coord() {
+    let mut one = One::leading();
+    one.pass(MS * 9_900, |one| one.echo(3, 0));
+    let mut accepts = || {
+        one.input(Input::Deadline);
+        one.replica.accepts()
+    };
+    assert!((0..1_000).any(|_| !accepts()), "it hands over");
+    let ended = (1..=1_000).find(|_| accepts());
+    assert_eq!(ended.map(|ms| MS * ms), Some(T_COORD));
+}
+
 // ---- learners
 
 #[test]

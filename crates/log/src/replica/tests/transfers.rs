@@ -259,6 +259,20 @@ fn another_snapshot_is_begun_once_nothing_came_of_the_first_for_twice_t_coord() 
 }
 
 #[test]
+fn another_snapshot_is_begun_only_later_than_twice_t_coord_after_the_last_chunk() {
+    for (after, begun) in [(T_COORD * 2, false), (T_COORD * 2 + MS, true)] {
+        let mut one = following();
+        receive(&mut one, piece(&[1; 8 * CHUNK], 0, CHUNK));
+        let progressed = one.now;
+        hear_on(&mut one, 7);
+        // The next packet is handled a millisecond later.
+        one.now = progressed + after - MS;
+        let asks = asked(&receive(&mut one, other()));
+        assert_eq!(asks.contains(&(Op(11), CHUNK, 64)), begun, "after {after:?}");
+    }
+}
+
+#[test]
 fn a_transfer_is_not_replaced_because_its_receiver_was_late_itself() {
     let mut one = following();
     receive(&mut one, piece(&[1; 8 * CHUNK], 0, CHUNK));
