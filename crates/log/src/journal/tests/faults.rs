@@ -398,6 +398,28 @@ fn a_mark_that_cannot_be_made_durable_ends_the_journal() {
     assert!(matches!(journal.promise(VIEW), Err(JournalError::Poisoned)));
 }
 
+/// After the failed write one slot is as good as none, and a crash in another write would leave neither.
+#[test]
+fn after_a_failed_write_of_meta_the_other_slot_is_never_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::initialized(dir.path());
+    let (mut journal, _) = start(&disk).unwrap();
+    journal.append(&entries(1..=10, VIEW), Op(0)).unwrap();
+    journal.sync().unwrap();
+    disk.refuses(Errno::NOSPC, |call, name| call == Call::Write && name == "meta");
+    assert!(matches!(journal.promise(VIEW), Err(JournalError::Full)));
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = writes.clone();
+    disk.answers(move |call, name| {
+        let writes_meta = call == Call::Write && name == "meta";
+        counted.fetch_add(usize::from(writes_meta), Ordering::Relaxed);
+        Ok(())
+    });
+    assert!(!journal.needs_mark());
+    journal.mark().unwrap();
+    assert_eq!(writes.load(Ordering::Relaxed), 0);
+}
+
 /// A file system that copies on write finds no room for a block that was allocated before.
 #[test]
 fn a_write_into_allocated_space_that_finds_no_room_gives_the_reserve_back_and_ends_the_journal() {
