@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::Entries;
 
-use super::election::Awaited;
+use super::promise::Awaited;
 
 /// The primary that a backup follows.
 #[derive(Clone, Copy, Debug)]

@@ -10,8 +10,9 @@
 //! 3. call [`ReplicaManager::flush`] after a batch of inputs and proposals;
 //! 4. call again with [`Input::Deadline`] at [`ReplicaManager::next_deadline`] at the latest.
 //!
-//! Reading order: `io`, this file (state, roles, journal bookkeeping), `detector`, `disk_pace`, `in_view`, `election`,
-//! `backup`, `cast`, `catchup`, `handover`, `learner`; `log` holds the entries.
+//! Reading order: `io`, this file (state, roles, journal bookkeeping), `detector`, `disk_pace`, `in_view`,
+//! `election` with `probe`, `promise`, `choose` and `fetch`, `backup`, `cast`, `catchup`, `handover`,
+//! `learner`; `log` holds the entries.
 //!
 //! Invariants, each with its reason in DESIGN.md section 4:
 //! - nothing below `promised` is accepted, and a promise is durable before another server learns of it;
@@ -22,14 +23,18 @@
 mod backup;
 mod cast;
 mod catchup;
+mod choose;
 mod detector;
 mod disk_pace;
 mod election;
+mod fetch;
 mod handover;
 mod in_view;
 mod io;
 mod learner;
 mod log;
+mod probe;
+mod promise;
 #[cfg(test)]
 mod tests;
 
