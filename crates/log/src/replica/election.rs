@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recado_proto::id::{Moment, NodeId, Op, View};
+use recado_proto::id::{Moment, NodeId, View};
 use recado_proto::packet::{Election, Packet, Promise, QueryId, Reply, WaitsFor};
 use recado_proto::planted::Planted;
 
@@ -27,19 +27,18 @@ use super::{Cause, Effect, ReplicaManager, Role};
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) stage: Stage,
-    pub(super) next_send: Moment,
+    next_send: Moment,
 }
 
 impl Candidate {
+    pub(super) fn new(stage: Stage, now: Moment) -> Candidate {
+        Candidate { stage, next_send: now }
+    }
+
     /// Moves the time-outs by which this candidate judges others.
     pub(super) fn forgive(&mut self, gap: Duration) {
         match &mut self.stage {
-            Stage::Probing(probing) => {
-                probing.since = probing.since + gap;
-                for (since, heard) in probing.bullies.values_mut() {
-                    (*since, *heard) = (*since + gap, *heard + gap);
-                }
-            }
+            Stage::Probing(probing) => probing.forgive(gap),
             Stage::Preparing(preparing) => preparing.progressed = preparing.progressed + gap,
         }
     }
@@ -63,12 +62,17 @@ pub(super) struct Preparing {
     pub(super) promises: BTreeMap<NodeId, Promise>,
     /// The number of promises and fetched pieces that have arrived: it tells those that wait for this
     /// candidate that it is not stuck.
-    pub(super) progress: u64,
-    pub(super) progressed: Moment,
+    progress: u64,
+    progressed: Moment,
     pub(super) fetching: Option<Fetching>,
 }
 
 impl Preparing {
+    pub(super) fn note_progress(&mut self, now: Moment) {
+        self.progress += 1;
+        self.progressed = now;
+    }
+
     fn waits_for(&self, me: NodeId) -> WaitsFor {
         match &self.fetching {
             Some(fetching) => WaitsFor::Fetch(fetching.after.next()),
@@ -104,8 +108,8 @@ impl ReplicaManager {
         let view = View::new(round, self.me);
         let preparing =
             Preparing { view, promises: BTreeMap::new(), progress: 0, progressed: now, fetching: None };
-        let candidate = Candidate { stage: Stage::Preparing(preparing), next_send: now };
         self.raise_promised(now, view, out);
+        let candidate = Candidate::new(Stage::Preparing(preparing), now);
         self.become_role(now, Role::Candidate(candidate), cause, out);
     }
 
@@ -211,33 +215,14 @@ impl ReplicaManager {
 
     pub(super) fn on_reply(&mut self, now: Moment, from: NodeId, reply: Reply, out: &mut Vec<Effect>) {
         match reply {
-            Reply::Refuse { promised } => return self.on_refuse(now, promised, out),
-            Reply::Promise(promise) => return self.on_promise(now, from, promise, out),
+            Reply::Refuse { promised } => self.on_refuse(now, promised, out),
+            Reply::Promise(promise) => self.on_promise(now, from, promise, out),
+            Reply::Agree { view, .. } => self.on_agree(from, view),
+            Reply::Bully { view, .. } => self.on_bully(now, from, view),
+            Reply::Alive { .. } => self.on_alive(from),
             // The reply reports only the disk, and the disk pace has it already.
-            Reply::Writing { .. } => return,
-            Reply::Agree { .. } | Reply::Alive { .. } | Reply::Bully { .. } => {}
+            Reply::Writing { .. } => {}
         }
-        let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role else {
-            return;
-        };
-        match reply {
-            // An answer to a probe from another view says nothing of the primary that is suspected now.
-            Reply::Agree { view, .. } | Reply::Bully { view, .. } if view != self.promised => return,
-            Reply::Agree { .. } => {
-                probing.agreed.insert(from);
-            }
-            // A higher server that suspects the primary too: it counts for the majority, and prepares
-            // first.
-            Reply::Bully { .. } => {
-                probing.agreed.insert(from);
-                probing.bullies.entry(from).or_insert((now, now)).1 = now;
-            }
-            Reply::Alive { .. } => {
-                probing.agreed.remove(&from);
-            }
-            Reply::Promise(_) | Reply::Refuse { .. } | Reply::Writing { .. } => {}
-        }
-        probing.replied.insert(from);
     }
 
     fn on_refuse(&mut self, now: Moment, promised: View, out: &mut Vec<Effect>) {
@@ -275,9 +260,21 @@ impl ReplicaManager {
             return;
         }
         preparing.promises.insert(from, promise);
-        preparing.progress += 1;
-        preparing.progressed = now;
+        preparing.note_progress(now);
         self.try_open(now, out);
+    }
+
+    /// The promise of `promised` is durable on this server. If it is the view that this server prepares, it
+    /// counts as one of the majority.
+    pub(super) fn count_own_promise(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let mine = self.promise(now);
+        if let Some(preparing) = self.role.preparing_mut()
+            && preparing.view == mine.view
+        {
+            preparing.promises.insert(self.me, mine);
+            preparing.progressed = now;
+            self.try_open(now, out);
+        }
     }
 
     /// A server has started again. This candidate asks for its promise again; a server that lost its disk
@@ -296,7 +293,7 @@ impl ReplicaManager {
     }
 
     /// Opens the view if a majority has promised and nothing is lacking; otherwise starts to fetch.
-    pub(super) fn try_open(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    fn try_open(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let (me, quorum) = (self.me, self.quorum);
         let keep_own = self.planted.is(Planted::KeepOwnLog);
         let Some(preparing) = self.role.preparing_mut() else { return };
@@ -327,19 +324,9 @@ impl ReplicaManager {
             let promises = std::mem::take(&mut preparing.promises);
             return self.open(now, &promises, out);
         }
-        let target = best.last_op;
         self.queries += 1;
-        preparing.fetching = Some(Fetching {
-            donor: best_id,
-            query: QueryId(self.queries),
-            after: common,
-            asked_after: common,
-            upto: common,
-            target,
-            asked: now,
-            early: BTreeMap::new(),
-            snapshot: (Op::ZERO, 0),
-        });
+        let query = QueryId(self.queries);
+        preparing.fetching = Some(Fetching::new(now, best_id, query, common, best.last_op));
         self.fetch(out);
     }
 }

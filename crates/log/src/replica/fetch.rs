@@ -17,18 +17,37 @@ const FETCH_OPS: u64 = 64;
 #[derive(Debug)]
 pub(super) struct Fetching {
     pub(super) donor: NodeId,
-    pub(super) query: QueryId,
+    query: QueryId,
+    /// The end of what this log has in common with the donor's.
     pub(super) after: Op,
     /// The op after which the latest FETCH asked, and the last op that it asked for.
-    pub(super) asked_after: Op,
-    pub(super) upto: Op,
+    asked_after: Op,
+    upto: Op,
+    /// The end of the donor's log.
     pub(super) target: Op,
-    pub(super) asked: Moment,
+    asked: Moment,
     /// Pieces of answers that arrived before their predecessors, by the op before their first.
-    pub(super) early: BTreeMap<Op, Entries>,
+    early: BTreeMap<Op, Entries>,
     /// The op of the snapshot that the donor sends instead of entries, and the most bytes of it that
     /// arrived.
-    pub(super) snapshot: (Op, u64),
+    snapshot: (Op, u64),
+}
+
+impl Fetching {
+    /// A fetch of the entries of `donor` after `after` up to `target`. Nothing is asked for yet.
+    pub(super) fn new(now: Moment, donor: NodeId, query: QueryId, after: Op, target: Op) -> Fetching {
+        Fetching {
+            donor,
+            query,
+            after,
+            asked_after: after,
+            upto: after,
+            target,
+            asked: now,
+            early: BTreeMap::new(),
+            snapshot: (Op::ZERO, 0),
+        }
+    }
 }
 
 impl ReplicaManager {
@@ -100,12 +119,12 @@ impl ReplicaManager {
         }
         fetching.after = agreed;
         fetching.asked = now;
-        preparing.progress += 1;
-        preparing.progressed = now;
+        let answered = agreed >= fetching.upto;
+        preparing.note_progress(now);
         if agreed >= target || short {
             let promises = std::mem::take(&mut preparing.promises);
             self.open(now, &promises, out);
-        } else if agreed >= fetching.upto {
+        } else if answered {
             self.fetch(out);
         }
     }
@@ -133,8 +152,7 @@ impl ReplicaManager {
             fetching.asked = now;
             if fetching.snapshot.0 != op || fetching.snapshot.1 < bytes {
                 fetching.snapshot = (op, bytes);
-                preparing.progress += 1;
-                preparing.progressed = now;
+                preparing.note_progress(now);
             }
         }
     }

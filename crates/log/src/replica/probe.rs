@@ -2,6 +2,7 @@
 //! nothing durable, so a server that alone suspects the primary does not disturb them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Packet, Reply, WaitsFor};
@@ -16,12 +17,32 @@ const FIT_BEHIND_MAX: u64 = 8_192;
 /// The answers to a probe.
 #[derive(Debug)]
 pub(super) struct Probing {
-    pub(super) since: Moment,
+    since: Moment,
     /// Servers that suspect the primary too.
-    pub(super) agreed: BTreeSet<NodeId>,
-    pub(super) replied: BTreeSet<NodeId>,
+    agreed: BTreeSet<NodeId>,
+    replied: BTreeSet<NodeId>,
     /// Higher servers that answered Bully, with the times of the first and the latest answer.
-    pub(super) bullies: BTreeMap<NodeId, (Moment, Moment)>,
+    bullies: BTreeMap<NodeId, (Moment, Moment)>,
+}
+
+impl Probing {
+    /// Moves the time-outs by which the other servers are judged.
+    pub(super) fn forgive(&mut self, gap: Duration) {
+        self.since = self.since + gap;
+        for (since, heard) in self.bullies.values_mut() {
+            (*since, *heard) = (*since + gap, *heard + gap);
+        }
+    }
+}
+
+impl Role {
+    /// The probe of this server, if it probes.
+    fn probing_mut(&mut self) -> Option<&mut Probing> {
+        match self {
+            Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) => Some(probing),
+            _ => None,
+        }
+    }
 }
 
 impl ReplicaManager {
@@ -49,7 +70,7 @@ impl ReplicaManager {
             replied: BTreeSet::new(),
             bullies: BTreeMap::new(),
         };
-        let candidate = Candidate { stage: Stage::Probing(probing), next_send: now };
+        let candidate = Candidate::new(Stage::Probing(probing), now);
         self.become_role(now, Role::Candidate(candidate), cause, out);
     }
 
@@ -115,11 +136,40 @@ impl ReplicaManager {
         // Agree. A higher server that wants to lead says so in its answer to this server's probe; until
         // then it counts as silent.
         if view == self.promised
-            && let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role
+            && let Some(probing) = self.role.probing_mut()
         {
             probing.agreed.insert(from);
         }
         self.send(from, Packet::Reply(reply), out);
+    }
+
+    /// A server that suspects the primary too. An answer to a probe from another view says nothing of the
+    /// primary that is suspected now.
+    pub(super) fn on_agree(&mut self, from: NodeId, view: View) {
+        if view == self.promised
+            && let Some(probing) = self.role.probing_mut()
+        {
+            probing.agreed.insert(from);
+            probing.replied.insert(from);
+        }
+    }
+
+    /// A higher server that suspects the primary too: it counts for the majority, and prepares first.
+    pub(super) fn on_bully(&mut self, now: Moment, from: NodeId, view: View) {
+        self.on_agree(from, view);
+        if view == self.promised
+            && let Some(probing) = self.role.probing_mut()
+        {
+            probing.bullies.entry(from).or_insert((now, now)).1 = now;
+        }
+    }
+
+    /// A server that does not suspect the primary, or does not any more.
+    pub(super) fn on_alive(&mut self, from: NodeId) {
+        if let Some(probing) = self.role.probing_mut() {
+            probing.agreed.remove(&from);
+            probing.replied.insert(from);
+        }
     }
 
     /// Returns true if this server could not fetch a donor's log when it last tried to lead, and still

@@ -102,14 +102,7 @@ impl ReplicaManager {
             return;
         }
         self.send_promise(now, out);
-        let mine = self.promise(now);
-        if let Some(preparing) = self.role.preparing_mut()
-            && preparing.view == view
-        {
-            preparing.promises.insert(self.me, mine);
-            preparing.progressed = now;
-            self.try_open(now, out);
-        }
+        self.count_own_promise(now, out);
     }
 
     fn send_promise(&mut self, now: Moment, out: &mut Vec<Effect>) {
@@ -119,7 +112,7 @@ impl ReplicaManager {
     }
 
     /// The promise and the state of this log, read after the promise is durable.
-    fn promise(&self, now: Moment) -> Promise {
+    pub(super) fn promise(&self, now: Moment) -> Promise {
         Promise {
             view: self.promised,
             last_view: self.log.last_view(),
