@@ -266,7 +266,7 @@ impl ReplicaManager {
         out: &mut Vec<Effect>,
     ) {
         let mut sent = first.prev();
-        for (prev_op, prev_view, entries) in self.pieces(first.prev(), last, *room) {
+        for (prev_op, prev_view, entries) in self.log.pieces(first.prev(), last, *room) {
             sent = Op(prev_op.0 + entries.len() as u64);
             let size: usize = entries.iter().map(|entry| entry.payload.len() + 24).sum();
             *room = room.saturating_sub(size);

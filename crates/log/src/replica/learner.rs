@@ -13,7 +13,8 @@ use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{Learn, LearnOk, Packet};
 use recado_proto::planted::Planted;
 
-use super::{Cause, Effect, ReplicaManager, Role, Task, Written};
+use super::journaling::Written;
+use super::{Cause, Effect, ReplicaManager, Role, Task};
 
 /// The state of a server without a vote.
 #[derive(Debug)]

@@ -7,11 +7,17 @@ use recado_proto::id::{Moment, NodeId, View};
 use recado_proto::packet::{Packet, Promise, Reply, WaitsFor};
 use recado_proto::planted::Planted;
 
-use super::{Cause, Effect, ReplicaManager, Role};
+use super::in_view::InView;
+use super::journaling::Written;
+use super::{Cause, Effect, ReplicaManager, Role, Task};
 
 /// Most views in the index of a promise; the newest are sent. A promise must fit a packet, however long the
 /// log is. A candidate that finds no common view in the index fetches from the commit on.
 const INDEX_MAX: usize = 1_024;
+
+/// Most promises waiting for the disk at once. No election needs as many; a storm of views must not fill
+/// the journal's queue faster than the disk empties it.
+pub(super) const PROMISES_MAX: usize = 64;
 
 /// Another candidate: this server has promised its view, or a peer refused this server because of it.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +37,30 @@ impl Awaited {
 }
 
 impl ReplicaManager {
+    /// Returns true if `view` may be accepted: not if it needs one more promise from a disk that has too
+    /// many to write.
+    pub(super) fn may_promise(&self, view: View) -> bool {
+        view <= self.promised || self.promises_in_journal() < PROMISES_MAX
+    }
+
+    /// Accepts nothing below `view` from this call on. The matched prefix belonged to a lower view and
+    /// restarts at the commit.
+    pub(super) fn raise_promised(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+        debug_assert!(view > self.promised);
+        self.promised = view;
+        let matched = self.in_view.matched;
+        self.in_view = InView::new(self.commit, now);
+        if self.planted.is(Planted::MatchedSurvivesView) {
+            self.in_view.matched = matched;
+        }
+        if self.receiving.as_ref().is_some_and(|receiving| receiving.view() < view) {
+            self.receiving = None;
+        }
+        // The promise names these incarnations.
+        self.journal_known(now, out);
+        self.journal(now, Task::Promise(view), Written::Promise(view), out);
+    }
+
     /// The time until which this server waits for another candidate if it hears nothing more. While
     /// PREPAREs arrive, it waits as long as a disk may take.
     pub(super) fn waits_until(&self, now: Moment, awaited: Awaited) -> Moment {
