@@ -218,8 +218,8 @@ impl ReplicaManager {
         let end = self.merge(entries.prev_op, entries.view, entries.entries, out);
         if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
             self.log.cut_from(end.next());
-            self.limit_durable(end);
-            self.unjournaled.retain(|entry| entry.op <= end);
+            self.journaling.limit_durable(end);
+            self.journaling.unjournaled.retain(|entry| entry.op <= end);
         }
         self.in_view.matched = self.in_view.matched.max(end);
         // The journal gets every entry before it is applied.
@@ -267,8 +267,8 @@ impl ReplicaManager {
         let durable = match self.role {
             Role::Learner(_) if !self.planted.is(Planted::LearnerCounts) => Op::ZERO,
             _ if self.planted.is(Planted::AckOnReceipt) => self.in_view.matched,
-            _ if self.planted.is(Planted::AckUnmatched) => self.durable,
-            _ => self.durable.min(self.in_view.matched),
+            _ if self.planted.is(Planted::AckUnmatched) => self.journaling.durable,
+            _ => self.journaling.durable.min(self.in_view.matched),
         };
         let ack = EntriesAck {
             view: self.promised,

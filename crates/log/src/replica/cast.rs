@@ -329,7 +329,7 @@ impl ReplicaManager {
         let start = primary.start;
         let mut durable: Vec<Op> = primary.backups.values().map(|backup| backup.durable).collect();
         let unwritten = self.planted.is(Planted::OwnWriteCounts);
-        durable.push(if unwritten { self.log.last() } else { self.durable });
+        durable.push(if unwritten { self.log.last() } else { self.journaling.durable });
         durable.sort_unstable_by(|a, b| b.cmp(a));
         let Some(op) = durable.get(self.quorum - 1).copied() else { return };
         if op > self.commit && (op >= start || self.planted.is(Planted::CommitOlderView)) {

@@ -214,7 +214,7 @@ impl ReplicaManager {
         // differs from the committed one, and then no entry after it was ever acknowledged to a client.
         self.report_overwritten(op.next(), out);
         self.journal_appended(now, out);
-        self.limit_durable(self.commit);
+        self.journaling.limit_durable(self.commit);
         self.log = super::Log::new(op, view);
         (self.commit, self.applied, self.in_view.matched) = (op, op, op);
         self.journal(now, Task::Install { op, view, bytes }, Written::Upto(op), out);

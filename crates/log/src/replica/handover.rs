@@ -132,7 +132,7 @@ impl ReplicaManager {
         out: &mut Vec<Effect>,
     ) {
         let current = transfer.view == self.promised && transfer.view.primary() == Some(from);
-        let holds = self.in_view.matched >= transfer.last && self.durable >= transfer.last;
+        let holds = self.in_view.matched >= transfer.last && self.journaling.durable >= transfer.last;
         if current && holds && matches!(self.role, Role::Backup) && self.stopping.is_none() {
             self.suspicion = Cause::Transfer;
             self.prepare(now, Cause::Transfer, out);

@@ -43,7 +43,6 @@ mod role;
 mod tests;
 mod timers;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +60,7 @@ use detector::FailureDetector;
 use disk_pace::DiskPace;
 use handover::Stopping;
 use in_view::InView;
-use journaling::Written;
+use journaling::Journaling;
 use learner::Learner;
 use log::Log;
 use peers::PeerLiveness;
@@ -87,8 +86,7 @@ pub struct ReplicaManager {
     log: Log,
     commit: Op,
     applied: Op,
-    /// The end of the prefix of the current log that is fsynced.
-    durable: Op,
+    journaling: Journaling,
     unknown: Option<Unknown>,
     contradiction: Option<Contradiction>,
     /// Learners to answer once their incarnation is durable, with their nonces.
@@ -108,10 +106,6 @@ pub struct ReplicaManager {
     /// The end of the best log that this server could not fetch when it tried to lead.
     unfetched_end: Option<Op>,
     stopping: Option<Stopping>,
-
-    tickets: u64,
-    in_journal: VecDeque<(u64, Written)>,
-    unjournaled: Vec<Entry>,
 
     suspected_since: Option<Moment>,
     suspicion: Cause,
@@ -148,7 +142,7 @@ impl ReplicaManager {
             in_view: InView::new(commit, now),
             commit,
             applied: base,
-            durable: log.last(),
+            journaling: Journaling::new(log.last()),
             unknown: boot.unknown,
             contradiction: None,
             learners: Vec::new(),
@@ -172,9 +166,6 @@ impl ReplicaManager {
             failed_views: 0,
             unfetched_end: None,
             stopping: None,
-            tickets: 0,
-            in_journal: VecDeque::new(),
-            unjournaled: Vec::new(),
             suspected_since: Some(now),
             suspicion: Cause::Started,
             handled: now,
@@ -297,7 +288,7 @@ impl ReplicaManager {
 
     /// The end of the fsynced prefix.
     pub fn durable(&self) -> Op {
-        self.durable
+        self.journaling.durable
     }
 
     /// The view of the entry at `op`, if it is still held.

@@ -40,7 +40,7 @@ impl ReplicaManager {
     /// Returns true if `view` may be accepted: not if it needs one more promise from a disk that has too
     /// many to write.
     pub(super) fn may_promise(&self, view: View) -> bool {
-        view <= self.promised || self.promises_in_journal() < PROMISES_MAX
+        view <= self.promised || self.journaling.promises() < PROMISES_MAX
     }
 
     /// Accepts nothing below `view` from this call on. The matched prefix belonged to a lower view and
@@ -121,7 +121,7 @@ impl ReplicaManager {
         } else if self.in_view.primary.is_none() {
             self.in_view.promise_reply_to = Some(from);
             // A packet of the view itself may have raised the promise, which the journal has yet to write.
-            if self.promises_in_journal() == 0 {
+            if self.journaling.promises() == 0 {
                 self.send_promise(now, out);
             }
         }
