@@ -125,7 +125,7 @@ impl ReplicaManager {
                     // Incarnations given to the journal after this task become durable with their own task.
                     if !self.journaling.under_way.iter().any(|(_, written)| matches!(written, Written::Known))
                     {
-                        self.heard.iter_mut().for_each(|heard| heard.durable = heard.journaled);
+                        self.peers.mark_durable();
                         self.answer_learners(out);
                     }
                 }

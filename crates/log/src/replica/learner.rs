@@ -70,8 +70,7 @@ impl ReplicaManager {
         let active = self.is_active_primary().then_some(self.commit);
         let early = self.planted.is(Planted::KnownNotDurable);
         for (learner, incarnation, nonce) in std::mem::take(&mut self.learners) {
-            let known = self.heard.iter().any(|heard| heard.peer == learner && heard.durable >= incarnation);
-            if known || early {
+            if self.peers.knows_durably(learner, incarnation) || early {
                 let answer = LearnOk { nonce, promised: self.promised, active };
                 self.send(learner, Packet::LearnOk(answer), out);
             } else {

@@ -63,7 +63,7 @@ use in_view::InView;
 use journaling::Journaling;
 use learner::Learner;
 use log::Log;
-use peers::PeerLiveness;
+use peers::Peers;
 use role::Role;
 
 pub use io::{Boot, Cause, Contradiction, Effect, Input, RoleChange, Task};
@@ -97,8 +97,7 @@ pub struct ReplicaManager {
     pace: DiskPace,
     receiving: Option<Receiving>,
     pinged: Moment,
-    heard: Vec<PeerLiveness>,
-    refused: Vec<NodeId>,
+    peers: Peers,
     best_seen: Op,
     round_seen: u64,
     /// Views of this server that timed out or were overtaken since the last active view.
@@ -151,16 +150,7 @@ impl ReplicaManager {
             pace: DiskPace::new(config.cluster.me, config.cluster.quorum(), config.timing.suspect_max, now),
             receiving: None,
             pinged: now,
-            heard: members
-                .iter()
-                .map(|peer| {
-                    let known = boot.known.iter().find(|(id, _)| id == peer);
-                    let incarnation = known.map_or(Incarnation(0), |(_, incarnation)| *incarnation);
-                    let (journaled, durable) = (incarnation, incarnation);
-                    PeerLiveness { peer: *peer, at: Moment(0), incarnation, journaled, durable }
-                })
-                .collect(),
-            refused: Vec::new(),
+            peers: Peers::new(config.cluster.me, &members, &boot.known),
             best_seen: Op::ZERO,
             round_seen: 0,
             failed_views: 0,

@@ -91,7 +91,7 @@ impl ReplicaManager {
             Some((since, heard)) => now.since(*since) >= patience || now.since(*heard) >= usual,
             None => {
                 probing.replied.contains(higher)
-                    || self.refused.contains(higher)
+                    || self.peers.refuses(*higher)
                     // The suspected primary is not waited for.
                     || self.in_view.primary.is_some_and(|primary| primary.view.primary() == Some(*higher))
                     || now.since(probing.since) >= self.timing.bully
@@ -181,11 +181,7 @@ impl ReplicaManager {
     /// Returns true if this server can lead soon: a majority is reachable, its disk does not lag, its log
     /// is not far behind the best log seen, and it lacks nothing that it could not fetch.
     fn is_fit(&self, now: Moment) -> bool {
-        let reachable = self
-            .heard
-            .iter()
-            .filter(|heard| heard.peer == self.me || now.since(heard.at) < self.timing.suspect_max)
-            .count();
+        let reachable = self.peers.heard_within(now, self.timing.suspect_max) + 1;
         let lags = self.pace.lags(self.me, now);
         let near = self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0;
         reachable >= self.quorum && !lags && near && !self.lacks_what_it_could_not_fetch()

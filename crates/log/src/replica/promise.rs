@@ -150,7 +150,7 @@ impl ReplicaManager {
             commit: self.commit,
             index: self.log.newest_views(INDEX_MAX),
             unknown: self.unknown.and_then(|unknown| unknown.beyond(self.log.last(), self.log.last_view())),
-            incarnations: self.incarnations(),
+            incarnations: self.peers.incarnations(),
             disk_ms: self.pace.own_turn_ms(now),
         }
     }

@@ -771,7 +771,7 @@ fn answers_a_learner(planted: PlantedBug) -> bool {
     let config = Config { planted, ..config(1, 3) };
     let mut one = One { replica: ReplicaManager::new(&config, boot(), 1, now, &mut Vec::new()), now };
     let early = answered(&one.packet_of_incarnation(9, 2, Packet::Learn(Learn { nonce: 7 })));
-    let known = one.replica.incarnations();
+    let known = one.replica.peers.incarnations();
     early.is_none() && known.is_empty() && answered(&one.sync()) == Some(NodeId(2))
 }
 
