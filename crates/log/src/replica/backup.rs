@@ -9,7 +9,6 @@ use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packe
 use recado_proto::planted::Planted;
 
 use super::detector::Verdict;
-use super::in_view::KnownPrimary;
 use super::{Cause, Effect, ReplicaManager, Role};
 
 /// Interval of the pings to a primary whose heartbeat is missing. A closed port refuses a ping at once.
@@ -117,15 +116,19 @@ impl ReplicaManager {
             self.raise_promised(now, view, out);
             self.become_backup(now, Cause::HigherView, out);
         }
-        // To raise `promised` forgets the primary, so a known one is the primary of `view`.
         match self.in_view.primary {
-            Some(primary) => incarnation == primary.incarnation,
+            Some(known) => incarnation == known,
             None => {
-                self.in_view.primary = Some(KnownPrimary { view, incarnation });
+                self.in_view.primary = Some(incarnation);
                 self.detector.restart(now);
                 true
             }
         }
+    }
+
+    /// The primary of `promised`, once it was heard.
+    pub(super) fn known_primary(&self) -> Option<NodeId> {
+        self.in_view.primary.and(self.promised.primary())
     }
 
     /// The primary of `promised` was heard.
@@ -257,13 +260,12 @@ impl ReplicaManager {
     /// Tells the primary of `promised` the ops that are durable and matched. A learner's copy does not
     /// count, because it may have broken a promise that it cannot remember.
     pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
-        let Some(primary) = self.in_view.primary.filter(|_| !self.is_contradicted()) else { return };
+        let Some(primary) = self.known_primary().filter(|_| !self.is_contradicted()) else { return };
         // After a contradiction, this server acknowledges only to a leader whose entries it has compared
         // with its own.
         if self.contradiction.is_some() && !self.in_view.compared {
             return;
         }
-        let Some(primary) = primary.view.primary().filter(|_| primary.view == self.promised) else { return };
         let durable = match self.role {
             Role::Learner(_) if !self.planted.is(Planted::LearnerCounts) => Op::ZERO,
             _ if self.planted.is(Planted::AckOnReceipt) => self.in_view.matched,
@@ -287,7 +289,7 @@ impl ReplicaManager {
             }
             return;
         }
-        let primary = self.in_view.primary.and_then(|primary| primary.view.primary());
+        let primary = self.known_primary();
         let cause = match self.detector.verdict(now) {
             Verdict::Alive => return,
             Verdict::Late => {

@@ -101,7 +101,7 @@ impl ReplicaManager {
 
     /// The server from which snapshots are accepted at the moment.
     fn snapshot_donor(&self) -> Option<NodeId> {
-        self.donor().or_else(|| self.in_view.primary.and_then(|primary| primary.view.primary()))
+        self.donor().or_else(|| self.known_primary())
     }
 
     pub(super) fn on_snapshot_chunk(

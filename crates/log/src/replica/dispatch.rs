@@ -56,10 +56,8 @@ impl ReplicaManager {
         if let Some(turn_ms) = disk_told(&packet) {
             self.pace.on_report(now, from, turn_ms);
         }
-        if self
-            .in_view
-            .primary
-            .is_some_and(|primary| primary.view.primary() == Some(from) && incarnation > primary.incarnation)
+        if self.promised.primary() == Some(from)
+            && self.in_view.primary.is_some_and(|known| incarnation > known)
         {
             self.in_view.primary = None;
             self.suspect(now, Cause::PrimaryRestarted, out);

@@ -147,7 +147,7 @@ impl ReplicaManager {
 
     pub(super) fn on_port_refused(&mut self, now: Moment, peer: NodeId) {
         self.peers.note_refused(peer);
-        if self.in_view.primary.is_some_and(|primary| primary.view.primary() == Some(peer)) {
+        if self.known_primary() == Some(peer) {
             self.detector.refused();
             self.pinged = now - PING_EVERY;
         }

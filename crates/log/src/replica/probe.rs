@@ -93,7 +93,7 @@ impl ReplicaManager {
                 probing.replied.contains(higher)
                     || self.peers.refuses(*higher)
                     // The suspected primary is not waited for.
-                    || self.in_view.primary.is_some_and(|primary| primary.view.primary() == Some(*higher))
+                    || self.known_primary() == Some(*higher)
                     || now.since(probing.since) >= self.timing.bully
             }
         })
