@@ -11,8 +11,8 @@
 //! 4. call again with [`Input::Deadline`] at [`ReplicaManager::next_deadline`] at the latest.
 //!
 //! Reading order: `io`, this file (the state), `role`, `timers`, `dispatch`, `peers`, `journaling`, `log`;
-//! `detector`, `disk_pace`, `in_view`; `election` with `probe`, `promise`, `choose` and `fetch`; `backup`,
-//! `cast`, `catchup`, `handover`, `learner`.
+//! `detector`, `disk_pace`, `in_view`; `election` with `probe`, `promise`, `choose` and `fetch`; `primary`,
+//! `cast`, `backup`, `catchup`, `handover`, `learner`.
 //!
 //! Invariants, each with its reason in DESIGN.md section 4:
 //! - nothing below `promised` is accepted, and a promise is durable before another server learns of it;
@@ -36,6 +36,7 @@ mod journaling;
 mod learner;
 mod log;
 mod peers;
+mod primary;
 mod probe;
 mod promise;
 mod role;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use recado_proto::id::{Moment, View};
 
-use super::cast::Primary;
 use super::election::Candidate;
 use super::learner::Learner;
+use super::primary::Primary;
 use super::{Cause, Effect, ReplicaManager, RoleChange};
 
 #[derive(Debug)]
