@@ -239,9 +239,7 @@ impl ReplicaManager {
             Role::Learner(_) => RoleName::Learner,
             Role::Backup => RoleName::Backup,
             Role::Candidate(_) => RoleName::Candidate,
-            Role::Primary(primary) if primary.is_isolated() => RoleName::Isolated,
-            Role::Primary(primary) if primary.is_active() => RoleName::Primary,
-            Role::Primary(_) => RoleName::Candidate,
+            Role::Primary(primary) => primary.state.permits().role,
         }
     }
 
@@ -252,9 +250,8 @@ impl ReplicaManager {
 
     /// Returns true if commands are accepted now.
     pub fn accepts(&self) -> bool {
-        matches!(&self.role, Role::Primary(primary) if primary.is_active() && !primary.is_isolated())
-            && self.stopping.is_none()
-            && !self.hands_over()
+        self.stopping.is_none()
+            && matches!(&self.role, Role::Primary(primary) if primary.state.permits().accepts)
     }
 
     /// The promised view: nothing below it is accepted.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{Moment, NodeId, Op};
-use recado_proto::packet::{Heartbeat, HeartbeatState, Packet, Promise, Reply};
+use recado_proto::packet::{Heartbeat, HeartbeatState, Packet, Promise, Reply, RoleName};
 use recado_proto::planted::Planted;
 
 use super::cast::Progress;
@@ -14,28 +14,90 @@ use super::{Cause, Effect, ReplicaManager, Role};
 /// Heartbeats remembered, to find the time at which an echoed heartbeat was sent.
 const BEATS_KEPT: usize = 64;
 
-/// The state of a primary whose view is opening or active.
+/// The primary of a view.
 #[derive(Debug)]
 pub(super) struct Primary {
+    pub(super) state: PrimaryState,
     /// The op of the ViewStart entry: the view is active when it is committed.
     pub(super) start: Op,
-    active: bool,
-    isolated: bool,
     opened: Moment,
     pub(super) backups: BTreeMap<NodeId, Progress>,
     next_beat: Moment,
+    /// The number of the latest heartbeat.
     beat: u64,
+    /// The latest heartbeats, and when each was sent.
     beats: VecDeque<(u64, Moment)>,
-    pub(super) handover: Option<HandOver>,
+}
+
+/// What a primary may do. In every state it beats, casts its log, and counts what is durable; what differs is
+/// in [`PrimaryState::permits`].
+#[derive(Debug)]
+pub(super) enum PrimaryState {
+    /// The first entry of the view is not committed yet.
+    Opening,
+    /// The view is active.
+    Active,
+    /// The view is active, and another server is about to lead.
+    HandingOver(HandOver),
+    /// No majority echoes, or the disk stalls.
+    Isolated {
+        /// True if the view is active.
+        active: bool,
+    },
+}
+
+/// What a state permits, and what others are told of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Permits {
+    /// The role of this server. In the role of the primary it answers clients.
+    pub(super) role: RoleName,
+    /// The state in its heartbeats.
+    pub(super) heartbeat: HeartbeatState,
+    /// True if the view is active.
+    pub(super) active: bool,
+    /// True if it accepts commands, unless the server stops.
+    pub(super) accepts: bool,
+}
+
+impl PrimaryState {
+    /// The table of the states.
+    pub(super) fn permits(&self) -> Permits {
+        let (role, heartbeat, active, accepts) = match self {
+            PrimaryState::Opening => (RoleName::Candidate, HeartbeatState::Opening, false, false),
+            PrimaryState::Active => (RoleName::Primary, HeartbeatState::Active, true, true),
+            PrimaryState::HandingOver(_) => (RoleName::Primary, HeartbeatState::Active, true, false),
+            PrimaryState::Isolated { active } => {
+                (RoleName::Isolated, HeartbeatState::Isolated, *active, false)
+            }
+        };
+        Permits { role, heartbeat, active, accepts }
+    }
 }
 
 impl Primary {
     pub(super) fn is_active(&self) -> bool {
-        self.active
+        self.state.permits().active
     }
 
     pub(super) fn is_isolated(&self) -> bool {
-        self.isolated
+        matches!(self.state, PrimaryState::Isolated { .. })
+    }
+
+    /// The view is active from now on.
+    fn activate(&mut self) {
+        self.state = match self.state {
+            PrimaryState::Isolated { .. } => PrimaryState::Isolated { active: true },
+            _ => PrimaryState::Active,
+        };
+    }
+
+    /// The isolation begins or ends. It ends a hand-over too.
+    fn set_isolated(&mut self, isolated: bool) {
+        self.state = match (isolated, self.is_active()) {
+            (true, active) => PrimaryState::Isolated { active },
+            (false, true) => PrimaryState::Active,
+            (false, false) => PrimaryState::Opening,
+        };
     }
 
     pub(super) fn next_beat(&self) -> Moment {
@@ -83,15 +145,13 @@ impl ReplicaManager {
             .collect();
         let start = self.log.last().next();
         let primary = Primary {
+            state: PrimaryState::Opening,
             start,
-            active: false,
-            isolated: false,
             opened: now,
             backups,
             next_beat: now,
             beat: 0,
             beats: VecDeque::new(),
-            handover: None,
         };
         self.in_view.matched = self.commit;
         let cause = self.suspicion;
@@ -118,12 +178,7 @@ impl ReplicaManager {
         if primary.beats.len() > BEATS_KEPT {
             primary.beats.pop_front();
         }
-        let beat = primary.beat;
-        let state = match (primary.isolated, primary.active) {
-            (true, _) => HeartbeatState::Isolated,
-            (false, true) => HeartbeatState::Active,
-            (false, false) => HeartbeatState::Opening,
-        };
+        let (state, beat) = (primary.state.permits().heartbeat, primary.beat);
         let heartbeat = self.heartbeat(now, state, beat);
         self.send_to_peers(&Packet::Heartbeat(heartbeat), out);
     }
@@ -172,16 +227,16 @@ impl ReplicaManager {
             .filter(|backup| now.since(backup.echoed.unwrap_or(primary.opened)) <= alone)
             .count();
         let isolated = heard + 1 < quorum || disk;
-        if isolated == primary.isolated {
+        if isolated == primary.is_isolated() {
             return;
         }
-        primary.isolated = isolated;
-        let (active, cause) =
-            (primary.active, if isolated { Cause::NoMajority } else { Cause::MajorityBack });
+        primary.set_isolated(isolated);
+        let active = primary.is_active();
         if isolated {
             self.suspected_since = Some(now);
         }
         if active {
+            let cause = if isolated { Cause::NoMajority } else { Cause::MajorityBack };
             self.role_changed(now, cause, out);
         }
         if !isolated {
@@ -195,10 +250,10 @@ impl ReplicaManager {
         let (view, commit) = (self.promised, self.commit);
         let early = self.planted.is(Planted::ServesBeforeViewStart);
         let Role::Primary(primary) = &mut self.role else { return };
-        if primary.active || (commit < primary.start && !early) {
+        if primary.is_active() || (commit < primary.start && !early) {
             return;
         }
-        primary.active = true;
+        primary.activate();
         self.on_active(view, out);
         self.send_to_peers(&self.coordinator(), out);
         self.role_changed(now, Cause::Elected, out);
