@@ -12,11 +12,37 @@ use super::detector::Verdict;
 use super::{Cause, Effect, ReplicaManager, Role};
 
 /// Interval of the pings to a primary whose heartbeat is missing. A closed port refuses a ping at once.
-pub(super) const PING_EVERY: Duration = Duration::from_millis(5);
+const PING_EVERY: Duration = Duration::from_millis(5);
 
 /// Most casts kept that arrived before their predecessors. One that does not fit is rejected and cast
 /// again.
 const EARLY_MAX: usize = 64;
+
+/// The state of a backup.
+///
+/// What it knows of its primary is not in here, because it outlives the role: a server that probes and one
+/// without a vote hear the primary too (`InView`), and the detector keeps its measure of the heartbeats across
+/// elections.
+#[derive(Debug)]
+pub(super) struct Backup {
+    next_ping: Moment,
+}
+
+impl Backup {
+    pub(super) fn new(now: Moment) -> Backup {
+        Backup { next_ping: now }
+    }
+
+    /// When a late primary is pinged next.
+    pub(super) fn next_ping(&self) -> Moment {
+        self.next_ping
+    }
+
+    /// The primary's port has refused a datagram. Another refusal would confirm that it is closed.
+    pub(super) fn ping_now(&mut self, now: Moment) {
+        self.next_ping = now;
+    }
+}
 
 impl ReplicaManager {
     pub(super) fn on_heartbeat(
@@ -293,10 +319,10 @@ impl ReplicaManager {
         let cause = match self.detector.verdict(now) {
             Verdict::Alive => return,
             Verdict::Late => {
-                if let Some(primary) = primary
-                    && now.since(self.pinged) >= PING_EVERY
+                if let (Some(primary), Role::Backup(backup)) = (primary, &mut self.role)
+                    && now >= backup.next_ping
                 {
-                    self.pinged = now;
+                    backup.next_ping = now + PING_EVERY;
                     self.echo(now, primary, out);
                 }
                 return;

@@ -17,6 +17,7 @@ use recado_proto::id::{Moment, NodeId, View};
 use recado_proto::packet::{Election, Packet, Promise, QueryId, Reply, WaitsFor};
 use recado_proto::planted::Planted;
 
+use super::backup::Backup;
 use super::choose::{Choice, choose, first_conflict};
 use super::fetch::Fetching;
 use super::probe::Probing;
@@ -43,7 +44,8 @@ impl Candidate {
         }
     }
 
-    pub(super) fn next_deadline(&self) -> Moment {
+    /// When PROBE or PREPARE is sent again.
+    pub(super) fn next_send(&self) -> Moment {
         self.next_send
     }
 }
@@ -167,7 +169,7 @@ impl ReplicaManager {
         match &self.role {
             Role::Candidate(candidate) => matches!(candidate.stage, Stage::Preparing(_)),
             Role::Primary(primary) => !primary.is_active(),
-            Role::Backup | Role::Learner(_) => false,
+            Role::Backup(_) | Role::Learner(_) => false,
         }
     }
 
@@ -235,7 +237,7 @@ impl ReplicaManager {
             Role::Candidate(Candidate { stage: Stage::Preparing(_), .. }) => {
                 // Another candidate has a higher view: it gets T_coord to be heard.
                 let cause = self.suspicion;
-                self.become_role(now, Role::Backup, cause, out);
+                self.become_role(now, Role::Backup(Backup::new(now)), cause, out);
                 let patience = self.coordinator_patience();
                 let heard = now + (self.jittered(patience) - patience);
                 let (progress, progressed) = (u64::MAX, heard);
@@ -243,7 +245,7 @@ impl ReplicaManager {
                 self.in_view.waiting_for =
                     Some(Awaited { view: promised, progress, progressed, heard, waits_for });
             }
-            Role::Candidate(_) | Role::Backup | Role::Learner(_) => {}
+            Role::Candidate(_) | Role::Backup(_) | Role::Learner(_) => {}
         }
     }
 
@@ -316,7 +318,7 @@ impl ReplicaManager {
         let common = self.log.common(&best.index, best.last_op).unwrap_or_default();
         if let Some(op) = first_conflict(&self.log, &best.index, committed) {
             let (view, cause) = (self.promised, self.suspicion);
-            self.become_role(now, Role::Backup, cause, out);
+            self.become_role(now, Role::Backup(Backup::new(now)), cause, out);
             return self.contradict(view, op, out);
         }
         let common = common.max(committed);

@@ -136,7 +136,7 @@ impl ReplicaManager {
     ) {
         let current = transfer.view == self.promised && transfer.view.primary() == Some(from);
         let holds = self.in_view.matched >= transfer.last && self.journaling.durable >= transfer.last;
-        if current && holds && matches!(self.role, Role::Backup) && self.stopping.is_none() {
+        if current && holds && matches!(self.role, Role::Backup(_)) && self.stopping.is_none() {
             self.suspicion = Cause::Transfer;
             self.prepare(now, Cause::Transfer, out);
         }

@@ -134,7 +134,7 @@ impl ReplicaManager {
         if self.journaling.durable > durable {
             match &self.role {
                 Role::Primary(_) => self.count(now, out),
-                Role::Learner(_) | Role::Backup | Role::Candidate(_) => self.acknowledge(false, out),
+                Role::Learner(_) | Role::Backup(_) | Role::Candidate(_) => self.acknowledge(false, out),
             }
         }
     }

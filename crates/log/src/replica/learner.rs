@@ -13,6 +13,7 @@ use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{Learn, LearnOk, Packet};
 use recado_proto::planted::Planted;
 
+use super::backup::Backup;
 use super::journaling::Written;
 use super::{Cause, Effect, ReplicaManager, Role, Task};
 
@@ -109,7 +110,7 @@ impl ReplicaManager {
     pub(super) fn on_vote_durable(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if matches!(self.role, Role::Learner(_)) {
             self.detector.restart(now);
-            self.become_role(now, Role::Backup, Cause::Voter, out);
+            self.become_role(now, Role::Backup(Backup::new(now)), Cause::Voter, out);
         }
     }
 }

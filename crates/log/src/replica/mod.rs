@@ -56,6 +56,7 @@ use recado_proto::planted::{Planted, PlantedBug};
 
 use crate::config::{Config, Timing};
 
+use backup::Backup;
 use catchup::Receiving;
 use detector::FailureDetector;
 use disk_pace::DiskPace;
@@ -97,7 +98,6 @@ pub struct ReplicaManager {
     detector: FailureDetector,
     pace: DiskPace,
     receiving: Option<Receiving>,
-    pinged: Moment,
     peers: Peers,
     best_seen: Op,
     round_seen: u64,
@@ -137,7 +137,7 @@ impl ReplicaManager {
             preempt: config.preempt,
             planted: config.planted,
             incarnation: boot.incarnation,
-            role: Role::Backup,
+            role: Role::Backup(Backup::new(now)),
             promised: boot.promised.max(log.last_view()),
             in_view: InView::new(commit, now),
             commit,
@@ -150,7 +150,6 @@ impl ReplicaManager {
             detector: FailureDetector::new(config.timing, now),
             pace: DiskPace::new(config.cluster.me, config.cluster.quorum(), config.timing.suspect_max, now),
             receiving: None,
-            pinged: now,
             peers: Peers::new(config.cluster.me, &members, &boot.known),
             best_seen: Op::ZERO,
             round_seen: 0,
@@ -237,7 +236,7 @@ impl ReplicaManager {
     pub fn role(&self) -> RoleName {
         match &self.role {
             Role::Learner(_) => RoleName::Learner,
-            Role::Backup => RoleName::Backup,
+            Role::Backup(_) => RoleName::Backup,
             Role::Candidate(_) => RoleName::Candidate,
             Role::Primary(primary) => primary.state.permits().role,
         }

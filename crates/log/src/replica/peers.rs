@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use recado_proto::id::{Incarnation, Moment, NodeId};
 
-use super::backup::PING_EVERY;
 use super::journaling::Written;
 use super::{Effect, ReplicaManager, Role, Task};
 
@@ -141,7 +140,7 @@ impl ReplicaManager {
         match &mut self.role {
             Role::Primary(primary) => primary.forget_acks_of(peer),
             Role::Candidate(_) => self.forget_promise_of(now, peer, out),
-            Role::Learner(_) | Role::Backup => {}
+            Role::Learner(_) | Role::Backup(_) => {}
         }
     }
 
@@ -149,7 +148,9 @@ impl ReplicaManager {
         self.peers.note_refused(peer);
         if self.known_primary() == Some(peer) {
             self.detector.refused();
-            self.pinged = now - PING_EVERY;
+            if let Role::Backup(backup) = &mut self.role {
+                backup.ping_now(now);
+            }
         }
         if let Role::Primary(primary) = &mut self.role {
             primary.mark_absent(peer);

@@ -48,7 +48,7 @@ impl Role {
 impl ReplicaManager {
     /// Starts to probe because the primary is suspected, if this server is a backup.
     pub(super) fn suspect(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
-        if !matches!(self.role, Role::Backup) {
+        if !matches!(self.role, Role::Backup(_)) {
             return;
         }
         // This log must neither become the cluster's log nor be lost: a person decides.
@@ -118,7 +118,7 @@ impl ReplicaManager {
                 alive
             }
             Role::Primary(_) => alive,
-            Role::Backup => {
+            Role::Backup(_) => {
                 if self.active > view && self.active == self.promised {
                     self.send(from, self.coordinator(), out);
                 }

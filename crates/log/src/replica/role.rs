@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use recado_proto::id::{Moment, View};
 
+use super::backup::Backup;
 use super::election::Candidate;
 use super::learner::Learner;
 use super::primary::Primary;
@@ -12,7 +13,7 @@ use super::{Cause, Effect, ReplicaManager, RoleChange};
 #[derive(Debug)]
 pub(super) enum Role {
     Learner(Learner),
-    Backup,
+    Backup(Backup),
     Candidate(Candidate),
     Primary(Primary),
 }
@@ -36,10 +37,10 @@ impl ReplicaManager {
 
     pub(super) fn become_backup(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
         self.detector.restart(now);
-        if matches!(self.role, Role::Learner(_) | Role::Backup) {
+        if matches!(self.role, Role::Learner(_) | Role::Backup(_)) {
             return;
         }
-        self.become_role(now, Role::Backup, cause, out);
+        self.become_role(now, Role::Backup(Backup::new(now)), cause, out);
     }
 
     pub(super) fn role_changed(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {

@@ -2,7 +2,6 @@
 
 use recado_proto::id::Moment;
 
-use super::backup::PING_EVERY;
 use super::{Effect, ReplicaManager, Role};
 
 impl ReplicaManager {
@@ -13,7 +12,7 @@ impl ReplicaManager {
         let mut at = |moment: Moment| next = next.min(moment);
         match &self.role {
             Role::Learner(learner) => at(learner.next_ask()),
-            Role::Backup => {
+            Role::Backup(backup) => {
                 // While another candidate is awaited, the detector does not count.
                 let silent_at = self.detector.silent_at();
                 at(self
@@ -23,10 +22,10 @@ impl ReplicaManager {
                 if self.in_view.waiting_for.is_none() && self.handled < self.detector.late_at() {
                     at(self.detector.late_at());
                 } else if self.in_view.waiting_for.is_none() && self.in_view.primary.is_some() {
-                    at(self.pinged + PING_EVERY);
+                    at(backup.next_ping());
                 }
             }
-            Role::Candidate(candidate) => at(candidate.next_deadline()),
+            Role::Candidate(candidate) => at(candidate.next_send()),
             Role::Primary(primary) => at(primary.next_beat()),
         }
         next
@@ -36,7 +35,7 @@ impl ReplicaManager {
     pub(super) fn on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         match self.role {
             Role::Learner(_) => self.learner_on_time(now, out),
-            Role::Backup => self.backup_on_time(now, out),
+            Role::Backup(_) => self.backup_on_time(now, out),
             Role::Candidate(_) => self.candidate_on_time(now, out),
             Role::Primary(_) => self.primary_on_time(now, out),
         }
