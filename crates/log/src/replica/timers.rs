@@ -1,34 +1,82 @@
-//! Time: when the replica must be called, what it does then, and what its own lateness does not count for.
+//! Timers: every reason to call the replica without an input, what is done then, and what its own lateness does
+//! not count for.
+//!
+//! The table stores nothing. Each timer follows from state that lives with its role or its module, so a timer
+//! cannot outlive the role that it belongs to.
 
 use recado_proto::id::Moment;
 
 use super::{Effect, ReplicaManager, Role};
 
+/// A reason to call the replica.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    /// A heartbeat has passed since the last call. A longer gap shows this server its own lateness. All waits
+    /// that have no timer are judged at each call, so they end by this one: those for an isolation, a stalled
+    /// disk, a probe, a view without progress, a hand-over, a stop, and a request to send again in a transfer.
+    Idle,
+    /// A learner: LEARN is sent again.
+    Learn,
+    /// A backup that awaits a candidate: the candidate is given up.
+    Awaited,
+    /// A backup: the heartbeat of the primary is missing, and the pings begin.
+    Late,
+    /// A backup: a late primary is pinged again.
+    Ping,
+    /// A backup: the primary was silent for T_s and is suspected.
+    Silent,
+    /// A candidate: PROBE or PREPARE is sent again.
+    Candidate,
+    /// A primary: the next HEARTBEAT is sent.
+    Heartbeat,
+}
+
+impl Timer {
+    const ALL: [Timer; 8] = [
+        Timer::Idle,
+        Timer::Learn,
+        Timer::Awaited,
+        Timer::Late,
+        Timer::Ping,
+        Timer::Silent,
+        Timer::Candidate,
+        Timer::Heartbeat,
+    ];
+}
+
 impl ReplicaManager {
     /// The latest time for an [`Input::Deadline`](super::Input::Deadline). It is never further away than a
     /// heartbeat, so that this server notices its own lateness.
     pub fn next_deadline(&self) -> Moment {
-        let mut next = self.handled + self.timing.heartbeat;
-        let mut at = |moment: Moment| next = next.min(moment);
-        match &self.role {
-            Role::Learner(learner) => at(learner.next_ask()),
-            Role::Backup(backup) => {
-                // While another candidate is awaited, the detector does not count.
-                let silent_at = self.detector.silent_at();
-                at(self
-                    .in_view
-                    .waiting_for
-                    .map_or(silent_at, |awaited| self.waits_until(self.handled, awaited)));
-                if self.in_view.waiting_for.is_none() && self.handled < self.detector.late_at() {
-                    at(self.detector.late_at());
-                } else if self.in_view.waiting_for.is_none() && self.in_view.primary.is_some() {
-                    at(backup.next_ping());
-                }
+        // `Idle` always runs.
+        Timer::ALL.into_iter().filter_map(|timer| self.deadline(timer)).min().unwrap_or(self.handled)
+    }
+
+    /// When `timer` ends, if it runs.
+    fn deadline(&self, timer: Timer) -> Option<Moment> {
+        match (timer, &self.role) {
+            (Timer::Idle, _) => Some(self.handled + self.timing.heartbeat),
+            (Timer::Learn, Role::Learner(learner)) => Some(learner.next_ask()),
+            (Timer::Candidate, Role::Candidate(candidate)) => Some(candidate.next_send()),
+            (Timer::Heartbeat, Role::Primary(primary)) => Some(primary.next_beat()),
+            (Timer::Awaited, Role::Backup(_)) => {
+                self.in_view.waiting_for.map(|awaited| self.waits_until(self.handled, awaited))
             }
-            Role::Candidate(candidate) => at(candidate.next_send()),
-            Role::Primary(primary) => at(primary.next_beat()),
+            // While another candidate is awaited, the detector does not count.
+            (_, Role::Backup(_)) if self.in_view.waiting_for.is_some() => None,
+            (Timer::Late, Role::Backup(_)) => self.is_on_time().then_some(self.detector.late_at()),
+            (Timer::Ping, Role::Backup(backup)) => {
+                (!self.is_on_time() && self.known_primary().is_some()).then_some(backup.next_ping())
+            }
+            (Timer::Silent, Role::Backup(_)) => Some(self.detector.silent_at()),
+            // The timers of another role.
+            _ => None,
         }
-        next
+    }
+
+    /// Returns true if no heartbeat of the primary was missing at the last call.
+    fn is_on_time(&self) -> bool {
+        self.handled < self.detector.late_at()
     }
 
     /// Does everything that depends on time alone.
