@@ -20,9 +20,8 @@ const EARLY_MAX: usize = 64;
 
 /// The state of a backup.
 ///
-/// What it knows of its primary is not in here, because it outlives the role: a server that probes and one
-/// without a vote hear the primary too (`InView`), and the detector keeps its measure of the heartbeats across
-/// elections.
+/// What it knows of its primary outlives the role: a server that probes and one without a vote hear the
+/// primary too (`InView`), and the detector keeps its measure of the heartbeats across elections.
 #[derive(Debug)]
 pub(super) struct Backup {
     next_ping: Moment,
@@ -118,7 +117,7 @@ impl ReplicaManager {
 
     /// Returns true if a packet of `view` from its primary may be accepted. Raises `promised` if `view` is
     /// higher, and refuses if it is lower.
-    pub(super) fn accept_view(
+    fn accept_view(
         &mut self,
         now: Moment,
         from: NodeId,

@@ -51,6 +51,7 @@ impl Fetching {
 }
 
 impl ReplicaManager {
+    /// Asks the donor for the next entries.
     pub(super) fn fetch(&mut self, out: &mut Vec<Effect>) {
         let Some(preparing) = self.role.preparing_mut() else { return };
         let Some(fetching) = &mut preparing.fetching else { return };

@@ -57,6 +57,11 @@ impl Journaling {
         self.under_way.iter().filter(|(_, written)| matches!(written, Written::Promise(_))).count()
     }
 
+    /// Returns true if incarnations that the journal was given are not durable yet.
+    fn writes_incarnations(&self) -> bool {
+        self.under_way.iter().any(|(_, written)| matches!(written, Written::Known))
+    }
+
     /// Entries on the disk beyond `upto` are not the entries of the log any more.
     pub(super) fn limit_durable(&mut self, upto: Op) {
         self.durable = self.durable.min(upto);
@@ -123,8 +128,7 @@ impl ReplicaManager {
                 Written::Vote => self.on_vote_durable(now, out),
                 Written::Known => {
                     // Incarnations given to the journal after this task become durable with their own task.
-                    if !self.journaling.under_way.iter().any(|(_, written)| matches!(written, Written::Known))
-                    {
+                    if !self.journaling.writes_incarnations() {
                         self.peers.mark_durable();
                         self.answer_learners(out);
                     }

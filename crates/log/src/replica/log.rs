@@ -57,7 +57,7 @@ impl Log {
     }
 
     /// The first op of each view still held, ascending.
-    pub(super) fn index(&self) -> Vec<(View, Op)> {
+    fn index(&self) -> Vec<(View, Op)> {
         self.index.iter().copied().collect()
     }
 

@@ -10,9 +10,14 @@
 //! 3. call [`ReplicaManager::flush`] after a batch of inputs and proposals;
 //! 4. call again with [`Input::Deadline`] at [`ReplicaManager::next_deadline`] at the latest.
 //!
-//! Reading order: `io`, this file (the state), `role`, `timers`, `dispatch`, `peers`, `journaling`, `log`;
-//! `detector`, `disk_pace`, `in_view`; `election` with `probe`, `promise`, `choose` and `fetch`; `primary`,
-//! `cast`, `backup`, `catchup`, `handover`, `learner`.
+//! Reading order:
+//!
+//! - `io` (inputs and effects), this file (the state), `role`;
+//! - what begins a step: `timers`, `dispatch` (packets), `peers`; what a step writes: `log`, `journaling`;
+//! - an election: `detector`, `disk_pace`, `in_view`, `election` with `probe`, `promise`, `choose` and
+//!   `fetch`;
+//! - a view: `primary`, `cast`, `backup`, `handover`;
+//! - a server that is behind: `catchup`; one that lost its disk: `learner`.
 //!
 //! Invariants, each with its reason in DESIGN.md section 4:
 //! - nothing below `promised` is accepted, and a promise is durable before another server learns of it;
@@ -54,7 +59,7 @@ use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{Coordinator, Packet, RoleName};
 use recado_proto::planted::{Planted, PlantedBug};
 
-use crate::config::{Config, Timing};
+use crate::config::{Config, Preempt, Timing};
 
 use backup::Backup;
 use catchup::Receiving;
@@ -74,43 +79,57 @@ pub use io::{Boot, Cause, Contradiction, Effect, Input, RoleChange, Task};
 #[derive(Debug)]
 pub struct ReplicaManager {
     me: NodeId,
+    /// All servers, this one included.
     members: Vec<NodeId>,
     quorum: usize,
+    /// The [`digest`] of the members.
     digest: u64,
     timing: Timing,
-    preempt: crate::config::Preempt,
+    preempt: Preempt,
     planted: PlantedBug,
     incarnation: Incarnation,
 
     role: Role,
+    /// Nothing below this view is accepted.
     promised: View,
     in_view: InView,
+    /// The highest active view known.
+    active: View,
+
     log: Log,
+    /// The last op known to be committed.
     commit: Op,
+    /// The last op given to the caller to apply.
     applied: Op,
     journaling: Journaling,
+    /// The ops that damage may have destroyed.
     unknown: Option<Unknown>,
+    /// The latest contradiction.
     contradiction: Option<Contradiction>,
+    receiving: Option<Receiving>,
+
+    peers: Peers,
     /// Learners to answer once their incarnation is durable, with their nonces.
     learners: Vec<(NodeId, Incarnation, u64)>,
-
-    active: View,
     detector: FailureDetector,
     pace: DiskPace,
-    receiving: Option<Receiving>,
-    peers: Peers,
+
+    /// The highest last op and the highest round that other servers named.
     best_seen: Op,
     round_seen: u64,
     /// Views of this server that timed out or were overtaken since the last active view.
     failed_views: u32,
     /// The end of the best log that this server could not fetch when it tried to lead.
     unfetched_end: Option<Op>,
-    stopping: Option<Stopping>,
-
+    /// Since when no primary is known to serve, and why the last one was suspected.
     suspected_since: Option<Moment>,
     suspicion: Cause,
-    handled: Moment,
+    /// The number of the last FETCH query.
     queries: u64,
+
+    stopping: Option<Stopping>,
+    /// When this server was last called.
+    handled: Moment,
     entropy: Entropy,
 }
 
@@ -140,26 +159,26 @@ impl ReplicaManager {
             role: Role::Backup(Backup::new(now)),
             promised: boot.promised.max(log.last_view()),
             in_view: InView::new(commit, now),
+            active: View::ZERO,
             commit,
             applied: base,
             journaling: Journaling::new(log.last()),
             unknown: boot.unknown,
             contradiction: None,
-            learners: Vec::new(),
-            active: View::ZERO,
-            detector: FailureDetector::new(config.timing, now),
-            pace: DiskPace::new(config.cluster.me, config.cluster.quorum(), config.timing.suspect_max, now),
             receiving: None,
             peers: Peers::new(config.cluster.me, &members, &boot.known),
+            learners: Vec::new(),
+            detector: FailureDetector::new(config.timing, now),
+            pace: DiskPace::new(config.cluster.me, config.cluster.quorum(), config.timing.suspect_max, now),
             best_seen: Op::ZERO,
             round_seen: 0,
             failed_views: 0,
             unfetched_end: None,
-            stopping: None,
             suspected_since: Some(now),
             suspicion: Cause::Started,
-            handled: now,
             queries: 0,
+            stopping: None,
+            handled: now,
             entropy: Entropy::from_number(seed),
             members,
             log,
@@ -192,21 +211,6 @@ impl ReplicaManager {
         }
         self.on_time(now, out);
         self.handled = now;
-    }
-
-    /// A leader's log differs at `op` from the ops committed here. Reported once a view.
-    fn contradict(&mut self, view: View, op: Op, out: &mut Vec<Effect>) {
-        if self.contradiction.is_none_or(|known| known.view < view) {
-            let count = self.contradiction.map_or(0, |known| known.count) + 1;
-            let contradiction = Contradiction { view, op, commit: self.commit, count };
-            self.contradiction = Some(contradiction);
-            out.push(Effect::Contradicted(contradiction));
-        }
-    }
-
-    /// Returns true if this server must not follow the leader of `promised`.
-    fn is_contradicted(&self) -> bool {
-        self.contradiction.is_some_and(|known| known.view == self.promised)
     }
 
     /// Takes a command into the log, if this is the active primary and no hand-over is in progress;
@@ -299,7 +303,7 @@ impl ReplicaManager {
         self.log.forget_upto(op.min(self.applied));
     }
 
-    // ---- commit
+    // ---- for the modules of the replica
 
     /// Commits everything up to `op` that is held, and applies it.
     fn commit_upto(&mut self, op: Op, out: &mut Vec<Effect>) {
@@ -309,6 +313,21 @@ impl ReplicaManager {
             out.push(Effect::Apply(entry.clone()));
             self.applied = self.applied.next();
         }
+    }
+
+    /// A leader's log differs at `op` from the ops committed here. Reported once a view.
+    fn contradict(&mut self, view: View, op: Op, out: &mut Vec<Effect>) {
+        if self.contradiction.is_none_or(|known| known.view < view) {
+            let count = self.contradiction.map_or(0, |known| known.count) + 1;
+            let contradiction = Contradiction { view, op, commit: self.commit, count };
+            self.contradiction = Some(contradiction);
+            out.push(Effect::Contradicted(contradiction));
+        }
+    }
+
+    /// Returns true if this server must not follow the leader of `promised`.
+    fn is_contradicted(&self) -> bool {
+        self.contradiction.is_some_and(|known| known.view == self.promised)
     }
 
     fn send(&self, to: NodeId, packet: Packet, out: &mut Vec<Effect>) {

@@ -10,6 +10,7 @@ use super::learner::Learner;
 use super::primary::Primary;
 use super::{Cause, Effect, ReplicaManager, RoleChange};
 
+/// The role, with the state that only this role needs.
 #[derive(Debug)]
 pub(super) enum Role {
     Learner(Learner),

@@ -1,5 +1,5 @@
-//! Timers: every reason to call the replica without an input, what is done then, and what its own lateness does
-//! not count for.
+//! Timers: every reason to call the replica without an input, what is done then, and which time-outs move
+//! with its own lateness.
 //!
 //! The table stores nothing. Each timer follows from state that lives with its role or its module, so a timer
 //! cannot outlive the role that it belongs to.
@@ -11,9 +11,9 @@ use super::{Effect, ReplicaManager, Role};
 /// A reason to call the replica.
 #[derive(Clone, Copy, Debug)]
 enum Timer {
-    /// A heartbeat has passed since the last call. A longer gap shows this server its own lateness. All waits
-    /// that have no timer are judged at each call, so they end by this one: those for an isolation, a stalled
-    /// disk, a probe, a view without progress, a hand-over, a stop, and a request to send again in a transfer.
+    /// A heartbeat has passed since the last call. A longer gap shows this server its own lateness. Waits
+    /// without a timer are judged at each call, so this one ends them too: those of a probe, a view without
+    /// progress, a fetch, a snapshot transfer, an isolation, a stalled disk, a hand-over and a stop.
     Idle,
     /// A learner: LEARN is sent again.
     Learn,
