@@ -5,6 +5,7 @@ use recado_proto::packet::Transfer;
 
 use super::copies::chunk;
 use super::*;
+use crate::replica::dispatch::ROUND_ACCEPTED_MAX;
 
 fn server(me: u16, servers: u16, seed: u64) -> One {
     let now = Moment(1_000_000);

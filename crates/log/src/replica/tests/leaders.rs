@@ -4,6 +4,7 @@
 use recado_proto::packet::Transfer;
 
 use super::*;
+use crate::replica::promise::PROMISES_MAX;
 
 fn transfer(view: View) -> Packet {
     Packet::Transfer(Transfer { view, last: Op(2) })

@@ -370,7 +370,7 @@ fn entries_that_the_journal_gets_with_the_snapshot_make_no_op_of_it_durable() {
     let asks = fetches(&one.packet(3, promise_of_held_alone(view, 1, 10)));
     let (from, incarnation) = (NodeId(3), Incarnation(1));
     let packet = fetched_from(view, asks[0].query, View::ZERO, 1, 2);
-    let (mut effects, given) = (Vec::new(), one.replica.tickets);
+    let (mut effects, given) = (Vec::new(), one.replica.journaling.tickets);
     // No flush comes before the installation.
     one.replica.handle(one.now, Input::Packet { from, incarnation, packet }, &mut effects);
     assert_eq!(one.replica.last(), Op(2));
