@@ -254,7 +254,7 @@ fn deliver(body: usize) -> Spent {
             plain.extend(to_client.open(number, OUTER_LEN, &bytes).unwrap());
             delivered +=
                 opened.packets.iter().filter(|packet| matches!(packet, Packet::Notification(_))).count();
-            client.receive(now, number, opened.header.ack);
+            client.receive(now, number, opened.header.ack.as_ref());
             plain.reserve(TAG_LEN);
             let began = Instant::now();
             to_client.seal(number, OUTER_LEN, &mut plain);

@@ -45,7 +45,7 @@ pub(super) const LARGE_ANSWERS: usize = 3;
 pub(super) const CHALLENGE_MAX: usize = OUTER_LEN + HEADER_MAX + 1 + 9 + TAG_LEN;
 
 /// An authentic datagram of a session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Liveness {
     pub(super) from: SocketAddr,
     pub(super) number: u64,
@@ -165,12 +165,12 @@ impl Session {
     pub(super) fn on_heard(
         &mut self,
         now: Moment,
-        heard: &Liveness,
+        heard: Liveness,
         token: u64,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let Liveness { from, number, ack, length } = *heard;
-        if !self.link.receive(now, number, ack) {
+        let Liveness { from, number, ack, length } = heard;
+        if !self.link.receive(now, number, ack.as_ref()) {
             return false;
         }
         self.heard = now;

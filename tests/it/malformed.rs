@@ -24,7 +24,10 @@ fn sealed(packets: &[Vec<u8>]) -> Vec<u8> {
         incarnation: Incarnation(1),
         number: 1,
     };
-    let header = Header { ack: Some(Ack { largest: 9, bits: 3 }), view: View::new(1, NodeId(1)) };
+    let header = Header {
+        ack: Some(Ack { largest: 9, first: 2, further: Vec::new() }),
+        view: View::new(1, NodeId(1)),
+    };
     seal(&key(), &envelope, &header, packets)
 }
 

@@ -16,6 +16,8 @@
 //! outer header | sender's boot id, 16 bytes | receiver's boot id as far as known, 16 bytes | tag
 //! ```
 
+use std::ops::RangeInclusive;
+
 use crate::id::{BootId, ClusterId, Incarnation, NodeId, Op, SessionId, View};
 
 use super::DATAGRAM_MAX;
@@ -29,8 +31,10 @@ pub const MAGIC: u16 = 0x7265;
 pub const VERSION: u8 = 1;
 /// The bytes of the outer header.
 pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 8 + 2 + 8 + 8;
-/// The most bytes of the inner header: an ack with two integers and a view, all of full width.
-pub const HEADER_MAX: usize = 1 + 9 + 9 + 9;
+/// The most bytes of the inner header: a view, and an ack with all ranges, none of the further ones and none of
+/// the gaps longer than 251 numbers. The lowest ranges are left out of a header that would be longer, so that
+/// the bytes left for packets do not depend on what was lost.
+pub const HEADER_MAX: usize = 1 + 9 + 3 + 1 + 2 * (Ack::RANGES_MAX - 1) + 9;
 /// The bytes left for packets in every datagram, whatever its headers hold.
 pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - TAG_LEN;
 
@@ -139,28 +143,50 @@ pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeEr
     Ok(*taken)
 }
 
-/// The packet numbers that the sender of this header has received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The packet numbers that the sender of this header has received, as ranges from the highest down (RFC 9000
+/// section 19.3.1). Numbers below the lowest range may have been received too.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ack {
     /// The highest number.
     pub largest: u64,
-    /// Bit `i` is set if `largest - 1 - i` was received too.
-    pub bits: u64,
+    /// How many numbers directly below `largest` were received too.
+    pub first: u16,
+    /// The further ranges, downwards; fewer than [`Ack::RANGES_MAX`].
+    pub further: Vec<AckRange>,
+}
+
+/// A further range of an [`Ack`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct AckRange {
+    /// The count of numbers between the range above and this one, less one.
+    pub gap: u16,
+    /// The count of numbers in this range, less one.
+    pub length: u16,
 }
 
 impl Ack {
-    /// Returns true if this ack says that `number` was received.
-    pub fn holds(&self, number: u64) -> bool {
-        match self.largest.checked_sub(number) {
-            None => false,
-            Some(0) => true,
-            Some(back) => back <= u64::from(u64::BITS) && self.bits >> (back - 1) & 1 == 1,
-        }
+    /// The most ranges, with the first.
+    pub const RANGES_MAX: usize = 8;
+
+    /// The ranges, from the highest down. They end before one that would reach below number 0.
+    pub fn ranges(&self) -> impl Iterator<Item = RangeInclusive<u64>> {
+        let below = |last: u64, length: u16| Some(last.checked_sub(u64::from(length))?..=last);
+        let mut further = self.further.iter();
+        std::iter::successors(below(self.largest, self.first), move |above| {
+            let range = further.next()?;
+            below(above.start().checked_sub(u64::from(range.gap) + 2)?, range.length)
+        })
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        let count = 1 + self.further.len();
+        let well = count <= Ack::RANGES_MAX && self.ranges().count() == count;
+        if well { Ok(()) } else { Err(DecodeError::Bounds) }
     }
 }
 
 /// The inner header: the first value inside the seal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Header {
     /// The packet numbers that the sender has received on this link.
     pub ack: Option<Ack>,
@@ -168,6 +194,20 @@ pub struct Header {
     /// From clients: the highest view that the client knows; servers do not read it. Between servers: the
     /// view that the sender has promised.
     pub view: View,
+}
+
+impl Header {
+    /// Encodes it in at most [`HEADER_MAX`] bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut header = self.clone();
+        loop {
+            let bytes = codec::encode(&header);
+            let lowest = header.ack.as_mut().filter(|_| bytes.len() > HEADER_MAX);
+            if lowest.and_then(|ack| ack.further.pop()).is_none() {
+                return bytes;
+            }
+        }
+    }
 }
 
 /// An opened datagram.
@@ -188,7 +228,7 @@ pub fn seal(key: &Key, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]
     debug_assert!(length <= PACKETS_MAX, "{length} bytes of packets in one datagram");
     let mut datagram = Vec::with_capacity(OUTER_LEN + HEADER_MAX + length + TAG_LEN);
     envelope.write(&mut datagram);
-    datagram.extend_from_slice(&codec::encode(header));
+    datagram.extend_from_slice(&header.encode());
     for packet in packets {
         datagram.extend_from_slice(packet);
     }
@@ -210,6 +250,7 @@ pub fn open(key: &Key, datagram: &[u8]) -> Result<Opened, DecodeError> {
 /// Decodes the inner header and the packets.
 pub(super) fn read(inside: &[u8]) -> Result<(Header, Vec<Packet>), DecodeError> {
     let (header, length) = codec::decode_first::<Header>(inside)?;
+    header.ack.as_ref().map_or(Ok(()), Ack::check)?;
     let mut rest = inside.get(length..).unwrap_or_default();
     let mut packets = Vec::new();
     while !rest.is_empty() {

@@ -135,7 +135,7 @@ pub fn initiation(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u
 
 /// Makes the load of an INITIATION: packets of at most `INITIATION_MAX` bytes, padded with zeros.
 pub fn load(packets: &[Packet]) -> Vec<u8> {
-    let mut inside = codec::encode(&Header::default());
+    let mut inside = Header::default().encode();
     packets.iter().for_each(|packet| inside.extend_from_slice(&codec::encode(packet)));
     debug_assert!(
         inside.len() <= HEADER_MAX + INITIATION_MAX,
@@ -164,7 +164,7 @@ pub fn answer(envelope: &Envelope, reply: &Reply, header: &Header, packets: &[Ve
     let mut datagram = begin(envelope, ANSWER);
     datagram.extend_from_slice(&reply.opening);
     let clear = datagram.len();
-    datagram.extend_from_slice(&codec::encode(header));
+    datagram.extend_from_slice(&header.encode());
     packets.iter().for_each(|packet| datagram.extend_from_slice(packet));
     reply.key.seal(envelope.number, clear, &mut datagram);
     datagram
@@ -194,6 +194,7 @@ mod tests {
 
     use super::*;
     use crate::entropy::Entropy;
+    use crate::envelope::{Ack, AckRange};
     use crate::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
     use crate::noise::{self, Initiation, Prologue};
     use crate::packet::QueryId;
@@ -271,10 +272,9 @@ mod tests {
         assert!(retry(&envelope(), &SAID).len() <= hello(&envelope(), 9).len());
         let (_, initiation, reply, _) = initiated(&[filling(INITIATION_MAX)]);
         assert_eq!(initiation.len(), DATAGRAM_MAX);
-        let header = Header {
-            ack: Some(envelope::Ack { largest: u64::MAX, bits: u64::MAX }),
-            view: crate::id::View(u64::MAX),
-        };
+        let further = vec![AckRange { gap: 250, length: 250 }; Ack::RANGES_MAX - 1];
+        let ack = Ack { largest: u64::MAX, first: 251, further };
+        let header = Header { ack: Some(ack), view: crate::id::View(u64::MAX) };
         let full = answer(&envelope(), &reply, &header, &[codec::encode(&filling(ANSWER_MAX))]);
         assert_eq!(full.len(), initiation.len());
     }

@@ -12,8 +12,8 @@
 //! 3. After [`Link::transmit`], [`Link::receive`] and [`Link::on_deadline`], take all events with
 //!    [`Link::poll_event`] and re-arm on [`Link::next_deadline`].
 //! 4. Send a datagram, if only an empty one, soon after a datagram that wants an ack, and at the latest when
-//!    [`Link::ack_due`]: an ack covers [`ACK_REACH`] numbers, and a number that no ack covers is taken for
-//!    lost.
+//!    [`Link::ack_due`], also while a batch of datagrams is handled: an ack has a bounded number of ranges, and
+//!    a number that no ack covers is taken for lost.
 
 mod congestion;
 pub mod received;
@@ -34,8 +34,8 @@ use super::packet::Packet;
 use super::seal::Key;
 use crate::id::{Moment, View};
 
-/// The number of datagrams that one ack covers: the largest, and one for each bit.
-pub const ACK_REACH: u32 = 1 + u64::BITS;
+/// The number of datagrams received after which an ack is due: see [`Link::ack_due`].
+pub const ACK_EVERY: u32 = 32;
 
 /// The most tracked datagrams in flight. The window holds fewer; if a caller ignores [`Link::room`], the
 /// oldest are taken for lost.
@@ -172,7 +172,7 @@ impl Link {
 
     /// Records a received datagram: its number and its ack. Returns false if the number came before or is
     /// below the replay window; the datagram must be dropped then.
-    pub fn receive(&mut self, now: Moment, number: u64, ack: Option<Ack>) -> bool {
+    pub fn receive(&mut self, now: Moment, number: u64, ack: Option<&Ack>) -> bool {
         if !self.received.accept(number) {
             return false;
         }
@@ -188,10 +188,11 @@ impl Link {
         self.received.ack()
     }
 
-    /// Returns true if a datagram should be sent now, even an empty one, because half of the numbers that an
-    /// ack covers arrived since the last one was sent. Half, so that losing one ack does no harm.
+    /// Returns true if a datagram should be sent now, even an empty one, because [`ACK_EVERY`] datagrams have
+    /// arrived since the last one was sent. The sender then learns of losses in time, and its window goes on
+    /// growing while the receiver is busy with a large batch.
     pub fn ack_due(&self) -> bool {
-        self.received.unacknowledged() >= ACK_REACH / 2
+        self.received.unacknowledged() >= ACK_EVERY
     }
 
     /// The next outcome of a token. Each token is reported exactly once, acked or lost.
@@ -232,14 +233,13 @@ impl Link {
         self.round_trip.timeout()
     }
 
-    fn on_ack(&mut self, now: Moment, ack: Ack) {
-        let reach = ack.largest.saturating_sub(u64::from(u64::BITS))..=ack.largest;
-        let arrived: Vec<(u64, Sent)> = self
-            .flight
-            .range(reach)
-            .filter(|(number, _)| ack.holds(**number))
+    fn on_ack(&mut self, now: Moment, ack: &Ack) {
+        let mut arrived: Vec<(u64, Sent)> = ack
+            .ranges()
+            .flat_map(|range| self.flight.range(range).rev())
             .map(|(number, sent)| (*number, *sent))
             .collect();
+        arrived.reverse();
         self.largest_acked = self.largest_acked.max(ack.largest);
         if let Some((number, sent)) = arrived.last()
             && *number == ack.largest

@@ -128,7 +128,10 @@ impl Play {
     }
 
     fn heard_of(&mut self, from: SocketAddr, number: u64, length: usize) {
-        let ack = self.sent.last().map(|(_, opened)| Ack { largest: opened.envelope.number, bits: u64::MAX });
+        let ack = self.sent.last().map(|(_, opened)| {
+            let largest = opened.envelope.number;
+            Ack { largest, first: 64, further: Vec::new() }
+        });
         self.input(Input::DatagramReceived { session: SESSION, from, number, ack, length, key: key() });
     }
 

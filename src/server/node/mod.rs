@@ -141,7 +141,8 @@ impl Node {
         match input {
             Input::Peer { datagram, behind } => {
                 let mut effects = Vec::new();
-                let opened = self.links.open(clock.now, &datagram, behind, &mut effects);
+                let opened =
+                    self.links.open(clock.now, self.replica.promised(), &datagram, behind, &mut effects);
                 self.perform_links(effects);
                 match opened {
                     Ok(None) => {}

@@ -163,9 +163,9 @@ impl Paths {
         let trial = path.trial(from).copied().filter(|_| path.at != Some(from));
         if let Some(trial) = &trial {
             let said = trial.first..path.link.next_number();
-            opened.header.ack.filter(|ack| said.contains(&ack.largest))?;
+            opened.header.ack.as_ref().filter(|ack| said.contains(&ack.largest))?;
         }
-        path.link.receive(now, envelope.number, opened.header.ack).then_some(())?;
+        path.link.receive(now, envelope.number, opened.header.ack.as_ref()).then_some(())?;
         path.trials.clear();
         path.at = Some(from);
         let (node, boot_id) = (path.node, path.boot_id);
@@ -380,7 +380,7 @@ mod tests {
         let (session, incarnation) = (SessionId(Op(9)), Incarnation(1));
         let envelope =
             Envelope { class: Class::Client, cluster, session, node: Some(server), incarnation, number };
-        let header = Header { ack: Some(Ack { largest, bits: 0 }), view: View::ZERO };
+        let header = Header { ack: Some(Ack { largest, first: 0, further: Vec::new() }), view: View::ZERO };
         let key = secret().of_session(Direction::ToClient, server, boot_id);
         let bytes = envelope::seal(&key, &envelope, &header, &[]);
         paths.receive(Moment(100), address(port), &envelope, &bytes).is_some()

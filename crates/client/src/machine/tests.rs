@@ -9,7 +9,7 @@ use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer
 use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceKey, Incarnation, NodeId};
-use recado_proto::link::Link;
+use recado_proto::link::{ACK_EVERY, Link};
 use recado_proto::packet::{Delivered, Fragment, Gap, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, fragment, noise};
@@ -1485,7 +1485,8 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
             incarnation: handshake_config.incarnation,
             number,
         };
-        let header = Header { ack: Some(envelope::Ack { largest, bits: 0 }), view: View::ZERO };
+        let header =
+            Header { ack: Some(envelope::Ack { largest, first: 0, further: Vec::new() }), view: View::ZERO };
         let bytes = envelope::seal(&to_client, &envelope, &header, &[]);
         servers.receive(now, from, &bytes).is_some()
     };
@@ -1917,9 +1918,9 @@ fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_a_client_that_do
     play.machine.inbox = Inbox::new(false, PlantedBug::default());
     play.connect();
     let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::ClientAck(_)));
-    for number in 1..=2 * recado_proto::link::ACK_REACH {
+    for number in 1..=4 * ACK_EVERY {
         play.from(3, 1, 3, Packet::Keepalive);
-        let least = number / (recado_proto::link::ACK_REACH / 2 + 1);
+        let least = number / (ACK_EVERY + 1);
         assert!(acks(&play) >= least as usize && acks(&play) <= 4, "{} after {number}", acks(&play));
     }
 }
