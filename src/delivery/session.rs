@@ -91,13 +91,15 @@ struct Answer {
     length: usize,
     /// The datagrams that carry it: one, or one for each fragment.
     pieces: Vec<Piece>,
+    /// The number of the datagram that carried its first fragment.
+    first: Option<u64>,
 }
 
 impl Answer {
     fn new(query: QueryId, packet: Packet) -> Answer {
         let length = codec::encode(&packet).len();
         let count = if length <= PACKETS_MAX { 1 } else { length.div_ceil(fragment::PIECE_MAX) };
-        Answer { query, packet, length, pieces: vec![Piece::Waiting; count] }
+        Answer { query, packet, length, pieces: vec![Piece::Waiting; count], first: None }
     }
 
     fn large(&self) -> bool {
@@ -112,13 +114,15 @@ impl Answer {
         self.pieces.iter().all(|piece| *piece == Piece::Arrived)
     }
 
-    /// The packets that carry it, each in a datagram of its own. The encoding of a packet is always the same,
-    /// so the fragments of one transmission complete those of another, and none of them has to be kept.
-    fn cut(&self) -> Vec<Packet> {
+    /// The packets that carry it, each in a datagram of its own; `next` is the number of the next datagram. The
+    /// encoding of a packet is always the same, and the first transmission identifies the fragments of all, so
+    /// they complete each other, and none of them has to be kept.
+    fn cut(&mut self, next: u64) -> Vec<Packet> {
         if !self.large() {
             return vec![self.packet.clone()];
         }
-        fragment::split(&codec::encode(&self.packet)).into_iter().map(Packet::Fragment).collect()
+        let first = *self.first.get_or_insert(next);
+        fragment::split(first, &codec::encode(&self.packet)).into_iter().map(Packet::Fragment).collect()
     }
 }
 
@@ -341,7 +345,7 @@ impl Session {
             if self.link.room() == 0 {
                 break;
             }
-            let packets = answer.cut();
+            let packets = answer.cut(self.link.next_number());
             for (piece, packet) in answer.pieces.iter_mut().zip(packets) {
                 if *piece == Piece::Waiting && self.link.room() > 0 {
                     let token = *next_token;

@@ -66,8 +66,8 @@ pub enum DecodeError {
     /// state unchanged.
     #[error("a value is out of bounds")]
     Bounds,
-    /// A FRAGMENT that does not match the others of its packet, or a reassembled packet that does not match
-    /// its id. Sender's fault; the packet is dropped.
+    /// A FRAGMENT that does not match the others of its packet, or one within another. Sender's fault; the
+    /// packet is dropped.
     #[error("fragments that do not belong together")]
     Fragment,
 }

@@ -127,7 +127,7 @@ impl Link {
         self.envelope.number = self.envelope.number.max(number.saturating_sub(1));
     }
 
-    /// Packs `packets`, in order, into as few datagrams as possible (a large one as fragments) and pushes
+    /// Packs `packets`, in order, into few datagrams (a large one as fragments, in datagrams of its own) and pushes
     /// their bytes to `out`. With a token they count against the window, and their outcome is reported by
     /// [`Link::poll_event`]; without one they are not tracked. Without packets one datagram is made, which
     /// only acknowledges.
@@ -148,7 +148,7 @@ impl Link {
             self.forget(token);
         }
         let first = self.envelope.number + 1;
-        for load in pack(packets) {
+        for load in pack(packets, first) {
             self.envelope.number += 1;
             let datagram = envelope::seal(&self.key, &self.envelope, &header, &load);
             if let Some(token) = token {
@@ -318,27 +318,32 @@ impl Link {
     }
 }
 
-/// The contents of as few datagrams as hold `packets` in their order; one empty content if there are no
-/// packets.
-fn pack(packets: &[Packet]) -> Vec<Vec<Vec<u8>>> {
-    let mut loads = vec![Vec::new()];
-    let mut length = 0;
-    let pieces = packets.iter().flat_map(|packet| {
+/// The contents of the datagrams from number `first` on that hold `packets` in their order; one empty content
+/// if there are no packets. The fragments of a packet begin a datagram, whose number identifies them.
+fn pack(packets: &[Packet], first: u64) -> Vec<Vec<Vec<u8>>> {
+    let mut loads: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
+    let mut capacity = PACKETS_MAX;
+    for packet in packets {
         let encoded = codec::encode(packet);
-        if encoded.len() <= PACKETS_MAX {
-            return vec![encoded];
-        }
-        let fragments = fragment::split(&encoded).into_iter();
-        fragments.map(|piece| codec::encode(&Packet::Fragment(piece))).collect()
-    });
-    for piece in pieces {
-        if length + piece.len() > PACKETS_MAX {
-            loads.push(Vec::new());
-            length = 0;
-        }
-        length += piece.len();
-        if let Some(load) = loads.last_mut() {
-            load.push(piece);
+        let pieces = if encoded.len() <= PACKETS_MAX {
+            vec![encoded]
+        } else {
+            if capacity < PACKETS_MAX {
+                loads.push(Vec::new());
+                capacity = PACKETS_MAX;
+            }
+            let fragments = fragment::split(first + loads.len() as u64 - 1, &encoded).into_iter();
+            fragments.map(|piece| codec::encode(&Packet::Fragment(piece))).collect()
+        };
+        for piece in pieces {
+            if piece.len() > capacity {
+                loads.push(Vec::new());
+                capacity = PACKETS_MAX;
+            }
+            capacity = capacity.saturating_sub(piece.len());
+            if let Some(load) = loads.last_mut() {
+                load.push(piece);
+            }
         }
     }
     loads

@@ -1134,17 +1134,16 @@ pub struct LearnOk {
     pub active: Option<Op>,
 }
 
-/// FRAGMENT. Its `id` depends only on the packet's content, so the fragments of a retransmission complete
-/// those of the first transmission.
+/// FRAGMENT: a piece of an encoded packet that is too large for one datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragment {
-    /// A hash of the whole encoded packet.
-    pub id: u64,
-    /// The index of this fragment, from 0.
-    pub index: u16,
-    /// The number of fragments.
-    pub count: u16,
-    /// The bytes of this fragment.
+    /// The number of the datagram that carries the packet's first piece. It identifies the packet.
+    pub first: u64,
+    /// Where this piece begins in the encoded packet.
+    pub offset: u32,
+    /// The length of the encoded packet.
+    pub total: u32,
+    /// The piece.
     #[serde(with = "crate::bulk")]
     pub bytes: Vec<u8>,
 }

@@ -301,7 +301,7 @@ fn small_notifications_share_datagrams_and_large_ones_do_not_crowd_each_other_ou
     let pieces = play.sent.iter().flat_map(|(_, opened)| &opened.packets);
     let ids: BTreeSet<u64> = pieces
         .filter_map(|packet| match packet {
-            Packet::Fragment(piece) => Some(piece.id),
+            Packet::Fragment(piece) => Some(piece.first),
             _ => None,
         })
         .collect();

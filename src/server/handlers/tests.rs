@@ -342,7 +342,7 @@ fn a_packet_in_pieces_is_queued_once_it_is_complete() {
 #[test]
 fn sessions_with_pieces_under_way_are_bounded() {
     let mut rig = rig(4);
-    let piece = split(&encode(&send(1, &"x".repeat(5000)))).swap_remove(0);
+    let piece = split(1, &encode(&send(1, &"x".repeat(5000)))).swap_remove(0);
     for session in 1..=(REASSEMBLERS_MAX as u64 + 10) {
         rig.take(session, &[Packet::Fragment(piece.clone())]).unwrap();
         rig.heard.try_iter().for_each(drop);
@@ -353,7 +353,7 @@ fn sessions_with_pieces_under_way_are_bounded() {
 #[test]
 fn pieces_of_one_network_push_out_none_of_another() {
     let mut rig = rig(4);
-    let pieces = split(&encode(&send(1, &"x".repeat(5000))));
+    let pieces = split(1, &encode(&send(1, &"x".repeat(5000))));
     let (last, others) = pieces.split_last().unwrap();
     let honest = |rig: &mut Rig, pieces: &[recado_proto::packet::Fragment]| {
         rig.from = ([10, 0, 2, 1], 4_000).into();

@@ -423,7 +423,7 @@ mod tests {
     fn the_pieces_of_a_large_packet_are_put_together_for_whom_is_proved() {
         let mut paths = paths();
         greet(&mut paths, 1, HOME, 10);
-        let pieces = fragment::split(&codec::encode(&Packet::Padding(vec![7; 3_000])));
+        let pieces = fragment::split(1, &codec::encode(&Packet::Padding(vec![7; 3_000])));
         let whole = |paths: &mut Paths| -> Vec<bool> {
             let piece = |piece: &Fragment| Packet::Fragment(piece.clone());
             let put = |piece| paths.whole(Moment(100), address(HOME), piece).is_some();

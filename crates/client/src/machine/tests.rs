@@ -1801,7 +1801,7 @@ fn a_query_has_one_answer_and_an_unknown_query_has_none() {
 
 /// The fragments of a packet of so many bytes that means nothing to a client.
 fn pieces(bytes: usize) -> Vec<Fragment> {
-    fragment::split(&codec::encode(&Packet::Padding(vec![7; bytes])))
+    fragment::split(1, &codec::encode(&Packet::Padding(vec![7; bytes])))
 }
 
 #[test]
