@@ -236,6 +236,14 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
     assert_eq!(held(ClientAck::HELD_MAX + 1), Err(DecodeError::Bounds));
 }
 
+#[test]
+fn a_datagram_of_another_group_is_refused() {
+    let mut datagram = sealed(&[encode(&Packet::Keepalive)]);
+    datagram[13] = 1;
+    assert_eq!(open(&datagram), Err(DecodeError::Group(1)));
+    assert_eq!(DecodeError::Group(1).refused(), RefusedDatagram::Cluster);
+}
+
 /// Makes a packet that needs several fragments; `seed` is the number of its first datagram.
 fn large(seed: u64) -> (Packet, Vec<Fragment>) {
     let promise = Promise {

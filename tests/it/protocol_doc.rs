@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use recado_proto::envelope::{Class, Envelope, Header, MAGIC, OUTER_LEN, VERSION, seal};
+use recado_proto::envelope::{Class, Envelope, GROUP, Header, MAGIC, OUTER_LEN, VERSION, seal};
 use recado_proto::fnv::fnv1a;
 use recado_proto::id::{BootId, ClusterId, ClusterKey, DeviceKey, Incarnation, NodeId, Op, SessionId};
 use recado_proto::seal::{ClusterKeys, Direction, Key, mac};
@@ -540,6 +540,7 @@ fn the_outer_header_has_the_fields_and_classes_of_the_document_at_their_offsets(
         ("version", vec![VERSION]),
         ("class", vec![2]),
         ("cluster", cluster.0.to_be_bytes().to_vec()),
+        ("group", GROUP.to_be_bytes().to_vec()),
         ("session", session.0.0.to_be_bytes().to_vec()),
         ("node", node.map_or(0, |node| node.0).to_be_bytes().to_vec()),
         ("incarnation", incarnation.0.to_be_bytes().to_vec()),

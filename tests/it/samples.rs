@@ -350,7 +350,7 @@ pub(crate) fn packets() -> Vec<Packet> {
     all.extend(listings.map(|what| Packet::List(List { query, what, after: None })));
     all.extend([
         Packet::List(List { query, what: Listing::Channels, after: Some("#ops".into()) }),
-        Packet::Fragment(Fragment { first: 0x21_0000_0003, offset: 1088, total: 1091, bytes: vec![9, 8, 7] }),
+        Packet::Fragment(Fragment { first: 0x21_0000_0003, offset: 1086, total: 1089, bytes: vec![9, 8, 7] }),
         Packet::Keepalive,
         Packet::HistoryOk(HistoryOk {
             query,

@@ -52,6 +52,9 @@ pub enum DecodeError {
     /// An unknown class. Sender's fault; state unchanged.
     #[error("unknown class {0}")]
     Class(u8),
+    /// Another group than the only one. Sender's fault; state unchanged.
+    #[error("unknown group {0}")]
+    Group(u16),
     /// The authentication failed: another key or number, or changed on the way. Sender's fault; state
     /// unchanged.
     #[error("authentication failed")]
@@ -80,6 +83,7 @@ impl DecodeError {
             DecodeError::Oversized => RefusedDatagram::Oversized,
             DecodeError::Magic => RefusedDatagram::Magic,
             DecodeError::Version(_) => RefusedDatagram::Version,
+            DecodeError::Group(_) => RefusedDatagram::Cluster,
             DecodeError::Seal => RefusedDatagram::Seal,
             DecodeError::Class(_)
             | DecodeError::Malformed

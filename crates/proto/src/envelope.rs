@@ -4,7 +4,7 @@
 //! RETRY are not authenticated.
 //!
 //! ```text
-//! magic u16 | version u8 | class u8 | cluster u64 | session u64 | node u16 | incarnation u64 | number u64
+//! magic u16 | version u8 | class u8 | cluster u64 | group u16 | session u64 | node u16 | incarnation u64 | number u64
 //! header, packet, packet, ...        each determines its own length (see codec); encrypted
 //! tag, 16 bytes                      authenticates everything before it
 //! ```
@@ -29,8 +29,10 @@ use super::seal::{Key, TAG_LEN};
 pub const MAGIC: u16 = 0x7265;
 /// The version of the protocol: envelope, keys and packets.
 pub const VERSION: u8 = 1;
+/// The only group. A cluster of several groups, each with its own log, would number them.
+pub const GROUP: u16 = 0;
 /// The bytes of the outer header.
-pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 8 + 2 + 8 + 8;
+pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 2 + 8 + 2 + 8 + 8;
 /// The most bytes of the inner header: a view, and an ack with all ranges, none of the further ones and none of
 /// the gaps longer than 251 numbers. The lowest ranges are left out of a header that would be longer, so that
 /// the bytes left for packets do not depend on what was lost.
@@ -99,6 +101,7 @@ impl Envelope {
         out.push(VERSION);
         out.push(self.class.to_byte());
         out.extend_from_slice(&self.cluster.0.to_be_bytes());
+        out.extend_from_slice(&GROUP.to_be_bytes());
         out.extend_from_slice(&self.session.0.0.to_be_bytes());
         out.extend_from_slice(&self.node.map_or(0, |node| node.0).to_be_bytes());
         out.extend_from_slice(&self.incarnation.0.to_be_bytes());
@@ -109,7 +112,7 @@ impl Envelope {
     /// and is not authentic before that.
     ///
     /// # Errors
-    /// [`DecodeError`]: wrong length, magic, version or class. The sender's fault, nothing changed.
+    /// [`DecodeError`]: wrong length, magic, version, class or group. The sender's fault, nothing changed.
     pub fn peek(datagram: &[u8]) -> Result<Envelope, DecodeError> {
         if datagram.len() > DATAGRAM_MAX {
             return Err(DecodeError::Oversized);
@@ -128,6 +131,10 @@ impl Envelope {
         let [class] = take(&mut rest)?;
         let class = Class::from_byte(class)?;
         let cluster = ClusterId(u64::from_be_bytes(take(&mut rest)?));
+        let group = u16::from_be_bytes(take(&mut rest)?);
+        if group != GROUP {
+            return Err(DecodeError::Group(group));
+        }
         let session = SessionId(Op(u64::from_be_bytes(take(&mut rest)?)));
         let node = u16::from_be_bytes(take(&mut rest)?);
         let incarnation = Incarnation(u64::from_be_bytes(take(&mut rest)?));
