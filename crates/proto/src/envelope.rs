@@ -57,7 +57,7 @@ pub enum Class {
 }
 
 impl Class {
-    fn to_byte(self) -> u8 {
+    pub(super) fn to_byte(self) -> u8 {
         match self {
             Class::Handshake => 0,
             Class::Client => 1,

@@ -15,7 +15,7 @@
 //!
 //! INITIATION is the client's first authenticated message. It carries CONNECT or a query, and
 //! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
-//! No answer is longer than its question.
+//! No answer is longer than its question. To another version a server answers with [`VERSION`](super::version).
 
 use super::codec::DecodeError;
 use super::envelope::{self, Class, Envelope, HEADER_MAX, Header, OUTER_LEN, Opened, take};

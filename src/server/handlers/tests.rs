@@ -340,6 +340,20 @@ fn a_packet_in_pieces_is_queued_once_it_is_complete() {
 }
 
 #[test]
+fn a_hello_of_another_version_is_counted_and_told_this_version() {
+    let mut rig = rig(1);
+    let client = socket();
+    rig.from = client.addr();
+    let mut hello = handshake::hello(&envelope(Class::Handshake, 0, 0), 9);
+    hello[2] += 1;
+    assert_eq!(rig.take_bytes(hello.clone()), Err(RefusedDatagram::Version));
+    let mut inbox = Inbox::new(1);
+    client.receive(&mut inbox).unwrap();
+    let answers: Vec<Vec<u8>> = inbox.datagrams().map(|(_, bytes, _)| bytes.to_vec()).collect();
+    assert_eq!(answers, [version::answer(&hello).unwrap()]);
+}
+
+#[test]
 fn sessions_with_pieces_under_way_are_bounded() {
     let mut rig = rig(4);
     let piece = split(1, &encode(&send(1, &"x".repeat(5000)))).swap_remove(0);
