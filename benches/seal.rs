@@ -161,9 +161,9 @@ fn deliver(body: usize) -> Spent {
         limits,
     };
     let mut keyring = Keyring::new(&handshake_config);
-    keyring.learn(SESSION, device, NONCE);
+    keyring.learn(SESSION, device, NONCE, Default::default());
     let mut delivery = Delivery::new(&config(), incarnation, [4; 32]);
-    let secret = keys.session_secret(SESSION, device, NONCE);
+    let secret = keys.session_secret(SESSION, device, NONCE, Default::default());
     let to_server = secret.of_session(Direction::ToServer, ME, BOOT_ID);
     let to_client = secret.of_session(Direction::ToClient, ME, BOOT_ID);
     let envelope = Envelope {

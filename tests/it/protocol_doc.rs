@@ -628,7 +628,7 @@ fn the_labels_in_the_document_derive_the_keys_and_its_test_vectors_hold() {
     let (device, number, nonce) = ([2; 32], 5_u64.to_be_bytes(), 9_u64.to_be_bytes());
     let (one, other) = ([3; 16], [4; 16]);
     let cluster = ClusterKeys::new(&secret);
-    let session = cluster.session_secret(SessionId(Op(5)), DeviceKey(device), 9);
+    let session = cluster.session_secret(SessionId(Op(5)), DeviceKey(device), 9, Default::default());
     let of_session = |direction| session.of_session(direction, NodeId(1), BootId(one));
     let peer = |to| cluster.peer((NodeId(1), BootId(one)), NodeId(2), to);
     let (id, ids) = ([0, 1], [0, 1, 0, 2]);
@@ -636,10 +636,10 @@ fn the_labels_in_the_document_derive_the_keys_and_its_test_vectors_hold() {
     let derived = [
         (&secret, vec![], cluster.cluster_private()),
         (&secret, vec![], cluster.admin_private()),
-        (&secret, vec![&number[..], &device[..], &nonce[..]], session.clone()),
+        (&secret, vec![&number[..], &device[..], &nonce[..], &[0]], session.clone()),
         (session.as_bytes(), server.clone(), of_session(Direction::ToServer)),
         (session.as_bytes(), server, of_session(Direction::ToClient)),
-        (&secret, vec![&ids[..], &one[..], &other[..]], peer(Some(BootId(other)))),
+        (&secret, vec![&ids[..], &one[..], &other[..], &[0]], peer(Some(BootId(other)))),
         (&secret, vec![&ids[..], &one[..]], peer(None)),
     ];
     let text = read("docs/PROTOCOL.md");

@@ -242,6 +242,7 @@ pub(crate) fn packets() -> Vec<Packet> {
         fresh: false,
         code: None,
         invite: None,
+        aeads: 0,
     };
     let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change, nonce });
     let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content, nonce });
@@ -257,6 +258,7 @@ pub(crate) fn packets() -> Vec<Packet> {
             session: SessionId(Op(7)),
             coordinator: coordinator(),
             secret: Key::new([0x5e; 32]),
+            aead: Default::default(),
         }),
         Packet::PathChallenge(300),
         Packet::PathResponse(u64::MAX),
@@ -410,6 +412,7 @@ pub(crate) fn commands() -> Vec<Command> {
             code: Some(CODE_HASH),
             invite: Some(CODE_HASH),
             admission: Admission::Keys,
+            aead: Default::default(),
         }),
         Command::SessionConfirm { session: SessionId(Op(7)) },
         Command::SessionLapse { session: SessionId(Op(7)) },

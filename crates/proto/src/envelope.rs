@@ -13,7 +13,7 @@
 //! [`handshake`](super::handshake). A [`Class::PeerHello`] holds two boot ids:
 //!
 //! ```text
-//! outer header | sender's boot id, 16 bytes | receiver's boot id as far as known, 16 bytes | tag
+//! outer header | sender's boot id, 16 bytes | receiver's boot id as far as known, 16 bytes | AEADs u8 | tag
 //! ```
 
 use std::ops::RangeInclusive;
@@ -23,7 +23,7 @@ use crate::id::{BootId, ClusterId, Incarnation, NodeId, Op, SessionId, View};
 use super::DATAGRAM_MAX;
 use super::codec::{self, DecodeError};
 use super::packet::Packet;
-use super::seal::{Key, TAG_LEN};
+use super::seal::{Aead, Key, TAG_LEN};
 
 /// The first two bytes of every datagram: "re".
 pub const MAGIC: u16 = 0x7265;
@@ -41,7 +41,7 @@ pub const HEADER_MAX: usize = 1 + 9 + 3 + 1 + 2 * (Ack::RANGES_MAX - 1) + 9;
 pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - TAG_LEN;
 
 /// The bytes of a peer hello, in which servers tell each other their boot ids.
-const PEER_HELLO_LEN: usize = OUTER_LEN + 16 + 16 + TAG_LEN;
+const PEER_HELLO_LEN: usize = OUTER_LEN + 16 + 16 + 1 + TAG_LEN;
 
 /// The class of a datagram: its two parties, and with them its kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -268,7 +268,8 @@ pub(super) fn read(inside: &[u8]) -> Result<(Header, Vec<Packet>), DecodeError> 
     Ok((header, packets))
 }
 
-/// The boot ids of two servers, as one sends them to the other.
+/// The boot ids of two servers, as one sends them to the other. The sender also names the AEADs that it offers
+/// ([`Aead::OFFERED`]); the receiver has only one, and does not read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// The sender's boot id.
@@ -284,6 +285,7 @@ impl PeerHello {
         envelope.write(&mut datagram);
         datagram.extend_from_slice(&self.mine.0);
         datagram.extend_from_slice(&self.yours.unwrap_or(BootId([0; 16])).0);
+        datagram.push(Aead::OFFERED);
         key.seal(envelope.number, OUTER_LEN + 16, &mut datagram);
         datagram
     }

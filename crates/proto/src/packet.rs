@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::seal::Key;
+use super::seal::{Aead, Key};
 use crate::entry::{Entry, Unknown};
 use crate::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 
@@ -279,6 +279,8 @@ pub struct Connect {
     pub code: Option<CodeHash>,
     /// The code of an invitation, for a name that is unclaimed.
     pub invite: Option<CodeHash>,
+    /// The AEADs that the client has beside ChaCha20-Poly1305: see [`Aead::OFFERED`].
+    pub aeads: u8,
 }
 
 /// The hash of an enrolment's code and the profile's name, or of an invitation's code. The code itself stays
@@ -310,6 +312,8 @@ pub struct AcceptConn {
     pub coordinator: Coordinator,
     /// The session's secret, from which its keys are derived.
     pub secret: Key,
+    /// The AEAD of the session's datagrams, among those that the CONNECT offered.
+    pub aead: Aead,
 }
 
 /// REJECT_CONN.

@@ -70,7 +70,7 @@ fn from() -> SocketAddr {
 /// The key of a session in this direction.
 fn key(direction: Direction, session: u64) -> Key {
     let handshake_config = handshake_config(1, 1);
-    let secret = handshake_config.keys.session_secret(SessionId(Op(session)), DEVICE, 1);
+    let secret = handshake_config.keys.session_secret(SessionId(Op(session)), DEVICE, 1, Default::default());
     secret.of_session(direction, handshake_config.me, handshake_config.boot_id)
 }
 
@@ -94,7 +94,7 @@ fn send(seq: u64, body: &str) -> Packet {
 impl Rig {
     /// Gives the handler one datagram with these packets, on this session.
     fn take(&mut self, session: u64, packets: &[Packet]) -> Result<(), RefusedDatagram> {
-        self.handler.keyring.lock().learn(SessionId(Op(session)), DEVICE, 1);
+        self.handler.keyring.lock().learn(SessionId(Op(session)), DEVICE, 1, Default::default());
         self.number += 1;
         let packets: Vec<Vec<u8>> = packets.iter().map(encode).collect();
         let envelope = envelope(Class::Client, session, self.number);
@@ -303,6 +303,7 @@ fn a_session_accepts_no_packet_that_only_servers_send_or_that_precedes_a_session
         code: None,
         invite: None,
         fresh: true,
+        aeads: 0,
     });
     for packet in [learn, connect, Packet::PathChallenge(1)] {
         assert_eq!(

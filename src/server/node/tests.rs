@@ -378,6 +378,7 @@ impl Rig {
                 fresh: true,
                 code: None,
                 invite: None,
+                aeads: 0,
             }),
         );
         self.live(100);

@@ -26,6 +26,7 @@ use recado_proto::packet::{
     Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 use recado_proto::planted::PlantedBug;
+use recado_proto::seal::Aead;
 
 use backoff::Backoff;
 use handshake::{Greeting, Identity};
@@ -602,6 +603,7 @@ impl Machine {
             fresh: newcomer && (self.start.created_op.is_none() || self.start.code.is_some()),
             code: self.start.code.filter(|_| newcomer),
             invite: self.start.invite.filter(|_| newcomer),
+            aeads: Aead::OFFERED,
         })
     }
 

@@ -217,7 +217,7 @@ impl Play {
     /// The secret of the session, once there is one.
     fn secret(&self) -> Option<Key> {
         self.machine.session?;
-        Some(handshake_config(1, 1).keys.session_secret(SESSION, device(), self.nonce()))
+        Some(handshake_config(1, 1).keys.session_secret(SESSION, device(), self.nonce(), Default::default()))
     }
 
     fn key(&self, secret: &Key, node: u16, direction: Direction) -> Key {
@@ -318,10 +318,21 @@ impl Play {
     fn accept(&mut self) {
         self.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
         let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
-        let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
+        let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
         // A new session has keys of its own, so packet numbers begin anew.
         self.servers_by_id.values_mut().for_each(|server_boot| server_boot.heard.clear());
-        self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
+        self.from(
+            3,
+            1,
+            3,
+            Packet::AcceptConn(AcceptConn {
+                nonce,
+                session: SESSION,
+                coordinator,
+                secret,
+                aead: Default::default(),
+            }),
+        );
     }
 
     fn connect(&mut self) {
@@ -876,8 +887,14 @@ fn a_refusal_that_comes_after_its_connect_was_let_in_ends_nothing() {
 fn a_session_that_still_is_goes_on_after_a_doubt() {
     let mut play = doubting();
     let (nonce, coordinator) = (play.nonce(), coordinator(2, 1));
-    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
-    let accept = Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret });
+    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
+    let accept = Packet::AcceptConn(AcceptConn {
+        nonce,
+        session: SESSION,
+        coordinator,
+        secret,
+        aead: Default::default(),
+    });
     let bytes = play.answer(1, View::new(2, NodeId(1)), &accept);
     play.sent.clear();
     play.input(Input::Datagram { from: address(1), bytes });
@@ -1430,7 +1447,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let (near, far) = (address(1), address(4));
     let mut servers = Servers::new(&[near, far], identity);
     let mut server = HandshakeServer::new(handshake_config.clone(), [7; 32]);
-    let secret = handshake_config.keys.session_secret(SESSION, device(), 1);
+    let secret = handshake_config.keys.session_secret(SESSION, device(), 1, Default::default());
     let (to_server, to_client) = (
         secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id),
         secret.of_session(Direction::ToClient, handshake_config.me, handshake_config.boot_id),
@@ -1947,10 +1964,11 @@ fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
     let mut play = Play::new();
     play.from(1, 2, 2, Packet::Coordinator(coordinator(2, 2)));
     let nonce = play.nonce();
-    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
+    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
     for (nonce, view, opens) in [(nonce + 1, (2, 2), false), (nonce, (1, 3), false), (nonce, (3, 3), true)] {
         let (session, coordinator) = (SESSION, coordinator(view.0, view.1));
-        let accept = AcceptConn { nonce, session, coordinator, secret: secret.clone() };
+        let accept =
+            AcceptConn { nonce, session, coordinator, secret: secret.clone(), aead: Default::default() };
         play.from(1, 2, 2, Packet::AcceptConn(accept));
         assert_eq!(play.machine.session.is_some(), opens, "nonce {nonce}, view {view:?}");
     }
@@ -1962,8 +1980,19 @@ fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
 fn the_acceptance_of_a_client_names_the_other_servers() {
     let mut play = Play::new();
     let (nonce, coordinator) = (play.nonce(), coordinator(1, 1));
-    let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce);
-    play.from(1, 1, 1, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
+    let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
+    play.from(
+        1,
+        1,
+        1,
+        Packet::AcceptConn(AcceptConn {
+            nonce,
+            session: SESSION,
+            coordinator,
+            secret,
+            aead: Default::default(),
+        }),
+    );
     assert!(play.hellos.contains(&2) && play.hellos.contains(&3), "{:?}", play.hellos);
 }
 
