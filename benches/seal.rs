@@ -211,7 +211,7 @@ fn deliver(body: usize) -> Spent {
     };
 
     // The session sends a first datagram, answers the challenge of its path, and is served.
-    let (_, _, out) = say(&mut client, &mut delivery, now, Packet::Padding(vec![0; 48]));
+    let (_, _, out) = say(&mut client, &mut delivery, now, Packet::Padding);
     for effect in out {
         if let Effect::Datagram { bytes, .. } = effect {
             for packet in envelope::open(&to_client, &bytes).unwrap().packets {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN, PACKETS_MAX};
 use recado_proto::id::{Moment, Op, SessionId, View};
-use recado_proto::link::LinkEvent;
+use recado_proto::link::{LinkEvent, PADDING_LEN};
 use recado_proto::packet::{Answers, ClientAck, Code, Packet, QueryId, Refused};
 use recado_proto::seal::TAG_LEN;
 use recado_proto::{Link, codec, fragment};
@@ -43,6 +43,9 @@ pub(super) const LARGE_ANSWERS: usize = 3;
 
 /// The longest PATH_CHALLENGE: both headers, the packet's tag, its number of full width, and the AEAD tag.
 pub(super) const CHALLENGE_MAX: usize = OUTER_LEN + HEADER_MAX + 1 + 9 + TAG_LEN;
+
+/// The shortest header has two bytes, and the shortest packet one.
+const _: () = assert!(OUTER_LEN + 2 + 1 + 1 + PADDING_LEN + TAG_LEN >= CHALLENGE_MAX);
 
 /// An authentic datagram of a session.
 #[derive(Clone, Debug)]

@@ -149,7 +149,7 @@ impl Handler {
         if !is_asked(&packet) {
             return Err(RefusedDatagram::Malformed);
         }
-        if let Packet::Padding(_) = packet {
+        if let Packet::Ping = packet {
             return Ok(());
         }
         if let Packet::PathResponse(token) = packet {
@@ -190,7 +190,7 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::List(_)
         | Packet::Keepalive
         | Packet::PathResponse(_)
-        | Packet::Padding(_) => true,
+        | Packet::Ping => true,
         // Only valid without a session, in an INITIATION.
         Packet::Connect(_) => false,
         Packet::AcceptConn(_)
@@ -219,6 +219,8 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Learn(_)
         | Packet::LearnOk(_)
         | Packet::PathChallenge(_)
+        // It is dropped when its datagram is opened.
+        | Packet::Padding
         // An administrator has no session.
         | Packet::Admin(_)
         | Packet::AdminOk(_) => false,

@@ -27,7 +27,7 @@ kinds!(PACKETS, packet_kind, Packet:
     Connect Disconnect AcceptConn RejectConn Follow Send Notification Error Info RequestUserInfo
     Heartbeat Election Reply Coordinator SendAck ClientAck Entries EntriesAck Fetch SnapshotGet
     SnapshotChunk Resume ResumeOk Transfer Status StatusOk History List Fragment Keepalive HistoryOk
-    ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel Keys Admin AdminOk);
+    ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel Keys Admin AdminOk Ping);
 
 kinds!(COMMANDS, command_kind, Command:
     SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Administer
@@ -262,7 +262,8 @@ pub(crate) fn packets() -> Vec<Packet> {
         }),
         Packet::PathChallenge(300),
         Packet::PathResponse(u64::MAX),
-        Packet::padding(),
+        Packet::Padding,
+        Packet::Ping,
         Packet::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
         follow(feed.clone(), FollowChange::Add),
         follow(channel.clone(), FollowChange::Remove),

@@ -526,7 +526,7 @@ impl Server {
                 whole => whole,
             };
             match packet {
-                Packet::Padding(_) => {}
+                Packet::Ping => {}
                 Packet::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
                 Packet::PathResponse(token) => {
                     step.out.push(Output::Met(Situation::Moved));

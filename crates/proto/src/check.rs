@@ -61,8 +61,8 @@ impl Packet {
             | Packet::LearnOk(_)
             | Packet::PathChallenge(_)
             | Packet::PathResponse(_)
-            // The datagram is the limit.
-            | Packet::Padding(_) => true,
+            | Packet::Padding
+            | Packet::Ping => true,
             // A promise's index of views is bounded by the length of a packet alone: it grows with the number
             // of elections, and refusing it could keep a cluster from ever electing a primary.
             Packet::Reply(Reply::Promise(promise)) => promise.incarnations.len() <= MEMBERS_MAX,

@@ -254,7 +254,7 @@ pub fn open(key: &Key, datagram: &[u8]) -> Result<Opened, DecodeError> {
     Ok(Opened { envelope, header, packets })
 }
 
-/// Decodes the inner header and the packets.
+/// Decodes the inner header and the packets, up to the end or to PADDING.
 pub(super) fn read(inside: &[u8]) -> Result<(Header, Vec<Packet>), DecodeError> {
     let (header, length) = codec::decode_first::<Header>(inside)?;
     header.ack.as_ref().map_or(Ok(()), Ack::check)?;
@@ -262,6 +262,9 @@ pub(super) fn read(inside: &[u8]) -> Result<(Header, Vec<Packet>), DecodeError> 
     let mut packets = Vec::new();
     while !rest.is_empty() {
         let (packet, length) = codec::decode_packet(rest)?;
+        if packet == Packet::Padding {
+            break;
+        }
         packets.push(packet);
         rest = rest.get(length..).unwrap_or_default();
     }

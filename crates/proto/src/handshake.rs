@@ -197,7 +197,7 @@ mod tests {
     use crate::envelope::{Ack, AckRange};
     use crate::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
     use crate::noise::{self, Initiation, Prologue};
-    use crate::packet::QueryId;
+    use crate::packet::{QueryId, SnapshotChunk};
 
     const SAID: Retry =
         Retry { echo: 9, cookie: [3; COOKIE_LEN], boot_id: BootId([4; 16]), cluster_key: [5; 32] };
@@ -232,8 +232,12 @@ mod tests {
 
     /// A packet whose encoding has this many bytes.
     fn filling(bytes: usize) -> Packet {
-        let empty = codec::encode(&Packet::Padding(vec![0; 300])).len() - 300;
-        let packet = Packet::Padding(vec![0; bytes - empty]);
+        let chunk = |length| {
+            let (op, view, total, bytes) = (Op(1), crate::id::View(1), 1 << 20, vec![0; length]);
+            Packet::SnapshotChunk(SnapshotChunk { op, view, offset: 0, total, crc: 1, bytes })
+        };
+        let empty = codec::encode(&chunk(300)).len() - 300;
+        let packet = chunk(bytes - empty);
         assert_eq!(codec::encode(&packet).len(), bytes);
         packet
     }

@@ -37,6 +37,11 @@ use crate::id::{Moment, View};
 /// The number of datagrams received after which an ack is due: see [`Link::ack_due`].
 pub const ACK_EVERY: u32 = 32;
 
+/// The bytes after the tag of PADDING. They make any datagram at least as long as a PATH_CHALLENGE. Packets that
+/// may be the first from a new address are sent with it, because nothing longer is sent to an address that is
+/// not validated.
+pub const PADDING_LEN: usize = 48;
+
 /// The most tracked datagrams in flight. The window holds fewer; if a caller ignores [`Link::room`], the
 /// oldest are taken for lost.
 const FLIGHT_MAX: usize = 2048;
@@ -324,7 +329,11 @@ fn pack(packets: &[Packet], first: u64) -> Vec<Vec<Vec<u8>>> {
     let mut loads: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
     let mut capacity = PACKETS_MAX;
     for packet in packets {
-        let encoded = codec::encode(packet);
+        let mut encoded = codec::encode(packet);
+        let is_padding = matches!(packet, Packet::Padding);
+        if is_padding {
+            encoded.resize(encoded.len() + PADDING_LEN, 0);
+        }
         let pieces = if encoded.len() <= PACKETS_MAX {
             vec![encoded]
         } else {
@@ -344,6 +353,10 @@ fn pack(packets: &[Packet], first: u64) -> Vec<Vec<Vec<u8>>> {
             if let Some(load) = loads.last_mut() {
                 load.push(piece);
             }
+        }
+        if is_padding {
+            // Nothing after it would be read.
+            capacity = 0;
         }
     }
     loads

@@ -91,8 +91,9 @@ pub enum Packet {
     PathChallenge(u64),
     /// PATH_RESPONSE: echoes the number of a PATH_CHALLENGE.
     PathResponse(u64),
-    /// PADDING: no content; makes a datagram as long as its answer may be.
-    Padding(#[serde(with = "crate::bulk")] Vec<u8>),
+    /// PADDING: ends the packets of a datagram, whose rest has no content and is not read. Links append
+    /// [`PADDING_LEN`](super::link::PADDING_LEN) bytes to it.
+    Padding,
     /// CHANNEL: a numbered request to create an owned channel, change its members, or delete it.
     Channel(Channel),
     /// KEYS: a numbered request to open an enrolment of a further device key, or to revoke a key.
@@ -101,15 +102,9 @@ pub enum Packet {
     Admin(Admin),
     /// ADMIN_OK: the change was made.
     AdminOk(AdminOk),
-}
-
-impl Packet {
-    /// PADDING that makes any datagram at least as long as a PATH_CHALLENGE. Packets that may be the first
-    /// from a new address are sent with it, because nothing longer is sent to an address that is not
-    /// validated.
-    pub fn padding() -> Packet {
-        Packet::Padding(vec![0; 48])
-    }
+    /// PING: no content and no answer but the acknowledgement of its datagram. Reserved: with PADDING it will
+    /// probe whether longer datagrams arrive.
+    Ping,
 }
 
 /// The id of a query, chosen by the asker and echoed in the answer. The asker uses none twice on a session:

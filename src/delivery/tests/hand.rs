@@ -451,7 +451,7 @@ fn every_word_that_may_be_the_first_is_long_enough_to_be_answered() {
             number: 0,
         };
         let (mut play, mut datagrams) = (Play::new(), Vec::new());
-        let packets = [first, Packet::padding()];
+        let packets = [first, Packet::Padding];
         Link::new(envelope, key()).transmit(play.now, View::ZERO, &packets, None, &mut datagrams);
         play.heard_of(home(), 1, datagrams[0].len());
         assert_eq!(play.challenges.len(), 1, "{packets:?}");

@@ -321,8 +321,8 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use recado_proto::envelope::{Ack, Header};
-    use recado_proto::id::Op;
-    use recado_proto::packet::Fragment;
+    use recado_proto::id::{Op, Priority, Seq};
+    use recado_proto::packet::{Content, Fragment, Send};
     use recado_proto::{codec, fragment};
 
     use super::*;
@@ -423,7 +423,10 @@ mod tests {
     fn the_pieces_of_a_large_packet_are_put_together_for_whom_is_proved() {
         let mut paths = paths();
         greet(&mut paths, 1, HOME, 10);
-        let pieces = fragment::split(1, &codec::encode(&Packet::Padding(vec![7; 3_000])));
+        let large =
+            Content { title: None, priority: Priority::default(), tags: vec![], body: "7".repeat(3_000) };
+        let large = Send { seq: Seq(1), answered_below: Seq(1), topic: None, content: large, nonce: 1 };
+        let pieces = fragment::split(1, &codec::encode(&Packet::Send(large)));
         let whole = |paths: &mut Paths| -> Vec<bool> {
             let piece = |piece: &Fragment| Packet::Fragment(piece.clone());
             let put = |piece| paths.whole(Moment(100), address(HOME), piece).is_some();

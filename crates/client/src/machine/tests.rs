@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 
 use recado::delivery::ReplyTo;
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
+use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceKey, Incarnation, NodeId};
 use recado_proto::link::{ACK_EVERY, Link};
-use recado_proto::packet::{Delivered, Fragment, Gap, RoleName, Send, SendAck};
+use recado_proto::packet::{Delivered, Entries, Fragment, Gap, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, fragment, noise};
 
@@ -596,7 +597,7 @@ fn a_session_that_is_not_served_yet_carries_only_resume_and_keepalive() {
     play.pass(5_000);
     // A session that may be over is asked for by the CONNECT that opened it, and by no fresh one.
     let said = |packet: &Packet| match packet {
-        Packet::Resume(_) | Packet::Keepalive | Packet::Padding(_) => true,
+        Packet::Resume(_) | Packet::Keepalive => true,
         Packet::Connect(connect) => connect.nonce == nonce && !connect.fresh,
         _ => false,
     };
@@ -1818,7 +1819,11 @@ fn a_query_has_one_answer_and_an_unknown_query_has_none() {
 
 /// The fragments of a packet of so many bytes that means nothing to a client.
 fn pieces(bytes: usize) -> Vec<Fragment> {
-    fragment::split(1, &codec::encode(&Packet::Padding(vec![7; bytes])))
+    let (op, view) = (Op::ZERO, View::ZERO);
+    let entry = |op| Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![7; bytes / 3].into() };
+    let entries = (1..=3).map(entry).collect();
+    let cast = Entries { view, fetch: None, prev_op: op, prev_view: view, commit: op, entries };
+    fragment::split(1, &codec::encode(&Packet::Entries(cast)))
 }
 
 #[test]

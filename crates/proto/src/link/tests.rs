@@ -330,6 +330,23 @@ fn a_header_leaves_out_the_lowest_ranges_rather_than_be_longer() {
 }
 
 #[test]
+fn padding_ends_its_datagram_and_is_no_packet_to_the_receiver() {
+    let mut link = link();
+    let mut out = Vec::new();
+    let packets = [small(1), Packet::Padding, small(2), chunk(2_000)];
+    link.transmit(Moment(0), View::ZERO, &packets, None, &mut out);
+    assert_eq!(out.len(), 4);
+    assert_eq!(open(&out[0]).packets, [small(1)]);
+    assert_eq!(open(&out[1]).packets, [small(2)]);
+    let bare = {
+        let mut bare = Vec::new();
+        link.transmit(Moment(0), View::ZERO, &[small(1)], None, &mut bare);
+        bare.remove(0)
+    };
+    assert_eq!(out[0].len(), bare.len() + 1 + PADDING_LEN);
+}
+
+#[test]
 fn packets_share_datagrams_and_large_ones_go_in_fragments() {
     let mut link = link();
     let mut out = Vec::new();
