@@ -529,7 +529,7 @@ impl Server {
                 whole => whole,
             };
             match packet {
-                Packet::Padding(_) => {}
+                Packet::Ping => {}
                 Packet::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
                 Packet::PathResponse(token) => {
                     step.out.push(Output::Met(Situation::Moved));
@@ -1119,9 +1119,9 @@ impl Server {
             Effect::Contradicted(found) => {
                 step.out.push(Output::Violation(format!("{me} has what a leader lacks: {found:?}")));
             }
-            Effect::SessionKnown { session, device, nonce } => {
+            Effect::SessionKnown { session, device, nonce, aead } => {
                 process.known.insert(session);
-                process.keyring.learn(session, device.key, nonce);
+                process.keyring.learn(session, device.key, nonce, aead);
                 step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
             }
             Effect::SessionGone(session) => {

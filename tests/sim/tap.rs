@@ -78,7 +78,7 @@ impl Tap {
 /// Opens a datagram between a client and a server, in a session of this device.
 pub fn open_client(datagram: &[u8], server: NodeId, device: DeviceKey, nonce: u64) -> Option<Opened> {
     let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Client)?;
-    let secret = cluster_keys().session_secret(envelope.session, device, nonce);
+    let secret = cluster_keys().session_secret(envelope.session, device, nonce, Default::default());
     let direction = if envelope.node.is_some() { Direction::ToClient } else { Direction::ToServer };
     (1..=2 * LIVES_MAX).find_map(|incarnation| {
         let key = secret.of_session(direction, server, boot_id(server, Incarnation(incarnation)));

@@ -820,7 +820,7 @@ impl World {
         let state = self.servers.values().find(|server| server.role() == Some(RoleName::Primary));
         let state = state.and_then(|server| server.process.as_ref()).map(|process| process.node.service());
         let knows = |client: &Client| {
-            state.is_none_or(|state| state.sessions().any(|(_, device, _)| device == client.has_taken().0))
+            state.is_none_or(|state| state.sessions().any(|(_, device, ..)| device == client.has_taken().0))
         };
         if let Some(client) = self.clients.values().find(|one| one.is_connected() && !knows(one)) {
             return Err(format!("client {} is let in, and the servers know no session of it", client.id.0));

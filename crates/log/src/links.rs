@@ -156,7 +156,8 @@ impl PeerLinks {
     }
 
     /// Opens a datagram and returns its sender, the sender's incarnation and its complete packets; `None`
-    /// for a hello.
+    /// for a hello. An acknowledgement that is due goes at once, under `view`: a turn may take more datagrams
+    /// than one may cover.
     ///
     /// # Errors
     /// The reason why it was refused. Nothing changed, except that a hello may answer a datagram whose seal
@@ -164,6 +165,7 @@ impl PeerLinks {
     pub fn open(
         &mut self,
         now: Moment,
+        view: View,
         datagram: &[u8],
         behind: bool,
         out: &mut Vec<Effect>,
@@ -174,6 +176,10 @@ impl PeerLinks {
         match envelope.class {
             Class::PeerHello => self.on_hello(now, from, envelope.incarnation, datagram, out).map(|()| None),
             Class::Peer => match self.open_current(now, from, envelope, datagram, behind) {
+                Ok(packets) => {
+                    self.acknowledge(now, view, from, out);
+                    Ok(Some((from, envelope.incarnation, packets)))
+                }
                 // It is sealed for another boot of the sender or of this server: one of the two does not
                 // know the other's current boot id yet.
                 Err(RefusedDatagram::Seal) => {
@@ -184,7 +190,7 @@ impl PeerLinks {
                     }
                     Err(RefusedDatagram::Seal)
                 }
-                packets => packets.map(|packets| Some((from, envelope.incarnation, packets))),
+                Err(reason) => Err(reason),
             },
             Class::Handshake | Class::Client => Err(RefusedDatagram::Malformed),
         }
@@ -206,7 +212,7 @@ impl PeerLinks {
         if behind && carries_entries(&opened.packets) {
             return Err(RefusedDatagram::QueueFull);
         }
-        if !current.link.receive(now, envelope.number, opened.header.ack) {
+        if !current.link.receive(now, envelope.number, opened.header.ack.as_ref()) {
             return Err(RefusedDatagram::Repeated);
         }
         let mut packets = Vec::with_capacity(opened.packets.len());
@@ -220,6 +226,16 @@ impl PeerLinks {
             }
         }
         Ok(packets)
+    }
+
+    /// Sends an empty datagram if an acknowledgement is due.
+    fn acknowledge(&mut self, now: Moment, view: View, to: NodeId, out: &mut Vec<Effect>) {
+        let current = self.peers.get_mut(&to).and_then(|peer| peer.current.as_mut());
+        if let Some(current) = current.filter(|current| current.link.ack_due()) {
+            let mut datagrams = Vec::new();
+            current.link.transmit(now, view, &[], None, &mut datagrams);
+            out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to, bytes }));
+        }
     }
 
     /// Handles a hello, which has the peer's boot id and the boot id of this server that the peer knows. A
@@ -312,8 +328,7 @@ impl PeerLinks {
         }
     }
 
-    /// Sends the queued packets and the acknowledgements that are due, and a hello to each peer without keys
-    /// whose time has come.
+    /// Sends the queued packets, and a hello to each peer without keys whose time has come.
     pub fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         let mut unknown = Vec::new();
         for (to, peer) in &mut self.peers {
@@ -324,7 +339,7 @@ impl PeerLinks {
                 }
                 continue;
             };
-            if peer.waiting.is_empty() && !current.link.ack_due() {
+            if peer.waiting.is_empty() {
                 continue;
             }
             let mut datagrams = Vec::new();

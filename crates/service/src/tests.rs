@@ -77,7 +77,17 @@ impl Log {
     ) -> Vec<Applied> {
         let profile = name(profile);
         let (receives, invite, admission) = (true, None, Admission::Open);
-        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+        let open = SessionOpen {
+            device,
+            profile,
+            receives,
+            nonce,
+            fresh,
+            code,
+            invite,
+            admission,
+            aead: Default::default(),
+        };
         self.apply(Command::SessionOpen(open))
     }
 
@@ -233,7 +243,7 @@ fn a_late_connect_of_a_session_that_is_over_is_refused() {
     let live = log.enter("alice", id, 2, false);
     let late = log.connect("alice", id, 1, false);
     assert_eq!(late, vec![Applied::SessionRefused { device: id, nonce: 1, code: Code::Fenced }]);
-    assert_eq!(log.service.sessions().collect::<Vec<_>>(), [(live, id, 2)]);
+    assert_eq!(log.service.sessions().collect::<Vec<_>>(), [(live, id, 2, Aead::default())]);
 }
 
 #[test]
@@ -344,7 +354,17 @@ fn a_device_that_ever_received_counts_for_what_is_unread_also_while_it_only_send
     log.apply(Command::Cursors(vec![(ahead, read)]));
     let (profile, invite, admission) = (name("alice"), None, Admission::Open);
     let (receives, nonce, fresh, code) = (false, 3, false, None);
-    let open = SessionOpen { device: behind, profile, receives, nonce, fresh, code, invite, admission };
+    let open = SessionOpen {
+        device: behind,
+        profile,
+        receives,
+        nonce,
+        fresh,
+        code,
+        invite,
+        admission,
+        aead: Default::default(),
+    };
     let out = log.apply(Command::SessionOpen(open));
     let [Applied::SessionOpened { session, .. }] = out[..] else { panic!("{out:?}") };
     log.apply(Command::SessionConfirm { session });
@@ -1479,7 +1499,13 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         };
         state.devices.insert(id, device);
         for session in [op, op.prev()] {
-            let open = Session { device: id, receives: true, nonce: u64::MAX, opened_ms: u64::MAX };
+            let open = Session {
+                device: id,
+                receives: true,
+                nonce: u64::MAX,
+                opened_ms: u64::MAX,
+                aead: Default::default(),
+            };
             state.sessions.insert(SessionId(session), open);
         }
     });
@@ -1765,6 +1791,7 @@ impl Log {
             code: None,
             invite,
             admission,
+            aead: Default::default(),
         };
         match self.apply(Command::SessionOpen(open))[..] {
             [.., Applied::SessionOpened { .. }] => Ok(()),

@@ -10,7 +10,7 @@ use recado_log::links;
 use recado_log::replica::{Contradiction, RoleChange, Task};
 use recado_proto::id::{BootId, DeviceId, DeviceKey, Incarnation, NodeId, Op, SessionId, View};
 use recado_proto::packet::{AdminChange, Packet, QueryId, RefusedDatagram};
-use recado_proto::seal::ClusterKeys;
+use recado_proto::seal::{Aead, ClusterKeys};
 
 use crate::delivery;
 
@@ -151,6 +151,8 @@ pub enum Effect {
         device: DeviceId,
         /// The nonce of its CONNECT.
         nonce: u64,
+        /// Its AEAD.
+        aead: Aead,
     },
     /// A session has ended, on every server alike.
     SessionGone(SessionId),

@@ -141,7 +141,8 @@ impl Node {
         match input {
             Input::Peer { datagram, behind } => {
                 let mut effects = Vec::new();
-                let opened = self.links.open(clock.now, &datagram, behind, &mut effects);
+                let opened =
+                    self.links.open(clock.now, self.replica.promised(), &datagram, behind, &mut effects);
                 self.perform_links(effects);
                 match opened {
                     Ok(None) => {}
@@ -270,7 +271,8 @@ impl Node {
     /// for those in `before` that it does not contain.
     fn emit_sessions(&mut self, before: &[SessionId]) {
         let known = self.service.sessions();
-        let known = known.map(|(session, device, nonce)| Effect::SessionKnown { session, device, nonce });
+        let known =
+            known.map(|(session, device, nonce, aead)| Effect::SessionKnown { session, device, nonce, aead });
         let gone = before.iter().copied().filter(|session| !self.service.has_session(*session));
         self.out.extend(known.chain(gone.map(Effect::SessionGone)));
     }

@@ -183,7 +183,11 @@ impl Rig {
                     if Envelope::peek(&bytes).unwrap().class == Class::Peer {
                         let other = self.others.entry(to).or_insert_with(|| Other::new(to));
                         let opened = envelope::open(&other.receive, &bytes).unwrap();
-                        other.link.receive(self.clock.now, opened.envelope.number, opened.header.ack);
+                        other.link.receive(
+                            self.clock.now,
+                            opened.envelope.number,
+                            opened.header.ack.as_ref(),
+                        );
                         self.sent.push((to, opened));
                     }
                 }
@@ -375,6 +379,7 @@ impl Rig {
                 fresh: true,
                 code: None,
                 invite: None,
+                aeads: 0,
             }),
         );
         self.live(100);

@@ -95,7 +95,7 @@ impl Pair {
     fn hear(&mut self, to: u16, bytes: &[u8]) {
         let Some(links) = self.ends.get_mut(&to) else { return };
         let mut out = Vec::new();
-        match links.open(self.now, bytes, false, &mut out) {
+        match links.open(self.now, View::ZERO, bytes, false, &mut out) {
             Ok(said) => {
                 let packets = said.into_iter().flat_map(|(_, _, packets)| packets);
                 self.heard.extend(packets.map(|packet| (to, packet)));
@@ -406,10 +406,28 @@ fn a_datagram_counts_once_and_not_at_all_while_the_journal_is_behind() {
     let datagram = pair.sent_to(2, Class::Peer).remove(0);
     let now = pair.now;
     let second = pair.ends.get_mut(&2).unwrap();
-    let mut open = |behind| second.open(now, &datagram, behind, &mut Vec::new()).map(|said| said.is_some());
+    let mut open =
+        |behind| second.open(now, View::ZERO, &datagram, behind, &mut Vec::new()).map(|said| said.is_some());
     assert_eq!(open(true), Err(RefusedDatagram::QueueFull));
     assert_eq!(open(false), Ok(true), "as if it had been lost on the way");
     assert_eq!(open(false), Err(RefusedDatagram::Repeated));
+}
+
+#[test]
+fn an_acknowledgement_goes_within_a_turn_after_thirty_two_datagrams() {
+    let mut pair = Pair::met();
+    for n in 0..100 {
+        pair.say(1, n);
+        let links = pair.ends.get_mut(&1).unwrap();
+        let mut out = Vec::new();
+        links.flush(pair.now, View::ZERO, &mut out);
+        note(1, out, &mut pair.sent);
+    }
+    let before = pair.sent.len();
+    for (to, bytes) in pair.sent[pair.arrived..].to_vec() {
+        pair.hear(to, &bytes);
+    }
+    assert_eq!((pair.heard.len(), pair.sent.len() - before), (100, 3));
 }
 
 #[test]

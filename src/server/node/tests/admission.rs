@@ -18,6 +18,7 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
         fresh: true,
         code: None,
         invite: None,
+        aeads: 0,
     });
     let before = rig.node.replica.last();
     let stranger = DeviceKey([2; 32]);
@@ -32,7 +33,10 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
     let [Packet::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
     assert_eq!(
         (to, &accept.secret),
-        (&reply_to(), &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5))
+        (
+            &reply_to(),
+            &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5, Default::default())
+        )
     );
 }
 
@@ -140,6 +144,7 @@ fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
                 fresh: true,
                 code: None,
                 invite: None,
+                aeads: 0,
             };
             rig.client(0, Packet::Connect(connect));
         }

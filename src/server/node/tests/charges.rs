@@ -202,6 +202,7 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
         fresh: true,
         code: None,
         invite: None,
+        aeads: 0,
     };
     rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: Packet::Connect(connect) });
     rig.live(100);
