@@ -1,7 +1,7 @@
 //! Handlers: a fixed pool of threads that open clients' datagrams ([`handshake`](super::handshake)), reassemble
 //! fragments, and pass each packet to the thread that handles it. They decide nothing else, and know
-//! nothing of a session but its keys. They send RETRYs themselves, so that a flood of HELLOs fills no queue
-//! that others need.
+//! nothing of a session but its keys. They send RETRY and VERSION themselves, so that a flood of HELLOs fills
+//! no queue that others need.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use recado_sys::sync::channel::{Receiver, Sender};
 use recado_sys::sync::{BoundSocket, Mutex};
 
-use recado_proto::DecodeError;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{Moment, Seq, SessionId};
 use recado_proto::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
+use recado_proto::{DecodeError, version};
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
@@ -76,10 +76,24 @@ impl Handler {
 
     fn take(&mut self, partial: &mut Partial, datagram: Received) -> Result<(), RefusedDatagram> {
         let Received { from, bytes } = datagram;
-        match Envelope::peek(&bytes).map_err(DecodeError::refused)?.class {
+        let envelope = Envelope::peek(&bytes).map_err(|error| {
+            if let DecodeError::Version(_) = error {
+                self.name_version(from, &bytes);
+            }
+            error.refused()
+        })?;
+        match envelope.class {
             Class::Handshake => self.on_handshake(from, &bytes),
             Class::Client => self.on_session(partial, from, &bytes),
             Class::Peer | Class::PeerHello => Err(RefusedDatagram::Malformed),
+        }
+    }
+
+    /// Answers a handshake of another version, which is counted as refused.
+    fn name_version(&self, from: SocketAddr, bytes: &[u8]) {
+        if let Some(answer) = version::answer(bytes) {
+            let report = self.socket.send(&[(from, answer)]);
+            self.counters.unsent(report.failed);
         }
     }
 
@@ -136,7 +150,7 @@ impl Handler {
         if !is_asked(&packet) {
             return Err(RefusedDatagram::Malformed);
         }
-        if let Packet::Padding(_) = packet {
+        if let Packet::Ping = packet {
             return Ok(());
         }
         if let Packet::PathResponse(token) = packet {
@@ -177,7 +191,7 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::List(_)
         | Packet::Keepalive
         | Packet::PathResponse(_)
-        | Packet::Padding(_) => true,
+        | Packet::Ping => true,
         // Only valid without a session, in an INITIATION.
         Packet::Connect(_) => false,
         Packet::AcceptConn(_)
@@ -206,6 +220,8 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Learn(_)
         | Packet::LearnOk(_)
         | Packet::PathChallenge(_)
+        // It is dropped when its datagram is opened.
+        | Packet::Padding
         // An administrator has no session.
         | Packet::Admin(_)
         | Packet::AdminOk(_) => false,

@@ -236,8 +236,8 @@ impl ReplicaThread {
                      follows only slowly; is the clock right? Notifications are dropped, and sessions and codes \
                      expire, by the log's time"
                 ),
-                Effect::SessionKnown { session, device, nonce } => {
-                    self.with_keyring(session, |keyring| keyring.learn(session, device.key, nonce));
+                Effect::SessionKnown { session, device, nonce, aead } => {
+                    self.with_keyring(session, |keyring| keyring.learn(session, device.key, nonce, aead));
                 }
                 Effect::SessionGone(session) => {
                     self.with_keyring(session, |keyring| keyring.forget(session));

@@ -377,7 +377,10 @@ impl Server {
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let incarnation = recovered.meta.incarnation;
         self.incarnation = incarnation;
-        let boot = tap::boot_id(self.id, incarnation);
+        let boot = match self.stale {
+            None => tap::boot_id(self.id, incarnation),
+            Some(_) => tap::boot_id_of_copy(self.id, incarnation),
+        };
         let handshake_config = HandshakeConfig {
             cluster: self.config.cluster.id,
             me: self.id,
@@ -528,7 +531,7 @@ impl Server {
                 whole => whole,
             };
             match packet {
-                Packet::Padding(_) => {}
+                Packet::Ping => {}
                 Packet::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
                 Packet::PathResponse(token) => {
                     step.out.push(Output::Met(Situation::Moved));
@@ -1083,9 +1086,9 @@ impl Server {
                 step.out.push(Output::Line(line));
                 step.out.push(Output::Met(Situation::ClockAway));
             }
-            Effect::SessionKnown { session, device, nonce } => {
+            Effect::SessionKnown { session, device, nonce, aead } => {
                 process.known.insert(session);
-                process.keyring.learn(session, device.key, nonce);
+                process.keyring.learn(session, device.key, nonce, aead);
                 step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
             }
             Effect::SessionGone(session) => {

@@ -224,7 +224,7 @@ impl OrderedLog for Bully {
             Input::PortRefused(peer) => self.handle_next(replica::Input::PortRefused(peer)),
             Input::Journaled(number) => self.handle_next(replica::Input::Journaled(number)),
             Input::SnapshotRead { to, piece } => {
-                self.steps.extend(self.transfers.on_read(to).map(emit));
+                self.steps.extend(self.transfers.on_read(now, to, piece.as_ref()).map(emit));
                 for chunk in piece.iter().flat_map(transfers::chunks) {
                     self.links.send(to, Packet::SnapshotChunk(chunk));
                 }
@@ -305,6 +305,7 @@ impl OrderedLog for Bully {
             last: replica.last(),
             durable: replica.durable(),
             appended_bytes: replica.appended_bytes(),
+            fetched: self.transfers.fetched(),
         }
     }
 
@@ -328,7 +329,7 @@ impl Bully {
     /// Opens a datagram of a peer. Its packets are handled one by one, each with all that follows from it.
     fn open(&mut self, now: Moment, datagram: &[u8], behind: bool) {
         let mut effects = Vec::new();
-        let opened = self.links.open(now, datagram, behind, &mut effects);
+        let opened = self.links.open(now, self.replica.promised(), datagram, behind, &mut effects);
         self.steps.extend(effects.into_iter().map(emit));
         match opened {
             Ok(None) => {}

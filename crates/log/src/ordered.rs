@@ -134,4 +134,7 @@ pub struct Status {
     /// Bytes of payload taken into the log since the start or the last snapshot installed, for the snapshot
     /// policy.
     pub appended_bytes: u64,
+    /// When a peer was last sent a part of a stored snapshot that it had requested. While it reads, another
+    /// snapshot could remove what it needs next.
+    pub fetched: Option<Moment>,
 }

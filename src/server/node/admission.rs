@@ -26,6 +26,7 @@ use recado_proto::id::{Clock, DeviceId, Name, Op, Seq, SessionId};
 use recado_proto::packet::{
     AcceptConn, Answers, Code, Connect, Packet, Refused, RejectConn, Resume, ResumeOk,
 };
+use recado_proto::seal::Aead;
 use recado_service::Standing;
 
 use super::clients::RETRY_MS;
@@ -159,9 +160,11 @@ impl<L: OrderedLog> Node<L> {
             let packet = Packet::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
-        let Connect { device, profile, receives, nonce, fresh, code, invite } = connect;
+        let Connect { device, profile, receives, nonce, fresh, code, invite, aeads: _ } = connect;
+        // Whatever the client offers, there is only one to choose.
+        let aead = Aead::ChaCha20Poly1305;
         let admission = self.config.admission;
-        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission, aead };
         let command = Command::SessionOpen(open);
         if self.propose(clock, command).is_some() {
             self.under_way.connects.insert(clock.now, network, key, reply_to);
@@ -169,13 +172,13 @@ impl<L: OrderedLog> Node<L> {
     }
 
     /// The session of a CONNECT is open: answers the client that waits for it here.
-    pub(super) fn on_opened(&mut self, session: SessionId, device: DeviceId, nonce: u64) {
-        self.out.push(Effect::SessionKnown { session, device, nonce });
+    pub(super) fn on_opened(&mut self, session: SessionId, device: DeviceId, nonce: u64, aead: Aead) {
+        self.out.push(Effect::SessionKnown { session, device, nonce, aead });
         if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce))
             && self.is_primary
         {
-            let secret = self.keys.session_secret(session, device.key, nonce);
-            let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
+            let secret = self.keys.session_secret(session, device.key, nonce, aead);
+            let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret, aead };
             let packets = vec![Packet::AcceptConn(accept)];
             self.deliver(delivery::Input::AnswerTo { reply_to, packets });
         }

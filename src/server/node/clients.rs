@@ -95,7 +95,9 @@ impl<L: OrderedLog> Node<L> {
     /// Handles a result of an applied command, and answers the clients that wait for it here.
     pub(super) fn on_applied(&mut self, clock: Clock, applied: Applied) {
         match applied {
-            Applied::SessionOpened { session, device, nonce } => self.on_opened(session, device, nonce),
+            Applied::SessionOpened { session, device, nonce, aead } => {
+                self.on_opened(session, device, nonce, aead);
+            }
             Applied::SessionRefused { device, nonce, code } => self.on_not_opened(device, nonce, code),
             Applied::SessionConfirmed { session } => self.on_confirmed(clock, session),
             Applied::SessionClosed { session, why } => self.on_closed(session, why),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use recado_proto::id::{DeviceId, DeviceKey, Incarnation, Op, SessionId};
 use recado_proto::packet::{AdminChange, Packet, QueryId, RefusedDatagram};
-use recado_proto::seal::ClusterKeys;
+use recado_proto::seal::{Aead, ClusterKeys};
 use recado_service::Service;
 
 use crate::delivery;
@@ -107,6 +107,8 @@ pub enum Effect<L> {
         device: DeviceId,
         /// The nonce of its CONNECT.
         nonce: u64,
+        /// Its AEAD.
+        aead: Aead,
     },
     /// A session has ended, on every server alike.
     SessionGone(SessionId),

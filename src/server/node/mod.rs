@@ -195,7 +195,8 @@ impl<L: OrderedLog> Node<L> {
     /// for those in `before` that it does not contain.
     fn emit_sessions(&mut self, before: &[SessionId]) {
         let known = self.service.sessions();
-        let known = known.map(|(session, device, nonce)| Effect::SessionKnown { session, device, nonce });
+        let known =
+            known.map(|(session, device, nonce, aead)| Effect::SessionKnown { session, device, nonce, aead });
         let gone = before.iter().copied().filter(|session| !self.service.has_session(*session));
         self.out.extend(known.chain(gone.map(Effect::SessionGone)));
     }

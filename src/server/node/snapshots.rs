@@ -10,6 +10,10 @@ use recado_service::{Service, State};
 
 use crate::config::{Config, Planted};
 
+/// How many times [`Config::snapshot_bytes`] the log since the last snapshot may become while a peer reads
+/// a stored one. At that length another is begun all the same: the log stays bounded, whatever a peer asks.
+const DELAYED_LOG_FACTOR: u64 = 4;
+
 /// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
@@ -120,6 +124,10 @@ impl Snapshots {
 
     /// Begins a snapshot if one is due: after a time, or when the log since the last one is long, if there is
     /// anything new and no other is being written.
+    ///
+    /// While a peer reads a stored snapshot, none is begun before the log since the last one is
+    /// [`DELAYED_LOG_FACTOR`] times as long. Each new one brings the removal of the one being read nearer, and
+    /// of the log that the peer needs after it; a large one would never arrive.
     pub(super) fn begin(
         &mut self,
         now: Moment,
@@ -127,13 +135,16 @@ impl Snapshots {
         log: &impl OrderedLog,
         service: &Service,
     ) -> Option<Image> {
-        let due = now.since(self.begun) >= config.snapshot_every
-            || log.status().appended_bytes - self.bytes >= config.snapshot_bytes;
-        if !due || self.busy || service.applied() <= self.newest {
+        let status = log.status();
+        let since_last = status.appended_bytes - self.bytes;
+        let due = now.since(self.begun) >= config.snapshot_every || since_last >= config.snapshot_bytes;
+        let delayed = is_fetched(status.fetched, now, config)
+            && since_last < config.snapshot_bytes.saturating_mul(DELAYED_LOG_FACTOR);
+        if !due || delayed || self.busy || service.applied() <= self.newest {
             return None;
         }
         self.begun = now;
-        self.bytes = log.status().appended_bytes;
+        self.bytes = status.appended_bytes;
         let image = Image::of(config, log, service)?;
         self.busy = true;
         Some(image)
@@ -153,4 +164,10 @@ impl Snapshots {
         self.newest = op;
         self.bytes = bytes;
     }
+}
+
+/// Returns true if a peer reads a stored snapshot, a piece of which was last read for one at `fetched`. A
+/// receiver without progress for longer than this takes another snapshot.
+fn is_fetched(fetched: Option<Moment>, now: Moment, config: &Config) -> bool {
+    fetched.is_some_and(|fetched| now.since(fetched) <= config.timing.coordinator * 2)
 }

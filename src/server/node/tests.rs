@@ -17,6 +17,7 @@ mod admin;
 mod admission;
 mod charges;
 mod forged;
+mod housekeeping;
 mod log_clock;
 mod members;
 mod peers;
@@ -257,6 +258,7 @@ impl<S: Surroundings> Rig<S> {
                 fresh: true,
                 code: None,
                 invite: None,
+                aeads: 0,
             }),
         );
         self.live(100);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{NodeId, Op};
+use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::SnapshotChunk;
 
 use super::Effect;
@@ -16,10 +16,14 @@ pub(super) struct Piece {
     pub(super) chunks: u16,
 }
 
-/// The peers that a stored snapshot is being read for, each with its newest request since.
+/// The transfers of stored snapshots to peers.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
+    /// Peers that a stored snapshot is being read for, each with its newest request since.
     reading: BTreeMap<NodeId, Option<Piece>>,
+    /// When a piece after the first was last read for a peer. The first is also offered to a peer that does
+    /// not answer; a later one only follows a request.
+    fetched: Option<Moment>,
 }
 
 impl Transfers {
@@ -41,10 +45,23 @@ impl Transfers {
         }
     }
 
-    /// A piece has been read for this peer: reads the one that it has requested since.
-    pub(super) fn on_read(&mut self, to: NodeId) -> Option<Effect> {
+    /// A piece has been read for this peer, or there is none: reads the one that it has requested since.
+    pub(super) fn on_read(
+        &mut self,
+        now: Moment,
+        to: NodeId,
+        piece: Option<&SnapshotPiece>,
+    ) -> Option<Effect> {
+        if piece.is_some_and(|piece| piece.offset > 0) {
+            self.fetched = Some(now);
+        }
         let next = self.reading.remove(&to).flatten()?;
         self.read(to, next)
+    }
+
+    /// When a peer last had a piece that it must have requested, as far as is known.
+    pub(super) fn fetched(&self) -> Option<Moment> {
+        self.fetched
     }
 }
 

@@ -28,6 +28,7 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
         fresh: true,
         code: None,
         invite: None,
+        aeads: 0,
     });
     let before = rig.last();
     let stranger = DeviceKey([2; 32]);
@@ -42,7 +43,10 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
     let [Packet::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
     assert_eq!(
         (to, &accept.secret),
-        (&reply_to(), &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5))
+        (
+            &reply_to(),
+            &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5, Default::default())
+        )
     );
 }
 
@@ -142,6 +146,7 @@ fn pending_in<S: Surroundings>(rig: &mut Rig<S>, network: u8, profiles: u8) -> V
                 fresh: true,
                 code: None,
                 invite: None,
+                aeads: 0,
             };
             rig.client(0, Packet::Connect(connect));
         }

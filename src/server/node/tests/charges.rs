@@ -201,6 +201,7 @@ fn claim<S: Surroundings>(rig: &mut Rig<S>, network: u8, key: u8, profile: &str)
         fresh: true,
         code: None,
         invite: None,
+        aeads: 0,
     };
     rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: Packet::Connect(connect) });
     rig.live(100);

@@ -184,6 +184,7 @@ impl Chance {
                 fresh: self.flip(),
                 code: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
                 invite: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
+                aeads: 0,
             }),
             1 => Packet::Disconnect(Disconnect { upto: self.op() }),
             2 | 3 => Packet::Send(Send {

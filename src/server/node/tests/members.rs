@@ -66,7 +66,7 @@ impl Surroundings for Peers {
                 if Envelope::peek(&bytes).unwrap().class == Class::Peer {
                     let other = self.others.entry(to).or_insert_with(|| Other::new(to));
                     let opened = envelope::open(&other.receive, &bytes).unwrap();
-                    other.link.receive(clock.now, opened.envelope.number, opened.header.ack);
+                    other.link.receive(clock.now, opened.envelope.number, opened.header.ack.as_ref());
                     self.sent.push((to, opened));
                 }
                 None

@@ -147,8 +147,8 @@ impl World {
                     self.input(Input::SnapshotDone(image.op));
                 }
                 Effect::Delivery(input) => self.deliver(input),
-                Effect::SessionKnown { session, device, nonce } => {
-                    self.keyring.learn(session, device.key, nonce);
+                Effect::SessionKnown { session, device, nonce, aead } => {
+                    self.keyring.learn(session, device.key, nonce, aead);
                 }
                 Effect::SessionGone(session) => self.keyring.forget(session),
                 Effect::Administered { .. }
@@ -210,7 +210,7 @@ impl World {
                 whole => Some(whole),
             };
             match whole {
-                None | Some(Packet::Padding(_)) => {}
+                None | Some(Packet::Padding) => {}
                 Some(Packet::ClientAck(ack)) => self.deliver(delivery::Input::ClientAck(session, ack)),
                 Some(Packet::PathResponse(token)) => {
                     self.deliver(delivery::Input::PathResponse { session, from, token });

@@ -210,6 +210,7 @@ impl OrderedLog for VectorLog {
             last: Op(commit.0 + self.proposals.len() as u64),
             durable: commit,
             appended_bytes: self.appended_bytes,
+            fetched: None,
         }
     }
 
