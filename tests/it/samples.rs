@@ -48,15 +48,15 @@ macro_rules! samples {
 
 samples!(ToServer from to_server as "to_server_":
     Connect Resume Keepalive Disconnect ClientAck Follow Send Channel Keys Query
-    Admin PathResponse Fragment Padding);
+    Admin PathResponse Fragment Padding Ping);
 
 samples!(ToClient from to_client as "to_client_":
     AcceptConn RejectConn ResumeOk Coordinator Delivered SendAck Error Answer
-    AdminOk PathChallenge Fragment Padding);
+    AdminOk PathChallenge Fragment Padding Ping);
 
 samples!(ToPeer from to_peer as "to_peer_":
     Heartbeat Election Reply Coordinator Transfer Learn LearnOk Entries EntriesAck Fetch SnapshotGet
-    SnapshotChunk Fragment Padding);
+    SnapshotChunk Fragment);
 
 samples!(Command from commands as "command_":
     SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Administer
@@ -288,7 +288,7 @@ fn options() -> OptionalFields {
 }
 
 fn fragment() -> Fragment {
-    Fragment { id: 0x1234_5678_9abc_def0, index: 1, count: 3, bytes: vec![9, 8, 7] }
+    Fragment { first: 0x21_0000_0003, offset: 1086, total: 1089, bytes: vec![9, 8, 7] }
 }
 
 fn to_server() -> Vec<ToServer> {
@@ -302,6 +302,7 @@ fn to_server() -> Vec<ToServer> {
         fresh: false,
         code: None,
         invite: None,
+        aeads: 0,
         options: OptionalFields::NONE,
     };
     let follow = |topic, change| {
@@ -359,7 +360,8 @@ fn to_server() -> Vec<ToServer> {
         list(Listing::Channels, Some("#ops".into())),
         ToServer::PathResponse(u64::MAX),
         ToServer::Fragment(fragment()),
-        ToServer::padding(),
+        ToServer::Padding,
+        ToServer::Ping,
     ];
     all.extend(changes().map(|change| {
         ToServer::Channel(Channel {
@@ -402,6 +404,7 @@ fn to_client() -> Vec<ToClient> {
             session: SessionId(Op(7)),
             coordinator: coordinator(),
             secret: Key::new([0x5e; 32]),
+            aead: Default::default(),
             options: OptionalFields::NONE,
         }),
         ToClient::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
@@ -441,7 +444,8 @@ fn to_client() -> Vec<ToClient> {
         ToClient::AdminOk(AdminOk { query, op: Op(300) }),
         ToClient::PathChallenge(300),
         ToClient::Fragment(fragment()),
-        ToClient::Padding(vec![0; 3]),
+        ToClient::Padding,
+        ToClient::Ping,
     ];
     all.extend(CODES.map(|code| refused(code, Answers::Request(Seq(4)))));
     all.extend(ROLES.map(|role| answer(status_of(role))));
@@ -489,7 +493,6 @@ fn to_peer() -> Vec<ToPeer> {
             bytes: vec![0, 1, 254, 255],
         }),
         ToPeer::Fragment(fragment()),
-        ToPeer::Padding(vec![0; 3]),
     ];
     all.extend(replies());
     all
@@ -529,6 +532,7 @@ fn commands() -> Vec<Command> {
             code: Some(CODE_HASH),
             invite: Some(CODE_HASH),
             admission: Admission::Keys,
+            aead: Default::default(),
         }),
         Command::SessionConfirm { session: SessionId(Op(7)) },
         Command::SessionLapse { session: SessionId(Op(7)) },

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use recado::delivery::ReplyTo;
-use recado::server::node::Input;
+use recado::server::engine::Input;
 use recado_client::machine;
 use recado_proto::id::{DeviceKey, NodeId, View};
 use recado_proto::noise;

@@ -1,9 +1,10 @@
 //! The journal of one simulated server, and the faults of its disk.
 
 use recado::config::{Config, PlantedBug};
-use recado::server::node::{SnapshotPiece, Task};
+use recado_log::bully::Task;
 use recado_log::journal::{
-    Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob, SnapshotWritten,
+    Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob, SnapshotPiece,
+    SnapshotWritten,
 };
 use recado_proto::id::{Incarnation, NodeId, Op, View};
 use recado_proto::packet::SnapshotChunk;

@@ -32,6 +32,12 @@ pub fn public(installation: u8) -> DeviceKey {
     DeviceKey(noise::public(&private(installation)))
 }
 
+/// The boot id of a server that runs in this incarnation on an older copy of its directory. Another boot may
+/// have had the incarnation before, and no two boots have one boot id.
+pub fn boot_id_of_copy(server: NodeId, incarnation: Incarnation) -> BootId {
+    boot_id(server, Incarnation(LIVES_MAX + incarnation.0))
+}
+
 /// The boot id of a server with this incarnation.
 pub fn boot_id(server: NodeId, incarnation: Incarnation) -> BootId {
     let mut boot = [0xb0; 16];
@@ -52,17 +58,18 @@ impl Tap {
     pub fn open(&mut self, datagram: &[u8], to: NodeId) -> Option<Opened<ToPeer>> {
         let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Peer)?;
         let from = envelope.node?;
-        let sender = (from, boot_id(from, envelope.incarnation));
+        let senders = [boot_id(from, envelope.incarnation), boot_id_of_copy(from, envelope.incarnation)];
         let keys = cluster_keys();
         let open = |incarnation: u64| {
             let receiver = boot_id(to, Incarnation(incarnation));
-            envelope::open(&keys.peer(sender, to, Some(receiver)), datagram).ok()
+            let key = |sender| keys.peer((from, sender), to, Some(receiver));
+            senders.into_iter().find_map(|sender| envelope::open(&key(sender), datagram).ok())
         };
         let last = *self.boots.entry(to).or_insert(1);
         if let Some(opened) = open(last) {
             return Some(opened);
         }
-        let others = (last + 1..=LIVES_MAX).chain(1..last);
+        let others = (last + 1..=2 * LIVES_MAX).chain(1..last);
         let (boot, opened) = others.into_iter().find_map(|boot| Some((boot, open(boot)?)))?;
         self.boots.insert(to, boot);
         Some(opened)
@@ -77,9 +84,9 @@ pub fn open_client<P: Packet>(
     nonce: u64,
 ) -> Option<Opened<P>> {
     let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Client)?;
-    let secret = cluster_keys().session_secret(envelope.session, device, nonce);
+    let secret = cluster_keys().session_secret(envelope.session, device, nonce, Default::default());
     let direction = if envelope.node.is_some() { Direction::ToClient } else { Direction::ToServer };
-    (1..=LIVES_MAX).find_map(|incarnation| {
+    (1..=2 * LIVES_MAX).find_map(|incarnation| {
         let key = secret.of_session(direction, server, boot_id(server, Incarnation(incarnation)));
         envelope::open(&key, datagram).ok()
     })

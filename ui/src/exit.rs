@@ -18,7 +18,7 @@ Exit codes:
    75  outcome unknown: sent, but not acknowledged in time; the next command
        as this profile settles it, without sending it twice
    77  refused: no such name, no right, not followed, over a limit, a cluster
-       that is not trusted, ...
+       that is not trusted, another version, ...
   130  interrupted (Ctrl-C); 143 terminated";
 
 /// Reason why a command failed.
@@ -101,7 +101,8 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::NoPrimary(_)
         | ClientError::Timeout(_)
         | ClientError::Full(_) => 69,
-        ClientError::ClusterKeyChanged { .. }
+        ClientError::OtherVersion { .. }
+        | ClientError::ClusterKeyChanged { .. }
         | ClientError::UnknownCluster(_)
         | ClientError::NotThePinnedKey { .. }
         | ClientError::NotYours { .. }
@@ -199,6 +200,8 @@ mod tests {
         assert_eq!(request(ReceiptError::Refused(Code::NotYours)), 77);
         assert_eq!(request(ReceiptError::OutcomeUnknown), 75);
         assert_eq!(Failure::from(ClientError::NoPrimary(std::time::Duration::ZERO)).code(), 69);
+        let server = ([127, 0, 0, 1], 1).into();
+        assert_eq!(Failure::from(ClientError::OtherVersion { server, version: 2 }).code(), 77);
         assert_eq!(Failure::Usage(String::new()).code(), 2);
         assert_eq!(Failure::Signal(2).code(), 130);
     }

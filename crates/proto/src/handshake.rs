@@ -15,7 +15,7 @@
 //!
 //! INITIATION is the client's first authenticated message. It carries CONNECT or a query, and
 //! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
-//! No answer is longer than its question.
+//! No answer is longer than its question. To another version a server answers with [`VERSION`](super::version).
 
 use super::codec::DecodeError;
 use super::envelope::{self, Class, Envelope, HEADER_MAX, Header, OUTER_LEN, Opened, take};
@@ -135,7 +135,7 @@ pub fn initiation(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u
 
 /// Makes the load of an INITIATION: packets of at most `INITIATION_MAX` bytes, padded with zeros.
 pub fn load(packets: &[ToServer]) -> Vec<u8> {
-    let mut inside = codec::encode(&Header::default());
+    let mut inside = Header::default().encode();
     packets.iter().for_each(|packet| inside.extend_from_slice(&codec::encode(packet)));
     debug_assert!(
         inside.len() <= HEADER_MAX + INITIATION_MAX,
@@ -164,7 +164,7 @@ pub fn answer(envelope: &Envelope, reply: &Reply, header: &Header, packets: &[Ve
     let mut datagram = begin(envelope, ANSWER);
     datagram.extend_from_slice(&reply.opening);
     let clear = datagram.len();
-    datagram.extend_from_slice(&codec::encode(header));
+    datagram.extend_from_slice(&header.encode());
     packets.iter().for_each(|packet| datagram.extend_from_slice(packet));
     reply.key.seal(envelope.number, clear, &mut datagram);
     datagram
@@ -194,9 +194,10 @@ mod tests {
 
     use super::*;
     use crate::entropy::Entropy;
+    use crate::envelope::{Ack, AckRange};
     use crate::id::{ClusterId, Incarnation, NodeId, SessionId};
     use crate::noise::{self, Initiation, Prologue};
-    use crate::packet::{Query, QueryId, QueryKind};
+    use crate::packet::{Fragment, Query, QueryId, QueryKind};
 
     const SAID: Retry =
         Retry { echo: 9, cookie: [3; COOKIE_LEN], boot_id: BootId([4; 16]), cluster_key: [5; 32] };
@@ -231,8 +232,11 @@ mod tests {
 
     /// A packet whose encoding has this many bytes.
     fn filling(bytes: usize) -> ToServer {
-        let empty = codec::encode(&ToServer::Padding(vec![0; 300])).len() - 300;
-        let packet = ToServer::Padding(vec![0; bytes - empty]);
+        let piece = |length| {
+            ToServer::Fragment(Fragment { first: 1, offset: 0, total: 60_000, bytes: vec![0; length] })
+        };
+        let empty = codec::encode(&piece(600)).len() - 600;
+        let packet = piece(bytes - empty);
         assert_eq!(codec::encode(&packet).len(), bytes);
         packet
     }
@@ -272,10 +276,9 @@ mod tests {
         assert!(retry(&envelope(), &SAID).len() <= hello(&envelope(), 9).len());
         let (_, initiation, reply, _) = initiated(&[filling(INITIATION_MAX)]);
         assert_eq!(initiation.len(), DATAGRAM_MAX);
-        let header = Header {
-            ack: Some(envelope::Ack { largest: u64::MAX, bits: u64::MAX }),
-            view: crate::id::View(u64::MAX),
-        };
+        let further = vec![AckRange { gap: 250, length: 250 }; Ack::RANGES_MAX - 1];
+        let ack = Ack { largest: u64::MAX, first: 251, further };
+        let header = Header { ack: Some(ack), view: crate::id::View(u64::MAX) };
         let full = answer(&envelope(), &reply, &header, &[codec::encode(&filling(ANSWER_MAX))]);
         assert_eq!(full.len(), initiation.len());
     }

@@ -58,7 +58,7 @@ pub(super) const MEMBER: u64 = NAME + 1;
 /// A device without its results.
 const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + NONCES + 1 + U64 + 2 * SESSION;
 /// A notification without its texts, and the reference to it in its author's list of sent ones.
-const HEADER: u64 = U64
+pub(super) const HEADER: u64 = U64
     + TOPIC
     + NAME
     + U64

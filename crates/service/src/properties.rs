@@ -17,6 +17,8 @@ const PROFILES: u8 = 4;
 const SLOTS: u8 = 3;
 const CODE: CodeHash = CodeHash([1; 32]);
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
+/// No notification of these runs weighs more.
+const NOTIFICATION: u64 = capacity::HEADER + 100;
 
 /// One step of a run. Sessions and ops are chosen among those that exist when the step is taken.
 #[derive(Clone, Debug)]
@@ -270,10 +272,11 @@ impl Model {
             |topic: &Topic| state.topics.get(topic).map_or(0, |topic_state| topic_state.retained.len());
         for (op, topic) in &gone {
             // The room that was asked for, if it was not used, and the last notification dropped for it.
-            let made = match command {
-                Command::SessionOpen(_) => capacity::PROFILE + capacity::KEY + service.device_weight() + 250,
-                _ => 400,
-            };
+            let made = NOTIFICATION
+                + match command {
+                    Command::SessionOpen(_) => capacity::PROFILE + capacity::KEY + service.device_weight(),
+                    _ => capacity::CHANNEL + NOTIFICATION,
+                };
             assert!(service.weight() + made > limits.state_bytes, "{op} was dropped for nothing");
             let largest =
                 state.topics.iter().map(|(_, topic_state)| topic_state.retained.len()).max().unwrap_or(0);
@@ -390,7 +393,17 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             let (device, profile) = (device(key, slot), name(&profile(who)));
             let (invite, admission) =
                 (invited.then_some(CODE), if invited { Admission::Invite } else { Admission::Open });
-            let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+            let open = SessionOpen {
+                device,
+                profile,
+                receives,
+                nonce,
+                fresh,
+                code,
+                invite,
+                admission,
+                aead: Default::default(),
+            };
             Some(Command::SessionOpen(open))
         }
         Step::Confirm { which } => {
@@ -517,7 +530,7 @@ proptest! {
             prop_assert!(profile.keys.contains(&id.key), "no device without its key");
             prop_assert!(device.session.is_none() || device.session != device.pending);
         }
-        for (session, id, _) in log.service.sessions() {
+        for (session, id, ..) in log.service.sessions() {
             let Some(of) = log.service.session(session) else { continue };
             for seq in (1..=of.last_seq.0).map(Seq) {
                 let (digest, result) = model.answered[&(id, seq)];

@@ -20,12 +20,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recado_log::ordered::OrderedLog;
 use recado_proto::command::{Command, Request, SessionOpen};
 use recado_proto::id::{Clock, DeviceId, Name, Seq, SessionId};
 use recado_proto::packet::{
     AcceptConn, Answers, Code, Connect, OptionalFields, Position, Refused, RejectConn, Resume, ResumeOk,
     ToClient,
 };
+use recado_proto::seal::Aead;
 use recado_service::Standing;
 
 use super::clients::RETRY_MS;
@@ -141,14 +143,14 @@ impl Numbered {
     }
 }
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     pub(super) fn on_connect(&mut self, clock: Clock, reply_to: ReplyTo, connect: Connect) {
         let nonce = connect.nonce;
         let reject = |code| ToClient::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
-        if !self.replica.accepts() {
+        if !self.accepts() {
             // A handover or an election is in progress; a client that soon asks again finds the next primary.
             let mut packets = vec![ToClient::Coordinator(self.coordinator())];
-            if self.replica.is_active_primary() {
+            if self.is_primary {
                 packets.push(reject(self.passing_refusal()));
             }
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets });
@@ -173,9 +175,11 @@ impl Node {
             let packet = ToClient::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
-        let Connect { device, profile, receives, nonce, fresh, code, invite, .. } = connect;
+        let Connect { device, profile, receives, nonce, fresh, code, invite, aeads: _, options: _ } = connect;
+        // Whatever the client offers, there is only one to choose.
+        let aead = Aead::ChaCha20Poly1305;
         let admission = self.config.admission;
-        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission, aead };
         let command = Command::SessionOpen(open);
         if self.propose(clock, command).is_some() {
             self.under_way.connects.insert(clock.now, network, key, reply_to);
@@ -183,14 +187,14 @@ impl Node {
     }
 
     /// The session of a CONNECT is open: answers the client that waits for it here.
-    pub(super) fn on_opened(&mut self, session: SessionId, device: DeviceId, nonce: u64) {
-        self.out.push(Effect::SessionKnown { session, device, nonce });
+    pub(super) fn on_opened(&mut self, session: SessionId, device: DeviceId, nonce: u64, aead: Aead) {
+        self.out.push(Effect::SessionKnown { session, device, nonce, aead });
         if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce))
             && self.is_primary
         {
-            let secret = self.keys.session_secret(session, device.key, nonce);
+            let secret = self.keys.session_secret(session, device.key, nonce, aead);
             let (coordinator, options) = (self.coordinator(), OptionalFields::NONE);
-            let accept = AcceptConn { nonce, session, coordinator, secret, options };
+            let accept = AcceptConn { nonce, session, coordinator, secret, aead, options };
             let packets = vec![ToClient::AcceptConn(accept)];
             self.deliver(delivery::Input::AnswerTo { reply_to, packets });
         }
@@ -270,7 +274,7 @@ impl Node {
     }
 
     pub(super) fn on_disconnect(&mut self, clock: Clock, session: SessionId, upto: Position) {
-        if !self.replica.accepts() {
+        if !self.accepts() {
             return;
         }
         if self.service.session(session).is_none() {
@@ -313,7 +317,7 @@ impl Node {
             let packet = ToClient::Error(Refused { code, answers: Answers::Request(seq), retry_ms });
             delivery::Input::Answer { session, packet }
         };
-        if !self.replica.accepts() {
+        if !self.accepts() {
             return self.deliver(refused(self.passing_refusal(), RETRY_MS));
         }
         if let Err(wait) = self.spend(clock, session, cost) {
@@ -371,6 +375,7 @@ impl Node {
 
     /// Returns true if too many entries are uncommitted; clients are then answered Busy instead of queued.
     fn is_busy(&self) -> bool {
-        self.replica.last().0 - self.replica.commit().0 >= UNCOMMITTED_MAX
+        let status = self.log.status();
+        status.last.0 - status.commit.0 >= UNCOMMITTED_MAX
     }
 }

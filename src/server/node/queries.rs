@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use recado_log::ordered::OrderedLog;
 use recado_proto::id::{Clock, Op, SessionId};
 use recado_proto::packet::{
     Answer, AnswerKind, Answers, Code, OptionalFields, Position, Query, QueryId, QueryKind, Refused, Status,
@@ -79,7 +80,7 @@ impl OutstandingAnswers {
     }
 }
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     /// Answers a query of a session, unless its answer is on its way. A query that is ignored costs a look-up,
     /// so it is not charged.
     pub(super) fn on_query(&mut self, clock: Clock, session: SessionId, query: Query) {
@@ -211,13 +212,14 @@ impl Node {
 
     /// The status of this server.
     fn status(&self, clock: Clock) -> Status {
+        let status = self.log.status();
         Status {
             node: self.config.cluster.me,
-            role: self.replica.role(),
-            view: self.replica.promised(),
+            role: status.role,
+            view: status.view,
             applied: self.service.applied(),
-            durable: self.replica.durable(),
-            lag: self.replica.last().0.saturating_sub(self.service.applied().0),
+            durable: status.durable,
+            lag: status.last.0.saturating_sub(self.service.applied().0),
             pid: self.pid,
             incarnation: self.incarnation,
             uptime_ms: clock.now.since(self.started).as_millis() as u64,

@@ -27,6 +27,7 @@ use recado_proto::packet::{
     ResumeOk, Status, ToClient, ToServer,
 };
 use recado_proto::planted::PlantedBug;
+use recado_proto::seal::Aead;
 
 use backoff::Backoff;
 use handshake::{Greeting, Identity};
@@ -617,13 +618,14 @@ impl Machine {
             fresh: newcomer && (self.start.created_op.is_none() || self.start.code.is_some()),
             code: self.start.code.filter(|_| newcomer),
             invite: self.start.invite.filter(|_| newcomer),
+            aeads: Aead::OFFERED,
             options: OptionalFields::NONE,
         })
     }
 
     fn resume(&mut self, now: Moment, mut again: Again, out: &mut Vec<Effect>) {
         if let Some(primary) = self.primary() {
-            let packets = [self.resume_packet(), ToServer::padding()];
+            let packets = [self.resume_packet(), ToServer::Padding];
             self.servers.send(now, primary, self.view, &packets, None, out);
             // The primary may have restarted since it was last heard, and then cannot open the RESUME.
             self.servers.hello(primary, &mut self.start.entropy, out);
@@ -673,10 +675,11 @@ impl Machine {
         self.keepalive_at = now + self.keepalive_every;
         let serving = self.primary().filter(|_| matches!(self.state, State::Served));
         for server in self.servers.addresses() {
-            let mut packets = vec![ToServer::keepalive(), ToServer::padding()];
+            let mut packets = vec![ToServer::keepalive()];
             if serving == Some(server) && self.inbox.receives() {
                 packets.push(ToServer::ClientAck(self.inbox.ack()));
             }
+            packets.push(ToServer::Padding);
             self.servers.send(now, server, self.view, &packets, None, out);
             self.servers.check_boot(server, &mut self.start.entropy, out);
         }
@@ -954,7 +957,7 @@ impl Machine {
             State::Leaving { .. } | State::Over => return,
         };
         if on_trial {
-            let packets = [packet, ToServer::padding()];
+            let packets = [packet, ToServer::Padding];
             self.servers.probe(now, from, greeting, self.view, &packets, out);
         }
     }

@@ -9,7 +9,7 @@ use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer
 use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceKey, Incarnation, NodeId};
-use recado_proto::link::Link;
+use recado_proto::link::{ACK_EVERY, Link};
 use recado_proto::packet::{Delivered, Fragment, Item, OptionalFields, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, fragment, noise};
@@ -224,7 +224,7 @@ impl Play {
     /// The secret of the session, once there is one.
     fn secret(&self) -> Option<Key> {
         self.machine.session?;
-        Some(handshake_config(1, 1).keys.session_secret(SESSION, device(), self.nonce()))
+        Some(handshake_config(1, 1).keys.session_secret(SESSION, device(), self.nonce(), Default::default()))
     }
 
     fn key(&self, secret: &Key, node: u16, direction: Direction) -> Key {
@@ -325,7 +325,7 @@ impl Play {
     fn accept(&mut self) {
         self.from(1, 0, 0, ToClient::Coordinator(coordinator(1, 3)));
         let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
-        let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
+        let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
         // A new session has keys of its own, so packet numbers begin anew.
         self.servers_by_id.values_mut().for_each(|server_boot| server_boot.heard.clear());
         self.from(
@@ -337,6 +337,7 @@ impl Play {
                 session: SESSION,
                 coordinator,
                 secret,
+                aead: Default::default(),
                 options: OptionalFields::NONE,
             }),
         );
@@ -639,7 +640,7 @@ fn a_session_that_is_not_served_yet_carries_only_resume_and_keepalive() {
     play.pass(5_000);
     // A session that may be over is asked for by the CONNECT that opened it, and by no fresh one.
     let said = |packet: &ToServer| match packet {
-        ToServer::Resume(_) | ToServer::Keepalive(_) | ToServer::Padding(_) => true,
+        ToServer::Resume(_) | ToServer::Keepalive(_) => true,
         ToServer::Connect(connect) => connect.nonce == nonce && !connect.fresh,
         _ => false,
     };
@@ -724,7 +725,7 @@ fn a_primarys_packet_of_an_earlier_view_is_ignored_though_it_leads_again() {
 fn any_packet_of_a_higher_view_names_its_primary() {
     let mut play = Play::new();
     play.connect();
-    play.from(2, 4, 1, ToClient::Padding(Vec::new()));
+    play.from(2, 4, 1, ToClient::Ping);
     let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, ToServer::Resume(_))) > 0;
     assert!(resumes(&play, 1));
     play.from(2, 0, 0, ToClient::Coordinator(coordinator(5, 2)));
@@ -784,7 +785,7 @@ fn only_packets_of_the_primary_in_its_view_show_that_it_is_alive() {
         let mut play = Play::new();
         play.connect();
         play.pass(4_000);
-        play.from(node, round, primary, ToClient::Padding(Vec::new()));
+        play.from(node, round, primary, ToClient::Ping);
         let waited = play.until(|play| play.events.contains(&Event::Searching));
         assert_eq!(
             waited,
@@ -939,12 +940,13 @@ fn a_refusal_that_comes_after_its_connect_was_let_in_ends_nothing() {
 fn a_session_that_still_is_goes_on_after_a_doubt() {
     let mut play = doubting();
     let (nonce, coordinator) = (play.nonce(), coordinator(2, 1));
-    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
+    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
     let accept = ToClient::AcceptConn(AcceptConn {
         nonce,
         session: SESSION,
         coordinator,
         secret,
+        aead: Default::default(),
         options: OptionalFields::NONE,
     });
     let bytes = play.answer(1, View::new(2, NodeId(1)), &accept);
@@ -1513,7 +1515,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let (near, far) = (address(1), address(4));
     let mut servers = Servers::new(&[near, far], identity);
     let mut server = HandshakeServer::new(handshake_config.clone(), [7; 32]);
-    let secret = handshake_config.keys.session_secret(SESSION, device(), 1);
+    let secret = handshake_config.keys.session_secret(SESSION, device(), 1, Default::default());
     let (to_server, to_client) = (
         secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id),
         secret.of_session(Direction::ToClient, handshake_config.me, handshake_config.boot_id),
@@ -1569,7 +1571,8 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
             incarnation: handshake_config.incarnation,
             number,
         };
-        let header = Header { ack: Some(envelope::Ack { largest, bits: 0 }), view: View::ZERO };
+        let header =
+            Header { ack: Some(envelope::Ack { largest, first: 0, further: Vec::new() }), view: View::ZERO };
         let bytes = envelope::seal(&to_client, &envelope, &header, &[]);
         servers.receive(now, from, &bytes).is_some()
     };
@@ -1774,7 +1777,7 @@ fn a_pause_is_counted_from_the_last_datagram_before_it() {
     let pause = silent + Duration::from_millis(100);
     assert_eq!(play.events.last(), Some(&Event::PrimaryFound { primary: address(3), pause }));
     play.sent.clear();
-    play.from(3, 1, 3, ToClient::Padding(Vec::new()));
+    play.from(3, 1, 3, ToClient::Ping);
     assert_eq!(play.sent, [], "it is found");
     for (round, node, pause) in [(2, 2, 1_000), (3, 1, 700)] {
         play.pass(pause);
@@ -1885,9 +1888,9 @@ fn a_query_has_one_answer_and_an_unknown_query_has_none() {
     assert_eq!(play.events, expected.collect::<Vec<_>>());
 }
 
-/// The fragments of a packet of so many bytes that means nothing to a client.
+/// The fragments of so many bytes, of which a client never gets all.
 fn pieces(bytes: usize) -> Vec<Fragment> {
-    fragment::split(&codec::encode(&ToServer::Padding(vec![7; bytes])))
+    fragment::split(1, &vec![7; bytes])
 }
 
 #[test]
@@ -1965,8 +1968,8 @@ fn a_server_silent_since_the_last_keepalive_gets_a_hello_with_the_next_one() {
     let mut play = Play::new();
     play.connect();
     play.pass(200);
-    play.from(3, 1, 3, ToClient::Padding(Vec::new()));
-    play.from(1, 1, 3, ToClient::Padding(Vec::new()));
+    play.from(3, 1, 3, ToClient::Ping);
+    play.from(1, 1, 3, ToClient::Ping);
     play.hellos.clear();
     play.sent.clear();
     play.until(|play| play.sent_to(1, |packet| *packet == ToServer::keepalive()) > 0);
@@ -2003,9 +2006,9 @@ fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_a_client_that_do
     play.machine.inbox = Inbox::new(false, PlantedBug::default());
     play.connect();
     let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::ClientAck(_)));
-    for number in 1..=2 * recado_proto::link::ACK_REACH {
-        play.from(3, 1, 3, ToClient::Padding(Vec::new()));
-        let least = number / (recado_proto::link::ACK_REACH / 2 + 1);
+    for number in 1..=4 * ACK_EVERY {
+        play.from(3, 1, 3, ToClient::Ping);
+        let least = number / (ACK_EVERY + 1);
         assert!(acks(&play) >= least as usize && acks(&play) <= 4, "{} after {number}", acks(&play));
     }
 }
@@ -2032,11 +2035,17 @@ fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
     let mut play = Play::new();
     play.from(1, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
     let nonce = play.nonce();
-    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
+    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
     for (nonce, view, opens) in [(nonce + 1, (2, 2), false), (nonce, (1, 3), false), (nonce, (3, 3), true)] {
         let (session, coordinator) = (SESSION, coordinator(view.0, view.1));
-        let accept =
-            AcceptConn { nonce, session, coordinator, secret: secret.clone(), options: OptionalFields::NONE };
+        let accept = AcceptConn {
+            nonce,
+            session,
+            coordinator,
+            secret: secret.clone(),
+            aead: Default::default(),
+            options: OptionalFields::NONE,
+        };
         play.from(1, 2, 2, ToClient::AcceptConn(accept));
         assert_eq!(play.machine.session.is_some(), opens, "nonce {nonce}, view {view:?}");
     }
@@ -2048,7 +2057,7 @@ fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
 fn the_acceptance_of_a_client_names_the_other_servers() {
     let mut play = Play::new();
     let (nonce, coordinator) = (play.nonce(), coordinator(1, 1));
-    let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce);
+    let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
     play.from(
         1,
         1,
@@ -2058,6 +2067,7 @@ fn the_acceptance_of_a_client_names_the_other_servers() {
             session: SESSION,
             coordinator,
             secret,
+            aead: Default::default(),
             options: OptionalFields::NONE,
         }),
     );
@@ -2175,7 +2185,7 @@ fn a_client_sends_keepalives_as_often_as_the_server_tells_it_within_bounds() {
         while sent.len() < 12 {
             let before = play.sent_to(1, |packet| *packet == ToServer::keepalive());
             play.pass(500);
-            play.from(3, 1, 3, ToClient::Padding(Vec::new()));
+            play.from(3, 1, 3, ToClient::Ping);
             if play.sent_to(1, |packet| *packet == ToServer::keepalive()) > before {
                 sent.push(play.now);
             }

@@ -3,30 +3,28 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec::PACKET_MAX;
-use crate::fragment::{PIECE_MAX, PIECES_MAX};
+use crate::fragment::PIECE_MIN;
 
-/// FRAGMENT. Its `id` depends only on the packet's content, so the fragments of a retransmission complete
-/// those of the first transmission.
+/// FRAGMENT: a piece of an encoded packet that is too large for one datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragment {
-    /// A hash of the whole encoded packet.
-    pub id: u64,
-    /// The index of this fragment, from 0.
-    pub index: u16,
-    /// The number of fragments.
-    pub count: u16,
-    /// The bytes of this fragment.
+    /// The number of the datagram that carries the packet's first piece. It identifies the packet.
+    pub first: u64,
+    /// Where this piece begins in the encoded packet.
+    pub offset: u32,
+    /// The length of the encoded packet.
+    pub total: u32,
+    /// The piece.
     #[serde(with = "crate::bulk")]
     pub bytes: Vec<u8>,
 }
 
 impl Fragment {
-    /// Returns true if the index, the count and the length are possible.
+    /// Returns true if it is a part of a packet of possible length, and long enough unless it is its end.
     pub(crate) fn is_bounded(&self) -> bool {
-        (2..=PIECES_MAX).contains(&self.count)
-            && self.index < self.count
-            && (1..=PIECE_MAX).contains(&self.bytes.len())
+        let (offset, total, length) = (self.offset as usize, self.total as usize, self.bytes.len());
+        let end = offset.saturating_add(length);
+        let least = if end == total { 1 } else { PIECE_MIN };
+        total <= PACKET_MAX && end <= total && (least..total).contains(&length)
     }
 }
-
-const _: () = assert!(PIECES_MAX as usize * PIECE_MAX >= PACKET_MAX);

@@ -74,6 +74,11 @@ pub trait Packet: Serialize + DeserializeOwned {
     /// The packet itself: it is not a FRAGMENT.
     fn into_fragment(self) -> Result<Fragment, Self>;
 
+    /// Returns true if it is PADDING, which ends the packets of a datagram. Not every direction has it.
+    fn is_padding(&self) -> bool {
+        false
+    }
+
     /// Checks that every part is within the bounds that its documentation gives.
     ///
     /// # Errors
@@ -81,9 +86,10 @@ pub trait Packet: Serialize + DeserializeOwned {
     fn check(&self) -> Result<(), DecodeError>;
 }
 
-/// Implements [`Packet`] for the packets of a direction, with the bounds that `is_bounded` checks.
+/// Implements [`Packet`] for the packets of a direction, with the bounds that `is_bounded` checks, and the
+/// variant of PADDING if the direction has it.
 macro_rules! direction {
-    ($set:ident) => {
+    ($set:ident $(, $padding:ident)?) => {
         impl super::Packet for $set {
             fn from_fragment(piece: super::Fragment) -> $set {
                 $set::Fragment(piece)
@@ -95,6 +101,10 @@ macro_rules! direction {
                     other => Err(other),
                 }
             }
+
+            $(fn is_padding(&self) -> bool {
+                matches!(self, $set::$padding)
+            })?
 
             fn check(&self) -> Result<(), crate::DecodeError> {
                 if self.is_bounded() { Ok(()) } else { Err(crate::DecodeError::Bounds) }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Code, Coordinator, Home, OptionalFields, Position};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId};
-use crate::seal::Key;
+use crate::seal::{Aead, Key};
 
 /// CONNECT.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct Connect {
     pub code: Option<CodeHash>,
     /// The code of an invitation, for a name that is unclaimed.
     pub invite: Option<CodeHash>,
+    /// The AEADs that the client has beside ChaCha20-Poly1305: see [`Aead::OFFERED`].
+    pub aeads: u8,
     /// The optional fields.
     pub options: OptionalFields,
 }
@@ -58,6 +60,8 @@ pub struct AcceptConn {
     pub coordinator: Coordinator,
     /// The session's secret, from which its keys are derived.
     pub secret: Key,
+    /// The AEAD of the session's datagrams, among those that the CONNECT offered.
+    pub aead: Aead,
     /// The optional fields.
     pub options: OptionalFields,
 }

@@ -34,8 +34,12 @@ pub enum ToClient {
     PathChallenge(u64),
     /// FRAGMENT: a piece of a packet too large for one datagram.
     Fragment(Fragment),
-    /// PADDING: no content.
-    Padding(#[serde(with = "crate::bulk")] Vec<u8>),
+    /// PADDING: ends the packets of a datagram, whose rest has no content and is not read. Links append
+    /// [`PADDING_LEN`](crate::link::PADDING_LEN) bytes to it.
+    Padding,
+    /// PING: no content and no answer but the acknowledgement of its datagram. Reserved: with PADDING it will
+    /// probe whether longer datagrams arrive.
+    Ping,
 }
 
 impl ToClient {
@@ -53,10 +57,10 @@ impl ToClient {
             | ToClient::Error(_)
             | ToClient::AdminOk(_)
             | ToClient::PathChallenge(_)
-            // The datagram is the limit.
-            | ToClient::Padding(_) => true,
+            | ToClient::Padding
+            | ToClient::Ping => true,
         }
     }
 }
 
-direction!(ToClient);
+direction!(ToClient, Padding);

@@ -36,8 +36,6 @@ pub enum ToPeer {
     SnapshotChunk(SnapshotChunk),
     /// FRAGMENT: a piece of a packet too large for one datagram.
     Fragment(Fragment),
-    /// PADDING: no content.
-    Padding(#[serde(with = "crate::bulk")] Vec<u8>),
 }
 
 impl ToPeer {
@@ -56,9 +54,7 @@ impl ToPeer {
             | ToPeer::LearnOk(_)
             | ToPeer::EntriesAck(_)
             | ToPeer::Fetch(_)
-            | ToPeer::SnapshotGet(_)
-            // The datagram is the limit.
-            | ToPeer::Padding(_) => true,
+            | ToPeer::SnapshotGet(_) => true,
         }
     }
 }

@@ -38,18 +38,15 @@ pub enum ToServer {
     PathResponse(u64),
     /// FRAGMENT: a piece of a packet too large for one datagram.
     Fragment(Fragment),
-    /// PADDING: no content; makes a datagram as long as its answer may be.
-    Padding(#[serde(with = "crate::bulk")] Vec<u8>),
+    /// PADDING: ends the packets of a datagram, whose rest has no content and is not read. Links append
+    /// [`PADDING_LEN`](crate::link::PADDING_LEN) bytes to it.
+    Padding,
+    /// PING: no content and no answer but the acknowledgement of its datagram. Reserved: with PADDING it will
+    /// probe whether longer datagrams arrive.
+    Ping,
 }
 
 impl ToServer {
-    /// PADDING that makes any datagram at least as long as a PATH_CHALLENGE. Packets that may be the first
-    /// from a new address are sent with it, because nothing longer is sent to an address that is not
-    /// validated.
-    pub fn padding() -> ToServer {
-        ToServer::Padding(vec![0; 48])
-    }
-
     /// KEEPALIVE of a session that is served by the primary.
     pub fn keepalive() -> ToServer {
         ToServer::Keepalive(Keepalive::default())
@@ -82,10 +79,10 @@ impl ToServer {
             ToServer::Disconnect(_)
             | ToServer::Admin(_)
             | ToServer::PathResponse(_)
-            // The datagram is the limit.
-            | ToServer::Padding(_) => true,
+            | ToServer::Padding
+            | ToServer::Ping => true,
         }
     }
 }
 
-direction!(ToServer);
+direction!(ToServer, Padding);

@@ -4,22 +4,28 @@ use recado_proto::id::Seq;
 
 use super::*;
 
+over_each_log!(
+    a_request_with_a_critical_field_is_refused_uses_its_number_and_those_behind_it_go_on,
+    a_connect_with_a_critical_field_opens_no_session,
+    another_home_and_another_epoch_are_refused_and_the_session_goes_on,
+    a_query_is_answered_from_a_state_that_meets_its_token_or_refused,
+);
+
 /// A critical field that no server of this version honours, and one that it may step over.
 fn field(tag: u16) -> OptionalFields {
     OptionalFields(vec![OptionalField { tag, bytes: vec![1] }])
 }
 
 /// A primary with a session.
-fn rig() -> (Rig, SessionId) {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn rig<S: Surroundings>() -> (Rig<S>, SessionId) {
+    let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
     rig.delivered.clear();
     (rig, session)
 }
 
 /// The refusals sent since the last call.
-fn refusals(rig: &mut Rig) -> Vec<(Code, Answers)> {
+fn refusals<S: Surroundings>(rig: &mut Rig<S>) -> Vec<(Code, Answers)> {
     let packets = std::mem::take(&mut rig.delivered).into_iter().flat_map(|input| match input {
         delivery::Input::Answer { packet, .. } => vec![packet],
         delivery::Input::AnswerTo { packets, .. } => packets,
@@ -49,9 +55,8 @@ fn query(id: u64, at_least: Option<Position>, kind: QueryKind) -> ToServer {
     ToServer::Query(Query { at_least, ..Query::new(QueryId(id), kind) })
 }
 
-#[test]
-fn a_request_with_a_critical_field_is_refused_uses_its_number_and_those_behind_it_go_on() {
-    let (mut rig, session) = rig();
+fn a_request_with_a_critical_field_is_refused_uses_its_number_and_those_behind_it_go_on<S: Surroundings>() {
+    let (mut rig, session) = rig::<S>();
     rig.client(session.0.0, send(1, field(OptionalFields::DELIVER_AT)));
     rig.client(session.0.0, send(2, field(OptionalFields::EXPIRES)));
     rig.live(100);
@@ -67,9 +72,8 @@ fn a_request_with_a_critical_field_is_refused_uses_its_number_and_those_behind_i
     assert_eq!(answers.collect::<Vec<_>>(), [(1, Some(Code::Unsupported)), (2, None)]);
 }
 
-#[test]
-fn a_connect_with_a_critical_field_opens_no_session() {
-    let (mut rig, _) = rig();
+fn a_connect_with_a_critical_field_opens_no_session<S: Surroundings>() {
+    let (mut rig, _) = rig::<S>();
     let before = rig.known.len();
     rig.client(
         0,
@@ -81,6 +85,7 @@ fn a_connect_with_a_critical_field_opens_no_session() {
             fresh: true,
             code: None,
             invite: None,
+            aeads: 0,
             options: field(OptionalFields::WILL),
         }),
     );
@@ -89,9 +94,8 @@ fn a_connect_with_a_critical_field_opens_no_session() {
     assert_eq!(rig.known.len(), before);
 }
 
-#[test]
-fn another_home_and_another_epoch_are_refused_and_the_session_goes_on() {
-    let (mut rig, session) = rig();
+fn another_home_and_another_epoch_are_refused_and_the_session_goes_on<S: Surroundings>() {
+    let (mut rig, session) = rig::<S>();
     let home = Home { server: Some(NodeId(1)), moves: 1 };
     rig.client(session.0.0, ToServer::Keepalive(Keepalive { home, options: OptionalFields::NONE }));
     let resume =
@@ -105,9 +109,8 @@ fn another_home_and_another_epoch_are_refused_and_the_session_goes_on() {
     assert!(rig.resumed(session));
 }
 
-#[test]
-fn a_query_is_answered_from_a_state_that_meets_its_token_or_refused() {
-    let (mut rig, session) = rig();
+fn a_query_is_answered_from_a_state_that_meets_its_token_or_refused<S: Surroundings>() {
+    let (mut rig, session) = rig::<S>();
     let applied = rig.node.service.applied();
     let info = QueryKind::Info { profile: None };
     rig.client(session.0.0, query(1, Some(Position::of(applied)), info.clone()));
