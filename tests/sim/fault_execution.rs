@@ -283,7 +283,9 @@ impl DueFault {
 fn restore_directory(world: &mut World, target: Target, down: Micros) -> Result<(), String> {
     let Some(node) = find(world, target) else { return Ok(()) };
     let Some(boot) = world.servers.get(&node).and_then(Server::incarnation_of_copy) else { return Ok(()) };
-    let remembers = |server: &Server| server.id == node || server.knows.get(&node) > Some(&boot);
+    let remembers = |server: &Server| {
+        server.id == node || server.knows.get(&node).is_some_and(|known| known.incarnation > boot)
+    };
     if !world.servers.values().all(remembers) {
         return Ok(());
     }

@@ -15,7 +15,7 @@ use recado_proto::codec;
 use recado_proto::entry::Entry;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
-use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
+use recado_proto::id::{Clock, Incarnation, KnownBoot, Moment, NodeId, Op, Seq, SessionId, View};
 use recado_proto::packet::{AdminChange, Answers, Code, Packet, Refused, Reply, RoleName};
 use recado_proto::seal::Key;
 
@@ -160,7 +160,7 @@ struct DirectoryCopy {
     /// The incarnation of the server at the time of the copy.
     incarnation: Incarnation,
     /// See [`Server::knows`].
-    knows: BTreeMap<NodeId, Incarnation>,
+    knows: BTreeMap<NodeId, KnownBoot>,
 }
 
 /// The state of a server whose directory is an older copy.
@@ -202,9 +202,9 @@ pub struct Server {
     learned_upto: Op,
     /// The highest op acknowledged to clients when it became a learner. It must hold that op before it votes.
     pub must_hold_before_vote: Option<Op>,
-    /// Its last incarnation, and the highest incarnation of each other server that it durably knows.
+    /// Its last incarnation, and the latest boot of each other server that it durably knows.
     incarnation: Incarnation,
-    pub knows: BTreeMap<NodeId, Incarnation>,
+    pub knows: BTreeMap<NodeId, KnownBoot>,
     copy: Option<DirectoryCopy>,
     /// Set if its directory is the copy.
     pub stale: Option<Stale>,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use recado_proto::DecodeError;
 use recado_proto::envelope::{self, Class, Envelope, PeerHello};
 use recado_proto::fragment::Reassembler;
-use recado_proto::id::{BootId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::id::{BootId, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
 use recado_proto::packet::{Packet, RefusedDatagram};
 use recado_proto::seal::{ClusterKeys, Key};
@@ -101,13 +101,13 @@ pub struct PeerLinks {
 }
 
 impl PeerLinks {
-    /// Creates the links of a server that starts now. `known` has the highest known incarnations of its
-    /// peers; a peer that is not in it has none.
+    /// Creates the links of a server that starts now. `known` has the latest known boots of its peers; a peer that
+    /// is not in it has none.
     pub fn new(
         cluster: &Cluster,
         timing: &Timing,
         identity: Identity,
-        known: &[(NodeId, Incarnation)],
+        known: &[(NodeId, KnownBoot)],
         now: Moment,
     ) -> PeerLinks {
         let Identity { boot_id, incarnation, keys } = identity;
@@ -121,7 +121,7 @@ impl PeerLinks {
         };
         let known_of = |id: NodeId| {
             let known = known.iter().find(|(peer, _)| *peer == id);
-            known.map_or(Incarnation(0), |(_, incarnation)| *incarnation)
+            known.map_or(Incarnation(0), |(_, boot)| boot.incarnation)
         };
         let peer = |id: NodeId| {
             let peer = Peer {

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 
 use recado_log::journal::{DiskFile, Meta};
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{ClusterId, Incarnation, Op, SessionId, View};
+use recado_proto::id::{ClusterId, Op, SessionId, View};
 use recado_proto::packet::{Packet, Resume};
 use recado_service::State;
 use recado_sys::sync::Mistake;
@@ -175,15 +175,7 @@ impl DiskFile for SlowFile {
 }
 
 fn meta(Expected { cluster, node, members }: Expected) -> Meta {
-    Meta {
-        cluster,
-        node,
-        members,
-        voter: true,
-        incarnation: Incarnation(0),
-        promised: View::ZERO,
-        known: Vec::new(),
-    }
+    Meta::new(cluster, node, members)
 }
 
 fn expected() -> Expected {

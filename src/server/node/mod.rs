@@ -86,6 +86,7 @@ impl Node {
                 return Err(StartError::Hole(Op(expected)));
             }
         }
+        let known = recovered.meta.known();
         let boot = Boot {
             incarnation: recovered.meta.incarnation,
             voter: recovered.meta.voter,
@@ -93,7 +94,7 @@ impl Node {
             base,
             entries: recovered.entries,
             commit: recovered.commit,
-            known: recovered.meta.known.clone(),
+            known: known.clone(),
             unknown: recovered.lost,
         };
         let now = clock.now;
@@ -102,10 +103,9 @@ impl Node {
         let log_clock = LogClock::new(now, service.clock_ms());
         let (incarnation, keys) = (recovered.meta.incarnation, boot_id.keys);
         let identity = links::Identity { boot_id: boot_id.id, incarnation, keys: keys.clone() };
-        let known = &recovered.meta.known;
         let mut node = Node {
             service,
-            links: PeerLinks::new(&config.cluster, &config.timing, identity, known, now),
+            links: PeerLinks::new(&config.cluster, &config.timing, identity, &known, now),
             administration: Administration::new(&keys),
             keys,
             incarnation,

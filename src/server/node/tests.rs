@@ -123,16 +123,8 @@ struct Rig {
 impl Rig {
     fn new(voter: bool) -> Rig {
         let config = config();
-        let members = config.cluster.members.iter().map(|member| member.id).collect();
-        let meta = Meta {
-            cluster: ClusterId(7),
-            node: ME,
-            members,
-            voter,
-            incarnation: Incarnation(1),
-            promised: View::ZERO,
-            known: Vec::new(),
-        };
+        let members = config.cluster.members.iter().map(|member| member.id);
+        let meta = Meta { voter, incarnation: Incarnation(1), ..Meta::new(ClusterId(7), ME, members) };
         let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), commit: Op::ZERO, lost: None };
         let clock = Clock { now: Moment(1_000_000), unix_ms: 1 };
         let mut out = Vec::new();

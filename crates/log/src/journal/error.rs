@@ -228,7 +228,7 @@ mod tests {
         let wrong = [
             JournalError::Missing,
             JournalError::NotADirectory,
-            JournalError::OtherVersion { file: "meta".into(), found: 4, reads: 3 },
+            JournalError::OtherVersion { file: "meta".into(), found: 5, reads: 4 },
             JournalError::OtherNode { found: NodeId(1), expected: NodeId(2) },
         ];
         let other = [

@@ -195,15 +195,8 @@ fn open_meta<D: Disk>(
     }
     // The log is set aside first: until the new meta is in place, every start comes here again.
     set_aside(disk, |name| numbered(name, "log.").is_some() || numbered(name, "snap.").is_some())?;
-    let meta = Meta {
-        cluster: expected.cluster,
-        node: expected.node,
-        members: expected.members.clone(),
-        voter: false,
-        incarnation: floor,
-        promised: View::ZERO,
-        known: Vec::new(),
-    };
+    let Expected { cluster, node, members } = expected.clone();
+    let meta = Meta { voter: false, incarnation: floor, ..Meta::new(cluster, node, members) };
     let file = MetaFile::create(disk, &meta).during(IoOp::Write)?;
     Ok((meta, Mark::default(), file))
 }
@@ -216,11 +209,10 @@ pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), Journal
     if meta.node != expected.node {
         return Err(JournalError::OtherNode { found: meta.node, expected: expected.node });
     }
-    if meta.members != expected.members {
-        let ids = |members: &[recado_proto::id::NodeId]| members.iter().map(|id| id.0).collect();
+    if !meta.member_ids().eq(expected.members.iter().copied()) {
         return Err(JournalError::OtherMembers {
-            found: ids(&meta.members),
-            expected: ids(&expected.members),
+            found: meta.member_ids().map(|id| id.0).collect(),
+            expected: expected.members.iter().map(|id| id.0).collect(),
         });
     }
     Ok(())

@@ -5,7 +5,7 @@ mod faults;
 use std::path::Path;
 
 use recado_proto::entry::EntryKind;
-use recado_proto::id::MEMBERS_MAX;
+use recado_proto::id::{BootId, MEMBERS_MAX};
 
 use super::*;
 
@@ -16,16 +16,13 @@ fn expected() -> Expected {
 }
 
 fn meta() -> Meta {
-    let Expected { cluster, node, members } = expected();
-    Meta {
-        cluster,
-        node,
-        members,
-        voter: true,
-        incarnation: Incarnation(0),
-        promised: View::ZERO,
-        known: Vec::new(),
-    }
+    meta_of(&expected().members)
+}
+
+/// The meta of a new cluster with these members.
+fn meta_of(members: &[NodeId]) -> Meta {
+    let Expected { cluster, node, .. } = expected();
+    Meta::new(cluster, node, members.iter().copied())
 }
 
 fn init(dir: &Path) {
@@ -483,6 +480,26 @@ fn a_slot_of_meta_that_names_more_members_than_a_cluster_has_is_bad() {
     }
 }
 
+/// A later program of the same version may store something there.
+#[test]
+fn the_bytes_of_meta_between_its_fields_are_zero_and_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let path = dir.path().join("meta");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let unused = (94..112).chain(472..508).chain((0..9).flat_map(|n| 112 + 40 * n + 2..112 + 40 * n + 8));
+    let unused: Vec<usize> = unused.flat_map(|at| [at, 4096 + at]).collect();
+    for at in unused {
+        assert_eq!(std::mem::replace(&mut bytes[at], 0xff), 0, "at {at}");
+    }
+    for slot in [0, 4096] {
+        let crc = crc32c::crc32c(&bytes[slot..slot + 508]);
+        bytes[slot + 508..slot + 512].copy_from_slice(&crc.to_le_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(open(dir.path()).1.meta, Meta { incarnation: Incarnation(1), ..meta() });
+}
+
 /// Everything in a directory: a link as its target, a file as its bytes.
 fn content(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let of = |path: std::path::PathBuf| {
@@ -732,17 +749,24 @@ fn a_record_without_a_payload_counts_at_the_very_end_of_its_file() {
 #[test]
 fn meta_is_read_as_it_was_written_whatever_the_ids() {
     let dir = tempfile::tempdir().unwrap();
+    let known = |incarnation, boot_id| KnownBoot { incarnation: Incarnation(incarnation), boot_id };
     let written = Meta {
         cluster: ClusterId(0x0102_0304_0506_0708),
         node: NodeId(0x0102),
-        members: vec![NodeId(1), NodeId(0x0102), NodeId(0xfffe)],
+        epoch: Epoch(0x1112_1314_1516_1718),
+        members_op: Op(0x2122_2324),
+        tie_holder: Some(NodeId(0xfffe)),
+        members: vec![
+            Member { id: NodeId(1), joined: Incarnation(0), known: known(7, Some(BootId([0x31; 16]))) },
+            Member { id: NodeId(0x0102), joined: Incarnation(3), known: KnownBoot::default() },
+            Member { id: NodeId(0xfffe), joined: Incarnation(1 << 41), known: known(u64::MAX - 1, None) },
+        ],
         voter: true,
         incarnation: Incarnation(1 << 40),
         promised: View(0x0a0b << 16 | 0x0102),
-        known: vec![(NodeId(1), Incarnation(7)), (NodeId(0xfffe), Incarnation(u64::MAX - 1))],
     };
     Journal::init(&Directory::lock(dir.path()).unwrap(), &written).unwrap();
-    let Meta { cluster, node, members, .. } = written.clone();
+    let (Meta { cluster, node, .. }, members) = (written.clone(), written.member_ids().collect());
     let disk = Directory::lock(dir.path()).unwrap();
     let (_, recovered) =
         Journal::open(disk, &Expected { cluster, node, members }, Options::default()).unwrap();
@@ -755,7 +779,7 @@ fn a_cluster_has_as_many_members_as_meta_can_name_and_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let members: Vec<NodeId> = (1..=count as u16).map(NodeId).collect();
         let disk = Directory::lock(dir.path()).unwrap();
-        let made = Journal::init(&disk, &Meta { members: members.clone(), ..meta() });
+        let made = Journal::init(&disk, &meta_of(&members));
         assert_eq!(made.is_ok(), fits, "{count}: {made:?}");
         let opened = Journal::open(disk, &Expected { members, ..expected() }, Options::default());
         match opened {
@@ -785,7 +809,7 @@ fn a_server_without_a_vote_is_refused_where_there_is_no_other_server_to_learn_fr
     let dir = tempfile::tempdir().unwrap();
     let members = vec![NodeId(1)];
     let disk = Directory::lock(dir.path()).unwrap();
-    Journal::init(&disk, &Meta { voter: false, members: members.clone(), ..meta() }).unwrap();
+    Journal::init(&disk, &Meta { voter: false, ..meta_of(&members) }).unwrap();
     let before = content(dir.path());
     let refused = Journal::open(disk, &Expected { members, ..expected() }, Options::default()).err();
     assert!(matches!(refused, Some(JournalError::Forgotten)), "{refused:?}");
@@ -798,7 +822,7 @@ fn a_directory_that_has_lost_its_meta_is_left_alone_where_there_is_no_other_serv
         let dir = tempfile::tempdir().unwrap();
         let members = vec![NodeId(1)];
         let disk = Directory::lock(dir.path()).unwrap();
-        Journal::init(&disk, &Meta { members: members.clone(), ..meta() }).unwrap();
+        Journal::init(&disk, &meta_of(&members)).unwrap();
         let expected = Expected { members, ..expected() };
         let open = || Journal::open(disk.clone(), &expected, Options::default());
         let (mut journal, _) = open().unwrap();

@@ -39,7 +39,7 @@ use std::time::Duration;
 use recado_proto::entropy::Entropy;
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::fnv::fnv1a;
-use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
+use recado_proto::id::{Incarnation, KnownBoot, Moment, NodeId, Op, View};
 use recado_proto::packet::{
     Coordinator, Election, Heartbeat, Packet, Promise, Reply, RoleName, SnapshotChunk,
 };
@@ -71,8 +71,8 @@ pub enum Task {
     Promise(View),
     /// Make this server a voter that has promised this view.
     Vote(View),
-    /// Store these highest known incarnations, durable with the next promise at the latest.
-    Know(Vec<(NodeId, Incarnation)>),
+    /// Store these latest known boots, durable with the next promise at the latest.
+    Know(Vec<(NodeId, KnownBoot)>),
     /// Install a snapshot from a peer. It replaces the whole log.
     Install {
         /// Its op.
@@ -161,8 +161,8 @@ pub struct Boot {
     pub entries: Vec<Entry>,
     /// The highest op known to be committed.
     pub commit: Op,
-    /// The highest known incarnation of each other server.
-    pub known: Vec<(NodeId, Incarnation)>,
+    /// The latest known boot of each other server that was heard of.
+    pub known: Vec<(NodeId, KnownBoot)>,
     /// The ops that damage may have destroyed.
     pub unknown: Option<Unknown>,
 }
@@ -424,7 +424,7 @@ impl ReplicaManager {
                 .iter()
                 .map(|peer| {
                     let known = boot.known.iter().find(|(id, _)| id == peer);
-                    let incarnation = known.map_or(Incarnation(0), |(_, incarnation)| *incarnation);
+                    let incarnation = known.map_or(Incarnation(0), |(_, boot)| boot.incarnation);
                     let (journaled, durable) = (incarnation, incarnation);
                     PeerLiveness { peer: *peer, at: Moment(0), incarnation, journaled, durable }
                 })
@@ -730,7 +730,7 @@ impl ReplicaManager {
         let mut known = Vec::new();
         for heard in self.heard.iter_mut().filter(|heard| heard.incarnation > heard.journaled) {
             heard.journaled = heard.incarnation;
-            known.push((heard.peer, heard.incarnation));
+            known.push((heard.peer, KnownBoot { incarnation: heard.incarnation, boot_id: None }));
         }
         if !known.is_empty() {
             self.journal(now, Task::Know(known), Written::Known, out);

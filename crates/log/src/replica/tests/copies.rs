@@ -122,7 +122,7 @@ fn what_is_known_of_incarnations_is_written_once() {
     };
     let (first, second) = (View::new(1, NodeId(3)), View::new(2, NodeId(3)));
     let mut one = One::new(boot());
-    let known = Task::Know(vec![(NodeId(3), Incarnation(1))]);
+    let known = Task::Know(vec![(NodeId(3), named(1))]);
     assert_eq!(tasks(&one.packet(3, prepare(first))), vec![known, Task::Promise(first)]);
     assert_eq!(tasks(&one.packet(3, prepare(second))), vec![Task::Promise(second)]);
 }
