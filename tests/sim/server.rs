@@ -375,7 +375,7 @@ impl Server {
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let incarnation = recovered.meta.incarnation;
         self.incarnation = incarnation;
-        let boot = tap::boot_id(self.id, incarnation);
+        let boot = tap::boot_id(self.id, incarnation, self.storage.put_back);
         let handshake_config = HandshakeConfig {
             cluster: self.config.cluster.id,
             me: self.id,

@@ -35,6 +35,8 @@ pub struct Storage {
     planted: PlantedBug,
     /// True if the stored data was ever changed by anything but crashes.
     pub damaged: bool,
+    /// True if the stored data was put back from a copy.
+    pub put_back: bool,
     /// The growth of a log segment, in bytes.
     pub step: u64,
 }
@@ -52,6 +54,7 @@ impl Storage {
             tried: None,
             planted: config.planted,
             damaged: false,
+            put_back: false,
             step: STEP,
         }
     }
@@ -166,6 +169,7 @@ impl Storage {
     /// Replaces the disk by an empty one.
     pub fn wipe(&mut self) {
         self.damaged = true;
+        self.put_back = false;
         self.disk.wipe();
     }
 
@@ -201,6 +205,7 @@ impl Storage {
 
     pub fn restore(&mut self, copy: &MemDisk) {
         self.disk.restore(copy);
+        self.put_back = true;
         self.disk.fail_syncs(0);
         self.disk.fail_writes(0);
         self.disk.die_after(None);

@@ -49,7 +49,16 @@ pub enum Effect {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored.
+    /// A peer runs in this boot, which has echoed this server's: datagrams of it open from now on. Once the boot
+    /// is stored, no other one of its incarnation is adopted, whatever restarts.
+    BootAdopted {
+        /// The peer.
+        peer: NodeId,
+        /// Its boot, with the boot id.
+        boot: KnownBoot,
+    },
+    /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of the
+    /// latest one, and is ignored.
     StaleIncarnation {
         /// The peer.
         server: NodeId,
@@ -64,8 +73,8 @@ pub enum Effect {
 struct Peer {
     /// The peer's current boot, once it has echoed ours.
     current: Option<CurrentBoot>,
-    /// The highest incarnation of the peer known before this start.
-    known: Incarnation,
+    /// The latest boot of the peer known before this start.
+    known: KnownBoot,
     /// First packet number of the next link to the peer. Numbers continue when the peer restarts.
     next_number: u64,
     /// Earliest time of the next hello to the peer.
@@ -76,6 +85,17 @@ struct Peer {
     tracked: BTreeMap<u64, (Op, Op)>,
     /// Packets queued for the next flush.
     waiting: Vec<Packet>,
+}
+
+impl Peer {
+    /// The latest known boot.
+    fn latest(&self) -> KnownBoot {
+        let current = self.current.as_ref();
+        current.map_or(self.known, |CurrentBoot { incarnation, boot_id, .. }| KnownBoot {
+            incarnation: *incarnation,
+            boot_id: Some(*boot_id),
+        })
+    }
 }
 
 /// A peer's current boot, proven because it echoed ours.
@@ -121,7 +141,7 @@ impl PeerLinks {
         };
         let known_of = |id: NodeId| {
             let known = known.iter().find(|(peer, _)| *peer == id);
-            known.map_or(Incarnation(0), |(_, boot)| boot.incarnation)
+            known.map_or_else(KnownBoot::default, |(_, boot)| *boot)
         };
         let peer = |id: NodeId| {
             let peer = Peer {
@@ -215,8 +235,8 @@ impl PeerLinks {
     }
 
     /// Handles a hello, which has the peer's boot id and the boot id of this server that the peer knows. A
-    /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if its
-    /// incarnation is later than the one known. A replayed hello names an earlier boot of this server or of
+    /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if the latest
+    /// known one allows it ([`KnownBoot::allows`]). A replayed hello names an earlier boot of this server or of
     /// the peer, and changes nothing. A peer that does not know our boot id is sent a hello.
     fn on_hello(
         &mut self,
@@ -231,16 +251,15 @@ impl PeerLinks {
         let key = self.keys.peer((from, boot_id), self.me, None);
         let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
         let knows_us = hello.yours == Some(self.boot_id);
-        let (later, same, latest) = match &peer.current {
-            Some(current) => {
-                (incarnation > current.incarnation, current.boot_id == boot_id, current.incarnation)
-            }
-            None => (incarnation >= peer.known, false, peer.known),
-        };
-        if knows_us && !later && !same {
-            out.push(Effect::StaleIncarnation { server: from, incarnation, latest });
+        let latest = peer.latest();
+        let allowed = latest.allows(incarnation, boot_id);
+        let adopts = allowed && peer.current.as_ref().is_none_or(|current| current.boot_id != boot_id);
+        if knows_us && !allowed {
+            out.push(Effect::StaleIncarnation { server: from, incarnation, latest: latest.incarnation });
         }
-        if knows_us && later {
+        if knows_us && adopts {
+            let boot = KnownBoot { incarnation, boot_id: Some(boot_id) };
+            out.push(Effect::BootAdopted { peer: from, boot });
             if let Some(current) = &peer.current {
                 peer.next_number = current.link.next_number();
             }
@@ -252,7 +271,7 @@ impl PeerLinks {
             peer.reassembler = Reassembler::default();
             peer.tracked.clear();
         }
-        if later || !knows_us {
+        if adopts || !knows_us {
             self.say_hello(now, from, Some(boot_id), out);
         }
         Ok(())

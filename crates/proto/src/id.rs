@@ -326,7 +326,21 @@ pub struct KnownBoot {
     pub boot_id: Option<BootId>,
 }
 
+impl From<Incarnation> for KnownBoot {
+    /// The boot with this incarnation, whose id is not known.
+    fn from(incarnation: Incarnation) -> KnownBoot {
+        KnownBoot { incarnation, boot_id: None }
+    }
+}
+
 impl KnownBoot {
+    /// Returns true if a boot may be this one or a later one. Another boot of the same incarnation runs on a copy of
+    /// the directory.
+    pub fn allows(self, incarnation: Incarnation, boot_id: BootId) -> bool {
+        incarnation > self.incarnation
+            || (incarnation == self.incarnation && self.boot_id.is_none_or(|known| known == boot_id))
+    }
+
     /// Takes in what was heard. Returns true if that says more: a later incarnation, or the boot id of the known
     /// one. A known boot id is never replaced by another one of the same incarnation.
     pub fn learn(&mut self, heard: KnownBoot) -> bool {

@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 
 use recado_log::journal::SnapshotPiece;
-use recado_log::links;
 use recado_log::replica::{Contradiction, RoleChange, Task};
 use recado_proto::id::{BootId, DeviceId, DeviceKey, Incarnation, NodeId, Op, SessionId, View};
 use recado_proto::packet::{AdminChange, Packet, QueryId, RefusedDatagram};
@@ -186,8 +185,8 @@ pub enum Effect {
         /// The last op replaced.
         last: Op,
     },
-    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored. Its
-    /// data directory is an old copy, or was initialised under a clock that is behind. For logs.
+    /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of the
+    /// latest one, and is ignored. Its data directory is an old copy, or was initialised under a clock that is behind. For logs.
     StaleIncarnation {
         /// The peer.
         server: NodeId,
@@ -203,17 +202,6 @@ pub enum Effect {
     Refused(RefusedDatagram),
     /// The server may end now.
     Stopped,
-}
-
-impl From<links::Effect> for Effect {
-    fn from(effect: links::Effect) -> Effect {
-        match effect {
-            links::Effect::Send { to, bytes } => Effect::Peer { to, bytes },
-            links::Effect::StaleIncarnation { server, incarnation, latest } => {
-                Effect::StaleIncarnation { server, incarnation, latest }
-            }
-        }
-    }
 }
 
 /// Reason why a server cannot start on what its journal holds. Our fault or the operator's; nothing was

@@ -142,7 +142,7 @@ impl Node {
             Input::Peer { datagram, behind } => {
                 let mut effects = Vec::new();
                 let opened = self.links.open(clock.now, &datagram, behind, &mut effects);
-                self.perform_links(effects);
+                self.perform_links(clock, effects);
                 match opened {
                     Ok(None) => {}
                     Ok(Some((from, incarnation, packets))) => {
@@ -188,7 +188,7 @@ impl Node {
         self.perform(clock, effects);
         let mut effects = Vec::new();
         self.links.flush(clock.now, self.replica.promised(), &mut effects);
-        self.perform_links(effects);
+        self.perform_links(clock, effects);
         self.finish(out);
     }
 
@@ -217,8 +217,18 @@ impl Node {
         self.perform(clock, effects);
     }
 
-    fn perform_links(&mut self, effects: Vec<links::Effect>) {
-        self.out.extend(effects.into_iter().map(Effect::from));
+    fn perform_links(&mut self, clock: Clock, effects: Vec<links::Effect>) {
+        for effect in effects {
+            match effect {
+                links::Effect::Send { to, bytes } => self.out.push(Effect::Peer { to, bytes }),
+                links::Effect::BootAdopted { peer, boot } => {
+                    self.replicate(clock, replica::Input::BootAdopted { peer, boot });
+                }
+                links::Effect::StaleIncarnation { server, incarnation, latest } => {
+                    self.out.push(Effect::StaleIncarnation { server, incarnation, latest });
+                }
+            }
+        }
     }
 
     fn perform(&mut self, clock: Clock, effects: Vec<replica::Effect>) {
@@ -229,7 +239,7 @@ impl Node {
                     let view = self.replica.promised();
                     let mut effects = Vec::new();
                     self.links.send_tracked(clock.now, view, to, packet, ops, &mut effects);
-                    self.perform_links(effects);
+                    self.perform_links(clock, effects);
                 }
                 replica::Effect::Journal { ticket, task } => self.out.push(Effect::Journal { ticket, task }),
                 replica::Effect::Apply(entry) => self.apply(clock, &entry),

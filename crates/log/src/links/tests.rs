@@ -148,7 +148,7 @@ fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>) {
     for effect in out {
         let (to, bytes) = match effect {
             Effect::Send { to, bytes } => (to, bytes),
-            Effect::StaleIncarnation { .. } => continue,
+            Effect::StaleIncarnation { .. } | Effect::BootAdopted { .. } => continue,
         };
         assert_eq!(to, NodeId(3 - from));
         sent.push((to.0, bytes));
@@ -295,6 +295,43 @@ fn an_old_hello_to_an_earlier_boot_of_the_receiver_changes_nothing() {
     let answers = &pair.sent[sent..];
     assert!(answers.len() <= old.len() && answers.iter().all(|(_, bytes)| bytes.len() <= old[0].len()));
     assert!(pair.can_speak());
+}
+
+/// Two boots have one incarnation if a directory was put back from a copy.
+#[test]
+fn a_boot_of_the_known_incarnation_is_adopted_only_with_the_known_boot_id() {
+    let (now, ours, theirs) = (Moment(1_000_000), identity(1, 1), identity(2, 5));
+    let known = |incarnation, boot_id| KnownBoot { incarnation: Incarnation(incarnation), boot_id };
+    let boot = known(5, Some(theirs.boot_id));
+    for (known, adopted) in [
+        (KnownBoot::default(), true),
+        (known(4, Some(BootId([9; 16]))), true),
+        (known(5, None), true),
+        (boot, true),
+        (known(5, Some(BootId([9; 16]))), false),
+        (known(6, None), false),
+        (known(6, Some(theirs.boot_id)), false),
+    ] {
+        let timing = Timing { heartbeat: BEAT, ..Timing::DEFAULT };
+        let mut links = PeerLinks::new(&cluster(1), &timing, ours.clone(), &[(NodeId(2), known)], now);
+        let key = theirs.keys.peer((NodeId(2), theirs.boot_id), NodeId(1), None);
+        let (class, node, incarnation) = (Class::PeerHello, Some(NodeId(2)), theirs.incarnation);
+        let envelope = Envelope { class, node, incarnation, number: 1, ..links.envelope };
+        let hello = PeerHello { mine: theirs.boot_id, yours: Some(ours.boot_id) }.seal(&key, &envelope);
+        let mut out = Vec::new();
+        assert_eq!(links.open(now, &hello, false, &mut out), Ok(None));
+        assert_eq!(links.peers[&NodeId(2)].current.is_some(), adopted, "{known:?}");
+        assert_eq!(out.contains(&Effect::BootAdopted { peer: NodeId(2), boot }), adopted, "{known:?}");
+        let (server, latest) = (NodeId(2), known.incarnation);
+        let stale = Effect::StaleIncarnation { server, incarnation, latest };
+        assert_eq!(out.contains(&stale), !adopted, "{known:?}");
+        // The current boot is the only one of its incarnation, whatever was known.
+        let mut out = Vec::new();
+        let key = theirs.keys.peer((NodeId(2), BootId([8; 16])), NodeId(1), None);
+        let hello = PeerHello { mine: BootId([8; 16]), yours: Some(ours.boot_id) }.seal(&key, &envelope);
+        assert_eq!(links.open(now, &hello, false, &mut out), Ok(None));
+        assert!(matches!(out[..], [Effect::StaleIncarnation { .. }]), "{known:?}: {out:?}");
+    }
 }
 
 #[test]

@@ -179,6 +179,13 @@ pub enum Input {
         /// The packet.
         packet: Packet,
     },
+    /// The link to a peer has adopted this boot of it.
+    BootAdopted {
+        /// The peer.
+        peer: NodeId,
+        /// Its boot, with the boot id.
+        boot: KnownBoot,
+    },
     /// A peer's port refused a datagram.
     PortRefused(NodeId),
     /// A packet with tracked ops is believed lost.
@@ -272,18 +279,18 @@ enum Written {
     Promise(View),
     /// The vote is durable.
     Vote,
-    /// These incarnations are durable.
+    /// The known boots are durable.
     Known,
 }
 
-/// The time at which a server was last heard, and its highest known incarnation.
+/// The time at which a server was last heard, and its latest known boot.
 #[derive(Clone, Copy, Debug)]
 struct PeerLiveness {
     peer: NodeId,
     at: Moment,
-    incarnation: Incarnation,
-    /// The incarnation last given to the journal, and the durable one.
-    journaled: Incarnation,
+    latest: KnownBoot,
+    /// The boot last given to the journal, and the durable incarnation.
+    journaled: KnownBoot,
     durable: Incarnation,
 }
 
@@ -424,9 +431,9 @@ impl ReplicaManager {
                 .iter()
                 .map(|peer| {
                     let known = boot.known.iter().find(|(id, _)| id == peer);
-                    let incarnation = known.map_or(Incarnation(0), |(_, boot)| boot.incarnation);
-                    let (journaled, durable) = (incarnation, incarnation);
-                    PeerLiveness { peer: *peer, at: Moment(0), incarnation, journaled, durable }
+                    let latest = known.map_or_else(KnownBoot::default, |(_, boot)| *boot);
+                    let (journaled, durable) = (latest, latest.incarnation);
+                    PeerLiveness { peer: *peer, at: Moment(0), latest, journaled, durable }
                 })
                 .collect(),
             refused: Vec::new(),
@@ -466,6 +473,7 @@ impl ReplicaManager {
             Input::Packet { from, incarnation, packet } => {
                 self.on_packet(now, from, incarnation, packet, out)
             }
+            Input::BootAdopted { peer, boot } => self.heard_of(now, peer, boot, out),
             Input::PortRefused(peer) => self.on_port_refused(now, peer),
             Input::Lost { peer, ops } => self.on_lost(peer, ops),
             Input::Journaled(ticket) => self.on_journaled(now, ticket, out),
@@ -720,17 +728,17 @@ impl ReplicaManager {
         if self.receiving.as_ref().is_some_and(|receiving| receiving.view() < view) {
             self.receiving = None;
         }
-        // The promise names these incarnations.
+        // The promise names the incarnations.
         self.journal_known(now, out);
         self.journal(now, Task::Promise(view), Written::Promise(view), out);
     }
 
-    /// Gives the journal the incarnations heard of since the last call.
+    /// Gives the journal what was learnt of boots since the last call.
     fn journal_known(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let mut known = Vec::new();
-        for heard in self.heard.iter_mut().filter(|heard| heard.incarnation > heard.journaled) {
-            heard.journaled = heard.incarnation;
-            known.push((heard.peer, KnownBoot { incarnation: heard.incarnation, boot_id: None }));
+        for heard in self.heard.iter_mut().filter(|heard| heard.latest != heard.journaled) {
+            heard.journaled = heard.latest;
+            known.push((heard.peer, heard.latest));
         }
         if !known.is_empty() {
             self.journal(now, Task::Know(known), Written::Known, out);
@@ -813,9 +821,9 @@ impl ReplicaManager {
                 Written::Promise(view) => self.on_promise_durable(now, view, out),
                 Written::Vote => self.on_vote_durable(now, out),
                 Written::Known => {
-                    // Incarnations given to the journal after this task become durable with their own task.
+                    // Boots given to the journal after this task become durable with their own task.
                     if !self.in_journal.iter().any(|(.., written)| matches!(written, Written::Known)) {
-                        self.heard.iter_mut().for_each(|heard| heard.durable = heard.journaled);
+                        self.heard.iter_mut().for_each(|heard| heard.durable = heard.journaled.incarnation);
                         self.answer_learners(out);
                     }
                 }
@@ -872,9 +880,9 @@ impl ReplicaManager {
         incarnation: Incarnation,
         out: &mut Vec<Effect>,
     ) -> bool {
-        self.heard_of(now, peer, incarnation, out);
+        self.heard_of(now, peer, incarnation.into(), out);
         let Some(heard) = self.heard.iter_mut().find(|heard| heard.peer == peer) else { return false };
-        if incarnation < heard.incarnation {
+        if incarnation < heard.latest.incarnation {
             return false;
         }
         heard.at = now;
@@ -882,14 +890,15 @@ impl ReplicaManager {
         true
     }
 
-    /// Another server, or the peer itself, named this incarnation of `peer`.
-    fn heard_of(&mut self, now: Moment, peer: NodeId, incarnation: Incarnation, out: &mut Vec<Effect>) {
+    /// Another server, or the peer itself, named this boot of `peer`.
+    fn heard_of(&mut self, now: Moment, peer: NodeId, boot: KnownBoot, out: &mut Vec<Effect>) {
         let mut others = self.heard.iter_mut().filter(|heard| heard.peer != self.me);
-        if let Some(heard) = others.find(|heard| heard.peer == peer)
-            && incarnation > heard.incarnation
-        {
-            heard.incarnation = incarnation;
-            self.drop_older_incarnation(now, peer, out);
+        if let Some(heard) = others.find(|heard| heard.peer == peer) {
+            let before = heard.latest.incarnation;
+            heard.latest.learn(boot);
+            if heard.latest.incarnation > before {
+                self.drop_older_incarnation(now, peer, out);
+            }
         }
     }
 

@@ -12,7 +12,7 @@ mod transfers;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use recado_proto::id::ClusterId;
+use recado_proto::id::{BootId, ClusterId};
 use recado_proto::packet::{
     Election, Entries, EntriesAck, Fetch, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, QueryId, Reply,
     SnapshotChunk, WaitsFor,
@@ -783,7 +783,7 @@ fn a_learner_is_answered_only_when_its_incarnation_is_durable() {
 
 #[test]
 fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_ignored() {
-    let mut one = One::new(Boot { known: vec![(NodeId(2), named(9))], ..boot() });
+    let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9).into())], ..boot() });
     one.packet(3, prepare(View::new(2, NodeId(3))));
     let promised = one.sync().into_iter().find_map(|effect| match effect {
         Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
@@ -792,11 +792,6 @@ fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_i
     assert_eq!(promised, Some(vec![(NodeId(2), Incarnation(9)), (NodeId(3), Incarnation(1))]));
     assert_eq!(promises(&one.packet_of_incarnation(8, 2, prepare(View::new(3, NodeId(2))))), 0);
     assert_eq!(one.replica.promised(), View::new(2, NodeId(3)), "of an incarnation that is over");
-}
-
-/// A boot of which only the incarnation is known.
-fn named(incarnation: u64) -> KnownBoot {
-    KnownBoot { incarnation: Incarnation(incarnation), boot_id: None }
 }
 
 fn contradiction(effects: &[Effect]) -> Option<Contradiction> {
