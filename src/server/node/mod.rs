@@ -266,7 +266,7 @@ impl Node {
     /// the same codec over the same bytes, so all of them do the same.
     fn apply(&mut self, clock: Clock, entry: &Entry) {
         let stamped: Option<Stamped> = match entry.kind {
-            EntryKind::ViewStart => None,
+            EntryKind::ViewStart | EntryKind::Members => None,
             EntryKind::Command => codec::decode(&entry.payload).ok(),
         };
         self.service.apply(entry.op, stamped.as_ref(), &mut self.applied);

@@ -138,6 +138,7 @@ fn entry_tag(kind: EntryKind) -> u8 {
     match kind {
         EntryKind::ViewStart => 1,
         EntryKind::Command => 2,
+        EntryKind::Members => 3,
     }
 }
 
@@ -145,6 +146,7 @@ fn entry_kind(tag: u8) -> Option<EntryKind> {
     match tag {
         1 => Some(EntryKind::ViewStart),
         2 => Some(EntryKind::Command),
+        3 => Some(EntryKind::Members),
         _ => None,
     }
 }
@@ -216,6 +218,7 @@ mod tests {
             Body::Start { prev: 1 << 35, lost: Some(lost) },
             Body::Entry { kind: EntryKind::ViewStart, payload: Arc::default() },
             Body::Entry { kind: EntryKind::Command, payload: vec![1, 2, 3].into() },
+            Body::Entry { kind: EntryKind::Members, payload: vec![4, 5, 6].into() },
         ];
         for body in bodies {
             let written = record(5, body);
