@@ -1140,12 +1140,12 @@ fn a_log_whose_meta_is_lost_is_never_read_again_whenever_the_crash_comes() {
 
 #[test]
 fn a_page_that_cannot_be_read_costs_the_records_on_it_and_no_others() {
-    const RECORD: u64 = 96;
+    const RECORD: u64 = 120;
     const RECORDS: u64 = 8001;
     let view = View::new(1, NodeId(1));
     let disk = new_disk();
     let (mut journal, _) = open(&disk);
-    let own: Vec<Entry> = (1..RECORDS).map(|op| sized(op, view, 40)).collect();
+    let own: Vec<Entry> = (1..RECORDS).map(|op| sized(op, view, 64)).collect();
     journal.append(&own, Op(0)).unwrap();
     journal.sync().unwrap();
     journal.mark().unwrap();

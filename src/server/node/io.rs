@@ -211,7 +211,8 @@ pub enum StartError {
     /// The snapshot's checksum holds, but its content is not readable by this version.
     #[error("the snapshot at op {0} is not readable by this version of recadod: {1}")]
     Snapshot(Op, recado_proto::DecodeError),
-    /// The snapshot is of another cluster or other members.
+    /// The snapshot is of another cluster or other members, or of an epoch or a list of members that this program
+    /// does not follow.
     #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
     Foreign(Op),
     /// The snapshot holds the state of another op or view than its file says: our fault.

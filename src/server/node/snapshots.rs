@@ -9,20 +9,23 @@ use recado_log::journal::{SnapshotPiece, StoredSnapshot};
 use recado_log::replica::ReplicaManager;
 use recado_proto::codec;
 use recado_proto::command::Stamped;
-use recado_proto::id::{ClusterId, Moment, NodeId, Op, View};
+use recado_proto::id::{ClusterId, Epoch, Incarnation, Moment, NodeId, Op, View};
+use recado_proto::members::{Member, Members};
 use recado_proto::packet::SnapshotChunk;
 use recado_service::{Service, State};
 
 use super::{Effect, StartError};
-use crate::config::{Config, Planted};
+use crate::config::{self, Cluster, Config, Planted};
 
 /// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
     /// The cluster.
     pub cluster: ClusterId,
-    /// Its members.
-    pub members: Vec<NodeId>,
+    /// The op of the entry that named the members; zero: the configuration named them.
+    pub members_op: Op,
+    /// Its members, with the epoch of the log.
+    pub members: Members,
     /// The last op applied.
     pub op: Op,
     /// That op's view.
@@ -43,15 +46,31 @@ impl Image {
             state = state.without_results();
         }
         let view = replica.view_at(op)?;
-        let members = config.cluster.members.iter().map(|member| member.id).collect();
-        Some(Image { cluster: config.cluster.id, members, op, view, state })
+        let members = members(config);
+        Some(Image { cluster: config.cluster.id, members_op: Op::ZERO, members, op, view, state })
     }
 
-    /// Returns true if the snapshot is of this cluster with these members.
+    /// Returns true if the snapshot is of this cluster with these members, in the first epoch. The addresses may
+    /// differ, because each server's configuration names its own.
     fn is_of(&self, config: &Config) -> bool {
-        let members = config.cluster.members.iter().map(|member| &member.id);
-        self.cluster == config.cluster.id && self.members.iter().eq(members)
+        let ids = config.cluster.members.iter().map(|member| member.id);
+        (self.cluster, self.members_op, self.members.epoch) == (config.cluster.id, Op::ZERO, Epoch::FIRST)
+            && self.members.list.iter().map(|member| member.id).eq(ids)
     }
+}
+
+/// The members that the configuration names.
+pub(super) fn members(config: &Config) -> Members {
+    let Cluster { members, me, .. } = &config.cluster;
+    let joined = Incarnation(0);
+    let list = members.iter().map(|config::Member { id, client, peer }| Member {
+        id: *id,
+        client: *client,
+        peer: *peer,
+        joined,
+    });
+    let tie_holder = members.last().map_or(*me, |highest| highest.id);
+    Members { list: list.collect(), tie_holder, epoch: Epoch::FIRST }
 }
 
 /// Planted bug: the state of a snapshot that includes uncommitted entries.
@@ -86,6 +105,7 @@ pub(super) fn restore(
 /// [`StartError::Snapshot`], [`StartError::Foreign`] or [`StartError::OtherState`].
 pub(super) fn open(config: &Config, op: Op, view: View, bytes: &[u8]) -> Result<Service, StartError> {
     let image: Image = codec::decode_snapshot(bytes).map_err(|error| StartError::Snapshot(op, error))?;
+    image.members.check().map_err(|error| StartError::Snapshot(op, error))?;
     if !image.is_of(config) {
         return Err(StartError::Foreign(op));
     }

@@ -1,7 +1,7 @@
 //! The start of a journal: `init`, and `open` with its recovery.
 
 use recado_proto::entry::Unknown;
-use recado_proto::id::{Incarnation, MEMBERS_MAX, Op, View};
+use recado_proto::id::{Epoch, Incarnation, MEMBERS_MAX, Op, View};
 
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::log::{ASIDE, Closed, Journal, judge_removal, reserve};
@@ -201,13 +201,17 @@ fn open_meta<D: Disk>(
     Ok((meta, Mark::default(), file))
 }
 
-/// Refuses meta of another cluster, server or members than the configuration names.
+/// Refuses meta of another cluster, server or members than the configuration names, or that this program cannot
+/// follow.
 pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), JournalError> {
     if meta.cluster != expected.cluster {
         return Err(JournalError::OtherCluster { found: meta.cluster, expected: expected.cluster });
     }
     if meta.node != expected.node {
         return Err(JournalError::OtherNode { found: meta.node, expected: expected.node });
+    }
+    if meta.epoch != Epoch::FIRST || meta.members_op != Op::ZERO {
+        return Err(JournalError::Unsupported);
     }
     if !meta.member_ids().eq(expected.members.iter().copied()) {
         return Err(JournalError::OtherMembers {

@@ -1,12 +1,14 @@
 //! The journal on the real file system.
 
 mod faults;
+mod golden;
 
 use std::path::Path;
 
 use recado_proto::entry::EntryKind;
 use recado_proto::id::{BootId, MEMBERS_MAX};
 
+use super::meta::{MetaFile, Read};
 use super::*;
 
 const VIEW: View = View(1 << 16 | 1);
@@ -417,8 +419,8 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
         }
         _ => {
             bytes[7] = OTHER_DIGIT;
-            let crc = crc32c::crc32c(&bytes[..36]);
-            bytes[36..40].copy_from_slice(&crc.to_le_bytes());
+            let crc = crc32c::crc32c(&bytes[..60]);
+            bytes[60..64].copy_from_slice(&crc.to_le_bytes());
         }
     };
     for (kind, file) in [("meta", "meta".to_owned()), ("log", log_name(1)), ("snap", snapshot_name(5))] {
@@ -727,8 +729,8 @@ fn a_record_without_a_payload_counts_at_the_very_end_of_its_file() {
     let dir = tempfile::tempdir().unwrap();
     init(dir.path());
     let (mut journal, _) = open(dir.path());
-    // A start record of 96 bytes, and entries with a header of 56: together one step.
-    let filling: Vec<Entry> = [8056, 8064, 0]
+    // A start record of 120 bytes, and entries with a header of 56: together one step.
+    let filling: Vec<Entry> = [8032, 8064, 0]
         .into_iter()
         .zip(1..)
         .map(|(len, op)| Entry {
@@ -765,12 +767,26 @@ fn meta_is_read_as_it_was_written_whatever_the_ids() {
         incarnation: Incarnation(1 << 40),
         promised: View(0x0a0b << 16 | 0x0102),
     };
-    Journal::init(&Directory::lock(dir.path()).unwrap(), &written).unwrap();
-    let (Meta { cluster, node, .. }, members) = (written.clone(), written.member_ids().collect());
     let disk = Directory::lock(dir.path()).unwrap();
-    let (_, recovered) =
-        Journal::open(disk, &Expected { cluster, node, members }, Options::default()).unwrap();
-    assert_eq!(recovered.meta, Meta { incarnation: Incarnation((1 << 40) + 1), ..written });
+    Journal::init(&disk, &written).unwrap();
+    match MetaFile::read(&disk).unwrap() {
+        Read::Good(read) => assert_eq!((read.meta, read.mark, read.whole), (written, Mark::default(), true)),
+        Read::Absent | Read::Bad => panic!("it is good"),
+    }
+}
+
+#[test]
+fn an_epoch_or_a_list_of_members_that_this_program_cannot_follow_is_refused_and_nothing_is_touched() {
+    for written in [Meta { epoch: Epoch(1), ..meta() }, Meta { members_op: Op(1), ..meta() }] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        Journal::init(&disk, &written).unwrap();
+        let before = content(dir.path());
+        let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
+        assert!(matches!(refused, JournalError::Unsupported), "{refused}");
+        assert!(refused.is_wrong_directory(), "exit code 78");
+        assert!(content(dir.path()) == before);
+    }
 }
 
 #[test]
