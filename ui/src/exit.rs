@@ -19,6 +19,8 @@ Exit codes:
        as this profile settles it, without sending it twice
    77  refused: no such name, no right, not followed, over a limit, a cluster
        that is not trusted, ...
+   78  a file of this machine is in another version of its format; nothing was
+       changed
   130  interrupted (Ctrl-C); 143 terminated";
 
 /// Reason why a command failed.
@@ -112,11 +114,12 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::Forgotten(_)
         | ClientError::Refused(_)
         | ClientError::TooLarge => 77,
-        ClientError::Store(error) if matches!(**error, StoreError::NoSlot(_)) => 69,
-        ClientError::Disconnected
-        | ClientError::Store(_)
-        | ClientError::Socket(_)
-        | ClientError::System(_) => 1,
+        ClientError::Store(error) => match **error {
+            StoreError::NoSlot(_) => 69,
+            StoreError::OtherVersion { .. } => 78,
+            _ => 1,
+        },
+        ClientError::Disconnected | ClientError::Socket(_) | ClientError::System(_) => 1,
     }
 }
 
@@ -200,6 +203,8 @@ mod tests {
         assert_eq!(request(ReceiptError::OutcomeUnknown), 75);
         assert_eq!(Failure::from(ClientError::NoPrimary(std::time::Duration::ZERO)).code(), 69);
         assert_eq!(Failure::Usage(String::new()).code(), 2);
+        let later = StoreError::OtherVersion { path: "key".into(), found: 2, reads: 1 };
+        assert_eq!(Failure::from(ClientError::from(later)).code(), 78);
         assert_eq!(Failure::Signal(2).code(), 130);
     }
 
