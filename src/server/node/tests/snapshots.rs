@@ -80,7 +80,10 @@ fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresse
         &|image| image.cluster = ClusterId(8),
         &|image| image.members_op = Op(1),
         &|image| image.members.epoch = Epoch(1),
-        &|image| image.members.list.truncate(2),
+        &|image| {
+            image.members.list.truncate(2);
+            image.members.tie_holder = NodeId(2);
+        },
     ];
     for change in foreign {
         let refused = refusal(change);
