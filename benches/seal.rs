@@ -161,9 +161,9 @@ fn deliver(body: usize) -> Spent {
         limits,
     };
     let mut keyring = Keyring::new(&handshake_config);
-    keyring.learn(SESSION, device, NONCE);
+    keyring.learn(SESSION, device, NONCE, Default::default());
     let mut delivery = Delivery::new(&config(), incarnation, [4; 32]);
-    let secret = keys.session_secret(SESSION, device, NONCE);
+    let secret = keys.session_secret(SESSION, device, NONCE, Default::default());
     let to_server = secret.of_session(Direction::ToServer, ME, BOOT_ID);
     let to_client = secret.of_session(Direction::ToClient, ME, BOOT_ID);
     let envelope = Envelope {
@@ -211,7 +211,7 @@ fn deliver(body: usize) -> Spent {
     };
 
     // The session sends a first datagram, answers the challenge of its path, and is served.
-    let (_, _, out) = say(&mut client, &mut delivery, now, Packet::Padding(vec![0; 48]));
+    let (_, _, out) = say(&mut client, &mut delivery, now, Packet::Padding);
     for effect in out {
         if let Effect::Datagram { bytes, .. } = effect {
             for packet in envelope::open(&to_client, &bytes).unwrap().packets {
@@ -254,7 +254,7 @@ fn deliver(body: usize) -> Spent {
             plain.extend(to_client.open(number, OUTER_LEN, &bytes).unwrap());
             delivered +=
                 opened.packets.iter().filter(|packet| matches!(packet, Packet::Notification(_))).count();
-            client.receive(now, number, opened.header.ack);
+            client.receive(now, number, opened.header.ack.as_ref());
             plain.reserve(TAG_LEN);
             let began = Instant::now();
             to_client.seal(number, OUTER_LEN, &mut plain);

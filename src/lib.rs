@@ -19,11 +19,14 @@
 //!                       pure                                        I/O and threads
 //!   crates/proto        types, packets, bytes, keys, the link
 //!   crates/service      the effect of an operation
-//!   crates/log          replica: election and commit                journal: log, snapshots, meta
+//!   crates/log          ordered: a log as a node sees it            journal: log, snapshots, meta
+//!                       bully: its engine, composed of
+//!                       replica: election and commit, and
 //!                       links: sealed datagrams between servers
 //!   crates/client       machine: a client's side                    a blocking Client around it
 //!   crates/sys                                                      threads, clocks, UDP, durable files
-//!   src/server          node: one server, composed of the above     threads and channels around it
+//!   src/server          node: one server, over an ordered log       threads and channels around it
+//!                       engine: the choice of its log
 //!                       handshake, budget (rates), cost
 //!   src/delivery        notifications and answers to sessions
 //!   src/fair            eviction from a full table
@@ -45,9 +48,9 @@
 //!    the handler of its session, which opens it with the session's key ([`server::handshake`]) and decodes
 //!    it ([`recado_proto`]).
 //! 3. The replica thread asks the [node](server::node) if the session is live and if this is the next
-//!    number. If so, the node proposes the operation: [`recado_log::replica`] gives it an **op**, its
-//!    position in the log, and casts it in ENTRIES to the backups while [`recado_log::journal`] writes it
-//!    here.
+//!    number. If so, the node proposes the operation to its [ordered log](recado_log::ordered):
+//!    [`recado_log::replica`] gives it an **op**, its position in the log, and casts it in ENTRIES to the
+//!    backups while [`recado_log::journal`] writes it here.
 //! 4. Each backup writes it, fsyncs, and acknowledges the ops that it has matched with this primary. With a
 //!    majority of fsyncs the op is **committed**.
 //! 5. Every server applies it to its [`recado_service`], in op order: the notification is stored once, in
@@ -66,16 +69,16 @@
 //! # Reading order
 //!
 //! [`recado_proto`], above all its `id`, `entry`, `packet` and `seal`; [`config`]; [`recado_service`];
-//! [`recado_log::replica`], the core, and [`recado_log::links`]; [`delivery`]; [`recado_client::machine`];
-//! [`server::node`], which composes them, and [`server::handshake`], the handshakes; then the parts with
-//! I/O: [`recado_log::journal`], [`recado_sys`], [`server`], [`recado_client`].
+//! [`recado_log::ordered`]; [`recado_log::replica`], the core, and [`recado_log::links`], which
+//! [`recado_log::bully`] joins; [`delivery`]; [`recado_client::machine`]; [`server::node`], which composes
+//! them, and [`server::handshake`], the handshakes; then the parts with I/O: [`recado_log::journal`], [`recado_sys`], [`server`], [`recado_client`].
 //!
 //! # Invariants
 //!
 //! - The pure parts never read a clock, never block, and never iterate a hash map: the same inputs give the
 //!   same outputs, byte for byte.
 //! - [`recado_log::replica`] does not know what it replicates; [`recado_service`] does not know that it is
-//!   replicated.
+//!   replicated; [`server::node`], between them, does not know how ([`recado_log::ordered`]).
 //! - Nothing pending is stored. The notifications that a device has yet to see follow from its follows and
 //!   its cursor.
 //! - Nothing is acknowledged, applied or delivered before it is committed.

@@ -394,7 +394,7 @@ impl Delivery {
         let token = self.entropy.number();
         let leads = self.leads();
         self.with(now, id, out, |entry, view, out| {
-            if !entry.on_heard(now, &heard, token, out) {
+            if !entry.on_heard(now, heard, token, out) {
                 out.push(Effect::Refused(RefusedDatagram::Repeated));
             } else if leads {
                 entry.remind(now, view, out);

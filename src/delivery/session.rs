@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN, PACKETS_MAX};
 use recado_proto::id::{Moment, Op, SessionId, View};
-use recado_proto::link::LinkEvent;
+use recado_proto::link::{LinkEvent, PADDING_LEN};
 use recado_proto::packet::{Answers, ClientAck, Code, Packet, QueryId, Refused};
 use recado_proto::seal::TAG_LEN;
 use recado_proto::{Link, codec, fragment};
@@ -44,8 +44,11 @@ pub(super) const LARGE_ANSWERS: usize = 3;
 /// The longest PATH_CHALLENGE: both headers, the packet's tag, its number of full width, and the AEAD tag.
 pub(super) const CHALLENGE_MAX: usize = OUTER_LEN + HEADER_MAX + 1 + 9 + TAG_LEN;
 
+/// The shortest header has two bytes, and the shortest packet one.
+const _: () = assert!(OUTER_LEN + 2 + 1 + 1 + PADDING_LEN + TAG_LEN >= CHALLENGE_MAX);
+
 /// An authentic datagram of a session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Liveness {
     pub(super) from: SocketAddr,
     pub(super) number: u64,
@@ -91,13 +94,15 @@ struct Answer {
     length: usize,
     /// The datagrams that carry it: one, or one for each fragment.
     pieces: Vec<Piece>,
+    /// The number of the datagram that carried its first fragment.
+    first: Option<u64>,
 }
 
 impl Answer {
     fn new(query: QueryId, packet: Packet) -> Answer {
         let length = codec::encode(&packet).len();
         let count = if length <= PACKETS_MAX { 1 } else { length.div_ceil(fragment::PIECE_MAX) };
-        Answer { query, packet, length, pieces: vec![Piece::Waiting; count] }
+        Answer { query, packet, length, pieces: vec![Piece::Waiting; count], first: None }
     }
 
     fn large(&self) -> bool {
@@ -112,13 +117,15 @@ impl Answer {
         self.pieces.iter().all(|piece| *piece == Piece::Arrived)
     }
 
-    /// The packets that carry it, each in a datagram of its own. The encoding of a packet is always the same,
-    /// so the fragments of one transmission complete those of another, and none of them has to be kept.
-    fn cut(&self) -> Vec<Packet> {
+    /// The packets that carry it, each in a datagram of its own; `next` is the number of the next datagram. The
+    /// encoding of a packet is always the same, and the first transmission identifies the fragments of all, so
+    /// they complete each other, and none of them has to be kept.
+    fn cut(&mut self, next: u64) -> Vec<Packet> {
         if !self.large() {
             return vec![self.packet.clone()];
         }
-        fragment::split(&codec::encode(&self.packet)).into_iter().map(Packet::Fragment).collect()
+        let first = *self.first.get_or_insert(next);
+        fragment::split(first, &codec::encode(&self.packet)).into_iter().map(Packet::Fragment).collect()
     }
 }
 
@@ -165,12 +172,12 @@ impl Session {
     pub(super) fn on_heard(
         &mut self,
         now: Moment,
-        heard: &Liveness,
+        heard: Liveness,
         token: u64,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let Liveness { from, number, ack, length } = *heard;
-        if !self.link.receive(now, number, ack) {
+        let Liveness { from, number, ack, length } = heard;
+        if !self.link.receive(now, number, ack.as_ref()) {
             return false;
         }
         self.heard = now;
@@ -341,7 +348,7 @@ impl Session {
             if self.link.room() == 0 {
                 break;
             }
-            let packets = answer.cut();
+            let packets = answer.cut(self.link.next_number());
             for (piece, packet) in answer.pieces.iter_mut().zip(packets) {
                 if *piece == Piece::Waiting && self.link.room() > 0 {
                     let token = *next_token;

@@ -40,7 +40,10 @@ fn unreadable(dir: &Path, error: io::Error) -> Error {
 }
 
 fn is_nothing(found: &Inspection) -> bool {
-    found.meta == MetaState::Absent && found.log.is_empty() && found.snapshots.is_empty()
+    found.meta == MetaState::Absent
+        && found.log.is_empty()
+        && found.snapshots.is_empty()
+        && found.aside.is_empty()
 }
 
 #[cfg(test)]
@@ -77,6 +80,13 @@ mod tests {
     fn inspect_shows_an_empty_directory_as_a_learners() {
         let dir = tempfile::tempdir().unwrap();
         assert!(run(dir.path(), false).unwrap().contains("learner"));
+    }
+
+    #[test]
+    fn a_directory_with_nothing_but_what_was_set_aside_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("old.meta"), "").unwrap();
+        assert!(run(dir.path(), false).unwrap().contains("set aside  old.meta"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Handlers: a fixed pool of threads that open clients' datagrams ([`handshake`](super::handshake)), reassemble
 //! fragments, and pass each packet to the thread that handles it. They decide nothing else, and know
-//! nothing of a session but its keys. They send RETRYs themselves, so that a flood of HELLOs fills no queue
-//! that others need.
+//! nothing of a session but its keys. They send RETRY and VERSION themselves, so that a flood of HELLOs fills
+//! no queue that others need.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,17 +10,18 @@ use std::sync::Arc;
 use recado_sys::sync::channel::{Receiver, Sender};
 use recado_sys::sync::{BoundSocket, Mutex};
 
-use recado_proto::DecodeError;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{Moment, Seq, SessionId};
 use recado_proto::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
+use recado_proto::{DecodeError, version};
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
+use super::engine;
 use super::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 use super::listener::Received;
-use super::node::{self, RETRY_MS};
+use super::node::RETRY_MS;
 use super::request_channel::RequestSender;
 use crate::delivery;
 use crate::fair::{Network, Shares};
@@ -75,10 +76,24 @@ impl Handler {
 
     fn take(&mut self, partial: &mut Partial, datagram: Received) -> Result<(), RefusedDatagram> {
         let Received { from, bytes } = datagram;
-        match Envelope::peek(&bytes).map_err(DecodeError::refused)?.class {
+        let envelope = Envelope::peek(&bytes).map_err(|error| {
+            if let DecodeError::Version(_) = error {
+                self.name_version(from, &bytes);
+            }
+            error.refused()
+        })?;
+        match envelope.class {
             Class::Handshake => self.on_handshake(from, &bytes),
             Class::Client => self.on_session(partial, from, &bytes),
             Class::Peer | Class::PeerHello => Err(RefusedDatagram::Malformed),
+        }
+    }
+
+    /// Answers a handshake of another version, which is counted as refused.
+    fn name_version(&self, from: SocketAddr, bytes: &[u8]) {
+        if let Some(answer) = version::answer(bytes) {
+            let report = self.socket.send(&[(from, answer)]);
+            self.counters.unsent(report.failed);
         }
     }
 
@@ -91,7 +106,7 @@ impl Handler {
                 Ok(())
             }
             HandshakeEvent::Initiation { reply_to, key, packet } => {
-                let initiation = node::Input::Initiation { reply_to, key, packet };
+                let initiation = engine::Input::Initiation { reply_to, key, packet };
                 let taken = self.requests.try_send(Network::of(from.ip()), initiation);
                 if taken { Ok(()) } else { Err(RefusedDatagram::QueueFull) }
             }
@@ -135,7 +150,7 @@ impl Handler {
         if !is_asked(&packet) {
             return Err(RefusedDatagram::Malformed);
         }
-        if let Packet::Padding(_) = packet {
+        if let Packet::Ping = packet {
             return Ok(());
         }
         if let Packet::PathResponse(token) = packet {
@@ -145,7 +160,7 @@ impl Handler {
             return self.deliver(delivery::Input::ClientAck(session, ack));
         }
         let numbered = number(&packet);
-        if self.requests.try_send(Network::of(from.ip()), node::Input::Client { session, packet }) {
+        if self.requests.try_send(Network::of(from.ip()), engine::Input::Client { session, packet }) {
             return Ok(());
         }
         if let Some(seq) = numbered {
@@ -176,7 +191,7 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::List(_)
         | Packet::Keepalive
         | Packet::PathResponse(_)
-        | Packet::Padding(_) => true,
+        | Packet::Ping => true,
         // Only valid without a session, in an INITIATION.
         Packet::Connect(_) => false,
         Packet::AcceptConn(_)
@@ -205,6 +220,8 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Learn(_)
         | Packet::LearnOk(_)
         | Packet::PathChallenge(_)
+        // It is dropped when its datagram is opened.
+        | Packet::Padding
         // An administrator has no session.
         | Packet::Admin(_)
         | Packet::AdminOk(_) => false,

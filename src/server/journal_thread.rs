@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
+use recado_log::bully::{self, Task};
 use recado_log::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
 use recado_proto::codec;
 use recado_proto::id::{Moment, NodeId, Op, View};
@@ -25,8 +26,9 @@ use recado_proto::packet::SnapshotChunk;
 use recado_sys::clock::MachineClock;
 use recado_sys::sync::{Mistake, planted};
 
+use super::engine::Input;
 use super::log_throttle::LogThrottle;
-use super::node::{Image, Input, Task};
+use super::node::Image;
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
@@ -37,11 +39,11 @@ const BATCH_MOST: usize = 1024;
 /// Work for the journal thread, done in order.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Make this durable, then report [`Input::Journaled`].
-    Task { ticket: u64, task: Task },
+    /// Make this durable, then report [`bully::Input::Journaled`].
+    Task { number: u64, task: Task },
     /// Write a snapshot, then report [`Input::SnapshotDone`].
     Snapshot(Box<Image>),
-    /// Read a piece of a snapshot for a peer, then report [`Input::SnapshotRead`].
+    /// Read a piece of a snapshot for a peer, then report [`bully::Input::SnapshotRead`].
     Read { to: NodeId, op: Op, offset: u64, chunks: u16 },
 }
 
@@ -116,22 +118,22 @@ impl<D: Disk> JournalThread<D> {
         MARK_EVERY.saturating_sub(self.clock.now().since(self.marked))
     }
 
-    /// Does the queued work, then syncs once and reports the last ticket.
+    /// Does the queued work, then syncs once and reports the last task.
     fn batch(&mut self, first: Work) -> Result<(), JournalError> {
         let mut done = None;
         let queued = self.work.len().min(BATCH_MOST);
         for work in std::iter::once(first).chain(self.work.clone().try_iter().take(queued)) {
             match work {
-                Work::Task { ticket, .. } if self.full.is_some() && planted(Mistake::ToldOfAHole) => {
-                    done = Some(ticket);
+                Work::Task { number, .. } if self.full.is_some() && planted(Mistake::ToldOfAHole) => {
+                    done = Some(number);
                 }
                 // Nothing is written after the disk was full: a hole in the log would make all later reports
                 // false.
                 Work::Task { .. } | Work::Snapshot(_) if self.full.is_some() => {}
-                Work::Task { ticket, task } => {
+                Work::Task { number, task } => {
                     let performed = self.perform(task);
                     if self.unless_full(performed)? {
-                        done = Some(ticket);
+                        done = Some(number);
                     }
                 }
                 Work::Snapshot(image) => {
@@ -141,13 +143,13 @@ impl<D: Disk> JournalThread<D> {
                 Work::Read { to, op, offset, chunks } => self.read(to, op, offset, chunks),
             }
         }
-        if let Some(ticket) = done {
+        if let Some(number) = done {
             if planted(Mistake::ToldBeforeSync) {
-                self.report(Input::Journaled(ticket));
+                self.report(Input::Log(bully::Input::Journaled(number)));
             }
             let synced = self.journal.sync();
             if self.unless_full(synced)? {
-                self.report(Input::Journaled(ticket));
+                self.report(Input::Log(bully::Input::Journaled(number)));
             }
         }
         Ok(())
@@ -234,7 +236,7 @@ impl<D: Disk> JournalThread<D> {
             }
             None
         });
-        self.report(Input::SnapshotRead { to, piece });
+        self.report(Input::Log(bully::Input::SnapshotRead { to, piece }));
     }
 
     fn report(&self, news: Input) {
@@ -317,7 +319,7 @@ mod tests {
             let payload = [].into();
             let entry = Entry { op: Op(op), view: View(1), kind: EntryKind::Command, payload };
             let task = Task::Append { entries: vec![entry], commit: Op::ZERO };
-            work.send(Work::Task { ticket: op, task }).unwrap();
+            work.send(Work::Task { number: op, task }).unwrap();
             while thread.journal.durable() < Op(op) {
                 if !thread.journal.needs_mark() {
                     unmarked = None;
@@ -364,12 +366,18 @@ mod tests {
         std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(44).unwrap();
         work_in.send(Work::Read { to: NodeId(2), op: Op(9), offset: 0, chunks: 1 }).unwrap();
         let view = View(2 << 16 | 1);
-        work_in.send(Work::Task { ticket: 5, task: Task::Promise(view) }).unwrap();
+        work_in.send(Work::Task { number: 5, task: Task::Promise(view) }).unwrap();
         drop(work_in);
         thread.run().unwrap();
         let news: Vec<Input> = news_out.iter().collect();
         assert!(
-            matches!(&news[..], [Input::SnapshotRead { to: NodeId(2), piece: None }, Input::Journaled(5)]),
+            matches!(
+                &news[..],
+                [
+                    Input::Log(bully::Input::SnapshotRead { to: NodeId(2), piece: None }),
+                    Input::Log(bully::Input::Journaled(5))
+                ]
+            ),
             "{news:?}"
         );
     }
@@ -402,10 +410,11 @@ mod tests {
         finished.send(Finished::TooLarge(Op(1))).unwrap();
         let entry = Entry { op: Op(1), view: View(1), kind: EntryKind::ViewStart, payload: [].into() };
         let task = Task::Append { entries: vec![entry], commit: Op::ZERO };
-        work.send(Work::Task { ticket: 5, task }).unwrap();
+        work.send(Work::Task { number: 5, task }).unwrap();
         drop(work);
         assert!(thread.run().is_ok(), "the server goes on");
         let reported: Vec<Input> = reported.try_iter().collect();
-        assert_eq!(reported, [Input::Journaled(5)], "what is logged is durable, and no snapshot is told");
+        let journaled = Input::Log(bully::Input::Journaled(5));
+        assert_eq!(reported, [journaled], "what is logged is durable, and no snapshot is told");
     }
 }

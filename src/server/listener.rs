@@ -68,11 +68,14 @@ fn lane(from: SocketAddr, bytes: &[u8], len: usize, cluster: ClusterId) -> Resul
     if len > DATAGRAM_MAX {
         return Err(RefusedDatagram::Oversized);
     }
-    let envelope = Envelope::peek(bytes).map_err(DecodeError::refused)?;
+    let by_port = usize::from(from.port()) % HANDLERS.len();
+    let envelope = match Envelope::peek(bytes) {
+        // A handler answers it.
+        Err(DecodeError::Version(_)) => return Ok(by_port),
+        peeked => peeked.map_err(DecodeError::refused)?,
+    };
     match envelope.class {
-        Class::Handshake if envelope.cluster == cluster || envelope.cluster.0 == 0 => {
-            Ok(usize::from(from.port()) % HANDLERS.len())
-        }
+        Class::Handshake if envelope.cluster == cluster || envelope.cluster.0 == 0 => Ok(by_port),
         Class::Client if envelope.cluster == cluster => Ok(lane_of(envelope.session)),
         Class::Handshake | Class::Client => Err(RefusedDatagram::Cluster),
         // Servers send to the peer port.
@@ -143,6 +146,13 @@ mod tests {
             (dispatch(4), dispatch(6), dispatch(5)),
             (Ok(()), Err(RefusedDatagram::QueueFull), Ok(()))
         );
+    }
+
+    #[test]
+    fn another_version_goes_to_a_handler_whatever_else_it_says() {
+        let mut other = datagram(Class::Handshake, 8, 0);
+        other[2] += 1;
+        assert_eq!(lane_of(&other), Ok(1));
     }
 
     #[test]

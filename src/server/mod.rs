@@ -34,7 +34,8 @@
 //! them the handlers. [`Server::wait`] joins them all. A disk failure ends the server at once; `wait` returns
 //! the error.
 //!
-//! Reading order: the pure parts [`node`] (with `cost`) and [`handshake`] (with `budget`); then the threads
+//! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, and [`handshake`]
+//! (with `budget`); then the threads
 //! from the ports inwards: `recv_loop` with `listener` and `peer_listener`, `handlers`, `request_channel`,
 //! `replica_thread`, `journal_thread`, `pending_worker`; `overflow_queue` and `delivery_sender`, by which the
 //! replica thread sends; then `counters`, `log_throttle` and `lines`.
@@ -43,6 +44,7 @@ pub mod budget;
 mod cost;
 mod counters;
 mod delivery_sender;
+pub mod engine;
 mod handlers;
 pub mod handshake;
 mod journal_thread;
@@ -88,12 +90,12 @@ use recado_sys::threads::{Thread, spawn_named};
 
 use self::counters::Counters;
 use self::delivery_sender::DeliverySender;
+use self::engine::{BootIdentity, Input};
 use self::handlers::{HANDLERS, Handler};
 use self::handshake::{HandshakeConfig, HandshakeServer, Keyring};
 use self::journal_thread::{JournalThread, Work, write_snapshots};
 use self::listener::{Listener, Received};
 use self::log_throttle::LogThrottle;
-use self::node::{BootIdentity, Input, Node};
 use self::overflow_queue::OverflowQueue;
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
@@ -143,7 +145,7 @@ pub enum ServerError {
         /// The data directory.
         path: PathBuf,
         /// The node's error.
-        source: node::StartError,
+        source: engine::StartError,
     },
     /// Other users have access to the data directory or a file in it. The operator's fault; nothing started.
     #[error("data directory")]
@@ -222,7 +224,7 @@ impl Server {
         let boot_id =
             BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys.clone(), seed };
         let mut effects = Vec::new();
-        let node = Node::new(config, recovered, boot_id, shared.clock.read(), &mut effects)
+        let node = engine::start(config, recovered, boot_id, shared.clock.read(), &mut effects)
             .map_err(|source| ServerError::Start { path: data.clone(), source })?;
 
         let (stopped, stopped_out) = bounded(1);

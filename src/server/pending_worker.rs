@@ -17,8 +17,8 @@ use recado_proto::packet::RefusedDatagram;
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
+use super::engine;
 use super::log_throttle::LogThrottle;
-use super::node;
 use super::overflow_queue::OverflowQueue;
 use crate::delivery::{Delivery, Effect, Input};
 
@@ -34,7 +34,7 @@ pub(super) struct PendingWorker {
     /// To the replica thread: the pages that streams want, the cursors and the addresses of sessions. While
     /// messages are queued here, nothing is taken from `from_clients`, so that channel fills and the handlers
     /// drop: clients retransmit.
-    pub(super) from_delivery: OverflowQueue<node::Input>,
+    pub(super) from_delivery: OverflowQueue<engine::Input>,
     pub(super) socket: Arc<BoundSocket>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
@@ -64,16 +64,16 @@ impl PendingWorker {
                 match effect {
                     Effect::Datagram { to, bytes } => datagrams.push((to, bytes)),
                     Effect::WantPage { session, after, limit } => {
-                        self.from_delivery.push(node::Input::WantPage { session, after, limit });
+                        self.from_delivery.push(engine::Input::WantPage { session, after, limit });
                     }
                     Effect::Path { session, address } => {
-                        self.from_delivery.push(node::Input::Path { session, address });
+                        self.from_delivery.push(engine::Input::Path { session, address });
                     }
                     Effect::Cursor { session, upto } => {
-                        self.from_delivery.push(node::Input::Cursor(session, upto))
+                        self.from_delivery.push(engine::Input::Cursor(session, upto))
                     }
                     Effect::AnswerDone { session, query } => {
-                        self.from_delivery.push(node::Input::AnswerDone { session, query });
+                        self.from_delivery.push(engine::Input::AnswerDone { session, query });
                     }
                     Effect::Refused(reason) => {
                         self.counters.refuse(reason);

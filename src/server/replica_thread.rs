@@ -23,6 +23,7 @@ use std::time::Duration;
 use recado_sys::sync::channel::{Receiver, Select, Sender, never};
 use recado_sys::sync::{Mistake, Mutex, PeerSocket, planted};
 
+use recado_log::bully::{self, RoleChange};
 use recado_proto::id::{Moment, NodeId, Op, SessionId};
 use recado_proto::packet::AdminChange;
 use recado_sys::clock::MachineClock;
@@ -31,11 +32,11 @@ use recado_sys::net::SendOutcome;
 use super::cost::TURN_MAX;
 use super::counters::Counters;
 use super::delivery_sender::DeliverySender;
+use super::engine::{Effect, Input, Node};
 use super::handlers::lane_of;
 use super::handshake::Keyring;
 use super::journal_thread::Work;
 use super::log_throttle::LogThrottle;
-use super::node::{Effect, Input, Node, RoleChange};
 use super::overflow_queue::OverflowQueue;
 use super::request_channel::RequestReceiver;
 
@@ -161,13 +162,14 @@ impl ReplicaThread {
         let Turns { effects, .. } = turns;
 
         for node in turns.refused.drain(..) {
-            self.node.handle(clock, Input::PortRefused(node), effects);
+            self.node.handle(clock, Input::Log(bully::Input::PortRefused(node)), effects);
         }
         for input in self.inputs.internal.try_iter().take(self.inputs.internal.len()) {
             self.node.handle(clock, input, effects);
         }
         for datagram in self.inputs.peers.try_iter().take(self.inputs.peers.len()) {
-            self.node.handle(clock, Input::Peer { datagram, behind: !clear }, effects);
+            let input = bully::Input::Peer { datagram, behind: !clear };
+            self.node.handle(clock, Input::Log(input), effects);
         }
         let begun = self.clock.now();
         let machine = self.clock;
@@ -215,12 +217,8 @@ impl ReplicaThread {
         let mut effects = std::mem::take(&mut turns.effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Peer { to, bytes } => self.send(turns, now, to, &bytes),
-                Effect::Journal { ticket, task } => self.journal.push(Work::Task { ticket, task }),
+                Effect::Log(effect) => self.perform_of_log(turns, now, effect),
                 Effect::Snapshot(image) => self.journal.push(Work::Snapshot(image)),
-                Effect::ReadSnapshot { to, op, offset, chunks } => {
-                    self.journal.push(Work::Read { to, op, offset, chunks });
-                }
                 Effect::Delivery(input) => self.delivery.push(input),
                 Effect::Administered { change, op } => log_admin(&change, op),
                 Effect::BeyondEnd { session, cursor, applied } => {
@@ -232,61 +230,72 @@ impl ReplicaThread {
                         );
                     }
                 }
-                Effect::Role(change) => log_role(&change),
-                Effect::Waiting(servers) if servers.is_empty() => tracing::warn!(
-                    "every server has answered, and none has the entries lost to damage, which may be committed: restore \
-                     the newest undamaged data directory of one server, or create a new cluster with `recadod init`"
-                ),
-                Effect::Waiting(servers) => {
-                    let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();
-                    tracing::warn!(
-                        ?servers,
-                        "the election waits for one of these servers: their entries may be committed"
-                    );
-                }
-                Effect::Contradicted(found) => tracing::error!(
-                    view = %found.view, op = %found.op, commit = %found.commit, count = found.count,
-                    "THE LOG OF THIS VIEW'S PRIMARY LACKS ENTRIES THAT ARE COMMITTED HERE: servers that had lost them \
-                     elected it. This server keeps its copy, no longer follows that view and leads none. Stop this \
-                     server and keep its data directory: it may be the only one with what was acknowledged; with an \
-                     empty one in its place the server follows again"
-                ),
-                Effect::Overwritten { view, first, last } => tracing::warn!(
-                    %view, %first, %last,
-                    "the entries of the view's primary replace these on this server's disk, which the primary's log \
-                     lacks: as far as this server knows they were never committed"
-                ),
-                Effect::StaleIncarnation { server, incarnation, latest } => {
-                    if let Some(suppressed) = turns.earlier.allow(now) {
-                        tracing::warn!(
-                            %server,
-                            incarnation = incarnation.0,
-                            latest = latest.0,
-                            suppressed,
-                            "packets of an earlier incarnation of a server are ignored: an old data directory was \
-                             restored there, or it was created with a clock that is behind; stop that server, set its \
-                             clock, empty its data directory and start it: it then learns everything from the others"
-                        );
-                    }
-                }
                 Effect::ClockAway(ms) => tracing::warn!(
                     seconds = ms / 1000,
                     "this machine's clock is this far ahead of the log's time (below zero: behind it), which \
                      follows only slowly; is the clock right? Notifications are dropped, and sessions and codes \
                      expire, by the log's time"
                 ),
-                Effect::SessionKnown { session, device, nonce } => {
-                    self.with_keyring(session, |keyring| keyring.learn(session, device.key, nonce));
+                Effect::SessionKnown { session, device, nonce, aead } => {
+                    self.with_keyring(session, |keyring| keyring.learn(session, device.key, nonce, aead));
                 }
                 Effect::SessionGone(session) => {
                     self.with_keyring(session, |keyring| keyring.forget(session));
                 }
-                Effect::Refused(reason) => self.counters.refuse(reason),
                 Effect::Stopped => running = false,
             }
         }
         turns.effects = effects;
         running
+    }
+
+    /// Performs an effect of the log.
+    fn perform_of_log(&mut self, turns: &mut Turns, now: Moment, effect: bully::Effect) {
+        match effect {
+            bully::Effect::Peer { to, bytes } => self.send(turns, now, to, &bytes),
+            bully::Effect::Journal { number, task } => self.journal.push(Work::Task { number, task }),
+            bully::Effect::ReadSnapshot { to, op, offset, chunks } => {
+                self.journal.push(Work::Read { to, op, offset, chunks });
+            }
+            bully::Effect::Refused(reason) => self.counters.refuse(reason),
+            bully::Effect::Role(change) => log_role(&change),
+            bully::Effect::Waiting(servers) if servers.is_empty() => tracing::warn!(
+                "every server has answered, and none has the entries lost to damage, which may be committed: restore \
+                 the newest undamaged data directory of one server, or create a new cluster with `recadod init`"
+            ),
+            bully::Effect::Waiting(servers) => {
+                let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();
+                tracing::warn!(
+                    ?servers,
+                    "the election waits for one of these servers: their entries may be committed"
+                );
+            }
+            bully::Effect::Contradicted(found) => tracing::error!(
+                view = %found.view, op = %found.op, commit = %found.commit, count = found.count,
+                "THE LOG OF THIS VIEW'S PRIMARY LACKS ENTRIES THAT ARE COMMITTED HERE: servers that had lost them \
+                 elected it. This server keeps its copy, no longer follows that view and leads none. Stop this \
+                 server and keep its data directory: it may be the only one with what was acknowledged; with an \
+                 empty one in its place the server follows again"
+            ),
+            bully::Effect::Overwritten { view, first, last } => tracing::warn!(
+                %view, %first, %last,
+                "the entries of the view's primary replace these on this server's disk, which the primary's log \
+                 lacks: as far as this server knows they were never committed"
+            ),
+            bully::Effect::StaleIncarnation { server, incarnation, latest } => {
+                if let Some(suppressed) = turns.earlier.allow(now) {
+                    tracing::warn!(
+                        %server,
+                        incarnation = incarnation.0,
+                        latest = latest.0,
+                        suppressed,
+                        "packets of an earlier incarnation of a server are ignored: an old data directory was \
+                         restored there, or it was created with a clock that is behind; stop that server, set its \
+                         clock, empty its data directory and start it: it then learns everything from the others"
+                    );
+                }
+            }
+        }
     }
 
     fn with_keyring(&self, session: SessionId, act: impl FnOnce(&mut Keyring)) {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use recado_sys::sync::channel::{Receiver, Sender, bounded};
 use recado_sys::sync::{Mistake, Mutex, planted};
 
-use super::node::Input;
+use super::engine::Input;
 use crate::fair::Network;
 
 /// Number of places taken, in all and by network.

@@ -126,11 +126,11 @@ fn a_server_opens_to_a_genuine_initiation_and_its_answer_is_no_longer_than_the_r
         script.corrupt(&mut datagram);
         match responder().receive(Moment(0), from(), &datagram) {
             Ok(HandshakeEvent::Retry(answer)) => assert!(answer.len() <= datagram.len()),
-            // The server reads only the class and the cluster of the outer header.
+            // Of the outer header the server reads all before the session.
             Ok(HandshakeEvent::Initiation { packet, .. }) => {
                 assert_eq!(
-                    (&datagram[..12], &datagram[OUTER_LEN..]),
-                    (&initiation[..12], &initiation[OUTER_LEN..])
+                    (&datagram[..14], &datagram[OUTER_LEN..]),
+                    (&initiation[..14], &initiation[OUTER_LEN..])
                 );
                 assert_eq!(packet, status);
             }

@@ -219,6 +219,7 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
         fresh: true,
         code: None,
         invite: None,
+        aeads: 0,
     };
 
     // The attacker gets a cookie at an address where it receives, as any client may ...

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use recado_proto::codec::{decode, decode_packet, encode};
 use recado_proto::command::Stamped;
-use recado_proto::envelope::{Ack, Class, Envelope, Header, open, seal};
+use recado_proto::envelope::{Ack, AckRange, Class, Envelope, Header, open, seal};
 use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId, View};
 use recado_proto::packet::{Learn, Packet};
 use recado_proto::seal::Key;
@@ -97,8 +97,12 @@ fn datagrams_have_their_pinned_bytes() {
     let key = Key::new([0x5e; 32]);
     for (class, node, ack) in [
         (Class::Handshake, None, None),
-        (Class::Client, Some(NodeId(2)), Some(Ack { largest: 300, bits: u64::MAX })),
-        (Class::Peer, Some(NodeId(3)), Some(Ack { largest: 1, bits: 0 })),
+        (
+            Class::Client,
+            Some(NodeId(2)),
+            Some(Ack { largest: 300, first: 63, further: vec![AckRange { gap: 1, length: 99 }] }),
+        ),
+        (Class::Peer, Some(NodeId(3)), Some(Ack { largest: 1, first: 0, further: Vec::new() })),
     ] {
         let envelope = Envelope {
             class,

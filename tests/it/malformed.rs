@@ -7,7 +7,7 @@ use recado_proto::DATAGRAM_MAX;
 use recado_proto::codec::{ALLOCATION_MAX, DecodeError, PACKET_MAX, decode, decode_packet, encode};
 use recado_proto::command::Stamped;
 use recado_proto::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Opened, PACKETS_MAX, seal};
-use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, Reassembler, split};
+use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, PIECE_MIN, Reassembler, split};
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::packet::{ClientAck, Content, Fragment, Packet, Promise, RefusedDatagram, Reply, Send};
 use recado_proto::seal::{Key, TAG_LEN};
@@ -24,7 +24,10 @@ fn sealed(packets: &[Vec<u8>]) -> Vec<u8> {
         incarnation: Incarnation(1),
         number: 1,
     };
-    let header = Header { ack: Some(Ack { largest: 9, bits: 3 }), view: View::new(1, NodeId(1)) };
+    let header = Header {
+        ack: Some(Ack { largest: 9, first: 2, further: Vec::new() }),
+        view: View::new(1, NodeId(1)),
+    };
     seal(&key(), &envelope, &header, packets)
 }
 
@@ -94,6 +97,7 @@ fn every_flipped_bit_of_a_datagram_is_refused() {
                 0 | 1 => assert_eq!(error, DecodeError::Magic),
                 2 => assert!(matches!(error, DecodeError::Version(_))),
                 3 => assert!(matches!(error, DecodeError::Class(_) | DecodeError::Seal)),
+                12 | 13 => assert!(matches!(error, DecodeError::Group(_))),
                 _ => assert_eq!(error, DecodeError::Seal),
             }
         }
@@ -195,8 +199,11 @@ fn trailing_bytes_are_refused() {
         let mut encoded = encode(&packet);
         encoded.push(0);
         assert_eq!(decode::<Packet>(&encoded), Err(DecodeError::TrailingBytes));
-        // In a datagram the next packet would begin there, and a single 0 is an incomplete packet.
-        assert_eq!(open(&sealed(&[encoded])), Err(DecodeError::Truncated));
+        // In a datagram the next packet would begin there, and a single 0 is an incomplete packet. What follows
+        // PADDING is not read.
+        let opened = open(&sealed(&[encoded])).map(|opened| opened.packets);
+        let expected = if packet == Packet::Padding { Ok(vec![]) } else { Err(DecodeError::Truncated) };
+        assert_eq!(opened, expected);
     }
 }
 
@@ -233,7 +240,15 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
     assert_eq!(held(ClientAck::HELD_MAX + 1), Err(DecodeError::Bounds));
 }
 
-/// Makes a packet that needs several fragments.
+#[test]
+fn a_datagram_of_another_group_is_refused() {
+    let mut datagram = sealed(&[encode(&Packet::Keepalive)]);
+    datagram[13] = 1;
+    assert_eq!(open(&datagram), Err(DecodeError::Group(1)));
+    assert_eq!(DecodeError::Group(1).refused(), RefusedDatagram::Cluster);
+}
+
+/// Makes a packet that needs several fragments; `seed` is the number of its first datagram.
 fn large(seed: u64) -> (Packet, Vec<Fragment>) {
     let promise = Promise {
         view: View(seed),
@@ -246,7 +261,7 @@ fn large(seed: u64) -> (Packet, Vec<Fragment>) {
         disk_ms: 0,
     };
     let packet = Packet::Reply(Reply::Promise(promise));
-    let pieces = split(&encode(&packet));
+    let pieces = split(seed, &encode(&packet));
     assert!(pieces.len() > 3);
     (packet, pieces)
 }
@@ -265,14 +280,31 @@ fn pieces_come_together_in_any_order_and_more_than_once() {
 }
 
 #[test]
-fn a_packet_sent_again_fills_the_holes_of_the_first() {
-    let (packet, first) = large(1);
-    let (_, again) = large(1);
+fn a_piece_sent_again_fills_the_hole_and_a_packet_sent_again_fills_none() {
+    let (packet, pieces) = large(1);
+    let again = split(2, &encode(&packet));
     let mut reassembler = Reassembler::default();
-    for piece in first.into_iter().skip(1) {
-        assert_eq!(reassembler.accept(Moment(0), piece), Ok(None));
+    for piece in &pieces[1..] {
+        assert_eq!(reassembler.accept(Moment(0), piece.clone()), Ok(None));
     }
-    assert_eq!(reassembler.accept(Moment(0), again[0].clone()), Ok(Some(packet)));
+    assert_eq!(reassembler.accept(Moment(0), again[0].clone()), Ok(None));
+    assert_eq!(reassembler.accept(Moment(0), pieces[0].clone()), Ok(Some(packet.clone())));
+    let whole = again[1..].iter().filter_map(|piece| reassembler.accept(Moment(0), piece.clone()).unwrap());
+    assert_eq!(whole.collect::<Vec<_>>(), [packet]);
+}
+
+#[test]
+fn pieces_of_other_lengths_come_together() {
+    let (packet, _) = large(1);
+    let encoded = encode(&packet);
+    let mut reassembler = Reassembler::default();
+    let mut whole = Vec::new();
+    let total = encoded.len() as u32;
+    for (offset, bytes) in (0..total).step_by(PIECE_MIN).zip(encoded.chunks(PIECE_MIN)) {
+        let piece = Fragment { first: 1, offset, total, bytes: bytes.to_vec() };
+        whole.extend(reassembler.accept(Moment(0), piece).unwrap());
+    }
+    assert_eq!(whole, [packet]);
 }
 
 #[test]
@@ -298,29 +330,44 @@ fn pieces_that_do_not_fit_are_refused_with_their_packet() {
         change(&mut piece);
         assert_eq!(reassembler.accept(Moment(0), piece), Err(error));
     };
-    refuse(|piece| piece.count += 1, DecodeError::Fragment);
-    refuse(|piece| piece.index = 0, DecodeError::Fragment);
-    refuse(|piece| piece.index = piece.count, DecodeError::Bounds);
-    refuse(|piece| piece.count = u16::MAX, DecodeError::Bounds);
+    refuse(|piece| piece.total += 1, DecodeError::Fragment);
+    refuse(|piece| piece.offset = 0, DecodeError::Fragment);
+    refuse(|piece| piece.offset -= 1, DecodeError::Fragment);
+    refuse(|piece| piece.offset = piece.total, DecodeError::Bounds);
+    refuse(|piece| piece.offset = u32::MAX, DecodeError::Bounds);
+    refuse(|piece| piece.total = PACKET_MAX as u32 + 1, DecodeError::Bounds);
+    refuse(|piece| piece.total = u32::MAX, DecodeError::Bounds);
     refuse(|piece| piece.bytes.clear(), DecodeError::Bounds);
-    refuse(|piece| piece.bytes = vec![0; PIECE_MAX + 1], DecodeError::Bounds);
+    refuse(|piece| piece.bytes.truncate(PIECE_MIN - 1), DecodeError::Bounds);
+    let whole = |piece: &mut Fragment| {
+        (piece.offset, piece.bytes) = (0, vec![0; piece.total as usize]);
+    };
+    refuse(whole, DecodeError::Bounds);
 
+    // A piece that overlaps the next one takes the whole packet with it.
     let mut reassembler = Reassembler::default();
-    let (last, rest) = pieces.split_last().unwrap();
-    for piece in rest {
-        reassembler.accept(Moment(0), piece.clone()).unwrap();
-    }
-    let mut changed = last.clone();
-    changed.bytes[0] ^= 1;
-    assert_eq!(reassembler.accept(Moment(0), changed), Err(DecodeError::Fragment));
+    reassembler.accept(Moment(0), pieces[1].clone()).unwrap();
+    let mut longer = pieces[0].clone();
+    longer.bytes.push(0);
+    assert_eq!(reassembler.accept(Moment(0), longer), Err(DecodeError::Fragment));
     assert_eq!(reassembler.waiting(), 0);
+}
+
+#[test]
+fn bytes_after_a_reassembled_packet_are_refused() {
+    let (packet, _) = large(1);
+    let pieces = split(1, &[encode(&packet), vec![0]].concat());
+    let mut reassembler = Reassembler::default();
+    let results = pieces.into_iter().map(|piece| reassembler.accept(Moment(0), piece));
+    assert_eq!(results.last(), Some(Err(DecodeError::TrailingBytes)));
 }
 
 #[test]
 fn fragments_do_not_hold_fragments() {
     let mut reassembler = Reassembler::default();
-    let inner = Packet::Fragment(Fragment { id: 1, index: 0, count: 2, bytes: vec![1; PIECE_MAX] });
-    let pieces = split(&encode(&inner));
+    let inner =
+        Packet::Fragment(Fragment { first: 1, offset: 0, total: 9_000, bytes: vec![1; PIECE_MAX + 9] });
+    let pieces = split(2, &encode(&inner));
     assert_eq!(pieces.len(), 2);
     reassembler.accept(Moment(0), pieces[0].clone()).unwrap();
     assert_eq!(reassembler.accept(Moment(0), pieces[1].clone()), Err(DecodeError::Fragment));
@@ -328,6 +375,7 @@ fn fragments_do_not_hold_fragments() {
 
 #[test]
 fn a_full_piece_fits_a_datagram_at_its_longest() {
-    let piece = Fragment { id: u64::MAX, index: u16::MAX, count: u16::MAX, bytes: vec![255; PIECE_MAX] };
+    let (offset, total) = (PACKET_MAX as u32 - 1, PACKET_MAX as u32);
+    let piece = Fragment { first: u64::MAX, offset, total, bytes: vec![255; PIECE_MAX] };
     assert!(encode(&Packet::Fragment(piece)).len() <= PACKETS_MAX);
 }

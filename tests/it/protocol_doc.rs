@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use recado_proto::envelope::{Class, Envelope, Header, MAGIC, OUTER_LEN, VERSION, seal};
+use recado_proto::envelope::{Class, Envelope, GROUP, Header, MAGIC, OUTER_LEN, VERSION, seal};
 use recado_proto::fnv::fnv1a;
 use recado_proto::id::{BootId, ClusterId, ClusterKey, DeviceKey, Incarnation, NodeId, Op, SessionId};
 use recado_proto::seal::{ClusterKeys, Direction, Key, mac};
@@ -540,6 +540,7 @@ fn the_outer_header_has_the_fields_and_classes_of_the_document_at_their_offsets(
         ("version", vec![VERSION]),
         ("class", vec![2]),
         ("cluster", cluster.0.to_be_bytes().to_vec()),
+        ("group", GROUP.to_be_bytes().to_vec()),
         ("session", session.0.0.to_be_bytes().to_vec()),
         ("node", node.map_or(0, |node| node.0).to_be_bytes().to_vec()),
         ("incarnation", incarnation.0.to_be_bytes().to_vec()),
@@ -571,7 +572,7 @@ fn the_layouts_in_the_document_have_no_holes_and_the_length_of_their_datagrams()
     let constants = constants_of_the_protocol();
     let document = document();
     let layouts = titled(&document, "offset in ");
-    assert_eq!(layouts.len(), 6);
+    assert_eq!(layouts.len(), 7);
     for (name, table) in layouts {
         let length = match name {
             "outer header" => "OUTER_LEN",
@@ -579,6 +580,7 @@ fn the_layouts_in_the_document_have_no_holes_and_the_length_of_their_datagrams()
             "INITIATION" => "DATAGRAM_MAX",
             "ANSWER" => "OUTER_LEN + 1 + OPENING_LEN",
             "peer hello" => "PEER_HELLO_LEN",
+            "VERSION" => "VERSION_LEN",
             other => panic!("no datagram {other}"),
         };
         let mut offset = 0_u128;
@@ -626,7 +628,7 @@ fn the_labels_in_the_document_derive_the_keys_and_its_test_vectors_hold() {
     let (device, number, nonce) = ([2; 32], 5_u64.to_be_bytes(), 9_u64.to_be_bytes());
     let (one, other) = ([3; 16], [4; 16]);
     let cluster = ClusterKeys::new(&secret);
-    let session = cluster.session_secret(SessionId(Op(5)), DeviceKey(device), 9);
+    let session = cluster.session_secret(SessionId(Op(5)), DeviceKey(device), 9, Default::default());
     let of_session = |direction| session.of_session(direction, NodeId(1), BootId(one));
     let peer = |to| cluster.peer((NodeId(1), BootId(one)), NodeId(2), to);
     let (id, ids) = ([0, 1], [0, 1, 0, 2]);
@@ -634,10 +636,10 @@ fn the_labels_in_the_document_derive_the_keys_and_its_test_vectors_hold() {
     let derived = [
         (&secret, vec![], cluster.cluster_private()),
         (&secret, vec![], cluster.admin_private()),
-        (&secret, vec![&number[..], &device[..], &nonce[..]], session.clone()),
+        (&secret, vec![&number[..], &device[..], &nonce[..], &[0]], session.clone()),
         (session.as_bytes(), server.clone(), of_session(Direction::ToServer)),
         (session.as_bytes(), server, of_session(Direction::ToClient)),
-        (&secret, vec![&ids[..], &one[..], &other[..]], peer(Some(BootId(other)))),
+        (&secret, vec![&ids[..], &one[..], &other[..], &[0]], peer(Some(BootId(other)))),
         (&secret, vec![&ids[..], &one[..]], peer(None)),
     ];
     let text = read("docs/PROTOCOL.md");

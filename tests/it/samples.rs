@@ -27,7 +27,7 @@ kinds!(PACKETS, packet_kind, Packet:
     Connect Disconnect AcceptConn RejectConn Follow Send Notification Error Info RequestUserInfo
     Heartbeat Election Reply Coordinator SendAck ClientAck Entries EntriesAck Fetch SnapshotGet
     SnapshotChunk Resume ResumeOk Transfer Status StatusOk History List Fragment Keepalive HistoryOk
-    ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel Keys Admin AdminOk);
+    ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel Keys Admin AdminOk Ping);
 
 kinds!(COMMANDS, command_kind, Command:
     SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Administer
@@ -243,6 +243,7 @@ pub(crate) fn packets() -> Vec<Packet> {
         fresh: false,
         code: None,
         invite: None,
+        aeads: 0,
     };
     let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change, nonce });
     let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content, nonce });
@@ -258,10 +259,12 @@ pub(crate) fn packets() -> Vec<Packet> {
             session: SessionId(Op(7)),
             coordinator: coordinator(),
             secret: Key::new([0x5e; 32]),
+            aead: Default::default(),
         }),
         Packet::PathChallenge(300),
         Packet::PathResponse(u64::MAX),
-        Packet::padding(),
+        Packet::Padding,
+        Packet::Ping,
         Packet::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
         follow(feed.clone(), FollowChange::Add),
         follow(channel.clone(), FollowChange::Remove),
@@ -351,7 +354,7 @@ pub(crate) fn packets() -> Vec<Packet> {
     all.extend(listings.map(|what| Packet::List(List { query, what, after: None })));
     all.extend([
         Packet::List(List { query, what: Listing::Channels, after: Some("#ops".into()) }),
-        Packet::Fragment(Fragment { id: 0x1234_5678_9abc_def0, index: 1, count: 3, bytes: vec![9, 8, 7] }),
+        Packet::Fragment(Fragment { first: 0x21_0000_0003, offset: 1086, total: 1089, bytes: vec![9, 8, 7] }),
         Packet::Keepalive,
         Packet::HistoryOk(HistoryOk {
             query,
@@ -411,6 +414,7 @@ pub(crate) fn commands() -> Vec<Command> {
             code: Some(CODE_HASH),
             invite: Some(CODE_HASH),
             admission: Admission::Keys,
+            aead: Default::default(),
         }),
         Command::SessionConfirm { session: SessionId(Op(7)) },
         Command::SessionLapse { session: SessionId(Op(7)) },

@@ -29,7 +29,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("crates/sys/src/net", &[]),
     ("crates/sys/src/sync", &["net"]),
     ("crates/sys/src/durable.rs", &[]),
+    (
+        "crates/log/src/bully",
+        &["config", "journal::Recovered", "journal::SnapshotPiece", "links", "ordered", "replica"],
+    ),
     ("crates/log/src/links.rs", &["config"]),
+    ("crates/log/src/ordered.rs", &["journal::StoredSnapshot"]),
     ("crates/log/src/replica", &["config"]),
     ("crates/log/src/journal", &[]),
     ("crates/client/src/machine", &[]),
@@ -41,14 +46,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/server", &["config", "delivery", "fair"]),
 ];
 
+/// The names that a module may use of another crate of this workspace, if not all: the module, the crate, the
+/// names. A node runs over any log, so it knows no engine and no journal.
+const IMPORTS_OF_CRATES: &[(&str, &str, &[&str])] =
+    &[("src/server/node", "recado_log", &["recado_log::ordered"])];
+
 /// The modules without socket, file, thread, lock, channel, clock, global randomness or the iteration order
 /// of a hash map. The simulator drives them as the server does; the screen's tests drive its state and its
 /// drawing.
 const PURE: &[&str] = &[
     "crates/proto/src",
     "crates/service/src",
+    "crates/log/src/bully",
     "crates/log/src/config.rs",
     "crates/log/src/links.rs",
+    "crates/log/src/ordered.rs",
     "crates/log/src/replica",
     "crates/client/src/machine",
     "src/fair.rs",
@@ -204,6 +216,7 @@ fn check(source: &Source, only_tests: bool) -> Vec<Violation> {
     let shipped = if only_tests { "" } else { source.shipped.as_str() };
     let mut found = Vec::new();
     check_imports(source, shipped, &mut found);
+    check_imports_of_crates(source, shipped, &mut found);
     check_purity(source, shipped, &mut found);
     check_words(source, shipped, &mut found);
     found.sort();
@@ -233,6 +246,19 @@ fn check_imports(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
     for (at, _) in shipped.match_indices(&chain) {
         if !shipped[..at].ends_with("super::") {
             report(at, "imports", format!("{depth} times `super` leaves the module: write crate::..."));
+        }
+    }
+}
+
+fn check_imports_of_crates(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
+    let rows = IMPORTS_OF_CRATES.iter().filter(|(module, ..)| file_under(&source.path, module));
+    for (module, other, names) in rows {
+        for (at, named) in paths_from(shipped, other) {
+            if !allowed(&named, names) {
+                let (file, line) = (source.path.clone(), line_of(shipped, at));
+                let what = format!("{module} may not name {named}, only {names:?} (table IMPORTS_OF_CRATES)");
+                found.push(Violation { file, line, rule: "imports", found: what });
+            }
         }
     }
 }
@@ -395,7 +421,8 @@ fn every_crate_depends_on_the_crates_of_its_row_alone() {
 #[test]
 fn every_path_in_the_tables_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let rows = IMPORTS.iter().chain(CRATES).map(|(path, _)| path);
+    let others = IMPORTS_OF_CRATES.iter().map(|(path, ..)| path);
+    let rows = IMPORTS.iter().chain(CRATES).map(|(path, _)| path).chain(others);
     let paths = [PURE, TEST_FEATURES, SERIALIZED, FILES, UNSAFE].into_iter().flatten();
     for path in rows.chain(paths).chain([&BINCODE]) {
         assert!(root.join(path).exists(), "no {path}");
@@ -425,6 +452,11 @@ fn an_import_outside_the_table_is_found() {
     assert_eq!(broken("src/server/node/charges.rs", "use crate::server::counters::Counters;"), imports(1));
     assert_eq!(broken("src/server/node/mod.rs", "use super::counters::Counters;"), imports(1));
     assert_eq!(broken("src/server/node/admin.rs", "use super::super::counters::Counters;"), imports(1));
+    let node = "src/server/node/mod.rs";
+    assert_eq!(broken(node, "use recado_log::replica::Task;"), imports(1));
+    assert_eq!(broken(node, "use recado_log::{\n    journal::Meta,\n    ordered::Ticket,\n};"), imports(2));
+    assert_eq!(broken(node, "fn f(log: &recado_log::bully::Bully) {}"), imports(1));
+    assert_eq!(broken(node, "use recado_log::*;"), imports(1));
 }
 
 #[test]
@@ -436,6 +468,8 @@ fn an_import_within_the_table_passes() {
     assert_eq!(broken("src/server/listener.rs", "use recado_sys::net::Inbox;\nuse crate::delivery;"), []);
     let node = "use super::Effect;\nuse crate::server::budget::Budgets;\nuse crate::server::node::Input;";
     assert_eq!(broken("src/server/node/charges.rs", node), []);
+    assert_eq!(broken("src/server/node/mod.rs", "use recado_log::ordered::{OrderedLog, Ticket};"), []);
+    assert_eq!(broken("src/server/engine.rs", "use recado_log::bully::Bully;"), []);
 }
 
 #[test]

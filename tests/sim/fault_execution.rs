@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use recado::delivery::ReplyTo;
-use recado::server::node::Input;
+use recado::server::engine::Input;
 use recado_client::machine;
 use recado_proto::id::{DeviceKey, NodeId, View};
 use recado_proto::noise;
@@ -285,7 +285,7 @@ fn restore_directory(world: &mut World, target: Target, down: Micros) -> Result<
     let Some(boot) = world.servers.get(&node).and_then(Server::incarnation_of_copy) else { return Ok(()) };
     let refuses = |server: &Server| {
         let known = server.knows.get(&node).copied().unwrap_or_default();
-        server.id == node || !known.allows(boot, tap::boot_id(node, boot, true))
+        server.id == node || !known.allows(boot, tap::boot_id_of_copy(node, boot))
     };
     if !world.servers.values().all(refuses) {
         return Ok(());

@@ -261,7 +261,7 @@ impl Invariants {
             Some(_) => Ok(()),
             None => {
                 self.states.insert(op, state);
-                for (session, device, _) in service.sessions() {
+                for (session, device, ..) in service.sessions() {
                     if let Some(view) = service.session(session) {
                         self.cursors.stands(device, op, view.cursor)?;
                     }

@@ -2,7 +2,7 @@
 //!
 //! | to read | about |
 //! |---|---|
-//! | `world` | the queue of events; a run |
+//! | `world`, `schedule` | a run, and its events to come |
 //! | `server`, `storage`, `disk` | one server: node, delivery, journal, and its deaths |
 //! | `client` | one client: the library's machine and an application |
 //! | `network` | loss, delay and duplication of datagrams, and cut links |
@@ -48,6 +48,7 @@ mod retry_forger;
 mod rng;
 mod runs;
 mod scenario;
+mod schedule;
 mod server;
 mod slow_disks;
 mod storage;

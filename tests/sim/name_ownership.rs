@@ -223,6 +223,7 @@ mod tests {
             code: None,
             invite: Some(CODE),
             admission,
+            aead: Default::default(),
         }
     }
 

@@ -37,8 +37,8 @@ fn lie(rng: &mut Rng, to: NodeId, hello: &Envelope, echo: u64) -> Vec<u8> {
     let other = NodeId(rng.range(1, 3) as u16);
     let incarnation = Incarnation(rng.range(1, INCARNATIONS));
     let (node, boot_id) = match rng.below(3) {
-        0 => (to, tap::boot_id(to, incarnation, false)),
-        1 => (other, tap::boot_id(other, incarnation, false)),
+        0 => (to, tap::boot_id(to, incarnation)),
+        1 => (other, tap::boot_id(other, incarnation)),
         _ => (to, BootId(drawn(rng))),
     };
     let retry = Retry { echo, cookie: drawn(rng), boot_id, cluster_key: tap::cluster_key() };

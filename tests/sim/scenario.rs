@@ -18,7 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use recado::config::{PlantedBug, Preempt};
-use recado::server::node::Input;
+use recado::server::engine::Input;
 use recado_client::machine::Request;
 use recado_proto::id::{NodeId, Topic};
 use recado_proto::packet::{FollowChange, RoleName};

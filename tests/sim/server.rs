@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 
 use recado::config::Config;
 use recado::delivery::{self, Delivery};
+use recado::server::engine::{self, BootIdentity, Effect, Input, Node};
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer, Keyring};
-use recado::server::node::{BootIdentity, Cause, Effect, Input, Node, RETRY_MS, RoleChange, Task};
+use recado::server::node::RETRY_MS;
+use recado_log::bully::{self, Cause, RoleChange, Task};
 use recado_log::journal::{JournalError, MetaState, inspect_disk};
 use recado_proto::codec;
 use recado_proto::entry::Entry;
@@ -375,7 +377,10 @@ impl Server {
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let incarnation = recovered.meta.incarnation;
         self.incarnation = incarnation;
-        let boot = tap::boot_id(self.id, incarnation, self.storage.put_back);
+        let boot = match self.stale {
+            None => tap::boot_id(self.id, incarnation),
+            Some(_) => tap::boot_id_of_copy(self.id, incarnation),
+        };
         let handshake_config = HandshakeConfig {
             cluster: self.config.cluster.id,
             me: self.id,
@@ -388,7 +393,7 @@ impl Server {
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
         let boot = BootIdentity { id: boot, keys: tap::cluster_keys(), seed: step.rng.next() };
         let mut effects = Vec::new();
-        let node = match Node::new(self.config.clone(), recovered, boot, clock, &mut effects) {
+        let node = match engine::start(self.config.clone(), recovered, boot, clock, &mut effects) {
             Ok(node) => node,
             Err(error) => {
                 return step.out.push(Output::Violation(format!("{} does not start: {error}", self.id)));
@@ -526,7 +531,7 @@ impl Server {
                 whole => whole,
             };
             match packet {
-                Packet::Padding(_) => {}
+                Packet::Ping => {}
                 Packet::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
                 Packet::PathResponse(token) => {
                     step.out.push(Output::Met(Situation::Moved));
@@ -645,7 +650,7 @@ impl Server {
             }
             Alarm::SnapshotRead { to, op, offset, chunks } => {
                 let piece = self.storage.read_snapshot(op, offset, chunks);
-                self.on_input(step, Input::SnapshotRead { to, piece });
+                self.on_input(step, Input::Log(bully::Input::SnapshotRead { to, piece }));
             }
         }
     }
@@ -708,8 +713,8 @@ impl Server {
         process.writing.clear();
         for job in std::mem::take(&mut process.done) {
             match job {
-                Job::Task(ticket, task) => {
-                    done = Some(ticket);
+                Job::Task(number, task) => {
+                    done = Some(number);
                     match task {
                         Task::Append { entries, .. } => {
                             self.holds(entries.iter().map(|entry| (entry.op, entry.view)));
@@ -732,8 +737,8 @@ impl Server {
         if let Some(op) = snapshot {
             self.on_input(step, Input::SnapshotDone(op));
         }
-        if let Some(ticket) = done {
-            self.on_input(step, Input::Journaled(ticket));
+        if let Some(number) = done {
+            self.on_input(step, Input::Log(bully::Input::Journaled(number)));
         }
         self.write_group(step);
         self.await_mark(step);
@@ -978,7 +983,7 @@ impl Server {
         let role = self.role();
         if let Some(process) = &mut self.process {
             for effect in &effects {
-                let Effect::Journal { task, .. } = effect else { continue };
+                let Effect::Log(bully::Effect::Journal { task, .. }) = effect else { continue };
                 if process.remember(task) {
                     step.out.push(Output::Met(Situation::Superseded));
                 }
@@ -1063,62 +1068,27 @@ impl Server {
         let me = self.id;
         let Some(process) = &mut self.process else { return };
         match effect {
-            Effect::Peer { to, bytes } => {
-                step.out.push(Output::Datagram { from: peer_port(me), to: peer_port(to), bytes });
-            }
-            Effect::Journal { ticket, task } => {
-                process.queued.push_back(Job::Task(ticket, task));
-            }
+            Effect::Log(effect) => self.perform_of_log(step, effect),
             Effect::Snapshot(image) => match codec::encode_snapshot(&*image) {
                 Ok(bytes) => process.queued.push_back(Job::Snapshot(image.op, image.view, bytes)),
                 Err(error) => {
                     step.out.push(Output::Violation(format!("{me} cannot encode its state: {error}")))
                 }
             },
-            Effect::ReadSnapshot { to, op, offset, chunks } => {
-                let read = Alarm::SnapshotRead { to, op, offset, chunks };
-                step.out.push(Output::Later(step.rng.range(50, 3_000), read));
-            }
             Effect::Delivery(input) => {
                 let history = matches!(input, delivery::Input::Answer { packet: Packet::HistoryOk(_), .. });
                 self.histories_run += usize::from(history);
                 step.out.extend(met_in(&input).map(Output::Met));
                 self.tell(step, input, work);
             }
-            Effect::Role(change) => {
-                if change.role != RoleName::Learner {
-                    self.count_what_was_learned();
-                }
-                self.note_role(step, &change);
-                step.out.push(Output::Line(format!(
-                    "{me} {:?} in view {} ({:?})",
-                    change.role, change.view, change.cause
-                )));
-            }
-            Effect::StaleIncarnation { server, incarnation, latest } => {
-                let (earlier, latest) = (incarnation.0, latest.0);
-                step.out.push(Output::StaleIncarnation(server));
-                step.out.push(Output::Line(format!("{me} hears {server} in boot {earlier}, after {latest}")));
-            }
             Effect::ClockAway(ms) => {
                 let line = format!("{me} finds its clock {} h away", ms / 3_600_000);
                 step.out.push(Output::Line(line));
                 step.out.push(Output::Met(Situation::ClockAway));
             }
-            Effect::Waiting(whom) => {
-                step.out.push(Output::Line(format!("{me} waits for {whom:?}")));
-                step.out.push(Output::Met(Situation::Waited));
-            }
-            Effect::Overwritten { view, first, last } => {
-                step.out
-                    .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
-            }
-            Effect::Contradicted(found) => {
-                step.out.push(Output::Violation(format!("{me} has what a leader lacks: {found:?}")));
-            }
-            Effect::SessionKnown { session, device, nonce } => {
+            Effect::SessionKnown { session, device, nonce, aead } => {
                 process.known.insert(session);
-                process.keyring.learn(session, device.key, nonce);
+                process.keyring.learn(session, device.key, nonce, aead);
                 step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
             }
             Effect::SessionGone(session) => {
@@ -1128,8 +1098,53 @@ impl Server {
             Effect::Administered { change: AdminChange::Release { .. }, .. } => {
                 step.out.push(Output::Met(Situation::Released));
             }
-            Effect::Refused(_) | Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
+            Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
             Effect::Stopped => process.stopped = true,
+        }
+    }
+
+    fn perform_of_log(&mut self, step: &mut Step, effect: bully::Effect) {
+        let me = self.id;
+        match effect {
+            bully::Effect::Peer { to, bytes } => {
+                step.out.push(Output::Datagram { from: peer_port(me), to: peer_port(to), bytes });
+            }
+            bully::Effect::Journal { number, task } => {
+                if let Some(process) = &mut self.process {
+                    process.queued.push_back(Job::Task(number, task));
+                }
+            }
+            bully::Effect::ReadSnapshot { to, op, offset, chunks } => {
+                let read = Alarm::SnapshotRead { to, op, offset, chunks };
+                step.out.push(Output::Later(step.rng.range(50, 3_000), read));
+            }
+            bully::Effect::Role(change) => {
+                if change.role != RoleName::Learner {
+                    self.count_what_was_learned();
+                }
+                self.note_role(step, &change);
+                step.out.push(Output::Line(format!(
+                    "{me} {:?} in view {} ({:?})",
+                    change.role, change.view, change.cause
+                )));
+            }
+            bully::Effect::StaleIncarnation { server, incarnation, latest } => {
+                let (earlier, latest) = (incarnation.0, latest.0);
+                step.out.push(Output::StaleIncarnation(server));
+                step.out.push(Output::Line(format!("{me} hears {server} in boot {earlier}, after {latest}")));
+            }
+            bully::Effect::Waiting(whom) => {
+                step.out.push(Output::Line(format!("{me} waits for {whom:?}")));
+                step.out.push(Output::Met(Situation::Waited));
+            }
+            bully::Effect::Overwritten { view, first, last } => {
+                step.out
+                    .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
+            }
+            bully::Effect::Contradicted(found) => {
+                step.out.push(Output::Violation(format!("{me} has what a leader lacks: {found:?}")));
+            }
+            bully::Effect::Refused(_) => {}
         }
     }
 
@@ -1172,7 +1187,7 @@ impl Server {
 
     /// Returns true if this effect is suppressed.
     fn suppresses(&mut self, step: &mut Step, effect: &Effect) -> bool {
-        let Effect::Peer { to, bytes } = effect else { return false };
+        let Effect::Log(bully::Effect::Peer { to, bytes }) = effect else { return false };
         let now = step.now;
         let Some((_, view, muzzle)) = self.suppressed_view(now) else { return false };
         let early = now < muzzle.back;
@@ -1195,7 +1210,7 @@ impl Server {
         let Some((trigger, death)) = self.armed_death else { return false };
         let role = self.role();
         let mut sends = |wanted: fn(&Packet) -> bool| match next {
-            Work::Node(Effect::Peer { to, bytes }) => {
+            Work::Node(Effect::Log(bully::Effect::Peer { to, bytes })) => {
                 self.tap.open(bytes, *to).is_some_and(|opened| opened.packets.iter().any(wanted))
             }
             _ => false,

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use recado::config::{Planted, PlantedBug, Preempt, Timing};
-use recado::server::node::Input;
+use recado::server::engine::Input;
 use recado_proto::id::{NodeId, View};
 use recado_proto::packet::RoleName;
 

@@ -1,9 +1,10 @@
 //! The journal of one simulated server, and the faults of its disk.
 
 use recado::config::{Config, PlantedBug};
-use recado::server::node::{SnapshotPiece, Task};
+use recado_log::bully::Task;
 use recado_log::journal::{
-    Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob, SnapshotWritten,
+    Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob, SnapshotPiece,
+    SnapshotWritten,
 };
 use recado_proto::id::{Incarnation, NodeId, Op, View};
 use recado_proto::packet::SnapshotChunk;
@@ -35,8 +36,6 @@ pub struct Storage {
     planted: PlantedBug,
     /// True if the stored data was ever changed by anything but crashes.
     pub damaged: bool,
-    /// True if the stored data was put back from a copy.
-    pub put_back: bool,
     /// The growth of a log segment, in bytes.
     pub step: u64,
 }
@@ -54,7 +53,6 @@ impl Storage {
             tried: None,
             planted: config.planted,
             damaged: false,
-            put_back: false,
             step: STEP,
         }
     }
@@ -169,7 +167,6 @@ impl Storage {
     /// Replaces the disk by an empty one.
     pub fn wipe(&mut self) {
         self.damaged = true;
-        self.put_back = false;
         self.disk.wipe();
     }
 
@@ -205,7 +202,6 @@ impl Storage {
 
     pub fn restore(&mut self, copy: &MemDisk) {
         self.disk.restore(copy);
-        self.put_back = true;
         self.disk.fail_syncs(0);
         self.disk.fail_writes(0);
         self.disk.die_after(None);

@@ -31,12 +31,16 @@ pub fn public(installation: u8) -> DeviceKey {
     DeviceKey(noise::public(&private(installation)))
 }
 
-/// The boot id of a server with this incarnation. A server on a directory that was put back has an incarnation
-/// that it had before, and another boot id.
-pub fn boot_id(server: NodeId, incarnation: Incarnation, put_back: bool) -> BootId {
+/// The boot id of a server that runs in this incarnation on an older copy of its directory. Another boot may
+/// have had the incarnation before, and no two boots have one boot id.
+pub fn boot_id_of_copy(server: NodeId, incarnation: Incarnation) -> BootId {
+    boot_id(server, Incarnation(LIVES_MAX + incarnation.0))
+}
+
+/// The boot id of a server with this incarnation.
+pub fn boot_id(server: NodeId, incarnation: Incarnation) -> BootId {
     let mut boot = [0xb0; 16];
     boot[..2].copy_from_slice(&server.0.to_be_bytes());
-    boot[2] = u8::from(put_back);
     boot[8..].copy_from_slice(&incarnation.0.to_be_bytes());
     BootId(boot)
 }
@@ -45,7 +49,7 @@ pub fn boot_id(server: NodeId, incarnation: Incarnation, put_back: bool) -> Boot
 /// trying every boot each time would dominate the cost of a run.
 #[derive(Debug, Default)]
 pub struct Tap {
-    boots: BTreeMap<NodeId, (u64, bool)>,
+    boots: BTreeMap<NodeId, u64>,
 }
 
 impl Tap {
@@ -53,24 +57,19 @@ impl Tap {
     pub fn open(&mut self, datagram: &[u8], to: NodeId) -> Option<Opened> {
         let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Peer)?;
         let from = envelope.node?;
+        let senders = [boot_id(from, envelope.incarnation), boot_id_of_copy(from, envelope.incarnation)];
         let keys = cluster_keys();
-        let open = |(incarnation, put_back): (u64, bool)| {
-            let receiver = boot_id(to, Incarnation(incarnation), put_back);
-            [false, true].into_iter().find_map(|put_back| {
-                let sender = (from, boot_id(from, envelope.incarnation, put_back));
-                envelope::open(&keys.peer(sender, to, Some(receiver)), datagram).ok()
-            })
+        let open = |incarnation: u64| {
+            let receiver = boot_id(to, Incarnation(incarnation));
+            let key = |sender| keys.peer((from, sender), to, Some(receiver));
+            senders.into_iter().find_map(|sender| envelope::open(&key(sender), datagram).ok())
         };
-        let last = *self.boots.entry(to).or_insert((1, false));
+        let last = *self.boots.entry(to).or_insert(1);
         if let Some(opened) = open(last) {
             return Some(opened);
         }
-        let lives = |put_back| {
-            let lives = (last.0 + 1..=LIVES_MAX).chain(1..=last.0);
-            lives.map(move |incarnation| (incarnation, put_back))
-        };
-        let mut others = lives(false).chain(lives(true));
-        let (boot, opened) = others.find_map(|boot| Some((boot, open(boot)?)))?;
+        let others = (last + 1..=2 * LIVES_MAX).chain(1..last);
+        let (boot, opened) = others.into_iter().find_map(|boot| Some((boot, open(boot)?)))?;
         self.boots.insert(to, boot);
         Some(opened)
     }
@@ -79,11 +78,10 @@ impl Tap {
 /// Opens a datagram between a client and a server, in a session of this device.
 pub fn open_client(datagram: &[u8], server: NodeId, device: DeviceKey, nonce: u64) -> Option<Opened> {
     let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Client)?;
-    let secret = cluster_keys().session_secret(envelope.session, device, nonce);
+    let secret = cluster_keys().session_secret(envelope.session, device, nonce, Default::default());
     let direction = if envelope.node.is_some() { Direction::ToClient } else { Direction::ToServer };
-    let lives = |put_back| (1..=LIVES_MAX).map(move |incarnation| (Incarnation(incarnation), put_back));
-    lives(false).chain(lives(true)).find_map(|(incarnation, put_back)| {
-        let key = secret.of_session(direction, server, boot_id(server, incarnation, put_back));
+    (1..=2 * LIVES_MAX).find_map(|incarnation| {
+        let key = secret.of_session(direction, server, boot_id(server, Incarnation(incarnation)));
         envelope::open(&key, datagram).ok()
     })
 }

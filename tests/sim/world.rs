@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use recado::config::Timing;
-use recado::server::node::Input;
+use recado::server::engine::Input;
 use recado_client::machine;
+use recado_log::bully;
 use recado_proto::envelope::Envelope;
 use recado_proto::id::{Name, NodeId, Op, SessionId, Topic};
 use recado_proto::packet::{Admin, HistoryRange, QueryId, RoleName};
@@ -25,6 +26,7 @@ use crate::replay::Replay;
 use crate::retry_forger::RetryForger;
 use crate::rng::Rng;
 use crate::runs::from_environment;
+use crate::schedule::Schedule;
 use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Stale, Step};
 use crate::storage::Room;
 use crate::tap::{Session, Tap, open_client};
@@ -121,8 +123,7 @@ pub struct World {
     pub lines: Vec<String>,
     pub events: u64,
     met: Coverage,
-    queue: BTreeMap<(Micros, u64), Event>,
-    sequence: u64,
+    schedule: Schedule,
     people: Vec<Name>,
     channels: Vec<Name>,
     /// True once the faults have ended.
@@ -174,8 +175,7 @@ impl World {
             lines: Vec::new(),
             events: 0,
             met: Coverage::default(),
-            queue: BTreeMap::new(),
-            sequence: 0,
+            schedule: Schedule::default(),
             people: Vec::new(),
             channels: Vec::new(),
             healed: false,
@@ -238,8 +238,7 @@ impl World {
     }
 
     pub fn after(&mut self, wait: Micros, event: Event) {
-        self.sequence += 1;
-        self.queue.insert((self.now + wait, self.sequence), event);
+        self.schedule.add(self.now + wait, event);
     }
 
     fn live(&mut self) -> Result<Report, Violation> {
@@ -379,7 +378,7 @@ impl World {
     /// The violated invariant.
     pub fn run_for(&mut self, time: Micros) -> Result<(), String> {
         let end = self.now + time;
-        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
+        while self.schedule.next_at().is_some_and(|at| at <= end) {
             self.step()?;
         }
         self.now = end;
@@ -391,7 +390,7 @@ impl World {
     /// # Errors
     /// The violated invariant.
     pub fn step(&mut self) -> Result<(), String> {
-        let Some(((at, _), event)) = self.queue.pop_first() else {
+        let Some((at, event)) = self.schedule.pop() else {
             return Err("nothing is ever to happen again".into());
         };
         self.now = at;
@@ -433,9 +432,9 @@ impl World {
     fn on_event(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Datagram { from, to, bytes } => self.on_datagram(from, to, bytes),
-            Event::Refused { host: Host::Server(node), by, .. } => {
-                self.with_server(node, |server, step| server.on_input(step, Input::PortRefused(by)))
-            }
+            Event::Refused { host: Host::Server(node), by, .. } => self.with_server(node, |server, step| {
+                server.on_input(step, Input::Log(bully::Input::PortRefused(by)))
+            }),
             Event::Refused { host: Host::Client(client), port, .. } => self
                 .with_client(client, |client, now, history| {
                     client.handle(now, machine::Input::PortRefused(port), history)
@@ -558,7 +557,7 @@ impl World {
         if behind {
             self.met.note(Situation::JournalBehind);
         }
-        let input = Input::Peer { datagram: bytes, behind };
+        let input = Input::Log(bully::Input::Peer { datagram: bytes, behind });
         self.with_server(to, |server, step| {
             if let Some(opened) = &heard {
                 server.note_heard(opened, step);
@@ -739,8 +738,7 @@ impl World {
                 server.storage.make_room(Room::Ample);
                 if server.stale.is_some() {
                     let undo = Event::Undo(Undo::PutBack(id));
-                    self.sequence += 1;
-                    self.queue.insert((self.now + NOTICED_WITHIN, self.sequence), undo);
+                    self.schedule.add(self.now + NOTICED_WITHIN, undo);
                 }
                 if server.alive() {
                     continue;
@@ -823,7 +821,7 @@ impl World {
         let state = self.servers.values().find(|server| server.role() == Some(RoleName::Primary));
         let state = state.and_then(|server| server.process.as_ref()).map(|process| process.node.service());
         let knows = |client: &Client| {
-            state.is_none_or(|state| state.sessions().any(|(_, device, _)| device == client.has_taken().0))
+            state.is_none_or(|state| state.sessions().any(|(_, device, ..)| device == client.has_taken().0))
         };
         if let Some(client) = self.clients.values().find(|one| one.is_connected() && !knows(one)) {
             return Err(format!("client {} is let in, and the servers know no session of it", client.id.0));

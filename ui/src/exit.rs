@@ -18,7 +18,7 @@ Exit codes:
    75  outcome unknown: sent, but not acknowledged in time; the next command
        as this profile settles it, without sending it twice
    77  refused: no such name, no right, not followed, over a limit, a cluster
-       that is not trusted, ...
+       that is not trusted, servers of another version, ...
    78  a file of this machine is in another version of its format; nothing was
        changed
   130  interrupted (Ctrl-C); 143 terminated";
@@ -103,7 +103,8 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::NoPrimary(_)
         | ClientError::Timeout(_)
         | ClientError::Full(_) => 69,
-        ClientError::ClusterKeyChanged { .. }
+        ClientError::OtherVersion { .. }
+        | ClientError::ClusterKeyChanged { .. }
         | ClientError::UnknownCluster(_)
         | ClientError::NotThePinnedKey { .. }
         | ClientError::NotYours { .. }
@@ -202,6 +203,8 @@ mod tests {
         assert_eq!(request(ReceiptError::Refused(Code::NotYours)), 77);
         assert_eq!(request(ReceiptError::OutcomeUnknown), 75);
         assert_eq!(Failure::from(ClientError::NoPrimary(std::time::Duration::ZERO)).code(), 69);
+        let server = ([127, 0, 0, 1], 1).into();
+        assert_eq!(Failure::from(ClientError::OtherVersion { server, version: 2 }).code(), 77);
         assert_eq!(Failure::Usage(String::new()).code(), 2);
         let later = StoreError::OtherVersion { path: "key".into(), found: 2, reads: 1 };
         assert_eq!(Failure::from(ClientError::from(later)).code(), 78);

@@ -45,7 +45,7 @@ pub fn administer(
         Some(Ok(op)) => Ok(op),
         Some(Err(code)) => Err(ClientError::Refused(code)),
         None if asking.heard => Err(ClientError::Timeout(timeout)),
-        None => Err(ClientError::Unreachable { servers: servers.to_vec(), waited: timeout }),
+        None => Err(ClientError::unanswered(servers, timeout, asking.initiators.other_version())),
     }
 }
 

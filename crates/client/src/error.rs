@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use recado_proto::envelope::VERSION;
 use recado_proto::id::{ClusterId, ClusterKey, DeviceKey, Name};
 use recado_proto::packet::Code;
 use recado_sys::net::NetError;
@@ -30,6 +31,19 @@ pub enum ClientError {
         servers: Vec<SocketAddr>,
         /// The time waited for an answer.
         waited: Duration,
+    },
+    /// A server speaks another version of the protocol, and no other server answered in time. Nothing was
+    /// sent in the profile's name.
+    #[error(
+        "the server at {server} speaks version {version} of the protocol and this program version {VERSION}: update {}",
+        if *version > VERSION { "recado here" } else { "recadod on the servers" }
+    )]
+    OtherVersion {
+        /// The server.
+        server: SocketAddr,
+        /// The version that it speaks. It is not authenticated: an attacker in the network can claim it, as it
+        /// can stop the answers of the servers.
+        version: u8,
     },
     /// The key of the cluster at this address is not the one it had. Either the cluster was created anew, or
     /// an attacker answers in its place; a person must find out which. Nothing was sent in the profile's
@@ -165,6 +179,18 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// No server has answered in this version of the protocol, but perhaps one in another.
+    pub(super) fn unanswered(
+        servers: &[SocketAddr],
+        waited: Duration,
+        other_version: Option<(SocketAddr, u8)>,
+    ) -> ClientError {
+        match other_version {
+            Some((server, version)) => ClientError::OtherVersion { server, version },
+            None => ClientError::Unreachable { servers: servers.to_vec(), waited },
+        }
+    }
+
     pub(super) fn changed(addr: SocketAddr, known: KnownCluster, offered: ClusterIdentity) -> ClientError {
         ClientError::ClusterKeyChanged { addr, known: Box::new(known), offered }
     }
@@ -418,6 +444,14 @@ mod tests {
         for (micros, expected) in table {
             assert_eq!(text(micros), expected);
         }
+    }
+
+    #[test]
+    fn an_error_about_another_version_says_which_side_to_update() {
+        let server = ([192, 0, 2, 7], 10097).into();
+        let text = |version| ClientError::OtherVersion { server, version }.to_string();
+        assert!(text(VERSION + 1).ends_with("update recado here"));
+        assert!(text(VERSION - 1).ends_with("update recadod on the servers"));
     }
 
     #[test]

@@ -86,6 +86,12 @@ impl HandshakeClients {
         self.clients.keys().copied().collect()
     }
 
+    /// A server that said to speak another version of the protocol, and the version; see
+    /// [`HandshakeClient::other_version`].
+    pub(super) fn other_version(&self) -> Option<(SocketAddr, u8)> {
+        other_version(&self.clients)
+    }
+
     /// Adds a server. Returns false if it is there already.
     pub(super) fn add(&mut self, server: SocketAddr) -> bool {
         let new = !self.clients.contains_key(&server);
@@ -117,6 +123,11 @@ impl HandshakeClients {
             _ => Some(received),
         }
     }
+}
+
+/// The first of these servers that said to speak another version of the protocol, and the version.
+pub(super) fn other_version(clients: &BTreeMap<SocketAddr, HandshakeClient>) -> Option<(SocketAddr, u8)> {
+    clients.iter().find_map(|(server, client)| Some((*server, client.other_version()?)))
 }
 
 /// Binds a port that the system chooses, in the address family of `servers`.

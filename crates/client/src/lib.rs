@@ -263,9 +263,15 @@ impl Client {
         let cluster_identity = match (probe::meet(&options.servers, patience, &options.trust), remembered) {
             (Ok((cluster_identity, _)), _) => cluster_identity,
             // A server that stopped between its RETRY and its proof counts as no server.
-            (Err(ClientError::Unreachable { .. } | ClientError::Unproved { .. }), Some(cluster_identity)) => {
-                cluster_identity
-            }
+            // So does one that is of another version: servers are upgraded one by one, and anybody can say so.
+            (
+                Err(
+                    ClientError::Unreachable { .. }
+                    | ClientError::Unproved { .. }
+                    | ClientError::OtherVersion { .. },
+                ),
+                Some(cluster_identity),
+            ) => cluster_identity,
             (Err(error), _) => return Err(error),
         };
         Ok(Client::start(MachineClock::start(), options, cluster_identity, patience)?.0)

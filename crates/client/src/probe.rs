@@ -142,8 +142,8 @@ fn find(
         first: None,
     };
     handshake_query::run(&mut search, servers, timeout)?;
-    let unreachable = || ClientError::Unreachable { servers: servers.to_vec(), waited: timeout };
-    search.found().ok_or_else(unreachable)
+    let other_version = handshake_query::other_version(&search.initiators);
+    search.found().ok_or_else(|| ClientError::unanswered(servers, timeout, other_version))
 }
 
 /// The search for a cluster by the claims in RETRYs.
@@ -353,13 +353,15 @@ mod tests {
         /// The private key that it has.
         holds: Key,
         members: Vec<(NodeId, SocketAddr)>,
+        /// Another version of the protocol, if it speaks that one.
+        speaks: Option<u8>,
     }
 
     impl Hand {
         fn honest(n: u8) -> Hand {
             let holds = Key::new([n; 32]);
             let says = ClusterKey(noise::public(&holds));
-            Hand { node: 1, cluster: n.into(), says, holds, members: Vec::new() }
+            Hand { node: 1, cluster: n.into(), says, holds, members: Vec::new(), speaks: None }
         }
 
         fn envelope(&self) -> Envelope {
@@ -376,6 +378,9 @@ mod tests {
         /// Its answer to a datagram; STATUS_OK only to a client that knows its key.
         fn answer(&self, datagram: &[u8], entropy: &mut Entropy) -> Option<Vec<u8>> {
             match Handshake::read(datagram).ok()?.1 {
+                Handshake::Hello(echo) if let Some(version) = self.speaks => {
+                    Some([&[0x72, 0x65, 0, 0][..], &echo.to_be_bytes(), &[version]].concat())
+                }
                 Handshake::Hello(echo) => {
                     let retry = Retry { echo, cookie: [9; 16], boot_id: BOOT_ID, cluster_key: self.says.0 };
                     Some(handshake::retry(&self.envelope(), &retry))
@@ -606,6 +611,20 @@ mod tests {
             let refused = meet(&[dead], SHORT, &trust).unwrap_err();
             assert!(matches!(refused, ClientError::Unreachable { .. }), "{refused:?}");
             assert_eq!((asked.load(Ordering::Relaxed), known.list().unwrap()), (0, before));
+        });
+    }
+
+    #[test]
+    fn another_version_is_the_reason_only_if_no_server_speaks_this_one() {
+        let other = Hand { speaks: Some(2), ..Hand::honest(5) };
+        let pinned = Trust::Pinned(other.says);
+        with_server(&other, |at| {
+            let refused = status(&[at], SHORT, &pinned).unwrap_err();
+            let told = matches!(refused, ClientError::OtherVersion { server, version: 2 } if server == at);
+            assert!(told && refused.to_string().contains("update recado here"), "{refused}");
+            with_server(&Hand::honest(5), |good| {
+                assert_eq!(meet(&[at, good], LONG, &pinned).unwrap().0.addr, good);
+            });
         });
     }
 

@@ -7,7 +7,7 @@
 //! The links know the members, and nothing of roles or of the log: they put the view that the caller names
 //! into headers, and report a lost packet by the ops that the caller named. Pure: time is an argument.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use recado_proto::DecodeError;
@@ -27,6 +27,10 @@ mod tests;
 /// them. The bound limits amplification: a datagram full of requests must not produce thousands of times its
 /// size in answers at once.
 const WAITING_MAX: usize = 1_024;
+
+/// Maximum number of a peer's earlier boots whose boot ids are remembered; the oldest is forgotten. A
+/// replayed hello of a forgotten one is reported as [`Effect::StaleIncarnation`], and changes nothing else.
+const EARLIER_MAX: usize = 64;
 
 /// The identity under which a server's peers know its present boot.
 #[derive(Clone, Debug)]
@@ -58,7 +62,8 @@ pub enum Effect {
         boot: KnownBoot,
     },
     /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of the
-    /// latest one, and is ignored.
+    /// latest one, and is ignored. A hello of an earlier boot that was current here is a replay, and is not
+    /// reported.
     StaleIncarnation {
         /// The peer.
         server: NodeId,
@@ -73,6 +78,8 @@ pub enum Effect {
 struct Peer {
     /// The peer's current boot, once it has echoed ours.
     current: Option<CurrentBoot>,
+    /// The boot ids that were current before, oldest first.
+    earlier: VecDeque<BootId>,
     /// The latest boot of the peer known before this start.
     known: KnownBoot,
     /// First packet number of the next link to the peer. Numbers continue when the peer restarts.
@@ -146,6 +153,7 @@ impl PeerLinks {
         let peer = |id: NodeId| {
             let peer = Peer {
                 current: None,
+                earlier: VecDeque::new(),
                 known: known_of(id),
                 next_number: 1,
                 next_hello_at: now,
@@ -168,7 +176,8 @@ impl PeerLinks {
     }
 
     /// Opens a datagram and returns its sender, the sender's incarnation and its complete packets; `None`
-    /// for a hello.
+    /// for a hello. An acknowledgement that is due goes at once, under `view`: a turn may take more datagrams
+    /// than one may cover.
     ///
     /// # Errors
     /// The reason why it was refused. Nothing changed, except that a hello may answer a datagram whose seal
@@ -176,6 +185,7 @@ impl PeerLinks {
     pub fn open(
         &mut self,
         now: Moment,
+        view: View,
         datagram: &[u8],
         behind: bool,
         out: &mut Vec<Effect>,
@@ -186,6 +196,10 @@ impl PeerLinks {
         match envelope.class {
             Class::PeerHello => self.on_hello(now, from, envelope.incarnation, datagram, out).map(|()| None),
             Class::Peer => match self.open_current(now, from, envelope, datagram, behind) {
+                Ok(packets) => {
+                    self.acknowledge(now, view, from, out);
+                    Ok(Some((from, envelope.incarnation, packets)))
+                }
                 // It is sealed for another boot of the sender or of this server: one of the two does not
                 // know the other's current boot id yet.
                 Err(RefusedDatagram::Seal) => {
@@ -196,7 +210,7 @@ impl PeerLinks {
                     }
                     Err(RefusedDatagram::Seal)
                 }
-                packets => packets.map(|packets| Some((from, envelope.incarnation, packets))),
+                Err(reason) => Err(reason),
             },
             Class::Handshake | Class::Client => Err(RefusedDatagram::Malformed),
         }
@@ -218,7 +232,7 @@ impl PeerLinks {
         if behind && carries_entries(&opened.packets) {
             return Err(RefusedDatagram::QueueFull);
         }
-        if !current.link.receive(now, envelope.number, opened.header.ack) {
+        if !current.link.receive(now, envelope.number, opened.header.ack.as_ref()) {
             return Err(RefusedDatagram::Repeated);
         }
         let mut packets = Vec::with_capacity(opened.packets.len());
@@ -234,10 +248,21 @@ impl PeerLinks {
         Ok(packets)
     }
 
+    /// Sends an empty datagram if an acknowledgement is due.
+    fn acknowledge(&mut self, now: Moment, view: View, to: NodeId, out: &mut Vec<Effect>) {
+        let current = self.peers.get_mut(&to).and_then(|peer| peer.current.as_mut());
+        if let Some(current) = current.filter(|current| current.link.ack_due()) {
+            let mut datagrams = Vec::new();
+            current.link.transmit(now, view, &[], None, &mut datagrams);
+            out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to, bytes }));
+        }
+    }
+
     /// Handles a hello, which has the peer's boot id and the boot id of this server that the peer knows. A
     /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if the latest
     /// known one allows it ([`KnownBoot::allows`]). A replayed hello names an earlier boot of this server or of
-    /// the peer, and changes nothing. A peer that does not know our boot id is sent a hello.
+    /// the peer, and changes nothing. A boot that was never current here, and that the latest known one does not
+    /// allow, runs on an old copy of the peer's directory. A peer that does not know our boot id is sent a hello.
     fn on_hello(
         &mut self,
         now: Moment,
@@ -254,7 +279,8 @@ impl PeerLinks {
         let latest = peer.latest();
         let allowed = latest.allows(incarnation, boot_id);
         let adopts = allowed && peer.current.as_ref().is_none_or(|current| current.boot_id != boot_id);
-        if knows_us && !allowed {
+        let replayed = peer.earlier.contains(&boot_id);
+        if knows_us && !allowed && !replayed {
             out.push(Effect::StaleIncarnation { server: from, incarnation, latest: latest.incarnation });
         }
         if knows_us && adopts {
@@ -262,6 +288,10 @@ impl PeerLinks {
             out.push(Effect::BootAdopted { peer: from, boot });
             if let Some(current) = &peer.current {
                 peer.next_number = current.link.next_number();
+                peer.earlier.push_back(current.boot_id);
+                if peer.earlier.len() > EARLIER_MAX {
+                    peer.earlier.pop_front();
+                }
             }
             // This is another process of the peer: acks and fragments of the old one do not apply to it.
             let send = self.keys.peer((self.me, self.boot_id), from, Some(boot_id));
@@ -317,8 +347,7 @@ impl PeerLinks {
         }
     }
 
-    /// Sends the queued packets and the acknowledgements that are due, and a hello to each peer without keys
-    /// whose time has come.
+    /// Sends the queued packets, and a hello to each peer without keys whose time has come.
     pub fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         let mut unknown = Vec::new();
         for (to, peer) in &mut self.peers {
@@ -329,7 +358,7 @@ impl PeerLinks {
                 }
                 continue;
             };
-            if peer.waiting.is_empty() && !current.link.ack_due() {
+            if peer.waiting.is_empty() {
                 continue;
             }
             let mut datagrams = Vec::new();

@@ -2,7 +2,7 @@
 //! that no other code has to.
 
 use super::codec::{DecodeError, PACKET_MAX};
-use super::fragment::{PIECE_MAX, PIECES_MAX};
+use super::fragment::PIECE_MIN;
 use super::packet::{
     ClientAck, Coordinator, Entries, Fragment, History, HistoryOk, List, ListOk, Packet, RefusedDatagram,
     Reply, SnapshotChunk, StatusOk,
@@ -61,8 +61,8 @@ impl Packet {
             | Packet::LearnOk(_)
             | Packet::PathChallenge(_)
             | Packet::PathResponse(_)
-            // The datagram is the limit.
-            | Packet::Padding(_) => true,
+            | Packet::Padding
+            | Packet::Ping => true,
             // A promise's index of views is bounded by the length of a packet alone: it grows with the number
             // of elections, and refusing it could keep a cluster from ever electing a primary.
             Packet::Reply(Reply::Promise(promise)) => promise.incarnations.len() <= MEMBERS_MAX,
@@ -108,11 +108,10 @@ fn list_ok(page: &ListOk) -> bool {
     page.items.len() <= List::ITEMS_MAX
 }
 
-/// Returns true if the fragment's index, count and length are possible.
+/// Returns true if the fragment is a part of a packet of possible length, and long enough unless it is its end.
 pub(super) fn fragment(piece: &Fragment) -> bool {
-    (2..=PIECES_MAX).contains(&piece.count)
-        && piece.index < piece.count
-        && (1..=PIECE_MAX).contains(&piece.bytes.len())
+    let (offset, total, length) = (piece.offset as usize, piece.total as usize, piece.bytes.len());
+    let end = offset.saturating_add(length);
+    let least = if end == total { 1 } else { PIECE_MIN };
+    total <= PACKET_MAX && end <= total && (least..total).contains(&length)
 }
-
-const _: () = assert!(PIECES_MAX as usize * PIECE_MAX >= PACKET_MAX);

@@ -52,6 +52,9 @@ pub enum DecodeError {
     /// An unknown class. Sender's fault; state unchanged.
     #[error("unknown class {0}")]
     Class(u8),
+    /// Another group than the only one. Sender's fault; state unchanged.
+    #[error("unknown group {0}")]
+    Group(u16),
     /// The authentication failed: another key or number, or changed on the way. Sender's fault; state
     /// unchanged.
     #[error("authentication failed")]
@@ -66,8 +69,8 @@ pub enum DecodeError {
     /// state unchanged.
     #[error("a value is out of bounds")]
     Bounds,
-    /// A FRAGMENT that does not match the others of its packet, or a reassembled packet that does not match
-    /// its id. Sender's fault; the packet is dropped.
+    /// A FRAGMENT that does not match the others of its packet, or one within another. Sender's fault; the
+    /// packet is dropped.
     #[error("fragments that do not belong together")]
     Fragment,
 }
@@ -80,6 +83,7 @@ impl DecodeError {
             DecodeError::Oversized => RefusedDatagram::Oversized,
             DecodeError::Magic => RefusedDatagram::Magic,
             DecodeError::Version(_) => RefusedDatagram::Version,
+            DecodeError::Group(_) => RefusedDatagram::Cluster,
             DecodeError::Seal => RefusedDatagram::Seal,
             DecodeError::Class(_)
             | DecodeError::Malformed

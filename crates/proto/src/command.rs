@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec;
 use super::packet::{Admin, ChannelChange, CodeHash, Content, FollowChange, KeyChange};
+use super::seal::Aead;
 use crate::fnv::fnv1a;
 use crate::id::{Admission, DeviceId, Name, Op, Seq, SessionId, Topic};
 
@@ -114,6 +115,8 @@ pub struct SessionOpen {
     pub invite: Option<CodeHash>,
     /// The primary's setting that says who may claim such a name, logged so that every server decides alike.
     pub admission: Admission,
+    /// The AEAD that the primary chose, which seals the session's datagrams at every server.
+    pub aead: Aead,
 }
 
 /// A numbered request of a device.

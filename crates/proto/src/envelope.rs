@@ -4,7 +4,7 @@
 //! RETRY are not authenticated.
 //!
 //! ```text
-//! magic u16 | version u8 | class u8 | cluster u64 | session u64 | node u16 | incarnation u64 | number u64
+//! magic u16 | version u8 | class u8 | cluster u64 | group u16 | session u64 | node u16 | incarnation u64 | number u64
 //! header, packet, packet, ...        each determines its own length (see codec); encrypted
 //! tag, 16 bytes                      authenticates everything before it
 //! ```
@@ -13,29 +13,35 @@
 //! [`handshake`](super::handshake). A [`Class::PeerHello`] holds two boot ids:
 //!
 //! ```text
-//! outer header | sender's boot id, 16 bytes | receiver's boot id as far as known, 16 bytes | tag
+//! outer header | sender's boot id, 16 bytes | receiver's boot id as far as known, 16 bytes | AEADs u8 | tag
 //! ```
+
+use std::ops::RangeInclusive;
 
 use crate::id::{BootId, ClusterId, Incarnation, NodeId, Op, SessionId, View};
 
 use super::DATAGRAM_MAX;
 use super::codec::{self, DecodeError};
 use super::packet::Packet;
-use super::seal::{Key, TAG_LEN};
+use super::seal::{Aead, Key, TAG_LEN};
 
 /// The first two bytes of every datagram: "re".
 pub const MAGIC: u16 = 0x7265;
 /// The version of the protocol: envelope, keys and packets.
 pub const VERSION: u8 = 1;
+/// The only group. A cluster of several groups, each with its own log, would number them.
+pub const GROUP: u16 = 0;
 /// The bytes of the outer header.
-pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 8 + 2 + 8 + 8;
-/// The most bytes of the inner header: an ack with two integers and a view, all of full width.
-pub const HEADER_MAX: usize = 1 + 9 + 9 + 9;
+pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 2 + 8 + 2 + 8 + 8;
+/// The most bytes of the inner header: a view, and an ack with all ranges, none of the further ones and none of
+/// the gaps longer than 251 numbers. The lowest ranges are left out of a header that would be longer, so that
+/// the bytes left for packets do not depend on what was lost.
+pub const HEADER_MAX: usize = 1 + 9 + 3 + 1 + 2 * (Ack::RANGES_MAX - 1) + 9;
 /// The bytes left for packets in every datagram, whatever its headers hold.
 pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - TAG_LEN;
 
 /// The bytes of a peer hello, in which servers tell each other their boot ids.
-const PEER_HELLO_LEN: usize = OUTER_LEN + 16 + 16 + TAG_LEN;
+const PEER_HELLO_LEN: usize = OUTER_LEN + 16 + 16 + 1 + TAG_LEN;
 
 /// The class of a datagram: its two parties, and with them its kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +57,7 @@ pub enum Class {
 }
 
 impl Class {
-    fn to_byte(self) -> u8 {
+    pub(super) fn to_byte(self) -> u8 {
         match self {
             Class::Handshake => 0,
             Class::Client => 1,
@@ -95,6 +101,7 @@ impl Envelope {
         out.push(VERSION);
         out.push(self.class.to_byte());
         out.extend_from_slice(&self.cluster.0.to_be_bytes());
+        out.extend_from_slice(&GROUP.to_be_bytes());
         out.extend_from_slice(&self.session.0.0.to_be_bytes());
         out.extend_from_slice(&self.node.map_or(0, |node| node.0).to_be_bytes());
         out.extend_from_slice(&self.incarnation.0.to_be_bytes());
@@ -105,7 +112,7 @@ impl Envelope {
     /// and is not authentic before that.
     ///
     /// # Errors
-    /// [`DecodeError`]: wrong length, magic, version or class. The sender's fault, nothing changed.
+    /// [`DecodeError`]: wrong length, magic, version, class or group. The sender's fault, nothing changed.
     pub fn peek(datagram: &[u8]) -> Result<Envelope, DecodeError> {
         if datagram.len() > DATAGRAM_MAX {
             return Err(DecodeError::Oversized);
@@ -124,6 +131,10 @@ impl Envelope {
         let [class] = take(&mut rest)?;
         let class = Class::from_byte(class)?;
         let cluster = ClusterId(u64::from_be_bytes(take(&mut rest)?));
+        let group = u16::from_be_bytes(take(&mut rest)?);
+        if group != GROUP {
+            return Err(DecodeError::Group(group));
+        }
         let session = SessionId(Op(u64::from_be_bytes(take(&mut rest)?)));
         let node = u16::from_be_bytes(take(&mut rest)?);
         let incarnation = Incarnation(u64::from_be_bytes(take(&mut rest)?));
@@ -139,28 +150,50 @@ pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeEr
     Ok(*taken)
 }
 
-/// The packet numbers that the sender of this header has received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// The packet numbers that the sender of this header has received, as ranges from the highest down (RFC 9000
+/// section 19.3.1). Numbers below the lowest range may have been received too.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ack {
     /// The highest number.
     pub largest: u64,
-    /// Bit `i` is set if `largest - 1 - i` was received too.
-    pub bits: u64,
+    /// How many numbers directly below `largest` were received too.
+    pub first: u16,
+    /// The further ranges, downwards; fewer than [`Ack::RANGES_MAX`].
+    pub further: Vec<AckRange>,
+}
+
+/// A further range of an [`Ack`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct AckRange {
+    /// The count of numbers between the range above and this one, less one.
+    pub gap: u16,
+    /// The count of numbers in this range, less one.
+    pub length: u16,
 }
 
 impl Ack {
-    /// Returns true if this ack says that `number` was received.
-    pub fn holds(&self, number: u64) -> bool {
-        match self.largest.checked_sub(number) {
-            None => false,
-            Some(0) => true,
-            Some(back) => back <= u64::from(u64::BITS) && self.bits >> (back - 1) & 1 == 1,
-        }
+    /// The most ranges, with the first.
+    pub const RANGES_MAX: usize = 8;
+
+    /// The ranges, from the highest down. They end before one that would reach below number 0.
+    pub fn ranges(&self) -> impl Iterator<Item = RangeInclusive<u64>> {
+        let below = |last: u64, length: u16| Some(last.checked_sub(u64::from(length))?..=last);
+        let mut further = self.further.iter();
+        std::iter::successors(below(self.largest, self.first), move |above| {
+            let range = further.next()?;
+            below(above.start().checked_sub(u64::from(range.gap) + 2)?, range.length)
+        })
+    }
+
+    fn check(&self) -> Result<(), DecodeError> {
+        let count = 1 + self.further.len();
+        let well = count <= Ack::RANGES_MAX && self.ranges().count() == count;
+        if well { Ok(()) } else { Err(DecodeError::Bounds) }
     }
 }
 
 /// The inner header: the first value inside the seal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Header {
     /// The packet numbers that the sender has received on this link.
     pub ack: Option<Ack>,
@@ -168,6 +201,20 @@ pub struct Header {
     /// From clients: the highest view that the client knows; servers do not read it. Between servers: the
     /// view that the sender has promised.
     pub view: View,
+}
+
+impl Header {
+    /// Encodes it in at most [`HEADER_MAX`] bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut header = self.clone();
+        loop {
+            let bytes = codec::encode(&header);
+            let lowest = header.ack.as_mut().filter(|_| bytes.len() > HEADER_MAX);
+            if lowest.and_then(|ack| ack.further.pop()).is_none() {
+                return bytes;
+            }
+        }
+    }
 }
 
 /// An opened datagram.
@@ -188,7 +235,7 @@ pub fn seal(key: &Key, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]
     debug_assert!(length <= PACKETS_MAX, "{length} bytes of packets in one datagram");
     let mut datagram = Vec::with_capacity(OUTER_LEN + HEADER_MAX + length + TAG_LEN);
     envelope.write(&mut datagram);
-    datagram.extend_from_slice(&codec::encode(header));
+    datagram.extend_from_slice(&header.encode());
     for packet in packets {
         datagram.extend_from_slice(packet);
     }
@@ -207,20 +254,25 @@ pub fn open(key: &Key, datagram: &[u8]) -> Result<Opened, DecodeError> {
     Ok(Opened { envelope, header, packets })
 }
 
-/// Decodes the inner header and the packets.
+/// Decodes the inner header and the packets, up to the end or to PADDING.
 pub(super) fn read(inside: &[u8]) -> Result<(Header, Vec<Packet>), DecodeError> {
     let (header, length) = codec::decode_first::<Header>(inside)?;
+    header.ack.as_ref().map_or(Ok(()), Ack::check)?;
     let mut rest = inside.get(length..).unwrap_or_default();
     let mut packets = Vec::new();
     while !rest.is_empty() {
         let (packet, length) = codec::decode_packet(rest)?;
+        if packet == Packet::Padding {
+            break;
+        }
         packets.push(packet);
         rest = rest.get(length..).unwrap_or_default();
     }
     Ok((header, packets))
 }
 
-/// The boot ids of two servers, as one sends them to the other.
+/// The boot ids of two servers, as one sends them to the other. The sender also names the AEADs that it offers
+/// ([`Aead::OFFERED`]); the receiver has only one, and does not read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// The sender's boot id.
@@ -236,6 +288,7 @@ impl PeerHello {
         envelope.write(&mut datagram);
         datagram.extend_from_slice(&self.mine.0);
         datagram.extend_from_slice(&self.yours.unwrap_or(BootId([0; 16])).0);
+        datagram.push(Aead::OFFERED);
         key.seal(envelope.number, OUTER_LEN + 16, &mut datagram);
         datagram
     }

@@ -1,7 +1,8 @@
 //! Fragmentation of packets that are too large for one datagram, and their reassembly.
 //!
-//! A fragment's id is a hash of its packet's content, so fragments of a retransmission complete those of the
-//! first transmission.
+//! The number of the datagram with the first piece identifies a packet among those of its link. A sender that
+//! sends a packet again cuts it anew, under another number. Only one that keeps account of each piece may send
+//! single ones again, under the number that they had.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,17 +11,18 @@ use super::check;
 use super::codec::{self, DecodeError, PACKET_MAX};
 use super::envelope::PACKETS_MAX;
 use super::packet::{Fragment, Packet};
-use crate::fnv::fnv1a;
 use crate::id::Moment;
 
-/// The most bytes of an encoded FRAGMENT without its piece: tag, id, index, count, length.
-const OVERHEAD_MAX: usize = 1 + 9 + 3 + 3 + 3;
+/// The most bytes of an encoded FRAGMENT without its piece: tag, first, offset, total, length.
+const OVERHEAD_MAX: usize = 1 + 9 + 3 + 5 + 3;
 
 /// The bytes of a piece, such that a FRAGMENT fills a datagram; only the last piece of a packet is shorter.
 pub const PIECE_MAX: usize = PACKETS_MAX - OVERHEAD_MAX;
 
-/// The most pieces of a packet.
-pub const PIECES_MAX: u16 = PACKET_MAX.div_ceil(PIECE_MAX) as u16;
+/// The fewest bytes of a piece that is not the last one of its packet. A receiver takes pieces of any length
+/// from this on, so that datagrams of other lengths need no other protocol; and a packet has a bounded number
+/// of them.
+pub const PIECE_MIN: usize = 512;
 
 /// The most packets that are reassembled at a time. When one more begins, the one that has waited longest for
 /// its next piece is dropped.
@@ -29,20 +31,16 @@ pub const PARTIAL_MAX: usize = 8;
 /// A packet that received no piece for this long is dropped.
 pub const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Cuts an encoded packet of at most [`PACKET_MAX`] bytes into pieces.
-pub fn split(encoded: &[u8]) -> Vec<Fragment> {
+/// Cuts an encoded packet of at most [`PACKET_MAX`] bytes into pieces. `first` is the number of the datagram
+/// that carries the first piece.
+pub fn split(first: u64, encoded: &[u8]) -> Vec<Fragment> {
     debug_assert!(encoded.len() <= PACKET_MAX, "a packet of {} bytes", encoded.len());
-    let id = content_id(encoded);
-    let count = encoded.len().div_ceil(PIECE_MAX) as u16;
-    (0..count)
+    let total = encoded.len() as u32;
+    (0..total)
+        .step_by(PIECE_MAX)
         .zip(encoded.chunks(PIECE_MAX))
-        .map(|(index, piece)| Fragment { id, index, count, bytes: piece.to_vec() })
+        .map(|(offset, piece)| Fragment { first, offset, total, bytes: piece.to_vec() })
         .collect()
-}
-
-/// The id of a packet, unique with high probability among those in flight on one link.
-fn content_id(encoded: &[u8]) -> u64 {
-    fnv1a(encoded.iter().copied())
 }
 
 /// Reassembles packets from fragments: at most [`PARTIAL_MAX`] packets at a time, each of at most
@@ -51,16 +49,38 @@ fn content_id(encoded: &[u8]) -> u64 {
 /// A receiver has one reassembler beside each link, because links do not look into packets.
 #[derive(Debug, Default)]
 pub struct Reassembler {
+    /// By the number of the datagram with the first piece.
     partial: BTreeMap<u64, Partial>,
 }
 
 /// A packet of which pieces are missing.
 #[derive(Debug)]
 struct Partial {
-    count: u16,
-    pieces: BTreeMap<u16, Vec<u8>>,
+    total: u32,
+    /// The pieces by their offsets; no two overlap.
+    pieces: BTreeMap<u32, Vec<u8>>,
     /// The time when it received its last piece.
     touched: Moment,
+}
+
+impl Partial {
+    /// Returns true if the piece is of a packet of this length and overlaps no other piece, unless it is one
+    /// that came before.
+    fn fits(&self, piece: &Fragment) -> bool {
+        let end = |offset: u32, bytes: &[u8]| offset as usize + bytes.len();
+        let before = self.pieces.range(..piece.offset).next_back();
+        let from = self.pieces.range(piece.offset..).next();
+        piece.total == self.total
+            && before.is_none_or(|(offset, bytes)| end(*offset, bytes) <= piece.offset as usize)
+            && from.is_none_or(|(offset, bytes)| {
+                (*offset, bytes) == (piece.offset, &piece.bytes)
+                    || end(piece.offset, &piece.bytes) <= *offset as usize
+            })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.pieces.values().map(Vec::len).sum::<usize>() == self.total as usize
+    }
 }
 
 impl Reassembler {
@@ -73,29 +93,27 @@ impl Reassembler {
         if !check::fragment(&piece) {
             return Err(DecodeError::Bounds);
         }
-        let id = piece.id;
-        if !self.partial.contains_key(&id) {
+        let first = piece.first;
+        if !self.partial.contains_key(&first) {
             self.make_room();
         }
-        let partial = self.partial.entry(id).or_insert_with(|| Partial {
-            count: piece.count,
+        let partial = self.partial.entry(first).or_insert_with(|| Partial {
+            total: piece.total,
             pieces: BTreeMap::new(),
             touched: now,
         });
-        let fits = partial.count == piece.count
-            && partial.pieces.get(&piece.index).is_none_or(|held| *held == piece.bytes);
-        if !fits {
-            self.partial.remove(&id);
+        if !partial.fits(&piece) {
+            self.partial.remove(&first);
             return Err(DecodeError::Fragment);
         }
         partial.touched = now;
-        partial.pieces.insert(piece.index, piece.bytes);
-        if partial.pieces.len() < usize::from(partial.count) {
+        partial.pieces.insert(piece.offset, piece.bytes);
+        if !partial.is_whole() {
             return Ok(None);
         }
-        let pieces = self.partial.remove(&id).map(|whole| whole.pieces).unwrap_or_default();
+        let pieces = self.partial.remove(&first).map(|whole| whole.pieces).unwrap_or_default();
         let encoded: Vec<u8> = pieces.into_values().flatten().collect();
-        join(id, &encoded).map(Some)
+        join(&encoded).map(Some)
     }
 
     /// The number of packets that wait for pieces.
@@ -105,18 +123,15 @@ impl Reassembler {
 
     fn make_room(&mut self) {
         while self.partial.len() >= PARTIAL_MAX {
-            let oldest = self.partial.iter().min_by_key(|(id, partial)| (partial.touched, **id));
-            let Some((id, _)) = oldest else { return };
-            let id = *id;
-            self.partial.remove(&id);
+            let oldest = self.partial.iter().min_by_key(|(first, partial)| (partial.touched, **first));
+            let Some((first, _)) = oldest else { return };
+            let first = *first;
+            self.partial.remove(&first);
         }
     }
 }
 
-fn join(id: u64, encoded: &[u8]) -> Result<Packet, DecodeError> {
-    if content_id(encoded) != id {
-        return Err(DecodeError::Fragment);
-    }
+fn join(encoded: &[u8]) -> Result<Packet, DecodeError> {
     let (packet, length) = codec::decode_packet(encoded)?;
     if length != encoded.len() {
         return Err(DecodeError::TrailingBytes);

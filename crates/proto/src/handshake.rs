@@ -15,7 +15,7 @@
 //!
 //! INITIATION is the client's first authenticated message. It carries CONNECT or a query, and
 //! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
-//! No answer is longer than its question.
+//! No answer is longer than its question. To another version a server answers with [`VERSION`](super::version).
 
 use super::codec::DecodeError;
 use super::envelope::{self, Class, Envelope, HEADER_MAX, Header, OUTER_LEN, Opened, take};
@@ -135,7 +135,7 @@ pub fn initiation(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u
 
 /// Makes the load of an INITIATION: packets of at most `INITIATION_MAX` bytes, padded with zeros.
 pub fn load(packets: &[Packet]) -> Vec<u8> {
-    let mut inside = codec::encode(&Header::default());
+    let mut inside = Header::default().encode();
     packets.iter().for_each(|packet| inside.extend_from_slice(&codec::encode(packet)));
     debug_assert!(
         inside.len() <= HEADER_MAX + INITIATION_MAX,
@@ -164,7 +164,7 @@ pub fn answer(envelope: &Envelope, reply: &Reply, header: &Header, packets: &[Ve
     let mut datagram = begin(envelope, ANSWER);
     datagram.extend_from_slice(&reply.opening);
     let clear = datagram.len();
-    datagram.extend_from_slice(&codec::encode(header));
+    datagram.extend_from_slice(&header.encode());
     packets.iter().for_each(|packet| datagram.extend_from_slice(packet));
     reply.key.seal(envelope.number, clear, &mut datagram);
     datagram
@@ -194,9 +194,10 @@ mod tests {
 
     use super::*;
     use crate::entropy::Entropy;
+    use crate::envelope::{Ack, AckRange};
     use crate::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
     use crate::noise::{self, Initiation, Prologue};
-    use crate::packet::QueryId;
+    use crate::packet::{QueryId, SnapshotChunk};
 
     const SAID: Retry =
         Retry { echo: 9, cookie: [3; COOKIE_LEN], boot_id: BootId([4; 16]), cluster_key: [5; 32] };
@@ -231,8 +232,12 @@ mod tests {
 
     /// A packet whose encoding has this many bytes.
     fn filling(bytes: usize) -> Packet {
-        let empty = codec::encode(&Packet::Padding(vec![0; 300])).len() - 300;
-        let packet = Packet::Padding(vec![0; bytes - empty]);
+        let chunk = |length| {
+            let (op, view, total, bytes) = (Op(1), crate::id::View(1), 1 << 20, vec![0; length]);
+            Packet::SnapshotChunk(SnapshotChunk { op, view, offset: 0, total, crc: 1, bytes })
+        };
+        let empty = codec::encode(&chunk(300)).len() - 300;
+        let packet = chunk(bytes - empty);
         assert_eq!(codec::encode(&packet).len(), bytes);
         packet
     }
@@ -271,10 +276,9 @@ mod tests {
         assert!(retry(&envelope(), &SAID).len() <= hello(&envelope(), 9).len());
         let (_, initiation, reply, _) = initiated(&[filling(INITIATION_MAX)]);
         assert_eq!(initiation.len(), DATAGRAM_MAX);
-        let header = Header {
-            ack: Some(envelope::Ack { largest: u64::MAX, bits: u64::MAX }),
-            view: crate::id::View(u64::MAX),
-        };
+        let further = vec![AckRange { gap: 250, length: 250 }; Ack::RANGES_MAX - 1];
+        let ack = Ack { largest: u64::MAX, first: 251, further };
+        let header = Header { ack: Some(ack), view: crate::id::View(u64::MAX) };
         let full = answer(&envelope(), &reply, &header, &[codec::encode(&filling(ANSWER_MAX))]);
         assert_eq!(full.len(), initiation.len());
     }

@@ -2,7 +2,8 @@
 //! them.
 //!
 //! Reading order: [`id`], [`entry`], [`members`]; [`packet`], [`command`], [`codec`], `check`; [`seal`] (the keys),
-//! [`envelope`], [`fragment`], [`link`]; [`noise`] and [`handshake`] (the agreement of a client's keys).
+//! [`envelope`], [`fragment`], [`link`]; [`noise`], [`handshake`] (the agreement of a client's keys) and
+//! [`version`].
 //! [`entropy`] draws random numbers from a seed; [`hex`], [`fnv`] and `bulk` are small tools; [`planted`]
 //! names the mistakes that the tests must find.
 //!
@@ -31,6 +32,7 @@ pub mod noise;
 pub mod packet;
 pub mod planted;
 pub mod seal;
+pub mod version;
 
 pub use codec::DecodeError;
 pub use envelope::{Class, Envelope, Header};

@@ -12,8 +12,8 @@
 //! 3. After [`Link::transmit`], [`Link::receive`] and [`Link::on_deadline`], take all events with
 //!    [`Link::poll_event`] and re-arm on [`Link::next_deadline`].
 //! 4. Send a datagram, if only an empty one, soon after a datagram that wants an ack, and at the latest when
-//!    [`Link::ack_due`]: an ack covers [`ACK_REACH`] numbers, and a number that no ack covers is taken for
-//!    lost.
+//!    [`Link::ack_due`], also while a batch of datagrams is handled: an ack has a bounded number of ranges, and
+//!    a number that no ack covers is taken for lost.
 
 mod congestion;
 pub mod received;
@@ -34,8 +34,13 @@ use super::packet::Packet;
 use super::seal::Key;
 use crate::id::{Moment, View};
 
-/// The number of datagrams that one ack covers: the largest, and one for each bit.
-pub const ACK_REACH: u32 = 1 + u64::BITS;
+/// The number of datagrams received after which an ack is due: see [`Link::ack_due`].
+pub const ACK_EVERY: u32 = 32;
+
+/// The bytes after the tag of PADDING. They make any datagram at least as long as a PATH_CHALLENGE. Packets that
+/// may be the first from a new address are sent with it, because nothing longer is sent to an address that is
+/// not validated.
+pub const PADDING_LEN: usize = 48;
 
 /// The most tracked datagrams in flight. The window holds fewer; if a caller ignores [`Link::room`], the
 /// oldest are taken for lost.
@@ -127,7 +132,7 @@ impl Link {
         self.envelope.number = self.envelope.number.max(number.saturating_sub(1));
     }
 
-    /// Packs `packets`, in order, into as few datagrams as possible (a large one as fragments) and pushes
+    /// Packs `packets`, in order, into few datagrams (a large one as fragments, in datagrams of its own) and pushes
     /// their bytes to `out`. With a token they count against the window, and their outcome is reported by
     /// [`Link::poll_event`]; without one they are not tracked. Without packets one datagram is made, which
     /// only acknowledges.
@@ -148,7 +153,7 @@ impl Link {
             self.forget(token);
         }
         let first = self.envelope.number + 1;
-        for load in pack(packets) {
+        for load in pack(packets, first) {
             self.envelope.number += 1;
             let datagram = envelope::seal(&self.key, &self.envelope, &header, &load);
             if let Some(token) = token {
@@ -172,7 +177,7 @@ impl Link {
 
     /// Records a received datagram: its number and its ack. Returns false if the number came before or is
     /// below the replay window; the datagram must be dropped then.
-    pub fn receive(&mut self, now: Moment, number: u64, ack: Option<Ack>) -> bool {
+    pub fn receive(&mut self, now: Moment, number: u64, ack: Option<&Ack>) -> bool {
         if !self.received.accept(number) {
             return false;
         }
@@ -188,10 +193,11 @@ impl Link {
         self.received.ack()
     }
 
-    /// Returns true if a datagram should be sent now, even an empty one, because half of the numbers that an
-    /// ack covers arrived since the last one was sent. Half, so that losing one ack does no harm.
+    /// Returns true if a datagram should be sent now, even an empty one, because [`ACK_EVERY`] datagrams have
+    /// arrived since the last one was sent. The sender then learns of losses in time, and its window goes on
+    /// growing while the receiver is busy with a large batch.
     pub fn ack_due(&self) -> bool {
-        self.received.unacknowledged() >= ACK_REACH / 2
+        self.received.unacknowledged() >= ACK_EVERY
     }
 
     /// The next outcome of a token. Each token is reported exactly once, acked or lost.
@@ -232,14 +238,13 @@ impl Link {
         self.round_trip.timeout()
     }
 
-    fn on_ack(&mut self, now: Moment, ack: Ack) {
-        let reach = ack.largest.saturating_sub(u64::from(u64::BITS))..=ack.largest;
-        let arrived: Vec<(u64, Sent)> = self
-            .flight
-            .range(reach)
-            .filter(|(number, _)| ack.holds(**number))
+    fn on_ack(&mut self, now: Moment, ack: &Ack) {
+        let mut arrived: Vec<(u64, Sent)> = ack
+            .ranges()
+            .flat_map(|range| self.flight.range(range).rev())
             .map(|(number, sent)| (*number, *sent))
             .collect();
+        arrived.reverse();
         self.largest_acked = self.largest_acked.max(ack.largest);
         if let Some((number, sent)) = arrived.last()
             && *number == ack.largest
@@ -318,27 +323,40 @@ impl Link {
     }
 }
 
-/// The contents of as few datagrams as hold `packets` in their order; one empty content if there are no
-/// packets.
-fn pack(packets: &[Packet]) -> Vec<Vec<Vec<u8>>> {
-    let mut loads = vec![Vec::new()];
-    let mut length = 0;
-    let pieces = packets.iter().flat_map(|packet| {
-        let encoded = codec::encode(packet);
-        if encoded.len() <= PACKETS_MAX {
-            return vec![encoded];
+/// The contents of the datagrams from number `first` on that hold `packets` in their order; one empty content
+/// if there are no packets. The fragments of a packet begin a datagram, whose number identifies them.
+fn pack(packets: &[Packet], first: u64) -> Vec<Vec<Vec<u8>>> {
+    let mut loads: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
+    let mut capacity = PACKETS_MAX;
+    for packet in packets {
+        let mut encoded = codec::encode(packet);
+        let is_padding = matches!(packet, Packet::Padding);
+        if is_padding {
+            encoded.resize(encoded.len() + PADDING_LEN, 0);
         }
-        let fragments = fragment::split(&encoded).into_iter();
-        fragments.map(|piece| codec::encode(&Packet::Fragment(piece))).collect()
-    });
-    for piece in pieces {
-        if length + piece.len() > PACKETS_MAX {
-            loads.push(Vec::new());
-            length = 0;
+        let pieces = if encoded.len() <= PACKETS_MAX {
+            vec![encoded]
+        } else {
+            if capacity < PACKETS_MAX {
+                loads.push(Vec::new());
+                capacity = PACKETS_MAX;
+            }
+            let fragments = fragment::split(first + loads.len() as u64 - 1, &encoded).into_iter();
+            fragments.map(|piece| codec::encode(&Packet::Fragment(piece))).collect()
+        };
+        for piece in pieces {
+            if piece.len() > capacity {
+                loads.push(Vec::new());
+                capacity = PACKETS_MAX;
+            }
+            capacity = capacity.saturating_sub(piece.len());
+            if let Some(load) = loads.last_mut() {
+                load.push(piece);
+            }
         }
-        length += piece.len();
-        if let Some(load) = loads.last_mut() {
-            load.push(piece);
+        if is_padding {
+            // Nothing after it would be read.
+            capacity = 0;
         }
     }
     loads

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::seal::Key;
+use super::seal::{Aead, Key};
 use crate::entry::{Entry, Unknown};
 use crate::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 
@@ -91,8 +91,9 @@ pub enum Packet {
     PathChallenge(u64),
     /// PATH_RESPONSE: echoes the number of a PATH_CHALLENGE.
     PathResponse(u64),
-    /// PADDING: no content; makes a datagram as long as its answer may be.
-    Padding(#[serde(with = "crate::bulk")] Vec<u8>),
+    /// PADDING: ends the packets of a datagram, whose rest has no content and is not read. Links append
+    /// [`PADDING_LEN`](super::link::PADDING_LEN) bytes to it.
+    Padding,
     /// CHANNEL: a numbered request to create an owned channel, change its members, or delete it.
     Channel(Channel),
     /// KEYS: a numbered request to open an enrolment of a further device key, or to revoke a key.
@@ -101,15 +102,9 @@ pub enum Packet {
     Admin(Admin),
     /// ADMIN_OK: the change was made.
     AdminOk(AdminOk),
-}
-
-impl Packet {
-    /// PADDING that makes any datagram at least as long as a PATH_CHALLENGE. Packets that may be the first
-    /// from a new address are sent with it, because nothing longer is sent to an address that is not
-    /// validated.
-    pub fn padding() -> Packet {
-        Packet::Padding(vec![0; 48])
-    }
+    /// PING: no content and no answer but the acknowledgement of its datagram. Reserved: with PADDING it will
+    /// probe whether longer datagrams arrive.
+    Ping,
 }
 
 /// The id of a query, chosen by the asker and echoed in the answer. The asker uses none twice on a session:
@@ -279,6 +274,8 @@ pub struct Connect {
     pub code: Option<CodeHash>,
     /// The code of an invitation, for a name that is unclaimed.
     pub invite: Option<CodeHash>,
+    /// The AEADs that the client has beside ChaCha20-Poly1305: see [`Aead::OFFERED`].
+    pub aeads: u8,
 }
 
 /// The hash of an enrolment's code and the profile's name, or of an invitation's code. The code itself stays
@@ -310,6 +307,8 @@ pub struct AcceptConn {
     pub coordinator: Coordinator,
     /// The session's secret, from which its keys are derived.
     pub secret: Key,
+    /// The AEAD of the session's datagrams, among those that the CONNECT offered.
+    pub aead: Aead,
 }
 
 /// REJECT_CONN.
@@ -1134,17 +1133,16 @@ pub struct LearnOk {
     pub active: Option<Op>,
 }
 
-/// FRAGMENT. Its `id` depends only on the packet's content, so the fragments of a retransmission complete
-/// those of the first transmission.
+/// FRAGMENT: a piece of an encoded packet that is too large for one datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragment {
-    /// A hash of the whole encoded packet.
-    pub id: u64,
-    /// The index of this fragment, from 0.
-    pub index: u16,
-    /// The number of fragments.
-    pub count: u16,
-    /// The bytes of this fragment.
+    /// The number of the datagram that carries the packet's first piece. It identifies the packet.
+    pub first: u64,
+    /// Where this piece begins in the encoded packet.
+    pub offset: u32,
+    /// The length of the encoded packet.
+    pub total: u32,
+    /// The piece.
     #[serde(with = "crate::bulk")]
     pub bytes: Vec<u8>,
 }

@@ -3,12 +3,12 @@
 //! ```text
 //! cluster secret -+-> the cluster's own key pair, which clients pin         (handshake)
 //!                 +-> administrator's key pair                              (handshake)
-//!                 +-> session secret: session, device key, client nonce  -> one key per direction and
-//!                 |                                                         boot id of the server
-//!                 '-> one key per pair of servers, direction and both boot ids
+//!                 +-> session secret: session, device key, client    -> one key per direction and
+//!                 |                   nonce, AEAD                         boot id of the server
+//!                 '-> one key per pair of servers, direction, both boot ids and AEAD
 //! ```
 //!
-//! Sealing is ChaCha20-Poly1305 (RFC 8439) with the packet number as nonce. Keys are derived by keyed BLAKE2s
+//! Sealing is ChaCha20-Poly1305 (RFC 8439), the only [`Aead`] so far, with the packet number as nonce. Keys are derived by keyed BLAKE2s
 //! (RFC 7693) from their parent key, over a label and parts of fixed length.
 //!
 //! Invariant: no pair of key and number is used twice. A sender's numbers only grow during one run, and every
@@ -35,6 +35,27 @@ pub struct Key([u8; 32]);
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(..)")
+    }
+}
+
+/// An algorithm that seals datagrams. The keys of an algorithm are derived with its tag, so that no key is used
+/// with two. Tag 1 is reserved for AES-256-GCM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Aead {
+    /// ChaCha20-Poly1305 (RFC 8439), which every program has.
+    #[default]
+    ChaCha20Poly1305,
+}
+
+impl Aead {
+    /// The algorithms that this program offers beside ChaCha20-Poly1305: bit `i` stands for tag `i + 1`.
+    /// Receivers ignore bits that they do not know.
+    pub const OFFERED: u8 = 0;
+
+    fn tag(self) -> u8 {
+        match self {
+            Aead::ChaCha20Poly1305 => 0,
+        }
     }
 }
 
@@ -130,10 +151,11 @@ impl ClusterKeys {
         self.0.derive("administrator key", &[])
     }
 
-    /// The secret of a session. Every server with its log entry can derive it, and the client receives it in
-    /// ACCEPT_CONN.
-    pub fn session_secret(&self, session: SessionId, key: DeviceKey, nonce: u64) -> Key {
-        self.0.derive("session", &[&session.0.0.to_be_bytes(), &key.0, &nonce.to_be_bytes()])
+    /// The secret of a session whose datagrams `aead` seals. Every server with its log entry can derive it, and
+    /// the client receives it in ACCEPT_CONN.
+    pub fn session_secret(&self, session: SessionId, key: DeviceKey, nonce: u64, aead: Aead) -> Key {
+        let parts = [&session.0.0.to_be_bytes()[..], &key.0, &nonce.to_be_bytes(), &[aead.tag()]];
+        self.0.derive("session", &parts)
     }
 
     /// The key for datagrams from one run of a server to one run of another. `to_boot_id` is none for peer
@@ -142,7 +164,10 @@ impl ClusterKeys {
         let (node, boot_id) = from;
         let ends = [node.0.to_be_bytes(), to.0.to_be_bytes()].concat();
         match to_boot_id {
-            Some(to_boot_id) => self.0.derive("peer", &[&ends, &boot_id.0, &to_boot_id.0]),
+            Some(to_boot_id) => {
+                let aead = [Aead::ChaCha20Poly1305.tag()];
+                self.0.derive("peer", &[&ends, &boot_id.0, &to_boot_id.0, &aead])
+            }
             None => self.0.derive("peer hello", &[&ends, &boot_id.0]),
         }
     }
@@ -199,26 +224,31 @@ mod tests {
     /// Computed with Python's hashlib.
     #[test]
     fn keys_are_derived_by_keyed_blake2s() {
-        let secret = ClusterKeys::new(&[1; 32]).session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 9);
+        let secret = ClusterKeys::new(&[1; 32]).session_secret(
+            SessionId(Op(5)),
+            DeviceKey([2; 32]),
+            9,
+            Aead::default(),
+        );
         assert_eq!(
             hex(secret.as_bytes()),
-            "2e1585e0f6731ec497926ead1eb03b1bfe874ee713603900cb633e70e5a9073e"
+            "4f436ac1e885580c5c13153e7e10f180ce26040dc0dd906b9653861d2ea1ae31"
         );
     }
 
     #[test]
     fn every_key_differs_from_every_other() {
         let cluster = ClusterKeys::new(&[1; 32]);
-        let session = cluster.session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 9);
+        let session = cluster.session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 9, Aead::default());
         let (one, two) = (NodeId(1), NodeId(2));
         let other = BootId([8; 16]);
         let keys = [
             cluster.cluster_private(),
             cluster.admin_private(),
             session.clone(),
-            cluster.session_secret(SessionId(Op(6)), DeviceKey([2; 32]), 9),
-            cluster.session_secret(SessionId(Op(5)), DeviceKey([3; 32]), 9),
-            cluster.session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 8),
+            cluster.session_secret(SessionId(Op(6)), DeviceKey([2; 32]), 9, Aead::default()),
+            cluster.session_secret(SessionId(Op(5)), DeviceKey([3; 32]), 9, Aead::default()),
+            cluster.session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 8, Aead::default()),
             session.of_session(Direction::ToServer, one, BOOT_ID),
             session.of_session(Direction::ToClient, one, BOOT_ID),
             session.of_session(Direction::ToClient, two, BOOT_ID),

@@ -29,7 +29,12 @@ impl Service {
             Command::SessionOpen(command) => {
                 let (device, nonce) = (command.device, command.nonce);
                 let applied = match self.open_session(op, command, out) {
-                    Ok(session) => Applied::SessionOpened { session, device, nonce },
+                    // A repeated CONNECT gets the AEAD that the first one got.
+                    Ok(session) => {
+                        let open = self.state.sessions.get(&session);
+                        let aead = open.map_or(command.aead, |open| open.aead);
+                        Applied::SessionOpened { session, device, nonce, aead }
+                    }
                     Err(code) => Applied::SessionRefused { device, nonce, code },
                 };
                 out.push(applied);

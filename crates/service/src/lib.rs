@@ -45,6 +45,7 @@ use std::sync::Arc;
 use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId};
 use recado_proto::packet::{AdminChange, Code, Notification, QueryId};
 use recado_proto::planted::{Planted, PlantedBug};
+use recado_proto::seal::Aead;
 
 use self::index::Index;
 use self::state::Outcome;
@@ -75,6 +76,8 @@ pub enum Applied {
         device: DeviceId,
         /// The nonce of the CONNECT.
         nonce: u64,
+        /// The AEAD of the session.
+        aead: Aead,
     },
     /// A session was not opened.
     SessionRefused {
@@ -201,9 +204,10 @@ impl Service {
         self.state.clock_ms
     }
 
-    /// All sessions, live and pending, ascending by id, each with its device and the nonce of its CONNECT.
-    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, DeviceId, u64)> + '_ {
-        self.state.sessions.iter().map(|(session, open)| (*session, open.device, open.nonce))
+    /// All sessions, live and pending, ascending by id, each with its device, the nonce of its CONNECT and its
+    /// AEAD.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, DeviceId, u64, Aead)> + '_ {
+        self.state.sessions.iter().map(|(session, open)| (*session, open.device, open.nonce, open.aead))
     }
 
     /// Returns true if the session is live or pending.

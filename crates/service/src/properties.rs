@@ -390,7 +390,17 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             let (device, profile) = (device(key, slot), name(&profile(who)));
             let (invite, admission) =
                 (invited.then_some(CODE), if invited { Admission::Invite } else { Admission::Open });
-            let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+            let open = SessionOpen {
+                device,
+                profile,
+                receives,
+                nonce,
+                fresh,
+                code,
+                invite,
+                admission,
+                aead: Default::default(),
+            };
             Some(Command::SessionOpen(open))
         }
         Step::Confirm { which } => {
@@ -517,7 +527,7 @@ proptest! {
             prop_assert!(profile.keys.contains(&id.key), "no device without its key");
             prop_assert!(device.session.is_none() || device.session != device.pending);
         }
-        for (session, id, _) in log.service.sessions() {
+        for (session, id, ..) in log.service.sessions() {
             let Some(of) = log.service.session(session) else { continue };
             for seq in (1..=of.last_seq.0).map(Seq) {
                 let (digest, result) = model.answered[&(id, seq)];

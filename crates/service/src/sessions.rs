@@ -24,7 +24,7 @@ impl Service {
         command: &SessionOpen,
         out: &mut Vec<Applied>,
     ) -> Result<SessionId, Code> {
-        let SessionOpen { device: id, ref profile, receives, nonce, fresh, .. } = *command;
+        let SessionOpen { device: id, ref profile, receives, nonce, fresh, aead, .. } = *command;
         match self.state.devices.get(&id) {
             // A delayed CONNECT of a session that has ended must not displace that session's successor.
             Some(device) if device.recent_nonces.contains(&nonce) => {
@@ -53,7 +53,7 @@ impl Service {
         let (session, opened_ms) = (SessionId(op), self.state.clock_ms);
         let device = self.state.devices.get_mut(&id).ok_or(Code::UnknownDevice)?;
         device.pending = Some(session);
-        self.state.sessions.insert(session, Session { device: id, receives, nonce, opened_ms });
+        self.state.sessions.insert(session, Session { device: id, receives, nonce, aead, opened_ms });
         self.index.pending.insert((opened_ms, session));
         Ok(session)
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use recado_proto::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{Code, CodeHash, Notification, QueryId, Role};
+use recado_proto::seal::Aead;
 
 /// 2026-01-01 in ms since 1970, before the first release. An earlier stamp comes from a machine whose clock
 /// was not set: one without a battery starts in 1970 or at the date when its system image was made.
@@ -176,6 +177,8 @@ pub(super) struct Session {
     pub(super) receives: bool,
     /// The nonce of the CONNECT that opened it.
     pub(super) nonce: u64,
+    /// The AEAD of its datagrams.
+    pub(super) aead: Aead,
     /// The log's time when it was opened, in ms since 1970.
     pub(super) opened_ms: u64,
 }

@@ -77,7 +77,17 @@ impl Log {
     ) -> Vec<Applied> {
         let profile = name(profile);
         let (receives, invite, admission) = (true, None, Admission::Open);
-        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+        let open = SessionOpen {
+            device,
+            profile,
+            receives,
+            nonce,
+            fresh,
+            code,
+            invite,
+            admission,
+            aead: Default::default(),
+        };
         self.apply(Command::SessionOpen(open))
     }
 
@@ -233,7 +243,7 @@ fn a_late_connect_of_a_session_that_is_over_is_refused() {
     let live = log.enter("alice", id, 2, false);
     let late = log.connect("alice", id, 1, false);
     assert_eq!(late, vec![Applied::SessionRefused { device: id, nonce: 1, code: Code::Fenced }]);
-    assert_eq!(log.service.sessions().collect::<Vec<_>>(), [(live, id, 2)]);
+    assert_eq!(log.service.sessions().collect::<Vec<_>>(), [(live, id, 2, Aead::default())]);
 }
 
 #[test]
@@ -344,7 +354,17 @@ fn a_device_that_ever_received_counts_for_what_is_unread_also_while_it_only_send
     log.apply(Command::Cursors(vec![(ahead, read)]));
     let (profile, invite, admission) = (name("alice"), None, Admission::Open);
     let (receives, nonce, fresh, code) = (false, 3, false, None);
-    let open = SessionOpen { device: behind, profile, receives, nonce, fresh, code, invite, admission };
+    let open = SessionOpen {
+        device: behind,
+        profile,
+        receives,
+        nonce,
+        fresh,
+        code,
+        invite,
+        admission,
+        aead: Default::default(),
+    };
     let out = log.apply(Command::SessionOpen(open));
     let [Applied::SessionOpened { session, .. }] = out[..] else { panic!("{out:?}") };
     log.apply(Command::SessionConfirm { session });
@@ -879,6 +899,22 @@ fn a_code_that_finds_no_place_for_its_device_is_not_used_up() {
     log.apply(Command::SessionClose { session: laptop });
     assert_eq!(log.enrol("alice", 2, CODE), Ok(()), "the idle device's place");
     assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+/// Whoever knows a code that finds no place could otherwise make the wrong ones of another guesser free.
+#[test]
+fn a_code_that_finds_no_place_is_no_wrong_one_and_forgives_no_wrong_one() {
+    let mut log = Log::with(Limits { devices: 2, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    let laptop = log.enter("alice", device(1, 1), 50, true);
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    for wrong in 1..=4 {
+        assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+        assert_eq!(log.enrol("alice", 2, CODE), Err(Code::LimitReached), "after {wrong} wrong ones");
+    }
+    assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+    log.apply(Command::SessionClose { session: laptop });
+    assert_eq!(log.enrol("alice", 2, CODE), Err(Code::WrongCode), "the fifth wrong one ended the enrolment");
 }
 
 #[test]
@@ -1463,7 +1499,13 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         };
         state.devices.insert(id, device);
         for session in [op, op.prev()] {
-            let open = Session { device: id, receives: true, nonce: u64::MAX, opened_ms: u64::MAX };
+            let open = Session {
+                device: id,
+                receives: true,
+                nonce: u64::MAX,
+                opened_ms: u64::MAX,
+                aead: Default::default(),
+            };
             state.sessions.insert(SessionId(session), open);
         }
     });
@@ -1749,6 +1791,7 @@ impl Log {
             code: None,
             invite,
             admission,
+            aead: Default::default(),
         };
         match self.apply(Command::SessionOpen(open))[..] {
             [.., Applied::SessionOpened { .. }] => Ok(()),

@@ -171,21 +171,22 @@ impl Play {
 
 #[test]
 fn a_piece_that_is_lost_goes_again_and_no_other_does() {
-    let pieces = fragment::split(&codec::encode(&page(1, FULL))).len() as u16;
+    let pieces = fragment::split(1, &codec::encode(&page(1, FULL))).len() as u32;
     assert!(pieces > 20);
     for lost in 0..pieces {
         let mut play = Play::new();
         play.answer(page(1, FULL));
-        let mut sent: BTreeMap<u16, u32> = BTreeMap::new();
+        let mut sent: BTreeMap<u32, u32> = BTreeMap::new();
         play.finish(|packet| {
             let Packet::Fragment(piece) = packet else { return false };
-            let times = sent.entry(piece.index).or_default();
+            let index = piece.offset / fragment::PIECE_MAX as u32;
+            let times = sent.entry(index).or_default();
             *times += 1;
-            piece.index == lost && *times == 1
+            index == lost && *times == 1
         });
         assert_eq!(play.taken, [page(1, FULL)], "piece {lost}");
         assert_eq!(play.done, [1], "piece {lost}");
-        let once = |index: u16| (index, 1 + u32::from(index == lost));
+        let once = |index: u32| (index, 1 + u32::from(index == lost));
         assert_eq!(sent, (0..pieces).map(once).collect::<BTreeMap<_, _>>(), "piece {lost}");
     }
 }
@@ -367,7 +368,7 @@ fn no_more_large_answers_are_in_flight_than_a_client_puts_together() {
     let mut play = Play::new();
     (1..=6).for_each(|query| play.answer(page(query, 2)));
     play.answer(page(7, 0));
-    let ids: BTreeSet<u64> = play.fragments().iter().map(|piece| piece.id).collect();
+    let ids: BTreeSet<u64> = play.fragments().iter().map(|piece| piece.first).collect();
     assert_eq!(ids.len(), LARGE_ANSWERS);
     assert_eq!(play.wire.len(), play.fragments().len() + 1, "a small one does not wait for them");
     play.finish(|_| false);

@@ -128,7 +128,10 @@ impl Play {
     }
 
     fn heard_of(&mut self, from: SocketAddr, number: u64, length: usize) {
-        let ack = self.sent.last().map(|(_, opened)| Ack { largest: opened.envelope.number, bits: u64::MAX });
+        let ack = self.sent.last().map(|(_, opened)| {
+            let largest = opened.envelope.number;
+            Ack { largest, first: 64, further: Vec::new() }
+        });
         self.input(Input::DatagramReceived { session: SESSION, from, number, ack, length, key: key() });
     }
 
@@ -298,7 +301,7 @@ fn small_notifications_share_datagrams_and_large_ones_do_not_crowd_each_other_ou
     let pieces = play.sent.iter().flat_map(|(_, opened)| &opened.packets);
     let ids: BTreeSet<u64> = pieces
         .filter_map(|packet| match packet {
-            Packet::Fragment(piece) => Some(piece.id),
+            Packet::Fragment(piece) => Some(piece.first),
             _ => None,
         })
         .collect();
@@ -448,7 +451,7 @@ fn every_word_that_may_be_the_first_is_long_enough_to_be_answered() {
             number: 0,
         };
         let (mut play, mut datagrams) = (Play::new(), Vec::new());
-        let packets = [first, Packet::padding()];
+        let packets = [first, Packet::Padding];
         Link::new(envelope, key()).transmit(play.now, View::ZERO, &packets, None, &mut datagrams);
         play.heard_of(home(), 1, datagrams[0].len());
         assert_eq!(play.challenges.len(), 1, "{packets:?}");

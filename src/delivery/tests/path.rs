@@ -218,10 +218,21 @@ impl World {
     fn let_in(&mut self, reply_to: ReplyTo, packet: Packet) {
         let Packet::Connect(connect) = packet else { return };
         self.nonce = Some(connect.nonce);
-        self.keyring.learn(SESSION, connect.device.key, connect.nonce);
-        let secret = handshake_config(ME, 1).keys.session_secret(SESSION, connect.device.key, connect.nonce);
+        self.keyring.learn(SESSION, connect.device.key, connect.nonce, Default::default());
+        let secret = handshake_config(ME, 1).keys.session_secret(
+            SESSION,
+            connect.device.key,
+            connect.nonce,
+            Default::default(),
+        );
         let coordinator = coordinator(self.round);
-        let accept = AcceptConn { nonce: connect.nonce, session: SESSION, coordinator, secret };
+        let accept = AcceptConn {
+            nonce: connect.nonce,
+            session: SESSION,
+            coordinator,
+            secret,
+            aead: Default::default(),
+        };
         self.deliver(Input::AnswerTo { reply_to, packets: vec![Packet::AcceptConn(accept)] });
     }
 
@@ -261,7 +272,7 @@ impl World {
         self.responder = HandshakeServer::new(handshake_config.clone(), [self.incarnation as u8; 32]);
         self.keyring = Keyring::new(&handshake_config);
         if let Some(nonce) = self.nonce {
-            self.keyring.learn(SESSION, DeviceKey(noise::public(&private())), nonce);
+            self.keyring.learn(SESSION, DeviceKey(noise::public(&private())), nonce, Default::default());
         }
         self.delivery = Delivery::new(&config(), Incarnation(self.incarnation), [self.incarnation as u8; 32]);
         self.reassembler = Reassembler::default();

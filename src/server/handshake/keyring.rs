@@ -6,7 +6,7 @@ use recado_proto::envelope::{self, Envelope, Opened};
 use recado_proto::id::{BootId, DeviceKey, NodeId, SessionId};
 use recado_proto::link::received::Received;
 use recado_proto::packet::RefusedDatagram;
-use recado_proto::seal::{ClusterKeys, Direction, Key};
+use recado_proto::seal::{Aead, ClusterKeys, Direction, Key};
 use recado_proto::{Class, DecodeError};
 
 use super::HandshakeConfig;
@@ -25,6 +25,7 @@ pub struct Keyring {
 struct SessionKeys {
     device: DeviceKey,
     nonce: u64,
+    aead: Aead,
     active: Option<Box<ActiveKeys>>,
 }
 
@@ -45,11 +46,11 @@ impl Keyring {
     }
 
     /// Adds a session that is in the log.
-    pub fn learn(&mut self, session: SessionId, device: DeviceKey, nonce: u64) {
-        let known = SessionKeys { device, nonce, active: None };
+    pub fn learn(&mut self, session: SessionId, device: DeviceKey, nonce: u64, aead: Aead) {
+        let known = SessionKeys { device, nonce, aead, active: None };
         match self.sessions.get(&session) {
             // The session is known already; its replay window must not be reset.
-            Some(before) if before.device == device && before.nonce == nonce => {}
+            Some(before) if (before.device, before.nonce, before.aead) == (device, nonce, aead) => {}
             _ => drop(self.sessions.insert(session, known)),
         }
     }
@@ -70,7 +71,7 @@ impl Keyring {
         }
         let known = self.sessions.get_mut(&envelope.session).ok_or(RefusedDatagram::Session)?;
         let heard = known.active.get_or_insert_with(|| {
-            let secret = self.keys.session_secret(envelope.session, known.device, known.nonce);
+            let secret = self.keys.session_secret(envelope.session, known.device, known.nonce, known.aead);
             Box::new(ActiveKeys {
                 receive: secret.of_session(Direction::ToServer, self.me, self.boot_id),
                 send: secret.of_session(Direction::ToClient, self.me, self.boot_id),

@@ -287,7 +287,7 @@ const NONCE: u64 = 3;
 
 /// The client's link of a session.
 fn client(handshake_config: &HandshakeConfig, session: SessionId, nonce: u64) -> Link {
-    let secret = handshake_config.keys.session_secret(session, DEVICE, nonce);
+    let secret = handshake_config.keys.session_secret(session, DEVICE, nonce, Default::default());
     let envelope = Envelope { class: Class::Client, session, ..Visitor::envelope(7) };
     Link::new(envelope, secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id))
 }
@@ -300,7 +300,7 @@ fn say(link: &mut Link, packet: Packet) -> Vec<u8> {
 
 fn keyring() -> Keyring {
     let mut keyring = Keyring::new(&handshake_config(2, 1));
-    keyring.learn(SESSION, DEVICE, NONCE);
+    keyring.learn(SESSION, DEVICE, NONCE, Default::default());
     keyring
 }
 
@@ -312,7 +312,7 @@ fn a_known_session_is_opened_and_its_client_can_be_answered() {
     assert_eq!((opened.envelope.session, opened.packets), (SESSION, vec![Packet::Keepalive]));
     let answer = envelope::seal(&key, &opened.envelope, &Header::default(), &[]);
     let handshake_config = handshake_config(2, 1);
-    let secret = handshake_config.keys.session_secret(SESSION, DEVICE, NONCE);
+    let secret = handshake_config.keys.session_secret(SESSION, DEVICE, NONCE, Default::default());
     let of_client = secret.of_session(Direction::ToClient, handshake_config.me, handshake_config.boot_id);
     assert!(envelope::open(&of_client, &answer).is_ok());
 }
@@ -343,7 +343,7 @@ fn a_number_comes_once_and_learning_again_does_not_change_that() {
     let [one, two] = [(); 2].map(|()| say(&mut link, Packet::Keepalive));
     assert!(keyring.open(&two).is_ok());
     assert_eq!(keyring.open(&two), Err(RefusedDatagram::Repeated));
-    keyring.learn(SESSION, DEVICE, NONCE);
+    keyring.learn(SESSION, DEVICE, NONCE, Default::default());
     assert_eq!(keyring.open(&two), Err(RefusedDatagram::Repeated));
     assert!(keyring.open(&one).is_ok(), "overtaken, but new");
 }

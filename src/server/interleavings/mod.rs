@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
+use recado_log::bully::{self, Task};
 use recado_log::journal::{DiskFile, Meta};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{ClusterId, Epoch, Op, SessionId, View};
@@ -20,8 +21,9 @@ use recado_sys::sync::thread::park_timeout;
 use super::*;
 use crate::config::Cluster;
 use crate::fair::Network;
+use crate::server::engine::Effect;
 use crate::server::handshake::tests::handshake_config;
-use crate::server::node::{Effect, Image, Task};
+use crate::server::node::Image;
 use crate::server::replica_thread::{PER_TURN, Turns};
 
 /// A disk in memory, on which every operation that takes time lets other threads go on.
@@ -192,13 +194,13 @@ fn journal(disk: &SlowDisk) -> (Journal<SlowDisk>, Recovered) {
 /// Size in bytes of the steps in which logs grow.
 const STEP: u64 = 64 << 10;
 const VIEW: View = View(1 << 16 | 1);
-/// Number of ops given to the journal thread, one per ticket; a promise follows.
+/// Number of ops given to the journal thread, one per task; a promise follows.
 const OPS: u64 = 6;
 
 fn append(op: u64, bytes: usize) -> Work {
     let entry =
         Entry { op: Op(op), view: VIEW, kind: EntryKind::Command, payload: vec![op as u8; bytes].into() };
-    Work::Task { ticket: op, task: Task::Append { entries: vec![entry], commit: Op(op - 1) } }
+    Work::Task { number: op, task: Task::Append { entries: vec![entry], commit: Op(op - 1) } }
 }
 
 fn image(op: u64) -> Work {
@@ -278,22 +280,22 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
 impl Ran {
     fn hear(&mut self, news: Input) {
         match news {
-            Input::Journaled(ticket) => {
+            Input::Log(bully::Input::Journaled(number)) => {
                 let (op, promised) = durable(&self.disk);
-                assert!(op >= ticket.min(OPS), "{ticket} is reported, and {op} is durable");
+                assert!(op >= number.min(OPS), "{number} is reported, and {op} is durable");
                 assert!(
-                    ticket <= OPS || promised > VIEW,
+                    number <= OPS || promised > VIEW,
                     "the promise is reported, and {promised} is durable"
                 );
                 assert!(
-                    self.reported.last().is_none_or(|last| *last < ticket),
-                    "{ticket} after {:?}",
+                    self.reported.last().is_none_or(|last| *last < number),
+                    "{number} after {:?}",
                     self.reported
                 );
-                self.reported.push(ticket);
+                self.reported.push(number);
             }
             Input::SnapshotDone(op) => self.snapshots.push(op.0),
-            Input::SnapshotRead { .. } => {}
+            Input::Log(bully::Input::SnapshotRead { .. }) => {}
             Input::Stop => self.stopped = true,
             other => panic!("{other:?}"),
         }
@@ -306,7 +308,7 @@ fn group_commit() {
     works.insert(2, image(2));
     let read = || Work::Read { to: NodeId(2), op: Op(2), offset: 0, chunks: 1 };
     works.splice(4..4, [read(), read()]);
-    works.push(Work::Task { ticket: OPS + 1, task: Task::Promise(View(2 << 16 | 1)) });
+    works.push(Work::Task { number: OPS + 1, task: Task::Promise(View(2 << 16 | 1)) });
     let ran = run_journal(None, works);
     ran.ended.unwrap();
     assert_eq!(ran.reported.last(), Some(&(OPS + 1)), "all is reported in the end");
@@ -352,7 +354,7 @@ fn a_full_disk_reports_no_result_behind_a_write_that_was_left_out() {
 /// appends.
 fn half_installed() {
     let install = Task::Install { op: Op(9), view: VIEW, bytes: vec![7; 100] };
-    let works = vec![append(1, 100), Work::Task { ticket: 2, task: install }, append(10, 100)];
+    let works = vec![append(1, 100), Work::Task { number: 2, task: install }, append(10, 100)];
     let ran = run_journal(Some(16 << 10), works);
     assert!(ran.stopped, "the node is told to stop: {:?}", ran.reported);
     assert!(matches!(ran.ended, Err(JournalError::Full)), "{:?}", ran.ended);
@@ -376,7 +378,7 @@ fn replica_of_one(
     let handshake_config = handshake_config(1, 1);
     let boot_id = BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys, seed: 1 };
     let mut effects = Vec::new();
-    let node = Node::new(config, recovered, boot_id, shared.clock.read(), &mut effects).unwrap();
+    let node = engine::start(config, recovered, boot_id, shared.clock.read(), &mut effects).unwrap();
     let thread = ReplicaThread {
         node,
         inputs: channels.inputs(),
@@ -405,7 +407,7 @@ fn ends_with_work_held_back() {
         for _ in &work {
             taken += 1;
             // The send fails once the replica thread has ended.
-            (0..2).for_each(|_| drop(news.send(Input::Journaled(taken))));
+            (0..2).for_each(|_| drop(news.send(Input::Log(bully::Input::Journaled(taken)))));
         }
         assert_eq!(taken, 3, "what was held back is lost");
     });

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use recado_log::ordered::OrderedLog;
 use recado_proto::command::Command;
 use recado_proto::id::{Clock, DeviceKey, Op};
 use recado_proto::noise;
@@ -44,7 +45,7 @@ impl Administration {
     }
 }
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     /// Performs an administrator's change and answers the address that it came from: ADMIN_OK, or ERROR. Any
     /// server that has the result of a change answers with it. A change that is logged twice is applied once.
     pub(super) fn on_admin(&mut self, clock: Clock, reply_to: ReplyTo, admin: Admin) {
@@ -52,7 +53,7 @@ impl Node {
         if let Some(result) = self.service.administered(query) {
             return self.answer_admin(reply_to, query, result);
         }
-        if !self.replica.accepts() {
+        if !self.accepts() {
             return self.answer_admin(reply_to, query, Err(self.passing_refusal()));
         }
         if let Some(before) = self.administration.under_way.get_mut(&query) {

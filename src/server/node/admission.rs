@@ -20,11 +20,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recado_log::ordered::OrderedLog;
 use recado_proto::command::{Command, Request, SessionOpen};
 use recado_proto::id::{Clock, DeviceId, Name, Op, Seq, SessionId};
 use recado_proto::packet::{
     AcceptConn, Answers, Code, Connect, Packet, Refused, RejectConn, Resume, ResumeOk,
 };
+use recado_proto::seal::Aead;
 use recado_service::Standing;
 
 use super::clients::RETRY_MS;
@@ -130,14 +132,14 @@ impl Numbered {
     }
 }
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     pub(super) fn on_connect(&mut self, clock: Clock, reply_to: ReplyTo, connect: Connect) {
         let nonce = connect.nonce;
         let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
-        if !self.replica.accepts() {
+        if !self.accepts() {
             // A handover or an election is in progress; a client that soon asks again finds the next primary.
             let mut packets = vec![Packet::Coordinator(self.coordinator())];
-            if self.replica.is_active_primary() {
+            if self.is_primary {
                 packets.push(reject(self.passing_refusal()));
             }
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets });
@@ -158,9 +160,11 @@ impl Node {
             let packet = Packet::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
-        let Connect { device, profile, receives, nonce, fresh, code, invite } = connect;
+        let Connect { device, profile, receives, nonce, fresh, code, invite, aeads: _ } = connect;
+        // Whatever the client offers, there is only one to choose.
+        let aead = Aead::ChaCha20Poly1305;
         let admission = self.config.admission;
-        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission, aead };
         let command = Command::SessionOpen(open);
         if self.propose(clock, command).is_some() {
             self.under_way.connects.insert(clock.now, network, key, reply_to);
@@ -168,13 +172,13 @@ impl Node {
     }
 
     /// The session of a CONNECT is open: answers the client that waits for it here.
-    pub(super) fn on_opened(&mut self, session: SessionId, device: DeviceId, nonce: u64) {
-        self.out.push(Effect::SessionKnown { session, device, nonce });
+    pub(super) fn on_opened(&mut self, session: SessionId, device: DeviceId, nonce: u64, aead: Aead) {
+        self.out.push(Effect::SessionKnown { session, device, nonce, aead });
         if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce))
             && self.is_primary
         {
-            let secret = self.keys.session_secret(session, device.key, nonce);
-            let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
+            let secret = self.keys.session_secret(session, device.key, nonce, aead);
+            let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret, aead };
             let packets = vec![Packet::AcceptConn(accept)];
             self.deliver(delivery::Input::AnswerTo { reply_to, packets });
         }
@@ -244,7 +248,7 @@ impl Node {
     }
 
     pub(super) fn on_disconnect(&mut self, clock: Clock, session: SessionId, upto: Op) {
-        if !self.replica.accepts() {
+        if !self.accepts() {
             return;
         }
         if self.service.session(session).is_none() {
@@ -285,7 +289,7 @@ impl Node {
             let packet = Packet::Error(Refused { code, answers: Answers::Request(seq), retry_ms });
             delivery::Input::Answer { session, packet }
         };
-        if !self.replica.accepts() {
+        if !self.accepts() {
             return self.deliver(refused(self.passing_refusal(), RETRY_MS));
         }
         if let Err(wait) = self.spend(clock, session, cost) {
@@ -343,6 +347,7 @@ impl Node {
 
     /// Returns true if too many entries are uncommitted; clients are then answered Busy instead of queued.
     fn is_busy(&self) -> bool {
-        self.replica.last().0 - self.replica.commit().0 >= UNCOMMITTED_MAX
+        let status = self.log.status();
+        status.last.0 - status.commit.0 >= UNCOMMITTED_MAX
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A packet comes on a session, or without one in an INITIATION. What it asks for is not decided here.
 
+use recado_log::ordered::OrderedLog;
 use recado_proto::command::Request;
 use recado_proto::id::{Clock, DeviceKey, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{Answers, Code, Packet, Refused, RoleName, SendAck};
@@ -16,7 +17,7 @@ use crate::server::cost;
 /// full queue.
 pub const RETRY_MS: u32 = 50;
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     /// Handles a packet of a client without a session.
     pub(super) fn on_initiation(&mut self, clock: Clock, reply_to: ReplyTo, key: DeviceKey, packet: Packet) {
         match packet {
@@ -94,7 +95,9 @@ impl Node {
     /// Handles a result of an applied command, and answers the clients that wait for it here.
     pub(super) fn on_applied(&mut self, clock: Clock, applied: Applied) {
         match applied {
-            Applied::SessionOpened { session, device, nonce } => self.on_opened(session, device, nonce),
+            Applied::SessionOpened { session, device, nonce, aead } => {
+                self.on_opened(session, device, nonce, aead);
+            }
             Applied::SessionRefused { device, nonce, code } => self.on_not_opened(device, nonce, code),
             Applied::SessionConfirmed { session } => self.on_confirmed(clock, session),
             Applied::SessionClosed { session, why } => self.on_closed(session, why),
@@ -146,7 +149,7 @@ impl Node {
 
     /// The code for a temporary refusal.
     pub(super) fn passing_refusal(&self) -> Code {
-        if self.replica.role() == RoleName::Isolated { Code::NoQuorum } else { Code::NotPrimary }
+        if self.role() == RoleName::Isolated { Code::NoQuorum } else { Code::NotPrimary }
     }
 
     pub(super) fn deliver(&mut self, input: delivery::Input) {

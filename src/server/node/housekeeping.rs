@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use recado_log::ordered::Ticket;
 use recado_proto::command::Command;
 use recado_proto::id::{Moment, Op, SessionId, millis};
 use recado_service::Service;
@@ -34,8 +35,8 @@ pub(super) struct Housekeeping {
     alive: BTreeMap<SessionId, u64>,
     cursors_at: Moment,
     round_at: Moment,
-    /// The last op of the round in progress; the next round waits until it is applied.
-    housekept: Op,
+    /// The last command of the round in progress; the next round waits until it is applied or void.
+    housekept: Option<Ticket>,
 }
 
 impl Housekeeping {
@@ -45,7 +46,7 @@ impl Housekeeping {
             alive: BTreeMap::new(),
             cursors_at: now + CURSORS_EVERY,
             round_at: now + ROUND_EVERY,
-            housekept: Op::ZERO,
+            housekept: None,
         }
     }
 
@@ -82,7 +83,7 @@ impl Housekeeping {
     pub(super) fn discard(&mut self) {
         self.cursors.clear();
         self.alive.clear();
-        self.housekept = Op::ZERO;
+        self.housekept = None;
     }
 
     /// Removes and returns the batch of cursors that is due, if there is one and this server `accepts`
@@ -103,14 +104,14 @@ impl Housekeeping {
         Some(Command::Cursors(batch))
     }
 
-    /// Returns true if a round is due now, this server `accepts` commands, and those of the last round are
-    /// `applied`. The next one is due an interval later in any case.
-    pub(super) fn begin_round(&mut self, now: Moment, accepts: bool, applied: Op) -> bool {
+    /// Returns true if a round is due now, this server `accepts` commands, and none of the last round is under
+    /// way. The next one is due an interval later in any case.
+    pub(super) fn begin_round(&mut self, now: Moment, accepts: bool) -> bool {
         if now < self.round_at {
             return false;
         }
         self.round_at = now + ROUND_EVERY;
-        accepts && applied >= self.housekept
+        accepts && self.housekept.is_none()
     }
 
     /// The commands of a round at the log's time `log_ms`.
@@ -118,8 +119,18 @@ impl Housekeeping {
         service.housekeeping(log_ms, retention, ROUND_MAX)
     }
 
-    /// Records the op of a command of the round in progress.
-    pub(super) fn on_proposed(&mut self, op: Op) {
-        self.housekept = op;
+    /// Records that a command of the round in progress was proposed.
+    pub(super) fn on_proposed(&mut self, ticket: Ticket) {
+        self.housekept = Some(ticket);
+    }
+
+    /// Records that what was proposed under this ticket is applied.
+    pub(super) fn on_committed(&mut self, ticket: Ticket) {
+        self.housekept = self.housekept.filter(|last| *last > ticket);
+    }
+
+    /// Records that this ticket and all after it are void.
+    pub(super) fn on_lost(&mut self, from: Ticket) {
+        self.housekept = self.housekept.filter(|last| *last < from);
     }
 }

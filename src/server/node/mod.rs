@@ -1,5 +1,5 @@
-//! One server without its threads: the replica, the links to its peers and the service, with what a server
-//! needs around them. The replica thread and the simulator drive it alike.
+//! One server without its threads: the service over an ordered log, with what a server needs around them. The
+//! replica thread and the simulator drive it alike.
 //!
 //! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
 //! (where packets of clients go), `admission` (sessions and numbered requests), `charges`, `queries`,
@@ -17,14 +17,11 @@ mod log_clock;
 mod queries;
 mod snapshots;
 
-use recado_log::journal::Recovered;
-use recado_log::links::{self, PeerLinks};
-use recado_log::replica::{self, Boot, ReplicaManager};
+use recado_log::ordered::{Event, OrderedLog, StoredSnapshot, Ticket};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
-use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, SessionId, View};
-use recado_proto::packet::{Coordinator, Packet, RefusedDatagram, RoleName};
+use recado_proto::id::{Clock, Incarnation, Moment, Op, SessionId, View};
+use recado_proto::packet::{Coordinator, RefusedDatagram, RoleName};
 use recado_proto::seal::ClusterKeys;
 use recado_service::{Applied, Service};
 
@@ -37,25 +34,22 @@ use charges::Charges;
 use housekeeping::Housekeeping;
 use log_clock::LogClock;
 use queries::OutstandingAnswers;
-use snapshots::{Reading, Snapshots};
+use snapshots::Snapshots;
 
 pub use clients::RETRY_MS;
-pub use io::{BootIdentity, Effect, Input, StartError};
-pub use recado_log::journal::SnapshotPiece;
-pub use recado_log::replica::{Cause, Contradiction, RoleChange, Task};
-pub use snapshots::Image;
+pub use io::{Boot, Effect, Input};
+pub use snapshots::{Image, SnapshotError, restore};
 
 /// One server.
 #[derive(Debug)]
-pub struct Node {
+pub struct Node<L: OrderedLog> {
     config: Config,
     incarnation: Incarnation,
     pid: u32,
     started: Moment,
-    replica: ReplicaManager,
+    log: L,
     service: Service,
     keys: ClusterKeys,
-    links: PeerLinks,
     /// True if this is the primary of an active view: results of applied commands are sent to their clients.
     is_primary: bool,
     under_way: UnderWay,
@@ -68,97 +62,59 @@ pub struct Node {
     refused: Vec<(RefusedDatagram, u64)>,
     applied: Vec<Applied>,
     /// Effects collected during a call; empty between two calls.
-    out: Vec<Effect>,
+    out: Vec<Effect<L::Effect>>,
 }
 
-impl Node {
-    /// Starts a server, always as a backup (or a learner).
+impl<L: OrderedLog> Node<L> {
+    /// Starts a server over its log.
     pub fn new(
         config: Config,
-        recovered: Recovered,
-        boot_id: BootIdentity,
+        boot: Boot,
+        log: L,
         clock: Clock,
-        out: &mut Vec<Effect>,
-    ) -> Result<Node, StartError> {
-        let (base, service) = snapshots::restore(&config, recovered.snapshot.as_ref())?;
-        for (expected, entry) in (base.1.0 + 1..).zip(&recovered.entries) {
-            if entry.op != Op(expected) {
-                return Err(StartError::Hole(Op(expected)));
-            }
-        }
-        let known = recovered.meta.known();
-        let boot = Boot {
-            incarnation: recovered.meta.incarnation,
-            voter: recovered.meta.voter,
-            promised: recovered.meta.promised,
-            base,
-            entries: recovered.entries,
-            commit: recovered.commit,
-            known: known.clone(),
-            unknown: recovered.lost,
-        };
+        out: &mut Vec<Effect<L::Effect>>,
+    ) -> Node<L> {
+        let Boot { incarnation, keys, service } = boot;
         let now = clock.now;
-        let mut effects = Vec::new();
-        let replica = ReplicaManager::new(&config.log(), boot, boot_id.seed, now, &mut effects);
-        let log_clock = LogClock::new(now, service.clock_ms());
-        let (incarnation, keys) = (recovered.meta.incarnation, boot_id.keys);
-        let identity = links::Identity { boot_id: boot_id.id, incarnation, keys: keys.clone() };
         let mut node = Node {
-            service,
-            links: PeerLinks::new(&config.cluster, &config.timing, identity, &known, now),
             administration: Administration::new(&keys),
             keys,
             incarnation,
             pid: 0,
             started: now,
-            replica,
             is_primary: false,
             under_way: UnderWay::default(),
             outstanding: OutstandingAnswers::default(),
             charges: Charges::new(&config.limits),
             housekeeping: Housekeeping::new(now),
-            snapshots: Snapshots::new(now, base.1),
-            log_clock,
+            snapshots: Snapshots::new(now, service.applied()),
+            log_clock: LogClock::new(now, service.clock_ms()),
             refused: Vec::new(),
             applied: Vec::new(),
             out: Vec::new(),
+            log,
+            service,
             config,
         };
         node.emit_sessions(&[]);
-        node.perform(clock, effects);
+        node.take_events(clock);
         node.finish(out);
-        Ok(node)
+        node
     }
 
     /// Handles one input and appends the effects to `out`. Call [`Node::flush`] after the last input of a
     /// batch.
-    pub fn handle(&mut self, clock: Clock, input: Input, out: &mut Vec<Effect>) {
-        // After the process was suspended, the passed deadline is handled before the input, so that this
-        // server does not act on an outdated role.
-        if clock.now >= self.replica.next_deadline() {
-            self.replicate(clock, replica::Input::Deadline);
-        }
+    pub fn handle(&mut self, clock: Clock, input: Input<L::Input>, out: &mut Vec<Effect<L::Effect>>) {
+        self.log.advance(clock.now);
+        self.take_events(clock);
         match input {
-            Input::Peer { datagram, behind } => {
-                let mut effects = Vec::new();
-                let opened = self.links.open(clock.now, &datagram, behind, &mut effects);
-                self.perform_links(clock, effects);
-                match opened {
-                    Ok(None) => {}
-                    Ok(Some((from, incarnation, packets))) => {
-                        for packet in packets {
-                            self.replicate(clock, replica::Input::Packet { from, incarnation, packet });
-                        }
-                    }
-                    Err(reason) => self.out.push(Effect::Refused(reason)),
-                }
+            Input::Log(input) => {
+                self.log.handle(clock.now, input);
+                self.take_events(clock);
             }
-            Input::PortRefused(peer) => self.replicate(clock, replica::Input::PortRefused(peer)),
             Input::Client { session, packet } => self.on_client(clock, session, packet),
             Input::Initiation { reply_to, key, packet } => self.on_initiation(clock, reply_to, key, packet),
-            Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
-            Input::SnapshotDone(op) => self.replica.forget_upto(self.snapshots.on_done(op)),
-            Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
+            Input::SnapshotDone(op) => self.log.trim(self.snapshots.on_done(op)),
             Input::WantPage { session, after, limit } => self.on_want_page(clock, session, after, limit),
             // Only a session in the log has keys, so only such a session can have proved an address. The
             // guard ignores one that has ended since.
@@ -170,106 +126,65 @@ impl Node {
             Input::AnswerDone { session, query } => self.outstanding.remove(session, query),
             Input::Process { pid, refused } => (self.pid, self.refused) = (pid, refused),
             Input::Deadline => {}
-            Input::Stop => self.replicate(clock, replica::Input::Stop),
+            Input::Stop => {
+                self.log.stop();
+                self.take_events(clock);
+            }
         }
-        for (peer, ops) in self.links.losses(clock.now) {
-            self.replicate(clock, replica::Input::Lost { peer, ops });
-        }
+        self.log.settle(clock.now);
+        self.take_events(clock);
         self.keep_house(clock);
         self.finish(out);
     }
 
-    /// Journals and casts the entries that the inputs since the last call produced, and sends the packets
-    /// queued for peers.
-    pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect>) {
-        let mut effects = Vec::new();
-        let links = &self.links;
-        self.replica.flush(clock.now, |peer| links.room(peer), &mut effects);
-        self.perform(clock, effects);
-        let mut effects = Vec::new();
-        self.links.flush(clock.now, self.replica.promised(), &mut effects);
-        self.perform_links(clock, effects);
+    /// Makes the log store and send what the inputs since the last call proposed.
+    pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect<L::Effect>>) {
+        self.log.flush(clock.now);
+        self.take_events(clock);
         self.finish(out);
     }
 
     /// The latest time at which an [`Input::Deadline`] is wanted.
     pub fn next_deadline(&self) -> Option<Moment> {
-        let own = self.replica.next_deadline();
-        Some(self.links.next_deadline().map_or(own, |link| link.min(own)))
+        Some(self.log.next_deadline())
     }
 
-    fn finish(&mut self, out: &mut Vec<Effect>) {
+    fn finish(&mut self, out: &mut Vec<Effect<L::Effect>>) {
         out.append(&mut self.out);
     }
 
-    fn propose(&mut self, clock: Clock, command: Command) -> Option<Op> {
+    fn propose(&mut self, clock: Clock, command: Command) -> Option<Ticket> {
         let mut unix_ms = self.log_clock.read(clock);
         if self.config.planted.is(Planted::LogTimeGoesBack) {
             unix_ms = clock.unix_ms;
         }
         let stamped = Stamped { unix_ms, command };
-        self.replica.propose(codec::encode(&stamped).into())
+        self.log.propose(codec::encode(&stamped).into())
     }
 
-    fn replicate(&mut self, clock: Clock, input: replica::Input) {
-        let mut effects = Vec::new();
-        self.replica.handle(clock.now, input, &mut effects);
-        self.perform(clock, effects);
-    }
-
-    fn perform_links(&mut self, clock: Clock, effects: Vec<links::Effect>) {
-        for effect in effects {
-            match effect {
-                links::Effect::Send { to, bytes } => self.out.push(Effect::Peer { to, bytes }),
-                links::Effect::BootAdopted { peer, boot } => {
-                    self.replicate(clock, replica::Input::BootAdopted { peer, boot });
-                }
-                links::Effect::StaleIncarnation { server, incarnation, latest } => {
-                    self.out.push(Effect::StaleIncarnation { server, incarnation, latest });
-                }
-            }
-        }
-    }
-
-    fn perform(&mut self, clock: Clock, effects: Vec<replica::Effect>) {
-        for effect in effects {
-            match effect {
-                replica::Effect::Send { to, packet, tracked: None } => self.links.send(to, packet),
-                replica::Effect::Send { to, packet, tracked: Some(ops) } => {
-                    let view = self.replica.promised();
-                    let mut effects = Vec::new();
-                    self.links.send_tracked(clock.now, view, to, packet, ops, &mut effects);
-                    self.perform_links(clock, effects);
-                }
-                replica::Effect::Journal { ticket, task } => self.out.push(Effect::Journal { ticket, task }),
-                replica::Effect::Apply(entry) => self.apply(clock, &entry),
-                replica::Effect::SnapshotReceived { op, view, bytes } => {
-                    self.on_snapshot_received(clock, op, view, bytes);
-                }
-                replica::Effect::ReadSnapshot { to, op, offset, chunks } => {
-                    self.out.extend(self.snapshots.read(to, Reading { op, offset, chunks }));
-                }
-                replica::Effect::Active(view) => self.on_active(clock.now, view),
-                replica::Effect::Deposed => self.on_deposed(),
-                replica::Effect::Role(change) => self.out.push(Effect::Role(change)),
-                replica::Effect::Waiting(whom) => self.out.push(Effect::Waiting(whom)),
-                replica::Effect::Contradicted(found) => self.out.push(Effect::Contradicted(found)),
-                replica::Effect::Overwritten { view, first, last } => {
-                    self.out.push(Effect::Overwritten { view, first, last });
-                }
-                replica::Effect::Stopped => self.out.push(Effect::Stopped),
+    /// Acts on the events of the log. Follows each call that makes some.
+    fn take_events(&mut self, clock: Clock) {
+        while let Some(event) = self.log.poll(clock.now) {
+            match event {
+                Event::Committed { op, payload, ticket } => self.on_committed(clock, op, &payload, ticket),
+                Event::Lost { from } => self.on_lost(from),
+                Event::SnapshotReceived(snapshot) => self.on_snapshot_received(clock, snapshot),
+                Event::Active(view) => self.on_active(clock.now, view),
+                Event::Deposed => self.on_deposed(),
+                Event::Stopped => self.out.push(Effect::Stopped),
+                Event::Effect(effect) => self.out.push(Effect::Log(effect)),
             }
         }
     }
 
     /// Applies a committed entry. A payload that does not decode is applied as nothing: every server runs
     /// the same codec over the same bytes, so all of them do the same.
-    fn apply(&mut self, clock: Clock, entry: &Entry) {
-        let stamped: Option<Stamped> = match entry.kind {
-            EntryKind::ViewStart | EntryKind::Members => None,
-            EntryKind::Command => codec::decode(&entry.payload).ok(),
-        };
-        self.service.apply(entry.op, stamped.as_ref(), &mut self.applied);
+    fn on_committed(&mut self, clock: Clock, op: Op, payload: &[u8], ticket: Option<Ticket>) {
+        if let Some(ticket) = ticket {
+            self.housekeeping.on_committed(ticket);
+        }
+        let stamped: Option<Stamped> = codec::decode(payload).ok();
+        self.service.apply(op, stamped.as_ref(), &mut self.applied);
         self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
         for applied in std::mem::take(&mut self.applied) {
             self.on_applied(clock, applied);
@@ -280,7 +195,8 @@ impl Node {
     /// for those in `before` that it does not contain.
     fn emit_sessions(&mut self, before: &[SessionId]) {
         let known = self.service.sessions();
-        let known = known.map(|(session, device, nonce)| Effect::SessionKnown { session, device, nonce });
+        let known =
+            known.map(|(session, device, nonce, aead)| Effect::SessionKnown { session, device, nonce, aead });
         let gone = before.iter().copied().filter(|session| !self.service.has_session(*session));
         self.out.extend(known.chain(gone.map(Effect::SessionGone)));
     }
@@ -295,81 +211,90 @@ impl Node {
 
     fn on_deposed(&mut self) {
         self.is_primary = false;
-        if !self.config.planted.is(Planted::NumbersOutliveView) {
-            self.under_way = UnderWay::default();
-            self.administration.discard();
-        }
+        self.discard_under_way();
         self.outstanding = OutstandingAnswers::default();
         self.housekeeping.discard();
         self.out.push(Effect::Delivery(delivery::Input::Silence));
     }
 
+    /// Starts the admission again from what is applied. What was logged here and may be committed all the same
+    /// is answered then, and applied once however often it is logged.
+    fn on_lost(&mut self, from: Ticket) {
+        self.discard_under_way();
+        self.housekeeping.on_lost(from);
+    }
+
+    fn discard_under_way(&mut self) {
+        if !self.config.planted.is(Planted::NumbersOutliveView) {
+            self.under_way = UnderWay::default();
+            self.administration.discard();
+        }
+    }
+
     /// Returns true if requests and queries are answered: on a primary that is not isolated.
     fn serves(&self) -> bool {
-        self.is_primary && self.replica.role() == RoleName::Primary
+        self.is_primary && self.role() == RoleName::Primary
+    }
+
+    /// Returns true if commands are logged now.
+    fn accepts(&self) -> bool {
+        self.log.status().accepts
     }
 
     fn coordinator(&self) -> Coordinator {
         let members = self.config.cluster.members.iter().map(|member| (member.id, member.client)).collect();
-        Coordinator { view: self.replica.active_view(), members }
+        Coordinator { view: self.log.status().active, members }
     }
 
     /// Proposes cursors and housekeeping if this is the primary, and begins a snapshot if one is due.
     fn keep_house(&mut self, clock: Clock) {
-        if let Some(batch) = self.housekeeping.take_batch(clock.now, self.replica.accepts()) {
+        if let Some(batch) = self.housekeeping.take_batch(clock.now, self.accepts()) {
             self.propose(clock, batch);
         }
-        if self.housekeeping.begin_round(clock.now, self.replica.accepts(), self.service.applied()) {
+        if self.housekeeping.begin_round(clock.now, self.accepts()) {
             let log_ms = self.log_clock.read(clock);
             for command in Housekeeping::round(&self.service, &self.config.retention, log_ms) {
-                if let Some(op) = self.propose(clock, command) {
-                    self.housekeeping.on_proposed(op);
+                if let Some(ticket) = self.propose(clock, command) {
+                    self.housekeeping.on_proposed(ticket);
                 }
             }
             self.out.extend(self.log_clock.warn(clock).map(Effect::ClockAway));
         }
-        self.out.extend(self.snapshots.begin(clock.now, &self.config, &self.replica, &self.service));
+        let begun = self.snapshots.begin(clock.now, &self.config, &self.log, &self.service);
+        self.out.extend(begun.map(|image| Effect::Snapshot(Box::new(image))));
     }
 
-    fn on_snapshot_read(&mut self, to: NodeId, piece: Option<SnapshotPiece>) {
-        self.out.extend(self.snapshots.on_read(to));
-        let Some(piece) = piece else { return };
-        for chunk in snapshots::chunks(&piece) {
-            self.links.send(to, Packet::SnapshotChunk(chunk));
+    fn on_snapshot_received(&mut self, clock: Clock, snapshot: StoredSnapshot) {
+        let Ok(service) = snapshots::open(&self.config, &snapshot) else { return };
+        let op = snapshot.op;
+        if !self.log.install(clock.now, snapshot) {
+            return;
         }
-    }
-
-    fn on_snapshot_received(&mut self, clock: Clock, op: Op, view: View, bytes: Vec<u8>) {
-        let Ok(service) = snapshots::open(&self.config, op, view, &bytes) else { return };
-        let mut effects = Vec::new();
-        if self.replica.install(clock.now, op, view, bytes, &mut effects) {
-            let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
-            self.service = service;
-            self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
-            self.snapshots.on_installed(op, self.replica.appended_bytes());
-            self.charges.retain_networks(|session| self.service.has_session(session));
-            if !self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
-                self.emit_sessions(&before);
-            }
+        let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
+        self.service = service;
+        self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
+        self.snapshots.on_installed(op, self.log.status().appended_bytes);
+        self.charges.retain_networks(|session| self.service.has_session(session));
+        if !self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
+            self.emit_sessions(&before);
         }
-        self.perform(clock, effects);
     }
 
     // ---- accessors
 
     /// The role of this server.
     pub fn role(&self) -> RoleName {
-        self.replica.role()
+        self.log.status().role
     }
 
     /// The promised view, below which nothing is accepted. Also the view that this server is in.
     pub fn promised(&self) -> View {
-        self.replica.promised()
+        self.log.status().view
     }
 
     /// The last op known to be committed.
     pub fn commit(&self) -> Op {
-        self.replica.commit()
+        self.log.status().commit
     }
 
     /// The last op applied.

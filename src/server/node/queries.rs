@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use recado_log::ordered::OrderedLog;
 use recado_proto::id::{Clock, Op, SessionId};
 use recado_proto::packet::{
     Answers, Code, History, List, Packet, QueryId, Refused, RequestUserInfo, StatusOk,
@@ -66,7 +67,7 @@ impl OutstandingAnswers {
     }
 }
 
-impl Node {
+impl<L: OrderedLog> Node<L> {
     pub(super) fn on_history(&mut self, clock: Clock, session: SessionId, history: History) {
         let cost = cost::history(&history, self.topics(session));
         self.on_question(clock, session, history.query, cost, |node, asker| {
@@ -99,7 +100,7 @@ impl Node {
         session: SessionId,
         query: QueryId,
         cost: u32,
-        answer: impl FnOnce(&mut Node, &SessionView) -> Result<Packet, Code>,
+        answer: impl FnOnce(&mut Node<L>, &SessionView) -> Result<Packet, Code>,
     ) {
         if self.outstanding.contains(session, query) {
             return;
@@ -154,14 +155,15 @@ impl Node {
 
     /// STATUS_OK with the state of this server.
     pub(super) fn status(&self, clock: Clock, query: QueryId) -> StatusOk {
+        let status = self.log.status();
         StatusOk {
             query,
             node: self.config.cluster.me,
-            role: self.replica.role(),
-            view: self.replica.promised(),
+            role: status.role,
+            view: status.view,
             applied: self.service.applied(),
-            durable: self.replica.durable(),
-            lag: self.replica.last().0.saturating_sub(self.service.applied().0),
+            durable: status.durable,
+            lag: status.last.0.saturating_sub(self.service.applied().0),
             pid: self.pid,
             incarnation: self.incarnation,
             uptime_ms: clock.now.since(self.started).as_millis() as u64,

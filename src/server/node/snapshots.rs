@@ -1,21 +1,19 @@
-//! Snapshots: when one is written and what is in it, what a stored or received one must be, and which pieces
-//! of a stored one are read for peers.
+//! Snapshots: when one is written and what is in it, and what a stored or received one must be.
 //!
-//! Nothing here changes the replica or the service, and nothing knows the journal's files.
+//! Nothing here changes the log or the service, and nothing knows how a snapshot is stored or sent.
 
-use std::collections::BTreeMap;
-
-use recado_log::journal::{SnapshotPiece, StoredSnapshot};
-use recado_log::replica::ReplicaManager;
+use recado_log::ordered::{OrderedLog, StoredSnapshot};
 use recado_proto::codec;
 use recado_proto::command::Stamped;
-use recado_proto::id::{ClusterId, Epoch, Incarnation, Moment, NodeId, Op, View};
+use recado_proto::id::{ClusterId, Epoch, Incarnation, Moment, Op, View};
 use recado_proto::members::{Member, Members};
-use recado_proto::packet::SnapshotChunk;
 use recado_service::{Service, State};
 
-use super::{Effect, StartError};
 use crate::config::{self, Cluster, Config, Planted};
+
+/// How many times [`Config::snapshot_bytes`] the log since the last snapshot may become while a peer reads
+/// a stored one. At that length another is begun all the same: the log stays bounded, whatever a peer asks.
+const DELAYED_LOG_FACTOR: u64 = 4;
 
 /// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -36,16 +34,16 @@ pub struct Image {
 
 impl Image {
     /// The image of what is applied now; none if the log has lost the view of the last op.
-    fn of(config: &Config, replica: &ReplicaManager, service: &Service) -> Option<Image> {
+    fn of(config: &Config, log: &impl OrderedLog, service: &Service) -> Option<Image> {
         let mut op = service.applied();
         let mut state = service.state();
         if config.planted.is(Planted::SnapshotUncommitted) {
-            (op, state) = uncommitted_state(config, replica, op, state);
+            (op, state) = uncommitted_state(config, log, op, state);
         }
         if config.planted.is(Planted::ResultsNotInSnapshot) {
             state = state.without_results();
         }
-        let view = replica.view_at(op)?;
+        let view = log.entry(op)?.view;
         let members = members(config);
         Some(Image { cluster: config.cluster.id, members_op: Op::ZERO, members, op, view, state })
     }
@@ -74,9 +72,9 @@ pub(super) fn members(config: &Config) -> Members {
 }
 
 /// Planted bug: the state of a snapshot that includes uncommitted entries.
-fn uncommitted_state(config: &Config, replica: &ReplicaManager, mut op: Op, state: State) -> (Op, State) {
+fn uncommitted_state(config: &Config, log: &impl OrderedLog, mut op: Op, state: State) -> (Op, State) {
     let mut ahead = Service::new(state, config.limits, config.planted);
-    while let Some(entry) = replica.entry(op.next()) {
+    while let Some(entry) = log.entry(op.next()) {
         op = entry.op;
         let stamped: Option<Stamped> = codec::decode(&entry.payload).ok();
         ahead.apply(op, stamped.as_ref(), &mut Vec::new());
@@ -84,56 +82,49 @@ fn uncommitted_state(config: &Config, replica: &ReplicaManager, mut op: Op, stat
     (op, ahead.state())
 }
 
-/// The view and the op of the stored snapshot, and its service; those of an empty log without a snapshot.
-///
-/// # Errors
-/// See [`open`].
-pub(super) fn restore(
-    config: &Config,
-    stored: Option<&StoredSnapshot>,
-) -> Result<((View, Op), Service), StartError> {
-    let Some(StoredSnapshot { op, view, bytes }) = stored else {
-        let service = Service::new(State::default(), config.limits, config.planted);
-        return Ok(((View::ZERO, Op::ZERO), service));
-    };
-    Ok(((*view, *op), open(config, *op, *view, bytes)?))
+/// Reason why a snapshot is not taken. Our fault or the operator's; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The snapshot's checksum holds, but its content is not readable by this version.
+    #[error("the snapshot at op {0} is not readable by this version of recadod: {1}")]
+    Unreadable(Op, recado_proto::DecodeError),
+    /// The snapshot is of another cluster or other members, or of an epoch or a list of members that this program
+    /// does not follow.
+    #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
+    Foreign(Op),
+    /// The snapshot holds the state of another op or view than its file says: our fault.
+    #[error("the snapshot at op {0} holds another state than that of its op and view")]
+    OtherState(Op),
 }
 
-/// The service of a snapshot that was stored, or that a peer sent, as that of this op and view.
+/// The service of the snapshot that a server starts on; that of an empty log without one.
 ///
 /// # Errors
-/// [`StartError::Snapshot`], [`StartError::Foreign`] or [`StartError::OtherState`].
-pub(super) fn open(config: &Config, op: Op, view: View, bytes: &[u8]) -> Result<Service, StartError> {
-    let image: Image = codec::decode_snapshot(bytes).map_err(|error| StartError::Snapshot(op, error))?;
-    image.members.check().map_err(|error| StartError::Snapshot(op, error))?;
+/// The snapshot is not one that this server can have stored.
+pub fn restore(config: &Config, stored: Option<&StoredSnapshot>) -> Result<Service, SnapshotError> {
+    let empty = || Service::new(State::default(), config.limits, config.planted);
+    stored.map_or_else(|| Ok(empty()), |stored| open(config, stored))
+}
+
+/// The service of a snapshot that was stored, or that a peer sent.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub(super) fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, SnapshotError> {
+    let StoredSnapshot { op, view, ref bytes } = *stored;
+    let image: Image = codec::decode_snapshot(bytes).map_err(|error| SnapshotError::Unreadable(op, error))?;
+    image.members.check().map_err(|error| SnapshotError::Unreadable(op, error))?;
     if !image.is_of(config) {
-        return Err(StartError::Foreign(op));
+        return Err(SnapshotError::Foreign(op));
     }
     let service = Service::new(image.state, config.limits, config.planted);
     if (image.op, image.view, service.applied()) != (op, view, op) {
-        return Err(StartError::OtherState(op));
+        return Err(SnapshotError::OtherState(op));
     }
     Ok(service)
 }
 
-/// The chunks in which a piece of a stored snapshot is sent.
-pub(super) fn chunks(piece: &SnapshotPiece) -> impl Iterator<Item = SnapshotChunk> {
-    piece.bytes.chunks(SnapshotChunk::BYTES_MAX).enumerate().map(move |(n, bytes)| {
-        let offset = piece.offset + (n * SnapshotChunk::BYTES_MAX) as u64;
-        let SnapshotPiece { op, view, total, crc, .. } = *piece;
-        SnapshotChunk { op, view, offset, total, crc, bytes: bytes.to_vec() }
-    })
-}
-
-/// A piece of a stored snapshot that a peer requested.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reading {
-    pub(super) op: Op,
-    pub(super) offset: u64,
-    pub(super) chunks: u16,
-}
-
-/// What was written last, and what is being written and read.
+/// What was written last, and what is being written.
 #[derive(Debug)]
 pub(super) struct Snapshots {
     /// The op of the newest durable snapshot.
@@ -144,35 +135,40 @@ pub(super) struct Snapshots {
     bytes: u64,
     /// True while one is being written.
     busy: bool,
-    /// Peers that a stored snapshot is being read for, each with its newest request since.
-    reading: BTreeMap<NodeId, Option<Reading>>,
 }
 
 impl Snapshots {
     /// The snapshots of a server that starts now with this newest one.
     pub(super) fn new(now: Moment, newest: Op) -> Snapshots {
-        Snapshots { newest, begun: now, bytes: 0, busy: false, reading: BTreeMap::new() }
+        Snapshots { newest, begun: now, bytes: 0, busy: false }
     }
 
     /// Begins a snapshot if one is due: after a time, or when the log since the last one is long, if there is
     /// anything new and no other is being written.
+    ///
+    /// While a peer reads a stored snapshot, none is begun before the log since the last one is
+    /// [`DELAYED_LOG_FACTOR`] times as long. Each new one brings the removal of the one being read nearer, and
+    /// of the log that the peer needs after it; a large one would never arrive.
     pub(super) fn begin(
         &mut self,
         now: Moment,
         config: &Config,
-        replica: &ReplicaManager,
+        log: &impl OrderedLog,
         service: &Service,
-    ) -> Option<Effect> {
-        let due = now.since(self.begun) >= config.snapshot_every
-            || replica.appended_bytes() - self.bytes >= config.snapshot_bytes;
-        if !due || self.busy || service.applied() <= self.newest {
+    ) -> Option<Image> {
+        let status = log.status();
+        let since_last = status.appended_bytes - self.bytes;
+        let due = now.since(self.begun) >= config.snapshot_every || since_last >= config.snapshot_bytes;
+        let delayed = is_fetched(status.fetched, now, config)
+            && since_last < config.snapshot_bytes.saturating_mul(DELAYED_LOG_FACTOR);
+        if !due || delayed || self.busy || service.applied() <= self.newest {
             return None;
         }
         self.begun = now;
-        self.bytes = replica.appended_bytes();
-        let image = Image::of(config, replica, service)?;
+        self.bytes = status.appended_bytes;
+        let image = Image::of(config, log, service)?;
         self.busy = true;
-        Some(Effect::Snapshot(Box::new(image)))
+        Some(image)
     }
 
     /// Records that the snapshot being written is durable. Returns the op of the one before it: the log
@@ -189,28 +185,10 @@ impl Snapshots {
         self.newest = op;
         self.bytes = bytes;
     }
+}
 
-    /// Reads one piece at a time for each peer and keeps only the newest request that arrives meanwhile, so
-    /// that the journal's queue does not grow however often a peer asks.
-    pub(super) fn read(&mut self, to: NodeId, wanted: Reading) -> Option<Effect> {
-        match self.reading.get_mut(&to) {
-            // The offer of a snapshot reads fewer chunks than a request, and does not displace one.
-            Some(Some(next)) if wanted.chunks < next.chunks => None,
-            Some(next) => {
-                *next = Some(wanted);
-                None
-            }
-            None => {
-                self.reading.insert(to, None);
-                let Reading { op, offset, chunks } = wanted;
-                Some(Effect::ReadSnapshot { to, op, offset, chunks })
-            }
-        }
-    }
-
-    /// A piece has been read for this peer: reads the one that it has requested since.
-    pub(super) fn on_read(&mut self, to: NodeId) -> Option<Effect> {
-        let next = self.reading.remove(&to).flatten()?;
-        self.read(to, next)
-    }
+/// Returns true if a peer reads a stored snapshot, a piece of which was last read for one at `fetched`. A
+/// receiver without progress for longer than this takes another snapshot.
+fn is_fetched(fetched: Option<Moment>, now: Moment, config: &Config) -> bool {
+    fetched.is_some_and(|fetched| now.since(fetched) <= config.timing.coordinator * 2)
 }

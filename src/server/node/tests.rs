@@ -1,20 +1,35 @@
-//! Tests of a node whose journal, peers and clients the tests play.
+//! Tests of a node whose clients, and what surrounds its log, the tests play. Most of them run over each log:
+//! over the bully engine with its journal and peers, and over a vector.
+
+/// Makes the named tests run over each log.
+macro_rules! over_each_log {
+    ($($test:ident,)*) => {
+        mod over_the_bully_engine {
+            $(#[test] fn $test() { super::$test::<super::Peers>() })*
+        }
+        mod over_a_vector {
+            $(#[test] fn $test() { super::$test::<super::Alone>() })*
+        }
+    };
+}
 
 mod admin;
 mod admission;
 mod charges;
 mod forged;
+mod housekeeping;
 mod log_clock;
+mod members;
 mod peers;
 mod queries;
 mod snapshots;
+mod unreliable_log;
+mod vector_log;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recado_log::journal::Meta;
-use recado_proto::Link;
-use recado_proto::envelope::{self, Class, Envelope, Opened, PeerHello};
+use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{ClusterId, DeviceId, DeviceKey, NodeId};
 use recado_proto::noise::{self, OPENING_LEN};
 use recado_proto::packet::*;
@@ -24,6 +39,9 @@ use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention, Timing};
 use crate::delivery::ReplyTo;
 use crate::server::handshake::tests::handshake_config;
+
+use members::Peers;
+use vector_log::Alone;
 
 const ME: NodeId = NodeId(2);
 
@@ -48,36 +66,6 @@ fn config() -> Config {
     }
 }
 
-/// A peer of the server, simulated by the test.
-struct Other {
-    link: Link,
-    /// The key that the server seals with for the peer.
-    receive: Key,
-}
-
-impl Other {
-    fn new(from: NodeId) -> Other {
-        let (keys, boot_id) = (handshake_config(ME.0, 1).keys, handshake_config(from.0, 1).boot_id);
-        let me = (ME, handshake_config(ME.0, 1).boot_id);
-        let envelope = Envelope { class: Class::Peer, number: 0, ..envelope_of(from) };
-        Other {
-            link: Link::new(envelope, keys.peer((from, boot_id), ME, Some(me.1))),
-            receive: keys.peer(me, from, Some(boot_id)),
-        }
-    }
-}
-
-fn envelope_of(from: NodeId) -> Envelope {
-    Envelope {
-        class: Class::PeerHello,
-        cluster: ClusterId(7),
-        session: SessionId::default(),
-        node: Some(from),
-        incarnation: Incarnation(1),
-        number: 1,
-    }
-}
-
 /// The sender of an INITIATION.
 fn reply_to() -> ReplyTo {
     let reply = noise::Reply { opening: [0; OPENING_LEN], key: Key::new([0; 32]) };
@@ -95,22 +83,34 @@ fn answered(input: &delivery::Input) -> Option<(SessionId, QueryId)> {
     }
 }
 
-/// A server whose journal reports at once, unless `owes` is set, and whose clients acknowledge each answer to
-/// a query at once, unless `awaits_acks` is set.
-struct Rig {
-    node: Node,
+/// What surrounds the log of a server in a test.
+trait Surroundings: Sized {
+    type Log: OrderedLog;
+
+    /// A server that has just started.
+    fn rig() -> Rig<Self>;
+
+    /// Performs an effect of the log. Returns the input that follows from it.
+    fn perform(&mut self, clock: Clock, effect: LogEffect<Self>) -> Option<LogInput<Self>>;
+
+    /// Makes the server primary.
+    fn lead(rig: &mut Rig<Self>);
+
+    /// Gives the log what it waits for.
+    fn answer(rig: &mut Rig<Self>);
+}
+
+type LogInput<S> = <<S as Surroundings>::Log as OrderedLog>::Input;
+type LogEffect<S> = <<S as Surroundings>::Log as OrderedLog>::Effect;
+
+/// A server whose snapshots are durable at once, and whose clients acknowledge each answer to a query at once,
+/// unless `awaits_acks` is set.
+struct Rig<S: Surroundings> {
+    node: Node<S::Log>,
+    around: S,
     clock: Clock,
-    others: BTreeMap<NodeId, Other>,
-    refused: Vec<RefusedDatagram>,
-    owes: bool,
     awaits_acks: bool,
-    ticket: u64,
-    sent: Vec<(NodeId, Opened)>,
-    reads: usize,
     snapshots: usize,
-    /// Peers that came with an earlier incarnation: the server, its incarnation, and the latest seen.
-    earlier: Vec<(u16, u64, u64)>,
-    promises: usize,
     delivered: Vec<delivery::Input>,
     /// Sessions whose clients may send.
     known: std::collections::BTreeSet<SessionId>,
@@ -120,81 +120,39 @@ struct Rig {
     beyond: Vec<(SessionId, Op, Op)>,
 }
 
-impl Rig {
-    fn new(voter: bool) -> Rig {
-        let config = config();
-        let members = config.cluster.members.iter().map(|member| member.id);
-        let meta = Meta { voter, incarnation: Incarnation(1), ..Meta::new(ClusterId(7), ME, members) };
-        let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), commit: Op::ZERO, lost: None };
-        let clock = Clock { now: Moment(1_000_000), unix_ms: 1 };
-        let mut out = Vec::new();
-        let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
-        let node = Node::new(config, recovered, BootIdentity { id, keys, seed: 1 }, clock, &mut out).unwrap();
-        let (others, refused, sent, delivered, known, administered, beyond) = Default::default();
-        let mut rig = Rig {
-            node,
-            clock,
-            others,
-            refused,
-            owes: false,
-            awaits_acks: false,
-            ticket: 0,
-            sent,
-            reads: 0,
-            snapshots: 0,
-            earlier: Vec::new(),
-            promises: 0,
-            delivered,
-            known,
-            administered,
-            away: Vec::new(),
-            beyond,
-        };
-        rig.note(out);
-        [1, 3].into_iter().for_each(|from| rig.meet(NodeId(from)));
+impl<S: Surroundings> Rig<S> {
+    /// The clock of a server that has just started.
+    const START: Clock = Clock { now: Moment(1_000_000), unix_ms: 1 };
+
+    /// A primary.
+    fn leading() -> Rig<S> {
+        let mut rig = S::rig();
+        S::lead(&mut rig);
         rig
     }
 
-    /// A peer that knows the server's boot id sends a hello.
-    fn meet(&mut self, from: NodeId) {
-        let hello = PeerHello {
-            mine: handshake_config(from.0, 1).boot_id,
-            yours: Some(handshake_config(ME.0, 1).boot_id),
-        };
-        let key = handshake_config(from.0, 1).keys.peer((from, hello.mine), ME, None);
-        self.input(Input::Peer { datagram: hello.seal(&key, &envelope_of(from)), behind: false });
+    fn around(node: Node<S::Log>, around: S, effects: Vec<Effect<LogEffect<S>>>) -> Rig<S> {
+        let (delivered, known, administered, away, beyond) = Default::default();
+        let (clock, awaits_acks, snapshots) = (Self::START, false, 0);
+        let mut rig =
+            Rig { node, around, clock, awaits_acks, snapshots, delivered, known, administered, away, beyond };
+        rig.note(effects);
+        rig
     }
 
-    fn note(&mut self, effects: Vec<Effect>) {
+    fn note(&mut self, effects: Vec<Effect<LogEffect<S>>>) {
         let mut waiting = std::collections::VecDeque::from(effects);
         while let Some(effect) = waiting.pop_front() {
             let mut out = Vec::new();
             match effect {
-                Effect::Peer { to, bytes } => {
-                    if Envelope::peek(&bytes).unwrap().class == Class::Peer {
-                        let other = self.others.entry(to).or_insert_with(|| Other::new(to));
-                        let opened = envelope::open(&other.receive, &bytes).unwrap();
-                        other.link.receive(self.clock.now, opened.envelope.number, opened.header.ack);
-                        self.sent.push((to, opened));
-                    }
-                }
-                Effect::Refused(reason) => self.refused.push(reason),
-                Effect::Journal { ticket, task } => {
-                    self.promises += usize::from(matches!(task, Task::Promise(_)));
-                    self.ticket = ticket;
-                    if !self.owes {
-                        self.node.handle(self.clock, Input::Journaled(ticket), &mut out);
+                Effect::Log(effect) => {
+                    if let Some(input) = self.around.perform(self.clock, effect) {
+                        self.node.handle(self.clock, Input::Log(input), &mut out);
                     }
                 }
                 Effect::Snapshot(image) => {
                     self.snapshots += 1;
                     self.node.handle(self.clock, Input::SnapshotDone(image.op), &mut out);
-                }
-                Effect::ReadSnapshot { to, .. } => {
-                    self.reads += 1;
-                    if !self.owes {
-                        self.node.handle(self.clock, Input::SnapshotRead { to, piece: None }, &mut out);
-                    }
                 }
                 Effect::Delivery(input) => {
                     if let Some((session, query)) = answered(&input).filter(|_| !self.awaits_acks) {
@@ -208,45 +166,31 @@ impl Rig {
                 }
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
                 Effect::Administered { change, op } => self.administered.push((change, op)),
-                Effect::StaleIncarnation { server, incarnation, latest } => {
-                    self.earlier.push((server.0, incarnation.0, latest.0));
-                }
                 Effect::ClockAway(ms) => self.away.push(ms),
                 Effect::BeyondEnd { session, cursor, applied } => {
                     self.beyond.push((session, cursor, applied));
                 }
-                Effect::Role(_)
-                | Effect::Waiting(_)
-                | Effect::Contradicted(_)
-                | Effect::Overwritten { .. }
-                | Effect::Stopped => {}
+                Effect::Stopped => {}
             }
             waiting.extend(out);
         }
     }
 
-    fn input(&mut self, input: Input) {
+    fn input(&mut self, input: Input<LogInput<S>>) {
         let mut out = Vec::new();
         self.node.handle(self.clock, input, &mut out);
         self.note(out);
+    }
+
+    /// The last op logged.
+    fn last(&self) -> Op {
+        self.node.log.status().last
     }
 
     fn flush(&mut self) {
         let mut out = Vec::new();
         self.node.flush(self.clock, &mut out);
         self.note(out);
-    }
-
-    /// A peer sends these packets, without the invalid ones, which a server's encoder refuses.
-    fn peer(&mut self, from: u16, packets: Vec<Packet>) {
-        let packets: Vec<Packet> = packets.into_iter().filter(|packet| packet.check().is_ok()).collect();
-        let from = NodeId(from);
-        let other = self.others.entry(from).or_insert_with(|| Other::new(from));
-        let mut datagrams = Vec::new();
-        other.link.transmit(self.clock.now, View::ZERO, &packets, None, &mut datagrams);
-        for datagram in datagrams {
-            self.input(Input::Peer { datagram, behind: false });
-        }
     }
 
     /// A client sends a packet on its session, or with session zero in a handshake, with the key that the
@@ -277,63 +221,11 @@ impl Rig {
         self.clock.now = end;
     }
 
-    /// Makes the server primary: peer 1 agrees to all its requests.
-    fn lead(&mut self) {
-        for _ in 0..4_000 {
-            if self.node.role() == RoleName::Primary {
-                return;
-            }
-            self.pass(Duration::from_millis(5));
-            self.answer_as_a_backup();
-        }
-        panic!("it does not lead");
-    }
-
-    /// Peer 1 agrees, promises, echoes and acknowledges.
-    fn answer_as_a_backup(&mut self) {
-        let sent = std::mem::take(&mut self.sent);
-        for packet in
-            sent.into_iter().filter(|(to, _)| *to == NodeId(1)).flat_map(|(_, opened)| opened.packets)
-        {
-            let view = self.node.promised();
-            let answer = match packet {
-                Packet::Election(Election::Probe { view, .. }) => {
-                    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
-                }
-                Packet::Election(Election::Prepare { view, .. }) => {
-                    let (last_view, last_op, commit) = (View::ZERO, Op::ZERO, Op::ZERO);
-                    let index = vec![(View::ZERO, Op::ZERO)];
-                    Packet::Reply(Reply::Promise(Promise {
-                        view,
-                        last_view,
-                        last_op,
-                        commit,
-                        index,
-                        unknown: None,
-                        incarnations: Vec::new(),
-                        disk_ms: 0,
-                    }))
-                }
-                Packet::Heartbeat(beat) => {
-                    Packet::Heartbeat(Heartbeat { state: HeartbeatState::Backup, promised: view, ..beat })
-                }
-                Packet::Entries(entries) => {
-                    let matched = entries.entries.last().map_or(entries.prev_op, |entry| entry.op);
-                    let (durable, applied) = (matched, Op::ZERO);
-                    Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
-                }
-                _ => continue,
-            };
-            self.peer(1, vec![answer]);
-        }
-        self.flush();
-    }
-
-    /// Advances time while peer 1 answers.
+    /// Advances time while the log gets what it waits for.
     fn live(&mut self, ms: u64) {
         for _ in 0..ms.div_ceil(5) {
             self.pass(Duration::from_millis(5));
-            self.answer_as_a_backup();
+            S::answer(self);
         }
     }
 
@@ -366,6 +258,7 @@ impl Rig {
                 fresh: true,
                 code: None,
                 invite: None,
+                aeads: 0,
             }),
         );
         self.live(100);
@@ -378,8 +271,4 @@ impl Rig {
         });
         accepted.expect("it is let in")
     }
-}
-
-fn prepare(view: View, progress: u64) -> Packet {
-    Packet::Election(Election::Prepare { view, progress, waits_for: WaitsFor::Disk, disk_ms: 0 })
 }

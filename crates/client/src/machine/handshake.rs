@@ -11,6 +11,7 @@ use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId
 use recado_proto::noise::{Initiation, Prologue};
 use recado_proto::packet::Packet;
 use recado_proto::seal::Key;
+use recado_proto::version;
 
 /// The age up to which a cookie is used. Servers accept it for at least 10 s.
 const COOKIE_GOOD: Duration = Duration::from_secs(8);
@@ -79,6 +80,8 @@ pub struct HandshakeClient {
     greetings: VecDeque<ReceivedRetry>,
     /// Initiations under way, each with the RETRY that it used.
     initiations: VecDeque<(Initiation, ReceivedRetry)>,
+    /// The version in the last VERSION.
+    other_version: Option<u8>,
 }
 
 /// A RETRY, and the state of its initiation.
@@ -146,8 +149,19 @@ impl HandshakeClient {
         Some(handshake::initiation(&envelope(cluster), &cookie, &message))
     }
 
+    /// The version of the protocol that the server said to speak instead of this one. Anybody who sees the
+    /// HELLO can say so: it is to be believed only if no server has given another answer in time.
+    pub(crate) fn other_version(&self) -> Option<u8> {
+        self.other_version
+    }
+
     /// Takes a datagram of the class Handshake; none if it answers nothing that was sent.
     pub fn take(&mut self, now: Moment, datagram: &[u8]) -> Option<FromServer> {
+        if let Some((echo, version)) = version::read(datagram) {
+            let asked = self.echo.is_some_and(|(asked, _)| asked == echo);
+            self.other_version = asked.then_some(version).or(self.other_version);
+            return None;
+        }
         let (envelope, handshake) = Handshake::read(datagram).ok()?;
         match handshake {
             Handshake::Retry(retry) => {
@@ -290,6 +304,23 @@ mod tests {
             panic!("no INITIATION")
         };
         Some(cookie)
+    }
+
+    #[test]
+    fn another_version_is_noted_if_it_answers_the_hello_and_changes_nothing_else() {
+        let (mut initiator, _, _, retry) = greeted();
+        let mut initiator_before = HandshakeClient::default();
+        let said = |echo: [u8; 8]| [&[0x72, 0x65, 0, 0][..], &echo, &[2]].concat();
+        assert_eq!(initiator_before.take(NOW, &said([0; 8])), None);
+        assert_eq!(initiator_before.other_version(), None, "it has asked nothing");
+        let Ok((_, Handshake::Retry(handshake::Retry { echo, .. }))) = Handshake::read(&retry) else {
+            panic!("no RETRY")
+        };
+        assert_eq!(initiator.take(NOW, &said((echo ^ 1).to_be_bytes())), None);
+        assert_eq!(initiator.other_version(), None);
+        assert_eq!(initiator.take(NOW, &said(echo.to_be_bytes())), None);
+        assert_eq!(initiator.other_version(), Some(2));
+        assert!(matches!(initiator.take(NOW, &retry), Some(FromServer::Greeting(_))));
     }
 
     #[test]

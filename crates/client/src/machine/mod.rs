@@ -26,6 +26,7 @@ use recado_proto::packet::{
     Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 use recado_proto::planted::PlantedBug;
+use recado_proto::seal::Aead;
 
 use backoff::Backoff;
 use handshake::{Greeting, Identity};
@@ -602,12 +603,13 @@ impl Machine {
             fresh: newcomer && (self.start.created_op.is_none() || self.start.code.is_some()),
             code: self.start.code.filter(|_| newcomer),
             invite: self.start.invite.filter(|_| newcomer),
+            aeads: Aead::OFFERED,
         })
     }
 
     fn resume(&mut self, now: Moment, mut again: Again, out: &mut Vec<Effect>) {
         if let Some(primary) = self.primary() {
-            let packets = [self.resume_packet(), Packet::padding()];
+            let packets = [self.resume_packet(), Packet::Padding];
             self.servers.send(now, primary, self.view, &packets, None, out);
             // The primary may have restarted since it was last heard, and then cannot open the RESUME.
             self.servers.hello(primary, &mut self.start.entropy, out);
@@ -652,10 +654,11 @@ impl Machine {
         self.keepalive_at = now + KEEPALIVE_EVERY;
         let serving = self.primary().filter(|_| matches!(self.state, State::Served));
         for server in self.servers.addresses() {
-            let mut packets = vec![Packet::Keepalive, Packet::padding()];
+            let mut packets = vec![Packet::Keepalive];
             if serving == Some(server) && self.inbox.receives() {
                 packets.push(Packet::ClientAck(self.inbox.ack()));
             }
+            packets.push(Packet::Padding);
             self.servers.send(now, server, self.view, &packets, None, out);
             self.servers.check_boot(server, &mut self.start.entropy, out);
         }
@@ -924,7 +927,7 @@ impl Machine {
             State::Leaving { .. } | State::Over => return,
         };
         if on_trial {
-            let packets = [question, Packet::padding()];
+            let packets = [question, Packet::Padding];
             self.servers.probe(now, from, greeting, self.view, &packets, out);
         }
     }

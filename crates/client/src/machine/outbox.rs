@@ -65,15 +65,11 @@ struct Outstanding {
     nonce: u64,
     due: Moment,
     tries: u32,
-    /// The lowest unanswered number when this request was first sent. It stays the same in retransmissions,
-    /// because the fragments of a large request are identified by its content: fragments of a retransmission
-    /// then fill the holes of the first transmission.
-    answered_below: Option<Seq>,
 }
 
 impl Outstanding {
     fn new(request: Request, nonce: u64, due: Moment) -> Outstanding {
-        Outstanding { request, nonce, due, tries: 0, answered_below: None }
+        Outstanding { request, nonce, due, tries: 0 }
     }
 }
 
@@ -190,7 +186,7 @@ impl Outbox {
 
     /// The next request that is due, among the `window` lowest numbers, with its number as the token.
     pub(super) fn next_due(&mut self, now: Moment, rto: Duration, window: usize) -> Option<(u64, Packet)> {
-        let lowest = *self.outstanding.first_key_value()?.0;
+        let answered_below = *self.outstanding.first_key_value()?.0;
         let upto = self.sendable_upto();
         let (seq, outstanding) = self
             .outstanding
@@ -201,7 +197,6 @@ impl Outbox {
         outstanding.due = now + wait.min(AGAIN_MAX);
         outstanding.tries += 1;
         let seq = *seq;
-        let answered_below = *outstanding.answered_below.get_or_insert(lowest);
         let nonce = outstanding.nonce;
         let packet = match outstanding.request.clone() {
             Request::Follow { topic, change } => {

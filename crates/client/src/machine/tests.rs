@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 
 use recado::delivery::ReplyTo;
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
+use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceKey, Incarnation, NodeId};
-use recado_proto::link::Link;
-use recado_proto::packet::{Delivered, Fragment, Gap, RoleName, Send, SendAck};
+use recado_proto::link::{ACK_EVERY, Link};
+use recado_proto::packet::{Delivered, Entries, Fragment, Gap, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, fragment, noise};
 
@@ -217,7 +218,7 @@ impl Play {
     /// The secret of the session, once there is one.
     fn secret(&self) -> Option<Key> {
         self.machine.session?;
-        Some(handshake_config(1, 1).keys.session_secret(SESSION, device(), self.nonce()))
+        Some(handshake_config(1, 1).keys.session_secret(SESSION, device(), self.nonce(), Default::default()))
     }
 
     fn key(&self, secret: &Key, node: u16, direction: Direction) -> Key {
@@ -318,10 +319,21 @@ impl Play {
     fn accept(&mut self) {
         self.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
         let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
-        let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
+        let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
         // A new session has keys of its own, so packet numbers begin anew.
         self.servers_by_id.values_mut().for_each(|server_boot| server_boot.heard.clear());
-        self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
+        self.from(
+            3,
+            1,
+            3,
+            Packet::AcceptConn(AcceptConn {
+                nonce,
+                session: SESSION,
+                coordinator,
+                secret,
+                aead: Default::default(),
+            }),
+        );
     }
 
     fn connect(&mut self) {
@@ -585,7 +597,7 @@ fn a_session_that_is_not_served_yet_carries_only_resume_and_keepalive() {
     play.pass(5_000);
     // A session that may be over is asked for by the CONNECT that opened it, and by no fresh one.
     let said = |packet: &Packet| match packet {
-        Packet::Resume(_) | Packet::Keepalive | Packet::Padding(_) => true,
+        Packet::Resume(_) | Packet::Keepalive => true,
         Packet::Connect(connect) => connect.nonce == nonce && !connect.fresh,
         _ => false,
     };
@@ -876,8 +888,14 @@ fn a_refusal_that_comes_after_its_connect_was_let_in_ends_nothing() {
 fn a_session_that_still_is_goes_on_after_a_doubt() {
     let mut play = doubting();
     let (nonce, coordinator) = (play.nonce(), coordinator(2, 1));
-    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
-    let accept = Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret });
+    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
+    let accept = Packet::AcceptConn(AcceptConn {
+        nonce,
+        session: SESSION,
+        coordinator,
+        secret,
+        aead: Default::default(),
+    });
     let bytes = play.answer(1, View::new(2, NodeId(1)), &accept);
     play.sent.clear();
     play.input(Input::Datagram { from: address(1), bytes });
@@ -1430,7 +1448,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let (near, far) = (address(1), address(4));
     let mut servers = Servers::new(&[near, far], identity);
     let mut server = HandshakeServer::new(handshake_config.clone(), [7; 32]);
-    let secret = handshake_config.keys.session_secret(SESSION, device(), 1);
+    let secret = handshake_config.keys.session_secret(SESSION, device(), 1, Default::default());
     let (to_server, to_client) = (
         secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id),
         secret.of_session(Direction::ToClient, handshake_config.me, handshake_config.boot_id),
@@ -1485,7 +1503,8 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
             incarnation: handshake_config.incarnation,
             number,
         };
-        let header = Header { ack: Some(envelope::Ack { largest, bits: 0 }), view: View::ZERO };
+        let header =
+            Header { ack: Some(envelope::Ack { largest, first: 0, further: Vec::new() }), view: View::ZERO };
         let bytes = envelope::seal(&to_client, &envelope, &header, &[]);
         servers.receive(now, from, &bytes).is_some()
     };
@@ -1800,7 +1819,11 @@ fn a_query_has_one_answer_and_an_unknown_query_has_none() {
 
 /// The fragments of a packet of so many bytes that means nothing to a client.
 fn pieces(bytes: usize) -> Vec<Fragment> {
-    fragment::split(&codec::encode(&Packet::Padding(vec![7; bytes])))
+    let (op, view) = (Op::ZERO, View::ZERO);
+    let entry = |op| Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![7; bytes / 3].into() };
+    let entries = (1..=3).map(entry).collect();
+    let cast = Entries { view, fetch: None, prev_op: op, prev_view: view, commit: op, entries };
+    fragment::split(1, &codec::encode(&Packet::Entries(cast)))
 }
 
 #[test]
@@ -1917,9 +1940,9 @@ fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_a_client_that_do
     play.machine.inbox = Inbox::new(false, PlantedBug::default());
     play.connect();
     let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::ClientAck(_)));
-    for number in 1..=2 * recado_proto::link::ACK_REACH {
+    for number in 1..=4 * ACK_EVERY {
         play.from(3, 1, 3, Packet::Keepalive);
-        let least = number / (recado_proto::link::ACK_REACH / 2 + 1);
+        let least = number / (ACK_EVERY + 1);
         assert!(acks(&play) >= least as usize && acks(&play) <= 4, "{} after {number}", acks(&play));
     }
 }
@@ -1946,10 +1969,11 @@ fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
     let mut play = Play::new();
     play.from(1, 2, 2, Packet::Coordinator(coordinator(2, 2)));
     let nonce = play.nonce();
-    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
+    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
     for (nonce, view, opens) in [(nonce + 1, (2, 2), false), (nonce, (1, 3), false), (nonce, (3, 3), true)] {
         let (session, coordinator) = (SESSION, coordinator(view.0, view.1));
-        let accept = AcceptConn { nonce, session, coordinator, secret: secret.clone() };
+        let accept =
+            AcceptConn { nonce, session, coordinator, secret: secret.clone(), aead: Default::default() };
         play.from(1, 2, 2, Packet::AcceptConn(accept));
         assert_eq!(play.machine.session.is_some(), opens, "nonce {nonce}, view {view:?}");
     }
@@ -1961,8 +1985,19 @@ fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
 fn the_acceptance_of_a_client_names_the_other_servers() {
     let mut play = Play::new();
     let (nonce, coordinator) = (play.nonce(), coordinator(1, 1));
-    let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce);
-    play.from(1, 1, 1, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
+    let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce, Default::default());
+    play.from(
+        1,
+        1,
+        1,
+        Packet::AcceptConn(AcceptConn {
+            nonce,
+            session: SESSION,
+            coordinator,
+            secret,
+            aead: Default::default(),
+        }),
+    );
     assert!(play.hellos.contains(&2) && play.hellos.contains(&3), "{:?}", play.hellos);
 }
 

@@ -10,10 +10,11 @@ use recado_proto::entry::Unknown;
 use recado_proto::id::{ClusterId, NodeId, Op, View};
 
 use super::error::{IoOp, JournalError, Trying};
-use super::meta::{Good, MetaFile, Read};
+use super::log::ASIDE;
+use super::meta::{self, Good, MetaFile, Read};
 use super::open::{check_meta, check_regular, check_versions, numbers, read_directory};
 use super::scan::Records;
-use super::{Directory, Disk, Expected, Mark, Meta, Options, log_name, snapshot, snapshot_name};
+use super::{Directory, Disk, Expected, Mark, Meta, Options, is_ours, log_name, snapshot, snapshot_name};
 
 /// The content of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,6 +25,9 @@ pub struct Inspection {
     pub snapshots: Vec<SnapshotRange>,
     /// The log files, ascending.
     pub log: Vec<LogRange>,
+    /// The names of the files that a start has set aside, ascending. No start reads them, and they are
+    /// removed once there are three good snapshots.
+    pub aside: Vec<String>,
     /// The last op known, of snapshot and log together.
     pub last: Op,
     /// The view of that op.
@@ -34,7 +38,7 @@ pub struct Inspection {
     /// The ops that damage destroyed and no peer has brought back.
     #[serde(serialize_with = "unknown_as_shown")]
     pub lost: Option<Unknown>,
-    /// True if the next start will find damage in data that was once durable.
+    /// True if the next start will find damage in data that was once durable, meta included.
     pub damaged: bool,
 }
 
@@ -42,7 +46,7 @@ pub struct Inspection {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum MetaState {
-    /// No meta: a server started here is a learner.
+    /// No meta: the directory counts as empty, and a server started here is a learner.
     Absent,
     /// Both slots are unreadable: the directory counts as empty, and a server started here is a learner.
     Rotten,
@@ -191,6 +195,7 @@ pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
         meta: MetaState::Absent,
         snapshots: snapshots(disk)?,
         log: log(disk)?,
+        aside: aside(disk)?,
         last: Op::ZERO,
         view: View::ZERO,
         commit: Op::ZERO,
@@ -199,7 +204,7 @@ pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
     };
     match read {
         Read::Absent => {}
-        Read::Bad => inspection.meta = MetaState::Rotten,
+        Read::Bad => (inspection.meta, inspection.damaged) = (MetaState::Rotten, true),
         Read::Good(Good { meta, mark, whole, .. }) => {
             let found = read_directory(disk, &meta, mark, Options::default())?;
             (inspection.last, inspection.view) = found.known.last;
@@ -254,6 +259,20 @@ fn log<D: Disk>(disk: &D) -> Result<Vec<LogRange>, JournalError> {
     Ok(ranges)
 }
 
+fn aside<D: Disk>(disk: &D) -> Result<Vec<String>, JournalError> {
+    let names = disk.list().during(IoOp::List)?;
+    Ok(names.into_iter().filter(|name| name.starts_with(ASIDE) && is_ours(name)).collect())
+}
+
+/// The reason why a start has set a file aside, as far as its name tells.
+fn reason(name: &str) -> &'static str {
+    match name.strip_prefix(ASIDE) {
+        Some(meta::NAME) => "neither slot of it could be read: the server began again as a learner",
+        Some(name) if name.starts_with("log.") => "its meta was missing or could not be read",
+        _ => "it was damaged, or its meta was missing or could not be read",
+    }
+}
+
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.meta {
@@ -304,7 +323,25 @@ impl fmt::Display for Inspection {
                 bad => writeln!(f, ", {bad} of no valid record")?,
             }
         }
+        for name in &self.aside {
+            writeln!(f, "set aside  {name}  {}", reason(name))?;
+        }
+        if !self.aside.is_empty() {
+            writeln!(
+                f,
+                "           no start reads what is set aside, and it is removed once there are three good \
+                 snapshots; copy it elsewhere now if no other server has what is in it"
+            )?;
+        }
         writeln!(f, "last op    {} of view {}, certainly committed {}", self.last, self.view, self.commit)?;
+        let is_empty = self.log.is_empty() && self.snapshots.is_empty();
+        if self.meta == MetaState::Rotten || (self.meta == MetaState::Absent && !is_empty) {
+            return writeln!(
+                f,
+                "damage     without meta nothing else here counts: the next start sets it aside, and the \
+                 other servers will send what it held; the only server of a cluster refuses to start"
+            );
+        }
         let alone = matches!(&self.meta, MetaState::Good { members, .. } if members.len() == 1);
         let cure = if alone { "no other server can send them" } else { "the other servers will send them" };
         match (&self.lost, self.damaged) {

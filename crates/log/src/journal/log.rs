@@ -135,9 +135,10 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Returns true if records are durable beyond the mark. Damage to them looks like a torn tail if no
-    /// later record names them durable. [`Journal::mark`] twice a second bounds that window.
+    /// later record names them durable. [`Journal::mark`] twice a second bounds that window. False after a
+    /// failed write of meta, of which only one slot is good then.
     pub fn needs_mark(&self) -> bool {
-        self.mark.serial < self.synced.0
+        self.mark.serial < self.synced.0 && !self.meta_file.has_failed()
     }
 
     /// Writes the mark to meta, if records are durable beyond it. It needs no space, unless the file system

@@ -63,6 +63,9 @@ pub(super) struct MetaFile<F> {
     file: F,
     /// The number of the newest slot, which is at `OFFSETS[seq % 2]`. The other slot is written next.
     seq: u64,
+    /// True once a write has failed: its slot is bad as far as this server knows, so the other one is the
+    /// only good slot, and it is not written again before a start has read both.
+    failed: bool,
 }
 
 struct Slot {
@@ -100,7 +103,7 @@ impl<F: DiskFile> MetaFile<F> {
         Ok(match slots.into_iter().max_by_key(|slot| slot.seq) {
             None => Read::Bad,
             Some(Slot { seq, meta, mark }) => {
-                Read::Good(Good { meta, mark, file: MetaFile { file, seq }, whole })
+                Read::Good(Good { meta, mark, file: MetaFile { file, seq, failed: false }, whole })
             }
         })
     }
@@ -108,7 +111,7 @@ impl<F: DiskFile> MetaFile<F> {
     /// Makes the file. The file and its name are durable on return.
     pub(super) fn create<D: Disk<File = F>>(disk: &D, meta: &Meta) -> std::io::Result<MetaFile<F>> {
         let file = disk.create(TMP)?;
-        let mut created = MetaFile { file, seq: 0 };
+        let mut created = MetaFile { file, seq: 0, failed: false };
         created.file.allocate(OFFSETS[1] + SLOT as u64)?;
         created.write(meta, Mark::default())?;
         disk.rename(TMP, NAME)?;
@@ -126,8 +129,15 @@ impl<F: DiskFile> MetaFile<F> {
     pub(super) fn write_one(&mut self, meta: &Meta, mark: Mark) -> std::io::Result<()> {
         self.seq += 1;
         let offset = OFFSETS[(self.seq % 2) as usize];
-        self.file.write_at(offset, &encode(self.seq, meta, mark))?;
-        self.file.sync()
+        let written =
+            self.file.write_at(offset, &encode(self.seq, meta, mark)).and_then(|()| self.file.sync());
+        self.failed |= written.is_err();
+        written
+    }
+
+    /// Returns true if a write has failed. Another write could destroy the only good slot.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
     }
 }
 

@@ -466,6 +466,35 @@ fn a_slot_of_meta_whose_version_is_damaged_is_bad_and_the_other_one_serves() {
 }
 
 #[test]
+fn inspection_says_what_a_start_without_meta_will_set_aside_and_what_one_has_set_aside_and_why() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    journal.append(&entries(1..=5, VIEW), Op(5)).unwrap();
+    store_snapshot(&mut journal, 5, b"a state");
+    drop(journal);
+    let seen = inspect(dir.path()).unwrap();
+    assert!(seen.aside.is_empty() && seen.to_string().contains("damage     none"), "{seen}");
+    let log = logs(dir.path()).into_iter().map(|name| format!("old.{name}"));
+    let aside: Vec<String> = log.chain(["old.meta".into(), format!("old.{}", snapshot_name(5))]).collect();
+    std::fs::write(dir.path().join("meta"), [0xa5_u8; 4608]).unwrap();
+    let seen = inspect(dir.path()).unwrap();
+    assert!(seen.damaged && seen.aside.is_empty(), "{seen}");
+    assert!(seen.to_string().contains("the next start sets it aside"), "{seen}");
+
+    drop(open(dir.path()));
+    let seen = inspect(dir.path()).unwrap();
+    assert_eq!((&seen.aside, seen.damaged), (&aside, false));
+    let text = seen.to_string();
+    for line in
+        ["old.meta  neither slot of it could be read", "its meta was missing", "copy it elsewhere now"]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+    assert!(aside.iter().all(|name| text.contains(name)), "{text}");
+}
+
+#[test]
 fn a_slot_of_meta_that_names_more_members_than_a_cluster_has_is_bad() {
     for (count, bad) in [(MEMBERS_MAX, false), (MEMBERS_MAX + 1, true)] {
         let dir = tempfile::tempdir().unwrap();

@@ -44,13 +44,16 @@ struct Pair {
     arrived: usize,
     /// Receiver and packet, for each packet received.
     heard: Vec<(u16, Packet)>,
+    /// Incarnations that a server reported as not later than those it had seen of its peer.
+    stale: Vec<u64>,
     refused: Vec<RefusedDatagram>,
 }
 
 impl Pair {
     fn new() -> Pair {
-        let (ends, incarnations, sent, heard, refused) = Default::default();
-        let mut pair = Pair { now: Moment(1_000_000), ends, incarnations, sent, arrived: 0, heard, refused };
+        let (ends, incarnations, sent, heard, stale, refused) = Default::default();
+        let now = Moment(1_000_000);
+        let mut pair = Pair { now, ends, incarnations, sent, arrived: 0, heard, stale, refused };
         (1..=2).for_each(|node| pair.start(node));
         pair
     }
@@ -79,7 +82,7 @@ impl Pair {
         for (node, links) in &mut self.ends {
             let mut out = Vec::new();
             links.flush(self.now, View::ZERO, &mut out);
-            note(*node, out, &mut self.sent);
+            note(*node, out, &mut self.sent, &mut self.stale);
         }
         while let Some((to, bytes)) = self.sent.get(self.arrived).cloned() {
             self.arrived += 1;
@@ -92,14 +95,14 @@ impl Pair {
     fn hear(&mut self, to: u16, bytes: &[u8]) {
         let Some(links) = self.ends.get_mut(&to) else { return };
         let mut out = Vec::new();
-        match links.open(self.now, bytes, false, &mut out) {
+        match links.open(self.now, View::ZERO, bytes, false, &mut out) {
             Ok(said) => {
                 let packets = said.into_iter().flat_map(|(_, _, packets)| packets);
                 self.heard.extend(packets.map(|packet| (to, packet)));
             }
             Err(reason) => self.refused.push(reason),
         }
-        note(to, out, &mut self.sent);
+        note(to, out, &mut self.sent, &mut self.stale);
     }
 
     /// Runs this many heartbeats.
@@ -144,14 +147,19 @@ impl Pair {
     }
 }
 
-fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>) {
+fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>, stale: &mut Vec<u64>) {
     for effect in out {
-        let (to, bytes) = match effect {
-            Effect::Send { to, bytes } => (to, bytes),
-            Effect::StaleIncarnation { .. } | Effect::BootAdopted { .. } => continue,
-        };
-        assert_eq!(to, NodeId(3 - from));
-        sent.push((to.0, bytes));
+        match effect {
+            Effect::Send { to, bytes } => {
+                assert_eq!(to, NodeId(3 - from));
+                sent.push((to.0, bytes));
+            }
+            Effect::StaleIncarnation { server, incarnation, .. } => {
+                assert_eq!(server, NodeId(3 - from));
+                stale.push(incarnation.0);
+            }
+            Effect::BootAdopted { .. } => {}
+        }
     }
 }
 
@@ -273,6 +281,47 @@ fn an_old_hello_of_an_earlier_boot_of_the_sender_changes_nothing() {
     old.into_iter().for_each(|hello| pair.hear(1, hello));
     assert_eq!(format!("{:?}", pair.ends[&1]), before);
     assert_eq!(pair.sent.len(), sent, "nor is it answered");
+    assert!(pair.stale.is_empty(), "nor is it reported as an old copy of the sender's directory");
+    assert!(pair.can_speak());
+}
+
+#[test]
+fn a_boot_that_was_never_current_is_reported_if_its_incarnation_is_not_later() {
+    let mut pair = Pair::met();
+    pair.start(2);
+    pair.pass(2);
+    let mine = BootId([9; 16]);
+    for (incarnation, stale) in [(1, vec![1]), (2, vec![1, 2])] {
+        let envelope = Envelope {
+            class: Class::PeerHello,
+            incarnation: Incarnation(incarnation),
+            number: 1,
+            ..pair.ends[&2].envelope
+        };
+        let key = identity(2, 1).keys.peer((NodeId(2), mine), NodeId(1), None);
+        let hello = PeerHello { mine, yours: Some(identity(1, 1).boot_id) };
+        pair.hear(1, &hello.seal(&key, &envelope));
+        assert_eq!(pair.stale, stale);
+    }
+    assert!(pair.can_speak());
+}
+
+#[test]
+fn the_latest_of_the_senders_earlier_boots_are_remembered_and_no_more() {
+    let mut pair = Pair::met();
+    let first = pair.sent_to(1, Class::PeerHello);
+    for _ in 0..EARLIER_MAX {
+        pair.start(2);
+        pair.pass(2);
+        assert!(pair.know_each_other());
+    }
+    first.iter().for_each(|hello| pair.hear(1, hello));
+    assert!(pair.stale.is_empty());
+    pair.start(2);
+    pair.pass(2);
+    assert_eq!(pair.ends[&1].peers[&NodeId(2)].earlier.len(), EARLIER_MAX);
+    first.iter().for_each(|hello| pair.hear(1, hello));
+    assert!(!pair.stale.is_empty() && pair.stale.iter().all(|incarnation| *incarnation == 1));
     assert!(pair.can_speak());
 }
 
@@ -319,7 +368,7 @@ fn a_boot_of_the_known_incarnation_is_adopted_only_with_the_known_boot_id() {
         let envelope = Envelope { class, node, incarnation, number: 1, ..links.envelope };
         let hello = PeerHello { mine: theirs.boot_id, yours: Some(ours.boot_id) }.seal(&key, &envelope);
         let mut out = Vec::new();
-        assert_eq!(links.open(now, &hello, false, &mut out), Ok(None));
+        assert_eq!(links.open(now, View::ZERO, &hello, false, &mut out), Ok(None));
         assert_eq!(links.peers[&NodeId(2)].current.is_some(), adopted, "{known:?}");
         assert_eq!(out.contains(&Effect::BootAdopted { peer: NodeId(2), boot }), adopted, "{known:?}");
         let (server, latest) = (NodeId(2), known.incarnation);
@@ -329,7 +378,7 @@ fn a_boot_of_the_known_incarnation_is_adopted_only_with_the_known_boot_id() {
         let mut out = Vec::new();
         let key = theirs.keys.peer((NodeId(2), BootId([8; 16])), NodeId(1), None);
         let hello = PeerHello { mine: BootId([8; 16]), yours: Some(ours.boot_id) }.seal(&key, &envelope);
-        assert_eq!(links.open(now, &hello, false, &mut out), Ok(None));
+        assert_eq!(links.open(now, View::ZERO, &hello, false, &mut out), Ok(None));
         assert!(matches!(out[..], [Effect::StaleIncarnation { .. }]), "{known:?}: {out:?}");
     }
 }
@@ -358,6 +407,36 @@ fn a_sender_with_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbe
     assert!(pair.can_speak());
 }
 
+/// A directory that was replaced by an old copy of it would otherwise be believed after a restart of this
+/// server.
+#[test]
+fn a_boot_below_the_incarnation_known_at_the_start_is_reported_and_the_known_one_is_met() {
+    let me = identity(1, 1);
+    let known = [(NodeId(2), Incarnation(5).into())];
+    let mut links = PeerLinks::new(&cluster(1), &Timing::DEFAULT, me.clone(), &known, Moment(1_000_000));
+    // What follows from a hello of this boot of server 2, which knows this server, and if it is met then.
+    let mut hear = |incarnation| {
+        let second = identity(2, incarnation);
+        let key = second.keys.peer((NodeId(2), second.boot_id), NodeId(1), None);
+        let (node, incarnation) = (Some(NodeId(2)), second.incarnation);
+        let envelope = Envelope { class: Class::PeerHello, node, incarnation, number: 1, ..links.envelope };
+        let hello = PeerHello { mine: second.boot_id, yours: Some(me.boot_id) };
+        let mut out = Vec::new();
+        let opened = links.open(Moment(1_000_000), View::ZERO, &hello.seal(&key, &envelope), false, &mut out);
+        assert_eq!(opened, Ok(None));
+        (out, links.room(NodeId(2)) > 0)
+    };
+    let (server, latest) = (NodeId(2), Incarnation(5));
+    let stale = Effect::StaleIncarnation { server, incarnation: Incarnation(4), latest };
+    assert_eq!(hear(4), (vec![stale], false));
+    let (answers, met) = hear(5);
+    let [Effect::BootAdopted { peer: NodeId(2), .. }, Effect::Send { to: NodeId(2), .. }] = answers[..]
+    else {
+        panic!("{answers:?}")
+    };
+    assert!(met);
+}
+
 #[test]
 fn a_datagram_counts_once_and_not_at_all_while_the_journal_is_behind() {
     let mut pair = Pair::met();
@@ -368,10 +447,28 @@ fn a_datagram_counts_once_and_not_at_all_while_the_journal_is_behind() {
     let datagram = pair.sent_to(2, Class::Peer).remove(0);
     let now = pair.now;
     let second = pair.ends.get_mut(&2).unwrap();
-    let mut open = |behind| second.open(now, &datagram, behind, &mut Vec::new()).map(|said| said.is_some());
+    let mut open =
+        |behind| second.open(now, View::ZERO, &datagram, behind, &mut Vec::new()).map(|said| said.is_some());
     assert_eq!(open(true), Err(RefusedDatagram::QueueFull));
     assert_eq!(open(false), Ok(true), "as if it had been lost on the way");
     assert_eq!(open(false), Err(RefusedDatagram::Repeated));
+}
+
+#[test]
+fn an_acknowledgement_goes_within_a_turn_after_thirty_two_datagrams() {
+    let mut pair = Pair::met();
+    for n in 0..100 {
+        pair.say(1, n);
+        let links = pair.ends.get_mut(&1).unwrap();
+        let mut out = Vec::new();
+        links.flush(pair.now, View::ZERO, &mut out);
+        note(1, out, &mut pair.sent, &mut pair.stale);
+    }
+    let before = pair.sent.len();
+    for (to, bytes) in pair.sent[pair.arrived..].to_vec() {
+        pair.hear(to, &bytes);
+    }
+    assert_eq!((pair.heard.len(), pair.sent.len() - before), (100, 3));
 }
 
 #[test]

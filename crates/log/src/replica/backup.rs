@@ -9,15 +9,39 @@ use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packe
 use recado_proto::planted::Planted;
 
 use super::detector::Verdict;
-use super::in_view::KnownPrimary;
 use super::{Cause, Effect, ReplicaManager, Role};
 
 /// Interval of the pings to a primary whose heartbeat is missing. A closed port refuses a ping at once.
-pub(super) const PING_EVERY: Duration = Duration::from_millis(5);
+const PING_EVERY: Duration = Duration::from_millis(5);
 
 /// Most casts kept that arrived before their predecessors. One that does not fit is rejected and cast
 /// again.
 const EARLY_MAX: usize = 64;
+
+/// The state of a backup.
+///
+/// What it knows of its primary outlives the role: a server that probes and one without a vote hear the
+/// primary too (`InView`), and the detector keeps its measure of the heartbeats across elections.
+#[derive(Debug)]
+pub(super) struct Backup {
+    next_ping: Moment,
+}
+
+impl Backup {
+    pub(super) fn new(now: Moment) -> Backup {
+        Backup { next_ping: now }
+    }
+
+    /// When a late primary is pinged next.
+    pub(super) fn next_ping(&self) -> Moment {
+        self.next_ping
+    }
+
+    /// The primary's port has refused a datagram. Another refusal would confirm that it is closed.
+    pub(super) fn ping_now(&mut self, now: Moment) {
+        self.next_ping = now;
+    }
+}
 
 impl ReplicaManager {
     pub(super) fn on_heartbeat(
@@ -93,7 +117,7 @@ impl ReplicaManager {
 
     /// Returns true if a packet of `view` from its primary may be accepted. Raises `promised` if `view` is
     /// higher, and refuses if it is lower.
-    pub(super) fn accept_view(
+    fn accept_view(
         &mut self,
         now: Moment,
         from: NodeId,
@@ -117,15 +141,19 @@ impl ReplicaManager {
             self.raise_promised(now, view, out);
             self.become_backup(now, Cause::HigherView, out);
         }
-        // To raise `promised` forgets the primary, so a known one is the primary of `view`.
         match self.in_view.primary {
-            Some(primary) => incarnation == primary.incarnation,
+            Some(known) => incarnation == known,
             None => {
-                self.in_view.primary = Some(KnownPrimary { view, incarnation });
+                self.in_view.primary = Some(incarnation);
                 self.detector.restart(now);
                 true
             }
         }
+    }
+
+    /// The primary of `promised`, once it was heard.
+    pub(super) fn known_primary(&self) -> Option<NodeId> {
+        self.in_view.primary.and(self.promised.primary())
     }
 
     /// The primary of `promised` was heard.
@@ -218,8 +246,8 @@ impl ReplicaManager {
         let end = self.merge(entries.prev_op, entries.view, entries.entries, out);
         if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
             self.log.cut_from(end.next());
-            self.limit_durable(end);
-            self.unjournaled.retain(|entry| entry.op <= end);
+            self.journaling.limit_durable(end);
+            self.journaling.unjournaled.retain(|entry| entry.op <= end);
         }
         self.in_view.matched = self.in_view.matched.max(end);
         // The journal gets every entry before it is applied.
@@ -257,18 +285,17 @@ impl ReplicaManager {
     /// Tells the primary of `promised` the ops that are durable and matched. A learner's copy does not
     /// count, because it may have broken a promise that it cannot remember.
     pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
-        let Some(primary) = self.in_view.primary.filter(|_| !self.is_contradicted()) else { return };
+        let Some(primary) = self.known_primary().filter(|_| !self.is_contradicted()) else { return };
         // After a contradiction, this server acknowledges only to a leader whose entries it has compared
         // with its own.
         if self.contradiction.is_some() && !self.in_view.compared {
             return;
         }
-        let Some(primary) = primary.view.primary().filter(|_| primary.view == self.promised) else { return };
         let durable = match self.role {
             Role::Learner(_) if !self.planted.is(Planted::LearnerCounts) => Op::ZERO,
             _ if self.planted.is(Planted::AckOnReceipt) => self.in_view.matched,
-            _ if self.planted.is(Planted::AckUnmatched) => self.durable,
-            _ => self.durable.min(self.in_view.matched),
+            _ if self.planted.is(Planted::AckUnmatched) => self.journaling.durable,
+            _ => self.journaling.durable.min(self.in_view.matched),
         };
         let ack = EntriesAck {
             view: self.promised,
@@ -287,14 +314,14 @@ impl ReplicaManager {
             }
             return;
         }
-        let primary = self.in_view.primary.and_then(|primary| primary.view.primary());
+        let primary = self.known_primary();
         let cause = match self.detector.verdict(now) {
             Verdict::Alive => return,
             Verdict::Late => {
-                if let Some(primary) = primary
-                    && now.since(self.pinged) >= PING_EVERY
+                if let (Some(primary), Role::Backup(backup)) = (primary, &mut self.role)
+                    && now >= backup.next_ping
                 {
-                    self.pinged = now;
+                    backup.next_ping = now + PING_EVERY;
                     self.echo(now, primary, out);
                 }
                 return;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Entries, Fetch, Packet, SnapshotChunk, SnapshotGet};
 
-use super::{Effect, ReplicaManager, Role, Task, Written};
+use super::journaling::Written;
+use super::{Effect, ReplicaManager, Role, Task};
 
 /// Chunks asked for at a time: 64 KiB, which socket buffers hold.
 const WINDOW: u16 = 64;
@@ -80,7 +81,7 @@ impl ReplicaManager {
             out.push(Effect::ReadSnapshot { to: from, op: Op::ZERO, offset: 0, chunks: 1 });
             return;
         }
-        let mut pieces = self.pieces(fetch.after, fetch.upto.min(self.log.last()), FETCH_BYTES_MAX);
+        let mut pieces = self.log.pieces(fetch.after, fetch.upto.min(self.log.last()), FETCH_BYTES_MAX);
         // An empty piece ends the answer, so that the receiver asks for the next entries at once.
         let end = pieces.last().map_or(fetch.after, |(prev, _, entries)| Op(prev.0 + entries.len() as u64));
         if let Some(view) = self.log.view_at(end) {
@@ -100,7 +101,7 @@ impl ReplicaManager {
 
     /// The server from which snapshots are accepted at the moment.
     fn snapshot_donor(&self) -> Option<NodeId> {
-        self.donor().or_else(|| self.in_view.primary.and_then(|primary| primary.view.primary()))
+        self.donor().or_else(|| self.known_primary())
     }
 
     pub(super) fn on_snapshot_chunk(
@@ -213,7 +214,7 @@ impl ReplicaManager {
         // differs from the committed one, and then no entry after it was ever acknowledged to a client.
         self.report_overwritten(op.next(), out);
         self.journal_appended(now, out);
-        self.limit_durable(self.commit);
+        self.journaling.limit_durable(self.commit);
         self.log = super::Log::new(op, view);
         (self.commit, self.applied, self.in_view.matched) = (op, op, op);
         self.journal(now, Task::Install { op, view, bytes }, Written::Upto(op), out);

@@ -349,6 +349,21 @@ mod tests {
     }
 
     #[test]
+    fn each_slowest_turn_of_an_idle_disk_is_forgotten_exactly_when_its_time_is_over() {
+        let (mut pace, mut now) = pace();
+        let began = now;
+        turn(&mut pace, &mut now, 5_000);
+        // The period after it begins with a turn that ends ten seconds after the first one began.
+        now = began + REMEMBERED - MS * 10;
+        turn(&mut pace, &mut now, 10);
+        for (idle, slowest) in
+            [(REMEMBERED - MS, 5_000), (REMEMBERED, 10), (REMEMBERED * 2 - MS, 10), (REMEMBERED * 2, 0)]
+        {
+            assert_eq!(pace.own_turn_ms(now + idle), slowest, "after {idle:?}");
+        }
+    }
+
+    #[test]
     fn a_slow_turn_is_forgotten_after_twenty_seconds_whenever_others_end() {
         let (mut pace, mut now) = pace();
         let began = now;

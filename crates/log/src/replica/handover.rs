@@ -8,6 +8,7 @@ use std::time::Duration;
 use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Packet, Transfer, WaitsFor};
 
+use super::primary::PrimaryState;
 use super::{Cause, Effect, ReplicaManager, Role};
 use crate::config::Preempt;
 
@@ -56,8 +57,9 @@ impl ReplicaManager {
         }
     }
 
+    /// Returns true while this primary hands over.
     pub(super) fn hands_over(&self) -> bool {
-        matches!(&self.role, Role::Primary(primary) if primary.handover.is_some())
+        matches!(&self.role, Role::Primary(primary) if matches!(primary.state, PrimaryState::HandingOver(_)))
     }
 
     pub(super) fn handover_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
@@ -66,20 +68,21 @@ impl ReplicaManager {
         let stopping = self.stopping.is_some();
         let target = self.target(now, stopping);
         let Role::Primary(primary) = &mut self.role else { return };
-        if !primary.is_active() || primary.is_isolated() {
-            primary.handover = None;
-            return;
-        }
-        let Some(handover) = &mut primary.handover else {
-            if let Some(target) = target {
-                primary.handover = Some(HandOver { target, since: now, transfer_sent: None });
+        let handover = match &mut primary.state {
+            PrimaryState::Opening | PrimaryState::Isolated { .. } => return,
+            PrimaryState::Active => {
+                if let Some(target) = target {
+                    let handover = HandOver { target, since: now, transfer_sent: None };
+                    primary.state = PrimaryState::HandingOver(handover);
+                }
+                return;
             }
-            return;
+            PrimaryState::HandingOver(handover) => handover,
         };
         if now.since(handover.since) >= patience {
             // The hand-over failed: continue, and watch the target from the start before the next try.
             let failed = handover.target;
-            primary.handover = None;
+            primary.state = PrimaryState::Active;
             if let Some(backup) = primary.backups.get_mut(&failed) {
                 backup.present_since = None;
             }
@@ -132,8 +135,8 @@ impl ReplicaManager {
         out: &mut Vec<Effect>,
     ) {
         let current = transfer.view == self.promised && transfer.view.primary() == Some(from);
-        let holds = self.in_view.matched >= transfer.last && self.durable >= transfer.last;
-        if current && holds && matches!(self.role, Role::Backup) && self.stopping.is_none() {
+        let holds = self.in_view.matched >= transfer.last && self.journaling.durable >= transfer.last;
+        if current && holds && matches!(self.role, Role::Backup(_)) && self.stopping.is_none() {
             self.suspicion = Cause::Transfer;
             self.prepare(now, Cause::Transfer, out);
         }

@@ -2,19 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
+use recado_proto::id::{Incarnation, Moment, NodeId, Op};
 use recado_proto::packet::Entries;
 
-use super::election::Awaited;
-
-/// The primary that a backup follows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct KnownPrimary {
-    pub(super) view: View,
-    /// The incarnation of the process that holds the view. A higher incarnation of that server no longer
-    /// holds it.
-    pub(super) incarnation: Incarnation,
-}
+use super::promise::Awaited;
 
 /// The state of one promised view.
 #[derive(Debug)]
@@ -29,8 +20,9 @@ pub(super) struct InView {
     pub(super) compared: bool,
     /// Casts that arrived before their predecessors, by the op before their first.
     pub(super) early: BTreeMap<Op, Entries>,
-    /// The view's primary, once it was heard.
-    pub(super) primary: Option<KnownPrimary>,
+    /// The incarnation of the view's primary, once it was heard. A higher incarnation of that server no
+    /// longer holds the view.
+    pub(super) primary: Option<Incarnation>,
     /// The number of the newest heartbeat heard of it.
     pub(super) beat_heard: u64,
     /// The candidate that this server has promised to, or that a peer refused this server for.

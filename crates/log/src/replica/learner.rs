@@ -13,7 +13,9 @@ use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{Learn, LearnOk, Packet};
 use recado_proto::planted::Planted;
 
-use super::{Cause, Effect, ReplicaManager, Role, Task, Written};
+use super::backup::Backup;
+use super::journaling::Written;
+use super::{Cause, Effect, ReplicaManager, Role, Task};
 
 /// The state of a server without a vote.
 #[derive(Debug)]
@@ -69,8 +71,7 @@ impl ReplicaManager {
         let active = self.is_active_primary().then_some(self.commit);
         let early = self.planted.is(Planted::KnownNotDurable);
         for (learner, incarnation, nonce) in std::mem::take(&mut self.learners) {
-            let known = self.heard.iter().any(|heard| heard.peer == learner && heard.durable >= incarnation);
-            if known || early {
+            if self.peers.knows_durably(learner, incarnation) || early {
                 let answer = LearnOk { nonce, promised: self.promised, active };
                 self.send(learner, Packet::LearnOk(answer), out);
             } else {
@@ -109,7 +110,7 @@ impl ReplicaManager {
     pub(super) fn on_vote_durable(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if matches!(self.role, Role::Learner(_)) {
             self.detector.restart(now);
-            self.become_role(now, Role::Backup, Cause::Voter, out);
+            self.become_role(now, Role::Backup(Backup::new(now)), Cause::Voter, out);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use recado_proto::entry::Entry;
 use recado_proto::id::{Op, View};
+use recado_proto::packet::SnapshotChunk;
 
 /// Consecutive entries above a base op. A snapshot covers everything up to the base.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Log {
     }
 
     /// The first op of each view still held, ascending.
-    pub(super) fn index(&self) -> Vec<(View, Op)> {
+    fn index(&self) -> Vec<(View, Op)> {
         self.index.iter().copied().collect()
     }
 
@@ -100,6 +101,28 @@ impl Log {
         if let Some(front) = self.index.front_mut() {
             *front = (self.base_view, self.base);
         }
+    }
+
+    /// Splits consecutive entries so that each piece fits a datagram, unless one alone does not.
+    pub(super) fn pieces(&self, after: Op, upto: Op, bytes_max: usize) -> Vec<(Op, View, Vec<Entry>)> {
+        let mut pieces: Vec<(Op, View, Vec<Entry>)> = Vec::new();
+        let (mut room, mut total, mut op) = (0, 0, after.next());
+        while op <= upto && total < bytes_max {
+            let Some(entry) = self.get(op) else { break };
+            let size = entry.payload.len() + 24;
+            if size > room {
+                let Some(prev_view) = self.view_at(op.prev()) else { break };
+                pieces.push((op.prev(), prev_view, Vec::new()));
+                room = SnapshotChunk::BYTES_MAX;
+            }
+            if let Some((_, _, entries)) = pieces.last_mut() {
+                entries.push(entry.clone());
+            }
+            room = room.saturating_sub(size);
+            total += size;
+            op = op.next();
+        }
+        pieces
     }
 
     /// The last op that this log and one described by `index` and `last` have in common for certain: both

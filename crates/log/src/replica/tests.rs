@@ -12,7 +12,7 @@ mod transfers;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use recado_proto::id::{BootId, ClusterId};
+use recado_proto::id::{BootId, ClusterId, KnownBoot};
 use recado_proto::packet::{
     Election, Entries, EntriesAck, Fetch, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, QueryId, Reply,
     SnapshotChunk, WaitsFor,
@@ -86,7 +86,7 @@ impl World {
                         let incarnation = Incarnation(1);
                         waiting.push_back((to, Input::Packet { from: at, incarnation, packet }));
                     }
-                    Effect::Journal { ticket, .. } => waiting.push_back((at, Input::Journaled(ticket))),
+                    Effect::Journal { number, .. } => waiting.push_back((at, Input::Journaled(number))),
                     // The disk can read only the first block of its snapshot.
                     Effect::ReadSnapshot { to, offset: 0, .. } => {
                         let (op, view) = (Op(100), View::new(1, NodeId(2)));
@@ -293,7 +293,7 @@ impl One {
 
     /// The journal finishes all its tasks.
     pub(super) fn sync(&mut self) -> Vec<Effect> {
-        self.input(Input::Journaled(self.replica.tickets))
+        self.input(Input::Journaled(self.replica.journaling.tasks))
     }
 
     /// Passes `time` and meets every deadline. `feed` is called every 40 ms.
@@ -523,11 +523,11 @@ fn what_was_durable_beyond_an_installed_snapshot_counts_for_nothing_that_follows
             // The journal still writes them when the snapshot comes.
             one.packet(2, cast(old, 2, old, 2, (3..=6).map(|op| entry(op, 1, 2)).collect()));
         }
-        let appended = one.replica.tickets;
+        let appended = one.replica.journaling.tasks;
         one.packet(3, heartbeat(view, HeartbeatState::Active, 4, digest(&[NodeId(1), NodeId(2), NodeId(3)])));
         let mut effects = Vec::new();
         assert!(one.replica.install(one.now, Op(4), view, Vec::new(), &mut effects));
-        let install = one.replica.tickets;
+        let install = one.replica.journaling.tasks;
         effects.extend(one.packet(3, cast(view, 4, view, 4, vec![entry(5, 2, 3)])));
         effects.extend(one.input(Input::Journaled(appended)));
         assert_eq!((one.replica.last(), one.replica.durable()), (Op(5), Op(2)));
@@ -789,7 +789,7 @@ fn answers_a_learner(planted: PlantedBug) -> bool {
     let config = Config { planted, ..config(1, 3) };
     let mut one = One { replica: ReplicaManager::new(&config, boot(), 1, now, &mut Vec::new()), now };
     let early = answered(&one.packet_of_incarnation(9, 2, Packet::Learn(Learn { nonce: 7 })));
-    let known = one.replica.incarnations();
+    let known = one.replica.peers.incarnations();
     early.is_none() && known.is_empty() && answered(&one.sync()) == Some(NodeId(2))
 }
 

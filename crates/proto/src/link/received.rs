@@ -1,6 +1,6 @@
 //! The packet numbers received: the replay window (RFC 6479's ring of words) and the ack made from it.
 
-use crate::envelope::Ack;
+use crate::envelope::{Ack, AckRange};
 
 /// The words of the ring; one of them is always partly ahead of the window.
 const WORDS: u64 = 32;
@@ -34,11 +34,44 @@ impl Received {
         true
     }
 
-    /// The current ack; none before the first number.
+    /// The current ack, with the highest ranges; none before the first number.
     pub fn ack(&self) -> Option<Ack> {
         let largest = (self.largest != 0).then_some(self.largest)?;
-        let bits = (0..u64::from(u64::BITS)).filter(|bit| largest > bit + 1 && self.holds(largest - 1 - bit));
-        Some(Ack { largest, bits: bits.fold(0, |bits, bit| bits | 1 << bit) })
+        let mut ranges = self.ranges();
+        let (_, first) = ranges.next()?;
+        let further = ranges.take(Ack::RANGES_MAX - 1).map(|(gap, length)| AckRange { gap: gap - 1, length });
+        Some(Ack { largest, first, further: further.collect() })
+    }
+
+    /// The ranges of numbers received that the ring has, from the highest down: the count of numbers between
+    /// the range above and this one, and the count of numbers in it, less one.
+    fn ranges(&self) -> impl Iterator<Item = (u16, u16)> {
+        let mut next = Some(self.largest);
+        std::iter::from_fn(move || {
+            let from = next?;
+            let gap = self.run(from, false);
+            let last = from.checked_sub(gap)?;
+            let length = self.run(last, true);
+            next = last.checked_sub(length);
+            Some((gap as u16, length.checked_sub(1)? as u16))
+        })
+    }
+
+    /// How many numbers from `from` down the ring has without a break as received, or as not received; at most
+    /// the length of the ring.
+    fn run(&self, from: u64, received: bool) -> u64 {
+        let mut length = 0;
+        loop {
+            let at = from.checked_sub(length).filter(|at| self.largest / 64 - at / 64 < WORDS);
+            let Some(at) = at else { return length };
+            let above = self.ring[slot(at / 64)] << (63 - at % 64);
+            let same = if received { above.leading_ones() } else { above.leading_zeros() };
+            let left = at % 64 + 1;
+            length += u64::from(same).min(left);
+            if u64::from(same) < left {
+                return length;
+            }
+        }
     }
 
     /// The number of datagrams received since the last [`Received::acknowledged`].

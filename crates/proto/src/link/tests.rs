@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::DATAGRAM_MAX;
-use crate::envelope::{Class, Opened};
+use crate::envelope::{AckRange, Class, Opened};
 use crate::fragment::Reassembler;
 use crate::id::{ClusterId, Incarnation, Op, SessionId};
 use crate::packet::{QueryId, SnapshotChunk};
@@ -44,6 +44,13 @@ fn chunk(length: usize) -> Packet {
         crc: u32::MAX,
         bytes: vec![7; length],
     })
+}
+
+/// The ack of a receiver of these datagrams.
+fn ack(numbers: impl IntoIterator<Item = u64>) -> Ack {
+    let mut received = Received::default();
+    numbers.into_iter().for_each(|number| assert!(received.accept(number)));
+    received.ack().unwrap()
 }
 
 /// Sends one tracked small packet per token and returns their numbers.
@@ -95,17 +102,46 @@ fn every_header_carries_what_was_received() {
     for number in [1, 2, 4, 7] {
         link.receive(Moment(0), number, None);
     }
-    let ack = Ack { largest: 7, bits: 0b11_0100 };
-    assert_eq!(link.ack(), Some(ack));
-    let held: Vec<u64> = (0..10).filter(|number| ack.holds(*number)).collect();
-    assert_eq!(held, [1, 2, 4, 7]);
+    let ack = Ack {
+        largest: 7,
+        first: 0,
+        further: vec![AckRange { gap: 1, length: 0 }, AckRange { gap: 0, length: 1 }],
+    };
+    assert_eq!(link.ack().as_ref(), Some(&ack));
+    assert_eq!(ack.ranges().collect::<Vec<_>>(), [7..=7, 4..=4, 1..=2]);
     let mut out = Vec::new();
     link.transmit(Moment(0), View::ZERO, &[small(1)], None, &mut out);
     assert_eq!(open(&out[0]).header.ack, Some(ack));
 }
 
 #[test]
-fn an_ack_is_due_before_it_can_no_longer_cover_all_datagrams() {
+fn an_ack_names_the_highest_eight_ranges_and_no_lower_one() {
+    let numbers = |count: u64| (1..=count).map(|range| 10 * range).flat_map(|last| [last - 1, last]);
+    for count in 1..=10 {
+        let highest: Vec<_> =
+            (1..=count).rev().take(Ack::RANGES_MAX).map(|range| 10 * range - 1..=10 * range).collect();
+        assert_eq!(ack(numbers(count)).ranges().collect::<Vec<_>>(), highest, "of {count}");
+    }
+    // A number that fills a hole joins the ranges on both sides, and one more becomes visible.
+    let joined = ack(numbers(10).chain(92..=98));
+    let ranges: Vec<_> = joined.ranges().collect();
+    assert_eq!((ranges.first(), ranges.len()), (Some(&(92..=100)), Ack::RANGES_MAX));
+    let joined = ack(numbers(10).chain(91..=98));
+    let ranges: Vec<_> = joined.ranges().collect();
+    assert_eq!((ranges.first(), ranges.last()), (Some(&(89..=100)), Some(&(19..=20))));
+}
+
+#[test]
+fn an_ack_reaches_as_far_as_the_ring() {
+    assert_eq!(ack(1..=5_000).ranges().collect::<Vec<_>>(), [4_992 - 31 * 64..=5_000]);
+    assert_eq!(ack([1, 2_047]).ranges().collect::<Vec<_>>(), [2_047..=2_047, 1..=1]);
+    assert_eq!(ack([1, 2_048]).ranges().collect::<Vec<_>>(), [2_048..=2_048]);
+    let last = ack([u64::MAX - 1_000, u64::MAX]);
+    assert_eq!(last.ranges().collect::<Vec<_>>(), [u64::MAX..=u64::MAX, u64::MAX - 1_000..=u64::MAX - 1_000]);
+}
+
+#[test]
+fn an_ack_is_due_after_thirty_two_datagrams() {
     let mut link = link();
     (1..=31).for_each(|number| assert!(link.receive(Moment(0), number, None)));
     assert!(!link.ack_due());
@@ -120,7 +156,7 @@ fn an_ack_ends_a_token_and_measures_the_round_trip() {
     let mut link = link();
     send(&mut link, Moment(0), [10]);
     assert_eq!(link.rto(), 200 * MS);
-    assert!(link.receive(Moment(0) + 40 * MS, 1, Some(Ack { largest: 1, bits: 0 })));
+    assert!(link.receive(Moment(0) + 40 * MS, 1, Some(&ack([1]))));
     assert_eq!(events(&mut link), [LinkEvent::Acked(10)]);
     assert_eq!(link.round_trip.smoothed(), Some(40 * MS));
     // RFC 6298: the first sample gives SRTT + 4 * SRTT/2.
@@ -132,12 +168,12 @@ fn an_ack_ends_a_token_and_measures_the_round_trip() {
 fn three_later_arrivals_mean_lost() {
     let mut link = link();
     send(&mut link, Moment(0), 10..14);
-    link.receive(Moment(1000), 1, Some(Ack { largest: 3, bits: 0b01 }));
+    link.receive(Moment(1000), 1, Some(&ack(2..=3)));
     assert_eq!(events(&mut link), [LinkEvent::Acked(11), LinkEvent::Acked(12)]);
-    link.receive(Moment(1000), 2, Some(Ack { largest: 4, bits: 0b011 }));
+    link.receive(Moment(1000), 2, Some(&ack(2..=4)));
     assert_eq!(events(&mut link), [LinkEvent::Acked(13), LinkEvent::Lost(10)]);
     // A late ack causes no second event.
-    link.receive(Moment(1000), 3, Some(Ack { largest: 4, bits: 0b111 }));
+    link.receive(Moment(1000), 3, Some(&ack(1..=4)));
     assert_eq!(events(&mut link), []);
 }
 
@@ -145,7 +181,7 @@ fn three_later_arrivals_mean_lost() {
 fn what_one_later_datagram_overtook_is_lost_after_nine_eighths_of_a_round_trip() {
     let mut link = link();
     send(&mut link, Moment(0), [10, 11]);
-    link.receive(Moment(0) + 80 * MS, 1, Some(Ack { largest: 2, bits: 0 }));
+    link.receive(Moment(0) + 80 * MS, 1, Some(&ack([2])));
     assert_eq!(events(&mut link), [LinkEvent::Acked(11)]);
     assert_eq!(link.next_deadline(), Some(Moment(0) + 90 * MS));
     link.on_deadline(Moment(0) + 89 * MS);
@@ -174,7 +210,7 @@ fn silence_loses_all_collapses_the_window_and_backs_off_until_an_ack() {
     }
     assert_eq!(link.rto(), Duration::from_secs(2));
     send(&mut link, now, [30]);
-    link.receive(now + MS, 1, Some(Ack { largest: 13, bits: 0 }));
+    link.receive(now + MS, 1, Some(&ack([13])));
     assert_eq!(link.rto(), 20 * MS);
 }
 
@@ -185,16 +221,16 @@ fn a_token_of_several_datagrams_has_one_fate() {
     let packets = [chunk(1024), chunk(1024), chunk(1024)];
     link.transmit(Moment(0), View::ZERO, &packets, Some(10), &mut out);
     assert_eq!(out.len(), 3);
-    link.receive(Moment(1000), 1, Some(Ack { largest: 2, bits: 1 }));
+    link.receive(Moment(1000), 1, Some(&ack(1..=2)));
     assert_eq!(events(&mut link), []);
-    link.receive(Moment(1000), 2, Some(Ack { largest: 3, bits: 3 }));
+    link.receive(Moment(1000), 2, Some(&ack(1..=3)));
     assert_eq!(events(&mut link), [LinkEvent::Acked(10)]);
 
     link.transmit(Moment(1000), View::ZERO, &packets, Some(11), &mut out);
     send(&mut link, Moment(1000), [12]);
-    link.receive(Moment(2000), 3, Some(Ack { largest: 7, bits: 0 }));
+    link.receive(Moment(2000), 3, Some(&ack([7])));
     assert_eq!(events(&mut link), [LinkEvent::Acked(12), LinkEvent::Lost(11)]);
-    link.receive(Moment(2000), 4, Some(Ack { largest: 7, bits: 7 }));
+    link.receive(Moment(2000), 4, Some(&ack(4..=7)));
     assert_eq!(events(&mut link), []);
     assert_eq!((link.flight_bytes, link.next_deadline()), (0, None));
 }
@@ -204,9 +240,9 @@ fn a_token_used_again_stands_for_the_newer_transmission() {
     let mut link = link();
     send(&mut link, Moment(0), [10]);
     send(&mut link, Moment(0), [10]);
-    link.receive(Moment(1000), 1, Some(Ack { largest: 1, bits: 0 }));
+    link.receive(Moment(1000), 1, Some(&ack([1])));
     assert_eq!(events(&mut link), []);
-    link.receive(Moment(1000), 2, Some(Ack { largest: 2, bits: 1 }));
+    link.receive(Moment(1000), 2, Some(&ack(1..=2)));
     assert_eq!(events(&mut link), [LinkEvent::Acked(10)]);
 }
 
@@ -215,7 +251,7 @@ fn losses_of_one_round_trip_halve_the_window_once() {
     let mut link = link();
     let before = link.congestion.window();
     send(&mut link, Moment(0), 1..=16);
-    link.receive(Moment(1000), 1, Some(Ack { largest: 16, bits: 0 }));
+    link.receive(Moment(1000), 1, Some(&ack([16])));
     assert_eq!(link.congestion.window(), before / 2);
     assert_eq!(events(&mut link).len(), 14);
 }
@@ -225,7 +261,7 @@ fn a_used_window_grows_and_an_unused_one_does_not() {
     let mut link = link();
     let before = link.congestion.window();
     send(&mut link, Moment(0), [1]);
-    link.receive(Moment(1000), 1, Some(Ack { largest: 1, bits: 0 }));
+    link.receive(Moment(1000), 1, Some(&ack([1])));
     assert_eq!(link.congestion.window(), before);
     for round in 0..2 {
         let mut token = 100 * (round + 1);
@@ -234,7 +270,7 @@ fn a_used_window_grows_and_an_unused_one_does_not() {
             token += 1;
         }
         let largest = link.envelope.number;
-        link.receive(Moment(2000), 2 + round, Some(Ack { largest, bits: u64::MAX }));
+        link.receive(Moment(2000), 2 + round, Some(&ack(1..=largest)));
     }
     assert!(link.congestion.window() > 3 * before, "{} after {before}", link.congestion.window());
 }
@@ -243,9 +279,71 @@ fn a_used_window_grows_and_an_unused_one_does_not() {
 fn an_ack_of_what_was_never_sent_changes_nothing() {
     let mut link = link();
     send(&mut link, Moment(0), [10]);
-    assert!(link.receive(Moment(0), 1, Some(Ack { largest: u64::MAX, bits: u64::MAX })));
+    assert!(link.receive(Moment(0), 1, Some(&ack([1, u64::MAX]))));
     assert_eq!(events(&mut link), []);
     assert_eq!(link.next_deadline(), Some(Moment(200_000)));
+}
+
+#[test]
+fn an_ack_ends_every_token_in_its_ranges_and_no_other() {
+    let mut link = link();
+    send(&mut link, Moment(0), 1..=300);
+    let arrived = (1..=10).chain(100..=200).chain([250]).chain(299..=300);
+    link.receive(Moment(1000), 1, Some(&ack(arrived.clone())));
+    let acked: Vec<u64> = events(&mut link)
+        .into_iter()
+        .filter_map(|event| match event {
+            LinkEvent::Acked(token) => Some(token),
+            LinkEvent::Lost(_) => None,
+        })
+        .collect();
+    assert_eq!(acked, arrived.collect::<Vec<_>>());
+}
+
+#[test]
+fn an_ack_below_number_zero_or_of_too_many_ranges_is_out_of_bounds() {
+    let opens = |largest, first, further: Vec<AckRange>| {
+        let header = Header { ack: Some(Ack { largest, first, further }), view: View::ZERO };
+        envelope::open(&key(), &envelope::seal(&key(), &link().envelope, &header, &[])).map(|_| ())
+    };
+    let bounds = Err(codec::DecodeError::Bounds);
+    let range = |gap, length| AckRange { gap, length };
+    assert_eq!(opens(5, 5, vec![]), Ok(()));
+    assert_eq!(opens(5, 6, vec![]), bounds);
+    assert_eq!(opens(5, 1, vec![range(1, 1)]), Ok(()));
+    assert_eq!(opens(5, 1, vec![range(2, 1)]), bounds);
+    assert_eq!(opens(5, 1, vec![range(3, 0)]), bounds);
+    assert_eq!(opens(5, 1, vec![range(u16::MAX, u16::MAX)]), bounds);
+    assert_eq!(opens(100, 0, vec![range(0, 0); Ack::RANGES_MAX - 1]), Ok(()));
+    assert_eq!(opens(100, 0, vec![range(0, 0); Ack::RANGES_MAX]), bounds);
+}
+
+#[test]
+fn a_header_leaves_out_the_lowest_ranges_rather_than_be_longer() {
+    let further: Vec<AckRange> = (251..258).map(|gap| AckRange { gap, length: 251 }).collect();
+    let ack = Ack { largest: u64::MAX, first: 251, further: further.clone() };
+    let header = Header { ack: Some(ack.clone()), view: View(u64::MAX) };
+    let kept = Ack { further: further[..2].to_vec(), ..ack };
+    let kept = Header { ack: Some(kept), ..header };
+    assert_eq!(header.encode(), codec::encode(&kept));
+    assert!(header.encode().len() <= envelope::HEADER_MAX);
+}
+
+#[test]
+fn padding_ends_its_datagram_and_is_no_packet_to_the_receiver() {
+    let mut link = link();
+    let mut out = Vec::new();
+    let packets = [small(1), Packet::Padding, small(2), chunk(2_000)];
+    link.transmit(Moment(0), View::ZERO, &packets, None, &mut out);
+    assert_eq!(out.len(), 4);
+    assert_eq!(open(&out[0]).packets, [small(1)]);
+    assert_eq!(open(&out[1]).packets, [small(2)]);
+    let bare = {
+        let mut bare = Vec::new();
+        link.transmit(Moment(0), View::ZERO, &[small(1)], None, &mut bare);
+        bare.remove(0)
+    };
+    assert_eq!(out[0].len(), bare.len() + 1 + PADDING_LEN);
 }
 
 #[test]
@@ -304,6 +402,28 @@ fn fate() -> impl Strategy<Value = Fate> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
+    #[test]
+    fn an_ack_names_what_came_and_nothing_else(steps in prop::collection::vec(-300_i64..900, 1..200)) {
+        let mut received = Received::default();
+        let mut numbers = BTreeSet::new();
+        let mut at = 1_000_i64;
+        for step in steps {
+            at = (at + step / 8).max(1);
+            let number = at as u64;
+            let largest: u64 = numbers.last().copied().unwrap_or(0);
+            let fits = largest.saturating_sub(number) < received::WINDOW && !numbers.contains(&number);
+            prop_assert_eq!(received.accept(number), fits);
+            numbers.extend(fits.then_some(number));
+        }
+        let largest = *numbers.last().unwrap();
+        let known: BTreeSet<u64> = numbers.into_iter().filter(|n| largest / 64 - n / 64 < 32).collect();
+        let named: BTreeSet<u64> = received.ack().unwrap().ranges().flatten().collect();
+        let lowest = *named.first().unwrap();
+        prop_assert!(named.iter().eq(known.range(lowest..)));
+        let count = received.ack().unwrap().ranges().count();
+        prop_assert!(named.len() == known.len() || count == Ack::RANGES_MAX);
+    }
+
     /// With loss, reordering and duplication in both directions, every token is acked or lost exactly once,
     /// acked content did arrive, no number is used twice, and something can always be sent.
     #[test]
@@ -346,7 +466,7 @@ proptest! {
                 let number = Envelope::peek(&bytes).unwrap().number;
                 let inside = key().open(number, envelope::OUTER_LEN, &bytes).unwrap();
                 let (header, _) = codec::decode_first::<Header>(&inside).unwrap();
-                let fresh = ends[to].receive(now, number, header.ack);
+                let fresh = ends[to].receive(now, number, header.ack.as_ref());
                 prop_assert_eq!(fresh, (to == 0) || arrived.insert(number) , "{}", number);
                 if fresh && to == 1 {
                     let mut answer = Vec::new();

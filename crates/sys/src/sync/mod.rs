@@ -62,9 +62,9 @@ pub use self::model::{BoundSocket, Condvar, Mutex, PeerSocket, channel, thread};
 /// Bugs that the interleaving tests plant, to show that they would find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
-    /// The journal thread reports a ticket as durable before its sync.
+    /// The journal thread reports a task as durable before its sync.
     ToldBeforeSync,
-    /// The journal thread reports tickets that came after the disk was full.
+    /// The journal thread reports tasks that came after the disk was full.
     ToldOfAHole,
     /// A sender of requests checks for room and then assumes that its send succeeds.
     LooksThenAsks,

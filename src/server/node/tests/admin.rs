@@ -2,19 +2,24 @@
 
 use super::*;
 
-#[test]
-fn a_repeated_release_is_applied_once_and_answered_each_time() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+over_each_log!(
+    a_repeated_release_is_applied_once_and_answered_each_time,
+    an_administrators_change_before_a_change_of_primary_is_answered_and_not_logged_again,
+    an_administrators_change_beyond_the_queue_gets_busy_and_retry_ms,
+    a_release_under_another_key_has_no_effect,
+);
+
+fn a_repeated_release_is_applied_once_and_answered_each_time<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
     let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
-    let ask = |rig: &mut Rig, query, name: &str| {
+    let ask = |rig: &mut Rig<S>, query, name: &str| {
         rig.delivered.clear();
         let change = AdminChange::Release { name: name.parse().unwrap() };
         let admin = Admin { query: QueryId(query), change };
         rig.input(Input::Initiation { reply_to: reply_to(), key, packet: Packet::Admin(admin) });
     };
-    let answers = |rig: &Rig| -> Vec<Packet> {
+    let answers = |rig: &Rig<S>| -> Vec<Packet> {
         let to_admin = |input: &delivery::Input| match input {
             delivery::Input::AnswerTo { packets, .. } => packets.clone(),
             _ => Vec::new(),
@@ -47,19 +52,17 @@ fn a_repeated_release_is_applied_once_and_answered_each_time() {
     assert_eq!(answers(&rig), [Packet::Error(refused)]);
 }
 
-#[test]
-fn an_administrators_change_before_a_change_of_primary_is_answered_and_not_logged_again() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn an_administrators_change_before_a_change_of_primary_is_answered_and_not_logged_again<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     rig.connect(1, "alice");
     let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
     let change = AdminChange::RemoveProfile { name: "alice".parse().unwrap() };
     let admin = |query| Packet::Admin(Admin { query: QueryId(query), change: change.clone() });
-    let ask = |rig: &mut Rig, query| {
+    let ask = |rig: &mut Rig<S>, query| {
         rig.delivered.clear();
         rig.input(Input::Initiation { reply_to: reply_to(), key, packet: admin(query) });
     };
-    let is_done = |rig: &Rig, query, op| {
+    let is_done = |rig: &Rig<S>, query, op| {
         let ok = Packet::AdminOk(AdminOk { query: QueryId(query), op });
         rig.delivered.iter().any(
             |input| matches!(input, delivery::Input::AnswerTo { packets, .. } if packets[..] == [ok.clone()]),
@@ -73,24 +76,22 @@ fn an_administrators_change_before_a_change_of_primary_is_answered_and_not_logge
     // State beside the log is discarded with the role.
     rig.node.on_deposed();
     rig.node.is_primary = true;
-    let logged = rig.node.replica.last();
+    let logged = rig.last();
     ask(&mut rig, 1);
-    assert!(is_done(&rig, 1, op) && rig.node.replica.last() == logged);
+    assert!(is_done(&rig, 1, op) && rig.last() == logged);
     assert!(rig.node.service.session(claimed).is_some());
 
     // The change was logged by a primary that then failed; its successor is asked for it before it is
     // committed.
     rig.node.propose(rig.clock, Command::Administer(Admin { query: QueryId(2), change: change.clone() }));
     ask(&mut rig, 2);
-    assert_eq!(rig.node.replica.last().0 - logged.0, 2);
+    assert_eq!(rig.last().0 - logged.0, 2);
     rig.live(100);
     assert!(is_done(&rig, 2, logged.next()) && rig.administered.len() == 2, "{:?}", rig.administered);
 }
 
-#[test]
-fn an_administrators_change_beyond_the_queue_gets_busy_and_retry_ms() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn an_administrators_change_beyond_the_queue_gets_busy_and_retry_ms<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     rig.delivered.clear();
     let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
     for query in 0..65 {
@@ -106,10 +107,8 @@ fn an_administrators_change_beyond_the_queue_gets_busy_and_retry_ms() {
     assert!(refused.retry_ms > 0, "it passes");
 }
 
-#[test]
-fn a_release_under_another_key_has_no_effect() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn a_release_under_another_key_has_no_effect<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
     rig.delivered.clear();
     let change = AdminChange::Release { name: "alice".parse().unwrap() };

@@ -4,10 +4,20 @@ use recado_proto::id::{Seq, Topic};
 
 use super::*;
 
-#[test]
-fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sender() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+over_each_log!(
+    a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sender,
+    a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served,
+    an_initiation_with_a_packet_of_a_session_has_no_effect,
+    a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served,
+    the_first_resume_confirms_a_session_once_and_fences_the_older,
+    a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itself_answered_in_the_end,
+    requests_held_for_one_network_leave_room_for_those_of_others,
+    a_repeated_disconnect_is_logged_once,
+    requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions,
+);
+
+fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sender<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let device = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
     let profile = "alice".parse().unwrap();
     let packet = Packet::Connect(Connect {
@@ -18,11 +28,12 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
         fresh: true,
         code: None,
         invite: None,
+        aeads: 0,
     });
-    let before = rig.node.replica.last();
+    let before = rig.last();
     let stranger = DeviceKey([2; 32]);
     rig.input(Input::Initiation { reply_to: reply_to(), key: stranger, packet: packet.clone() });
-    assert_eq!(rig.node.replica.last(), before);
+    assert_eq!(rig.last(), before);
     rig.delivered.clear();
     rig.input(Input::Initiation { reply_to: reply_to(), key: device.key, packet });
     rig.live(100);
@@ -32,14 +43,15 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
     let [Packet::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
     assert_eq!(
         (to, &accept.secret),
-        (&reply_to(), &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5))
+        (
+            &reply_to(),
+            &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5, Default::default())
+        )
     );
 }
 
-#[test]
-fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
     let end = rig.node.service.applied();
     let resume = |cursor| Packet::Resume(Resume { cursor: Some(cursor), credit: 256 });
@@ -57,27 +69,23 @@ fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served() {
     assert!(rig.resumed(session), "{:?}", rig.delivered);
 }
 
-#[test]
-fn an_initiation_with_a_packet_of_a_session_has_no_effect() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn an_initiation_with_a_packet_of_a_session_has_no_effect<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
-    let before = rig.node.replica.last();
+    let before = rig.last();
     rig.delivered.clear();
     for packet in [RESUME, Packet::Keepalive, Packet::Disconnect(Disconnect { upto: Op::ZERO })] {
         rig.client(0, packet);
     }
     assert!(rig.delivered.is_empty(), "{:?}", rig.delivered);
-    assert_eq!(rig.node.replica.last(), before);
+    assert_eq!(rig.last(), before);
     rig.client(0, Packet::Status(QueryId(1)));
     assert!(matches!(&rig.delivered[..], [delivery::Input::AnswerTo { .. }]), "{:?}", rig.delivered);
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [session]);
 }
 
-#[test]
-fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let live = rig.connect(1, "alice");
     let other = rig.initiation(1, 77, "alice");
     assert_ne!(live, other);
@@ -106,17 +114,15 @@ fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served() {
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [live, other]);
 }
 
-#[test]
-fn the_first_resume_confirms_a_session_once_and_fences_the_older() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn the_first_resume_confirms_a_session_once_and_fences_the_older<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let old = rig.connect(1, "alice");
     let new = rig.initiation(1, 77, "alice");
-    let before = rig.node.replica.last();
+    let before = rig.last();
     for _ in 0..100 {
         rig.client(new.0.0, RESUME);
     }
-    assert_eq!(rig.node.replica.last().0 - before.0, 1, "logged once, and silence until the commit");
+    assert_eq!(rig.last().0 - before.0, 1, "logged once, and silence until the commit");
     assert!(!rig.resumed(new));
     rig.live(100);
     assert!(rig.resumed(new));
@@ -126,7 +132,7 @@ fn the_first_resume_confirms_a_session_once_and_fences_the_older() {
 }
 
 /// Opens pending sessions, of sixteen devices per profile, whose clients have proved to be in this network.
-fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
+fn pending_in<S: Surroundings>(rig: &mut Rig<S>, network: u8, profiles: u8) -> Vec<SessionId> {
     rig.delivered.clear();
     for profile in 0..profiles {
         for slot in 0..16 {
@@ -140,6 +146,7 @@ fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
                 fresh: true,
                 code: None,
                 invite: None,
+                aeads: 0,
             };
             rig.client(0, Packet::Connect(connect));
         }
@@ -161,10 +168,10 @@ fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
     sessions
 }
 
-#[test]
-fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itself_answered_in_the_end() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itself_answered_in_the_end<
+    S: Surroundings,
+>() {
+    let mut rig = Rig::<S>::leading();
     let (many, few) = (pending_in(&mut rig, 1, 70), pending_in(&mut rig, 2, 1));
     let mut unseen = vec![rig.initiation(250, 1, "unseen")];
     let own = pending_in(&mut rig, 3, 2);
@@ -174,7 +181,7 @@ fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itsel
     }
     unseen.extend(own);
     rig.delivered.clear();
-    let busy = |rig: &Rig| {
+    let busy = |rig: &Rig<S>| {
         let busy = |input: &&delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
                 if refused.code == Code::Busy)
@@ -190,7 +197,8 @@ fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itsel
     }
     assert_eq!((rig.node.under_way.confirming(), busy(&rig)), (1_024, many.len() - 1_024));
     rig.live(200);
-    let answered = |rig: &Rig, of: &[SessionId]| of.iter().filter(|session| rig.resumed(**session)).count();
+    let answered =
+        |rig: &Rig<S>, of: &[SessionId]| of.iter().filter(|session| rig.resumed(**session)).count();
     assert_eq!(answered(&rig, &few), few.len());
     assert_eq!(answered(&rig, &unseen), unseen.len());
     assert_eq!(answered(&rig, &many), 1_024 - few.len() - unseen.len());
@@ -203,10 +211,8 @@ fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itsel
     assert_eq!(answered(&rig, &many), many.len());
 }
 
-#[test]
-fn requests_held_for_one_network_leave_room_for_those_of_others() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn requests_held_for_one_network_leave_room_for_those_of_others<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let (many, few) = (pending_in(&mut rig, 1, 5), pending_in(&mut rig, 2, 1)[0]);
     for session in many.iter().chain([&few]) {
         rig.client(session.0.0, RESUME);
@@ -233,23 +239,18 @@ fn requests_held_for_one_network_leave_room_for_those_of_others() {
     assert_eq!(acked.count(), 30);
 }
 
-#[test]
-fn a_repeated_disconnect_is_logged_once() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn a_repeated_disconnect_is_logged_once<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
-    rig.owes = true;
-    let before = rig.node.replica.last();
+    let before = rig.last();
     for _ in 0..1_000 {
         rig.client(session.0.0, Packet::Disconnect(Disconnect { upto: Op(u64::MAX) }));
     }
-    assert_eq!(rig.node.replica.last().0 - before.0, 2, "a cursor and the end");
+    assert_eq!(rig.last().0 - before.0, 2, "a cursor and the end");
 }
 
-#[test]
-fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let sessions: Vec<SessionId> = (0..80_u8).map(|n| rig.connect(n, &format!("profile-{n}"))).collect();
     let content =
         Content { title: None, priority: Default::default(), tags: Vec::new(), body: "x".to_owned() };

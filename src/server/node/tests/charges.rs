@@ -4,10 +4,17 @@ use recado_proto::id::{Priority, Seq, Topic};
 
 use super::*;
 
-#[test]
-fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+over_each_log!(
+    a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number,
+    a_costly_question_takes_more_of_the_budget_than_a_ping,
+    a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not,
+    however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_share,
+    one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_others_theirs,
+    one_network_claims_so_many_names_an_hour_and_leaves_the_others_theirs,
+);
+
+fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
     let other = rig.connect(2, "bob");
     rig.delivered.clear();
@@ -21,7 +28,7 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
         _ => false,
     };
     assert_eq!(rig.delivered.iter().filter(|input| busy(input)).count(), 100);
-    let before = rig.node.replica.last();
+    let before = rig.last();
     let topic = Topic::Feed("bob".parse().unwrap());
     let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add, nonce: 0 };
     rig.delivered.clear();
@@ -31,19 +38,17 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
     };
     assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Request(Seq(1))));
     assert!((1..=10).contains(&refused.retry_ms), "{refused:?}");
-    assert_eq!(rig.node.replica.last(), before);
+    assert_eq!(rig.last(), before);
     rig.delivered.clear();
     rig.client(other.0.0, ask);
     assert!(!rig.delivered.iter().any(busy), "nobody else is held up");
     rig.live(20);
     rig.client(session.0.0, Packet::Follow(follow));
-    assert!(rig.node.replica.last() > before, "and after the wait it is taken");
+    assert!(rig.last() > before, "and after the wait it is taken");
 }
 
-#[test]
-fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn a_costly_question_takes_more_of_the_budget_than_a_ping<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
     let rate = config().limits.session_requests;
     let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
@@ -60,10 +65,8 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
     assert_eq!(answered.count() as u32, rate.burst / cost);
 }
 
-#[test]
-fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let owners: Vec<SessionId> = (0..10).map(|n| rig.connect(n, &format!("owner{n}"))).collect();
     let asker = rig.connect(50, "asker");
     for session in owners.iter().chain([&asker]) {
@@ -79,7 +82,7 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
         }
         rig.live(20);
     }
-    let answered = |rig: &mut Rig, after: Option<&str>| {
+    let answered = |rig: &mut Rig<S>, after: Option<&str>| {
         rig.live(5_000);
         rig.delivered.clear();
         let after = after.map(str::to_owned);
@@ -100,10 +103,8 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
     assert_eq!(answered(&mut rig, Some("zz")), rate.burst / page);
 }
 
-#[test]
-fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_share() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_share<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let crowd: Vec<SessionId> = (0..12).map(|n| rig.connect(n, &format!("crowd{n}"))).collect();
     let (other, unseen) = (rig.connect(50, "other"), rig.connect(51, "unseen"));
     let at = |network: u8| ([10, 0, network, 1], 4_000).into();
@@ -114,7 +115,7 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
     let rate = config().limits.network_requests;
     let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
     let cost = crate::server::cost::list(&Listing::People, 0);
-    let answered = |rig: &mut Rig| {
+    let answered = |rig: &mut Rig<S>| {
         let listed = |input: &delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
         };
@@ -127,7 +128,7 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
     }
     assert_eq!(answered(&mut rig), rate.burst / cost, "12 profiles, each within its own budget");
     // A page is charged, and comes when there is budget again.
-    let pages = |rig: &mut Rig| {
+    let pages = |rig: &mut Rig<S>| {
         let page = |input: &delivery::Input| matches!(input, delivery::Input::Page { .. });
         std::mem::take(&mut rig.delivered).iter().filter(|input| page(input)).count()
     };
@@ -148,10 +149,8 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
     assert_eq!(pages(&mut rig), 1);
 }
 
-#[test]
-fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_others_theirs() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_others_theirs<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let rate = config().limits.network_channels;
     let at_once = u64::from(rate.burst / Limits::NAME_COST);
     let profiles: Vec<SessionId> = (0..4).map(|n| rig.connect(n, &format!("maker{n}"))).collect();
@@ -160,7 +159,7 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
         rig.input(Input::Path { session: *session, address: ([10, 0, 1, 1], 4_000).into() });
     }
     rig.input(Input::Path { session: other, address: ([10, 0, 2, 1], 4_000).into() });
-    let make = |rig: &mut Rig, session: SessionId, n: u64| {
+    let make = |rig: &mut Rig<S>, session: SessionId, n: u64| {
         let topic = Some(Topic::Channel(format!("channel-{}-{n}", session.0.0).parse().unwrap()));
         let content =
             Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
@@ -172,7 +171,7 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
         rig.live(20);
     }
     rig.live(200);
-    let made = |rig: &Rig| {
+    let made = |rig: &Rig<S>| {
         let acked = |input: &&delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: Packet::SendAck(_), .. })
         };
@@ -190,7 +189,7 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
 }
 
 /// The answer to a client in this network that claims a name.
-fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
+fn claim<S: Surroundings>(rig: &mut Rig<S>, network: u8, key: u8, profile: &str) -> Option<Packet> {
     rig.delivered.clear();
     let mut reply_to = reply_to();
     reply_to.to = ([10, 0, network, 1], 4_000).into();
@@ -202,6 +201,7 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
         fresh: true,
         code: None,
         invite: None,
+        aeads: 0,
     };
     rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: Packet::Connect(connect) });
     rig.live(100);
@@ -211,10 +211,8 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
     })
 }
 
-#[test]
-fn one_network_claims_so_many_names_an_hour_and_leaves_the_others_theirs() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn one_network_claims_so_many_names_an_hour_and_leaves_the_others_theirs<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     let is_in = |told: Option<Packet>| matches!(told, Some(Packet::AcceptConn(_)));
     let rate = config().limits.network_names;
     let at_once = (rate.burst / Limits::NAME_COST) as u8;

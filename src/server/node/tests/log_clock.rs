@@ -4,10 +4,13 @@ use recado_proto::id::{Priority, Seq, Topic};
 
 use super::*;
 
-#[test]
-fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock_is_set() {
-    let mut rig = Rig::new(true);
-    rig.lead();
+over_each_log!(
+    a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock_is_set,
+    a_wall_clock_that_jumps_a_year_drops_nothing_closes_no_session_and_is_logged,
+);
+
+fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock_is_set<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
     assert!(rig.clock.unix_ms < 100_000, "1970");
     let session = rig.connect(1, "alice");
     let topic = Some(Topic::Inbox("alice".parse().unwrap()));
@@ -27,11 +30,9 @@ fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock
     assert!(service.has_session(pending), "who was about to come in has the time for it");
 }
 
-#[test]
-fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_no_session_and_is_logged() {
+fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_no_session_and_is_logged<S: Surroundings>() {
     const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
-    let mut rig = Rig::new(true);
-    rig.lead();
+    let mut rig = Rig::<S>::leading();
     rig.clock.unix_ms = 1_800_000_000_000;
     let session = rig.connect(1, "alice");
     let topic = Some(Topic::Inbox("alice".parse().unwrap()));

@@ -1,9 +1,12 @@
 //! What peers send: views, floods, another incarnation, and datagrams of those who are no members.
 
+use recado_log::bully;
 use recado_proto::codec::encode;
+use recado_proto::envelope::{Envelope, PeerHello};
 use recado_proto::id::Epoch;
 use recado_proto::members::{self, Members};
 
+use super::members::{envelope_of, prepare};
 use super::*;
 
 #[test]
@@ -27,14 +30,14 @@ fn a_round_that_leaves_no_higher_one_is_not_believed() {
 #[test]
 fn a_storm_of_views_does_not_outrun_the_disk() {
     let mut rig = Rig::new(true);
-    rig.owes = true;
+    rig.around.owes = true;
     for round in 1..=10_000 {
         let view = View::new(round, NodeId(3));
         rig.peer(3, vec![prepare(view, 0)]);
     }
-    assert!(rig.promises <= 64, "{} promises wait for the disk", rig.promises);
-    rig.owes = false;
-    rig.input(Input::Journaled(rig.ticket));
+    assert!(rig.around.promises <= 64, "{} promises wait for the disk", rig.around.promises);
+    rig.around.owes = false;
+    rig.input(Input::Log(bully::Input::Journaled(rig.around.written)));
     let view = View::new(20_000, NodeId(3));
     rig.peer(3, vec![prepare(view, 0)]);
     assert_eq!(rig.node.promised(), view);
@@ -43,20 +46,20 @@ fn a_storm_of_views_does_not_outrun_the_disk() {
 #[test]
 fn a_server_that_returns_in_an_earlier_incarnation_is_reported_and_ignored() {
     let mut rig = Rig::new(true);
-    let hello = |rig: &mut Rig, incarnation| {
+    let hello = |rig: &mut Rig<Peers>, incarnation| {
         let reborn = handshake_config(1, 10 + incarnation);
         let hello = PeerHello { mine: reborn.boot_id, yours: Some(handshake_config(ME.0, 1).boot_id) };
         let key = reborn.keys.peer((NodeId(1), hello.mine), ME, None);
         let envelope = Envelope { incarnation: Incarnation(incarnation), ..envelope_of(NodeId(1)) };
-        rig.input(Input::Peer { datagram: hello.seal(&key, &envelope), behind: false });
+        rig.datagram(hello.seal(&key, &envelope));
     };
     hello(&mut rig, 5);
     hello(&mut rig, 5);
-    assert_eq!(rig.earlier, [], "its hello again is no earlier incarnation");
+    assert_eq!(rig.around.earlier, [], "its hello again is no earlier incarnation");
     hello(&mut rig, 4);
-    assert_eq!(rig.earlier, [(1, 4, 5)]);
+    assert_eq!(rig.around.earlier, [(1, 4, 5)]);
     hello(&mut rig, 6);
-    assert_eq!(rig.earlier, [(1, 4, 5)]);
+    assert_eq!(rig.around.earlier, [(1, 4, 5)]);
 }
 
 #[test]
@@ -74,14 +77,19 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
         rig.peer(3, vec![Packet::Entries(cast)]);
     }
     rig.flush();
-    rig.sent.clear();
+    rig.around.sent.clear();
     let fetch = Fetch { query: QueryId(1), view, after: Op::ZERO, upto: Op(u64::MAX) };
     for _ in 0..20 {
         rig.peer(3, vec![Packet::Fetch(fetch); 100]);
     }
     rig.flush();
-    let bytes: usize =
-        rig.sent.iter().flat_map(|(_, opened)| &opened.packets).map(|packet| encode(packet).len()).sum();
+    let bytes: usize = rig
+        .around
+        .sent
+        .iter()
+        .flat_map(|(_, opened)| &opened.packets)
+        .map(|packet| encode(packet).len())
+        .sum();
     assert!(bytes < 4 << 20, "{bytes} bytes of answers at once");
 }
 
@@ -114,8 +122,8 @@ fn an_entry_of_members_is_applied_as_nothing() {
 fn what_is_not_a_members_is_refused_by_reason() {
     let mut rig = Rig::new(true);
     rig.peer(4, vec![Packet::Keepalive]);
-    rig.input(Input::Peer { datagram: b"junk".to_vec(), behind: false });
-    assert_eq!(rig.refused, [RefusedDatagram::Cluster, RefusedDatagram::Truncated]);
+    rig.datagram(b"junk".to_vec());
+    assert_eq!(rig.around.refused, [RefusedDatagram::Cluster, RefusedDatagram::Truncated]);
 }
 
 #[test]
@@ -131,10 +139,26 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
         rig.peer(3, vec![Packet::Entries(cast)]);
     }
     rig.flush();
-    assert_eq!(rig.node.replica.last(), Op(16_000));
-    rig.sent.clear();
+    assert_eq!(rig.last(), Op(16_000));
+    rig.around.sent.clear();
     let view = View::new(20_001, NodeId(1));
     rig.peer(1, vec![prepare(view, 0)]);
     rig.flush();
-    assert!(rig.sent.iter().any(|(to, _)| *to == NodeId(1)), "the promise is said");
+    assert!(rig.around.sent.iter().any(|(to, _)| *to == NodeId(1)), "the promise is said");
+}
+
+#[test]
+fn a_deposed_primary_voids_the_tickets_that_it_awaits() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let (now, log) = (rig.clock.now, &mut rig.node.log);
+    let tickets = [1_u8, 2].map(|byte| log.propose([byte].into()).unwrap());
+    let view = View::new(log.status().view.round() + 1, NodeId(3));
+    let next = Packet::Coordinator(Coordinator { view, members: Vec::new() });
+    for datagram in rig.sealed(3, &[next]) {
+        rig.node.log.handle(now, bully::Input::Peer { datagram, behind: false });
+    }
+    let events = std::iter::from_fn(|| rig.node.log.poll(now));
+    let events: Vec<bully::Event> = events.filter(|event| !matches!(event, Event::Effect(_))).collect();
+    assert_eq!(events, [Event::Lost { from: tickets[0] }, Event::Deposed, Event::Active(view)]);
 }

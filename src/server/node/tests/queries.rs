@@ -2,14 +2,20 @@
 
 use super::*;
 
+over_each_log!(
+    a_question_does_not_run_again_while_its_answer_is_outstanding,
+    a_refusal_is_no_answer_that_is_awaited,
+    a_question_beyond_those_that_the_delivery_holds_runs_each_time,
+    the_end_of_a_session_and_of_the_lead_end_its_outstanding_answers,
+);
+
 fn list(query: u64) -> Packet {
     Packet::List(List { query: QueryId(query), what: Listing::People, after: None })
 }
 
 /// A primary with a session, whose client acknowledges no answer.
-fn rig() -> (Rig, SessionId) {
-    let mut rig = Rig::new(true);
-    rig.lead();
+fn rig<S: Surroundings>() -> (Rig<S>, SessionId) {
+    let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
     rig.awaits_acks = true;
     rig.delivered.clear();
@@ -17,13 +23,12 @@ fn rig() -> (Rig, SessionId) {
 }
 
 /// How often a query of a session has run.
-fn runs(rig: &Rig, session: SessionId, query: u64) -> usize {
+fn runs<S: Surroundings>(rig: &Rig<S>, session: SessionId, query: u64) -> usize {
     rig.delivered.iter().filter(|input| answered(input) == Some((session, QueryId(query)))).count()
 }
 
-#[test]
-fn a_question_does_not_run_again_while_its_answer_is_outstanding() {
-    let (mut rig, session) = rig();
+fn a_question_does_not_run_again_while_its_answer_is_outstanding<S: Surroundings>() {
+    let (mut rig, session) = rig::<S>();
     let other = rig.connect(2, "bob");
     rig.delivered.clear();
     (0..5).for_each(|_| rig.client(session.0.0, list(1)));
@@ -38,9 +43,8 @@ fn a_question_does_not_run_again_while_its_answer_is_outstanding() {
     assert_eq!((runs(&rig, session, 1), runs(&rig, session, 2), runs(&rig, other, 1)), (2, 1, 1));
 }
 
-#[test]
-fn a_refusal_is_no_answer_that_is_awaited() {
-    let (mut rig, session) = rig();
+fn a_refusal_is_no_answer_that_is_awaited<S: Surroundings>() {
+    let (mut rig, session) = rig::<S>();
     let members = Listing::Members("nowhere".parse().unwrap());
     let list = Packet::List(List { query: QueryId(1), what: members, after: None });
     (0..3).for_each(|_| rig.client(session.0.0, list.clone()));
@@ -51,9 +55,8 @@ fn a_refusal_is_no_answer_that_is_awaited() {
     assert_eq!(rig.delivered.iter().filter(|input| refused(input)).count(), 3);
 }
 
-#[test]
-fn a_question_beyond_those_that_the_delivery_holds_runs_each_time() {
-    let (mut rig, session) = rig();
+fn a_question_beyond_those_that_the_delivery_holds_runs_each_time<S: Surroundings>() {
+    let (mut rig, session) = rig::<S>();
     let most = delivery::ANSWERS_MAX as u64;
     for _ in 0..2 {
         (1..=most + 1).for_each(|query| rig.client(session.0.0, list(query)));
@@ -67,16 +70,15 @@ fn a_question_beyond_those_that_the_delivery_holds_runs_each_time() {
     assert_eq!((runs(&rig, session, most + 1), runs(&rig, session, 2)), (3, 1));
 }
 
-#[test]
-fn the_end_of_a_session_and_of_the_lead_end_its_outstanding_answers() {
-    let (mut rig, session) = rig();
+fn the_end_of_a_session_and_of_the_lead_end_its_outstanding_answers<S: Surroundings>() {
+    let (mut rig, session) = rig::<S>();
     rig.client(session.0.0, list(1));
     assert!(rig.node.outstanding.contains(session, QueryId(1)));
     rig.client(session.0.0, Packet::Disconnect(Disconnect { upto: Op::ZERO }));
     rig.live(200);
     assert!(!rig.node.outstanding.contains(session, QueryId(1)));
 
-    let (mut rig, session) = self::rig();
+    let (mut rig, session) = self::rig::<S>();
     rig.client(session.0.0, list(1));
     rig.node.on_deposed();
     assert!(!rig.node.outstanding.contains(session, QueryId(1)));

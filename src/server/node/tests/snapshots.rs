@@ -1,6 +1,9 @@
 //! When a snapshot is taken, how often a stored one is read for a peer, and which one a server starts on.
 
-use recado_log::journal::StoredSnapshot;
+use std::ops::RangeInclusive;
+
+use recado_log::bully;
+use recado_log::journal::SnapshotPiece;
 use recado_proto::id::Epoch;
 use recado_service::State;
 
@@ -10,23 +13,59 @@ use crate::server::node::snapshots::{members, restore};
 #[test]
 fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
     let mut rig = Rig::new(true);
-    rig.owes = true;
+    rig.around.owes = true;
     for offset in 0..10_000 {
         rig.peer(3, vec![Packet::SnapshotGet(SnapshotGet { op: Op(1), offset, chunks: 64 })]);
     }
-    assert_eq!(rig.reads, 1);
-    rig.input(Input::SnapshotRead { to: NodeId(3), piece: None });
-    assert_eq!(rig.reads, 2, "the newest question is still answered");
-    rig.input(Input::SnapshotRead { to: NodeId(3), piece: None });
-    assert_eq!(rig.reads, 2);
+    assert_eq!(rig.around.reads, 1);
+    rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(3), piece: None }));
+    assert_eq!(rig.around.reads, 2, "the newest question is still answered");
+    rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(3), piece: None }));
+    assert_eq!(rig.around.reads, 2);
 }
 
 #[test]
 fn a_snapshot_is_taken_when_the_log_since_the_last_one_is_long_and_no_sooner() {
     let mut rig = Rig::new(true);
     rig.node.config.snapshot_bytes = 10_000;
+    cast(&mut rig, 1..=101);
+    assert_eq!((rig.node.applied(), rig.snapshots), (Op(100), 10));
+}
+
+#[test]
+fn while_a_peer_reads_a_snapshot_none_is_begun_before_the_log_is_four_times_as_long() {
+    let mut rig = Rig::new(true);
+    rig.node.config.snapshot_bytes = 10_000;
+    let read = |rig: &mut Rig<Peers>, offset| {
+        let bytes = vec![0; SnapshotChunk::BYTES_MAX];
+        let piece = SnapshotPiece { op: Op(9), view: View::ZERO, offset, total: 1 << 20, crc: 0, bytes };
+        rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(1), piece: Some(piece) }));
+    };
+    cast(&mut rig, 1..=10);
+    assert_eq!(rig.snapshots, 1);
+    // What was only offered, and what is not stored any more, is not being read.
+    read(&mut rig, 0);
+    rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(1), piece: None }));
+    cast(&mut rig, 11..=20);
+    assert_eq!(rig.snapshots, 2);
+    read(&mut rig, 65_536);
+    cast(&mut rig, 21..=59);
+    assert_eq!(rig.snapshots, 2, "the peer may need the log and the snapshots that another would remove");
+    cast(&mut rig, 60..=60);
+    assert_eq!(rig.snapshots, 3, "the log has a bound also while a peer reads");
+    cast(&mut rig, 61..=70);
+    assert_eq!(rig.snapshots, 3);
+    rig.pass(rig.node.config.timing.coordinator * 2);
+    assert_eq!(rig.snapshots, 3);
+    rig.clock.now = rig.clock.now + Duration::from_micros(1);
+    rig.input(Input::Deadline);
+    assert_eq!(rig.snapshots, 4, "a peer that asks no more delays nothing");
+}
+
+/// The primary casts entries of 1,000 bytes, one at a time, and each commits the one before it.
+fn cast(rig: &mut Rig<Peers>, ops: RangeInclusive<u64>) {
     let view = View::new(1, NodeId(3));
-    for op in 1..=101 {
+    for op in ops {
         let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![1; 1_000].into() };
         let prev_view = if op == 1 { View::ZERO } else { view };
         let (prev_op, commit) = (Op(op - 1), Op(op - 1));
@@ -34,7 +73,30 @@ fn a_snapshot_is_taken_when_the_log_since_the_last_one_is_long_and_no_sooner() {
         rig.peer(3, vec![Packet::Entries(cast)]);
         rig.flush();
     }
-    assert_eq!((rig.node.applied(), rig.snapshots), (Op(100), 10));
+}
+
+/// A peer that lacks a little of what the newest snapshot holds is sent entries, and no snapshot.
+#[test]
+fn the_log_is_kept_from_the_snapshot_before_the_newest_one_on() {
+    let mut rig = Rig::new(true);
+    rig.node.config.snapshot_bytes = 10_000;
+    let view = View::new(1, NodeId(3));
+    let (mut before, mut newest) = (Op::ZERO, Op::ZERO);
+    for op in 1..=51 {
+        let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![1; 1_000].into() };
+        let prev_view = if op == 1 { View::ZERO } else { view };
+        let (prev_op, commit) = (Op(op - 1), Op(op - 1));
+        let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry] };
+        let written = rig.snapshots;
+        rig.peer(3, vec![Packet::Entries(cast)]);
+        rig.flush();
+        if rig.snapshots > written {
+            (before, newest) = (newest, rig.node.applied());
+        }
+        let first = (1..=op).find(|op| rig.node.log.entry(Op(*op)).is_some());
+        assert_eq!(first, Some(before.0 + 1), "the newest one is that of {newest:?}");
+    }
+    assert_eq!(rig.snapshots, 5);
 }
 
 #[test]
@@ -49,9 +111,9 @@ fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and
         let image = Image { cluster, members_op, members, op, view, state };
         let bytes = codec::encode_snapshot(&image).unwrap();
         let restored = restore(&config, Some(&StoredSnapshot { op: stored_op, view: stored_view, bytes }));
-        restored.map(|(base, service)| (base, service.applied()))
+        restored.map(|service| service.applied())
     };
-    assert_eq!(start(Op(1), view, Op(1), view).unwrap(), ((view, Op(1)), Op(1)));
+    assert_eq!(start(Op(1), view, Op(1), view).unwrap(), Op(1));
     for (stored_op, stored_view, image_op, image_view) in [
         (Op(2), view, Op(1), view),
         (Op(1), View::new(2, NodeId(3)), Op(1), view),
@@ -59,7 +121,7 @@ fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and
         (Op(2), view, Op(2), view),
     ] {
         let started = start(stored_op, stored_view, image_op, image_view);
-        assert!(matches!(started, Err(StartError::OtherState(op)) if op == stored_op), "{started:?}");
+        assert!(matches!(started, Err(SnapshotError::OtherState(op)) if op == stored_op), "{started:?}");
     }
 }
 
@@ -87,11 +149,11 @@ fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresse
     ];
     for change in foreign {
         let refused = refusal(change);
-        assert!(matches!(refused, Some(StartError::Foreign(_))), "{refused:?}");
+        assert!(matches!(refused, Some(SnapshotError::Foreign(_))), "{refused:?}");
     }
     let refused = refusal(&|image| image.members.list.swap(0, 1));
     assert!(
-        matches!(refused, Some(StartError::Snapshot(_, recado_proto::DecodeError::Bounds))),
+        matches!(refused, Some(SnapshotError::Unreadable(_, recado_proto::DecodeError::Bounds))),
         "{refused:?}"
     );
 }

@@ -12,10 +12,13 @@ const STEP: u64 = 16 * 1024;
 const PAGE: usize = 4096;
 
 /// A call that a test may refuse.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Call {
     Open,
     Remove,
+    Write,
+    /// Makes the content of a file durable.
+    Sync,
     /// Reads this many bytes.
     Read(usize),
     /// Grows a file to this length.
@@ -127,6 +130,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.ask(Call::Write, &self.name)?;
         self.file.write_at(offset, bytes)
     }
 
@@ -136,6 +140,7 @@ impl DiskFile for FaultyFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.disk.ask(Call::Sync, &self.name)?;
         self.file.sync()
     }
 }
@@ -340,4 +345,91 @@ fn a_page_that_cannot_be_read_for_another_reason_than_damage_ends_the_start_and_
     disk.refuses_nothing();
     let (_, recovered) = start(&disk).unwrap();
     assert_eq!((recovered.entries, recovered.lost), (entries(1..=10, VIEW), None));
+}
+
+/// The disk may have dropped what it was to write, although it answers the next sync with success.
+#[test]
+fn a_write_or_a_sync_that_fails_once_ends_the_journal_and_the_mark_covers_only_what_was_durable_before() {
+    for failing in [Call::Write, Call::Sync] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::initialized(dir.path());
+        let (mut journal, _) = start(&disk).unwrap();
+        journal.append(&entries(1..=10, VIEW), Op(0)).unwrap();
+        journal.sync().unwrap();
+        disk.refuses(Errno::IO, move |call, name| call == failing && name.starts_with("log."));
+        let failed = journal.append(&entries(11..=20, VIEW), Op(10)).and_then(|()| journal.sync());
+        assert!(matches!(failed, Err(JournalError::Io { .. })), "{failing:?}: {failed:?}");
+        disk.refuses_nothing();
+        for turn in ["before the mark", "after the mark"] {
+            let refused = [
+                journal.append(&entries(11..=11, VIEW), Op(10)),
+                journal.sync(),
+                journal.promise(VIEW),
+                journal.vote(VIEW),
+                journal.know(&[(NodeId(2), Incarnation(1).into())]),
+                journal.begin_snapshot(Op(10)).map(drop),
+                journal.install(Op(30), VIEW, b"state at 30"),
+            ];
+            let poisoned = |result: &Result<(), _>| matches!(result, Err(JournalError::Poisoned));
+            assert!(refused.iter().all(poisoned), "{failing:?}, {turn}: {refused:?}");
+            assert_eq!(
+                (journal.durable(), journal.meta().promised),
+                (Op(10), View::ZERO),
+                "{failing:?}, {turn}"
+            );
+            journal.mark().unwrap();
+            assert_eq!(mark_in(dir.path()).op, Op(10), "{failing:?}, {turn}");
+        }
+    }
+}
+
+#[test]
+fn a_mark_that_cannot_be_made_durable_ends_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::initialized(dir.path());
+    let (mut journal, _) = start(&disk).unwrap();
+    journal.append(&entries(1..=10, VIEW), Op(0)).unwrap();
+    journal.sync().unwrap();
+    disk.refuses(Errno::IO, |call, name| call == Call::Sync && name == "meta");
+    let failed = journal.mark();
+    assert!(matches!(failed, Err(JournalError::Io { op: IoOp::Sync, .. })), "{failed:?}");
+    disk.refuses_nothing();
+    assert!(matches!(journal.append(&entries(11..=11, VIEW), Op(10)), Err(JournalError::Poisoned)));
+    assert!(matches!(journal.promise(VIEW), Err(JournalError::Poisoned)));
+}
+
+/// After the failed write one slot is as good as none, and a crash in another write would leave neither.
+#[test]
+fn after_a_failed_write_of_meta_the_other_slot_is_never_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::initialized(dir.path());
+    let (mut journal, _) = start(&disk).unwrap();
+    journal.append(&entries(1..=10, VIEW), Op(0)).unwrap();
+    journal.sync().unwrap();
+    disk.refuses(Errno::NOSPC, |call, name| call == Call::Write && name == "meta");
+    assert!(matches!(journal.promise(VIEW), Err(JournalError::Full)));
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = writes.clone();
+    disk.answers(move |call, name| {
+        let writes_meta = call == Call::Write && name == "meta";
+        counted.fetch_add(usize::from(writes_meta), Ordering::Relaxed);
+        Ok(())
+    });
+    assert!(!journal.needs_mark());
+    journal.mark().unwrap();
+    assert_eq!(writes.load(Ordering::Relaxed), 0);
+}
+
+/// A file system that copies on write finds no room for a block that was allocated before.
+#[test]
+fn a_write_into_allocated_space_that_finds_no_room_gives_the_reserve_back_and_ends_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::initialized(dir.path());
+    let (mut journal, _) = start(&disk).unwrap();
+    disk.refuses(Errno::NOSPC, |call, name| call == Call::Write && name.starts_with("log."));
+    let full = journal.append(&entries(1..=10, VIEW), Op(0));
+    assert!(matches!(full, Err(JournalError::Full)), "{full:?}");
+    assert!(!disk.list().unwrap().contains(&RESERVE.to_owned()));
+    disk.refuses_nothing();
+    assert!(matches!(journal.sync(), Err(JournalError::Poisoned)));
 }

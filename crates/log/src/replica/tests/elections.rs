@@ -5,6 +5,7 @@ use recado_proto::packet::Transfer;
 
 use super::copies::chunk;
 use super::*;
+use crate::replica::dispatch::ROUND_ACCEPTED_MAX;
 
 fn server(me: u16, servers: u16, seed: u64) -> One {
     let now = Moment(1_000_000);
@@ -360,6 +361,47 @@ fn an_isolated_primary_reports_afterwards_how_long_it_was() {
     let took = changes.iter().find(|change| change.cause == Cause::MajorityBack).map(|change| change.took);
     assert!(took.is_some_and(|took| took >= MS * 500), "{took:?}");
     assert_eq!(one.replica.role(), RoleName::Primary);
+}
+
+/// A heartbeat sent before the primary judges itself would say for 40 ms more what holds no longer.
+#[test]
+fn a_heartbeat_that_is_due_when_a_primary_loses_or_regains_its_majority_says_so_and_is_the_only_one() {
+    // The states in the heartbeats to server 2.
+    let states = |effects: &[Effect]| -> Vec<HeartbeatState> {
+        let states = said(effects, 2).into_iter().filter_map(|packet| match packet {
+            Packet::Heartbeat(heartbeat) => Some(heartbeat.state),
+            _ => None,
+        });
+        states.collect()
+    };
+    let mut one = One::leading();
+    // The latest heartbeat was sent now.
+    let sent = one.now;
+    one.echo(2, 0);
+    one.idle(MS * 1_180);
+    assert_eq!(one.replica.role(), RoleName::Primary);
+    // More than twice T_s since that heartbeat, and more than 40 ms since the last one.
+    one.now = sent + MS * 1_240;
+    let effects = one.input(Input::Deadline);
+    assert_eq!(one.replica.role(), RoleName::Isolated);
+    assert_eq!(states(&effects), [HeartbeatState::Isolated]);
+    one.now = one.now + MS * 50;
+    let effects = one.echo(2, 0);
+    assert_eq!(one.replica.role(), RoleName::Primary);
+    assert_eq!(states(&effects), [HeartbeatState::Active]);
+}
+
+#[test]
+fn a_primary_that_is_probed_sends_a_heartbeat_at_once_unless_it_is_isolated() {
+    let beats = |one: &mut One| {
+        let effects = one.packet(2, probe(one.replica.promised(), 0));
+        assert!(sent(&effects, |packet| matches!(packet, Packet::Reply(Reply::Alive { .. }))));
+        sent(&effects, |packet| matches!(packet, Packet::Heartbeat(_)))
+    };
+    let mut one = One::leading();
+    assert!(beats(&mut one));
+    wait_for(&mut one, RoleName::Isolated);
+    assert!(!beats(&mut one), "it has just sent one that says so");
 }
 
 // ---- the hand-over

@@ -4,6 +4,7 @@
 use recado_proto::packet::Transfer;
 
 use super::*;
+use crate::replica::promise::PROMISES_MAX;
 
 fn transfer(view: View) -> Packet {
     Packet::Transfer(Transfer { view, last: Op(2) })
@@ -253,6 +254,19 @@ fn a_candidate_after_a_transfer_that_gives_way_names_the_transfer() {
     assert_eq!(changes(&one.packet(2, refuse)), vec![(RoleName::Backup, Cause::Transfer)]);
 }
 
+#[test]
+fn a_hand_over_that_nobody_takes_up_ends_at_t_coord() {
+    let mut one = One::leading();
+    one.pass(MS * 9_900, |one| one.echo(3, 0));
+    let mut accepts = || {
+        one.input(Input::Deadline);
+        one.replica.accepts()
+    };
+    assert!((0..1_000).any(|_| !accepts()), "it hands over");
+    let ended = (1..=1_000).find(|_| accepts());
+    assert_eq!(ended.map(|ms| MS * ms), Some(T_COORD));
+}
+
 // ---- learners
 
 #[test]
@@ -401,17 +415,17 @@ fn a_promise_is_written_after_the_entries_taken_before_it() {
 }
 
 #[test]
-fn each_task_of_the_journal_has_the_next_ticket() {
+fn each_task_of_the_journal_has_the_next_number() {
     let mut one = One::new(boot());
-    let mut tickets: Vec<u64> = Vec::new();
+    let mut numbers: Vec<u64> = Vec::new();
     for round in 1..=3 {
         let effects = one.packet(3, prepare(View::new(round, NodeId(3))));
-        tickets.extend(effects.iter().filter_map(|effect| match effect {
-            Effect::Journal { ticket, .. } => Some(*ticket),
+        numbers.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Journal { number, .. } => Some(*number),
             _ => None,
         }));
     }
-    assert!(tickets.len() >= 3 && tickets.windows(2).all(|pair| pair[1] == pair[0] + 1), "{tickets:?}");
+    assert!(numbers.len() >= 3 && numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
 }
 
 #[test]

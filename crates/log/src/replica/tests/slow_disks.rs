@@ -19,7 +19,7 @@ impl One {
     }
 
     fn waits(&self) -> bool {
-        matches!(self.replica.role, Role::Backup)
+        matches!(self.replica.role, Role::Backup(_))
     }
 }
 

@@ -259,6 +259,20 @@ fn another_snapshot_is_begun_once_nothing_came_of_the_first_for_twice_t_coord() 
 }
 
 #[test]
+fn another_snapshot_is_begun_only_later_than_twice_t_coord_after_the_last_chunk() {
+    for (after, begun) in [(T_COORD * 2, false), (T_COORD * 2 + MS, true)] {
+        let mut one = following();
+        receive(&mut one, piece(&[1; 8 * CHUNK], 0, CHUNK));
+        let progressed = one.now;
+        hear_on(&mut one, 7);
+        // The next packet is handled a millisecond later.
+        one.now = progressed + after - MS;
+        let asks = asked(&receive(&mut one, other()));
+        assert_eq!(asks.contains(&(Op(11), CHUNK, 64)), begun, "after {after:?}");
+    }
+}
+
+#[test]
 fn a_transfer_is_not_replaced_because_its_receiver_was_late_itself() {
     let mut one = following();
     receive(&mut one, piece(&[1; 8 * CHUNK], 0, CHUNK));
@@ -356,7 +370,7 @@ fn entries_that_the_journal_gets_with_the_snapshot_make_no_op_of_it_durable() {
     let asks = fetches(&one.packet(3, promise_of_held_alone(view, 1, 10)));
     let (from, incarnation) = (NodeId(3), Incarnation(1));
     let packet = fetched_from(view, asks[0].query, View::ZERO, 1, 2);
-    let (mut effects, given) = (Vec::new(), one.replica.tickets);
+    let (mut effects, given) = (Vec::new(), one.replica.journaling.tasks);
     // No flush comes before the installation.
     one.replica.handle(one.now, Input::Packet { from, incarnation, packet }, &mut effects);
     assert_eq!(one.replica.last(), Op(2));

@@ -1,0 +1,404 @@
+//! The bully engine: an ordered log of a primary and its backups. It joins the [`ReplicaManager`], the links
+//! to its peers and the transfer of snapshots to them.
+//!
+//! Nothing is decided here: the replica decides, the links carry. This module turns the replica's effects
+//! into packets for the links, into events for the node and into effects for the driver, each in its place.
+//! It gives a ticket to each proposal and knows which of them are awaited.
+//!
+//! It is pure, and lazy: each call only notes what is to be done, and [`OrderedLog::poll`] does it up to the next
+//! event. So the node acts on an event before the engine goes on: an installed snapshot replaces the log that
+//! everything after it is about.
+
+#[cfg(test)]
+mod tests;
+mod transfers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::id::{BootId, Incarnation, Moment, NodeId, Op, View};
+use recado_proto::packet::{Packet, RefusedDatagram};
+use recado_proto::seal::ClusterKeys;
+
+use crate::config::Config;
+use crate::journal::{Recovered, SnapshotPiece};
+use crate::links::{self, PeerLinks};
+use crate::ordered::{self, OrderedLog, Status, StoredSnapshot, Ticket};
+use crate::replica::{self, Boot, ReplicaManager};
+
+use transfers::{Piece, Transfers};
+
+pub use crate::replica::{Cause, Contradiction, RoleChange, Task};
+
+/// Identity of one run of a server.
+#[derive(Clone, Debug)]
+pub struct BootIdentity {
+    /// The boot id: random, and never used before.
+    pub id: BootId,
+    /// Keys derived from the cluster's secret.
+    pub keys: ClusterKeys,
+    /// Seed for the jitter of timers.
+    pub seed: u64,
+}
+
+/// Input from the driver of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A datagram from the peer port, not yet authenticated.
+    Peer {
+        /// Its bytes.
+        datagram: Vec<u8>,
+        /// True if the journal or the delivery is behind. A datagram that carries entries is then dropped;
+        /// the peer retransmits.
+        behind: bool,
+    },
+    /// A peer's port refused a datagram: its process is gone.
+    PortRefused(NodeId),
+    /// The journal has done all tasks up to this number, and what they wrote is durable.
+    Journaled(u64),
+    /// The answer to [`Effect::ReadSnapshot`].
+    SnapshotRead {
+        /// The peer that the piece is for.
+        to: NodeId,
+        /// The piece; `None` if the snapshot does not exist or cannot be read.
+        piece: Option<SnapshotPiece>,
+    },
+}
+
+/// An effect for the driver of the engine. Effects are performed in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send these bytes to a peer.
+    Peer {
+        /// The peer.
+        to: NodeId,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Give the journal a task; [`Input::Journaled`] with this number follows once it is durable.
+    Journal {
+        /// The number of the task, one higher than the last.
+        number: u64,
+        /// The task.
+        task: Task,
+    },
+    /// Read up to `chunks` x [`recado_proto::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for
+    /// a peer.
+    ReadSnapshot {
+        /// The peer.
+        to: NodeId,
+        /// The op of the snapshot; zero for the newest.
+        op: Op,
+        /// Offset of the first byte.
+        offset: u64,
+        /// Number of chunks.
+        chunks: u16,
+    },
+    /// A role change, for logs and status.
+    Role(RoleChange),
+    /// An election waits for one of these servers, whose entries may be committed. The list is empty if every
+    /// server has answered and none has the missing entries. For logs.
+    Waiting(Vec<NodeId>),
+    /// A leader's log lacks entries that this server knows to be committed. For logs, as an error.
+    Contradicted(Contradiction),
+    /// Entries on this server's disk are replaced by those of a leader, whose log lacks them. For logs.
+    Overwritten {
+        /// The leader's view.
+        view: View,
+        /// The first op replaced.
+        first: Op,
+        /// The last op replaced.
+        last: Op,
+    },
+    /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of the
+    /// latest one, and is ignored. Its data directory is an old copy, or was initialised under a clock that is
+    /// behind. For logs.
+    StaleIncarnation {
+        /// The peer.
+        server: NodeId,
+        /// The incarnation that it reports.
+        incarnation: Incarnation,
+        /// The latest incarnation seen of it.
+        latest: Incarnation,
+    },
+    /// A datagram was refused: count it.
+    Refused(RefusedDatagram),
+}
+
+/// An event of this engine.
+pub type Event = ordered::Event<Effect>;
+
+/// The recovered entries are not contiguous: the journal's fault. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log has no entry {0}, though later ones are there")]
+pub struct Hole(pub Op);
+
+/// Something that is still to be done.
+#[derive(Debug)]
+enum Step {
+    /// Give the replica this input.
+    Handle(replica::Input),
+    /// Perform this effect of the replica.
+    Perform(replica::Effect),
+    /// Send the packets that are queued for peers.
+    SendQueued,
+    /// Report this event.
+    Emit(Event),
+}
+
+impl From<Effect> for Step {
+    fn from(effect: Effect) -> Step {
+        Step::Emit(Event::Effect(effect))
+    }
+}
+
+impl From<links::Effect> for Step {
+    fn from(effect: links::Effect) -> Step {
+        match effect {
+            links::Effect::Send { to, bytes } => Effect::Peer { to, bytes }.into(),
+            links::Effect::BootAdopted { peer, boot } => {
+                Step::Handle(replica::Input::BootAdopted { peer, boot })
+            }
+            links::Effect::StaleIncarnation { server, incarnation, latest } => {
+                Effect::StaleIncarnation { server, incarnation, latest }.into()
+            }
+        }
+    }
+}
+
+/// The log of one server, by the bully algorithm.
+#[derive(Debug)]
+pub struct Bully {
+    replica: ReplicaManager,
+    links: PeerLinks,
+    transfers: Transfers,
+    /// The number of proposals made here.
+    proposals: u64,
+    /// The proposals made here that are neither committed nor void, by ascending op.
+    awaited: VecDeque<(Op, Ticket)>,
+    /// What is still to be done, in order; empty between two calls of the node.
+    steps: VecDeque<Step>,
+}
+
+impl Bully {
+    /// Starts a server's log, always as a backup (or a learner).
+    ///
+    /// # Errors
+    /// The recovered entries have a [`Hole`].
+    pub fn new(
+        config: &Config,
+        identity: BootIdentity,
+        recovered: Recovered,
+        now: Moment,
+    ) -> Result<Bully, Hole> {
+        let Recovered { meta, snapshot, entries, commit, lost } = recovered;
+        let base = snapshot.map_or((View::ZERO, Op::ZERO), |stored| (stored.view, stored.op));
+        for (expected, entry) in (base.1.0 + 1..).zip(&entries) {
+            if entry.op != Op(expected) {
+                return Err(Hole(Op(expected)));
+            }
+        }
+        let BootIdentity { id: boot_id, keys, seed } = identity;
+        let (incarnation, known) = (meta.incarnation, meta.known());
+        let identity = links::Identity { boot_id, incarnation, keys };
+        let links = PeerLinks::new(&config.cluster, &config.timing, identity, &known, now);
+        let (voter, promised, unknown) = (meta.voter, meta.promised, lost);
+        let boot = Boot { incarnation, voter, promised, base, entries, commit, known, unknown };
+        let mut effects = Vec::new();
+        let replica = ReplicaManager::new(config, boot, seed, now, &mut effects);
+        Ok(Bully {
+            replica,
+            links,
+            transfers: Transfers::default(),
+            proposals: 0,
+            awaited: VecDeque::new(),
+            steps: effects.into_iter().map(Step::Perform).collect(),
+        })
+    }
+}
+
+impl OrderedLog for Bully {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn advance(&mut self, now: Moment) {
+        if now >= self.replica.next_deadline() {
+            self.handle_next(replica::Input::Deadline);
+        }
+    }
+
+    fn handle(&mut self, now: Moment, input: Input) {
+        match input {
+            Input::Peer { datagram, behind } => self.open(now, &datagram, behind),
+            Input::PortRefused(peer) => self.handle_next(replica::Input::PortRefused(peer)),
+            Input::Journaled(number) => self.handle_next(replica::Input::Journaled(number)),
+            Input::SnapshotRead { to, piece } => {
+                self.steps.extend(self.transfers.on_read(now, to, piece.as_ref()).map(Step::from));
+                for chunk in piece.iter().flat_map(transfers::chunks) {
+                    self.links.send(to, Packet::SnapshotChunk(chunk));
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Moment) {
+        for (peer, ops) in self.links.losses(now) {
+            self.handle_next(replica::Input::Lost { peer, ops });
+        }
+    }
+
+    fn propose(&mut self, payload: Arc<[u8]>) -> Option<Ticket> {
+        let op = self.replica.propose(payload)?;
+        self.proposals += 1;
+        let ticket = Ticket(self.proposals);
+        self.awaited.push_back((op, ticket));
+        Some(ticket)
+    }
+
+    fn install(&mut self, now: Moment, snapshot: StoredSnapshot) -> bool {
+        let StoredSnapshot { op, view, bytes } = snapshot;
+        let mut effects = Vec::new();
+        let installed = self.replica.install(now, op, view, bytes, &mut effects);
+        self.put_first(effects.into_iter().map(Step::Perform));
+        installed
+    }
+
+    fn trim(&mut self, op: Op) {
+        self.replica.forget_upto(op);
+    }
+
+    fn stop(&mut self) {
+        self.handle_next(replica::Input::Stop);
+    }
+
+    fn flush(&mut self, now: Moment) {
+        let mut effects = Vec::new();
+        let links = &self.links;
+        self.replica.flush(now, |peer| links.room(peer), &mut effects);
+        self.steps.extend(effects.into_iter().map(Step::Perform));
+        self.steps.push_back(Step::SendQueued);
+    }
+
+    fn poll(&mut self, now: Moment) -> Option<Event> {
+        loop {
+            match self.steps.pop_front()? {
+                Step::Handle(input) => {
+                    let mut effects = Vec::new();
+                    self.replica.handle(now, input, &mut effects);
+                    self.put_first(effects.into_iter().map(Step::Perform));
+                }
+                Step::Perform(effect) => self.perform(now, effect),
+                Step::SendQueued => {
+                    let mut effects = Vec::new();
+                    self.links.flush(now, self.replica.promised(), &mut effects);
+                    self.put_first(effects.into_iter().map(Step::from));
+                }
+                Step::Emit(event) => return Some(event),
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Moment {
+        let own = self.replica.next_deadline();
+        self.links.next_deadline().map_or(own, |link| link.min(own))
+    }
+
+    fn status(&self) -> Status {
+        let replica = &self.replica;
+        Status {
+            role: replica.role(),
+            view: replica.promised(),
+            active: replica.active_view(),
+            accepts: replica.accepts(),
+            commit: replica.commit(),
+            last: replica.last(),
+            durable: replica.durable(),
+            appended_bytes: replica.appended_bytes(),
+            fetched: self.transfers.fetched(),
+        }
+    }
+
+    fn entry(&self, op: Op) -> Option<&Entry> {
+        self.replica.entry(op)
+    }
+}
+
+impl Bully {
+    fn handle_next(&mut self, input: replica::Input) {
+        self.steps.push_back(Step::Handle(input));
+    }
+
+    /// Puts these steps before all others.
+    fn put_first(&mut self, steps: impl DoubleEndedIterator<Item = Step>) {
+        for step in steps.rev() {
+            self.steps.push_front(step);
+        }
+    }
+
+    /// Opens a datagram of a peer. Its packets are handled one by one, each with all that follows from it.
+    fn open(&mut self, now: Moment, datagram: &[u8], behind: bool) {
+        let mut effects = Vec::new();
+        let opened = self.links.open(now, self.replica.promised(), datagram, behind, &mut effects);
+        self.steps.extend(effects.into_iter().map(Step::from));
+        match opened {
+            Ok(None) => {}
+            Ok(Some((from, incarnation, packets))) => {
+                let packets = packets.into_iter();
+                let inputs = packets.map(|packet| replica::Input::Packet { from, incarnation, packet });
+                self.steps.extend(inputs.map(Step::Handle));
+            }
+            Err(reason) => self.steps.push_back(Effect::Refused(reason).into()),
+        }
+    }
+
+    /// Performs an effect of the replica before everything else that is to be done.
+    fn perform(&mut self, now: Moment, effect: replica::Effect) {
+        let event = match effect {
+            replica::Effect::Send { to, packet, tracked: None } => return self.links.send(to, packet),
+            replica::Effect::Send { to, packet, tracked: Some(ops) } => {
+                let view = self.replica.promised();
+                let mut effects = Vec::new();
+                self.links.send_tracked(now, view, to, packet, ops, &mut effects);
+                return self.put_first(effects.into_iter().map(Step::from));
+            }
+            replica::Effect::Apply(entry) => self.committed(entry),
+            replica::Effect::SnapshotReceived { op, view, bytes } => {
+                Event::SnapshotReceived(StoredSnapshot { op, view, bytes })
+            }
+            replica::Effect::Active(view) => Event::Active(view),
+            replica::Effect::Deposed => {
+                let lost = self.awaited.front().map(|(_, from)| Event::Lost { from: *from });
+                self.awaited.clear();
+                return self.put_first(lost.into_iter().chain([Event::Deposed]).map(Step::Emit));
+            }
+            replica::Effect::Stopped => Event::Stopped,
+            replica::Effect::ReadSnapshot { to, op, offset, chunks } => {
+                match self.transfers.read(to, Piece { op, offset, chunks }) {
+                    Some(effect) => Event::Effect(effect),
+                    None => return,
+                }
+            }
+            replica::Effect::Journal { number, task } => Event::Effect(Effect::Journal { number, task }),
+            replica::Effect::Role(change) => Event::Effect(Effect::Role(change)),
+            replica::Effect::Waiting(whom) => Event::Effect(Effect::Waiting(whom)),
+            replica::Effect::Contradicted(found) => Event::Effect(Effect::Contradicted(found)),
+            replica::Effect::Overwritten { view, first, last } => {
+                Event::Effect(Effect::Overwritten { view, first, last })
+            }
+        };
+        self.steps.push_front(Step::Emit(event));
+    }
+
+    /// The event for a committed entry. Ops proposed here are consecutive while this server leads, and the
+    /// awaited ones are void before another server's entry can take the place of one.
+    fn committed(&mut self, entry: Entry) -> Event {
+        let Entry { op, kind, payload, .. } = entry;
+        let ticket = self.awaited.pop_front_if(|(awaited, _)| *awaited == op).map(|(_, ticket)| ticket);
+        let payload = match kind {
+            EntryKind::ViewStart | EntryKind::Members => Arc::default(),
+            EntryKind::Command => payload,
+        };
+        Event::Committed { op, payload, ticket }
+    }
+}

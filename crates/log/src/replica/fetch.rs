@@ -1,0 +1,160 @@
+//! Fetching: a candidate whose log lacks entries of the best promised log asks that log's server for them
+//! before it opens its view. `catchup` has the answers, and the snapshot that the donor sends if it does not
+//! hold the entries any more.
+
+use std::collections::BTreeMap;
+
+use recado_proto::id::{Moment, NodeId, Op, View};
+use recado_proto::packet::{Entries, Fetch, Packet, QueryId};
+use recado_proto::planted::Planted;
+
+use super::{Effect, ReplicaManager};
+
+/// Entries asked for by one FETCH.
+const FETCH_OPS: u64 = 64;
+
+/// A fetch in progress.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    pub(super) donor: NodeId,
+    query: QueryId,
+    /// The end of what this log has in common with the donor's.
+    pub(super) after: Op,
+    /// The op after which the latest FETCH asked, and the last op that it asked for.
+    asked_after: Op,
+    upto: Op,
+    /// The end of the donor's log.
+    pub(super) target: Op,
+    asked: Moment,
+    /// Pieces of answers that arrived before their predecessors, by the op before their first.
+    early: BTreeMap<Op, Entries>,
+    /// The op of the snapshot that the donor sends instead of entries, and the most bytes of it that
+    /// arrived.
+    snapshot: (Op, u64),
+}
+
+impl Fetching {
+    /// A fetch of the entries of `donor` after `after` up to `target`. Nothing is asked for yet.
+    pub(super) fn new(now: Moment, donor: NodeId, query: QueryId, after: Op, target: Op) -> Fetching {
+        Fetching {
+            donor,
+            query,
+            after,
+            asked_after: after,
+            upto: after,
+            target,
+            asked: now,
+            early: BTreeMap::new(),
+            snapshot: (Op::ZERO, 0),
+        }
+    }
+}
+
+impl ReplicaManager {
+    /// Asks the donor for the next entries.
+    pub(super) fn fetch(&mut self, out: &mut Vec<Effect>) {
+        let Some(preparing) = self.role.preparing_mut() else { return };
+        let Some(fetching) = &mut preparing.fetching else { return };
+        fetching.asked_after = fetching.after;
+        fetching.upto = fetching.target.min(Op(fetching.after.0 + FETCH_OPS));
+        let (donor, upto) = (fetching.donor, fetching.upto);
+        let fetch = Fetch { query: fetching.query, view: preparing.view, after: fetching.after, upto };
+        self.send(donor, Packet::Fetch(fetch), out);
+    }
+
+    /// Sends a FETCH again that brought nothing for a heartbeat.
+    pub(super) fn fetch_again(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let heartbeat = self.timing.heartbeat;
+        let Some(preparing) = self.role.preparing_mut() else { return };
+        let Some(fetching) = &mut preparing.fetching else { return };
+        if now.since(fetching.asked) >= heartbeat {
+            fetching.asked = now;
+            self.fetch(out);
+        }
+    }
+
+    fn fetching(&mut self) -> Option<(&mut Fetching, View)> {
+        let preparing = self.role.preparing_mut()?;
+        let view = preparing.view;
+        preparing.fetching.as_mut().map(|fetching| (fetching, view))
+    }
+
+    /// Takes a piece of an answer to FETCH. A piece that arrives before its predecessors is buffered.
+    pub(super) fn on_fetched(&mut self, now: Moment, from: NodeId, entries: Entries, out: &mut Vec<Effect>) {
+        let Some((fetching, _)) = self.fetching() else { return };
+        if from != fetching.donor
+            || entries.fetch != Some(fetching.query)
+            || entries.entries.last().is_some_and(|entry| entry.op > fetching.target)
+        {
+            return;
+        }
+        // An answer has at most one piece for each op asked for, and an end.
+        if entries.prev_op <= fetching.upto && fetching.early.len() <= FETCH_OPS as usize {
+            fetching.early.insert(entries.prev_op, entries);
+        }
+        while let Some((fetching, view)) = self.fetching()
+            && let Some(first) = fetching.early.first_entry()
+            && *first.key() <= fetching.after
+        {
+            let entries = first.remove();
+            let (before, target) = (fetching.after, fetching.target);
+            if entries.entries.is_empty() {
+                // An answer ends here. If all of it came and it is short, ask for the next entries. After a
+                // complete answer they were asked for with its last entry.
+                if entries.prev_op == before && before > fetching.asked_after {
+                    self.fetch(out);
+                }
+                continue;
+            }
+            let agreed = self.merge(entries.prev_op, view, entries.entries, out);
+            self.fetched_upto(now, agreed, before, target, out);
+        }
+    }
+
+    fn fetched_upto(&mut self, now: Moment, agreed: Op, before: Op, target: Op, out: &mut Vec<Effect>) {
+        let short = self.planted.is(Planted::FetchStopsShort);
+        let Some(preparing) = self.role.preparing_mut() else { return };
+        let Some(fetching) = &mut preparing.fetching else { return };
+        if agreed <= before {
+            return;
+        }
+        fetching.after = agreed;
+        fetching.asked = now;
+        let answered = agreed >= fetching.upto;
+        preparing.note_progress(now);
+        if agreed >= target || short {
+            let promises = std::mem::take(&mut preparing.promises);
+            self.open(now, &promises, out);
+        } else if answered {
+            self.fetch(out);
+        }
+    }
+
+    /// Continues a fetch after a snapshot that replaced the entries up to `op`.
+    pub(super) fn fetch_goes_on_after(&mut self, now: Moment, op: Op, out: &mut Vec<Effect>) {
+        let fetching = self.role.preparing().and_then(|preparing| preparing.fetching.as_ref());
+        let Some(fetching) = fetching else { return };
+        let (before, target) = (fetching.after, fetching.target);
+        self.fetched_upto(now, op, before, target, out);
+    }
+
+    /// The server that a candidate fetches from.
+    pub(super) fn donor(&self) -> Option<NodeId> {
+        self.role.preparing()?.fetching.as_ref().map(|fetching| fetching.donor)
+    }
+
+    /// The donor's snapshot at `op` has arrived up to `bytes`. Only bytes beyond the most so far count as
+    /// progress: a donor whose disk cannot read further, or whose bytes fail the checksum, starts again
+    /// without end.
+    pub(super) fn donor_progressed(&mut self, now: Moment, op: Op, bytes: u64) {
+        if let Some(preparing) = self.role.preparing_mut()
+            && let Some(fetching) = &mut preparing.fetching
+        {
+            fetching.asked = now;
+            if fetching.snapshot.0 != op || fetching.snapshot.1 < bytes {
+                fetching.snapshot = (op, bytes);
+                preparing.note_progress(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The surroundings of the bully engine: a journal, and the other members of the cluster.
+
+use recado_log::bully::{self, Bully, Task};
+use recado_log::journal::{Meta, Recovered};
+use recado_proto::Link;
+use recado_proto::envelope::{self, Class, Envelope, Opened, PeerHello};
+
+use super::*;
+use crate::server::engine::{self, BootIdentity};
+
+/// A peer of the server, simulated by the test.
+pub(super) struct Other {
+    link: Link,
+    /// The key that the server seals with for the peer.
+    receive: Key,
+}
+
+impl Other {
+    fn new(from: NodeId) -> Other {
+        let (keys, boot_id) = (handshake_config(ME.0, 1).keys, handshake_config(from.0, 1).boot_id);
+        let me = (ME, handshake_config(ME.0, 1).boot_id);
+        let envelope = Envelope { class: Class::Peer, number: 0, ..envelope_of(from) };
+        Other {
+            link: Link::new(envelope, keys.peer((from, boot_id), ME, Some(me.1))),
+            receive: keys.peer(me, from, Some(boot_id)),
+        }
+    }
+}
+
+pub(super) fn envelope_of(from: NodeId) -> Envelope {
+    Envelope {
+        class: Class::PeerHello,
+        cluster: ClusterId(7),
+        session: SessionId::default(),
+        node: Some(from),
+        incarnation: Incarnation(1),
+        number: 1,
+    }
+}
+
+/// A journal that reports at once, unless `owes` is set, and two peers, of which the test plays one at most.
+#[derive(Default)]
+pub(super) struct Peers {
+    others: BTreeMap<NodeId, Other>,
+    pub(super) refused: Vec<RefusedDatagram>,
+    pub(super) owes: bool,
+    /// The number of the last task of the journal.
+    pub(super) written: u64,
+    pub(super) sent: Vec<(NodeId, Opened)>,
+    pub(super) reads: usize,
+    /// Peers that came with an earlier incarnation: the server, its incarnation, and the latest seen.
+    pub(super) earlier: Vec<(u16, u64, u64)>,
+    pub(super) promises: usize,
+}
+
+impl Surroundings for Peers {
+    type Log = Bully;
+
+    fn rig() -> Rig<Peers> {
+        Rig::new(true)
+    }
+
+    fn perform(&mut self, clock: Clock, effect: bully::Effect) -> Option<bully::Input> {
+        match effect {
+            bully::Effect::Peer { to, bytes } => {
+                if Envelope::peek(&bytes).unwrap().class == Class::Peer {
+                    let other = self.others.entry(to).or_insert_with(|| Other::new(to));
+                    let opened = envelope::open(&other.receive, &bytes).unwrap();
+                    other.link.receive(clock.now, opened.envelope.number, opened.header.ack.as_ref());
+                    self.sent.push((to, opened));
+                }
+                None
+            }
+            bully::Effect::Refused(reason) => {
+                self.refused.push(reason);
+                None
+            }
+            bully::Effect::Journal { number, task } => {
+                self.promises += usize::from(matches!(task, Task::Promise(_)));
+                self.written = number;
+                (!self.owes).then_some(bully::Input::Journaled(number))
+            }
+            bully::Effect::ReadSnapshot { to, .. } => {
+                self.reads += 1;
+                (!self.owes).then_some(bully::Input::SnapshotRead { to, piece: None })
+            }
+            bully::Effect::StaleIncarnation { server, incarnation, latest } => {
+                self.earlier.push((server.0, incarnation.0, latest.0));
+                None
+            }
+            bully::Effect::Role(_)
+            | bully::Effect::Waiting(_)
+            | bully::Effect::Contradicted(_)
+            | bully::Effect::Overwritten { .. } => None,
+        }
+    }
+
+    /// Peer 1 agrees to all requests of the server.
+    fn lead(rig: &mut Rig<Peers>) {
+        rig.lead();
+    }
+
+    fn answer(rig: &mut Rig<Peers>) {
+        rig.answer_as_a_backup();
+    }
+}
+
+impl Rig<Peers> {
+    pub(super) fn new(voter: bool) -> Rig<Peers> {
+        let config = config();
+        let members = config.cluster.members.iter().map(|member| member.id);
+        let meta = Meta { voter, incarnation: Incarnation(1), ..Meta::new(ClusterId(7), ME, members) };
+        let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), commit: Op::ZERO, lost: None };
+        let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
+        let identity = BootIdentity { id, keys, seed: 1 };
+        let mut out = Vec::new();
+        let node = engine::start(config, recovered, identity, Self::START, &mut out).unwrap();
+        let mut rig = Rig::around(node, Peers::default(), out);
+        [1, 3].into_iter().for_each(|from| rig.meet(NodeId(from)));
+        rig
+    }
+
+    pub(super) fn datagram(&mut self, datagram: Vec<u8>) {
+        self.input(Input::Log(bully::Input::Peer { datagram, behind: false }));
+    }
+
+    /// A peer that knows the server's boot id sends a hello.
+    fn meet(&mut self, from: NodeId) {
+        let hello = PeerHello {
+            mine: handshake_config(from.0, 1).boot_id,
+            yours: Some(handshake_config(ME.0, 1).boot_id),
+        };
+        let key = handshake_config(from.0, 1).keys.peer((from, hello.mine), ME, None);
+        self.datagram(hello.seal(&key, &envelope_of(from)));
+    }
+
+    /// A peer sends these packets, without the invalid ones, which a server's encoder refuses.
+    pub(super) fn peer(&mut self, from: u16, packets: Vec<Packet>) {
+        let packets: Vec<Packet> = packets.into_iter().filter(|packet| packet.check().is_ok()).collect();
+        for datagram in self.sealed(from, &packets) {
+            self.datagram(datagram);
+        }
+    }
+
+    /// The datagrams in which a peer sends these packets.
+    pub(super) fn sealed(&mut self, from: u16, packets: &[Packet]) -> Vec<Vec<u8>> {
+        let from = NodeId(from);
+        let other = self.around.others.entry(from).or_insert_with(|| Other::new(from));
+        let mut datagrams = Vec::new();
+        other.link.transmit(self.clock.now, View::ZERO, packets, None, &mut datagrams);
+        datagrams
+    }
+
+    /// Makes the server primary: peer 1 agrees to all its requests.
+    pub(super) fn lead(&mut self) {
+        for _ in 0..4_000 {
+            if self.node.role() == RoleName::Primary {
+                return;
+            }
+            self.pass(Duration::from_millis(5));
+            self.answer_as_a_backup();
+        }
+        panic!("it does not lead");
+    }
+
+    /// Peer 1 agrees, promises, echoes and acknowledges.
+    pub(super) fn answer_as_a_backup(&mut self) {
+        let sent = std::mem::take(&mut self.around.sent);
+        for packet in
+            sent.into_iter().filter(|(to, _)| *to == NodeId(1)).flat_map(|(_, opened)| opened.packets)
+        {
+            let view = self.node.promised();
+            let answer = match packet {
+                Packet::Election(Election::Probe { view, .. }) => {
+                    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
+                }
+                Packet::Election(Election::Prepare { view, .. }) => {
+                    let (last_view, last_op, commit) = (View::ZERO, Op::ZERO, Op::ZERO);
+                    let index = vec![(View::ZERO, Op::ZERO)];
+                    Packet::Reply(Reply::Promise(Promise {
+                        view,
+                        last_view,
+                        last_op,
+                        commit,
+                        index,
+                        unknown: None,
+                        incarnations: Vec::new(),
+                        disk_ms: 0,
+                    }))
+                }
+                Packet::Heartbeat(beat) => {
+                    Packet::Heartbeat(Heartbeat { state: HeartbeatState::Backup, promised: view, ..beat })
+                }
+                Packet::Entries(entries) => {
+                    let matched = entries.entries.last().map_or(entries.prev_op, |entry| entry.op);
+                    let (durable, applied) = (matched, Op::ZERO);
+                    Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+                }
+                _ => continue,
+            };
+            self.peer(1, vec![answer]);
+        }
+        self.flush();
+    }
+}
+
+pub(super) fn prepare(view: View, progress: u64) -> Packet {
+    Packet::Election(Election::Prepare { view, progress, waits_for: WaitsFor::Disk, disk_ms: 0 })
+}
