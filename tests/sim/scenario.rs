@@ -116,7 +116,7 @@ impl ScenarioRun {
             }
             ["put", "back", id] => {
                 let server = self.world.servers.get_mut(&node(id)?).filter(|server| !server.alive());
-                server.ok_or("it runs")?.storage.restore(self.copy.as_ref().ok_or("no copy")?);
+                server.ok_or("it runs")?.put_back(self.copy.as_ref().ok_or("no copy")?);
                 self.world.set_back(node(id)?);
             }
             ["crash", id] => self.kill(id, false)?,
