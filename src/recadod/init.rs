@@ -11,7 +11,7 @@ use recado::config::secret::ClusterSecret;
 use recado::config::{Cluster, Member};
 use recado::server::cluster_key;
 use recado_log::journal::{Directory, Journal, Meta};
-use recado_proto::id::{ClusterId, Fingerprint, Incarnation, MEMBERS_MAX, NodeId, View};
+use recado_proto::id::{ClusterId, Fingerprint, MEMBERS_MAX, NodeId};
 use recado_sys::durable;
 use recado_sys::random;
 
@@ -74,15 +74,7 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
         let cluster = Cluster { id, me: member.id, members: members.to_vec() };
         write(&home.join("recado.toml"), &render(&cluster))?;
         write(&home.join("cluster.secret"), &secret.to_file())?;
-        let meta = Meta {
-            cluster: id,
-            node: member.id,
-            members: members.iter().map(|member| member.id).collect(),
-            voter: true,
-            incarnation: Incarnation(0),
-            promised: View::ZERO,
-            known: Vec::new(),
-        };
+        let meta = Meta::new(id, member.id, members.iter().map(|member| member.id));
         let made = Directory::lock(&data).and_then(|disk| Journal::init(&disk, &meta));
         made.with_context(|| format!("cannot prepare {}", data.display()))?;
     }

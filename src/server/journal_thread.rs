@@ -265,7 +265,7 @@ mod tests {
 
     use recado_log::journal::{Directory, Expected, Meta, Options};
     use recado_proto::entry::{Entry, EntryKind};
-    use recado_proto::id::{ClusterId, Incarnation};
+    use recado_proto::id::ClusterId;
     use recado_sys::sync::channel::{bounded, unbounded};
     use recado_sys::sync::model::{TimeOuts, explore};
     use recado_sys::sync::thread::park_timeout;
@@ -277,9 +277,7 @@ mod tests {
         let disk = Directory::lock(dir).unwrap();
         let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
         let expected = Expected { cluster, node, members: members.clone() };
-        let (incarnation, promised, known) = (Incarnation(0), View::ZERO, Vec::new());
-        Journal::init(&disk, &Meta { cluster, node, members, voter: true, incarnation, promised, known })
-            .unwrap();
+        Journal::init(&disk, &Meta::new(cluster, node, members)).unwrap();
         Journal::open(disk, &expected, Options::default()).unwrap().0
     }
 
@@ -388,9 +386,7 @@ mod tests {
     fn a_state_too_large_for_a_snapshot_is_no_failure_of_the_disk() {
         let dir = tempfile::tempdir().unwrap();
         let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
-        let (incarnation, promised, known) = (Incarnation(0), View::ZERO, Vec::new());
-        let meta =
-            Meta { cluster, node, members: members.clone(), voter: true, incarnation, promised, known };
+        let meta = Meta::new(cluster, node, members.clone());
         Journal::init(&Directory::lock(dir.path()).unwrap(), &meta).unwrap();
         let disk = Directory::lock(dir.path()).unwrap();
         let expected = Expected { cluster, node, members };

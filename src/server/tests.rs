@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use recado_client::machine::handshake::{FromServer, HandshakeClient, Identity};
 use recado_log::journal::Meta;
 use recado_proto::entropy::Entropy;
-use recado_proto::id::{ClusterId, Incarnation, NodeId, View};
+use recado_proto::id::{ClusterId, Incarnation, NodeId};
 use recado_proto::noise;
 use recado_proto::packet::{
     Answer, AnswerKind, Query, QueryId, QueryKind, RoleName, Status, ToClient, ToServer,
@@ -34,15 +34,8 @@ fn alone() -> Config {
 
 fn directory(config: &Config) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let meta = Meta {
-        cluster: config.cluster.id,
-        node: config.cluster.me,
-        members: config.cluster.members.iter().map(|member| member.id).collect(),
-        voter: true,
-        incarnation: Incarnation(0),
-        promised: View::ZERO,
-        known: Vec::new(),
-    };
+    let members = config.cluster.members.iter().map(|member| member.id);
+    let meta = Meta::new(config.cluster.id, config.cluster.me, members);
     Journal::init(&Directory::lock(dir.path()).unwrap(), &meta).unwrap();
     dir
 }

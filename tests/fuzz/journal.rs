@@ -31,16 +31,7 @@ fn snapshot(op: u64) -> Vec<u8> {
 fn used_directory() -> Vec<(String, Vec<u8>)> {
     let disk = MemDisk::new();
     let Expected { cluster, node, members } = expected();
-    let meta = Meta {
-        cluster,
-        node,
-        members,
-        voter: true,
-        incarnation: Incarnation(0),
-        promised: View::ZERO,
-        known: Vec::new(),
-    };
-    Journal::init(&disk, &meta).unwrap();
+    Journal::init(&disk, &Meta::new(cluster, node, members)).unwrap();
     for life in 0..2 {
         let (mut journal, _) = Journal::open(disk.clone(), &expected(), options()).unwrap();
         journal.promise(VIEW).unwrap();

@@ -21,6 +21,7 @@ use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use recado_proto::noise;
 use recado_proto::packet::{Query, QueryId, QueryKind, RefusedDatagram, ToServer};
 use recado_proto::seal::{ClusterKeys, Key};
+use recado_proto::version;
 use recado_sys::clock::MachineClock;
 
 use crate::bad_input::{GROWTH_MAX_KIB, KINDS, malform, targets};
@@ -96,7 +97,14 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     assert!(let_in.datagrams_in as f64 <= most, "{} handshakes of one network", let_in.datagrams_in);
     assert!(refused(&cluster, primary, RefusedDatagram::Budget) > of_budget, "the budget was not reached");
 
-    let garbage = garbage(&cluster, &mut rng);
+    // A handshake of another version is told this one; nothing else of garbage is answered.
+    let is_handshake = |(_, bytes): &(SocketAddr, Vec<u8>)| version::answer(bytes).is_some();
+    let (other_versions, garbage): (Vec<_>, Vec<_>) =
+        garbage(&cluster, &mut rng).into_iter().partition(is_handshake);
+    let answered = stage.flood("handshakes of other versions", HANDSHAKES, |n, _| {
+        other_versions[n % other_versions.len()].clone()
+    });
+    assert!(answered.datagrams_in > 0, "nobody of another version is answered");
     let ignored = stage.flood("garbage", GARBAGE, |n, _| garbage[n % garbage.len()].clone());
     assert_eq!(ignored.datagrams_in, 0, "garbage is answered");
     drop(honest);

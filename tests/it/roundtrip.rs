@@ -60,7 +60,11 @@ fn entries() -> impl Strategy<Value = ToPeer> {
             let entries = (prev + 1..).zip(payloads).map(|(op, payload)| Entry {
                 op: Op(op),
                 view,
-                kind: if op.is_multiple_of(2) { EntryKind::Command } else { EntryKind::ViewStart },
+                kind: match op % 3 {
+                    0 => EntryKind::Command,
+                    1 => EntryKind::ViewStart,
+                    _ => EntryKind::Members,
+                },
                 payload: payload.into(),
             });
             ToPeer::Entries(Entries {

@@ -133,6 +133,7 @@ const SERIALIZED: &[&str] = &[
     "crates/proto/src",
     "crates/service/src/state.rs",
     "crates/log/src/journal/inspect.rs",
+    "crates/client/src/format.rs",
     "crates/client/src/keyfile.rs",
     "crates/client/src/store.rs",
     "crates/client/src/known.rs",

@@ -283,8 +283,11 @@ impl DueFault {
 fn restore_directory(world: &mut World, target: Target, down: Micros) -> Result<(), String> {
     let Some(node) = find(world, target) else { return Ok(()) };
     let Some(boot) = world.servers.get(&node).and_then(Server::incarnation_of_copy) else { return Ok(()) };
-    let remembers = |server: &Server| server.id == node || server.knows.get(&node) > Some(&boot);
-    if !world.servers.values().all(remembers) {
+    let refuses = |server: &Server| {
+        let known = server.knows.get(&node).copied().unwrap_or_default();
+        server.id == node || !known.allows(boot, tap::boot_id_of_copy(node, boot))
+    };
+    if !world.servers.values().all(refuses) {
         return Ok(());
     }
     kill(world, Target::Server(node), Death { power: false, down })?;

@@ -114,8 +114,8 @@ pub enum Fault {
     /// Its directory is copied, and the copy is kept.
     CopyDirectory(Target),
     /// The process dies and restarts after this time on that copy, provided that all other servers know of a
-    /// higher incarnation than the one it will have. They cannot detect a copy made since the last start, as
-    /// the fault model states.
+    /// higher incarnation than the one it will have, or of the boot that had the same one. They cannot detect a
+    /// copy made since the last start, as the fault model states.
     RestoreDirectory(Target, Micros),
     /// The process dies after this number of disk operations.
     DieInDisk(Target, u64),
@@ -374,13 +374,14 @@ impl Plan {
         }
     }
 
-    /// Restores an older copy of a directory, in some seeds, once the others have seen two more incarnations.
+    /// Restores an older copy of a directory, in some seeds, once the others have seen one or two more
+    /// incarnations. After one, the copy counts up to the incarnation that they know.
     fn fill_copies(&mut self, rng: &mut Rng) {
         let Some(fragile) = self.damageable.first().copied().filter(|_| rng.permille(80)) else { return };
         let who = Target::Server(fragile);
         let mut at = rng.range(700, 1_500) * MS;
         self.faults.push((at, Fault::CopyDirectory(who)));
-        for _ in 0..2 {
+        for _ in 0..rng.range(1, 2) {
             at += rng.range(150, 500) * MS;
             let death = Death { power: rng.permille(500), down: rng.range(10, 80) * MS };
             self.faults.push((at, Fault::Crash(who, death)));

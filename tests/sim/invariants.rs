@@ -243,7 +243,7 @@ impl Invariants {
 
     /// Reads an entry of the log that is seen for the first time.
     fn read(&mut self, entry: &Entry, latest_ms: u64) -> Result<(), String> {
-        if entry.kind == EntryKind::ViewStart {
+        if entry.kind != EntryKind::Command {
             return Ok(());
         }
         let stamped: Stamped = codec::decode(&entry.payload).map_err(|error| error.to_string())?;

@@ -5,7 +5,7 @@ use recado_log::journal::{
     Disk, DiskFile, Expected, Journal, JournalError, Meta, MetaState, Options, Recovered, inspect_disk,
 };
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, View};
+use recado_proto::id::{BootId, ClusterId, Incarnation, KnownBoot, NodeId, Op, View};
 
 use crate::disk::{Damage, Extent, MemDisk};
 use crate::rng::Rng;
@@ -24,13 +24,25 @@ fn options() -> Options {
 fn new_disk() -> MemDisk {
     let disk = MemDisk::new();
     let Expected { cluster, node, members } = expected();
-    let (voter, incarnation, promised, known) = (true, Incarnation(0), View::ZERO, Vec::new());
-    Journal::init(&disk, &Meta { cluster, node, members, voter, incarnation, promised, known }).unwrap();
+    Journal::init(&disk, &Meta::new(cluster, node, members)).unwrap();
     disk
 }
 
 fn open(disk: &MemDisk) -> (Journal<MemDisk>, Recovered) {
     Journal::open(disk.clone(), &expected(), options()).unwrap()
+}
+
+/// A boot of a server that another server has named.
+fn heard(node: u16, incarnation: u64) -> (NodeId, KnownBoot) {
+    (NodeId(node), KnownBoot { incarnation: Incarnation(incarnation), boot_id: None })
+}
+
+/// The highest known incarnation of a server.
+fn known_of(meta: &Meta, node: u16) -> u64 {
+    meta.members
+        .iter()
+        .find(|member| member.id == NodeId(node))
+        .map_or(0, |member| member.known.incarnation.0)
 }
 
 fn entry(op: u64, view: View, rng: &mut Rng) -> Entry {
@@ -106,7 +118,7 @@ impl Model {
         held(recovered.meta.incarnation > self.incarnation, "an incarnation came twice")?;
         let covered = recovered.snapshot.as_ref().map_or(0, |stored| stored.op.0);
         held(covered >= self.snapshot, "a snapshot that was reported is gone")?;
-        let known = recovered.meta.known_of(NodeId(2)).0;
+        let known = known_of(&recovered.meta, 2);
         held(known >= self.known && known <= self.told, "an incarnation heard of")?;
         let found = self.whole(recovered);
         held(self.possible.contains(&found), "the log is none that was written")?;
@@ -185,7 +197,7 @@ impl Model {
             }
             13 => {
                 self.told += 1;
-                journal.know(&[(NodeId(2), Incarnation(self.told))])?;
+                journal.know(&[heard(2, self.told)])?;
             }
             _ => {
                 self.view = View::new(self.view.round() + 1, NodeId(3));
@@ -515,7 +527,7 @@ fn one_rotten_meta_slot_costs_nothing_and_both_cost_the_vote() {
     journal.promise(view).unwrap();
     let own = vec![entry(1, view, &mut rng)];
     journal.append(&own, Op(0)).unwrap();
-    journal.know(&[(NodeId(3), Incarnation(8))]).unwrap();
+    journal.know(&[heard(3, 8)]).unwrap();
     journal.sync().unwrap();
     drop(journal);
     let spoil = |offset: u64| disk.open("meta").unwrap().write_at(offset, &[0xa5; 64]).unwrap();
@@ -527,10 +539,7 @@ fn one_rotten_meta_slot_costs_nothing_and_both_cost_the_vote() {
         let (_, recovered) = open(&disk);
         let meta = &recovered.meta;
         assert!(meta.voter);
-        assert_eq!(
-            (meta.promised, meta.incarnation, meta.known_of(NodeId(3)).0),
-            (view, Incarnation(start), 8)
-        );
+        assert_eq!((meta.promised, meta.incarnation, known_of(meta, 3)), (view, Incarnation(start), 8));
         assert_eq!((recovered.entries, recovered.lost), (own.clone(), None));
         assert!(!inspect_disk(&disk).unwrap().damaged, "it is mended");
     }
@@ -1058,18 +1067,43 @@ fn a_promise_that_is_not_higher_writes_nothing() {
 fn an_incarnation_is_taken_in_if_it_is_a_members_and_higher_and_is_then_known_by_every_start() {
     let disk = new_disk();
     let (mut journal, _) = open(&disk);
-    let heard = |node, incarnation| (NodeId(node), Incarnation(incarnation));
     journal.know(&[heard(3, 8), heard(2, 5), heard(9, 4)]).unwrap();
     let known = [heard(2, 5), heard(3, 8)];
-    assert_eq!(journal.meta().known, known, "by member; server-9 is none");
+    assert_eq!(journal.meta().known(), known, "by member; server-9 is none");
     journal.sync().unwrap();
     let before = (disk.written(), disk.syncs());
     journal.know(&[heard(3, 8), heard(2, 4)]).unwrap();
     journal.sync().unwrap();
-    assert_eq!(journal.meta().known, known);
+    assert_eq!(journal.meta().known(), known);
     assert_eq!((disk.written(), disk.syncs()), before, "there is nothing new to store");
     drop(journal);
-    assert_eq!(open(&disk).1.meta.known, known);
+    assert_eq!(open(&disk).1.meta.known(), known);
+}
+
+#[test]
+fn the_boot_id_of_a_known_incarnation_is_stored_once_and_goes_with_a_later_incarnation() {
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    let boot = |incarnation, id: Option<u8>| {
+        let boot_id = id.map(|id| BootId([id; 16]));
+        (NodeId(2), KnownBoot { incarnation: Incarnation(incarnation), boot_id })
+    };
+    for (told, known) in [
+        (boot(5, None), boot(5, None)),
+        (boot(5, Some(1)), boot(5, Some(1))),
+        (boot(5, Some(2)), boot(5, Some(1))),
+        (boot(5, None), boot(5, Some(1))),
+        (boot(4, Some(3)), boot(5, Some(1))),
+        (boot(6, None), boot(6, None)),
+        (boot(7, Some(4)), boot(7, Some(4))),
+    ] {
+        journal.know(&[told]).unwrap();
+        journal.sync().unwrap();
+        drop(journal);
+        let recovered;
+        (journal, recovered) = open(&disk);
+        assert_eq!(recovered.meta.known(), [known], "told {told:?}");
+    }
 }
 
 /// A learner that found the log of the forgotten voter again would rely on it.
@@ -1106,12 +1140,12 @@ fn a_log_whose_meta_is_lost_is_never_read_again_whenever_the_crash_comes() {
 
 #[test]
 fn a_page_that_cannot_be_read_costs_the_records_on_it_and_no_others() {
-    const RECORD: u64 = 96;
+    const RECORD: u64 = 120;
     const RECORDS: u64 = 8001;
     let view = View::new(1, NodeId(1));
     let disk = new_disk();
     let (mut journal, _) = open(&disk);
-    let own: Vec<Entry> = (1..RECORDS).map(|op| sized(op, view, 40)).collect();
+    let own: Vec<Entry> = (1..RECORDS).map(|op| sized(op, view, 64)).collect();
     journal.append(&own, Op(0)).unwrap();
     journal.sync().unwrap();
     journal.mark().unwrap();

@@ -57,7 +57,7 @@ impl Replay {
                 return Err(format!("nobody was seen to apply what is before op {op}"));
             }
             let stamped = match entry.kind {
-                EntryKind::ViewStart => None,
+                EntryKind::ViewStart | EntryKind::Members => None,
                 EntryKind::Command => codec::decode::<Stamped>(&entry.payload).ok(),
             };
             self.apply(*op, stamped.as_ref(), history);

@@ -17,7 +17,7 @@ use recado_proto::codec;
 use recado_proto::entry::Entry;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
-use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::id::{Clock, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
 use recado_proto::packet::{
     AdminChange, Answer, AnswerKind, Answers, Code, Fragment, Packet, Refused, Reply, RoleName, ToClient,
     ToPeer, ToServer,
@@ -165,7 +165,7 @@ struct DirectoryCopy {
     /// The incarnation of the server at the time of the copy.
     incarnation: Incarnation,
     /// See [`Server::knows`].
-    knows: BTreeMap<NodeId, Incarnation>,
+    knows: BTreeMap<NodeId, KnownBoot>,
 }
 
 /// The state of a server whose directory is an older copy.
@@ -207,12 +207,14 @@ pub struct Server {
     learned_upto: Op,
     /// The highest op acknowledged to clients when it became a learner. It must hold that op before it votes.
     pub must_hold_before_vote: Option<Op>,
-    /// Its last incarnation, and the highest incarnation of each other server that it durably knows.
+    /// Its last incarnation, and the latest boot of each other server that it durably knows.
     incarnation: Incarnation,
-    pub knows: BTreeMap<NodeId, Incarnation>,
+    pub knows: BTreeMap<NodeId, KnownBoot>,
     copy: Option<DirectoryCopy>,
     /// Set if its directory is the copy.
     pub stale: Option<Stale>,
+    /// True if its directory is an older copy, so that its boot id is not that of an earlier boot.
+    on_copy: bool,
     /// The last op of a range that was found damaged.
     damaged_upto: Option<Op>,
     /// The number of HISTORY queries that its service has run.
@@ -314,6 +316,7 @@ impl Server {
             knows: BTreeMap::new(),
             copy: None,
             stale: None,
+            on_copy: false,
             damaged_upto: None,
             histories_run: 0,
             wake_at: None,
@@ -380,9 +383,9 @@ impl Server {
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let incarnation = recovered.meta.incarnation;
         self.incarnation = incarnation;
-        let boot = match self.stale {
-            None => tap::boot_id(self.id, incarnation),
-            Some(_) => tap::boot_id_of_copy(self.id, incarnation),
+        let boot = match self.on_copy {
+            false => tap::boot_id(self.id, incarnation),
+            true => tap::boot_id_of_copy(self.id, incarnation),
         };
         let handshake_config = HandshakeConfig {
             cluster: self.config.cluster.id,
@@ -820,11 +823,18 @@ impl Server {
         matches!(meta, Some(MetaState::Good { voter: true, .. }))
     }
 
-    /// Replaces its directory by the copy. The server must not run.
+    /// Replaces its directory by this older copy. The server must not run.
+    pub fn put_back(&mut self, copy: &MemDisk) {
+        self.storage.restore(copy);
+        self.on_copy = true;
+    }
+
+    /// Replaces its directory by the copy that was made of it. The server must not run.
     pub fn restore_copy(&mut self) {
         if let Some(copy) = &self.copy {
             self.storage.restore(&copy.disk);
             self.knows = copy.knows.clone();
+            self.on_copy = true;
             (self.learned, self.learned_upto, self.damaged_upto) = (BTreeSet::new(), Op::ZERO, None);
             (self.must_hold_before_vote, self.stale) = (None, Some(Stale::PutBack));
         }
@@ -843,7 +853,7 @@ impl Server {
     /// The disk is lost, with everything on it.
     pub fn wipe(&mut self) {
         self.storage.wipe();
-        self.stale = None;
+        (self.stale, self.on_copy) = (None, false);
         self.knows.clear();
         (self.learned, self.learned_upto, self.damaged_upto) = (BTreeSet::new(), Op::ZERO, None);
     }

@@ -44,15 +44,7 @@ impl Storage {
     /// The disk of a server that `init` made a voter.
     pub fn initialised(config: &Config) -> Storage {
         let disk = MemDisk::new();
-        let meta = Meta {
-            cluster: config.cluster.id,
-            node: config.cluster.me,
-            members: members(config),
-            voter: true,
-            incarnation: Incarnation(0),
-            promised: View::ZERO,
-            known: Vec::new(),
-        };
+        let meta = Meta::new(config.cluster.id, config.cluster.me, members(config));
         Journal::init(&disk, &meta).expect("an empty disk takes a first meta");
         Storage {
             disk,

@@ -18,7 +18,9 @@ Exit codes:
    75  outcome unknown: sent, but not acknowledged in time; the next command
        as this profile settles it, without sending it twice
    77  refused: no such name, no right, not followed, over a limit, a cluster
-       that is not trusted, another version, ...
+       that is not trusted, servers of another version, ...
+   78  a file of this machine is in another version of its format; nothing was
+       changed
   130  interrupted (Ctrl-C); 143 terminated";
 
 /// Reason why a command failed.
@@ -113,11 +115,12 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::Forgotten(_)
         | ClientError::Refused(_)
         | ClientError::TooLarge => 77,
-        ClientError::Store(error) if matches!(**error, StoreError::NoSlot(_)) => 69,
-        ClientError::Disconnected
-        | ClientError::Store(_)
-        | ClientError::Socket(_)
-        | ClientError::System(_) => 1,
+        ClientError::Store(error) => match **error {
+            StoreError::NoSlot(_) => 69,
+            StoreError::OtherVersion { .. } => 78,
+            _ => 1,
+        },
+        ClientError::Disconnected | ClientError::Socket(_) | ClientError::System(_) => 1,
     }
 }
 
@@ -203,6 +206,8 @@ mod tests {
         let server = ([127, 0, 0, 1], 1).into();
         assert_eq!(Failure::from(ClientError::OtherVersion { server, version: 2 }).code(), 77);
         assert_eq!(Failure::Usage(String::new()).code(), 2);
+        let later = StoreError::OtherVersion { path: "key".into(), found: 2, reads: 1 };
+        assert_eq!(Failure::from(ClientError::from(later)).code(), 78);
         assert_eq!(Failure::Signal(2).code(), 130);
     }
 

@@ -231,6 +231,21 @@ pub enum StoreError {
         /// The cure.
         cure: &'static str,
     },
+    /// A file is in another version of its format, and its checksum, where it has one, is good. It is neither
+    /// changed nor removed.
+    #[error(
+        "{} has version {found} of the format, and this recado reads version {reads}: use the recado that wrote it; \
+         nothing was changed",
+        path.display()
+    )]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version that this program reads.
+        reads: u32,
+    },
     /// Another kind of file stands in the place of a regular one. It is neither read, written, nor waited
     /// for.
     #[error("{} is a link, a directory, a pipe or a device, and must be a regular file; {cure}", path.display())]

@@ -8,14 +8,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use recado_proto::hex::{self, Hex};
 use recado_proto::id::{ClusterId, Name};
 use recado_sys::durable;
 
 use super::error::{StoreError, StoreOp};
-use super::store::{at, installation, put_key, read_key};
+use super::format::{self, Unreadable};
+use super::store::{at, installation, put_key, read_key, unreadable};
 
 /// The key of one profile in one cluster.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,9 +33,11 @@ impl std::fmt::Debug for KeyFile {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
+    #[serde(rename = "version")]
+    _version: u32,
     cluster: String,
     profile: Name,
     key: String,
@@ -98,10 +101,11 @@ impl KeyFile {
         format!(
             "# The key of @{} in cluster {}: anyone who has this file can act as @{}. Keep it secret.\n\
              # `recado key import FILE` moves it to another machine; use it on one machine at a time.\n\
-             cluster = \"{}\"\nprofile = \"{}\"\nkey = \"{}\"\n",
+             version = {}\ncluster = \"{}\"\nprofile = \"{}\"\nkey = \"{}\"\n",
             self.profile,
             self.cluster,
             self.profile,
+            format::VERSION,
             self.cluster,
             self.profile,
             Hex(&self.secret)
@@ -117,9 +121,18 @@ impl KeyFile {
         durable::create(path, self.text().as_bytes()).map_err(at(StoreOp::Create, path))
     }
 
-    /// Parses the output of [`KeyFile::text`]; none if the text is something else.
-    pub fn parse(text: &str) -> Option<KeyFile> {
-        let Text { cluster, profile, key } = toml::from_str(text).ok()?;
+    /// Reads the text of the file at `path`, the output of [`KeyFile::text`].
+    ///
+    /// # Errors
+    /// [`StoreError::OtherVersion`]; [`StoreError::Damaged`]: it is something else.
+    pub fn parse(path: &Path, text: &str) -> Result<KeyFile, StoreError> {
+        let key =
+            format::check_toml(text).and_then(|()| KeyFile::parse_text(text).ok_or(Unreadable::Damaged));
+        key.map_err(unreadable(path, "export the key again, with `recado key export`"))
+    }
+
+    fn parse_text(text: &str) -> Option<KeyFile> {
+        let Text { cluster, profile, key, .. } = toml::from_str(text).ok()?;
         Some(KeyFile { cluster: cluster.parse().ok()?, profile, secret: hex::parse(&key)? })
     }
 }
@@ -146,7 +159,7 @@ mod tests {
         let device_here = device(here.path());
         assert_eq!(KeyFile::clusters(here.path(), &alice()).unwrap(), [ClusterId(7)]);
         let text = KeyFile::export(here.path(), ClusterId(7), &alice()).unwrap().text();
-        let file = KeyFile::parse(&text).unwrap();
+        let file = KeyFile::parse(Path::new("key"), &text).unwrap();
         assert!(!format!("{file:?}").contains(&Hex(&file.secret).to_string()), "it is not shown by chance");
         file.import(there.path(), false).unwrap();
         assert_eq!(device(there.path()), device_here);
@@ -172,8 +185,22 @@ mod tests {
 
     #[test]
     fn what_is_no_key_file_is_refused() {
-        for text in ["", "key = \"00\"", "cluster = \"7\"\nprofile = \"alice\"\nkey = \"00\"\n"] {
-            assert_eq!(KeyFile::parse(text), None, "{text}");
+        let parse = |text: &str| KeyFile::parse(Path::new("key"), text);
+        for text in ["", "key = \"00\"", "version = 1\ncluster = \"7\"\nprofile = \"alice\"\nkey = \"00\"\n"]
+        {
+            assert!(matches!(parse(text), Err(StoreError::Damaged { .. })), "{text}");
         }
+        let later = parse("version = 2\nlater = true\n");
+        assert!(matches!(later, Err(StoreError::OtherVersion { found: 2, reads: 1, .. })), "{later:?}");
+    }
+
+    #[test]
+    fn an_exported_key_has_its_pinned_text() {
+        let file = KeyFile { cluster: ClusterId(7), profile: alice(), secret: [0x5e; 32] };
+        let text = "# The key of @alice in cluster 0000000000000007: anyone who has this file can act as @alice. \
+                    Keep it secret.\n\
+                    # `recado key import FILE` moves it to another machine; use it on one machine at a time.\n\
+                    version = 1\ncluster = \"0000000000000007\"\nprofile = \"alice\"\nkey = \"KEY\"\n";
+        assert_eq!(file.text(), text.replace("KEY", &"5e".repeat(32)));
     }
 }

@@ -17,7 +17,8 @@ use recado_proto::id::{ClusterId, ClusterKey, MEMBERS_MAX};
 use recado_sys::sync;
 
 use super::error::{ClientError, StoreError, StoreOp};
-use super::store::{at, make_dir, read_text, replace, wait_for_lock};
+use super::format::{self, Unreadable};
+use super::store::{at, make_dir, read_text, replace, unreadable, wait_for_lock};
 use super::trust::{ClusterIdentity, TrustDecision, trust_decision};
 
 /// Most addresses remembered of one cluster. A cluster has at most nine servers, and any of them is enough to
@@ -64,6 +65,7 @@ pub struct KnownClusters {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClustersFile {
+    version: u32,
     /// Mandatory: a file without clusters says so (`cluster = []`), and an emptied file is damaged.
     cluster: Vec<Entry>,
 }
@@ -97,7 +99,7 @@ impl KnownClusters {
         if mode & 0o077 != 0 {
             return Err(StoreError::Exposed { path, mode });
         }
-        parse(&text).ok_or(StoreError::Damaged { path, cure: CURE })
+        parse(&text).map_err(unreadable(&path, CURE))
     }
 
     /// Forgets the clusters for which `which` returns true, with all their addresses, and returns them. A
@@ -194,12 +196,17 @@ fn write(path: &Path, known: &[KnownCluster]) -> Result<(), StoreError> {
         addresses: one.addresses.clone(),
         members: one.members.clone(),
     };
-    let file = ClustersFile { cluster: known.iter().map(entry).collect() };
+    let file = ClustersFile { version: format::VERSION, cluster: known.iter().map(entry).collect() };
     let text = toml::to_string(&file).map_err(|error| at(StoreOp::Write, path)(io::Error::other(error)))?;
     replace(path, (HEAD.to_owned() + &text).as_bytes())
 }
 
-fn parse(text: &str) -> Option<Vec<KnownCluster>> {
+fn parse(text: &str) -> Result<Vec<KnownCluster>, Unreadable> {
+    format::check_toml(text)?;
+    parse_clusters(text).ok_or(Unreadable::Damaged)
+}
+
+fn parse_clusters(text: &str) -> Option<Vec<KnownCluster>> {
     let file: ClustersFile = toml::from_str(text).ok()?;
     let mut known: Vec<KnownCluster> = Vec::new();
     for entry in file.cluster {
@@ -334,6 +341,25 @@ mod tests {
         fs::write(&path, good).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(known.list(), Err(StoreError::Exposed { mode: 0o644, .. })));
+    }
+
+    #[test]
+    fn the_file_of_known_clusters_has_its_pinned_bytes_and_another_version_is_refused_and_not_touched() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        remember(&known, 1, 1).unwrap();
+        known.learn(&cluster_identity(1, 1), &[cluster_identity(2, 1).addr]).unwrap();
+        let path = state.path().join(FILE);
+        let text = fs::read_to_string(&path).unwrap();
+        let body = "version = 1\n\n[[cluster]]\nid = \"1000000000000001\"\nkey = \"KEY\"\nsince_unix_ms = 1000\n\
+                    addresses = [\"192.0.2.1:1\"]\nmembers = [\"192.0.2.1:2\"]\n";
+        assert_eq!(text, HEAD.to_owned() + &body.replace("KEY", &"01".repeat(32)));
+        let later = text.replace("version = 1", "version = 2\nlater = true");
+        fs::write(&path, &later).unwrap();
+        let refused = known.list();
+        assert!(matches!(&refused, Err(StoreError::OtherVersion { found: 2, reads: 1, .. })), "{refused:?}");
+        assert!(remember(&known, 2, 1).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), later);
     }
 
     #[test]

@@ -50,6 +50,7 @@ mod driver;
 mod ending;
 mod enrolment;
 mod error;
+mod format;
 mod handshake_query;
 mod incoming;
 #[cfg(test)]

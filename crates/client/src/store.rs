@@ -3,13 +3,17 @@
 //! ```text
 //! <state>/<cluster id>/<profile>/     one installation of one profile in one cluster
 //!     lock                            held while the key is made
-//!     key                             0600: 32 random bytes in hexadecimal, the x25519 secret
+//!     key                             0600: a line with 32 random bytes in hexadecimal, the x25519 secret
 //!     slot-0/ ... slot-15/            one device each
 //!         lock                        flock, held while a process uses the device
-//!         state.toml                  the op that admitted it, its highest number and unanswered requests,
-//!                                     after a line with their CRC-32C
-//!         cursor                      its cursor: 20 digits, their CRC-32C, a line end
+//!         state.toml                  the position that admitted it, its highest number and unanswered requests,
+//!                                     after a line with version and CRC-32C
+//!         cursor                      its cursor: a line with a position
 //! ```
+//!
+//! A line has a version and a CRC-32C ([`format`](super::format)). A position is `GROUP EPOCH GENERATION OP`, with 5,
+//! 20, 10 and 20 digits; all but the op are zero, and a position of which they are not is refused as of another
+//! version. A field of `state.toml` that this program does not know is ignored.
 //!
 //! A cluster created anew has a new id, so its devices start anew beside the old ones. `state.toml` is
 //! replaced as a whole (tmp, fsync, rename, fsync of the directory); a request is in it before its first
@@ -41,6 +45,7 @@ use recado_sys::durable;
 use recado_sys::random;
 
 use super::error::{StoreError, StoreOp};
+use super::format::{self, Unreadable};
 use super::machine::{Numbered, Request};
 
 /// Devices of one installation, and so the number of processes that can run as one profile at a time.
@@ -60,9 +65,6 @@ const TEXT_MAX: u64 = 64 << 20;
 
 /// The cure if another kind of file is in a lock's place.
 const LOCK_CURE: &str = "delete it: a lock file has no content";
-
-/// The number of digits of the highest op.
-const CURSOR_DIGITS: usize = 20;
 
 /// A device, locked for this process until it is dropped.
 #[derive(Debug)]
@@ -94,10 +96,9 @@ pub(super) struct Remembered {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct StateFile {
     #[serde(skip_serializing_if = "Option::is_none")]
-    created_op: Option<Op>,
+    created: Option<String>,
     #[serde(default)]
     given: Seq,
     #[serde(default)]
@@ -293,9 +294,9 @@ impl Slot {
             })
             .collect();
         let path = self.dir.join(STATE);
-        let text = toml::to_string(&StateFile { created_op: born, given, unanswered })
+        let text = toml::to_string(&StateFile { created: born.map(position), given, unanswered })
             .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
-        replace(&path, (check_line(&text) + &text).as_bytes())
+        replace(&path, format::sealed(&text).as_bytes())
     }
 }
 
@@ -327,51 +328,61 @@ impl CursorFile {
         let op = match read_text(path, cure)?.as_deref() {
             None | Some("") => None,
             Some(line) => {
-                let damaged = || StoreError::Damaged { path: path.to_owned(), cure };
-                Some(read_cursor(line).ok_or_else(damaged)?)
+                Some(format::read_line(line).and_then(read_position).map_err(unreadable(path, cure))?)
             }
         };
         Ok(CursorFile { file, op })
     }
 
     fn write(&mut self, op: Op, dir: &Path) -> Result<(), StoreError> {
-        let written = self.file.write_all_at(cursor_line(op).as_bytes(), 0);
+        let written = self.file.write_all_at(format::line(&position(op)).as_bytes(), 0);
         written.map_err(at(StoreOp::Write, &dir.join("cursor")))?;
         self.op = Some(op);
         Ok(())
     }
 }
 
-/// A line of the cursor file. It has a checksum, because a cursor too far ahead would silently skip the
-/// notifications between.
-fn cursor_line(op: Op) -> String {
-    let digits = format!("{:0CURSOR_DIGITS$}", op.0);
-    let crc = crc32c::crc32c(digits.as_bytes());
-    format!("{digits} {crc:08x}\n")
+/// An op as the files write it: its position in the first epoch of the first group. All positions have one
+/// length, so that one overwrites another completely.
+fn position(op: Op) -> String {
+    format!("{:05} {:020} {:010} {:020}", 0, 0, 0, op.0)
 }
 
-fn read_cursor(line: &str) -> Option<Op> {
-    let op = Op(line.get(..CURSOR_DIGITS)?.parse().ok()?);
-    (line == cursor_line(op)).then_some(op)
+/// Reads an op that [`position`] wrote. A later program may write a position of another group, epoch or
+/// generation, whose op means nothing here.
+fn read_position(text: &str) -> Result<Op, Unreadable> {
+    let mut words = text.split(' ');
+    let mut number = |digits: usize| {
+        let word = words.next().filter(|word| word.len() == digits)?;
+        word.bytes().all(|byte| byte.is_ascii_digit()).then(|| word.parse::<u64>().ok()).flatten()
+    };
+    let numbers = [number(5), number(20), number(10), number(20)];
+    match (numbers, words.next()) {
+        ([Some(0), Some(0), Some(0), Some(op)], None) => Ok(Op(op)),
+        ([Some(_), Some(_), Some(_), Some(_)], None) => Err(Unreadable::OtherVersion(format::VERSION + 1)),
+        _ => Err(Unreadable::Damaged),
+    }
 }
 
-/// The first line of a state file, with the checksum of the rest.
-fn check_line(rest: &str) -> String {
-    format!("# CRC-32C of what follows: {:08x}\n", crc32c::crc32c(rest.as_bytes()))
-}
-
-/// The text after the first line, if that line's checksum is right.
-fn checked(text: &str) -> Option<&str> {
-    let (first, rest) = text.split_at(text.find('\n')? + 1);
-    (first == check_line(rest)).then_some(rest)
+/// The error for a file whose text cannot be read.
+pub(super) fn unreadable(path: &Path, cure: &'static str) -> impl Fn(Unreadable) -> StoreError {
+    move |reason| match reason {
+        Unreadable::Damaged => StoreError::Damaged { path: path.to_owned(), cure },
+        Unreadable::OtherVersion(found) => {
+            StoreError::OtherVersion { path: path.to_owned(), found, reads: format::VERSION }
+        }
+    }
 }
 
 /// Reads a device's state file; the default if there is none.
 pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let cure = "delete its directory to start the device anew, without the requests it left unanswered";
     let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
-    let damaged = || StoreError::Damaged { path: path.to_owned(), cure };
-    let file: StateFile = toml::from_str(checked(&text).ok_or_else(damaged)?).map_err(|_| damaged())?;
+    let unreadable = unreadable(path, cure);
+    let damaged = || unreadable(Unreadable::Damaged);
+    let rest = format::read_sealed(&text).map_err(&unreadable)?;
+    let file: StateFile = toml::from_str(rest).map_err(|_| damaged())?;
+    let created_op = file.created.as_deref().map(read_position).transpose().map_err(&unreadable)?;
     let numbered = |stored: Unanswered| {
         let nonce = u64::from_be_bytes(hex::parse(&stored.nonce).ok_or_else(damaged)?);
         Ok(Numbered { seq: stored.seq, nonce, request: stored.ask.into() })
@@ -379,7 +390,7 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let unanswered: Vec<Numbered> =
         file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
     let highest = unanswered.last().map_or(Seq(0), |of| of.seq);
-    Ok(Remembered { created_op: file.created_op, given: file.given.max(highest), unanswered })
+    Ok(Remembered { created_op, given: file.given.max(highest), unanswered })
 }
 
 /// Reads a text file; none if there is no file. A file that is not UTF-8, or too long, is damaged.
@@ -437,12 +448,13 @@ pub(super) fn read_key(installation: &Path) -> Result<Option<[u8; 32]>, StoreErr
     if mode & 0o077 != 0 {
         return Err(StoreError::Exposed { path, mode });
     }
-    hex::parse(text.trim()).map(Some).ok_or(StoreError::Damaged { path, cure })
+    let secret = format::read_line(&text).and_then(|secret| hex::parse(secret).ok_or(Unreadable::Damaged));
+    secret.map(Some).map_err(unreadable(&path, cure))
 }
 
 /// Writes an installation's secret key, 0600.
 fn write_key(installation: &Path, secret: &[u8; 32]) -> Result<(), StoreError> {
-    replace(&installation.join(KEY), format!("{}\n", Hex(secret)).as_bytes())
+    replace(&installation.join(KEY), format::line(&Hex(secret).to_string()).as_bytes())
 }
 
 /// Gives an installation this key. If it has another one, only `force` replaces it; the devices of the old
@@ -554,11 +566,6 @@ mod tests {
         let given = unanswered.last().map_or(Seq(0), |(seq, _)| *seq);
         let numbered = unanswered.iter().map(|(seq, ask)| (*seq, seq.0, ask));
         slot.save_state(Some(Op(3)), given, numbered).unwrap();
-    }
-
-    /// The content of a state file with this text and its checksum.
-    fn sealed(text: &str) -> String {
-        check_line(text) + text
     }
 
     #[test]
@@ -708,12 +715,84 @@ mod tests {
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
         fs::remove_file(dir.join("cursor")).unwrap();
         assert_eq!(take(state.path()).unwrap().0.cursor(), None);
-        for bad in ["", "created_op = 3\n", "# CRC", &sealed("created_op = ")] {
+        for bad in [
+            "",
+            "given = 3\n",
+            "# Version 1",
+            &format::sealed("created = "),
+            &format::sealed("created = \"3\""),
+        ] {
             fs::write(dir.join("state.toml"), bad).unwrap();
             assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })), "{bad}");
         }
-        fs::write(dir.join("state.toml"), sealed("created_op = 3\n")).unwrap();
-        assert_eq!(take(state.path()).unwrap().1.created_op, Some(Op(3)));
+        let text = format!("created = \"{}\"\nlater = 7\n", position(Op(3)));
+        fs::write(dir.join("state.toml"), format::sealed(&text)).unwrap();
+        assert_eq!(take(state.path()).unwrap().1.created_op, Some(Op(3)), "what it does not know is ignored");
+    }
+
+    #[test]
+    fn the_files_of_a_device_have_their_pinned_bytes() {
+        let state = tempfile::tempdir().unwrap();
+        put_key(&installation(state.path(), ClusterId(7), &"alice".parse().unwrap()), &[0x5e; 32], false)
+            .unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        save(&slot, &[(Seq(1), send("at noon"))]);
+        slot.save_cursor(Op(1_234)).unwrap();
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+        assert_eq!(read(slot.key()), format!("v1 {} 65c538db\n", "5e".repeat(32)));
+        assert_eq!(
+            read(slot.dir().join("cursor")),
+            "v1 00000 00000000000000000000 0000000000 00000000000000001234 959acffd\n"
+        );
+        let state = "# Version 1, CRC-32C 93ea56af\n\
+             created = \"00000 00000000000000000000 0000000000 00000000000000000003\"\n\
+             given = 1\n\
+             \n\
+             [[unanswered]]\n\
+             seq = 1\n\
+             nonce = \"0000000000000001\"\n\
+             \n\
+             [unanswered.ask.send.topic]\n\
+             Channel = \"ops\"\n\
+             \n\
+             [unanswered.ask.send.content]\n\
+             priority = 3\n\
+             tags = [\"a\"]\n\
+             body = \"at noon\"\n\
+             ";
+        assert_eq!(read(slot.dir().join(STATE)), state);
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_refused_as_such_and_not_touched() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        save(&slot, &[]);
+        slot.save_cursor(Op(3)).unwrap();
+        let (dir, key) = (slot.dir().to_owned(), slot.key());
+        drop(slot);
+        let line = |versioned: &str| format!("{versioned} {:08x}\n", crc32c::crc32c(versioned.as_bytes()));
+        let elsewhere = "00000 00000000000000000001 0000000000 00000000000000000003";
+        let checked = format!("# Version 2, CRC-32C {:08x}\nx", crc32c::crc32c(b"# Version 2x"));
+        let elsewhere_created = format::sealed(&format!("created = \"{elsewhere}\"\n"));
+        for (path, text) in [
+            (key, line("v2 a key")),
+            (dir.join("cursor"), line("v2 a cursor")),
+            (dir.join("cursor"), format::line(elsewhere)),
+            (dir.join(STATE), checked),
+            (dir.join(STATE), elsewhere_created),
+        ] {
+            let good = fs::read(&path).unwrap();
+            fs::write(&path, &text).unwrap();
+            let error = take(state.path()).unwrap_err();
+            assert!(
+                matches!(&error, StoreError::OtherVersion { path: named, found: 2, reads: 1 } if *named == path),
+                "{error}"
+            );
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            fs::write(&path, good).unwrap();
+        }
+        assert!(take(state.path()).is_ok());
     }
 
     #[test]

@@ -111,8 +111,9 @@ pub enum Effect {
         /// The last op replaced.
         last: Op,
     },
-    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored. Its
-    /// data directory is an old copy, or was initialised under a clock that is behind. For logs.
+    /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of the
+    /// latest one, and is ignored. Its data directory is an old copy, or was initialised under a clock that is
+    /// behind. For logs.
     StaleIncarnation {
         /// The peer.
         server: NodeId,
@@ -123,17 +124,6 @@ pub enum Effect {
     },
     /// A datagram was refused: count it.
     Refused(RefusedDatagram),
-}
-
-impl From<links::Effect> for Effect {
-    fn from(effect: links::Effect) -> Effect {
-        match effect {
-            links::Effect::Send { to, bytes } => Effect::Peer { to, bytes },
-            links::Effect::StaleIncarnation { server, incarnation, latest } => {
-                Effect::StaleIncarnation { server, incarnation, latest }
-            }
-        }
-    }
 }
 
 /// An event of this engine.
@@ -155,6 +145,26 @@ enum Step {
     SendQueued,
     /// Report this event.
     Emit(Event),
+}
+
+impl From<Effect> for Step {
+    fn from(effect: Effect) -> Step {
+        Step::Emit(Event::Effect(effect))
+    }
+}
+
+impl From<links::Effect> for Step {
+    fn from(effect: links::Effect) -> Step {
+        match effect {
+            links::Effect::Send { to, bytes } => Effect::Peer { to, bytes }.into(),
+            links::Effect::BootAdopted { peer, boot } => {
+                Step::Handle(replica::Input::BootAdopted { peer, boot })
+            }
+            links::Effect::StaleIncarnation { server, incarnation, latest } => {
+                Effect::StaleIncarnation { server, incarnation, latest }.into()
+            }
+        }
+    }
 }
 
 /// The log of one server, by the bully algorithm.
@@ -190,7 +200,7 @@ impl Bully {
             }
         }
         let BootIdentity { id: boot_id, keys, seed } = identity;
-        let (incarnation, known) = (meta.incarnation, meta.known);
+        let (incarnation, known) = (meta.incarnation, meta.known());
         let identity = links::Identity { boot_id, incarnation, keys };
         let links = PeerLinks::new(&config.cluster, &config.timing, identity, &known, now);
         let (voter, promised, unknown) = (meta.voter, meta.promised, lost);
@@ -224,7 +234,7 @@ impl OrderedLog for Bully {
             Input::PortRefused(peer) => self.handle_next(replica::Input::PortRefused(peer)),
             Input::Journaled(number) => self.handle_next(replica::Input::Journaled(number)),
             Input::SnapshotRead { to, piece } => {
-                self.steps.extend(self.transfers.on_read(now, to, piece.as_ref()).map(emit));
+                self.steps.extend(self.transfers.on_read(now, to, piece.as_ref()).map(Step::from));
                 for chunk in piece.iter().flat_map(transfers::chunks) {
                     self.links.send(to, ToPeer::SnapshotChunk(chunk));
                 }
@@ -282,7 +292,7 @@ impl OrderedLog for Bully {
                 Step::SendQueued => {
                     let mut effects = Vec::new();
                     self.links.flush(now, self.replica.promised(), &mut effects);
-                    self.put_first(effects.into_iter().map(emit));
+                    self.put_first(effects.into_iter().map(Step::from));
                 }
                 Step::Emit(event) => return Some(event),
             }
@@ -330,7 +340,7 @@ impl Bully {
     fn open(&mut self, now: Moment, datagram: &[u8], behind: bool) {
         let mut effects = Vec::new();
         let opened = self.links.open(now, self.replica.promised(), datagram, behind, &mut effects);
-        self.steps.extend(effects.into_iter().map(emit));
+        self.steps.extend(effects.into_iter().map(Step::from));
         match opened {
             Ok(None) => {}
             Ok(Some((from, incarnation, packets))) => {
@@ -338,7 +348,7 @@ impl Bully {
                 let inputs = packets.map(|packet| replica::Input::Packet { from, incarnation, packet });
                 self.steps.extend(inputs.map(Step::Handle));
             }
-            Err(reason) => self.steps.push_back(emit(Effect::Refused(reason))),
+            Err(reason) => self.steps.push_back(Effect::Refused(reason).into()),
         }
     }
 
@@ -350,7 +360,7 @@ impl Bully {
                 let view = self.replica.promised();
                 let mut effects = Vec::new();
                 self.links.send_tracked(now, view, to, packet, ops, &mut effects);
-                return self.put_first(effects.into_iter().map(emit));
+                return self.put_first(effects.into_iter().map(Step::from));
             }
             replica::Effect::Apply(entry) => self.committed(entry),
             replica::Effect::SnapshotReceived { op, view, bytes } => {
@@ -386,13 +396,9 @@ impl Bully {
         let Entry { op, kind, payload, .. } = entry;
         let ticket = self.awaited.pop_front_if(|(awaited, _)| *awaited == op).map(|(_, ticket)| ticket);
         let payload = match kind {
-            EntryKind::ViewStart => Arc::default(),
+            EntryKind::ViewStart | EntryKind::Members => Arc::default(),
             EntryKind::Command => payload,
         };
         Event::Committed { op, payload, ticket }
     }
-}
-
-fn emit(effect: impl Into<Effect>) -> Step {
-    Step::Emit(Event::Effect(effect.into()))
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use recado_proto::DecodeError;
 use recado_proto::envelope::{self, Class, Envelope, PeerHello};
 use recado_proto::fragment::Reassembler;
-use recado_proto::id::{BootId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::id::{BootId, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
 use recado_proto::packet::{Packet, RefusedDatagram, ToPeer};
 use recado_proto::seal::{ClusterKeys, Key};
@@ -53,8 +53,17 @@ pub enum Effect {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored. A
-    /// hello of an earlier boot that was current here is a replay, and is not reported.
+    /// A peer runs in this boot, which has echoed this server's: datagrams of it open from now on. Once the boot
+    /// is stored, no other one of its incarnation is adopted, whatever restarts.
+    BootAdopted {
+        /// The peer.
+        peer: NodeId,
+        /// Its boot, with the boot id.
+        boot: KnownBoot,
+    },
+    /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of the
+    /// latest one, and is ignored. A hello of an earlier boot that was current here is a replay, and is not
+    /// reported.
     StaleIncarnation {
         /// The peer.
         server: NodeId,
@@ -71,8 +80,8 @@ struct Peer {
     current: Option<CurrentBoot>,
     /// The boot ids that were current before, oldest first.
     earlier: VecDeque<BootId>,
-    /// The highest incarnation of the peer known before this start.
-    known: Incarnation,
+    /// The latest boot of the peer known before this start.
+    known: KnownBoot,
     /// First packet number of the next link to the peer. Numbers continue when the peer restarts.
     next_number: u64,
     /// Earliest time of the next hello to the peer.
@@ -83,6 +92,17 @@ struct Peer {
     tracked: BTreeMap<u64, (Op, Op)>,
     /// Packets queued for the next flush.
     waiting: Vec<ToPeer>,
+}
+
+impl Peer {
+    /// The latest known boot.
+    fn latest(&self) -> KnownBoot {
+        let current = self.current.as_ref();
+        current.map_or(self.known, |CurrentBoot { incarnation, boot_id, .. }| KnownBoot {
+            incarnation: *incarnation,
+            boot_id: Some(*boot_id),
+        })
+    }
 }
 
 /// A peer's current boot, proven because it echoed ours.
@@ -108,13 +128,13 @@ pub struct PeerLinks {
 }
 
 impl PeerLinks {
-    /// Creates the links of a server that starts now. `known` has the highest known incarnations of its
-    /// peers; a peer that is not in it has none.
+    /// Creates the links of a server that starts now. `known` has the latest known boots of its peers; a peer that
+    /// is not in it has none.
     pub fn new(
         cluster: &Cluster,
         timing: &Timing,
         identity: Identity,
-        known: &[(NodeId, Incarnation)],
+        known: &[(NodeId, KnownBoot)],
         now: Moment,
     ) -> PeerLinks {
         let Identity { boot_id, incarnation, keys } = identity;
@@ -128,7 +148,7 @@ impl PeerLinks {
         };
         let known_of = |id: NodeId| {
             let known = known.iter().find(|(peer, _)| *peer == id);
-            known.map_or(Incarnation(0), |(_, incarnation)| *incarnation)
+            known.map_or_else(KnownBoot::default, |(_, boot)| *boot)
         };
         let peer = |id: NodeId| {
             let peer = Peer {
@@ -237,10 +257,10 @@ impl PeerLinks {
     }
 
     /// Handles a hello, which has the peer's boot id and the boot id of this server that the peer knows. A
-    /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if its
-    /// incarnation is later than the one known. A replayed hello names an earlier boot of this server or of
-    /// the peer, and changes nothing. A boot that was never current here, and whose incarnation is not later,
-    /// runs on an old copy of the peer's directory. A peer that does not know our boot id is sent a hello.
+    /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if the latest
+    /// known one allows it ([`KnownBoot::allows`]). A replayed hello names an earlier boot of this server or of
+    /// the peer, and changes nothing. A boot that was never current here, and that the latest known one does not
+    /// allow, runs on an old copy of the peer's directory. A peer that does not know our boot id is sent a hello.
     fn on_hello(
         &mut self,
         now: Moment,
@@ -254,17 +274,16 @@ impl PeerLinks {
         let key = self.keys.peer((from, boot_id), self.me, None);
         let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
         let knows_us = hello.yours == Some(self.boot_id);
-        let (later, same, latest) = match &peer.current {
-            Some(current) => {
-                (incarnation > current.incarnation, current.boot_id == boot_id, current.incarnation)
-            }
-            None => (incarnation >= peer.known, false, peer.known),
-        };
+        let latest = peer.latest();
+        let allowed = latest.allows(incarnation, boot_id);
+        let adopts = allowed && peer.current.as_ref().is_none_or(|current| current.boot_id != boot_id);
         let replayed = peer.earlier.contains(&boot_id);
-        if knows_us && !later && !same && !replayed {
-            out.push(Effect::StaleIncarnation { server: from, incarnation, latest });
+        if knows_us && !allowed && !replayed {
+            out.push(Effect::StaleIncarnation { server: from, incarnation, latest: latest.incarnation });
         }
-        if knows_us && later {
+        if knows_us && adopts {
+            let boot = KnownBoot { incarnation, boot_id: Some(boot_id) };
+            out.push(Effect::BootAdopted { peer: from, boot });
             if let Some(current) = &peer.current {
                 peer.next_number = current.link.next_number();
                 peer.earlier.push_back(current.boot_id);
@@ -280,7 +299,7 @@ impl PeerLinks {
             peer.reassembler = Reassembler::default();
             peer.tracked.clear();
         }
-        if later || !knows_us {
+        if adopts || !knows_us {
             self.say_hello(now, from, Some(boot_id), out);
         }
         Ok(())

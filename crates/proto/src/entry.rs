@@ -1,4 +1,4 @@
-//! Entries of the replicated log. The payload of an entry is opaque to everything but the service.
+//! Entries of the replicated log. The payload of a command is opaque to everything but the service.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -14,6 +14,9 @@ pub enum EntryKind {
     ViewStart,
     /// A command of the service, encoded.
     Command,
+    /// A list of members, encoded: a [`Members`](crate::members::Members). No server proposes one. An entry like
+    /// this is stored, cast and counted as any other, and applied as nothing.
+    Members,
 }
 
 /// One op of the replicated log. `(op, view)` names its content and that of everything before it.

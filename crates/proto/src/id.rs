@@ -174,6 +174,17 @@ impl fmt::Display for Fingerprint {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
+/// The history that a log, a cursor or a request number belongs to. [`Epoch::FIRST`] from `recadod init` on; a
+/// cluster that is restored from a copy draws another one at random, so that a position in the history of before
+/// is never taken for one in the history after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch of a cluster that was never restored.
+    pub const FIRST: Epoch = Epoch(0);
+}
+
 /// The period of one primary: `(round u48, node u16)` in one number, ordered by round, then by node.
 ///
 /// A view has exactly one possible primary, the node inside it, so two candidates of one round can never
@@ -292,14 +303,54 @@ impl fmt::Display for DeviceKey {
 }
 
 /// The boot id of a server: 128 random bits that name one run of its process. They are drawn at the start
-/// and stored nowhere, so that not even a restored copy of a server has the same boot id twice. Keys are
-/// bound to it (DESIGN.md section 7).
+/// and the server stores them nowhere, so that not even a restored copy of it has the same boot id twice. Keys
+/// are bound to it (DESIGN.md section 7), and the other servers remember it ([`KnownBoot`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub [u8; 16]);
 
 impl fmt::Debug for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Hex(&self.0[..4]))
+    }
+}
+
+/// The latest boot that is known of a server.
+///
+/// A server counts its incarnation up durably before it sends anything, so two of its boots have the same
+/// incarnation only if its directory was put back from a copy. The boot id tells the two apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownBoot {
+    /// The highest known incarnation; zero if no boot is known.
+    pub incarnation: Incarnation,
+    /// The boot id of that incarnation; `None` while only other servers have named the incarnation.
+    pub boot_id: Option<BootId>,
+}
+
+impl From<Incarnation> for KnownBoot {
+    /// The boot with this incarnation, whose id is not known.
+    fn from(incarnation: Incarnation) -> KnownBoot {
+        KnownBoot { incarnation, boot_id: None }
+    }
+}
+
+impl KnownBoot {
+    /// Returns true if a boot may be this one or a later one. Another boot of the same incarnation runs on a copy of
+    /// the directory.
+    pub fn allows(self, incarnation: Incarnation, boot_id: BootId) -> bool {
+        incarnation > self.incarnation
+            || (incarnation == self.incarnation && self.boot_id.is_none_or(|known| known == boot_id))
+    }
+
+    /// Takes in what was heard. Returns true if that says more: a later incarnation, or the boot id of the known
+    /// one. A known boot id is never replaced by another one of the same incarnation.
+    pub fn learn(&mut self, heard: KnownBoot) -> bool {
+        let later = heard.incarnation > self.incarnation;
+        let named =
+            heard.incarnation == self.incarnation && self.boot_id.is_none() && heard.boot_id.is_some();
+        if later || named {
+            *self = heard;
+        }
+        later || named
     }
 }
 

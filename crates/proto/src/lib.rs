@@ -1,7 +1,7 @@
 //! The protocol: its types, packets as plain data, their encoding and sealing, and the link that carries
 //! them.
 //!
-//! Reading order: [`id`], [`entry`]; [`packet`], [`command`], [`codec`]; [`seal`] (the keys),
+//! Reading order: [`id`], [`entry`], [`members`]; [`packet`], [`command`], [`codec`]; [`seal`] (the keys),
 //! [`envelope`], [`fragment`], [`link`]; [`noise`], [`handshake`] (the agreement of a client's keys) and
 //! [`version`].
 //! [`entropy`] draws random numbers from a seed; [`hex`], [`fnv`] and `bulk` are small tools; [`planted`]
@@ -26,6 +26,7 @@ pub mod handshake;
 pub mod hex;
 pub mod id;
 pub mod link;
+pub mod members;
 pub mod noise;
 pub mod packet;
 pub mod planted;

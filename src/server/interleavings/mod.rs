@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError};
 use recado_log::bully::{self, Task};
 use recado_log::journal::{DiskFile, Meta};
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{ClusterId, Incarnation, Op, SessionId, View};
+use recado_proto::id::{ClusterId, Epoch, Op, SessionId, View};
+use recado_proto::members::Members;
 use recado_proto::packet::{Home, OptionalFields, Resume, ToServer};
 use recado_service::State;
 use recado_sys::sync::Mistake;
@@ -177,15 +178,7 @@ impl DiskFile for SlowFile {
 }
 
 fn meta(Expected { cluster, node, members }: Expected) -> Meta {
-    Meta {
-        cluster,
-        node,
-        members,
-        voter: true,
-        incarnation: Incarnation(0),
-        promised: View::ZERO,
-        known: Vec::new(),
-    }
+    Meta::new(cluster, node, members)
 }
 
 fn expected() -> Expected {
@@ -211,9 +204,9 @@ fn append(op: u64, bytes: usize) -> Work {
 }
 
 fn image(op: u64) -> Work {
-    let members = vec![NodeId(1)];
-    let image = Image { cluster: ClusterId(7), members, op: Op(op), view: VIEW, state: State::default() };
-    Work::Snapshot(Box::new(image))
+    let members = Members { list: Vec::new(), tie_holder: NodeId(1), epoch: Epoch::FIRST };
+    let (cluster, members_op, state) = (ClusterId(7), Op::ZERO, State::default());
+    Work::Snapshot(Box::new(Image { cluster, members_op, members, op: Op(op), view: VIEW, state }))
 }
 
 /// The end of the log, and the promise, after a power cut at this moment.

@@ -5,10 +5,11 @@
 use recado_log::ordered::{OrderedLog, StoredSnapshot};
 use recado_proto::codec;
 use recado_proto::command::Stamped;
-use recado_proto::id::{ClusterId, Moment, NodeId, Op, View};
+use recado_proto::id::{ClusterId, Epoch, Incarnation, Moment, Op, View};
+use recado_proto::members::{Member, Members};
 use recado_service::{Service, State};
 
-use crate::config::{Config, Planted};
+use crate::config::{self, Cluster, Config, Planted};
 
 /// How many times [`Config::snapshot_bytes`] the log since the last snapshot may become while a peer reads
 /// a stored one. At that length another is begun all the same: the log stays bounded, whatever a peer asks.
@@ -19,8 +20,10 @@ const DELAYED_LOG_FACTOR: u64 = 4;
 pub struct Image {
     /// The cluster.
     pub cluster: ClusterId,
-    /// Its members.
-    pub members: Vec<NodeId>,
+    /// The op of the entry that named the members; zero: the configuration named them.
+    pub members_op: Op,
+    /// Its members, with the epoch of the log.
+    pub members: Members,
     /// The last op applied.
     pub op: Op,
     /// That op's view.
@@ -41,15 +44,31 @@ impl Image {
             state = state.without_results();
         }
         let view = log.entry(op)?.view;
-        let members = config.cluster.members.iter().map(|member| member.id).collect();
-        Some(Image { cluster: config.cluster.id, members, op, view, state })
+        let members = members(config);
+        Some(Image { cluster: config.cluster.id, members_op: Op::ZERO, members, op, view, state })
     }
 
-    /// Returns true if the snapshot is of this cluster with these members.
+    /// Returns true if the snapshot is of this cluster with these members, in the first epoch. The addresses may
+    /// differ, because each server's configuration names its own.
     fn is_of(&self, config: &Config) -> bool {
-        let members = config.cluster.members.iter().map(|member| &member.id);
-        self.cluster == config.cluster.id && self.members.iter().eq(members)
+        let ids = config.cluster.members.iter().map(|member| member.id);
+        (self.cluster, self.members_op, self.members.epoch) == (config.cluster.id, Op::ZERO, Epoch::FIRST)
+            && self.members.list.iter().map(|member| member.id).eq(ids)
     }
+}
+
+/// The members that the configuration names.
+pub(super) fn members(config: &Config) -> Members {
+    let Cluster { members, me, .. } = &config.cluster;
+    let joined = Incarnation(0);
+    let list = members.iter().map(|config::Member { id, client, peer }| Member {
+        id: *id,
+        client: *client,
+        peer: *peer,
+        joined,
+    });
+    let tie_holder = members.last().map_or(*me, |highest| highest.id);
+    Members { list: list.collect(), tie_holder, epoch: Epoch::FIRST }
 }
 
 /// Planted bug: the state of a snapshot that includes uncommitted entries.
@@ -69,7 +88,8 @@ pub enum SnapshotError {
     /// The snapshot's checksum holds, but its content is not readable by this version.
     #[error("the snapshot at op {0} is not readable by this version of recadod: {1}")]
     Unreadable(Op, recado_proto::DecodeError),
-    /// The snapshot is of another cluster or other members.
+    /// The snapshot is of another cluster or other members, or of an epoch or a list of members that this program
+    /// does not follow.
     #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
     Foreign(Op),
     /// The snapshot holds the state of another op or view than its file says: our fault.
@@ -93,6 +113,7 @@ pub fn restore(config: &Config, stored: Option<&StoredSnapshot>) -> Result<Servi
 pub(super) fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, SnapshotError> {
     let StoredSnapshot { op, view, ref bytes } = *stored;
     let image: Image = codec::decode_snapshot(bytes).map_err(|error| SnapshotError::Unreadable(op, error))?;
+    image.members.check().map_err(|error| SnapshotError::Unreadable(op, error))?;
     if !image.is_of(config) {
         return Err(SnapshotError::Foreign(op));
     }

@@ -61,8 +61,11 @@ fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Resu
 fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
     let text = fs::read_to_string(file)
         .map_err(|error| Failure::Other(format!("cannot read {}: {error}", file.display())))?;
-    let key = KeyFile::parse(&text).ok_or_else(|| {
-        Failure::Usage(format!("{} is not a file that `recado key export` wrote", file.display()))
+    let key = KeyFile::parse(file, &text).map_err(|error| match error {
+        StoreError::Damaged { .. } => {
+            Failure::Usage(format!("{} is not a file that `recado key export` wrote", file.display()))
+        }
+        error => other(error),
     })?;
     let profile = key.profile();
     if let Some(typed) = context.typed_profile.as_ref().filter(|typed| *typed != profile) {
@@ -90,5 +93,5 @@ fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
 }
 
 fn other(error: StoreError) -> Failure {
-    Failure::Other(error.to_string())
+    Failure::Client(error.into())
 }

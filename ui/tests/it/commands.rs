@@ -180,7 +180,9 @@ fn requests_for_a_cluster_that_is_no_longer_known_are_reported() {
             "[[unanswered]]\nseq = {seq}\nnonce = \"{seq:016x}\"\nask = {{ follow = {{ topic = {{ Channel = \"ops\" }} }} }}\n"
         )
     };
-    let state = format!("# CRC-32C of what follows: 730a1dbd\ncreated_op = 1\n{}{}", waits(1), waits(2));
+    let created = "00000 00000000000000000000 0000000000 00000000000000000001";
+    let head = "# Version 1, CRC-32C 57d383a0";
+    let state = format!("{head}\ncreated = \"{created}\"\n{}{}", waits(1), waits(2));
     std::fs::write(old.join("slot-0/state.toml"), state).unwrap();
     let output = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
     assert!(

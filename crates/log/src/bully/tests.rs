@@ -68,15 +68,7 @@ impl Alone {
 }
 
 fn recovered(entries: Vec<Entry>) -> Recovered {
-    let meta = Meta {
-        cluster: ClusterId(7),
-        node: ME,
-        members: vec![ME],
-        voter: true,
-        incarnation: Incarnation(1),
-        promised: View::ZERO,
-        known: Vec::new(),
-    };
+    let meta = Meta { incarnation: Incarnation(1), ..Meta::new(ClusterId(7), ME, [ME]) };
     Recovered { meta, snapshot: None, entries, commit: Op::ZERO, lost: None }
 }
 

@@ -116,6 +116,13 @@ pub enum JournalError {
         /// The version that this program reads.
         reads: u8,
     },
+    /// The directory is of another epoch than the first, or its members are those of an entry in its log, and
+    /// this program follows neither. The operator's fault; nothing changed.
+    #[error(
+        "the directory's cluster was restored, or has changed its members, with a later recadod: run that one; nothing was \
+         changed"
+    )]
+    Unsupported,
     /// The config lists other members. The operator's fault; nothing changed.
     #[error(
         "the directory's cluster has the members {found:?}, the configuration lists {expected:?}; `recadod init` fixes the \
@@ -167,6 +174,7 @@ impl JournalError {
             | JournalError::OtherCluster { .. }
             | JournalError::OtherNode { .. }
             | JournalError::OtherVersion { .. }
+            | JournalError::Unsupported
             | JournalError::OtherMembers { .. } => true,
             JournalError::Io { .. }
             | JournalError::NotWritable(_)
@@ -228,7 +236,7 @@ mod tests {
         let wrong = [
             JournalError::Missing,
             JournalError::NotADirectory,
-            JournalError::OtherVersion { file: "meta".into(), found: 4, reads: 3 },
+            JournalError::OtherVersion { file: "meta".into(), found: 5, reads: 4 },
             JournalError::OtherNode { found: NodeId(1), expected: NodeId(2) },
         ];
         let other = [

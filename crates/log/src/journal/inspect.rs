@@ -81,7 +81,7 @@ impl MetaState {
             mark,
             cluster: meta.cluster,
             node: meta.node,
-            members: meta.members,
+            members: meta.member_ids().collect(),
             voter: meta.voter,
             incarnation: meta.incarnation.0,
             promised: meta.promised,

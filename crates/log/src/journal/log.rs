@@ -1,7 +1,7 @@
 //! The running journal: appends, promises, snapshots. Its start is in `open`.
 
 use recado_proto::entry::{Entry, Unknown};
-use recado_proto::id::{Incarnation, NodeId, Op, View};
+use recado_proto::id::{KnownBoot, NodeId, Op, View};
 use recado_proto::planted::Planted;
 
 use super::error::{IoOp, JournalError, Trying, is_full, is_rot};
@@ -36,7 +36,7 @@ pub struct Journal<D: Disk> {
     pub(super) meta_file: MetaFile<D::File>,
     /// The mark that is in meta.
     pub(super) mark: Mark,
-    /// True if [`Meta::known`] has grown since meta was written.
+    /// True if a known boot in [`Meta::members`] has changed since meta was written.
     pub(super) known_unsaved: bool,
     pub(super) closed: Vec<Closed>,
     pub(super) segment: Segment<D::File>,
@@ -112,7 +112,7 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Makes everything appended durable, and the incarnations given to [`Journal::know`].
+    /// Makes everything appended durable, and the boots given to [`Journal::know`].
     ///
     /// # Errors
     /// Any error poisons the journal.
@@ -187,19 +187,16 @@ impl<D: Disk> Journal<D> {
         self.write_meta(Meta { promised: view, ..self.meta.clone() })
     }
 
-    /// Takes in the known incarnations of other servers. They are durable with the next promise or after
-    /// [`Journal::sync`].
+    /// Takes in the known boots of other servers, where they say more than what is stored
+    /// ([`KnownBoot::learn`]). They are durable with the next promise or after [`Journal::sync`].
     ///
     /// # Errors
     /// [`JournalError::Poisoned`].
-    pub fn know(&mut self, known: &[(NodeId, Incarnation)]) -> Result<(), JournalError> {
+    pub fn know(&mut self, known: &[(NodeId, KnownBoot)]) -> Result<(), JournalError> {
         self.check()?;
-        for (node, incarnation) in known {
-            if *incarnation > self.meta.known_of(*node) && self.meta.members.contains(node) {
-                self.meta.known.retain(|(id, _)| id != node);
-                self.meta.known.push((*node, *incarnation));
-                self.meta.known.sort_unstable();
-                self.known_unsaved = true;
+        for (node, boot) in known {
+            if let Some(member) = self.meta.members.iter_mut().find(|member| member.id == *node) {
+                self.known_unsaved |= member.known.learn(*boot);
             }
         }
         Ok(())

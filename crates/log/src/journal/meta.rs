@@ -4,20 +4,23 @@
 //!  0 magic 7    7 version u8   8 seq u64    16 cluster u64  24 incarnation u64   32 promised u64
 //! 40 node u16  42 voter u8    43 count u8
 //! 44 mark: serial u64, op u64, view u64, segment u64
-//! 76 members: id u16, incarnation known u64, ...           508 crc u32 (CRC-32C of 0..508)
+//! 76 epoch u64  84 members op u64   92 tie holder u16       508 crc u32 (CRC-32C of 0..508)
+//! 112 members, 40 bytes each:
+//!     0 id u16  8 joined, incarnation u64   16 known, incarnation u64   24 known, boot id (zeros: unknown)
 //! ```
-//! Magic, version and CRC are at the same place in every version.
+//! Magic, version and CRC are at the same place in every version. The bytes between the fields are zero; a
+//! reader ignores them.
 //!
-//! Everything that a reply may depend on (promise, incarnation, vote, known incarnations) is durable in
+//! Everything that a reply may depend on (promise, incarnation, vote, known boots) is durable in
 //! both slots before the reply, so either slot alone has it. The mark is only in the newer slot; if that
 //! slot is lost, the previous mark remains.
 
-use recado_proto::id::{ClusterId, Incarnation, MEMBERS_MAX, NodeId, Op, View};
+use recado_proto::id::{BootId, ClusterId, Epoch, Incarnation, KnownBoot, MEMBERS_MAX, NodeId, Op, View};
 
 use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
 use super::format::{self, Stamp};
 use super::record::{u32_at, u64_at};
-use super::{Disk, DiskFile, Mark, Meta};
+use super::{Disk, DiskFile, Mark, Member, Meta};
 
 pub(super) const NAME: &str = "meta";
 const TMP: &str = "tmp.meta";
@@ -28,8 +31,11 @@ const SLOT: usize = 512;
 const OFFSETS: [u64; 2] = [0, 4096];
 const CRC: usize = SLOT - 4;
 const MARK: usize = 44;
-const MEMBERS: usize = 76;
-const MEMBER: usize = 10;
+const EPOCH: usize = 76;
+const MEMBERS_OP: usize = 84;
+const TIE_HOLDER: usize = 92;
+const MEMBERS: usize = 112;
+const MEMBER: usize = 40;
 const _: () = assert!(MEMBERS + MEMBER * MEMBERS_MAX <= CRC, "a slot is one sector");
 const _: () = assert!(MEMBERS_MAX <= u8::MAX as usize, "the count of members is one byte");
 
@@ -139,24 +145,24 @@ fn encode(seq: u64, meta: &Meta, mark: Mark) -> [u8; SLOT] {
     let mut slot = [0; SLOT];
     slot[..7].copy_from_slice(format::META);
     slot[7] = format::DIGIT;
-    let mut put = |at: usize, number: u64| slot[at..at + 8].copy_from_slice(&number.to_le_bytes());
-    for (index, number) in [seq, meta.cluster.0, meta.incarnation.0, meta.promised.0].into_iter().enumerate()
-    {
-        put(8 + 8 * index, number);
-    }
-    for (index, number) in [mark.serial, mark.op.0, mark.view.0, mark.segment].into_iter().enumerate() {
-        put(MARK + 8 * index, number);
-    }
-    for (index, member) in meta.members.iter().enumerate() {
-        put(MEMBERS + MEMBER * index + 2, meta.known_of(*member).0);
-    }
-    for (index, member) in meta.members.iter().enumerate() {
-        let at = MEMBERS + MEMBER * index;
-        slot[at..at + 2].copy_from_slice(&member.0.to_le_bytes());
-    }
-    slot[40..42].copy_from_slice(&meta.node.0.to_le_bytes());
     slot[42] = u8::from(meta.voter);
     slot[43] = meta.members.len() as u8;
+    let mut put = |at: usize, bytes: &[u8]| slot[at..at + bytes.len()].copy_from_slice(bytes);
+    let numbers = [seq, meta.cluster.0, meta.incarnation.0, meta.promised.0];
+    let marked = [mark.serial, mark.op.0, mark.view.0, mark.segment];
+    put(8, numbers.map(u64::to_le_bytes).as_flattened());
+    put(40, &meta.node.0.to_le_bytes());
+    put(MARK, marked.map(u64::to_le_bytes).as_flattened());
+    put(EPOCH, &meta.epoch.0.to_le_bytes());
+    put(MEMBERS_OP, &meta.members_op.0.to_le_bytes());
+    put(TIE_HOLDER, &meta.tie_holder.map_or(0, |id| id.0).to_le_bytes());
+    for (index, member) in meta.members.iter().enumerate() {
+        let at = MEMBERS + MEMBER * index;
+        put(at, &member.id.0.to_le_bytes());
+        put(at + 8, &member.joined.0.to_le_bytes());
+        put(at + 16, &member.known.incarnation.0.to_le_bytes());
+        put(at + 24, &member.known.boot_id.map_or([0; 16], |id| id.0));
+    }
     let crc = crc32c::crc32c(&slot[..CRC]);
     slot[CRC..].copy_from_slice(&crc.to_le_bytes());
     slot
@@ -174,17 +180,27 @@ fn decode(slot: &[u8; SLOT]) -> Result<Option<Slot>, JournalError> {
     if members > MEMBERS_MAX {
         return Ok(None);
     }
-    let u16_at = |at: usize| u16::from_le_bytes([slot[at], slot[at + 1]]);
-    let places = || (0..members).map(|index| MEMBERS + MEMBER * index);
-    let known = places().map(|at| (NodeId(u16_at(at)), Incarnation(u64_at(slot, at + 2))));
+    let node_at = |at: usize| NodeId(u16::from_le_bytes([slot[at], slot[at + 1]]));
     let meta = Meta {
         cluster: ClusterId(u64_at(slot, 16)),
         incarnation: Incarnation(u64_at(slot, 24)),
         promised: View(u64_at(slot, 32)),
-        node: NodeId(u16_at(40)),
+        node: node_at(40),
         voter: slot[42] == 1,
-        members: places().map(|at| NodeId(u16_at(at))).collect(),
-        known: known.filter(|(_, incarnation)| *incarnation > Incarnation(0)).collect(),
+        epoch: Epoch(u64_at(slot, EPOCH)),
+        members_op: Op(u64_at(slot, MEMBERS_OP)),
+        tie_holder: Some(node_at(TIE_HOLDER)).filter(|id| *id != NodeId(0)),
+        members: (0..members)
+            .map(|index| MEMBERS + MEMBER * index)
+            .map(|at| Member {
+                id: node_at(at),
+                joined: Incarnation(u64_at(slot, at + 8)),
+                known: KnownBoot {
+                    incarnation: Incarnation(u64_at(slot, at + 16)),
+                    boot_id: boot_id_at(slot, at + 24),
+                },
+            })
+            .collect(),
     };
     let mark = Mark {
         serial: u64_at(slot, MARK),
@@ -193,4 +209,11 @@ fn decode(slot: &[u8; SLOT]) -> Result<Option<Slot>, JournalError> {
         segment: u64_at(slot, MARK + 24),
     };
     Ok(Some(Slot { seq: u64_at(slot, 8), meta, mark }))
+}
+
+/// The boot id at `at`; `None` if it is unknown.
+fn boot_id_at(slot: &[u8; SLOT], at: usize) -> Option<BootId> {
+    let mut id = [0; 16];
+    id.copy_from_slice(&slot[at..at + 16]);
+    (id != [0; 16]).then_some(BootId(id))
 }

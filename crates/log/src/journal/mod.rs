@@ -53,7 +53,7 @@
 //! start until fsck has repaired it. Other read errors end the start.
 //!
 //! # Meta
-//! Two slots, a sector each, written in turn. Promise, incarnation, vote and the known incarnations of the
+//! Two slots, a sector each, written in turn. Promise, incarnation, vote and the known boots of the
 //! other servers are in both slots before a packet that depends on them is sent, so one bad slot loses
 //! nothing: the other one is used, and a start writes both again before it sends anything. If neither can
 //! be read, the promises are unknown, and the directory counts as empty.
@@ -100,7 +100,7 @@ mod tests;
 use std::io;
 
 use recado_proto::entry::{Entry, Unknown};
-use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, View};
+use recado_proto::id::{ClusterId, Epoch, Incarnation, KnownBoot, NodeId, Op, View};
 use recado_proto::planted::PlantedBug;
 
 pub use directory::{Directory, DirectoryFile};
@@ -161,8 +161,14 @@ pub struct Meta {
     pub cluster: ClusterId,
     /// The server that the directory belongs to.
     pub node: NodeId,
-    /// The ids of all members, ascending.
-    pub members: Vec<NodeId>,
+    /// The epoch of the log in the directory.
+    pub epoch: Epoch,
+    /// The op of the entry that named the members; zero: the configuration named them.
+    pub members_op: Op,
+    /// The member that may go on alone if two are left; `None`: the one with the highest id.
+    pub tie_holder: Option<NodeId>,
+    /// All members, by id ascending.
+    pub members: Vec<Member>,
     /// True if the server votes. A server that started without meta is a learner first.
     pub voter: bool,
     /// One more than at the start before. It begins at zero, or, in a directory that does not know its past,
@@ -170,15 +176,46 @@ pub struct Meta {
     pub incarnation: Incarnation,
     /// The promised view: the server accepts nothing below it.
     pub promised: View,
-    /// The highest known incarnation of each other member that was heard of.
-    pub known: Vec<(NodeId, Incarnation)>,
+}
+
+/// A member in meta. Its addresses are in the configuration, and in the log once an entry names the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// The incarnation with which it joined; zero: it is a member from the beginning.
+    pub joined: Incarnation,
+    /// The latest boot of it that is known here; zero and none of this server itself.
+    pub known: KnownBoot,
 }
 
 impl Meta {
-    /// The highest known incarnation of this member; zero if there is none.
-    pub fn known_of(&self, member: NodeId) -> Incarnation {
-        let known = self.known.iter().find(|(id, _)| *id == member);
-        known.map_or(Incarnation(0), |(_, incarnation)| *incarnation)
+    /// The meta of a server that has never promised anything, in a cluster that is made with these members,
+    /// ascending.
+    pub fn new(cluster: ClusterId, node: NodeId, members: impl IntoIterator<Item = NodeId>) -> Meta {
+        let member = |id| Member { id, joined: Incarnation(0), known: KnownBoot::default() };
+        Meta {
+            cluster,
+            node,
+            epoch: Epoch::FIRST,
+            members_op: Op::ZERO,
+            tie_holder: None,
+            members: members.into_iter().map(member).collect(),
+            voter: true,
+            incarnation: Incarnation(0),
+            promised: View::ZERO,
+        }
+    }
+
+    /// The ids of the members, ascending.
+    pub fn member_ids(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().map(|member| member.id)
+    }
+
+    /// The latest known boot of each member that was heard of.
+    pub fn known(&self) -> Vec<(NodeId, KnownBoot)> {
+        let heard = self.members.iter().filter(|member| member.known != KnownBoot::default());
+        heard.map(|member| (member.id, member.known)).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The start of a journal: `init`, and `open` with its recovery.
 
 use recado_proto::entry::Unknown;
-use recado_proto::id::{Incarnation, MEMBERS_MAX, Op, View};
+use recado_proto::id::{Epoch, Incarnation, MEMBERS_MAX, Op, View};
 
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::log::{ASIDE, Closed, Journal, judge_removal, reserve};
@@ -195,20 +195,14 @@ fn open_meta<D: Disk>(
     }
     // The log is set aside first: until the new meta is in place, every start comes here again.
     set_aside(disk, |name| numbered(name, "log.").is_some() || numbered(name, "snap.").is_some())?;
-    let meta = Meta {
-        cluster: expected.cluster,
-        node: expected.node,
-        members: expected.members.clone(),
-        voter: false,
-        incarnation: floor,
-        promised: View::ZERO,
-        known: Vec::new(),
-    };
+    let Expected { cluster, node, members } = expected.clone();
+    let meta = Meta { voter: false, incarnation: floor, ..Meta::new(cluster, node, members) };
     let file = MetaFile::create(disk, &meta).during(IoOp::Write)?;
     Ok((meta, Mark::default(), file))
 }
 
-/// Refuses meta of another cluster, server or members than the configuration names.
+/// Refuses meta of another cluster, server or members than the configuration names, or that this program cannot
+/// follow.
 pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), JournalError> {
     if meta.cluster != expected.cluster {
         return Err(JournalError::OtherCluster { found: meta.cluster, expected: expected.cluster });
@@ -216,11 +210,13 @@ pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), Journal
     if meta.node != expected.node {
         return Err(JournalError::OtherNode { found: meta.node, expected: expected.node });
     }
-    if meta.members != expected.members {
-        let ids = |members: &[recado_proto::id::NodeId]| members.iter().map(|id| id.0).collect();
+    if meta.epoch != Epoch::FIRST || meta.members_op != Op::ZERO {
+        return Err(JournalError::Unsupported);
+    }
+    if !meta.member_ids().eq(expected.members.iter().copied()) {
         return Err(JournalError::OtherMembers {
-            found: ids(&meta.members),
-            expected: ids(&expected.members),
+            found: meta.member_ids().map(|id| id.0).collect(),
+            expected: expected.members.iter().map(|id| id.0).collect(),
         });
     }
     Ok(())

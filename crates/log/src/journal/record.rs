@@ -8,6 +8,14 @@
 //! 24 commit u64   committed when written    50 magic       5 bytes, and the version, one byte
 //! 56 payload, then zeros to a multiple of 8
 //! ```
+//! A segment begins with a start record, its header. The payload of a start record:
+//!
+//! ```text
+//!  0 prev u64   8 epoch u64   16 group u16   18 lost u8 (1: some)   24 lost: first u64, last u64, view max u64
+//! 64 end
+//! ```
+//! Epoch, group and the bytes between the fields are zero; a reader ignores them.
+//!
 //! All numbers are little-endian. The CRC covers the first serial of the segment and everything in the
 //! record but the CRC itself. A client may send any bytes, so a payload may contain the bytes of a record;
 //! the serial keeps a scan past damage from taking them for one. Length, CRC, magic and version are at the
@@ -24,7 +32,9 @@ use super::format::{self, Stamp};
 pub(super) const HEADER: usize = 56;
 /// Records begin at multiples of this.
 pub(super) const ALIGN: usize = 8;
-const START_PAYLOAD: usize = 33;
+const START_PAYLOAD: usize = 64;
+const LOST: usize = 18;
+const LOST_RANGE: usize = 24;
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +148,7 @@ fn entry_tag(kind: EntryKind) -> u8 {
     match kind {
         EntryKind::ViewStart => 1,
         EntryKind::Command => 2,
+        EntryKind::Members => 3,
     }
 }
 
@@ -145,6 +156,7 @@ fn entry_kind(tag: u8) -> Option<EntryKind> {
     match tag {
         1 => Some(EntryKind::ViewStart),
         2 => Some(EntryKind::Command),
+        3 => Some(EntryKind::Members),
         _ => None,
     }
 }
@@ -153,10 +165,9 @@ fn start_payload(prev: u64, lost: Option<Unknown>) -> [u8; START_PAYLOAD] {
     let mut payload = [0; START_PAYLOAD];
     payload[..8].copy_from_slice(&prev.to_le_bytes());
     if let Some(lost) = lost {
-        payload[8] = 1;
-        payload[9..17].copy_from_slice(&lost.first.0.to_le_bytes());
-        payload[17..25].copy_from_slice(&lost.last.0.to_le_bytes());
-        payload[25..].copy_from_slice(&lost.view_max.0.to_le_bytes());
+        let range = [lost.first.0, lost.last.0, lost.view_max.0].map(u64::to_le_bytes);
+        payload[LOST] = 1;
+        payload[LOST_RANGE..LOST_RANGE + 24].copy_from_slice(range.as_flattened());
     }
     payload
 }
@@ -165,10 +176,10 @@ fn parse_start(payload: &[u8]) -> Option<Body> {
     if payload.len() != START_PAYLOAD {
         return None;
     }
-    let lost = (payload[8] == 1).then(|| Unknown {
-        first: Op(u64_at(payload, 9)),
-        last: Op(u64_at(payload, 17)),
-        view_max: View(u64_at(payload, 25)),
+    let lost = (payload[LOST] == 1).then(|| Unknown {
+        first: Op(u64_at(payload, LOST_RANGE)),
+        last: Op(u64_at(payload, LOST_RANGE + 8)),
+        view_max: View(u64_at(payload, LOST_RANGE + 16)),
     });
     Some(Body::Start { prev: u64_at(payload, 0), lost })
 }
@@ -216,6 +227,7 @@ mod tests {
             Body::Start { prev: 1 << 35, lost: Some(lost) },
             Body::Entry { kind: EntryKind::ViewStart, payload: Arc::default() },
             Body::Entry { kind: EntryKind::Command, payload: vec![1, 2, 3].into() },
+            Body::Entry { kind: EntryKind::Members, payload: vec![4, 5, 6].into() },
         ];
         for body in bodies {
             let written = record(5, body);

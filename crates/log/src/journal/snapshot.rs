@@ -1,10 +1,12 @@
 //! Snapshot files: written by another thread, read back before anything relies on them.
 //!
 //! ```text
-//! 0 magic 7   7 version u8   8 op u64   16 view u64   24 len u64   32 crc u32 of the bytes   36 crc u32 of 0..36
-//! 40 bytes
+//!  0 magic 7   7 version u8   8 op u64   16 view u64   24 len u64   32 crc u32 of the bytes   36 group u16
+//! 40 epoch u64                                                                     60 crc u32 of 0..60
+//! 64 bytes
 //! ```
-//! Magic, version and the CRC at 36 are at the same place in every version.
+//! Magic, version and the CRC at 60 are at the same place in every version. Group, epoch and the bytes between the
+//! fields are zero; a reader ignores them.
 
 use std::io;
 
@@ -16,7 +18,8 @@ use super::format::{self, Stamp};
 use super::record::{u32_at, u64_at};
 use super::{Disk, DiskFile, StoredSnapshot, snapshot_name};
 
-const HEADER: usize = 40;
+const HEADER: usize = 64;
+const CRC: usize = HEADER - 4;
 
 /// How many file names a snapshot may have to choose from: its op, and the numbers after it.
 const NAMES: u64 = 8;
@@ -174,7 +177,7 @@ pub(super) fn check_version<D: Disk>(disk: &D, number: u64) -> Result<(), Journa
 }
 
 fn is_checked(header: &[u8; HEADER]) -> bool {
-    u32_at(header, 36) == crc32c::crc32c(&header[..36])
+    u32_at(header, CRC) == crc32c::crc32c(&header[..CRC])
 }
 
 fn try_read<D: Disk>(disk: &D, number: u64) -> io::Result<Option<StoredSnapshot>> {
@@ -211,8 +214,8 @@ fn encode(header: &Header) -> [u8; HEADER] {
     bytes[16..24].copy_from_slice(&header.view.0.to_le_bytes());
     bytes[24..32].copy_from_slice(&header.len.to_le_bytes());
     bytes[32..36].copy_from_slice(&header.crc.to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[..36]);
-    bytes[36..].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..CRC]);
+    bytes[CRC..].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 

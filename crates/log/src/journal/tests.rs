@@ -1,12 +1,14 @@
 //! The journal on the real file system.
 
 mod faults;
+mod golden;
 
 use std::path::Path;
 
 use recado_proto::entry::EntryKind;
-use recado_proto::id::MEMBERS_MAX;
+use recado_proto::id::{BootId, MEMBERS_MAX};
 
+use super::meta::{MetaFile, Read};
 use super::*;
 
 const VIEW: View = View(1 << 16 | 1);
@@ -16,16 +18,13 @@ fn expected() -> Expected {
 }
 
 fn meta() -> Meta {
-    let Expected { cluster, node, members } = expected();
-    Meta {
-        cluster,
-        node,
-        members,
-        voter: true,
-        incarnation: Incarnation(0),
-        promised: View::ZERO,
-        known: Vec::new(),
-    }
+    meta_of(&expected().members)
+}
+
+/// The meta of a new cluster with these members.
+fn meta_of(members: &[NodeId]) -> Meta {
+    let Expected { cluster, node, .. } = expected();
+    Meta::new(cluster, node, members.iter().copied())
 }
 
 fn init(dir: &Path) {
@@ -420,8 +419,8 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
         }
         _ => {
             bytes[7] = OTHER_DIGIT;
-            let crc = crc32c::crc32c(&bytes[..36]);
-            bytes[36..40].copy_from_slice(&crc.to_le_bytes());
+            let crc = crc32c::crc32c(&bytes[..60]);
+            bytes[60..64].copy_from_slice(&crc.to_le_bytes());
         }
     };
     for (kind, file) in [("meta", "meta".to_owned()), ("log", log_name(1)), ("snap", snapshot_name(5))] {
@@ -510,6 +509,26 @@ fn a_slot_of_meta_that_names_more_members_than_a_cluster_has_is_bad() {
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(inspect(dir.path()).unwrap().meta == MetaState::Rotten, bad, "{count} members");
     }
+}
+
+/// A later program of the same version may store something there.
+#[test]
+fn the_bytes_of_meta_between_its_fields_are_zero_and_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let path = dir.path().join("meta");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let unused = (94..112).chain(472..508).chain((0..9).flat_map(|n| 112 + 40 * n + 2..112 + 40 * n + 8));
+    let unused: Vec<usize> = unused.flat_map(|at| [at, 4096 + at]).collect();
+    for at in unused {
+        assert_eq!(std::mem::replace(&mut bytes[at], 0xff), 0, "at {at}");
+    }
+    for slot in [0, 4096] {
+        let crc = crc32c::crc32c(&bytes[slot..slot + 508]);
+        bytes[slot + 508..slot + 512].copy_from_slice(&crc.to_le_bytes());
+    }
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(open(dir.path()).1.meta, Meta { incarnation: Incarnation(1), ..meta() });
 }
 
 /// Everything in a directory: a link as its target, a file as its bytes.
@@ -739,8 +758,8 @@ fn a_record_without_a_payload_counts_at_the_very_end_of_its_file() {
     let dir = tempfile::tempdir().unwrap();
     init(dir.path());
     let (mut journal, _) = open(dir.path());
-    // A start record of 96 bytes, and entries with a header of 56: together one step.
-    let filling: Vec<Entry> = [8056, 8064, 0]
+    // A start record of 120 bytes, and entries with a header of 56: together one step.
+    let filling: Vec<Entry> = [8032, 8064, 0]
         .into_iter()
         .zip(1..)
         .map(|(len, op)| Entry {
@@ -761,21 +780,42 @@ fn a_record_without_a_payload_counts_at_the_very_end_of_its_file() {
 #[test]
 fn meta_is_read_as_it_was_written_whatever_the_ids() {
     let dir = tempfile::tempdir().unwrap();
+    let known = |incarnation, boot_id| KnownBoot { incarnation: Incarnation(incarnation), boot_id };
     let written = Meta {
         cluster: ClusterId(0x0102_0304_0506_0708),
         node: NodeId(0x0102),
-        members: vec![NodeId(1), NodeId(0x0102), NodeId(0xfffe)],
+        epoch: Epoch(0x1112_1314_1516_1718),
+        members_op: Op(0x2122_2324),
+        tie_holder: Some(NodeId(0xfffe)),
+        members: vec![
+            Member { id: NodeId(1), joined: Incarnation(0), known: known(7, Some(BootId([0x31; 16]))) },
+            Member { id: NodeId(0x0102), joined: Incarnation(3), known: KnownBoot::default() },
+            Member { id: NodeId(0xfffe), joined: Incarnation(1 << 41), known: known(u64::MAX - 1, None) },
+        ],
         voter: true,
         incarnation: Incarnation(1 << 40),
         promised: View(0x0a0b << 16 | 0x0102),
-        known: vec![(NodeId(1), Incarnation(7)), (NodeId(0xfffe), Incarnation(u64::MAX - 1))],
     };
-    Journal::init(&Directory::lock(dir.path()).unwrap(), &written).unwrap();
-    let Meta { cluster, node, members, .. } = written.clone();
     let disk = Directory::lock(dir.path()).unwrap();
-    let (_, recovered) =
-        Journal::open(disk, &Expected { cluster, node, members }, Options::default()).unwrap();
-    assert_eq!(recovered.meta, Meta { incarnation: Incarnation((1 << 40) + 1), ..written });
+    Journal::init(&disk, &written).unwrap();
+    match MetaFile::read(&disk).unwrap() {
+        Read::Good(read) => assert_eq!((read.meta, read.mark, read.whole), (written, Mark::default(), true)),
+        Read::Absent | Read::Bad => panic!("it is good"),
+    }
+}
+
+#[test]
+fn an_epoch_or_a_list_of_members_that_this_program_cannot_follow_is_refused_and_nothing_is_touched() {
+    for written in [Meta { epoch: Epoch(1), ..meta() }, Meta { members_op: Op(1), ..meta() }] {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        Journal::init(&disk, &written).unwrap();
+        let before = content(dir.path());
+        let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
+        assert!(matches!(refused, JournalError::Unsupported), "{refused}");
+        assert!(refused.is_wrong_directory(), "exit code 78");
+        assert!(content(dir.path()) == before);
+    }
 }
 
 #[test]
@@ -784,7 +824,7 @@ fn a_cluster_has_as_many_members_as_meta_can_name_and_no_more() {
         let dir = tempfile::tempdir().unwrap();
         let members: Vec<NodeId> = (1..=count as u16).map(NodeId).collect();
         let disk = Directory::lock(dir.path()).unwrap();
-        let made = Journal::init(&disk, &Meta { members: members.clone(), ..meta() });
+        let made = Journal::init(&disk, &meta_of(&members));
         assert_eq!(made.is_ok(), fits, "{count}: {made:?}");
         let opened = Journal::open(disk, &Expected { members, ..expected() }, Options::default());
         match opened {
@@ -814,7 +854,7 @@ fn a_server_without_a_vote_is_refused_where_there_is_no_other_server_to_learn_fr
     let dir = tempfile::tempdir().unwrap();
     let members = vec![NodeId(1)];
     let disk = Directory::lock(dir.path()).unwrap();
-    Journal::init(&disk, &Meta { voter: false, members: members.clone(), ..meta() }).unwrap();
+    Journal::init(&disk, &Meta { voter: false, ..meta_of(&members) }).unwrap();
     let before = content(dir.path());
     let refused = Journal::open(disk, &Expected { members, ..expected() }, Options::default()).err();
     assert!(matches!(refused, Some(JournalError::Forgotten)), "{refused:?}");
@@ -827,7 +867,7 @@ fn a_directory_that_has_lost_its_meta_is_left_alone_where_there_is_no_other_serv
         let dir = tempfile::tempdir().unwrap();
         let members = vec![NodeId(1)];
         let disk = Directory::lock(dir.path()).unwrap();
-        Journal::init(&disk, &Meta { members: members.clone(), ..meta() }).unwrap();
+        Journal::init(&disk, &meta_of(&members)).unwrap();
         let expected = Expected { members, ..expected() };
         let open = || Journal::open(disk.clone(), &expected, Options::default());
         let (mut journal, _) = open().unwrap();

@@ -158,6 +158,7 @@ fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>, stale: &mut
                 assert_eq!(server, NodeId(3 - from));
                 stale.push(incarnation.0);
             }
+            Effect::BootAdopted { .. } => {}
         }
     }
 }
@@ -345,6 +346,43 @@ fn an_old_hello_to_an_earlier_boot_of_the_receiver_changes_nothing() {
     assert!(pair.can_speak());
 }
 
+/// Two boots have one incarnation if a directory was put back from a copy.
+#[test]
+fn a_boot_of_the_known_incarnation_is_adopted_only_with_the_known_boot_id() {
+    let (now, ours, theirs) = (Moment(1_000_000), identity(1, 1), identity(2, 5));
+    let known = |incarnation, boot_id| KnownBoot { incarnation: Incarnation(incarnation), boot_id };
+    let boot = known(5, Some(theirs.boot_id));
+    for (known, adopted) in [
+        (KnownBoot::default(), true),
+        (known(4, Some(BootId([9; 16]))), true),
+        (known(5, None), true),
+        (boot, true),
+        (known(5, Some(BootId([9; 16]))), false),
+        (known(6, None), false),
+        (known(6, Some(theirs.boot_id)), false),
+    ] {
+        let timing = Timing { heartbeat: BEAT, ..Timing::DEFAULT };
+        let mut links = PeerLinks::new(&cluster(1), &timing, ours.clone(), &[(NodeId(2), known)], now);
+        let key = theirs.keys.peer((NodeId(2), theirs.boot_id), NodeId(1), None);
+        let (class, node, incarnation) = (Class::PeerHello, Some(NodeId(2)), theirs.incarnation);
+        let envelope = Envelope { class, node, incarnation, number: 1, ..links.envelope };
+        let hello = PeerHello { mine: theirs.boot_id, yours: Some(ours.boot_id) }.seal(&key, &envelope);
+        let mut out = Vec::new();
+        assert_eq!(links.open(now, View::ZERO, &hello, false, &mut out), Ok(None));
+        assert_eq!(links.peers[&NodeId(2)].current.is_some(), adopted, "{known:?}");
+        assert_eq!(out.contains(&Effect::BootAdopted { peer: NodeId(2), boot }), adopted, "{known:?}");
+        let (server, latest) = (NodeId(2), known.incarnation);
+        let stale = Effect::StaleIncarnation { server, incarnation, latest };
+        assert_eq!(out.contains(&stale), !adopted, "{known:?}");
+        // The current boot is the only one of its incarnation, whatever was known.
+        let mut out = Vec::new();
+        let key = theirs.keys.peer((NodeId(2), BootId([8; 16])), NodeId(1), None);
+        let hello = PeerHello { mine: BootId([8; 16]), yours: Some(ours.boot_id) }.seal(&key, &envelope);
+        assert_eq!(links.open(now, View::ZERO, &hello, false, &mut out), Ok(None));
+        assert!(matches!(out[..], [Effect::StaleIncarnation { .. }]), "{known:?}: {out:?}");
+    }
+}
+
 #[test]
 fn a_sender_with_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
     let mut pair = Pair::met();
@@ -374,7 +412,7 @@ fn a_sender_with_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbe
 #[test]
 fn a_boot_below_the_incarnation_known_at_the_start_is_reported_and_the_known_one_is_met() {
     let me = identity(1, 1);
-    let known = [(NodeId(2), Incarnation(5))];
+    let known = [(NodeId(2), Incarnation(5).into())];
     let mut links = PeerLinks::new(&cluster(1), &Timing::DEFAULT, me.clone(), &known, Moment(1_000_000));
     // What follows from a hello of this boot of server 2, which knows this server, and if it is met then.
     let mut hear = |incarnation| {
@@ -392,7 +430,10 @@ fn a_boot_below_the_incarnation_known_at_the_start_is_reported_and_the_known_one
     let stale = Effect::StaleIncarnation { server, incarnation: Incarnation(4), latest };
     assert_eq!(hear(4), (vec![stale], false));
     let (answers, met) = hear(5);
-    assert!(matches!(answers[..], [Effect::Send { to: NodeId(2), .. }]), "{answers:?}");
+    let [Effect::BootAdopted { peer: NodeId(2), .. }, Effect::Send { to: NodeId(2), .. }] = answers[..]
+    else {
+        panic!("{answers:?}")
+    };
     assert!(met);
 }
 

@@ -254,7 +254,7 @@ impl ReplicaManager {
         // server that lost its disk votes again only with the answers of a majority without itself, and one
         // of those servers is in every majority that would count its old promise.
         for (peer, incarnation) in &promise.incarnations {
-            self.heard_of(now, *peer, *incarnation, out);
+            self.heard_of(now, *peer, (*incarnation).into(), out);
         }
         self.best_seen = self.best_seen.max(promise.last_op);
         let Some(preparing) = self.role.preparing_mut() else { return };

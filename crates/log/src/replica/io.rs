@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use recado_proto::entry::{Entry, Unknown};
-use recado_proto::id::{Incarnation, NodeId, Op, View};
+use recado_proto::id::{Incarnation, KnownBoot, NodeId, Op, View};
 use recado_proto::packet::{RoleName, ToPeer as Packet};
 
 /// The state that a server starts with, from its journal.
@@ -24,8 +24,8 @@ pub struct Boot {
     pub entries: Vec<Entry>,
     /// The highest op known to be committed.
     pub commit: Op,
-    /// The highest known incarnation of each other server.
-    pub known: Vec<(NodeId, Incarnation)>,
+    /// The latest known boot of each other server that was heard of.
+    pub known: Vec<(NodeId, KnownBoot)>,
     /// The ops that damage may have destroyed.
     pub unknown: Option<Unknown>,
 }
@@ -41,6 +41,13 @@ pub enum Input {
         incarnation: Incarnation,
         /// The packet.
         packet: Packet,
+    },
+    /// The link to a peer has adopted this boot of it.
+    BootAdopted {
+        /// The peer.
+        peer: NodeId,
+        /// Its boot, with the boot id.
+        boot: KnownBoot,
     },
     /// A peer's port refused a datagram.
     PortRefused(NodeId),
@@ -140,8 +147,8 @@ pub enum Task {
     Promise(View),
     /// Make this server a voter that has promised this view.
     Vote(View),
-    /// Store these highest known incarnations, durable with the next promise at the latest.
-    Know(Vec<(NodeId, Incarnation)>),
+    /// Store these latest known boots, durable with the next promise at the latest.
+    Know(Vec<(NodeId, KnownBoot)>),
     /// Install a snapshot from a peer. It replaces the whole log.
     Install {
         /// Its op.

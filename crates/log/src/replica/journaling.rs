@@ -17,7 +17,7 @@ pub(super) enum Written {
     Promise(View),
     /// The vote is durable.
     Vote,
-    /// These incarnations are durable.
+    /// The known boots are durable.
     Known,
 }
 
@@ -57,8 +57,8 @@ impl Journaling {
         self.under_way.iter().filter(|(_, written)| matches!(written, Written::Promise(_))).count()
     }
 
-    /// Returns true if incarnations that the journal was given are not durable yet.
-    fn writes_incarnations(&self) -> bool {
+    /// Returns true if known boots that the journal was given are not durable yet.
+    fn writes_known(&self) -> bool {
         self.under_way.iter().any(|(_, written)| matches!(written, Written::Known))
     }
 
@@ -128,7 +128,7 @@ impl ReplicaManager {
                 Written::Vote => self.on_vote_durable(now, out),
                 Written::Known => {
                     // Incarnations given to the journal after this task become durable with their own task.
-                    if !self.journaling.writes_incarnations() {
+                    if !self.journaling.writes_known() {
                         self.peers.mark_durable();
                         self.answer_learners(out);
                     }

@@ -203,6 +203,7 @@ impl ReplicaManager {
             Input::Packet { from, incarnation, packet } => {
                 self.on_packet(now, from, incarnation, packet, out)
             }
+            Input::BootAdopted { peer, boot } => self.heard_of(now, peer, boot, out),
             Input::PortRefused(peer) => self.on_port_refused(now, peer),
             Input::Lost { peer, ops } => self.on_lost(peer, ops),
             Input::Journaled(number) => self.on_journaled(now, number, out),

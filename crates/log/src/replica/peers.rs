@@ -1,8 +1,8 @@
-//! The other servers: when each was last heard, whether its port refuses, and in which incarnation it runs.
+//! The other servers: when each was last heard, whether its port refuses, and its latest known boot.
 
 use std::time::Duration;
 
-use recado_proto::id::{Incarnation, Moment, NodeId};
+use recado_proto::id::{Incarnation, KnownBoot, Moment, NodeId};
 
 use super::journaling::Written;
 use super::{Effect, ReplicaManager, Role, Task};
@@ -15,9 +15,9 @@ struct Peer {
     heard: Moment,
     /// True if its port has refused a datagram since.
     refused: bool,
-    /// The highest incarnation heard of, the one last given to the journal, and the durable one.
-    incarnation: Incarnation,
-    journaled: Incarnation,
+    /// The latest boot heard of, the one last given to the journal, and the durable incarnation.
+    latest: KnownBoot,
+    journaled: KnownBoot,
     durable: Incarnation,
 }
 
@@ -26,13 +26,13 @@ struct Peer {
 pub(super) struct Peers(Vec<Peer>);
 
 impl Peers {
-    /// The members but `me`, none heard yet, with the incarnations that are `known` durably.
-    pub(super) fn new(me: NodeId, members: &[NodeId], known: &[(NodeId, Incarnation)]) -> Peers {
+    /// The members but `me`, none heard yet, with the boots that are `known` durably.
+    pub(super) fn new(me: NodeId, members: &[NodeId], known: &[(NodeId, KnownBoot)]) -> Peers {
         let peer = |id: NodeId| {
             let known = known.iter().find(|(peer, _)| *peer == id);
-            let incarnation = known.map_or(Incarnation(0), |(_, incarnation)| *incarnation);
-            let (journaled, durable) = (incarnation, incarnation);
-            Peer { id, heard: Moment(0), refused: false, incarnation, journaled, durable }
+            let latest = known.map_or_else(KnownBoot::default, |(_, boot)| *boot);
+            let (journaled, durable) = (latest, latest.incarnation);
+            Peer { id, heard: Moment(0), refused: false, latest, journaled, durable }
         };
         Peers(members.iter().filter(|id| **id != me).map(|id| peer(*id)).collect())
     }
@@ -43,18 +43,18 @@ impl Peers {
 
     /// A packet of this incarnation came. Returns false if the incarnation is over.
     fn heard(&mut self, now: Moment, id: NodeId, incarnation: Incarnation) -> bool {
-        let Some(peer) = self.get_mut(id).filter(|peer| incarnation >= peer.incarnation) else {
+        let Some(peer) = self.get_mut(id).filter(|peer| incarnation >= peer.latest.incarnation) else {
             return false;
         };
         (peer.heard, peer.refused) = (now, false);
         true
     }
 
-    /// An incarnation of `id` was heard of. Returns true if it is higher than any before.
-    fn raise_incarnation(&mut self, id: NodeId, incarnation: Incarnation) -> bool {
-        let Some(peer) = self.get_mut(id).filter(|peer| incarnation > peer.incarnation) else { return false };
-        peer.incarnation = incarnation;
-        true
+    /// A boot of `id` was heard of. Returns true if its incarnation is higher than any before.
+    fn learn(&mut self, id: NodeId, boot: KnownBoot) -> bool {
+        let Some(peer) = self.get_mut(id) else { return false };
+        let before = peer.latest.incarnation;
+        peer.latest.learn(boot) && peer.latest.incarnation > before
     }
 
     fn note_refused(&mut self, id: NodeId) {
@@ -63,19 +63,19 @@ impl Peers {
         }
     }
 
-    /// The incarnations heard of since the last call, for the journal.
-    fn take_unjournaled(&mut self) -> Vec<(NodeId, Incarnation)> {
-        let raised = self.0.iter_mut().filter(|peer| peer.incarnation > peer.journaled);
-        let raised = raised.map(|peer| {
-            peer.journaled = peer.incarnation;
-            (peer.id, peer.incarnation)
+    /// What was learnt of boots since the last call, for the journal.
+    fn take_unjournaled(&mut self) -> Vec<(NodeId, KnownBoot)> {
+        let learnt = self.0.iter_mut().filter(|peer| peer.latest != peer.journaled);
+        let learnt = learnt.map(|peer| {
+            peer.journaled = peer.latest;
+            (peer.id, peer.latest)
         });
-        raised.collect()
+        learnt.collect()
     }
 
-    /// All incarnations that the journal was given are durable.
+    /// All boots that the journal was given are durable.
     pub(super) fn mark_durable(&mut self) {
-        self.0.iter_mut().for_each(|peer| peer.durable = peer.journaled);
+        self.0.iter_mut().for_each(|peer| peer.durable = peer.journaled.incarnation);
     }
 
     /// Returns true if this incarnation, or a higher one of the same server, is durable here.
@@ -109,24 +109,18 @@ impl ReplicaManager {
         incarnation: Incarnation,
         out: &mut Vec<Effect>,
     ) -> bool {
-        self.heard_of(now, peer, incarnation, out);
+        self.heard_of(now, peer, incarnation.into(), out);
         self.peers.heard(now, peer, incarnation)
     }
 
-    /// Another server, or the peer itself, named this incarnation of `peer`.
-    pub(super) fn heard_of(
-        &mut self,
-        now: Moment,
-        peer: NodeId,
-        incarnation: Incarnation,
-        out: &mut Vec<Effect>,
-    ) {
-        if self.peers.raise_incarnation(peer, incarnation) {
+    /// Another server, or the peer itself, named this boot of `peer`.
+    pub(super) fn heard_of(&mut self, now: Moment, peer: NodeId, boot: KnownBoot, out: &mut Vec<Effect>) {
+        if self.peers.learn(peer, boot) {
             self.drop_older_incarnation(now, peer, out);
         }
     }
 
-    /// Gives the journal the incarnations heard of since the last call.
+    /// Gives the journal what was learnt of boots since the last call.
     pub(super) fn journal_known(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let known = self.peers.take_unjournaled();
         if !known.is_empty() {

@@ -56,7 +56,7 @@ impl ReplicaManager {
         if self.receiving.as_ref().is_some_and(|receiving| receiving.view() < view) {
             self.receiving = None;
         }
-        // The promise names these incarnations.
+        // The promise names the incarnations.
         self.journal_known(now, out);
         self.journal(now, Task::Promise(view), Written::Promise(view), out);
     }

@@ -12,7 +12,7 @@ mod transfers;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use recado_proto::id::ClusterId;
+use recado_proto::id::{BootId, ClusterId, KnownBoot};
 use recado_proto::packet::{
     Election, Entries, EntriesAck, Fetch, Heartbeat, HeartbeatState, Learn, LearnOk, OptionalFields, Promise,
     QueryId, Reply, SnapshotChunk, WaitsFor,
@@ -147,6 +147,24 @@ fn the_highest_id_leads_a_new_cluster_and_everyone_applies_what_it_takes() {
     world.run(SECOND);
     assert!(world.applied.values().all(|applied| applied.contains(&op)));
     assert_eq!(world.applied.len(), 3);
+}
+
+/// What it says changes nothing yet, and a server that has it must not differ from the others.
+#[test]
+fn an_entry_of_members_is_replicated_and_applied_as_any_other() {
+    let mut world = World::new(3);
+    let members = Entry { kind: EntryKind::Members, ..entry(1, 1, 3) };
+    let boot = Boot { entries: vec![members.clone()], promised: View::new(1, NodeId(3)), ..boot() };
+    let holder = ReplicaManager::new(&config(3, 3), boot, 3, world.now, &mut Vec::new());
+    world.replicas.insert(NodeId(3), holder);
+    world.run(SECOND);
+    let after = world.propose("after it");
+    world.run(SECOND);
+    for (id, replica) in &world.replicas {
+        assert_eq!(replica.entry(Op(1)), Some(&members), "{id}");
+        let applied = &world.applied[id];
+        assert!(applied.contains(&Op(1)) && applied.contains(&after), "{id}: {applied:?}");
+    }
 }
 
 #[test]
@@ -785,7 +803,7 @@ fn a_learner_is_answered_only_when_its_incarnation_is_durable() {
 
 #[test]
 fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_ignored() {
-    let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9))], ..boot() });
+    let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9).into())], ..boot() });
     one.packet(3, prepare(View::new(2, NodeId(3))));
     let promised = one.sync().into_iter().find_map(|effect| match effect {
         Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),

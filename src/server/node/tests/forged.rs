@@ -61,7 +61,8 @@ impl Chance {
         let mut at = prev_view;
         let entries = (0..self.below(4)).map(|n| {
             at = at.max(self.view(near));
-            let kind = if self.flip() { EntryKind::ViewStart } else { EntryKind::Command };
+            let kinds = [EntryKind::ViewStart, EntryKind::Command, EntryKind::Members];
+            let kind = kinds[self.below(3) as usize];
             let payload = vec![n as u8; self.below(40) as usize].into();
             Entry { op: Op(prev_op.0.wrapping_add(1 + n)), view: at, kind, payload }
         });

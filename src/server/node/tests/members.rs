@@ -108,16 +108,8 @@ impl Surroundings for Peers {
 impl Rig<Peers> {
     pub(super) fn new(voter: bool) -> Rig<Peers> {
         let config = config();
-        let members = config.cluster.members.iter().map(|member| member.id).collect();
-        let meta = Meta {
-            cluster: ClusterId(7),
-            node: ME,
-            members,
-            voter,
-            incarnation: Incarnation(1),
-            promised: View::ZERO,
-            known: Vec::new(),
-        };
+        let members = config.cluster.members.iter().map(|member| member.id);
+        let meta = Meta { voter, incarnation: Incarnation(1), ..Meta::new(ClusterId(7), ME, members) };
         let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), commit: Op::ZERO, lost: None };
         let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
         let identity = BootIdentity { id, keys, seed: 1 };

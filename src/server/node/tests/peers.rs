@@ -3,6 +3,8 @@
 use recado_log::bully;
 use recado_proto::codec::encode;
 use recado_proto::envelope::{Envelope, PeerHello};
+use recado_proto::id::Epoch;
+use recado_proto::members::{self, Members};
 
 use super::members::{envelope_of, prepare};
 use super::*;
@@ -93,6 +95,31 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
         .map(|packet| encode(packet).len())
         .sum();
     assert!(bytes < 4 << 20, "{bytes} bytes of answers at once");
+}
+
+#[test]
+fn an_entry_of_members_is_applied_as_nothing() {
+    let mut rig = Rig::new(true);
+    let view = View::new(1, NodeId(3));
+    let (client, peer) = (([192, 0, 2, 1], 1).into(), ([192, 0, 2, 1], 2).into());
+    let member = members::Member { id: NodeId(9), client, peer, joined: Incarnation(1) };
+    let members = Members { list: vec![member], tie_holder: NodeId(9), epoch: Epoch(5) };
+    assert_eq!(members.check(), Ok(()));
+    let entry = Entry { op: Op(1), view, kind: EntryKind::Members, payload: encode(&members).into() };
+    let cast = |prev_op: u64, commit: u64, entries| {
+        let prev_view = if prev_op == 0 { View::ZERO } else { view };
+        Entries { view, fetch: None, prev_op: Op(prev_op), prev_view, commit: Op(commit), entries }
+    };
+    rig.peer(3, vec![Packet::Entries(cast(0, 0, vec![entry]))]);
+    rig.flush();
+    rig.peer(3, vec![Packet::Entries(cast(1, 1, Vec::new()))]);
+    rig.flush();
+    let config = config();
+    let mut nothing = Service::new(recado_service::State::default(), config.limits, config.planted);
+    nothing.apply(Op(1), None, &mut Vec::new());
+    assert_eq!(rig.node.applied(), Op(1));
+    assert_eq!(rig.node.service().state(), nothing.state());
+    assert_eq!(rig.node.coordinator().members.len(), 3, "the members are those of the configuration");
 }
 
 #[test]

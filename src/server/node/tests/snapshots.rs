@@ -4,10 +4,11 @@ use std::ops::RangeInclusive;
 
 use recado_log::bully;
 use recado_log::journal::SnapshotPiece;
+use recado_proto::id::Epoch;
 use recado_service::State;
 
 use super::*;
-use crate::server::node::snapshots::restore;
+use crate::server::node::snapshots::{members, restore};
 
 #[test]
 fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
@@ -102,12 +103,12 @@ fn the_log_is_kept_from_the_snapshot_before_the_newest_one_on() {
 fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and_view() {
     let config = config();
     let view = View::new(1, NodeId(3));
-    let members: Vec<NodeId> = config.cluster.members.iter().map(|member| member.id).collect();
     let mut service = Service::new(State::default(), config.limits, config.planted);
     service.apply(Op(1), None, &mut Vec::new());
     let start = |stored_op, stored_view, image_op, image_view| {
-        let (members, state) = (members.clone(), service.state());
-        let image = Image { cluster: ClusterId(7), members, op: image_op, view: image_view, state };
+        let (op, view, state) = (image_op, image_view, service.state());
+        let (cluster, members_op, members) = (ClusterId(7), Op::ZERO, members(&config));
+        let image = Image { cluster, members_op, members, op, view, state };
         let bytes = codec::encode_snapshot(&image).unwrap();
         let restored = restore(&config, Some(&StoredSnapshot { op: stored_op, view: stored_view, bytes }));
         restored.map(|service| service.applied())
@@ -122,4 +123,37 @@ fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and
         let started = start(stored_op, stored_view, image_op, image_view);
         assert!(matches!(started, Err(SnapshotError::OtherState(op)) if op == stored_op), "{started:?}");
     }
+}
+
+#[test]
+fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresses_are_none() {
+    let config = config();
+    let (op, view) = (Op(0), View::ZERO);
+    let refusal = |change: &dyn Fn(&mut Image)| {
+        let (cluster, members_op, state) = (ClusterId(7), Op::ZERO, State::default());
+        let mut image = Image { cluster, members_op, members: members(&config), op, view, state };
+        change(&mut image);
+        let bytes = codec::encode_snapshot(&image).unwrap();
+        restore(&config, Some(&StoredSnapshot { op, view, bytes })).err()
+    };
+    assert!(refusal(&|_| ()).is_none());
+    assert!(refusal(&|image| image.members.list[0].client.set_port(7)).is_none());
+    let foreign: [&dyn Fn(&mut Image); 4] = [
+        &|image| image.cluster = ClusterId(8),
+        &|image| image.members_op = Op(1),
+        &|image| image.members.epoch = Epoch(1),
+        &|image| {
+            image.members.list.truncate(2);
+            image.members.tie_holder = NodeId(2);
+        },
+    ];
+    for change in foreign {
+        let refused = refusal(change);
+        assert!(matches!(refused, Some(SnapshotError::Foreign(_))), "{refused:?}");
+    }
+    let refused = refusal(&|image| image.members.list.swap(0, 1));
+    assert!(
+        matches!(refused, Some(SnapshotError::Unreadable(_, recado_proto::DecodeError::Bounds))),
+        "{refused:?}"
+    );
 }

@@ -246,8 +246,8 @@ fn a_segment_asks_for_more_room_only_when_its_room_is_used_up() {
         Ok(())
     });
     let (mut journal, _) = start(&disk).unwrap();
-    // A start record of 96 bytes, and entries with a header of 56: together one step.
-    for (op, len) in [(1, 8056), (2, 8064), (3, 0)] {
+    // A start record of 120 bytes, and entries with a header of 56: together one step.
+    for (op, len) in [(1, 8032), (2, 8064), (3, 0)] {
         journal.append(&[with_payload(op, len)], Op(0)).unwrap();
     }
     assert_eq!(*asked.lock().unwrap(), [STEP]);
@@ -366,7 +366,7 @@ fn a_write_or_a_sync_that_fails_once_ends_the_journal_and_the_mark_covers_only_w
                 journal.sync(),
                 journal.promise(VIEW),
                 journal.vote(VIEW),
-                journal.know(&[(NodeId(2), Incarnation(1))]),
+                journal.know(&[(NodeId(2), Incarnation(1).into())]),
                 journal.begin_snapshot(Op(10)).map(drop),
                 journal.install(Op(30), VIEW, b"state at 30"),
             ];

@@ -111,20 +111,41 @@ fn a_cast_that_arrives_early_and_finds_no_room_is_requested_again() {
     assert_eq!(rejected(65), Some(false), "it is kept already");
 }
 
+fn tasks(effects: &[Effect]) -> Vec<Task> {
+    let tasks = effects.iter().filter_map(|effect| match effect {
+        Effect::Journal { task, .. } => Some(task.clone()),
+        _ => None,
+    });
+    tasks.collect()
+}
+
 #[test]
 fn what_is_known_of_incarnations_is_written_once() {
-    let tasks = |effects: &[Effect]| -> Vec<Task> {
-        let tasks = effects.iter().filter_map(|effect| match effect {
-            Effect::Journal { task, .. } => Some(task.clone()),
-            _ => None,
-        });
-        tasks.collect()
-    };
     let (first, second) = (View::new(1, NodeId(3)), View::new(2, NodeId(3)));
     let mut one = One::new(boot());
-    let known = Task::Know(vec![(NodeId(3), Incarnation(1))]);
+    let known = Task::Know(vec![(NodeId(3), Incarnation(1).into())]);
     assert_eq!(tasks(&one.packet(3, prepare(first))), vec![known, Task::Promise(first)]);
     assert_eq!(tasks(&one.packet(3, prepare(second))), vec![Task::Promise(second)]);
+}
+
+#[test]
+fn the_boot_id_of_an_incarnation_is_written_with_the_next_promise_and_only_once() {
+    let boot = |id: u8| KnownBoot { incarnation: Incarnation(1), boot_id: Some(BootId([id; 16])) };
+    let mut one = One::new(super::boot());
+    let promises: Vec<View> = (1..=4).map(|round| View::new(round, NodeId(3))).collect();
+    // The incarnation was heard first, and its boot id only afterwards.
+    let known = Task::Know(vec![(NodeId(3), Incarnation(1).into())]);
+    assert_eq!(tasks(&one.packet(3, prepare(promises[0]))), vec![known, Task::Promise(promises[0])]);
+    one.input(Input::BootAdopted { peer: NodeId(3), boot: boot(7) });
+    let known = Task::Know(vec![(NodeId(3), boot(7))]);
+    assert_eq!(tasks(&one.packet(3, prepare(promises[1]))), vec![known, Task::Promise(promises[1])]);
+    // Another boot id of that incarnation is no news, nor is the incarnation without an id.
+    one.input(Input::BootAdopted { peer: NodeId(3), boot: boot(8) });
+    assert_eq!(tasks(&one.packet(3, prepare(promises[2]))), vec![Task::Promise(promises[2])]);
+    // What the journal held at the start is not written again.
+    let mut again = One::new(Boot { known: vec![(NodeId(3), boot(7))], ..super::boot() });
+    again.input(Input::BootAdopted { peer: NodeId(3), boot: boot(7) });
+    assert_eq!(tasks(&again.packet(3, prepare(promises[0]))), vec![Task::Promise(promises[0])]);
 }
 
 #[test]
