@@ -110,9 +110,9 @@ fn an_entry_of_members_is_applied_as_nothing() {
         let prev_view = if prev_op == 0 { View::ZERO } else { view };
         Entries { view, fetch: None, prev_op: Op(prev_op), prev_view, commit: Op(commit), entries }
     };
-    rig.peer(3, vec![Packet::Entries(cast(0, 0, vec![entry]))]);
+    rig.peer(3, vec![ToPeer::Entries(cast(0, 0, vec![entry]))]);
     rig.flush();
-    rig.peer(3, vec![Packet::Entries(cast(1, 1, Vec::new()))]);
+    rig.peer(3, vec![ToPeer::Entries(cast(1, 1, Vec::new()))]);
     rig.flush();
     let config = config();
     let mut nothing = Service::new(recado_service::State::default(), config.limits, config.planted);
