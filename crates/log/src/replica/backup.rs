@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use recado_proto::entry::Entry;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
-use recado_proto::packet::{
-    Entries, EntriesAck, Heartbeat, HeartbeatState, OptionalFields, Reply, ToPeer as Packet,
-};
+use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, OptionalFields, Reply, ToPeer};
 use recado_proto::planted::Planted;
 
 use super::detector::Verdict;
@@ -99,7 +97,7 @@ impl ReplicaManager {
     /// Tells the primary that its heartbeat was heard.
     fn echo(&self, now: Moment, to: NodeId, out: &mut Vec<Effect>) {
         let echo = self.heartbeat(now, HeartbeatState::Backup, self.in_view.beat_heard);
-        self.send(to, Packet::Heartbeat(echo), out);
+        self.send(to, ToPeer::Heartbeat(echo), out);
     }
 
     pub(super) fn heartbeat(&self, now: Moment, state: HeartbeatState, beat: u64) -> Heartbeat {
@@ -137,7 +135,7 @@ impl ReplicaManager {
             if self.active >= self.promised {
                 self.send(from, self.coordinator(), out);
             } else {
-                self.send(from, Packet::Reply(Reply::Refuse { promised: self.promised }), out);
+                self.send(from, ToPeer::Reply(Reply::Refuse { promised: self.promised }), out);
             }
             return false;
         }
@@ -308,7 +306,7 @@ impl ReplicaManager {
             applied: self.applied,
             rejected,
         };
-        self.send(primary, Packet::EntriesAck(ack), out);
+        self.send(primary, ToPeer::EntriesAck(ack), out);
     }
 
     pub(super) fn backup_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use recado_proto::id::{Moment, NodeId, Op};
-use recado_proto::packet::{Entries, EntriesAck, ToPeer as Packet};
+use recado_proto::packet::{Entries, EntriesAck, ToPeer};
 use recado_proto::planted::Planted;
 
 use super::{Effect, ReplicaManager, Role};
@@ -105,7 +105,7 @@ impl ReplicaManager {
             let (view, commit) = (self.promised, self.commit.min(sent));
             let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries };
             let tracked = Some((prev_op.next(), sent));
-            out.push(Effect::Send { to, packet: Packet::Entries(cast), tracked });
+            out.push(Effect::Send { to, packet: ToPeer::Entries(cast), tracked });
         }
         let left = last.min(backup.next.prev());
         if sent < left {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, Op, View};
-use recado_proto::packet::{Entries, Fetch, SnapshotChunk, SnapshotGet, ToPeer as Packet};
+use recado_proto::packet::{Entries, Fetch, SnapshotChunk, SnapshotGet, ToPeer};
 
 use super::journaling::Written;
 use super::{Effect, ReplicaManager, Role, Task};
@@ -90,7 +90,7 @@ impl ReplicaManager {
         for (prev_op, prev_view, entries) in pieces {
             let (view, commit) = (self.promised, self.commit);
             let answer = Entries { view, fetch: Some(fetch.query), prev_op, prev_view, commit, entries };
-            self.send(from, Packet::Entries(answer), out);
+            self.send(from, ToPeer::Entries(answer), out);
         }
     }
 
@@ -182,7 +182,7 @@ impl ReplicaManager {
         receiving.window_end = offset + u64::from(WINDOW) * SnapshotChunk::BYTES_MAX as u64;
         let get = SnapshotGet { op: receiving.op, offset, chunks: WINDOW };
         let from = receiving.from;
-        self.send(from, Packet::SnapshotGet(get), out);
+        self.send(from, ToPeer::SnapshotGet(get), out);
     }
 
     pub(super) fn receiving_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {

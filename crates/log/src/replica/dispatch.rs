@@ -1,7 +1,7 @@
 //! Packets from peers: the checks that hold for all of them, and the module that each goes to.
 
 use recado_proto::id::{Incarnation, Moment, NodeId, View};
-use recado_proto::packet::{Election, Heartbeat, Promise, Reply, ToPeer as Packet};
+use recado_proto::packet::{Election, Heartbeat, Promise, Reply, ToPeer};
 
 use super::{Cause, Effect, ReplicaManager};
 
@@ -9,25 +9,25 @@ use super::{Cause, Effect, ReplicaManager};
 pub(super) const ROUND_ACCEPTED_MAX: u64 = View::ROUND_MAX / 2;
 
 /// Returns true if the views that a peer names leave room for later elections.
-fn leaves_rounds(packet: &Packet) -> bool {
+fn leaves_rounds(packet: &ToPeer) -> bool {
     let view = match packet {
-        Packet::Heartbeat(heartbeat) => heartbeat.view.max(heartbeat.promised),
-        Packet::Election(Election::Probe { view, .. } | Election::Prepare { view, .. }) => *view,
-        Packet::Reply(Reply::Refuse { promised }) => *promised,
-        Packet::Coordinator(coordinator) => coordinator.view,
-        Packet::Entries(entries) => entries.view,
-        Packet::LearnOk(answer) => answer.promised,
+        ToPeer::Heartbeat(heartbeat) => heartbeat.view.max(heartbeat.promised),
+        ToPeer::Election(Election::Probe { view, .. } | Election::Prepare { view, .. }) => *view,
+        ToPeer::Reply(Reply::Refuse { promised }) => *promised,
+        ToPeer::Coordinator(coordinator) => coordinator.view,
+        ToPeer::Entries(entries) => entries.view,
+        ToPeer::LearnOk(answer) => answer.promised,
         _ => View::ZERO,
     };
     view.round() <= ROUND_ACCEPTED_MAX
 }
 
 /// The sender's disk turn in ms, if the packet reports it.
-fn disk_told(packet: &Packet) -> Option<u32> {
+fn disk_told(packet: &ToPeer) -> Option<u32> {
     match packet {
-        Packet::Heartbeat(Heartbeat { disk_ms, .. })
-        | Packet::Election(Election::Probe { disk_ms, .. } | Election::Prepare { disk_ms, .. })
-        | Packet::Reply(
+        ToPeer::Heartbeat(Heartbeat { disk_ms, .. })
+        | ToPeer::Election(Election::Probe { disk_ms, .. } | Election::Prepare { disk_ms, .. })
+        | ToPeer::Reply(
             Reply::Agree { disk_ms, .. }
             | Reply::Alive { disk_ms, .. }
             | Reply::Bully { disk_ms, .. }
@@ -44,7 +44,7 @@ impl ReplicaManager {
         now: Moment,
         from: NodeId,
         incarnation: Incarnation,
-        packet: Packet,
+        packet: ToPeer,
         out: &mut Vec<Effect>,
     ) {
         if from == self.me || !self.members.contains(&from) || !leaves_rounds(&packet) {
@@ -63,20 +63,20 @@ impl ReplicaManager {
             self.suspect(now, Cause::PrimaryRestarted, out);
         }
         match packet {
-            Packet::Heartbeat(heartbeat) => self.on_heartbeat(now, from, incarnation, heartbeat, out),
-            Packet::Election(election) => self.on_election(now, from, election, out),
-            Packet::Reply(reply) => self.on_reply(now, from, reply, out),
-            Packet::Coordinator(coordinator) => self.on_coordinator(now, coordinator.view, out),
-            Packet::Entries(entries) => self.on_entries(now, from, incarnation, entries, out),
-            Packet::EntriesAck(ack) => self.on_entries_ack(now, from, ack, out),
-            Packet::Fetch(fetch) => self.on_fetch(from, fetch, out),
-            Packet::SnapshotGet(get) => self.on_snapshot_get(from, get, out),
-            Packet::SnapshotChunk(chunk) => self.on_snapshot_chunk(now, from, chunk, out),
-            Packet::Transfer(transfer) => self.on_transfer(now, from, transfer, out),
-            Packet::Learn(learn) => self.on_learn(now, from, incarnation, learn, out),
-            Packet::LearnOk(answer) => self.on_learn_ok(from, answer),
+            ToPeer::Heartbeat(heartbeat) => self.on_heartbeat(now, from, incarnation, heartbeat, out),
+            ToPeer::Election(election) => self.on_election(now, from, election, out),
+            ToPeer::Reply(reply) => self.on_reply(now, from, reply, out),
+            ToPeer::Coordinator(coordinator) => self.on_coordinator(now, coordinator.view, out),
+            ToPeer::Entries(entries) => self.on_entries(now, from, incarnation, entries, out),
+            ToPeer::EntriesAck(ack) => self.on_entries_ack(now, from, ack, out),
+            ToPeer::Fetch(fetch) => self.on_fetch(from, fetch, out),
+            ToPeer::SnapshotGet(get) => self.on_snapshot_get(from, get, out),
+            ToPeer::SnapshotChunk(chunk) => self.on_snapshot_chunk(now, from, chunk, out),
+            ToPeer::Transfer(transfer) => self.on_transfer(now, from, transfer, out),
+            ToPeer::Learn(learn) => self.on_learn(now, from, incarnation, learn, out),
+            ToPeer::LearnOk(answer) => self.on_learn_ok(from, answer),
             // The links put fragments together.
-            Packet::Fragment(_) => {}
+            ToPeer::Fragment(_) => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, View};
-use recado_proto::packet::{Election, Promise, QueryId, Reply, ToPeer as Packet, WaitsFor};
+use recado_proto::packet::{Election, Promise, QueryId, Reply, ToPeer, WaitsFor};
 use recado_proto::planted::Planted;
 
 use super::backup::Backup;
@@ -127,7 +127,7 @@ impl ReplicaManager {
                     let last = (self.log.last_view(), self.log.last());
                     let disk_ms = self.pace.own_turn_ms(now);
                     let probe = Election::Probe { view: self.promised, last, disk_ms };
-                    self.send_to_peers(&Packet::Election(probe), out);
+                    self.send_to_peers(&ToPeer::Election(probe), out);
                 }
             }
             Stage::Preparing(preparing) => {
@@ -155,8 +155,8 @@ impl ReplicaManager {
         }
     }
 
-    pub(super) fn prepare_packet(&self, now: Moment, preparing: &Preparing) -> Packet {
-        Packet::Election(Election::Prepare {
+    pub(super) fn prepare_packet(&self, now: Moment, preparing: &Preparing) -> ToPeer {
+        ToPeer::Election(Election::Prepare {
             view: preparing.view,
             progress: preparing.progress,
             waits_for: preparing.waits_for(self.me),

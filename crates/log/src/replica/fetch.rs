@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use recado_proto::id::{Moment, NodeId, Op, View};
-use recado_proto::packet::{Entries, Fetch, QueryId, ToPeer as Packet};
+use recado_proto::packet::{Entries, Fetch, QueryId, ToPeer};
 use recado_proto::planted::Planted;
 
 use super::{Effect, ReplicaManager};
@@ -59,7 +59,7 @@ impl ReplicaManager {
         fetching.upto = fetching.target.min(Op(fetching.after.0 + FETCH_OPS));
         let (donor, upto) = (fetching.donor, fetching.upto);
         let fetch = Fetch { query: fetching.query, view: preparing.view, after: fetching.after, upto };
-        self.send(donor, Packet::Fetch(fetch), out);
+        self.send(donor, ToPeer::Fetch(fetch), out);
     }
 
     /// Sends a FETCH again that brought nothing for a heartbeat.

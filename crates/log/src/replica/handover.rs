@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, Op, View};
-use recado_proto::packet::{ToPeer as Packet, Transfer, WaitsFor};
+use recado_proto::packet::{ToPeer, Transfer, WaitsFor};
 
 use super::primary::PrimaryState;
 use super::{Cause, Effect, ReplicaManager, Role};
@@ -92,7 +92,7 @@ impl ReplicaManager {
         if ready && handover.transfer_sent.is_none_or(|told| now.since(told) >= timing.heartbeat) {
             handover.transfer_sent = Some(now);
             let to = handover.target;
-            self.send(to, Packet::Transfer(Transfer { view: promised, last }), out);
+            self.send(to, ToPeer::Transfer(Transfer { view: promised, last }), out);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recado_proto::entry::{Entry, Unknown};
 use recado_proto::id::{Incarnation, KnownBoot, NodeId, Op, View};
-use recado_proto::packet::{RoleName, ToPeer as Packet};
+use recado_proto::packet::{RoleName, ToPeer};
 
 /// The state that a server starts with, from its journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum Input {
         /// The sender's incarnation.
         incarnation: Incarnation,
         /// The packet.
-        packet: Packet,
+        packet: ToPeer,
     },
     /// The link to a peer has adopted this boot of it.
     BootAdopted {
@@ -74,7 +74,7 @@ pub enum Effect {
         /// The receiver.
         to: NodeId,
         /// The packet.
-        packet: Packet,
+        packet: ToPeer,
         /// The first and the last op in it. If the packet is lost, report that with [`Input::Lost`].
         tracked: Option<(Op, Op)>,
     },

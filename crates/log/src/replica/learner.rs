@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
-use recado_proto::packet::{Learn, LearnOk, ToPeer as Packet};
+use recado_proto::packet::{Learn, LearnOk, ToPeer};
 use recado_proto::planted::Planted;
 
 use super::backup::Backup;
@@ -73,7 +73,7 @@ impl ReplicaManager {
         for (learner, incarnation, nonce) in std::mem::take(&mut self.learners) {
             if self.peers.knows_durably(learner, incarnation) || early {
                 let answer = LearnOk { nonce, promised: self.promised, active };
-                self.send(learner, Packet::LearnOk(answer), out);
+                self.send(learner, ToPeer::LearnOk(answer), out);
             } else {
                 self.learners.push((learner, incarnation, nonce));
             }
@@ -102,7 +102,7 @@ impl ReplicaManager {
             learner.next_ask = now + every;
             if goal.is_none() {
                 let learn = Learn { nonce: learner.nonce };
-                self.send_to_peers(&Packet::Learn(learn), out);
+                self.send_to_peers(&ToPeer::Learn(learn), out);
             }
         }
     }

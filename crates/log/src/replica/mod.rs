@@ -56,7 +56,7 @@ use recado_proto::entropy::Entropy;
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::fnv::fnv1a;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
-use recado_proto::packet::{Coordinator, RoleName, ToPeer as Packet};
+use recado_proto::packet::{Coordinator, RoleName, ToPeer};
 use recado_proto::planted::{Planted, PlantedBug};
 
 use crate::config::{Config, Preempt, Timing};
@@ -331,19 +331,19 @@ impl ReplicaManager {
         self.contradiction.is_some_and(|known| known.view == self.promised)
     }
 
-    fn send(&self, to: NodeId, packet: Packet, out: &mut Vec<Effect>) {
+    fn send(&self, to: NodeId, packet: ToPeer, out: &mut Vec<Effect>) {
         out.push(Effect::Send { to, packet, tracked: None });
     }
 
-    fn send_to_peers(&self, packet: &Packet, out: &mut Vec<Effect>) {
+    fn send_to_peers(&self, packet: &ToPeer, out: &mut Vec<Effect>) {
         for to in self.members.iter().filter(|id| **id != self.me) {
             self.send(*to, packet.clone(), out);
         }
     }
 
-    fn coordinator(&self) -> Packet {
+    fn coordinator(&self) -> ToPeer {
         // Peers know the members from their own configuration.
-        Packet::Coordinator(Coordinator { view: self.active, members: Vec::new(), roles: Vec::new() })
+        ToPeer::Coordinator(Coordinator { view: self.active, members: Vec::new(), roles: Vec::new() })
     }
 
     /// `wait` plus a random part of up to half of it.

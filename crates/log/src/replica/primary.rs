@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{Moment, NodeId, Op};
-use recado_proto::packet::{Heartbeat, HeartbeatState, Promise, Reply, RoleName, ToPeer as Packet};
+use recado_proto::packet::{Heartbeat, HeartbeatState, Promise, Reply, RoleName, ToPeer};
 use recado_proto::planted::Planted;
 
 use super::cast::Progress;
@@ -180,7 +180,7 @@ impl ReplicaManager {
         }
         let (state, beat) = (primary.state.permits().heartbeat, primary.beat);
         let heartbeat = self.heartbeat(now, state, beat);
-        self.send_to_peers(&Packet::Heartbeat(heartbeat), out);
+        self.send_to_peers(&ToPeer::Heartbeat(heartbeat), out);
     }
 
     /// A backup echoed a heartbeat. Whether this primary is still isolated is judged after every input.
@@ -209,7 +209,7 @@ impl ReplicaManager {
         if echo.promised < self.promised && self.active == self.promised {
             self.send(from, self.coordinator(), out);
         } else if echo.promised < self.promised {
-            self.send(from, Packet::Reply(Reply::Refuse { promised: self.promised }), out);
+            self.send(from, ToPeer::Reply(Reply::Refuse { promised: self.promised }), out);
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, Op, View};
-use recado_proto::packet::{Reply, ToPeer as Packet, WaitsFor};
+use recado_proto::packet::{Reply, ToPeer, WaitsFor};
 
 use super::election::{Candidate, Stage};
 use super::{Cause, Effect, ReplicaManager, Role};
@@ -140,7 +140,7 @@ impl ReplicaManager {
         {
             probing.agreed.insert(from);
         }
-        self.send(from, Packet::Reply(reply), out);
+        self.send(from, ToPeer::Reply(reply), out);
     }
 
     /// A server that suspects the primary too. An answer to a probe from another view says nothing of the

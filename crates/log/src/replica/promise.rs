@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, View};
-use recado_proto::packet::{Promise, Reply, ToPeer as Packet, WaitsFor};
+use recado_proto::packet::{Promise, Reply, ToPeer, WaitsFor};
 use recado_proto::planted::Planted;
 
 use super::in_view::InView;
@@ -88,7 +88,7 @@ impl ReplicaManager {
             return;
         }
         if view < self.promised {
-            return self.send(from, Packet::Reply(Reply::Refuse { promised: self.promised }), out);
+            return self.send(from, ToPeer::Reply(Reply::Refuse { promised: self.promised }), out);
         }
         if view > self.promised {
             self.raise_promised(now, view, out);
@@ -117,7 +117,7 @@ impl ReplicaManager {
         }
         if self.in_view.promise_reply_to.is_some() {
             let writing = Reply::Writing { view, disk_ms: self.pace.own_turn_ms(now) };
-            self.send(from, Packet::Reply(writing), out);
+            self.send(from, ToPeer::Reply(writing), out);
         } else if self.in_view.primary.is_none() {
             self.in_view.promise_reply_to = Some(from);
             // A packet of the view itself may have raised the promise, which the journal has yet to write.
@@ -137,7 +137,7 @@ impl ReplicaManager {
 
     fn send_promise(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if let Some(candidate) = self.in_view.promise_reply_to.take() {
-            self.send(candidate, Packet::Reply(Reply::Promise(self.promise(now))), out);
+            self.send(candidate, ToPeer::Reply(Reply::Promise(self.promise(now))), out);
         }
     }
 

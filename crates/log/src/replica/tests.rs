@@ -92,7 +92,7 @@ impl World {
                         let (op, view) = (Op(100), View::new(1, NodeId(2)));
                         let bytes = vec![7; SnapshotChunk::BYTES_MAX];
                         let chunk = SnapshotChunk { op, view, offset: 0, total: 5_000, crc: 1, bytes };
-                        let (incarnation, packet) = (Incarnation(1), Packet::SnapshotChunk(chunk));
+                        let (incarnation, packet) = (Incarnation(1), ToPeer::SnapshotChunk(chunk));
                         waiting.push_back((to, Input::Packet { from: at, incarnation, packet }));
                     }
                     Effect::Apply(entry) => self.applied.entry(at).or_default().push(entry.op),
@@ -269,11 +269,11 @@ impl One {
         One { replica: ReplicaManager::new(&config(1, servers), boot, 1, now, &mut Vec::new()), now }
     }
 
-    pub(super) fn packet(&mut self, from: u16, packet: Packet) -> Vec<Effect> {
+    pub(super) fn packet(&mut self, from: u16, packet: ToPeer) -> Vec<Effect> {
         self.packet_of_incarnation(1, from, packet)
     }
 
-    fn packet_of_incarnation(&mut self, incarnation: u64, from: u16, packet: Packet) -> Vec<Effect> {
+    fn packet_of_incarnation(&mut self, incarnation: u64, from: u16, packet: ToPeer) -> Vec<Effect> {
         self.input(Input::Packet { from: NodeId(from), incarnation: Incarnation(incarnation), packet })
     }
 
@@ -331,32 +331,32 @@ impl One {
         let (view, mut effects) = (self.replica.promised(), Vec::new());
         let Role::Primary(primary) = &self.replica.role else { return effects };
         let beat = primary.beat();
-        if let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, self.replica.digest) {
-            effects.extend(self.packet(from, Packet::Heartbeat(Heartbeat { disk_ms, beat, ..echo.clone() })));
+        if let ToPeer::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, self.replica.digest) {
+            effects.extend(self.packet(from, ToPeer::Heartbeat(Heartbeat { disk_ms, beat, ..echo.clone() })));
         }
         effects.extend(self.packet(from, acknowledgement(view)));
         effects
     }
 }
 
-fn cast(view: View, prev: u64, prev_view: View, commit: u64, entries: Vec<Entry>) -> Packet {
+fn cast(view: View, prev: u64, prev_view: View, commit: u64, entries: Vec<Entry>) -> ToPeer {
     let (prev_op, commit) = (Op(prev), Op(commit));
-    Packet::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries })
+    ToPeer::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries })
 }
 
-fn prepare(view: View) -> Packet {
-    Packet::Election(Election::Prepare { view, progress: 0, waits_for: WaitsFor::Disk, disk_ms: 0 })
+fn prepare(view: View) -> ToPeer {
+    ToPeer::Election(Election::Prepare { view, progress: 0, waits_for: WaitsFor::Disk, disk_ms: 0 })
 }
 
 fn promises(effects: &[Effect]) -> usize {
     let promised =
-        |effect: &&Effect| matches!(effect, Effect::Send { packet: Packet::Reply(Reply::Promise(_)), .. });
+        |effect: &&Effect| matches!(effect, Effect::Send { packet: ToPeer::Reply(Reply::Promise(_)), .. });
     effects.iter().filter(promised).count()
 }
 
 fn acked(effects: &[Effect]) -> Option<(Op, Op, bool)> {
     effects.iter().rev().find_map(|effect| match effect {
-        Effect::Send { packet: Packet::EntriesAck(ack), .. } => {
+        Effect::Send { packet: ToPeer::EntriesAck(ack), .. } => {
             Some((ack.durable, ack.matched, ack.rejected))
         }
         _ => None,
@@ -375,28 +375,28 @@ fn hear_unsynced(one: &mut One, view: View) {
     one.packet(primary.0, heartbeat(view, HeartbeatState::Active, 0, members));
 }
 
-fn coordinator(view: View) -> Packet {
-    Packet::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() })
+fn coordinator(view: View) -> ToPeer {
+    ToPeer::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() })
 }
 
-fn probe(view: View, last: u64) -> Packet {
-    Packet::Election(Election::Probe { view, last: (View::ZERO, Op(last)), disk_ms: 0 })
+fn probe(view: View, last: u64) -> ToPeer {
+    ToPeer::Election(Election::Probe { view, last: (View::ZERO, Op(last)), disk_ms: 0 })
 }
 
-fn agree(view: View) -> Packet {
-    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
+fn agree(view: View) -> ToPeer {
+    ToPeer::Reply(Reply::Agree { view, disk_ms: 0 })
 }
 
-fn refuse(promised: View) -> Packet {
-    Packet::Reply(Reply::Refuse { promised })
+fn refuse(promised: View) -> ToPeer {
+    ToPeer::Reply(Reply::Refuse { promised })
 }
 
-fn acknowledgement(view: View) -> Packet {
+fn acknowledgement(view: View) -> ToPeer {
     let (durable, matched, applied) = (Op(1), Op(1), Op(1));
-    Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+    ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
 }
 
-fn sent(effects: &[Effect], wanted: impl Fn(&Packet) -> bool) -> bool {
+fn sent(effects: &[Effect], wanted: impl Fn(&ToPeer) -> bool) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::Send { packet, .. } if wanted(packet)))
 }
 
@@ -414,7 +414,7 @@ fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause)> {
 }
 
 /// The packets sent to `peer`.
-fn said(effects: &[Effect], peer: u16) -> Vec<Packet> {
+fn said(effects: &[Effect], peer: u16) -> Vec<ToPeer> {
     let packets = effects.iter().filter_map(|effect| match effect {
         Effect::Send { to, packet, .. } if *to == NodeId(peer) => Some(packet.clone()),
         _ => None,
@@ -433,7 +433,7 @@ fn a_promise_is_sent_only_when_it_is_durable() {
 fn a_promise_raised_by_a_packet_of_its_view_is_sent_only_when_it_is_durable() {
     let view = View::new(1, NodeId(2));
     let mut one = One::new(boot());
-    one.packet(2, Packet::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() }));
+    one.packet(2, ToPeer::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() }));
     assert_eq!(one.replica.promised(), view);
     assert_eq!(promises(&one.packet(2, prepare(view))), 0, "a PREPARE that was late");
     assert_eq!(promises(&one.sync()), 1);
@@ -450,7 +450,7 @@ fn what_is_below_the_promise_is_refused() {
     assert!(
         effects
             .iter()
-            .any(|effect| matches!(effect, Effect::Send { packet: Packet::Reply(Reply::Refuse { .. }), .. }))
+            .any(|effect| matches!(effect, Effect::Send { packet: ToPeer::Reply(Reply::Refuse { .. }), .. }))
     );
     assert_eq!(promises(&one.packet(2, prepare(old))), 0);
 }
@@ -577,8 +577,8 @@ fn a_server_on_an_empty_directory_neither_promises_nor_acknowledges() {
     assert_eq!(acked(&one.sync()).map(|(durable, ..)| durable), Some(Op(0)));
 }
 
-pub(super) fn heartbeat(view: View, state: HeartbeatState, commit: u64, members: u64) -> Packet {
-    Packet::Heartbeat(Heartbeat {
+pub(super) fn heartbeat(view: View, state: HeartbeatState, commit: u64, members: u64) -> ToPeer {
+    ToPeer::Heartbeat(Heartbeat {
         view,
         state,
         commit: Op(commit),
@@ -603,16 +603,16 @@ fn a_heartbeat_from_other_members_is_not_believed() {
 
 /// A server without its disk, server 3 as its active primary, and the function that makes the answers to
 /// its LEARN.
-fn learner() -> (One, impl Fn(Option<u64>) -> Packet) {
+fn learner() -> (One, impl Fn(Option<u64>) -> ToPeer) {
     let mut one = One::new(Boot { voter: false, ..boot() });
     let asked = one.input(Input::Deadline);
     let nonce = asked.iter().find_map(|effect| match effect {
-        Effect::Send { packet: Packet::Learn(learn), .. } => Some(learn.nonce),
+        Effect::Send { packet: ToPeer::Learn(learn), .. } => Some(learn.nonce),
         _ => None,
     });
     let nonce = nonce.expect("a learner asks what was promised");
     let answer = move |active: Option<u64>| {
-        Packet::LearnOk(LearnOk { nonce, promised: View::new(4, NodeId(3)), active: active.map(Op) })
+        ToPeer::LearnOk(LearnOk { nonce, promised: View::new(4, NodeId(3)), active: active.map(Op) })
     };
     (one, answer)
 }
@@ -659,13 +659,13 @@ fn a_heartbeat_from_before_the_primary_knew_of_a_lost_disk_gives_no_vote() {
     assert_eq!(one.replica.role(), RoleName::Backup);
 }
 
-pub(super) fn promise(view: View) -> Packet {
+pub(super) fn promise(view: View) -> ToPeer {
     promise_with_incarnations(view, &[])
 }
 
-fn promise_with_incarnations(view: View, lives: &[(u16, u64)]) -> Packet {
+fn promise_with_incarnations(view: View, lives: &[(u16, u64)]) -> ToPeer {
     let lives = lives.iter().map(|(peer, life)| (NodeId(*peer), Incarnation(*life))).collect();
-    Packet::Reply(Reply::Promise(Promise {
+    ToPeer::Reply(Reply::Promise(Promise {
         view,
         last_view: View::ZERO,
         last_op: Op::ZERO,
@@ -687,24 +687,24 @@ fn entries(first: u64, last: u64) -> Vec<Entry> {
 }
 
 /// The promise of a server that holds `held` from `first` on.
-fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
-    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
+fn promise_of_log(view: View, first: u64, last: u64) -> ToPeer {
+    let ToPeer::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
     let index = vec![(View::ZERO, Op::ZERO), (held(), Op(first))];
-    Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
+    ToPeer::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
 }
 
 fn fetches(effects: &[Effect]) -> Vec<Fetch> {
     let fetches = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
+        Effect::Send { packet: ToPeer::Fetch(fetch), .. } => Some(*fetch),
         _ => None,
     });
     fetches.collect()
 }
 
 /// A piece of the answer to a FETCH. One without entries ends the answer.
-fn fetched(view: View, query: QueryId, prev: u64, entries: Vec<Entry>) -> Packet {
+fn fetched(view: View, query: QueryId, prev: u64, entries: Vec<Entry>) -> ToPeer {
     let (fetch, prev_op, prev_view, commit) = (Some(query), Op(prev), held(), Op::ZERO);
-    Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
+    ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
 }
 
 /// Server 1 has an empty log and prepares the view that is returned, above that of the entries that it lacks.
@@ -717,7 +717,7 @@ fn preparing(servers: u16) -> (One, View) {
 }
 
 /// The question of a server that has lost its disk.
-const LEARN: Packet = Packet::Learn(Learn { nonce: 1 });
+const LEARN: ToPeer = ToPeer::Learn(Learn { nonce: 1 });
 
 #[test]
 fn a_promise_of_an_earlier_incarnation_opens_no_view() {
@@ -753,7 +753,7 @@ fn a_promise_carries_the_known_incarnations() {
     one.packet_of_incarnation(4, 2, LEARN);
     one.packet(3, prepare(View::new(1, NodeId(3))));
     let carried = one.sync().into_iter().find_map(|effect| match effect {
-        Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
+        Effect::Send { packet: ToPeer::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
         _ => None,
     });
     assert_eq!(carried, Some(vec![(NodeId(2), Incarnation(4)), (NodeId(3), Incarnation(1))]));
@@ -767,7 +767,7 @@ fn an_ack_of_an_earlier_incarnation_commits_nothing() {
     one.packet(2, promise(view));
     let ack = |durable| {
         let (durable, matched, applied) = (Op(durable), Op(1), Op(0));
-        Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+        ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
     };
     one.packet(2, ack(1));
     one.packet_of_incarnation(2, 2, LEARN);
@@ -779,7 +779,7 @@ fn an_ack_of_an_earlier_incarnation_commits_nothing() {
 
 fn answered(effects: &[Effect]) -> Option<NodeId> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Send { to, packet: Packet::LearnOk(_), .. } => Some(*to),
+        Effect::Send { to, packet: ToPeer::LearnOk(_), .. } => Some(*to),
         _ => None,
     })
 }
@@ -790,7 +790,7 @@ fn answers_a_learner(planted: PlantedBug) -> bool {
     let now = Moment(1_000_000);
     let config = Config { planted, ..config(1, 3) };
     let mut one = One { replica: ReplicaManager::new(&config, boot(), 1, now, &mut Vec::new()), now };
-    let early = answered(&one.packet_of_incarnation(9, 2, Packet::Learn(Learn { nonce: 7 })));
+    let early = answered(&one.packet_of_incarnation(9, 2, ToPeer::Learn(Learn { nonce: 7 })));
     let known = one.replica.peers.incarnations();
     early.is_none() && known.is_empty() && answered(&one.sync()) == Some(NodeId(2))
 }
@@ -806,7 +806,7 @@ fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_i
     let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9).into())], ..boot() });
     one.packet(3, prepare(View::new(2, NodeId(3))));
     let promised = one.sync().into_iter().find_map(|effect| match effect {
-        Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
+        Effect::Send { packet: ToPeer::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
         _ => None,
     });
     assert_eq!(promised, Some(vec![(NodeId(2), Incarnation(9)), (NodeId(3), Incarnation(1))]));
@@ -831,8 +831,8 @@ fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
     // The leader's log is shorter than the ops committed here.
     let mut one = One::new(known.clone());
     let beat = heartbeat(view, HeartbeatState::Active, 2, digest(&[NodeId(1), NodeId(2), NodeId(3)]));
-    let Packet::Heartbeat(beat) = beat else { unreachable!() };
-    let effects = one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
+    let ToPeer::Heartbeat(beat) = beat else { unreachable!() };
+    let effects = one.packet(3, ToPeer::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
     let found = Contradiction { view, op: Op(4), commit: Op(5), count: 1 };
     assert_eq!((contradiction(&effects), acked(&effects)), (Some(found), None));
 
@@ -851,10 +851,10 @@ fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
 
     // In its next view the leader is not believed before its entries were compared.
     let mut one = One::new(known);
-    one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
+    one.packet(3, ToPeer::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
     let next = View::new(5, NodeId(3));
     let effects = one
-        .packet(3, Packet::Heartbeat(Heartbeat { view: next, promised: next, last: Op(7), ..beat.clone() }));
+        .packet(3, ToPeer::Heartbeat(Heartbeat { view: next, promised: next, last: Op(7), ..beat.clone() }));
     assert_eq!((acked(&effects), acked(&one.sync())), (None, None));
     one.packet(3, cast(next, 5, old, 5, vec![entry(6, 5, 3)]));
     assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));

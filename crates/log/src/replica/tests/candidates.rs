@@ -49,16 +49,16 @@ fn pass_slow_turn(one: &mut One) {
     one.replica.pace.turn_ended(one.now, false);
 }
 
-fn bully(view: View, disk_ms: u32) -> Packet {
-    Packet::Reply(Reply::Bully { view, disk_ms })
+fn bully(view: View, disk_ms: u32) -> ToPeer {
+    ToPeer::Reply(Reply::Bully { view, disk_ms })
 }
 
-fn writing(view: View, disk_ms: u32) -> Packet {
-    Packet::Reply(Reply::Writing { view, disk_ms })
+fn writing(view: View, disk_ms: u32) -> ToPeer {
+    ToPeer::Reply(Reply::Writing { view, disk_ms })
 }
 
 fn bullies(effects: &[Effect]) -> bool {
-    sent(effects, |packet| matches!(packet, Packet::Reply(Reply::Bully { .. })))
+    sent(effects, |packet| matches!(packet, ToPeer::Reply(Reply::Bully { .. })))
 }
 
 /// The time that the role change of this cause took.
@@ -88,7 +88,7 @@ fn an_election_after_a_transfer_took_the_time_since_it() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
     hear(&mut one, view);
-    one.packet(3, Packet::Transfer(Transfer { view, last: Op::ZERO }));
+    one.packet(3, ToPeer::Transfer(Transfer { view, last: Op::ZERO }));
     assert!(one.replica.tries_to_lead());
     let (began, view) = (one.now, one.replica.promised());
     reach(&mut one, began + MS * 50);
@@ -223,7 +223,7 @@ fn a_server_that_agreed_and_then_hears_the_primary_is_not_counted() {
     let mut one = probing(5);
     let (since, view) = (one.now, one.replica.promised());
     one.packet(2, agree(view));
-    one.packet(2, Packet::Reply(Reply::Alive { view, disk_ms: 0 }));
+    one.packet(2, ToPeer::Reply(Reply::Alive { view, disk_ms: 0 }));
     one.packet(3, agree(view));
     reach(&mut one, since + T_BULLY * 2);
     assert!(!one.replica.tries_to_lead(), "two of five");
@@ -263,7 +263,7 @@ fn a_candidate_whose_promise_is_durable_sends_that_it_waits_for_promises() {
     let end = one.now + MS * 50;
     let packets = said(&reach(&mut one, end), 2);
     let waits = packets.iter().filter_map(|packet| match packet {
-        Packet::Election(Election::Prepare { waits_for, .. }) => Some(*waits_for),
+        ToPeer::Election(Election::Prepare { waits_for, .. }) => Some(*waits_for),
         _ => None,
     });
     assert_eq!(waits.collect::<Vec<_>>(), vec![WaitsFor::Promises]);
@@ -369,7 +369,7 @@ fn a_candidate_that_makes_progress_is_waited_for_as_long_as_it_does() {
     let (view, waits_for) = (View::new(1, NodeId(3)), WaitsFor::Fetch(Op(1)));
     let mut one = One::new(boot());
     for progress in 1..=6 {
-        one.packet(3, Packet::Election(Election::Prepare { view, progress, waits_for, disk_ms: 0 }));
+        one.packet(3, ToPeer::Election(Election::Prepare { view, progress, waits_for, disk_ms: 0 }));
         let heard = one.now;
         one.sync();
         reach(&mut one, heard + MS * 99);
@@ -381,7 +381,7 @@ fn a_candidate_that_makes_progress_is_waited_for_as_long_as_it_does() {
 fn a_candidate_that_is_heard_again_is_waited_for_only_before_its_time_is_over() {
     let (view, waits_for) = (View::new(1, NodeId(3)), WaitsFor::Disk);
     // Four turns of its disk take 400 ms.
-    let prepare = Packet::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 100 });
+    let prepare = ToPeer::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 100 });
     for (wait, change) in [(399, Some((RoleName::Backup, Cause::HeardAgain))), (400, None)] {
         let mut one = One::new(boot());
         one.packet(3, prepare.clone());
@@ -431,7 +431,7 @@ fn a_candidate_whose_donor_has_started_again_fetches_the_next_best_log() {
     one.packet(3, promise_of_log(view, 1, 3));
     one.packet(2, promise_of_log(view, 1, 2));
     let effects = one.packet_of_incarnation(2, 3, LEARN);
-    assert!(said(&effects, 2).iter().any(|packet| matches!(packet, Packet::Fetch(_))));
+    assert!(said(&effects, 2).iter().any(|packet| matches!(packet, ToPeer::Fetch(_))));
     one.packet(2, fetched(view, fetches(&effects)[0].query, 0, entries(1, 2)));
     assert!(leads(&one));
 }
@@ -565,7 +565,7 @@ fn entries_that_come_again_are_no_progress() {
 fn a_donor_whose_snapshot_fails_its_checksum_again_and_again_makes_no_progress() {
     let (mut one, ..) = fetching(105);
     let whole = chunk(100, held(), 0, &[7; SnapshotChunk::BYTES_MAX]);
-    let damaged = Packet::SnapshotChunk(SnapshotChunk { crc: whole.crc ^ 1, ..whole });
+    let damaged = ToPeer::SnapshotChunk(SnapshotChunk { crc: whole.crc ^ 1, ..whole });
     one.packet(3, damaged.clone());
     let first = one.now;
     for n in 1..=7 {

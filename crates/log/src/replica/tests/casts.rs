@@ -38,13 +38,13 @@ fn an_isolated_primary_gets_an_ack_of_the_durable_entries() {
 fn the_disk_of_a_primary_that_is_silent_is_not_waited_for() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
-    let Packet::Heartbeat(beat) = heartbeat(view, HeartbeatState::Active, 0, one.replica.digest) else {
+    let ToPeer::Heartbeat(beat) = heartbeat(view, HeartbeatState::Active, 0, one.replica.digest) else {
         unreachable!()
     };
-    one.packet(3, Packet::Heartbeat(Heartbeat { disk_ms: 500, ..beat.clone() }));
+    one.packet(3, ToPeer::Heartbeat(Heartbeat { disk_ms: 500, ..beat.clone() }));
     one.sync();
     one.idle(MS * 250);
-    one.packet(2, Packet::Reply(Reply::Agree { view, disk_ms: 0 }));
+    one.packet(2, ToPeer::Reply(Reply::Agree { view, disk_ms: 0 }));
     assert!(one.replica.tries_to_lead());
     one.sync();
     one.idle(MS * 400);
@@ -128,19 +128,19 @@ fn a_committed_entry_is_not_replaced_by_a_fetched_one() {
     let mut one = One::new(Boot { entries, commit: Op(5), promised: other, ..boot() });
     let view = one.prepare();
     one.sync();
-    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
+    let ToPeer::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
     let index = vec![(View::ZERO, Op::ZERO), (old, Op(1)), (other, Op(6))];
     let longer = Promise { last_view: other, last_op: Op(7), index, ..empty };
-    let asked = said(&one.packet(3, Packet::Reply(Reply::Promise(longer))), 3);
+    let asked = said(&one.packet(3, ToPeer::Reply(Reply::Promise(longer))), 3);
     let fetch = asked.iter().find_map(|packet| match packet {
-        Packet::Fetch(fetch) => Some(fetch.query),
+        ToPeer::Fetch(fetch) => Some(fetch.query),
         _ => None,
     });
     assert!(fetch.is_some(), "ops 6 and 7 are lacking");
     // The answer has another entry at op 5 than the promise of the same server named.
     let entries = (5..=7).map(|op| entry(op, 3, 3)).collect();
     let (prev_op, prev_view, commit) = (Op(4), old, Op::ZERO);
-    one.packet(3, Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries }));
+    one.packet(3, ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries }));
     assert_eq!((one.replica.view_at(Op(5)), one.replica.view_at(Op(6))), (Some(old), Some(other)));
 }
 
@@ -168,9 +168,9 @@ fn casting(numbers: &[u64]) -> One {
 }
 
 /// Server 2 has matched and fsynced the ops up to `matched`.
-fn ack(one: &One, matched: u64, rejected: bool) -> Packet {
+fn ack(one: &One, matched: u64, rejected: bool) -> ToPeer {
     let (view, durable, matched, applied) = (one.replica.promised(), Op(matched), Op(matched), Op(1));
-    Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected })
+    ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected })
 }
 
 /// Takes an input at this time, without a flush.
@@ -291,8 +291,8 @@ fn a_snapshot_is_offered_once_a_heartbeat() {
 /// Server `from` echoes the heartbeat `beat` of this primary.
 fn echo(one: &mut One, from: u16, beat: u64, leaving: bool) {
     let (view, members) = (one.replica.promised(), one.replica.digest);
-    let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, members) else { unreachable!() };
-    one.packet(from, Packet::Heartbeat(Heartbeat { beat, leaving, ..echo.clone() }));
+    let ToPeer::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, members) else { unreachable!() };
+    one.packet(from, ToPeer::Heartbeat(Heartbeat { beat, leaving, ..echo.clone() }));
 }
 
 fn beat(one: &One) -> u64 {
@@ -358,7 +358,7 @@ fn a_stopping_primary_hands_over_to_no_server_that_does_not_run_or_stops_too() {
         one.input(Input::Stop);
         let effects = one.idle(MS * 20);
         for peer in [2, 3] {
-            let permitted = said(&effects, peer).iter().any(|packet| matches!(packet, Packet::Transfer(_)));
+            let permitted = said(&effects, peer).iter().any(|packet| matches!(packet, ToPeer::Transfer(_)));
             assert_eq!(permitted, peer == heir, "server {peer}, refused: {refused}, leaving: {leaving}");
         }
     }
@@ -386,7 +386,7 @@ fn neither_ones_own_election_nor_an_isolation_counts_into_the_time_of_the_next_e
 fn a_primary_that_is_outbid_and_gives_way_does_not_name_the_cause_of_its_own_election() {
     let mut one = One::leading();
     let effects = one.packet(2, refuse(View::new(9, NodeId(2))));
-    assert!(sent(&effects, |packet| matches!(packet, Packet::Election(Election::Prepare { .. }))));
+    assert!(sent(&effects, |packet| matches!(packet, ToPeer::Election(Election::Prepare { .. }))));
     let effects = one.packet(2, refuse(View::new(20, NodeId(2))));
     assert_eq!(changes(&effects), vec![(RoleName::Backup, Cause::TimedOut)]);
 }

@@ -162,7 +162,7 @@ fn an_echo_of_an_older_view_gets_a_refusal_or_the_active_view() {
     let members = one.replica.digest;
     let echo = |promised: View| heartbeat(promised, HeartbeatState::Backup, 0, members);
     one.packet(3, prepare(view));
-    let refused = vec![Packet::Reply(Reply::Refuse { promised: view })];
+    let refused = vec![ToPeer::Reply(Reply::Refuse { promised: view })];
     assert_eq!(said(&one.packet(2, echo(old)), 2), refused, "the view may never open");
     one.packet(3, coordinator(view));
     assert_eq!(said(&one.packet(2, echo(old)), 2), vec![coordinator(view)]);
@@ -192,7 +192,7 @@ fn a_backup_that_lacks_the_last_op_of_the_snapshot_is_offered_the_snapshot() {
     one.packet(2, promise(view));
     let behind = |matched: u64| {
         let (durable, matched, applied) = (Op(0), Op(matched), Op(0));
-        Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: true })
+        ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: true })
     };
     let offer = Effect::ReadSnapshot { to: NodeId(2), op: Op::ZERO, offset: 0, chunks: 1 };
     assert!(one.packet(2, behind(4)).contains(&offer));
@@ -250,7 +250,7 @@ fn rejections_of_one_hole_move_the_cast_back_once() {
     // The second rejection comes 1 ms after the first, the third 5 ms after it: an eighth of a heartbeat.
     for (wait, again) in [(0, true), (0, false), (3, true)] {
         one.now = one.now + MS * wait;
-        let effects = one.packet(2, Packet::EntriesAck(rejected));
+        let effects = one.packet(2, ToPeer::EntriesAck(rejected));
         assert_eq!(!tracked(&effects, 2).is_empty(), again, "after {wait} ms");
     }
 }
@@ -264,7 +264,7 @@ fn a_fetch_is_answered_with_a_snapshot_or_with_entries_and_their_end() {
     let mut one = One::new(Boot { base: (old, Op(5)), entries, commit: Op(6), promised: old, ..boot() });
     one.packet(3, prepare(view));
     one.sync();
-    let fetch = |after: u64| Packet::Fetch(Fetch { query: QueryId(7), view, after: Op(after), upto: Op(7) });
+    let fetch = |after: u64| ToPeer::Fetch(Fetch { query: QueryId(7), view, after: Op(after), upto: Op(7) });
     let read = Effect::ReadSnapshot { to: NodeId(3), op: Op::ZERO, offset: 0, chunks: 1 };
     assert!(one.packet(3, fetch(4)).contains(&read), "op 5 is only in the snapshot");
     let effects = one.packet(3, fetch(5));
@@ -272,7 +272,7 @@ fn a_fetch_is_answered_with_a_snapshot_or_with_entries_and_their_end() {
     let pieces: Vec<(Op, usize)> = said(&effects, 3)
         .into_iter()
         .filter_map(|packet| match packet {
-            Packet::Entries(entries) => Some((entries.prev_op, entries.entries.len())),
+            ToPeer::Entries(entries) => Some((entries.prev_op, entries.entries.len())),
             _ => None,
         })
         .collect();
@@ -285,7 +285,7 @@ pub(super) fn chunk(op: u64, view: View, offset: u64, whole: &[u8]) -> SnapshotC
 }
 
 fn asks_on(effects: &[Effect]) -> bool {
-    sent(effects, |packet| matches!(packet, Packet::SnapshotGet(_)))
+    sent(effects, |packet| matches!(packet, ToPeer::SnapshotGet(_)))
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_snapshot_is_taken_only_from_the_primary_beyond_the_commit_and_up_to_the_lar
     for (what, from, chunk, taken) in cases {
         let mut one = One::new(Boot { base: (old, Op(8)), commit: Op(8), promised: old, ..boot() });
         hear_unsynced(&mut one, view);
-        let effects = one.packet(from, Packet::SnapshotChunk(chunk));
+        let effects = one.packet(from, ToPeer::SnapshotChunk(chunk));
         assert_eq!(asks_on(&effects), taken, "{what}");
     }
 }
@@ -317,12 +317,12 @@ fn the_pieces_of_two_snapshots_are_never_put_together() {
     let last = chunk(10, view, 1_024, &whole);
     let mut one = One::new(boot());
     hear_unsynced(&mut one, view);
-    one.packet(3, Packet::SnapshotChunk(chunk(10, view, 0, &whole)));
+    one.packet(3, ToPeer::SnapshotChunk(chunk(10, view, 0, &whole)));
     let other_bytes = SnapshotChunk { crc: last.crc ^ 1, bytes: vec![9; 1_024], ..last.clone() };
     let other_op = SnapshotChunk { op: Op(11), bytes: vec![9; 1_024], ..last.clone() };
-    one.packet(3, Packet::SnapshotChunk(other_bytes));
-    one.packet(3, Packet::SnapshotChunk(other_op));
-    let effects = one.packet(3, Packet::SnapshotChunk(last));
+    one.packet(3, ToPeer::SnapshotChunk(other_bytes));
+    one.packet(3, ToPeer::SnapshotChunk(other_op));
+    let effects = one.packet(3, ToPeer::SnapshotChunk(last));
     assert!(effects.contains(&Effect::SnapshotReceived { op: Op(10), view, bytes: whole }));
 }
 
@@ -332,11 +332,11 @@ fn a_transfer_of_an_older_view_is_not_continued() {
     for changed in [false, true] {
         let mut one = One::new(boot());
         hear_unsynced(&mut one, old);
-        one.packet(3, Packet::SnapshotChunk(chunk(10, old, 0, &[1; 2_048])));
+        one.packet(3, ToPeer::SnapshotChunk(chunk(10, old, 0, &[1; 2_048])));
         if changed {
             hear_unsynced(&mut one, view);
         }
-        let effects = one.packet(3, Packet::SnapshotChunk(chunk(10, old, 1_024, &[1; 2_048])));
+        let effects = one.packet(3, ToPeer::SnapshotChunk(chunk(10, old, 1_024, &[1; 2_048])));
         let received = effects.iter().any(|effect| matches!(effect, Effect::SnapshotReceived { .. }));
         assert_eq!(received, !changed);
     }
@@ -347,9 +347,9 @@ fn a_snapshot_whose_entries_came_by_the_cast_is_no_longer_requested() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
     hear_unsynced(&mut one, view);
-    assert!(asks_on(&one.packet(3, Packet::SnapshotChunk(chunk(3, view, 0, &[1; 4_096])))));
+    assert!(asks_on(&one.packet(3, ToPeer::SnapshotChunk(chunk(3, view, 0, &[1; 4_096])))));
     one.packet(3, cast(view, 0, View::ZERO, 0, (1..=3).map(|op| entry(op, 1, 3)).collect()));
-    one.packet(3, Packet::SnapshotChunk(chunk(3, view, 1_024, &[1; 4_096])));
+    one.packet(3, ToPeer::SnapshotChunk(chunk(3, view, 1_024, &[1; 4_096])));
     assert_eq!(one.replica.commit(), Op(3), "a snapshot has only committed ops");
     assert!(!asks_on(&one.idle(MS * 160)));
 }
@@ -359,7 +359,7 @@ fn a_window_that_does_not_arrive_is_requested_again_after_two_heartbeats_and_not
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
     hear_unsynced(&mut one, view);
-    assert!(asks_on(&one.packet(3, Packet::SnapshotChunk(chunk(3, view, 0, &[1; 4_096])))));
+    assert!(asks_on(&one.packet(3, ToPeer::SnapshotChunk(chunk(3, view, 0, &[1; 4_096])))));
     // Every input comes 1 ms after the wait: 79, 80 and 81 ms after the chunk.
     for (wait, asked) in [(78, false), (0, true), (0, false)] {
         one.now = one.now + MS * wait;

@@ -140,7 +140,7 @@ fn an_agreement_about_another_view_counts_for_nothing() {
 
 #[test]
 fn a_higher_server_that_wants_to_lead_is_waited_for_while_it_is_heard_and_not_for_ever() {
-    let bully = |view: View, disk_ms: u32| Packet::Reply(Reply::Bully { view, disk_ms });
+    let bully = |view: View, disk_ms: u32| ToPeer::Reply(Reply::Bully { view, disk_ms });
     // With a disk that may take 2 s, but then silent: T_coord.
     let mut one = probing();
     let view = one.replica.promised();
@@ -173,8 +173,8 @@ fn a_lower_server_never_bullies() {
     let mut one = probing();
     let suspected = one.replica.promised();
     let answer = one.packet(2, probe(suspected, 0));
-    assert!(sent(&answer, |packet| matches!(packet, Packet::Reply(Reply::Agree { .. }))));
-    assert!(!sent(&answer, |packet| matches!(packet, Packet::Reply(Reply::Bully { .. }))));
+    assert!(sent(&answer, |packet| matches!(packet, ToPeer::Reply(Reply::Agree { .. }))));
+    assert!(!sent(&answer, |packet| matches!(packet, ToPeer::Reply(Reply::Bully { .. }))));
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_higher_server_bullies_only_if_it_can_lead_soon() {
         wait_for(&mut one, RoleName::Candidate);
         one.replica.unfetched_end = unfetched.map(Op);
         let answer = one.packet(1, probe(View::ZERO, last));
-        let bullied = sent(&answer, |packet| matches!(packet, Packet::Reply(Reply::Bully { .. })));
+        let bullied = sent(&answer, |packet| matches!(packet, ToPeer::Reply(Reply::Bully { .. })));
         assert_eq!(bullied, bullies, "{what}");
     }
 }
@@ -202,7 +202,7 @@ fn a_backup_answers_a_probe_of_an_older_view_with_the_active_view() {
     let mut one = One::new(boot());
     hear(&mut one, view);
     let answered = |one: &mut One, seen: View| {
-        sent(&one.packet(2, probe(seen, 0)), |packet| matches!(packet, Packet::Coordinator(_)))
+        sent(&one.packet(2, probe(seen, 0)), |packet| matches!(packet, ToPeer::Coordinator(_)))
     };
     assert!(answered(&mut one, old));
     assert!(!answered(&mut one, view), "it knows");
@@ -293,23 +293,23 @@ fn a_candidate_goes_on_while_entries_arrive_and_remembers_what_it_could_not_fetc
     assert!(!one.replica.tries_to_lead(), "nothing comes any more");
     assert_eq!(one.replica.unfetched_end, Some(Op(10)));
     let active = Coordinator { view: View::new(9, NodeId(3)), members: Vec::new(), roles: Vec::new() };
-    one.packet(3, Packet::Coordinator(active));
+    one.packet(3, ToPeer::Coordinator(active));
     assert_eq!(one.replica.unfetched_end, None, "another leads, and casts it");
 }
 
 #[test]
 fn a_candidate_goes_on_while_a_snapshot_arrives_and_fetches_what_follows_it() {
     let (mut one, view) = preparing(3);
-    let Packet::Reply(Reply::Promise(far)) = promise_of_log(view, 1, 105) else { unreachable!() };
+    let ToPeer::Reply(Reply::Promise(far)) = promise_of_log(view, 1, 105) else { unreachable!() };
     let far = Promise { commit: Op(100), index: vec![(held(), Op(100))], ..far };
-    let asked = fetches(&one.packet(3, Packet::Reply(Reply::Promise(far))));
+    let asked = fetches(&one.packet(3, ToPeer::Reply(Reply::Promise(far))));
     assert_eq!(asked.len(), 1);
     let whole = vec![7; 25 * SnapshotChunk::BYTES_MAX];
     let mut effects = Vec::new();
     for n in 0..25 {
         one.now = one.now + MS * 34;
         let chunk = chunk(100, held(), n * SnapshotChunk::BYTES_MAX as u64, &whole);
-        effects.extend(one.packet(3, Packet::SnapshotChunk(chunk)));
+        effects.extend(one.packet(3, ToPeer::SnapshotChunk(chunk)));
         assert!(one.replica.tries_to_lead(), "chunk {n} has come");
     }
     assert_eq!(fetches(&effects), Vec::<Fetch>::new(), "the donor answers already");
@@ -369,7 +369,7 @@ fn a_heartbeat_that_is_due_when_a_primary_loses_or_regains_its_majority_says_so_
     // The states in the heartbeats to server 2.
     let states = |effects: &[Effect]| -> Vec<HeartbeatState> {
         let states = said(effects, 2).into_iter().filter_map(|packet| match packet {
-            Packet::Heartbeat(heartbeat) => Some(heartbeat.state),
+            ToPeer::Heartbeat(heartbeat) => Some(heartbeat.state),
             _ => None,
         });
         states.collect()
@@ -395,8 +395,8 @@ fn a_heartbeat_that_is_due_when_a_primary_loses_or_regains_its_majority_says_so_
 fn a_primary_that_is_probed_sends_a_heartbeat_at_once_unless_it_is_isolated() {
     let beats = |one: &mut One| {
         let effects = one.packet(2, probe(one.replica.promised(), 0));
-        assert!(sent(&effects, |packet| matches!(packet, Packet::Reply(Reply::Alive { .. }))));
-        sent(&effects, |packet| matches!(packet, Packet::Heartbeat(_)))
+        assert!(sent(&effects, |packet| matches!(packet, ToPeer::Reply(Reply::Alive { .. }))));
+        sent(&effects, |packet| matches!(packet, ToPeer::Heartbeat(_)))
     };
     let mut one = One::leading();
     assert!(beats(&mut one));
@@ -422,7 +422,7 @@ fn an_isolated_primary_hands_nothing_over() {
 #[test]
 fn a_transfer_is_followed_only_with_everything_durable_and_matched() {
     let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
-    let transfer = Packet::Transfer(Transfer { view, last: Op(2) });
+    let transfer = ToPeer::Transfer(Transfer { view, last: Op(2) });
     let log = vec![entry(1, 1, 2), entry(2, 1, 2)];
     let mut one = One::new(Boot { entries: log, promised: old, ..boot() });
     hear(&mut one, view);

@@ -6,8 +6,8 @@ use recado_proto::packet::Transfer;
 use super::*;
 use crate::replica::promise::PROMISES_MAX;
 
-fn transfer(view: View) -> Packet {
-    Packet::Transfer(Transfer { view, last: Op(2) })
+fn transfer(view: View) -> ToPeer {
+    ToPeer::Transfer(Transfer { view, last: Op(2) })
 }
 
 /// Server 1 follows primary 3 of the view that is returned, and has its two entries on the disk.
@@ -48,7 +48,7 @@ fn stopped(effects: &[Effect]) -> bool {
 /// The servers that were sent a TRANSFER.
 fn transfers(effects: &[Effect]) -> Vec<NodeId> {
     let receivers = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { to, packet: Packet::Transfer(_), .. } => Some(*to),
+        Effect::Send { to, packet: ToPeer::Transfer(_), .. } => Some(*to),
         _ => None,
     });
     receivers.collect()
@@ -57,7 +57,7 @@ fn transfers(effects: &[Effect]) -> Vec<NodeId> {
 /// The heartbeats sent, echoes included.
 fn heartbeats(effects: &[Effect]) -> Vec<Heartbeat> {
     let heartbeats = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { packet: Packet::Heartbeat(heartbeat), .. } => Some(heartbeat.clone()),
+        Effect::Send { packet: ToPeer::Heartbeat(heartbeat), .. } => Some(heartbeat.clone()),
         _ => None,
     });
     heartbeats.collect()
@@ -107,7 +107,7 @@ fn a_stopping_primary_that_is_deposed_waits_for_the_next_one_as_long_as_the_disk
     one.input(Input::Stop);
     let view = View::new(one.replica.promised().round() + 1, NodeId(2));
     let waits_for = WaitsFor::Promises;
-    let prepare = Packet::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 500 });
+    let prepare = ToPeer::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 500 });
     one.packet(2, prepare.clone());
     one.sync();
     let early = one.pass(MS * 3_900, |one| one.packet(2, prepare.clone()));
@@ -204,10 +204,10 @@ fn a_higher_server_that_acknowledges_nothing_is_handed_nothing() {
     one.pass(SECOND * 11, |one| {
         let Role::Primary(primary) = &one.replica.role else { unreachable!() };
         let beat = primary.beat();
-        let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, members) else {
+        let ToPeer::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, members) else {
             unreachable!()
         };
-        one.packet(3, Packet::Heartbeat(Heartbeat { beat, ..echo.clone() }));
+        one.packet(3, ToPeer::Heartbeat(Heartbeat { beat, ..echo.clone() }));
         assert!(one.replica.accepts());
     });
 }
@@ -250,7 +250,7 @@ fn a_transfer_counts_only_from_the_primary_of_the_promised_view() {
 fn a_candidate_after_a_transfer_that_gives_way_names_the_transfer() {
     let (mut one, view) = following();
     one.packet(3, transfer(view));
-    let refuse = Packet::Reply(Reply::Refuse { promised: View::new(9, NodeId(2)) });
+    let refuse = ToPeer::Reply(Reply::Refuse { promised: View::new(9, NodeId(2)) });
     assert_eq!(changes(&one.packet(2, refuse)), vec![(RoleName::Backup, Cause::Transfer)]);
 }
 
@@ -273,11 +273,11 @@ fn a_hand_over_that_nobody_takes_up_ends_at_t_coord() {
 fn a_learner_that_repeats_learn_gets_one_answer_with_its_latest_nonce() {
     let mut one = One::new(boot());
     for (peer, nonce) in [(2, 1), (3, 2), (2, 3)] {
-        one.packet_of_incarnation(2, peer, Packet::Learn(Learn { nonce }));
+        one.packet_of_incarnation(2, peer, ToPeer::Learn(Learn { nonce }));
     }
     let effects = one.sync();
     let answers = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { to, packet: Packet::LearnOk(answer), .. } => Some((*to, answer.nonce)),
+        Effect::Send { to, packet: ToPeer::LearnOk(answer), .. } => Some((*to, answer.nonce)),
         _ => None,
     });
     let mut answers: Vec<(NodeId, u64)> = answers.collect();
@@ -346,8 +346,8 @@ fn a_leader_that_lacks_what_was_committed_since_the_start_is_a_contradiction() {
     let mut one = One::new(boot());
     one.packet(3, cast(old, 0, View::ZERO, 3, (1..=3).map(|op| entry(op, 1, 3)).collect()));
     let beat = heartbeat(view, HeartbeatState::Active, 0, one.replica.digest);
-    let Packet::Heartbeat(beat) = beat else { unreachable!() };
-    let effects = one.packet(2, Packet::Heartbeat(Heartbeat { last: Op(2), ..beat.clone() }));
+    let ToPeer::Heartbeat(beat) = beat else { unreachable!() };
+    let effects = one.packet(2, ToPeer::Heartbeat(Heartbeat { last: Op(2), ..beat.clone() }));
     let found = Contradiction { view, op: Op(3), commit: Op(3), count: 1 };
     assert_eq!(contradiction(&effects), Some(found));
 }
@@ -373,8 +373,8 @@ fn a_leader_after_a_contradiction_is_acknowledged_only_once_the_entries_of_its_o
     let members = one.replica.digest;
     let mut hear = |round: u64, last: u64| {
         let beat = heartbeat(View::new(round, NodeId(3)), HeartbeatState::Active, 0, members);
-        let Packet::Heartbeat(beat) = beat else { unreachable!() };
-        one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(last), ..beat.clone() }))
+        let ToPeer::Heartbeat(beat) = beat else { unreachable!() };
+        one.packet(3, ToPeer::Heartbeat(Heartbeat { last: Op(last), ..beat.clone() }))
     };
     assert!(contradiction(&hear(4, 3)).is_some());
     assert_eq!(acked(&hear(5, 7)), None, "only the entries of view 2 were compared");
@@ -439,7 +439,7 @@ fn a_disk_that_has_more_to_write_is_in_its_next_turn() {
     let effects = one.packet(3, prepare(view));
     assert!(sent(
         &effects,
-        |packet| matches!(packet, Packet::Reply(Reply::Writing { disk_ms, .. }) if *disk_ms >= 80)
+        |packet| matches!(packet, ToPeer::Reply(Reply::Writing { disk_ms, .. }) if *disk_ms >= 80)
     ));
 }
 

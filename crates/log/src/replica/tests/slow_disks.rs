@@ -9,13 +9,13 @@ const MOST: Duration = Duration::from_secs(40);
 impl One {
     fn writing(&mut self, from: u16, disk_ms: u32) {
         let view = self.replica.promised();
-        self.packet(from, Packet::Reply(Reply::Writing { view, disk_ms }));
+        self.packet(from, ToPeer::Reply(Reply::Writing { view, disk_ms }));
     }
 
     /// Candidate 3 sends its PREPARE again, without progress.
     fn hear_3(&mut self, waits_for: WaitsFor, disk_ms: u32) -> Vec<Effect> {
         let view = View::new(1, NodeId(3));
-        self.packet(3, Packet::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms }))
+        self.packet(3, ToPeer::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms }))
     }
 
     fn waits(&self) -> bool {
@@ -63,7 +63,7 @@ fn a_view_that_is_overtaken_or_timed_out_makes_the_next_one_more_patient() {
     one.prepare();
     one.packet(
         3,
-        Packet::Election(Election::Prepare {
+        ToPeer::Election(Election::Prepare {
             view: View::new(9, NodeId(3)),
             progress: 0,
             waits_for: WaitsFor::Disk,
@@ -146,11 +146,11 @@ fn a_server_whose_disk_still_writes_a_promise_replies_writing() {
     let effects = one.hear_3(WaitsFor::Disk, 0);
     assert!(sent(
         &effects,
-        |packet| matches!(packet, Packet::Reply(Reply::Writing { disk_ms, .. }) if *disk_ms >= 80)
+        |packet| matches!(packet, ToPeer::Reply(Reply::Writing { disk_ms, .. }) if *disk_ms >= 80)
     ));
     one.sync();
     let effects = one.hear_3(WaitsFor::Promises, 0);
-    assert!(sent(&effects, |packet| matches!(packet, Packet::Reply(Reply::Promise(_)))));
+    assert!(sent(&effects, |packet| matches!(packet, ToPeer::Reply(Reply::Promise(_)))));
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn a_prepare_states_what_the_candidate_waits_for_and_how_slow_its_disk_is() {
     let mut one = One::new(boot());
     one.prepare();
     let effects = one.idle(MS * 200);
-    let waits = |packet: &Packet| match packet {
-        Packet::Election(Election::Prepare { waits_for, disk_ms, .. }) => {
+    let waits = |packet: &ToPeer| match packet {
+        ToPeer::Election(Election::Prepare { waits_for, disk_ms, .. }) => {
             *waits_for == WaitsFor::Disk && *disk_ms >= 90
         }
         _ => false,
@@ -174,12 +174,12 @@ fn a_server_that_probes_a_candidate_gets_its_prepare() {
     for prober in [2, 3] {
         let (last, disk_ms) = ((View::ZERO, Op::ZERO), 0);
         let effects =
-            one.packet(prober, Packet::Election(Election::Probe { view: View::ZERO, last, disk_ms }));
+            one.packet(prober, ToPeer::Election(Election::Probe { view: View::ZERO, last, disk_ms }));
         assert!(sent(&effects, |packet| {
-            matches!(packet, Packet::Election(Election::Prepare { view: asked, .. }) if *asked == view)
+            matches!(packet, ToPeer::Election(Election::Prepare { view: asked, .. }) if *asked == view)
         }));
         assert!(!sent(&effects, |packet| {
-            matches!(packet, Packet::Reply(Reply::Agree { .. } | Reply::Bully { .. }))
+            matches!(packet, ToPeer::Reply(Reply::Agree { .. } | Reply::Bully { .. }))
         }));
     }
 }
@@ -211,7 +211,7 @@ fn a_higher_server_with_a_disk_that_lags_is_handed_nothing() {
             one.echo(2, 0);
         });
         let handed = effects.iter().find_map(|effect| match effect {
-            Effect::Send { to, packet: Packet::Transfer(_), .. } => Some(*to),
+            Effect::Send { to, packet: ToPeer::Transfer(_), .. } => Some(*to),
             _ => None,
         });
         assert_eq!(handed, Some(NodeId(heir)), "{disk_ms} ms");
@@ -244,7 +244,7 @@ fn a_stopping_primary_does_not_wait_for_its_own_disk_which_may_be_full() {
     // Server 2 follows it, and its promise is never written.
     let view = View::new(one.replica.promised().round() + 1, NodeId(2));
     let waits_for = WaitsFor::Promises;
-    one.packet(2, Packet::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 0 }));
+    one.packet(2, ToPeer::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 0 }));
     let effects = one.idle(MS * 1_300);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Stopped)));
 }

@@ -29,13 +29,13 @@ fn piece(whole: &[u8], offset: usize, len: usize) -> SnapshotChunk {
 
 /// The chunk arrives from primary 3.
 fn receive(one: &mut One, chunk: SnapshotChunk) -> Vec<Effect> {
-    one.packet(3, Packet::SnapshotChunk(chunk))
+    one.packet(3, ToPeer::SnapshotChunk(chunk))
 }
 
 /// The windows that are asked for: the snapshot's op, the offset and the number of chunks.
 fn asked(effects: &[Effect]) -> Vec<(Op, usize, u16)> {
     let asked = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { packet: Packet::SnapshotGet(get), .. } => {
+        Effect::Send { packet: ToPeer::SnapshotGet(get), .. } => {
             Some((get.op, get.offset as usize, get.chunks))
         }
         _ => None,
@@ -56,17 +56,17 @@ fn preparing_with(entries: Vec<Entry>) -> (One, View) {
 }
 
 /// The promise of a server that holds `held` from `first` to `last`, and names no earlier views.
-fn promise_of_held_alone(view: View, first: u64, last: u64) -> Packet {
-    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
+fn promise_of_held_alone(view: View, first: u64, last: u64) -> ToPeer {
+    let ToPeer::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
     let index = vec![(held(), Op(first))];
-    Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
+    ToPeer::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
 }
 
 /// The answer to a FETCH, with the entries of `held` from `first` to `last`.
-fn fetched_from(view: View, query: QueryId, prev_view: View, first: u64, last: u64) -> Packet {
+fn fetched_from(view: View, query: QueryId, prev_view: View, first: u64, last: u64) -> ToPeer {
     let entries = (first..=last).map(|op| entry(op, 3, 3)).collect();
     let (fetch, prev_op, commit) = (Some(query), Op(first - 1), Op::ZERO);
-    Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
+    ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
 }
 
 // ---- the donor
@@ -85,8 +85,8 @@ fn a_fetch_is_answered_only_to_the_candidate_of_the_promised_view() {
         one.packet(3, prepare(promised));
         one.sync();
         let fetch = Fetch { query: QueryId(7), view, after: Op(1), upto: Op(3) };
-        let packets = said(&one.packet(from, Packet::Fetch(fetch)), from);
-        assert_eq!(packets.iter().any(|packet| matches!(packet, Packet::Entries(_))), answered, "{who}");
+        let packets = said(&one.packet(from, ToPeer::Fetch(fetch)), from);
+        assert_eq!(packets.iter().any(|packet| matches!(packet, ToPeer::Entries(_))), answered, "{who}");
     }
 }
 
@@ -95,7 +95,7 @@ fn a_request_reads_as_many_chunks_as_it_names_from_1_to_64() {
     for (wanted, read) in [(0, 1), (1, 1), (2, 2), (64, 64), (65, 64)] {
         let mut one = One::new(boot());
         let get = SnapshotGet { op: Op(10), offset: 2_048, chunks: wanted };
-        let effects = one.packet(2, Packet::SnapshotGet(get));
+        let effects = one.packet(2, ToPeer::SnapshotGet(get));
         let reading = Effect::ReadSnapshot { to: NodeId(2), op: Op(10), offset: 2_048, chunks: read };
         assert!(effects.contains(&reading), "{wanted} chunks");
     }
@@ -304,7 +304,7 @@ fn a_transfer_ends_when_its_donor_has_started_again() {
     one.packet_of_incarnation(2, 3, LEARN);
     one.packet_of_incarnation(2, 3, promised);
     // It may have another snapshot now.
-    let first = Packet::SnapshotChunk(chunk(101, held(), 0, &[2; 4_096]));
+    let first = ToPeer::SnapshotChunk(chunk(101, held(), 0, &[2; 4_096]));
     let effects = one.packet_of_incarnation(2, 3, first);
     assert_eq!(asked(&effects), vec![(Op(101), CHUNK, 64)]);
 }
