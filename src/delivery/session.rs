@@ -94,7 +94,7 @@ struct Answer {
     length: usize,
     /// The datagrams that carry it: one, or one for each fragment.
     pieces: Vec<Piece>,
-    /// The number of the datagram that carried its first fragment.
+    /// The number of the datagram that first carried its first fragment.
     first: Option<u64>,
 }
 
@@ -121,11 +121,7 @@ impl Answer {
     /// encoding of a packet is always the same, and the first transmission identifies the fragments of all, so
     /// they complete each other, and none of them has to be kept.
     fn cut(&mut self, next: u64) -> Vec<ToClient> {
-        if !self.large() {
-            return vec![self.packet.clone()];
-        }
-        let first = *self.first.get_or_insert(next);
-        fragment::split(first, &codec::encode(&self.packet)).into_iter().map(ToClient::Fragment).collect()
+        fragment::cut(self.packet.clone(), *self.first.get_or_insert(next))
     }
 }
 
@@ -391,7 +387,7 @@ impl Session {
         }
         while self.link.room() > 0 {
             let Some(stream) = &mut self.stream else { return };
-            let packets = stream.next_batch(*next_token);
+            let packets = stream.next_batch(*next_token, self.link.next_number());
             if packets.is_empty() {
                 return;
             }

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use recado_proto::fragment;
 use recado_proto::id::{Moment, Op};
 use recado_proto::packet::{ClientAck, Delivered, Item, Notification, ToClient};
 use recado_service::Page;
@@ -61,9 +62,21 @@ struct Queued {
     notification: Option<Arc<Notification>>,
     weight: usize,
     flight: Flight,
+    /// The number of the datagram that first carried its first fragment; none for a small item, and before
+    /// it is sent.
+    first: Option<u64>,
 }
 
 impl Queued {
+    /// The packets that carry it; `next` is the number of the next datagram. The fragments of all transmissions
+    /// complete each other.
+    fn packets(&mut self, next: u64) -> Vec<ToClient> {
+        if !self.large() {
+            return vec![self.packet()];
+        }
+        fragment::cut(self.packet(), *self.first.get_or_insert(next))
+    }
+
     fn packet(&self) -> ToClient {
         let item = match &self.notification {
             Some(notification) => Item::Notification(notification.clone()),
@@ -182,7 +195,8 @@ impl Stream {
     fn push(&mut self, op: Op, notification: Option<Arc<Notification>>) {
         let weight = notification.as_deref().map_or(32, weight);
         self.queue_bytes += weight;
-        self.queue.push_back(Queued { op, prev: self.tail, notification, weight, flight: Flight::Waiting });
+        let (prev, flight) = (self.tail, Flight::Waiting);
+        self.queue.push_back(Queued { op, prev, notification, weight, flight, first: None });
         self.tail = op;
     }
 
@@ -286,9 +300,9 @@ impl Stream {
         }
     }
 
-    /// The packets to send next under `token`: as many as fit in about one datagram, or a large one alone.
-    /// Empty if credit and window allow nothing.
-    pub(super) fn next_batch(&mut self, token: u64) -> Vec<ToClient> {
+    /// The packets to send next under `token`, from the datagram with the number `next` on: as many as fit in
+    /// about one datagram, or the fragments of a large one alone. Empty if credit and window allow nothing.
+    pub(super) fn next_batch(&mut self, token: u64, next: u64) -> Vec<ToClient> {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
         let mut bytes = 0;
@@ -306,7 +320,7 @@ impl Stream {
             bytes += item.weight;
             item.flight = Flight::Sent(token);
             ops.push(item.op);
-            packets.push(item.packet());
+            packets.extend(item.packets(next));
         }
         if !ops.is_empty() {
             self.tokens.insert(token, ops);

@@ -1,8 +1,8 @@
 //! Fragmentation of packets that are too large for one datagram, and their reassembly.
 //!
-//! The number of the datagram with the first piece identifies a packet among those of its link. A sender that
-//! sends a packet again cuts it anew, under another number. Only one that keeps account of each piece may send
-//! single ones again, under the number that they had.
+//! The number of the datagram that first carried the first piece identifies a packet among those of its link. A
+//! sender that sends the same bytes again keeps that number ([`cut`]), so that the pieces of all transmissions
+//! complete each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub const PARTIAL_MAX: usize = 8;
 pub const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Cuts an encoded packet of at most [`PACKET_MAX`] bytes into pieces. `first` is the number of the datagram
-/// that carries the first piece.
+/// that carries the first piece when the packet is first sent.
 pub fn split(first: u64, encoded: &[u8]) -> Vec<Fragment> {
     debug_assert!(encoded.len() <= PACKET_MAX, "a packet of {} bytes", encoded.len());
     let total = encoded.len() as u32;
@@ -42,13 +42,23 @@ pub fn split(first: u64, encoded: &[u8]) -> Vec<Fragment> {
         .collect()
 }
 
+/// The packets that carry `packet`: the packet itself if a datagram has room for it, otherwise its FRAGMENTs.
+/// `first` is as in [`split`]; it stays the same when the packet is sent again, as long as its encoding does.
+pub fn cut<P: Packet>(packet: P, first: u64) -> Vec<P> {
+    let encoded = codec::encode(&packet);
+    if encoded.len() <= PACKETS_MAX {
+        return vec![packet];
+    }
+    split(first, &encoded).into_iter().map(P::from_fragment).collect()
+}
+
 /// Reassembles packets from fragments: at most [`PARTIAL_MAX`] packets at a time, each of at most
 /// [`PACKET_MAX`] bytes. The packet that has waited longest for its next piece is dropped first.
 ///
 /// A receiver has one reassembler beside each link, because links do not look into packets.
 #[derive(Debug, Default)]
 pub struct Reassembler {
-    /// By the number of the datagram with the first piece.
+    /// By the number that identifies the packet.
     partial: BTreeMap<u64, Partial>,
 }
 

@@ -324,7 +324,8 @@ impl Link {
 }
 
 /// The contents of the datagrams from number `first` on that hold `packets` in their order; one empty content
-/// if there are no packets. The fragments of a packet begin a datagram, whose number identifies them.
+/// if there are no packets. The fragments of a packet begin a datagram, whose number identifies them. A caller
+/// that sends a large packet again cuts it itself ([`fragment::cut`]).
 fn pack<P: Packet>(packets: &[P], first: u64) -> Vec<Vec<Vec<u8>>> {
     let mut loads: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
     let mut capacity = PACKETS_MAX;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use recado_proto::envelope;
-use recado_proto::packet::{Code, Content, Home, OptionalFields, Position, SendAck, ToServer};
+use recado_proto::fragment::Reassembler;
+use recado_proto::packet::{
+    Code, Content, Fragment, Home, OptionalFields, Packet, Position, SendAck, ToServer,
+};
 use recado_service::Page;
 
 use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing};
@@ -203,6 +206,12 @@ impl Play {
         self.now = end;
     }
 
+    /// The fragments sent since the last call.
+    fn pieces(&mut self) -> Vec<Fragment> {
+        let packets = self.sent.drain(..).flat_map(|(_, opened)| opened.packets);
+        packets.filter_map(|packet| packet.into_fragment().ok()).collect()
+    }
+
     /// The `(prev, op)` of the items sent since the last call.
     fn stream(&mut self) -> Vec<(u64, u64)> {
         let packets = self.sent.drain(..).flat_map(|(_, opened)| opened.packets);
@@ -317,6 +326,24 @@ fn small_notifications_share_datagrams_and_large_ones_do_not_crowd_each_other_ou
         })
         .collect();
     assert!((1..=4).contains(&ids.len()), "{} large ones in flight", ids.len());
+}
+
+#[test]
+fn a_large_notification_sent_again_completes_what_arrived_of_it() {
+    let mut play = Play::new();
+    play.live(0, 1);
+    play.sent.clear();
+    let notification = notification(1, 5_000);
+    play.input(Input::Applied { notification, sessions: vec![SESSION] });
+    let once = play.pieces();
+    play.pass(Duration::from_millis(250));
+    let again = play.pieces();
+    assert_eq!((once.len(), again.len()), (5, 5), "nothing was acknowledged");
+    let mut reassembler = Reassembler::default();
+    let arrived = once.into_iter().skip(1).chain(again.into_iter().take(4));
+    let whole = arrived.filter_map(|piece| reassembler.accept(Moment(0), piece).unwrap()).next();
+    let Some(ToClient::Delivered(delivered)) = whole else { panic!("{whole:?}") };
+    assert_eq!(delivered.item.op(), Op(1));
 }
 
 #[test]

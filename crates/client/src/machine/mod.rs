@@ -753,8 +753,9 @@ impl Machine {
         let Some(primary) = self.primary().filter(|_| !self.backoff.waits(now)) else { return };
         while self.servers.room(primary) > 0 {
             let (rto, window) = (self.servers.rto(primary), self.backoff.window());
-            let Some((token, packet)) = self.outbox.next_due(now, rto, window) else { return };
-            self.servers.send(now, primary, self.view, &[packet], Some(token), out);
+            let next = self.servers.next_number();
+            let Some((token, packets)) = self.outbox.next_due(now, rto, window, next) else { return };
+            self.servers.send(now, primary, self.view, &packets, Some(token), out);
         }
     }
 

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use recado_proto::fragment;
 use recado_proto::id::{Moment, OUTSTANDING_MAX, Op, Seq};
 use recado_proto::packet::{Channel, Code, Follow, Keys, OptionalFields, Send, ToServer};
 
@@ -73,11 +74,23 @@ struct Outstanding {
     nonce: u64,
     due: Moment,
     tries: u32,
+    /// Of the first transmission to this primary.
+    sent: Option<Sent>,
+}
+
+/// What a request keeps when it is sent again, so that its encoding stays the same and the fragments of all
+/// transmissions complete each other.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// The number of the datagram that carried its first fragment.
+    first: u64,
+    /// The lowest unanswered number.
+    answered_below: Seq,
 }
 
 impl Outstanding {
     fn new(request: Request, nonce: u64, due: Moment) -> Outstanding {
-        Outstanding { request, nonce, due, tries: 0 }
+        Outstanding { request, nonce, due, tries: 0, sent: None }
     }
 }
 
@@ -192,9 +205,16 @@ impl Outbox {
         out.push(Effect::Event(Event::Renumbered(vec![(seq, to)])));
     }
 
-    /// The next request that is due, among the `window` lowest numbers, with its number as the token.
-    pub(super) fn next_due(&mut self, now: Moment, rto: Duration, window: usize) -> Option<(u64, ToServer)> {
-        let answered_below = *self.outstanding.first_key_value()?.0;
+    /// The packets of the next request that is due, among the `window` lowest numbers, with its number as the
+    /// token. They go from the datagram with the number `next` on.
+    pub(super) fn next_due(
+        &mut self,
+        now: Moment,
+        rto: Duration,
+        window: usize,
+        next: u64,
+    ) -> Option<(u64, Vec<ToServer>)> {
+        let lowest = *self.outstanding.first_key_value()?.0;
         let upto = self.sendable_upto();
         let (seq, outstanding) = self
             .outstanding
@@ -204,6 +224,8 @@ impl Outbox {
         let wait = rto.max(AGAIN_MIN) * (1 << outstanding.tries.min(4));
         outstanding.due = now + wait.min(AGAIN_MAX);
         outstanding.tries += 1;
+        let Sent { first, answered_below } =
+            *outstanding.sent.get_or_insert(Sent { first: next, answered_below: lowest });
         let seq = *seq;
         let nonce = outstanding.nonce;
         let options = OptionalFields::NONE;
@@ -219,7 +241,7 @@ impl Outbox {
                 ToServer::Send(Send { seq, answered_below, topic, content, nonce, options })
             }
         };
-        Some((seq.0, packet))
+        Some((seq.0, fragment::cut(packet, first)))
     }
 
     /// The highest number that may be sent.
@@ -242,7 +264,7 @@ impl Outbox {
     /// A primary has begun to serve the session: all requests are sent to it at once, in order.
     pub(super) fn send_all(&mut self, now: Moment) {
         for outstanding in self.outstanding.values_mut() {
-            (outstanding.due, outstanding.tries) = (now, 0);
+            (outstanding.due, outstanding.tries, outstanding.sent) = (now, 0, None);
         }
     }
 
@@ -275,8 +297,9 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use recado_proto::fragment::Reassembler;
     use recado_proto::id::Topic;
-    use recado_proto::packet::FollowChange;
+    use recado_proto::packet::{Content, FollowChange};
 
     use super::*;
 
@@ -293,9 +316,9 @@ mod tests {
 
     /// The numbers and nonces that would be sent at once.
     fn due(outbox: &mut Outbox) -> Vec<(u64, u64)> {
-        std::iter::from_fn(|| outbox.next_due(Moment(0), Duration::ZERO, usize::MAX))
-            .map(|(seq, packet)| match packet {
-                ToServer::Follow(follow) => (seq, follow.nonce),
+        std::iter::from_fn(|| outbox.next_due(Moment(0), Duration::ZERO, usize::MAX, 1))
+            .map(|(seq, packets)| match &packets[..] {
+                [ToServer::Follow(follow)] => (seq, follow.nonce),
                 other => panic!("{other:?}"),
             })
             .collect()
@@ -378,8 +401,8 @@ mod tests {
     fn waits(outbox: &mut Outbox, now: &mut Moment, rto: u64, times: usize) -> Vec<u64> {
         let rto = Duration::from_millis(rto);
         let wait = |_| {
-            assert!(outbox.next_due(*now, rto, usize::MAX).is_some());
-            assert!(outbox.next_due(*now, rto, usize::MAX).is_none(), "it has gone");
+            assert!(outbox.next_due(*now, rto, usize::MAX, 1).is_some());
+            assert!(outbox.next_due(*now, rto, usize::MAX, 1).is_none(), "it has gone");
             let next = outbox.next_deadline(usize::MAX).unwrap();
             (next.since(std::mem::replace(now, next))).as_millis() as u64
         };
@@ -425,5 +448,37 @@ mod tests {
         assert_eq!(out.last(), Some(&Effect::Event(Event::Renumbered(vec![(Seq(5), Seq(6))]))));
         outbox.add(Moment(0), request(), 70, &mut out);
         assert_eq!(due(&mut outbox), [(6, 50), (7, 70)]);
+    }
+
+    #[test]
+    fn a_large_request_sent_again_completes_what_arrived_of_it() {
+        let (mut outbox, mut out) = (left(&[]), Vec::new());
+        outbox.begin(Moment(0), Seq(0), &mut out);
+        outbox.add(Moment(0), request(), 0, &mut out);
+        let (title, priority, tags, extra) = (None, Default::default(), vec![], vec![]);
+        let content = Content { title, priority, tags, body: "7".repeat(5_000).into(), extra };
+        outbox.add(Moment(0), Request::Send { topic: None, content }, 0, &mut out);
+        assert_eq!(outbox.next_due(Moment(0), Duration::ZERO, usize::MAX, 7).unwrap().0, 1);
+        let due = |outbox: &mut Outbox, next| {
+            let (seq, pieces) = outbox.next_due(Moment(0), Duration::ZERO, usize::MAX, next).unwrap();
+            assert_eq!((seq, pieces.len()), (2, 5));
+            pieces
+        };
+        let once = due(&mut outbox, 8);
+        // What is sent again has the same bytes, although less is unanswered now.
+        outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
+        outbox.lost(Moment(0), 2);
+        let again = due(&mut outbox, 90);
+        let mut reassembler = Reassembler::default();
+        let arrived = once.iter().skip(1).chain(&again[..4]).map(|packet| match packet {
+            ToServer::Fragment(piece) => reassembler.accept::<ToServer>(Moment(0), piece.clone()).unwrap(),
+            other => panic!("{other:?}"),
+        });
+        let whole = arrived.flatten().next().unwrap();
+        assert_eq!(whole.seq(), Some(Seq(2)));
+        // Another session begins its numbers anew.
+        outbox.send_all(Moment(0));
+        let anew = due(&mut outbox, 3);
+        assert!(matches!(&anew[0], ToServer::Fragment(piece) if piece.first == 3));
     }
 }

@@ -79,6 +79,11 @@ impl Paths {
         Paths { cluster, session, secret, next_number: 1, paths: Vec::new() }
     }
 
+    /// The number of the next datagram, on any path.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
     /// A server at this address sent a RETRY. Returns true if its boot id is on trial there and a packet is
     /// to be sent to it ([`Paths::probe`]). Returns false if it is proved there already, or proved elsewhere
     /// and not silent there: then it stays there.

@@ -160,6 +160,11 @@ impl Servers {
         }
     }
 
+    /// The number of the next datagram of the session, whatever server it goes to.
+    pub(super) fn next_number(&self) -> u64 {
+        self.paths.as_ref().map_or(0, Paths::next_number)
+    }
+
     /// Sends packets on the session. Sends nothing to a server whose boot id is not known.
     pub(super) fn send(
         &mut self,

@@ -8,7 +8,8 @@ use crate::fragment::PIECE_MIN;
 /// FRAGMENT: a piece of an encoded packet that is too large for one datagram.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragment {
-    /// The number of the datagram that carries the packet's first piece. It identifies the packet.
+    /// The number of the datagram that first carried the packet's first piece. It identifies the packet, also
+    /// when it is sent again.
     pub first: u64,
     /// Where this piece begins in the encoded packet.
     pub offset: u32,
