@@ -315,9 +315,9 @@ mod tests {
     #[test]
     fn what_is_too_large_is_named_with_its_size_and_limit() {
         let good = Content {
-            title: Some("x".repeat(256)),
+            title: Some("x".repeat(1_024)),
             priority: Default::default(),
-            tags: vec!["x".repeat(32); 8],
+            tags: vec!["x".repeat(64); 16],
             body: "x".repeat(16 * 1024).into(),
             extra: Vec::new(),
         };
@@ -325,9 +325,9 @@ mod tests {
         assert!(good.within_limits());
         for (content, words) in [
             (Content { body: "x".repeat(16_385).into(), ..good.clone() }, ["the text", "16385", "16384"]),
-            (Content { title: Some("é".repeat(129)), ..good.clone() }, ["the title", "258", "256"]),
-            (Content { tags: vec!["x".into(); 9], ..good.clone() }, ["tags", "9", "8"]),
-            (Content { tags: vec!["x".into(), "x".repeat(33)], ..good.clone() }, ["tag 2", "33", "32"]),
+            (Content { title: Some("é".repeat(513)), ..good.clone() }, ["the title", "1026", "1024"]),
+            (Content { tags: vec!["x".into(); 17], ..good.clone() }, ["tags", "17", "16"]),
+            (Content { tags: vec!["x".into(), "x".repeat(65)], ..good.clone() }, ["tag 2", "65", "64"]),
         ] {
             assert!(!content.within_limits());
             let message = too_large(&content).unwrap();
