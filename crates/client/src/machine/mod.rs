@@ -831,7 +831,9 @@ impl Machine {
     }
 
     fn on_answer(&mut self, now: Moment, answer: packet::Answer, out: &mut Vec<Effect>) {
-        let applied = answer.applied.op;
+        let Some(applied) = answer.applied.op() else {
+            return self.answer(now, answer.id, Answer::Refused(Code::OtherEpoch), out);
+        };
         let content = match answer.kind {
             AnswerKind::History(page) => Answer::History { page, applied },
             AnswerKind::List(page) => Answer::List(page),
@@ -1042,6 +1044,8 @@ impl Machine {
             return;
         }
         let Some((session, _)) = self.session else { return };
+        // The ops of another log mean nothing to this client, and its own would mean nothing there.
+        let Some(remembered) = resumed.cursor.op() else { return self.end(Code::OtherEpoch, out) };
         let pause = now.since(self.last_heard_before.unwrap_or(self.heard));
         if !self.connected {
             let (born, last_seq) = (resumed.created_op, resumed.last_seq);
@@ -1050,7 +1054,7 @@ impl Machine {
             // applied.
             let anew = self.start.created_op.is_some_and(|before| before != born);
             let set_back = self.answered_before().filter(|answered| *answered > last_seq && !anew);
-            if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > resumed.cursor.op) {
+            if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > remembered) {
                 // The cursor belongs to the log before the servers were restored. Their log has other
                 // notifications at these ops.
                 self.refused_cursor = self.start.cursor.take();
@@ -1058,7 +1062,7 @@ impl Machine {
                 return;
             }
             self.connected = true;
-            let cursor = self.start.cursor.unwrap_or(resumed.cursor.op);
+            let cursor = self.start.cursor.unwrap_or(remembered);
             self.inbox.begin(cursor);
             let lost = self.refused_cursor;
             let members = resumed.coordinator.members.iter().map(|(_, address)| *address).collect();
@@ -1079,7 +1083,7 @@ impl Machine {
             if anew {
                 self.outbox.forget(self.start.outbox.iter().map(|of| of.seq), out);
             } else {
-                self.tell_of_copies(resumed, out);
+                self.tell_of_copies(resumed, remembered, out);
             }
             self.outbox.begin(now, last_seq, out);
         } else if view != self.served_by {
@@ -1107,16 +1111,16 @@ impl Machine {
         answered.map(Seq).filter(|_| self.start.created_op.is_some())
     }
 
-    fn tell_of_copies(&self, resumed: &ResumeOk, out: &mut Vec<Effect>) {
+    fn tell_of_copies(&self, resumed: &ResumeOk, remembered: Op, out: &mut Vec<Effect>) {
         let (given, last) = (self.start.highest_seq, resumed.last_seq);
         if last > given {
             out.push(Effect::Event(Event::Copied(CopySign::Numbers { given, last })));
         }
         // A device's cursor begins at the op that admitted it, before anything is read.
-        let read = |here: &Op| resumed.cursor.op > *here && resumed.cursor.op > resumed.created_op;
+        let read = |here: &Op| remembered > *here && remembered > resumed.created_op;
         let behind = |here: &Op| self.start.receives && read(here);
         if let Some(here) = self.start.cursor.filter(behind) {
-            out.push(Effect::Event(Event::Copied(CopySign::Cursor { here, read: resumed.cursor.op })));
+            out.push(Effect::Event(Event::Copied(CopySign::Cursor { here, read: remembered })));
         }
     }
 

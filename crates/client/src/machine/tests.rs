@@ -429,7 +429,7 @@ fn resumed_from(play: &Play) -> Vec<Option<Op>> {
         .sent
         .iter()
         .filter_map(|(_, packet)| match packet {
-            ToServer::Resume(resume) => Some(resume.cursor.map(|cursor| cursor.op)),
+            ToServer::Resume(resume) => Some(resume.cursor.and_then(Position::op)),
             _ => None,
         })
         .collect();
@@ -461,6 +461,33 @@ fn a_log_that_ends_before_what_was_handed_out_ends_the_client() {
     play.connect();
     play.from(3, 1, 3, ToClient::Error(BEYOND));
     assert_eq!(play.events, [Event::Ended(Code::BeyondEnd)]);
+}
+
+#[test]
+fn a_session_or_an_answer_of_another_log_is_not_taken_for_one_of_this_log() {
+    for (group, epoch, generation) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+        let mut elsewhere = Position::of(Op(11));
+        (elsewhere.group, elsewhere.epoch, elsewhere.generation) = (group, epoch, generation);
+        let mut play = Play::new();
+        play.connect();
+        play.input(Input::Query(QueryId(1), Query::List { what: Listing::People, after: None }));
+        let ToClient::Answer(answer) = empty_page(1) else { unreachable!() };
+        play.from(3, 1, 3, ToClient::Answer(packet::Answer { applied: elsewhere, ..answer }));
+        assert_eq!(play.events, [Event::Answer(QueryId(1), Answer::Refused(Code::OtherEpoch))]);
+
+        let mut play = Play::new();
+        play.accept();
+        let resumed = ResumeOk {
+            created_op: BORN,
+            last_seq: Seq(4),
+            coordinator: coordinator(1, 3),
+            cursor: elsewhere,
+            keepalive_ms: 2_000,
+            options: OptionalFields::NONE,
+        };
+        play.from(3, 1, 3, ToClient::ResumeOk(resumed));
+        assert_eq!(play.events, [Event::Ended(Code::OtherEpoch)]);
+    }
 }
 
 fn unanswered(seq: u64) -> Numbered {
@@ -850,10 +877,10 @@ fn only_what_the_application_took_moves_the_cursor() {
     };
     play.notify(10, 12);
     play.pass(20);
-    assert_eq!(upto(&play).map(|ack| (ack.upto.op, ack.held)), Some((Op(10), vec![Op(12)])));
+    assert_eq!(upto(&play).map(|ack| (ack.upto.op().unwrap(), ack.held)), Some((Op(10), vec![Op(12)])));
     play.input(Input::Taken(Op(12)));
     play.pass(20);
-    assert_eq!(upto(&play).map(|ack| (ack.upto.op, ack.held)), Some((Op(12), vec![])));
+    assert_eq!(upto(&play).map(|ack| (ack.upto.op().unwrap(), ack.held)), Some((Op(12), vec![])));
 }
 
 #[test]
@@ -1695,7 +1722,7 @@ fn each_keepalive_of_a_receiving_client_to_the_primary_repeats_its_cursor() {
         play.sent.clear();
         play.pass(2_000);
         let ack = |(to, packet): &(u16, ToServer)| match packet {
-            ToServer::ClientAck(ack) => Some((*to, ack.upto.op)),
+            ToServer::ClientAck(ack) => Some((*to, ack.upto.op().unwrap())),
             _ => None,
         };
         let acks: BTreeSet<(u16, Op)> = play.sent.iter().filter_map(ack).collect();
@@ -2024,7 +2051,7 @@ fn a_new_primary_gets_the_cursor_at_once() {
     play.sent.clear();
     play.resumed(2, 2);
     let upto = |(to, packet): &(u16, ToServer)| match packet {
-        ToServer::ClientAck(ack) => Some((*to, ack.upto.op)),
+        ToServer::ClientAck(ack) => Some((*to, ack.upto.op().unwrap())),
         _ => None,
     };
     assert_eq!(play.sent.iter().filter_map(upto).collect::<Vec<_>>(), [(2, Op(12))]);

@@ -25,8 +25,8 @@ pub struct Position {
     pub epoch: u64,
     /// The generation of the group's ranges.
     pub generation: u32,
-    /// The op.
-    pub op: Op,
+    /// The op. It is read by [`Position::op`] alone, so that nobody takes it for one of today's log unseen.
+    op: Op,
 }
 
 impl Position {
