@@ -1171,9 +1171,14 @@ impl Machine {
             }
             // Before anything was handed out, the stream may begin at another op. Later, its notifications
             // would be taken for those of another history.
-            Answers::Session if refused.code == Code::BeyondEnd && !self.connected => {
-                if matches!(self.state, State::Resuming { .. }) {
-                    self.refused_cursor = self.start.cursor.take().or(self.refused_cursor);
+            Answers::Session
+                if matches!(refused.code, Code::BeyondEnd | Code::OtherEpoch) && !self.connected =>
+            {
+                // A refusal that comes again finds no cursor, and is no reason to ask before the wait is over.
+                if matches!(self.state, State::Resuming { .. })
+                    && let Some(cursor) = self.start.cursor.take()
+                {
+                    self.refused_cursor = Some(cursor);
                     self.state = State::Resuming { again: Again::now(now) };
                 }
             }
@@ -1187,9 +1192,10 @@ impl Machine {
 
     /// The session is over. If it was never confirmed, it was confirmed too late, or another CONNECT of this
     /// device came after it; then another session is asked for. The waits grow, because two copies of a
-    /// device that start at the same time would otherwise end each other's sessions for ever.
+    /// device that start at the same time would otherwise end each other's sessions for ever. Of servers that
+    /// do not support what this client asks of a session, another session would be refused as well.
     fn on_over(&mut self, now: Moment, code: Code, wait: Duration, out: &mut Vec<Effect>) {
-        if self.connected {
+        if self.connected || self.session.is_some() && code == Code::Unsupported {
             self.end(code, out);
         } else if self.session.take().is_some() {
             let more = ASK_AGAIN_MIN * (1 << self.unserved.min(4));

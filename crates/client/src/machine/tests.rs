@@ -437,30 +437,51 @@ fn resumed_from(play: &Play) -> Vec<Option<Op>> {
     cursors
 }
 
-const BEYOND: Refused = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
-
-#[test]
-fn a_cursor_that_is_none_of_the_log_is_given_up_for_what_the_servers_remember() {
-    let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
-    let mut play = Play::remembering(handshake_configs, Some(Op(1_000)), Vec::new());
-    play.accept();
-    play.from(3, 1, 3, ToClient::Error(BEYOND));
-    assert_eq!(resumed_from(&play), [Some(Op(1_000)), None]);
-    // A repetition changes nothing.
-    play.from(3, 1, 3, ToClient::Error(BEYOND));
-    play.resumed(1, 3);
-    let Event::Connected { cursor, lost, .. } = play.events[0] else { panic!("{:?}", play.events) };
-    assert_eq!((cursor, lost), (Op(10), Some(Op(1_000))));
-    play.notify(10, 11);
-    assert_eq!(play.delivered(), [11]);
+/// The session is refused.
+fn refused(code: Code) -> ToClient {
+    ToClient::Error(Refused { code, answers: Answers::Session, retry_ms: 0 })
 }
 
 #[test]
-fn a_log_that_ends_before_what_was_handed_out_ends_the_client() {
+fn a_cursor_that_is_none_of_the_log_is_given_up_for_what_the_servers_remember() {
+    for code in [Code::BeyondEnd, Code::OtherEpoch] {
+        let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+        let mut play = Play::remembering(handshake_configs, Some(Op(1_000)), Vec::new());
+        play.accept();
+        play.from(3, 1, 3, refused(code));
+        assert_eq!(resumed_from(&play), [Some(Op(1_000)), None]);
+        // A repetition changes nothing.
+        let resumes = |packet: &ToServer| matches!(packet, ToServer::Resume(_));
+        let before = play.sent_to(3, resumes);
+        play.from(3, 1, 3, refused(code));
+        assert_eq!(play.sent_to(3, resumes), before, "nobody asks as fast as he is refused");
+        play.resumed(1, 3);
+        let Event::Connected { cursor, lost, .. } = play.events[0] else { panic!("{:?}", play.events) };
+        assert_eq!((cursor, lost), (Op(10), Some(Op(1_000))));
+        play.notify(10, 11);
+        assert_eq!(play.delivered(), [11]);
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_what_was_handed_out_or_another_one_ends_the_client() {
+    for code in [Code::BeyondEnd, Code::OtherEpoch] {
+        let mut play = Play::new();
+        play.connect();
+        play.from(3, 1, 3, refused(code));
+        assert_eq!(play.events, [Event::Ended(code)]);
+    }
+}
+
+#[test]
+fn a_session_that_servers_do_not_support_ends_the_client_and_is_not_asked_for_again() {
     let mut play = Play::new();
-    play.connect();
-    play.from(3, 1, 3, ToClient::Error(BEYOND));
-    assert_eq!(play.events, [Event::Ended(Code::BeyondEnd)]);
+    play.accept();
+    play.from(3, 1, 3, refused(Code::Unsupported));
+    assert_eq!(play.events, [Event::Ended(Code::Unsupported)]);
+    play.sent.clear();
+    play.pass(5_000);
+    assert_eq!(play.sent, []);
 }
 
 #[test]
