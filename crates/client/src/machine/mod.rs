@@ -271,6 +271,14 @@ pub enum Event {
     Searching,
     /// The session has ended for good, or was refused for good.
     Ended(Code),
+    /// The client has ended: this server says that it speaks another version of the protocol, and for a while
+    /// no server has given another answer.
+    OtherVersion {
+        /// The server's address.
+        server: SocketAddr,
+        /// The version that it speaks. It is not authenticated.
+        version: u8,
+    },
     /// The session ended because the application asked.
     Disconnected,
     /// Sent after [`Event::Connected`], once for each sign.
@@ -364,6 +372,12 @@ const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
 
 /// ... up to this.
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Servers are believed to speak another version of the protocol once one has said so for this long, and none
+/// has given another answer meanwhile. A client that searches sends HELLO about once a second
+/// or more often, and any server of this version answers it, with or without a primary. So a forged VERSION ends
+/// no client that can connect.
+const OTHER_VERSION_AFTER: Duration = Duration::from_secs(10);
 
 /// Most DISCONNECTs sent before the session is left to time out.
 const DISCONNECTS_MAX: u32 = 3;
@@ -464,6 +478,8 @@ pub struct Machine {
     last_heard_before: Option<Moment>,
     searched: Moment,
     searching: bool,
+    /// The time of the first VERSION since any server has last given another answer; none if there was none.
+    other_version_since: Option<Moment>,
     /// The time of the last query whether the session still exists.
     queried_at: Moment,
     /// The time since which an answer of the primary is outstanding; none if none is.
@@ -495,6 +511,7 @@ impl Machine {
             last_heard_before: None,
             searched: now,
             searching: false,
+            other_version_since: None,
             queried_at: Moment(0),
             outstanding_since: None,
             keepalive_at: now,
@@ -858,12 +875,15 @@ impl Machine {
         // A datagram that is damaged, or not from a server of this cluster, counts as lost.
         let Opened { envelope, header, packets } = match self.servers.receive(now, from, bytes) {
             None => return,
+            Some(Received::OtherVersion(version)) => return self.on_other_version(now, from, version, out),
             Some(Received::Greeting { greeting, on_trial }) => {
+                self.other_version_since = None;
                 self.on_greeting(now, from, &greeting, on_trial, out);
                 return self.doubt(now, out);
             }
             Some(Received::Opened(opened)) => opened,
         };
+        self.other_version_since = None;
         let fresh = header.view >= self.view;
         if header.view > self.view {
             self.on_view(now, header.view);
@@ -962,6 +982,19 @@ impl Machine {
         if on_trial {
             let packets = [packet, ToServer::Padding];
             self.servers.probe(now, from, greeting, self.view, &packets, out);
+        }
+    }
+
+    /// A server is said to speak another version. That matters only while no primary serves the session.
+    fn on_other_version(&mut self, now: Moment, server: SocketAddr, version: u8, out: &mut Vec<Effect>) {
+        let searches = match self.state {
+            State::Connecting { .. } | State::Resuming { .. } => true,
+            State::Served => self.searching,
+            State::Leaving { .. } | State::Over => false,
+        };
+        if searches && now.since(*self.other_version_since.get_or_insert(now)) >= OTHER_VERSION_AFTER {
+            self.state = State::Over;
+            out.push(Effect::Event(Event::OtherVersion { server, version }));
         }
     }
 

@@ -12,7 +12,7 @@ use recado_proto::id::{DeviceKey, Incarnation, NodeId};
 use recado_proto::link::{ACK_EVERY, Link};
 use recado_proto::packet::{Delivered, Fragment, Item, OptionalFields, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
-use recado_proto::{codec, fragment, noise};
+use recado_proto::{codec, fragment, noise, version};
 
 use self::server::handshake_config;
 use super::*;
@@ -71,6 +71,8 @@ struct TestServer {
     reply_to: Option<ReplyTo>,
     /// True if it drops every datagram.
     deaf: bool,
+    /// True if it speaks version 2 of the protocol.
+    upgraded: bool,
     /// The number of RETRYs that an attacker, who sees each HELLO, sends before the server's own; one more
     /// follows it.
     forged: u8,
@@ -85,10 +87,21 @@ impl TestServer {
             handshake_config,
             reply_to: None,
             deaf: false,
+            upgraded: false,
             forged: 0,
             heard: Vec::new(),
         }
     }
+}
+
+/// The answer of a server of version 2 to a datagram.
+fn answer_of_version_2(datagram: &[u8]) -> Option<Vec<u8>> {
+    // This version answers one of version 2 so.
+    let mut asked = datagram.to_vec();
+    asked[2] = 2;
+    let mut answer = version::answer(&asked)?;
+    *answer.last_mut().unwrap() = 2;
+    Some(answer)
 }
 
 /// A RETRY to the same HELLO, with a boot id that no server has.
@@ -179,6 +192,12 @@ impl Play {
         else {
             return;
         };
+        if server_boot.upgraded {
+            if let Some(bytes) = answer_of_version_2(bytes) {
+                self.input(Input::Datagram { from: address(node), bytes });
+            }
+            return;
+        }
         if Envelope::peek(bytes).unwrap().class == Class::Client {
             let handshake_config = server_boot.handshake_config.clone();
             match secret {
@@ -926,6 +945,47 @@ fn a_fenced_session_ends_for_good() {
     play.from(3, 1, 3, ToClient::Error(over));
     assert!(play.events.contains(&Event::Ended(Code::SessionOver)));
     assert_eq!(play.machine.next_deadline(), None);
+}
+
+fn other_version(play: &Play) -> bool {
+    play.events.iter().any(|event| matches!(event, Event::OtherVersion { version: 2, .. }))
+}
+
+#[test]
+fn a_client_whose_servers_all_speak_another_version_ends_and_says_so() {
+    for served in [false, true] {
+        let mut play = Play::new();
+        if served {
+            play.connect();
+        }
+        play.servers_by_id.values_mut().for_each(|server_boot| server_boot.upgraded = true);
+        let waited = play.until(other_version);
+        assert!(waited >= OTHER_VERSION_AFTER && waited < 2 * OTHER_VERSION_AFTER, "{waited:?}");
+        play.servers_by_id.values_mut().for_each(|server_boot| server_boot.upgraded = false);
+        play.sent.clear();
+        play.hellos.clear();
+        play.pass(5_000);
+        assert!(play.sent.is_empty() && play.hellos.is_empty(), "it has ended");
+    }
+}
+
+/// Whoever sees a HELLO can forge a VERSION, as from two of the servers here.
+#[test]
+fn no_version_ends_a_client_that_searches_while_any_server_answers_in_this_one() {
+    for served in [false, true] {
+        let mut play = Play::new();
+        match served {
+            true => play.connect(),
+            false => play.from(1, 0, 0, ToClient::Coordinator(coordinator(1, 3))),
+        }
+        for node in [1, 2] {
+            play.servers_by_id.get_mut(&node).unwrap().upgraded = true;
+        }
+        play.pass(30_000);
+        assert!(!other_version(&play));
+        play.servers_by_id.get_mut(&3).unwrap().upgraded = true;
+        play.until(other_version);
+    }
 }
 
 /// A client that was served and then heard nothing on its session from servers that still send RETRY. It has
