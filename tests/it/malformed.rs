@@ -10,10 +10,11 @@ use recado_proto::codec::{ALLOCATION_MAX, DecodeError, PACKET_MAX, decode, decod
 use recado_proto::command::{Command, Stamped};
 use recado_proto::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Opened, PACKETS_MAX, seal};
 use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, PIECE_MIN, Reassembler, split};
-use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, Priority, SessionId, Topic, View};
 use recado_proto::packet::{
-    Body, ClientAck, Content, Delivered, Fragment, Home, Item, OptionalField, OptionalFields, Packet,
-    Position, Promise, RefusedDatagram, Reply, Resume, Send, ToClient, ToPeer, ToServer,
+    Answer, AnswerKind, Body, ClientAck, Content, Delivered, Fragment, HistoryPage, Home, Item, Notification,
+    OptionalField, OptionalFields, Packet, Position, Promise, QueryId, RefusedDatagram, Reply, Resume, Send,
+    ToClient, ToPeer, ToServer,
 };
 use recado_proto::seal::{Key, TAG_LEN};
 
@@ -181,6 +182,28 @@ fn a_length_that_lies_gets_no_memory() {
     of::<ToServer>();
     of::<ToClient>();
     of::<ToPeer>();
+}
+
+/// A page, the notification in it and a value of that are each said to be very long.
+#[test]
+fn lengths_that_lie_within_each_other_get_the_memory_of_two_lists() {
+    let huge = [0xfd, 0, 0, 0, 0, 0, 1, 0, 0];
+    let content =
+        Content { title: None, priority: Priority::default(), tags: vec![], body: "".into(), extra: vec![] };
+    let (topic, author) = (Topic::to_send("#ops").unwrap(), "alice".parse().unwrap());
+    let options = OptionalFields::NONE;
+    let notification =
+        Notification { op: Op(1), topic, author, unix_ms: 1, content, options: options.clone() };
+    let page = HistoryPage { notifications: vec![], more: false, trimmed_upto: Op::ZERO };
+    let (id, applied, kind) = (QueryId(1), Position::default(), AnswerKind::History(page));
+    let answer = encode(&ToClient::Answer(Answer { id, applied, kind, options }));
+    let notification = encode(&notification);
+    // What stands before the list of the page, and before the list of the notification: all after them is zero.
+    let (page, content) = (&answer[..answer.len() - 4], &notification[..notification.len() - 2]);
+    let bytes = [page, &huge[..], content, &huge[..], &encode(&"key")[..], &huge[..]].concat();
+    let peak = peak_of(|| assert!(decode_packet::<ToClient>(&bytes).is_err()));
+    assert!(peak > 1 << 20, "the page and the content are read");
+    assert!(peak <= (2 << 20) + (1 << 14), "{peak} bytes");
 }
 
 #[test]

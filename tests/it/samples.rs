@@ -188,9 +188,7 @@ fn heartbeat(state: HeartbeatState) -> ToPeer {
         commit: Op(10),
         last: Op(12),
         beat: 300,
-        promised: View::new(8, NodeId(1)),
         leaving: true,
-        incarnation: Incarnation(5),
         members: 0x0123_4567_89ab_cdef,
         disk_ms: 300,
         members_op: Op::ZERO,
@@ -313,8 +311,9 @@ fn to_server() -> Vec<ToServer> {
         ToServer::Send(Send { seq, answered_below, topic, content, nonce, options: OptionalFields::NONE })
     };
     let query = |kind| {
-        let at_least = Some(Position { group: 1, epoch: 300, generation: 2, op: Op(70_000) });
-        ToServer::Query(Query { id: query, at_least, kind, options: options() })
+        let mut at_least = Position::of(Op(70_000));
+        (at_least.group, at_least.epoch, at_least.generation) = (1, 300, 2);
+        ToServer::Query(Query { id: query, at_least: Some(at_least), kind, options: options() })
     };
     let history = |topic, range| query(QueryKind::History(History { topic, range, limit: 20 }));
     let list = |what, after| query(QueryKind::List(List { what, after }));

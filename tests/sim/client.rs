@@ -601,6 +601,10 @@ impl Client {
                 outcome.broken = Some(format!("client {} was turned away: {code:?}", id.0));
                 outcome.ended = true;
             }
+            Event::OtherVersion { server, version } => {
+                outcome.broken = Some(format!("client {}: {server} speaks version {version}", id.0));
+                outcome.ended = true;
+            }
             Event::Disconnected => {
                 outcome.lines.push(format!("{who} disconnected"));
                 outcome.ended = true;

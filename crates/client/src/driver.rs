@@ -378,6 +378,9 @@ impl Driver {
                 let dir = self.slot.dir().to_owned();
                 turn.over = Some(if forgotten { Cause::Forgotten(dir) } else { Cause::Ended(code) });
             }
+            Event::OtherVersion { server, version } => {
+                turn.over = Some(Cause::OtherVersion { server, version });
+            }
             Event::Disconnected => turn.over = Some(Cause::Disconnected),
             Event::Copied(sign) => self.news(ConnectionEvent::Copied(sign)),
             Event::ServersSetBack { answered, last } => {

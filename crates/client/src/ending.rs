@@ -1,5 +1,6 @@
 //! The reason why a client ended: the driver sets it once, before it drops any channel.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ pub(super) enum Cause {
     Disconnected,
     Ended(Code),
     Forgotten(PathBuf),
+    OtherVersion { server: SocketAddr, version: u8 },
     Store(Arc<StoreError>),
 }
 
@@ -33,6 +35,7 @@ impl Ending {
             None | Some(Cause::Disconnected) => ClientError::Disconnected,
             Some(Cause::Ended(code)) => ClientError::Ended(*code),
             Some(Cause::Forgotten(dir)) => ClientError::Forgotten(dir.clone()),
+            Some(&Cause::OtherVersion { server, version }) => ClientError::OtherVersion { server, version },
             Some(Cause::Store(error)) => ClientError::Store(error.clone()),
         }
     }

@@ -32,8 +32,9 @@ pub enum ClientError {
         /// The time waited for an answer.
         waited: Duration,
     },
-    /// A server speaks another version of the protocol, and no other server answered in time. Nothing was
-    /// sent in the profile's name.
+    /// A server speaks another version of the protocol, and no other server answered in time. A client that was
+    /// not connected has sent nothing in the profile's name; the requests that one left unanswered are in the
+    /// device's files.
     #[error(
         "the server at {server} speaks version {version} of the protocol and this program version {VERSION}: update {}",
         if *version > VERSION { "recado here" } else { "recadod on the servers" }

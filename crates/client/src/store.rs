@@ -13,7 +13,8 @@
 //!
 //! A line has a version and a CRC-32C ([`format`](super::format)). A position is `GROUP EPOCH GENERATION OP`, with 5,
 //! 20, 10 and 20 digits; all but the op are zero, and a position of which they are not is refused as of another
-//! version. A field of `state.toml` that this program does not know is ignored.
+//! version. So is a `state.toml` with a field or a request that this program does not know: what it passed over would
+//! make another request of a stored one.
 //!
 //! A cluster created anew has a new id, so its devices start anew beside the old ones. `state.toml` is
 //! replaced as a whole (tmp, fsync, rename, fsync of the directory); a request is in it before its first
@@ -38,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use recado_proto::hex::{self, Hex};
 use recado_proto::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Priority, Seq, Topic};
 use recado_proto::noise;
-use recado_proto::packet::{Body, ChannelChange, Content, FollowChange, KeyChange};
+use recado_proto::packet::{Body, ChannelChange, CodeHash, Content, FollowChange, KeyChange, Role};
 use recado_proto::seal::Key;
 use recado_sys::clock::MachineClock;
 use recado_sys::durable;
@@ -96,6 +97,7 @@ pub(super) struct Remembered {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StateFile {
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<String>,
@@ -106,6 +108,7 @@ struct StateFile {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Unanswered {
     seq: Seq,
     /// In hexadecimal: TOML has no unsigned 64-bit integer.
@@ -113,19 +116,82 @@ struct Unanswered {
     ask: StoredRequest,
 }
 
-/// A [`Request`] in the file's own format, which does not change when the machine's types do.
+/// A [`Request`] in the file's own format. That is stated by the types of this file down to names, numbers and
+/// keys, so it does not change when the machine's types or those of packets do.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum StoredRequest {
-    Follow { topic: Topic },
-    Unfollow { topic: Topic },
-    Send { topic: Option<Topic>, content: StoredContent },
-    Channel { channel: Name, change: ChannelChange },
-    Keys { change: KeyChange },
+    Follow {
+        #[serde(with = "StoredTopic")]
+        topic: Topic,
+    },
+    Unfollow {
+        #[serde(with = "StoredTopic")]
+        topic: Topic,
+    },
+    Send {
+        topic: Option<Target>,
+        content: StoredContent,
+    },
+    Channel {
+        channel: Name,
+        #[serde(with = "StoredChannelChange")]
+        change: ChannelChange,
+    },
+    Keys {
+        #[serde(with = "StoredKeyChange")]
+        change: KeyChange,
+    },
+}
+
+/// The topic of a SEND that names one.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Target(#[serde(with = "StoredTopic")] Topic);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Topic")]
+enum StoredTopic {
+    Feed(Name),
+    Channel(Name),
+    Inbox(Name),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ChannelChange", deny_unknown_fields)]
+enum StoredChannelChange {
+    Create {
+        private: bool,
+    },
+    Add {
+        member: Name,
+        #[serde(with = "StoredRole")]
+        role: Role,
+    },
+    Remove {
+        member: Name,
+    },
+    Delete,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Role")]
+enum StoredRole {
+    Reader,
+    Writer,
+    Owner,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "KeyChange", deny_unknown_fields)]
+enum StoredKeyChange {
+    Enrol { code: CodeHash },
+    Revoke { key: DeviceKey },
 }
 
 /// A [`Content`]; bytes that are no text stand as numbers.
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StoredContent {
     #[serde(skip_serializing_if = "Option::is_none")]
     title: Option<String>,
@@ -168,7 +234,8 @@ impl From<&Request> for StoredRequest {
                 StoredRequest::Unfollow { topic: topic.clone() }
             }
             Request::Send { topic, content } => {
-                StoredRequest::Send { topic: topic.clone(), content: StoredContent::from(content) }
+                let topic = topic.clone().map(Target);
+                StoredRequest::Send { topic, content: StoredContent::from(content) }
             }
             Request::Keys { change } => StoredRequest::Keys { change: *change },
             Request::Channel { channel, change } => {
@@ -183,7 +250,9 @@ impl From<StoredRequest> for Request {
         match stored {
             StoredRequest::Follow { topic } => Request::Follow { topic, change: FollowChange::Add },
             StoredRequest::Unfollow { topic } => Request::Follow { topic, change: FollowChange::Remove },
-            StoredRequest::Send { topic, content } => Request::Send { topic, content: content.into() },
+            StoredRequest::Send { topic, content } => {
+                Request::Send { topic: topic.map(|Target(topic)| topic), content: content.into() }
+            }
             StoredRequest::Channel { channel, change } => Request::Channel { channel, change },
             StoredRequest::Keys { change } => Request::Keys { change },
         }
@@ -381,7 +450,11 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let unreadable = unreadable(path, cure);
     let damaged = || unreadable(Unreadable::Damaged);
     let rest = format::read_sealed(&text).map_err(&unreadable)?;
-    let file: StateFile = toml::from_str(rest).map_err(|_| damaged())?;
+    // A table that a program wrote, and in which this one does not know its way, is a later program's.
+    let file: StateFile = toml::from_str(rest).map_err(|_| match rest.parse::<toml::Table>() {
+        Ok(_) => unreadable(Unreadable::OtherVersion(format::VERSION + 1)),
+        Err(_) => damaged(),
+    })?;
     let created_op = file.created.as_deref().map(read_position).transpose().map_err(&unreadable)?;
     let numbered = |stored: Unanswered| {
         let nonce = u64::from_be_bytes(hex::parse(&stored.nonce).ok_or_else(damaged)?);
@@ -543,8 +616,6 @@ pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreErr
 
 #[cfg(test)]
 mod tests {
-    use recado_proto::packet::Role;
-
     use super::*;
 
     fn take(state: &Path) -> Result<(Slot, Remembered), StoreError> {
@@ -725,9 +796,43 @@ mod tests {
             fs::write(dir.join("state.toml"), bad).unwrap();
             assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })), "{bad}");
         }
-        let text = format!("created = \"{}\"\nlater = 7\n", position(Op(3)));
-        fs::write(dir.join("state.toml"), format::sealed(&text)).unwrap();
-        assert_eq!(take(state.path()).unwrap().1.created_op, Some(Op(3)), "what it does not know is ignored");
+    }
+
+    #[test]
+    fn a_state_file_with_anything_that_this_program_does_not_know_is_of_another_version_and_not_touched() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        let path = slot.dir().join(STATE);
+        drop(slot);
+        let unanswered = "[[unanswered]]\nseq = 1\nnonce = \"0000000000000001\"\n";
+        let content = "priority = 3\ntags = []\nbody = \"at noon\"\n";
+        let send = format!("{unanswered}[unanswered.ask.send.content]\n{content}");
+        let create = format!(
+            "{unanswered}[unanswered.ask.channel]\nchannel = \"ops\"\n\
+             [unanswered.ask.channel.change.Create]\nprivate = true\n"
+        );
+        for known in [&send, &create] {
+            fs::write(&path, format::sealed(known)).unwrap();
+            assert_eq!(take(state.path()).unwrap().1.unanswered.len(), 1, "{known}");
+        }
+        for later in [
+            format!("later = 7\n{send}"),
+            send.replace("seq = 1\n", "seq = 1\nlater = 7\n"),
+            send.replace(
+                "[unanswered.ask.send.content]",
+                "[unanswered.ask.send]\nlater = 7\n[unanswered.ask.send.content]",
+            ),
+            send.replace(".send.", ".later."),
+            format!("{send}later = 7\n"),
+            format!("{create}later = 7\n"),
+            create.replace(".Create", ".Later"),
+        ] {
+            let text = format::sealed(&later);
+            fs::write(&path, &text).unwrap();
+            let told = take(state.path());
+            assert!(matches!(told, Err(StoreError::OtherVersion { .. })), "{later}: {told:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
     }
 
     #[test]

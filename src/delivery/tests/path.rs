@@ -250,7 +250,8 @@ impl World {
                     options: OptionalFields::NONE,
                 };
                 self.deliver(Input::Answer { session, packet: ToClient::ResumeOk(resumed) });
-                let (cursor, credit) = (resume.cursor.map_or(Op(0), |cursor| cursor.op), Some(resume.credit));
+                let (cursor, credit) = (resume.cursor.and_then(Position::op), Some(resume.credit));
+                let cursor = cursor.unwrap_or(Op(0));
                 self.deliver(Input::Serve { session, cursor, credit });
             }
             ToServer::ClientAck(ack) => self.deliver(Input::ClientAck(session, ack)),
@@ -258,7 +259,7 @@ impl World {
                 self.deliver(Input::Answer { session, packet: ToClient::Coordinator(coordinator) });
             }
             ToServer::Disconnect(last) => {
-                self.cursor = self.cursor.max(last.upto.op);
+                self.cursor = self.cursor.max(last.upto.op().unwrap());
                 self.deliver(Input::SessionEnded { session, packets: Vec::new() });
             }
             _ => {}

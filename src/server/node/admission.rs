@@ -219,10 +219,10 @@ impl<L: OrderedLog> Node<L> {
         let Some(view) = self.service.session(session) else {
             return self.refuse_session(session);
         };
-        if resume.cursor.is_some_and(|cursor| cursor.op().is_none()) {
-            return self.refuse_packet(session, Code::OtherEpoch);
-        }
-        let named = resume.cursor.map(|cursor| cursor.op);
+        let named = match resume.cursor.map(Position::op) {
+            Some(None) => return self.refuse_packet(session, Code::OtherEpoch),
+            named => named.flatten(),
+        };
         // Everything that a client can have seen was applied here before this view began, so a cursor beyond
         // `applied` is not of this log. Serving from it would skip every op up to it.
         let applied = self.service.applied();

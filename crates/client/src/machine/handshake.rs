@@ -155,11 +155,17 @@ impl HandshakeClient {
         self.other_version
     }
 
+    /// The version that a VERSION names, if the datagram is one that answers the last HELLO. It is believed as
+    /// little as [`HandshakeClient::other_version`].
+    pub(super) fn version(&self, datagram: &[u8]) -> Option<u8> {
+        let (echo, version) = version::read(datagram)?;
+        self.echo.is_some_and(|(asked, _)| asked == echo).then_some(version)
+    }
+
     /// Takes a datagram of the class Handshake; none if it answers nothing that was sent.
     pub fn take(&mut self, now: Moment, datagram: &[u8]) -> Option<FromServer> {
-        if let Some((echo, version)) = version::read(datagram) {
-            let asked = self.echo.is_some_and(|(asked, _)| asked == echo);
-            self.other_version = asked.then_some(version).or(self.other_version);
+        if let Some(version) = self.version(datagram) {
+            self.other_version = Some(version);
             return None;
         }
         let (envelope, handshake) = Handshake::read(datagram).ok()?;

@@ -299,7 +299,7 @@ mod tests {
             let (prev, item) = (Op(prev), Item::Changed { op: Op(op), key: b"key".to_vec() });
             let mut out = Vec::new();
             inbox.on_delivered(Moment(0), Delivered { stream, prev, item }, &mut out);
-            (out.len(), inbox.ack().upto.op)
+            (out.len(), inbox.ack().upto.op().unwrap())
         };
         assert_eq!(deliver(1, 0, 7), (0, Op(0)));
         assert_eq!(deliver(0, 0, 7), (0, Op(7)));
@@ -311,8 +311,8 @@ mod tests {
         let mut inbox = Inbox::new(true, PlantedBug::default());
         notify(&mut inbox, 0, 5);
         gap(&mut inbox, Moment(0), 5, 9);
-        assert_eq!(inbox.ack().upto.op, Op(0));
+        assert_eq!(inbox.ack().upto, Position::of(Op(0)));
         inbox.taken(Moment(0), Op(5));
-        assert_eq!(inbox.ack().upto.op, Op(9));
+        assert_eq!(inbox.ack().upto, Position::of(Op(9)));
     }
 }

@@ -271,6 +271,14 @@ pub enum Event {
     Searching,
     /// The session has ended for good, or was refused for good.
     Ended(Code),
+    /// The client has ended: this server says that it speaks another version of the protocol, and for a while
+    /// no server has given another answer.
+    OtherVersion {
+        /// The server's address.
+        server: SocketAddr,
+        /// The version that it speaks. It is not authenticated.
+        version: u8,
+    },
     /// The session ended because the application asked.
     Disconnected,
     /// Sent after [`Event::Connected`], once for each sign.
@@ -364,6 +372,12 @@ const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
 
 /// ... up to this.
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Servers are believed to speak another version of the protocol once one has said so for this long, and none
+/// has given another answer meanwhile. A client that searches sends HELLO about once a second
+/// or more often, and any server of this version answers it, with or without a primary. So a forged VERSION ends
+/// no client that can connect.
+const OTHER_VERSION_AFTER: Duration = Duration::from_secs(10);
 
 /// Most DISCONNECTs sent before the session is left to time out.
 const DISCONNECTS_MAX: u32 = 3;
@@ -464,6 +478,8 @@ pub struct Machine {
     last_heard_before: Option<Moment>,
     searched: Moment,
     searching: bool,
+    /// The time of the first VERSION since any server has last given another answer; none if there was none.
+    other_version_since: Option<Moment>,
     /// The time of the last query whether the session still exists.
     queried_at: Moment,
     /// The time since which an answer of the primary is outstanding; none if none is.
@@ -495,6 +511,7 @@ impl Machine {
             last_heard_before: None,
             searched: now,
             searching: false,
+            other_version_since: None,
             queried_at: Moment(0),
             outstanding_since: None,
             keepalive_at: now,
@@ -831,7 +848,9 @@ impl Machine {
     }
 
     fn on_answer(&mut self, now: Moment, answer: packet::Answer, out: &mut Vec<Effect>) {
-        let applied = answer.applied.op;
+        let Some(applied) = answer.applied.op() else {
+            return self.answer(now, answer.id, Answer::Refused(Code::OtherEpoch), out);
+        };
         let content = match answer.kind {
             AnswerKind::History(page) => Answer::History { page, applied },
             AnswerKind::List(page) => Answer::List(page),
@@ -856,12 +875,15 @@ impl Machine {
         // A datagram that is damaged, or not from a server of this cluster, counts as lost.
         let Opened { envelope, header, packets } = match self.servers.receive(now, from, bytes) {
             None => return,
+            Some(Received::OtherVersion(version)) => return self.on_other_version(now, from, version, out),
             Some(Received::Greeting { greeting, on_trial }) => {
+                self.other_version_since = None;
                 self.on_greeting(now, from, &greeting, on_trial, out);
                 return self.doubt(now, out);
             }
             Some(Received::Opened(opened)) => opened,
         };
+        self.other_version_since = None;
         let fresh = header.view >= self.view;
         if header.view > self.view {
             self.on_view(now, header.view);
@@ -963,6 +985,19 @@ impl Machine {
         }
     }
 
+    /// A server is said to speak another version. That matters only while no primary serves the session.
+    fn on_other_version(&mut self, now: Moment, server: SocketAddr, version: u8, out: &mut Vec<Effect>) {
+        let searches = match self.state {
+            State::Connecting { .. } | State::Resuming { .. } => true,
+            State::Served => self.searching,
+            State::Leaving { .. } | State::Over => false,
+        };
+        if searches && now.since(*self.other_version_since.get_or_insert(now)) >= OTHER_VERSION_AFTER {
+            self.state = State::Over;
+            out.push(Effect::Event(Event::OtherVersion { server, version }));
+        }
+    }
+
     /// A server asks for a proof of the client's address (as in QUIC's path validation) and does not answer
     /// packets before. So the RESUME or KEEPALIVE is sent again with the response.
     fn on_path_challenge(&mut self, now: Moment, from: SocketAddr, token: u64, out: &mut Vec<Effect>) {
@@ -1042,6 +1077,8 @@ impl Machine {
             return;
         }
         let Some((session, _)) = self.session else { return };
+        // The ops of another log mean nothing to this client, and its own would mean nothing there.
+        let Some(remembered) = resumed.cursor.op() else { return self.end(Code::OtherEpoch, out) };
         let pause = now.since(self.last_heard_before.unwrap_or(self.heard));
         if !self.connected {
             let (born, last_seq) = (resumed.created_op, resumed.last_seq);
@@ -1050,7 +1087,7 @@ impl Machine {
             // applied.
             let anew = self.start.created_op.is_some_and(|before| before != born);
             let set_back = self.answered_before().filter(|answered| *answered > last_seq && !anew);
-            if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > resumed.cursor.op) {
+            if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > remembered) {
                 // The cursor belongs to the log before the servers were restored. Their log has other
                 // notifications at these ops.
                 self.refused_cursor = self.start.cursor.take();
@@ -1058,7 +1095,7 @@ impl Machine {
                 return;
             }
             self.connected = true;
-            let cursor = self.start.cursor.unwrap_or(resumed.cursor.op);
+            let cursor = self.start.cursor.unwrap_or(remembered);
             self.inbox.begin(cursor);
             let lost = self.refused_cursor;
             let members = resumed.coordinator.members.iter().map(|(_, address)| *address).collect();
@@ -1079,7 +1116,7 @@ impl Machine {
             if anew {
                 self.outbox.forget(self.start.outbox.iter().map(|of| of.seq), out);
             } else {
-                self.tell_of_copies(resumed, out);
+                self.tell_of_copies(resumed, remembered, out);
             }
             self.outbox.begin(now, last_seq, out);
         } else if view != self.served_by {
@@ -1107,16 +1144,16 @@ impl Machine {
         answered.map(Seq).filter(|_| self.start.created_op.is_some())
     }
 
-    fn tell_of_copies(&self, resumed: &ResumeOk, out: &mut Vec<Effect>) {
+    fn tell_of_copies(&self, resumed: &ResumeOk, remembered: Op, out: &mut Vec<Effect>) {
         let (given, last) = (self.start.highest_seq, resumed.last_seq);
         if last > given {
             out.push(Effect::Event(Event::Copied(CopySign::Numbers { given, last })));
         }
         // A device's cursor begins at the op that admitted it, before anything is read.
-        let read = |here: &Op| resumed.cursor.op > *here && resumed.cursor.op > resumed.created_op;
+        let read = |here: &Op| remembered > *here && remembered > resumed.created_op;
         let behind = |here: &Op| self.start.receives && read(here);
         if let Some(here) = self.start.cursor.filter(behind) {
-            out.push(Effect::Event(Event::Copied(CopySign::Cursor { here, read: resumed.cursor.op })));
+            out.push(Effect::Event(Event::Copied(CopySign::Cursor { here, read: remembered })));
         }
     }
 
@@ -1167,9 +1204,14 @@ impl Machine {
             }
             // Before anything was handed out, the stream may begin at another op. Later, its notifications
             // would be taken for those of another history.
-            Answers::Session if refused.code == Code::BeyondEnd && !self.connected => {
-                if matches!(self.state, State::Resuming { .. }) {
-                    self.refused_cursor = self.start.cursor.take().or(self.refused_cursor);
+            Answers::Session
+                if matches!(refused.code, Code::BeyondEnd | Code::OtherEpoch) && !self.connected =>
+            {
+                // A refusal that comes again finds no cursor, and is no reason to ask before the wait is over.
+                if matches!(self.state, State::Resuming { .. })
+                    && let Some(cursor) = self.start.cursor.take()
+                {
+                    self.refused_cursor = Some(cursor);
                     self.state = State::Resuming { again: Again::now(now) };
                 }
             }
@@ -1183,9 +1225,10 @@ impl Machine {
 
     /// The session is over. If it was never confirmed, it was confirmed too late, or another CONNECT of this
     /// device came after it; then another session is asked for. The waits grow, because two copies of a
-    /// device that start at the same time would otherwise end each other's sessions for ever.
+    /// device that start at the same time would otherwise end each other's sessions for ever. Of servers that
+    /// do not support what this client asks of a session, another session would be refused as well.
     fn on_over(&mut self, now: Moment, code: Code, wait: Duration, out: &mut Vec<Effect>) {
-        if self.connected {
+        if self.connected || self.session.is_some() && code == Code::Unsupported {
             self.end(code, out);
         } else if self.session.take().is_some() {
             let more = ASK_AGAIN_MIN * (1 << self.unserved.min(4));

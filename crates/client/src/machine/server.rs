@@ -43,6 +43,8 @@ pub(super) enum Received {
     },
     /// Packets, on the session or in answer to an initiation.
     Opened(Opened<ToClient>),
+    /// The server is said to speak this version of the protocol, which is not authenticated.
+    OtherVersion(u8),
 }
 
 /// All known servers.
@@ -129,8 +131,12 @@ impl Servers {
 
     /// Takes a datagram; none if it is not from a known server, does not open, or is a replay.
     pub(super) fn receive(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> Option<Received> {
-        let envelope = Envelope::peek(datagram).ok()?;
         let server = self.servers.iter_mut().find(|server| server.address == from)?;
+        // A VERSION has no outer header.
+        if let Some(version) = server.initiator.version(datagram) {
+            return Some(Received::OtherVersion(version));
+        }
+        let envelope = Envelope::peek(datagram).ok()?;
         let opened = match envelope.class {
             Class::Handshake => match server.initiator.take(now, datagram)? {
                 FromServer::Greeting(greeting) => {

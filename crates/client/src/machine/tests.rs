@@ -12,7 +12,7 @@ use recado_proto::id::{DeviceKey, Incarnation, NodeId};
 use recado_proto::link::{ACK_EVERY, Link};
 use recado_proto::packet::{Delivered, Fragment, Item, OptionalFields, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
-use recado_proto::{codec, fragment, noise};
+use recado_proto::{codec, fragment, noise, version};
 
 use self::server::handshake_config;
 use super::*;
@@ -71,6 +71,8 @@ struct TestServer {
     reply_to: Option<ReplyTo>,
     /// True if it drops every datagram.
     deaf: bool,
+    /// True if it speaks version 2 of the protocol.
+    upgraded: bool,
     /// The number of RETRYs that an attacker, who sees each HELLO, sends before the server's own; one more
     /// follows it.
     forged: u8,
@@ -85,10 +87,21 @@ impl TestServer {
             handshake_config,
             reply_to: None,
             deaf: false,
+            upgraded: false,
             forged: 0,
             heard: Vec::new(),
         }
     }
+}
+
+/// The answer of a server of version 2 to a datagram.
+fn answer_of_version_2(datagram: &[u8]) -> Option<Vec<u8>> {
+    // This version answers one of version 2 so.
+    let mut asked = datagram.to_vec();
+    asked[2] = 2;
+    let mut answer = version::answer(&asked)?;
+    *answer.last_mut().unwrap() = 2;
+    Some(answer)
 }
 
 /// A RETRY to the same HELLO, with a boot id that no server has.
@@ -179,6 +192,12 @@ impl Play {
         else {
             return;
         };
+        if server_boot.upgraded {
+            if let Some(bytes) = answer_of_version_2(bytes) {
+                self.input(Input::Datagram { from: address(node), bytes });
+            }
+            return;
+        }
         if Envelope::peek(bytes).unwrap().class == Class::Client {
             let handshake_config = server_boot.handshake_config.clone();
             match secret {
@@ -429,7 +448,7 @@ fn resumed_from(play: &Play) -> Vec<Option<Op>> {
         .sent
         .iter()
         .filter_map(|(_, packet)| match packet {
-            ToServer::Resume(resume) => Some(resume.cursor.map(|cursor| cursor.op)),
+            ToServer::Resume(resume) => Some(resume.cursor.and_then(Position::op)),
             _ => None,
         })
         .collect();
@@ -437,30 +456,78 @@ fn resumed_from(play: &Play) -> Vec<Option<Op>> {
     cursors
 }
 
-const BEYOND: Refused = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
-
-#[test]
-fn a_cursor_that_is_none_of_the_log_is_given_up_for_what_the_servers_remember() {
-    let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
-    let mut play = Play::remembering(handshake_configs, Some(Op(1_000)), Vec::new());
-    play.accept();
-    play.from(3, 1, 3, ToClient::Error(BEYOND));
-    assert_eq!(resumed_from(&play), [Some(Op(1_000)), None]);
-    // A repetition changes nothing.
-    play.from(3, 1, 3, ToClient::Error(BEYOND));
-    play.resumed(1, 3);
-    let Event::Connected { cursor, lost, .. } = play.events[0] else { panic!("{:?}", play.events) };
-    assert_eq!((cursor, lost), (Op(10), Some(Op(1_000))));
-    play.notify(10, 11);
-    assert_eq!(play.delivered(), [11]);
+/// The session is refused.
+fn refused(code: Code) -> ToClient {
+    ToClient::Error(Refused { code, answers: Answers::Session, retry_ms: 0 })
 }
 
 #[test]
-fn a_log_that_ends_before_what_was_handed_out_ends_the_client() {
+fn a_cursor_that_is_none_of_the_log_is_given_up_for_what_the_servers_remember() {
+    for code in [Code::BeyondEnd, Code::OtherEpoch] {
+        let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+        let mut play = Play::remembering(handshake_configs, Some(Op(1_000)), Vec::new());
+        play.accept();
+        play.from(3, 1, 3, refused(code));
+        assert_eq!(resumed_from(&play), [Some(Op(1_000)), None]);
+        // A repetition changes nothing.
+        let resumes = |packet: &ToServer| matches!(packet, ToServer::Resume(_));
+        let before = play.sent_to(3, resumes);
+        play.from(3, 1, 3, refused(code));
+        assert_eq!(play.sent_to(3, resumes), before, "nobody asks as fast as he is refused");
+        play.resumed(1, 3);
+        let Event::Connected { cursor, lost, .. } = play.events[0] else { panic!("{:?}", play.events) };
+        assert_eq!((cursor, lost), (Op(10), Some(Op(1_000))));
+        play.notify(10, 11);
+        assert_eq!(play.delivered(), [11]);
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_what_was_handed_out_or_another_one_ends_the_client() {
+    for code in [Code::BeyondEnd, Code::OtherEpoch] {
+        let mut play = Play::new();
+        play.connect();
+        play.from(3, 1, 3, refused(code));
+        assert_eq!(play.events, [Event::Ended(code)]);
+    }
+}
+
+#[test]
+fn a_session_that_servers_do_not_support_ends_the_client_and_is_not_asked_for_again() {
     let mut play = Play::new();
-    play.connect();
-    play.from(3, 1, 3, ToClient::Error(BEYOND));
-    assert_eq!(play.events, [Event::Ended(Code::BeyondEnd)]);
+    play.accept();
+    play.from(3, 1, 3, refused(Code::Unsupported));
+    assert_eq!(play.events, [Event::Ended(Code::Unsupported)]);
+    play.sent.clear();
+    play.pass(5_000);
+    assert_eq!(play.sent, []);
+}
+
+#[test]
+fn a_session_or_an_answer_of_another_log_is_not_taken_for_one_of_this_log() {
+    for (group, epoch, generation) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+        let mut elsewhere = Position::of(Op(11));
+        (elsewhere.group, elsewhere.epoch, elsewhere.generation) = (group, epoch, generation);
+        let mut play = Play::new();
+        play.connect();
+        play.input(Input::Query(QueryId(1), Query::List { what: Listing::People, after: None }));
+        let ToClient::Answer(answer) = empty_page(1) else { unreachable!() };
+        play.from(3, 1, 3, ToClient::Answer(packet::Answer { applied: elsewhere, ..answer }));
+        assert_eq!(play.events, [Event::Answer(QueryId(1), Answer::Refused(Code::OtherEpoch))]);
+
+        let mut play = Play::new();
+        play.accept();
+        let resumed = ResumeOk {
+            created_op: BORN,
+            last_seq: Seq(4),
+            coordinator: coordinator(1, 3),
+            cursor: elsewhere,
+            keepalive_ms: 2_000,
+            options: OptionalFields::NONE,
+        };
+        play.from(3, 1, 3, ToClient::ResumeOk(resumed));
+        assert_eq!(play.events, [Event::Ended(Code::OtherEpoch)]);
+    }
 }
 
 fn unanswered(seq: u64) -> Numbered {
@@ -850,10 +917,10 @@ fn only_what_the_application_took_moves_the_cursor() {
     };
     play.notify(10, 12);
     play.pass(20);
-    assert_eq!(upto(&play).map(|ack| (ack.upto.op, ack.held)), Some((Op(10), vec![Op(12)])));
+    assert_eq!(upto(&play).map(|ack| (ack.upto.op().unwrap(), ack.held)), Some((Op(10), vec![Op(12)])));
     play.input(Input::Taken(Op(12)));
     play.pass(20);
-    assert_eq!(upto(&play).map(|ack| (ack.upto.op, ack.held)), Some((Op(12), vec![])));
+    assert_eq!(upto(&play).map(|ack| (ack.upto.op().unwrap(), ack.held)), Some((Op(12), vec![])));
 }
 
 #[test]
@@ -878,6 +945,47 @@ fn a_fenced_session_ends_for_good() {
     play.from(3, 1, 3, ToClient::Error(over));
     assert!(play.events.contains(&Event::Ended(Code::SessionOver)));
     assert_eq!(play.machine.next_deadline(), None);
+}
+
+fn other_version(play: &Play) -> bool {
+    play.events.iter().any(|event| matches!(event, Event::OtherVersion { version: 2, .. }))
+}
+
+#[test]
+fn a_client_whose_servers_all_speak_another_version_ends_and_says_so() {
+    for served in [false, true] {
+        let mut play = Play::new();
+        if served {
+            play.connect();
+        }
+        play.servers_by_id.values_mut().for_each(|server_boot| server_boot.upgraded = true);
+        let waited = play.until(other_version);
+        assert!(waited >= OTHER_VERSION_AFTER && waited < 2 * OTHER_VERSION_AFTER, "{waited:?}");
+        play.servers_by_id.values_mut().for_each(|server_boot| server_boot.upgraded = false);
+        play.sent.clear();
+        play.hellos.clear();
+        play.pass(5_000);
+        assert!(play.sent.is_empty() && play.hellos.is_empty(), "it has ended");
+    }
+}
+
+/// Whoever sees a HELLO can forge a VERSION, as from two of the servers here.
+#[test]
+fn no_version_ends_a_client_that_searches_while_any_server_answers_in_this_one() {
+    for served in [false, true] {
+        let mut play = Play::new();
+        match served {
+            true => play.connect(),
+            false => play.from(1, 0, 0, ToClient::Coordinator(coordinator(1, 3))),
+        }
+        for node in [1, 2] {
+            play.servers_by_id.get_mut(&node).unwrap().upgraded = true;
+        }
+        play.pass(30_000);
+        assert!(!other_version(&play));
+        play.servers_by_id.get_mut(&3).unwrap().upgraded = true;
+        play.until(other_version);
+    }
 }
 
 /// A client that was served and then heard nothing on its session from servers that still send RETRY. It has
@@ -1695,7 +1803,7 @@ fn each_keepalive_of_a_receiving_client_to_the_primary_repeats_its_cursor() {
         play.sent.clear();
         play.pass(2_000);
         let ack = |(to, packet): &(u16, ToServer)| match packet {
-            ToServer::ClientAck(ack) => Some((*to, ack.upto.op)),
+            ToServer::ClientAck(ack) => Some((*to, ack.upto.op().unwrap())),
             _ => None,
         };
         let acks: BTreeSet<(u16, Op)> = play.sent.iter().filter_map(ack).collect();
@@ -2024,7 +2132,7 @@ fn a_new_primary_gets_the_cursor_at_once() {
     play.sent.clear();
     play.resumed(2, 2);
     let upto = |(to, packet): &(u16, ToServer)| match packet {
-        ToServer::ClientAck(ack) => Some((*to, ack.upto.op)),
+        ToServer::ClientAck(ack) => Some((*to, ack.upto.op().unwrap())),
         _ => None,
     };
     assert_eq!(play.sent.iter().filter_map(upto).collect::<Vec<_>>(), [(2, Op(12))]);

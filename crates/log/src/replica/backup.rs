@@ -55,7 +55,7 @@ impl ReplicaManager {
         if heartbeat.members != self.digest {
             return;
         }
-        self.round_seen = self.round_seen.max(heartbeat.promised.round());
+        self.round_seen = self.round_seen.max(heartbeat.view.round());
         if heartbeat.state == HeartbeatState::Backup {
             return self.on_echo(now, from, heartbeat, out);
         }
@@ -107,9 +107,7 @@ impl ReplicaManager {
             commit: self.commit,
             last: self.log.last(),
             beat,
-            promised: self.promised,
             leaving: self.stopping.is_some(),
-            incarnation: self.incarnation,
             members: self.digest,
             disk_ms: self.pace.own_turn_ms(now),
             members_op: Op::ZERO,

@@ -11,7 +11,7 @@ pub(super) const ROUND_ACCEPTED_MAX: u64 = View::ROUND_MAX / 2;
 /// Returns true if the views that a peer names leave room for later elections.
 fn leaves_rounds(packet: &ToPeer) -> bool {
     let view = match packet {
-        ToPeer::Heartbeat(heartbeat) => heartbeat.view.max(heartbeat.promised),
+        ToPeer::Heartbeat(heartbeat) => heartbeat.view,
         ToPeer::Election(Election::Probe { view, .. } | Election::Prepare { view, .. }) => *view,
         ToPeer::Reply(Reply::Refuse { promised }) => *promised,
         ToPeer::Coordinator(coordinator) => coordinator.view,

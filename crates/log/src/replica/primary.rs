@@ -190,7 +190,7 @@ impl ReplicaManager {
         let Role::Primary(primary) = &mut self.role else {
             return self.answer_outdated(from, echo, out);
         };
-        if echo.promised != promised {
+        if echo.view != promised {
             return self.answer_outdated(from, echo, out);
         }
         let Some(backup) = primary.backups.get_mut(&from) else { return };
@@ -206,9 +206,9 @@ impl ReplicaManager {
 
     /// Tells a backup that pings this server for a lower view which view is active, or refuses that view.
     fn answer_outdated(&mut self, from: NodeId, echo: Heartbeat, out: &mut Vec<Effect>) {
-        if echo.promised < self.promised && self.active == self.promised {
+        if echo.view < self.promised && self.active == self.promised {
             self.send(from, self.coordinator(), out);
-        } else if echo.promised < self.promised {
+        } else if echo.view < self.promised {
             self.send(from, ToPeer::Reply(Reply::Refuse { promised: self.promised }), out);
         }
     }

@@ -584,9 +584,7 @@ pub(super) fn heartbeat(view: View, state: HeartbeatState, commit: u64, members:
         commit: Op(commit),
         last: Op(16),
         beat: 1,
-        promised: view,
         leaving: false,
-        incarnation: Incarnation(1),
         members,
         disk_ms: 0,
         members_op: Op::ZERO,
@@ -853,8 +851,7 @@ fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
     let mut one = One::new(known);
     one.packet(3, ToPeer::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
     let next = View::new(5, NodeId(3));
-    let effects = one
-        .packet(3, ToPeer::Heartbeat(Heartbeat { view: next, promised: next, last: Op(7), ..beat.clone() }));
+    let effects = one.packet(3, ToPeer::Heartbeat(Heartbeat { view: next, last: Op(7), ..beat.clone() }));
     assert_eq!((acked(&effects), acked(&one.sync())), (None, None));
     one.packet(3, cast(next, 5, old, 5, vec![entry(6, 5, 3)]));
     assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));

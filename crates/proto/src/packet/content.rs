@@ -18,6 +18,7 @@ pub struct Content {
     pub body: Body,
     /// What gateways carry beside it, by short keys: ascending by key, each key once and of at most
     /// [`Content::KEY_MAX`] bytes; at most [`Content::EXTRA_MAX`] bytes of keys and values together.
+    #[serde(deserialize_with = "crate::bulk::pairs")]
     pub extra: Vec<(String, Vec<u8>)>,
 }
 

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::OptionalFields;
-use crate::id::{Incarnation, Op, View};
+use crate::id::{Op, View};
 
 /// HEARTBEAT.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// The sender's view.
+    /// The highest view that the sender has promised; a primary's own.
     pub view: View,
     /// The sender's state: primary of that view or not, and whether that view is active.
     pub state: HeartbeatState,
@@ -18,12 +18,8 @@ pub struct Heartbeat {
     pub last: Op,
     /// A counter that the primary raises with each heartbeat; a backup echoes the highest one it heard.
     pub beat: u64,
-    /// The highest view that the sender has promised.
-    pub promised: View,
     /// True if the sender is about to stop, and so is no target of a TRANSFER.
     pub leaving: bool,
-    /// The sender's incarnation.
-    pub incarnation: Incarnation,
     /// The digest of the sender's members list.
     pub members: u64,
     /// The slowest recent turn of the sender's journal, including the one under way, in ms.

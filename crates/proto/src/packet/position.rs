@@ -9,7 +9,15 @@ use crate::id::{NodeId, Op};
 /// An op alone says nothing once servers are restored from an older copy, or once there are several groups.
 /// Today's servers are of one group and never restored in place: `group`, `epoch` and `generation` are zero,
 /// and a position with others is refused with OtherEpoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+///
+/// Positions have no order: epochs are random, so none is later than another. Only ops of one log are compared.
+///
+/// ```compile_fail
+/// use recado_proto::id::Op;
+/// use recado_proto::packet::Position;
+/// assert!(Position::of(Op(1)) < Position::of(Op(2)));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The group of servers.
     pub group: u16,
@@ -17,8 +25,8 @@ pub struct Position {
     pub epoch: u64,
     /// The generation of the group's ranges.
     pub generation: u32,
-    /// The op.
-    pub op: Op,
+    /// The op. It is read by [`Position::op`] alone, so that nobody takes it for one of today's log unseen.
+    op: Op,
 }
 
 impl Position {

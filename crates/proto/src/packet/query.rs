@@ -292,6 +292,7 @@ pub enum ListItem {
         /// The key.
         key: DeviceKey,
         /// The slots of its devices.
+        #[serde(with = "crate::bulk")]
         slots: Vec<u8>,
         /// The latest time when any of its devices was seen, in ms since 1970; zero if it has none.
         last_seen_ms: u64,

@@ -189,7 +189,7 @@ impl Rig<Peers> {
                     }))
                 }
                 ToPeer::Heartbeat(beat) => {
-                    ToPeer::Heartbeat(Heartbeat { state: HeartbeatState::Backup, promised: view, ..beat })
+                    ToPeer::Heartbeat(Heartbeat { view, state: HeartbeatState::Backup, ..beat })
                 }
                 ToPeer::Entries(entries) => {
                     let matched = entries.entries.last().map_or(entries.prev_op, |entry| entry.op);

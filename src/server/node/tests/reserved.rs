@@ -101,7 +101,8 @@ fn another_home_and_another_epoch_are_refused_and_the_session_goes_on<S: Surroun
     let resume =
         |cursor, home| ToServer::Resume(Resume { cursor, credit: 1, home, options: OptionalFields::NONE });
     rig.client(session.0.0, resume(None, home));
-    let elsewhere = Position { epoch: 1, ..Position::of(Op(1)) };
+    let mut elsewhere = Position::of(Op(1));
+    elsewhere.epoch = 1;
     rig.client(session.0.0, resume(Some(elsewhere), Home::PRIMARY));
     let expected = [Code::Unsupported, Code::Unsupported, Code::OtherEpoch];
     assert_eq!(refusals(&mut rig), expected.map(|code| (code, Answers::Session)));
@@ -112,10 +113,12 @@ fn another_home_and_another_epoch_are_refused_and_the_session_goes_on<S: Surroun
 fn a_query_is_answered_from_a_state_that_meets_its_token_or_refused<S: Surroundings>() {
     let (mut rig, session) = rig::<S>();
     let applied = rig.node.service.applied();
+    let mut elsewhere = Position::of(applied);
+    elsewhere.group = 1;
     let info = QueryKind::Info { profile: None };
     rig.client(session.0.0, query(1, Some(Position::of(applied)), info.clone()));
     rig.client(session.0.0, query(2, Some(Position::of(applied.next())), info.clone()));
-    rig.client(session.0.0, query(3, Some(Position { group: 1, ..Position::of(applied) }), info.clone()));
+    rig.client(session.0.0, query(3, Some(elsewhere), info.clone()));
     rig.client(session.0.0, query(4, None, QueryKind::WhoAmI));
     rig.client(0, query(5, None, QueryKind::WhoAmI));
     rig.client(0, query(6, None, info));
