@@ -35,7 +35,9 @@ impl Ending {
             None | Some(Cause::Disconnected) => ClientError::Disconnected,
             Some(Cause::Ended(code)) => ClientError::Ended(*code),
             Some(Cause::Forgotten(dir)) => ClientError::Forgotten(dir.clone()),
-            Some(&Cause::OtherVersion { server, version }) => ClientError::OtherVersion { server, version },
+            Some(Cause::OtherVersion { server, version }) => {
+                ClientError::OtherVersion { server: *server, version: *version }
+            }
             Some(Cause::Store(error)) => ClientError::Store(error.clone()),
         }
     }

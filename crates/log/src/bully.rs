@@ -204,7 +204,7 @@ impl Bully {
         let identity = links::Identity { boot_id, incarnation, keys };
         let links = PeerLinks::new(&config.cluster, &config.timing, identity, &known, now);
         let (voter, promised, unknown) = (meta.voter, meta.promised, lost);
-        let boot = Boot { incarnation, voter, promised, base, entries, commit, known, unknown };
+        let boot = Boot { voter, promised, base, entries, commit, known, unknown };
         let mut effects = Vec::new();
         let replica = ReplicaManager::new(config, boot, seed, now, &mut effects);
         Ok(Bully {

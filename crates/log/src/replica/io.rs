@@ -12,8 +12,6 @@ use recado_proto::packet::{RoleName, ToPeer};
 /// The state that a server starts with, from its journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// The incarnation of this start.
-    pub incarnation: Incarnation,
     /// True if the server votes.
     pub voter: bool,
     /// The promised view: the server accepts nothing below it.

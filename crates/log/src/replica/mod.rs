@@ -87,7 +87,6 @@ pub struct ReplicaManager {
     timing: Timing,
     preempt: Preempt,
     planted: PlantedBug,
-    incarnation: Incarnation,
 
     role: Role,
     /// Nothing below this view is accepted.
@@ -155,7 +154,6 @@ impl ReplicaManager {
             timing: config.timing,
             preempt: config.preempt,
             planted: config.planted,
-            incarnation: boot.incarnation,
             role: Role::Backup(Backup::new(now)),
             promised: boot.promised.max(log.last_view()),
             in_view: InView::new(commit, now),

@@ -37,7 +37,6 @@ fn config(me: u16, servers: u16) -> Config {
 
 pub(super) fn boot() -> Boot {
     Boot {
-        incarnation: Incarnation(1),
         voter: true,
         promised: View::ZERO,
         base: (View::ZERO, Op::ZERO),
@@ -243,7 +242,7 @@ fn a_returning_higher_id_is_handed_the_lead_after_ten_quiet_seconds() {
     world.run(SECOND);
     world.propose("meanwhile");
     let entries = (1..=gone.last().0).filter_map(|op| gone.entry(Op(op)).cloned()).collect();
-    let again = Boot { incarnation: Incarnation(1), promised: gone.promised(), entries, ..boot() };
+    let again = Boot { promised: gone.promised(), entries, ..boot() };
     let back = ReplicaManager::new(&config(3, 3), again, 7, world.now, &mut Vec::new());
     world.replicas.insert(NodeId(3), back);
     world.run(SECOND * 8);
