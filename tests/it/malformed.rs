@@ -453,6 +453,9 @@ fn fields_beside_the_text_are_bounded_and_in_order() {
     assert!(!content(text(), vec![entry("", 0)]));
     assert!(content(text(), vec![entry(&"k".repeat(32), 0)]));
     assert!(!content(text(), vec![entry(&"k".repeat(33), 0)]));
+    let many = |count: usize| (0..count).map(|at| entry(&format!("{at:02}"), 1)).collect();
+    assert!(content(text(), many(32)));
+    assert!(!content(text(), many(33)), "few bytes, and much memory");
     let lying: Body = decode(&[1, 1, 0xff]).unwrap();
     assert!(!content(lying, Vec::new()), "bytes that are called text");
     assert!(content(Body::binary(vec![0xff]), Vec::new()));
