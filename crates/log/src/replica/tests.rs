@@ -801,6 +801,18 @@ fn a_learner_is_answered_only_when_its_incarnation_is_durable() {
     assert!(!answers_a_learner(PlantedBug(Some(Planted::KnownNotDurable))), "the planted bug is found");
 }
 
+/// A copy of the learner's directory may count up to the same incarnation. This server must refuse it also
+/// after a restart, so it has to know which boot it let vote.
+#[test]
+fn a_learner_is_answered_only_when_its_boot_id_is_durable_too() {
+    let known = vec![(NodeId(2), Incarnation(5).into())];
+    let mut one = One::new(Boot { known, ..boot() });
+    let boot = KnownBoot { incarnation: Incarnation(5), boot_id: Some(BootId([7; 16])) };
+    one.input(Input::BootAdopted { peer: NodeId(2), boot });
+    assert_eq!(answered(&one.packet_of_incarnation(5, 2, LEARN)), None, "its incarnation alone is durable");
+    assert_eq!(answered(&one.sync()), Some(NodeId(2)));
+}
+
 #[test]
 fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_ignored() {
     let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9).into())], ..boot() });
