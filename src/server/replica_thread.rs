@@ -91,6 +91,7 @@ pub(super) struct Turns {
     behind: LogThrottle,
     earlier: LogThrottle,
     beyond: LogThrottle,
+    members: LogThrottle,
 }
 
 impl ReplicaThread {
@@ -277,6 +278,16 @@ impl ReplicaThread {
                  server and keep its data directory: it may be the only one with what was acknowledged; with an \
                  empty one in its place the server follows again"
             ),
+            bully::Effect::MembersRefused { view, op } => {
+                if let Some(suppressed) = turns.members.allow(now) {
+                    tracing::error!(
+                        %view, %op, suppressed,
+                        "THE OTHER SERVERS HAVE CHANGED THE MEMBERS OF THE CLUSTER, which this version of recadod \
+                         cannot follow: this server takes nothing more from that primary; run the recadod that the \
+                         others run"
+                    );
+                }
+            }
             bully::Effect::Overwritten { view, first, last } => tracing::warn!(
                 %view, %first, %last,
                 "the entries of the view's primary replace these on this server's disk, which the primary's log \

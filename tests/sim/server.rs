@@ -1162,6 +1162,9 @@ impl Server {
                 step.out
                     .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
             }
+            bully::Effect::MembersRefused { view, op } => {
+                step.out.push(Output::Violation(format!("{me} is told members by {op} of {view}")));
+            }
             bully::Effect::Contradicted(found) => {
                 step.out.push(Output::Violation(format!("{me} has what a leader lacks: {found:?}")));
             }

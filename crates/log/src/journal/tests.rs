@@ -433,6 +433,20 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
 }
 
 #[test]
+fn a_log_with_an_entry_that_names_members_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    let members = Entry { kind: EntryKind::Members, ..with_payload(1, 3) };
+    journal.append(&[members], Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let disk = Directory::lock(dir.path()).unwrap();
+    let refused = Journal::open(disk, &expected(), Options::default()).err();
+    assert!(matches!(refused, Some(JournalError::Unsupported)), "{refused:?}");
+}
+
+#[test]
 fn what_a_later_program_of_this_version_has_written_is_refused_and_nothing_is_touched() {
     // The first segment has a start record of 120 bytes and five entries of 96.
     let changes: [(&str, String, fn(&mut [u8])); 8] = [
