@@ -1121,6 +1121,7 @@ impl Server {
             }
             Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
             Effect::Stopped => process.stopped = true,
+            Effect::Failed(entry) => step.out.push(Output::Violation(format!("{me}: {entry}"))),
         }
     }
 

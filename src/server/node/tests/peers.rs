@@ -114,6 +114,29 @@ fn an_entry_that_names_members_is_not_taken_and_is_reported() {
 }
 
 #[test]
+fn a_command_that_cannot_be_read_ends_the_server_before_it_applies_anything_more() {
+    let mut rig = Rig::new(true);
+    let view = View::new(1, NodeId(3));
+    let entry = |op: u64, payload| Entry { op: Op(op), view, kind: EntryKind::Command, payload };
+    let of_a_later_version = [command_of(300).to_vec(), vec![7]].concat().into();
+    let entries = vec![entry(1, command_of(300)), entry(2, of_a_later_version), entry(3, command_of(300))];
+    let cast = |prev_op: u64, prev_view, commit: u64, entries| {
+        let (prev_op, commit) = (Op(prev_op), Op(commit));
+        ToPeer::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries })
+    };
+    rig.peer(3, vec![cast(0, View::ZERO, 0, entries)]);
+    rig.flush();
+    assert!(rig.failed.is_empty(), "it is not committed");
+    rig.peer(3, vec![cast(3, view, 3, Vec::new())]);
+    rig.flush();
+    let cause = recado_proto::DecodeError::TrailingBytes;
+    assert_eq!(rig.failed, [UnreadableEntry { op: Op(2), cause }]);
+    rig.around.sent.clear();
+    rig.pass(Duration::from_secs(5));
+    assert_eq!((rig.node.applied(), rig.around.sent.len()), (Op(1), 0), "it does nothing more");
+}
+
+#[test]
 fn what_is_not_a_members_is_refused_by_reason() {
     let mut rig = Rig::new(true);
     rig.peer(4, vec![ToPeer::Learn(Learn { nonce: 1 })]);
