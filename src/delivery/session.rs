@@ -100,7 +100,7 @@ struct Answer {
 
 impl Answer {
     fn new(query: QueryId, packet: ToClient) -> Answer {
-        let length = codec::encode(&packet).len();
+        let length = codec::encoded_len(&packet);
         let count = if length <= PACKETS_MAX { 1 } else { length.div_ceil(fragment::PIECE_MAX) };
         Answer { query, packet, length, pieces: vec![Piece::Waiting; count], first: None }
     }

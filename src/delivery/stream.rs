@@ -13,9 +13,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_proto::fragment;
+use recado_proto::envelope::PACKETS_MAX;
 use recado_proto::id::{Moment, Op};
 use recado_proto::packet::{ClientAck, Delivered, Item, Notification, ToClient};
+use recado_proto::{codec, fragment};
 use recado_service::Page;
 
 /// The most notifications queued for a session; later ones are asked for in pages.
@@ -29,8 +30,6 @@ const PAGE_MAX: usize = 256;
 /// A page that has not arrived after this time is asked for again: the bounded channel to the replica thread
 /// may drop the question.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The bytes sent under one token, by [`weight`]: about one datagram.
-const BATCH_BYTES: usize = 1100;
 /// The most notifications larger than a datagram in flight at once. Fewer than a receiver reassembles at a
 /// time, so that none of them displaces the fragments of another.
 const LARGE_IN_FLIGHT: usize = 4;
@@ -40,15 +39,21 @@ const PROBE_MIN: Duration = Duration::from_millis(500);
 /// The largest probe interval; it doubles up to this one. A slow application is no reason to send much.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 
-/// The approximate bytes that a notification takes in memory and on the wire.
+/// The weight of a notification, and of each tag and named value in it, without their bytes.
+const REST: usize = 64;
+
+/// The approximate bytes that a notification takes in memory.
 fn weight(notification: &Notification) -> usize {
-    let content = &notification.content;
-    64 + notification.author.as_str().len()
-        + notification.topic.name().as_str().len()
+    let Notification { topic, author, content, options, .. } = notification;
+    let parts = 1 + content.tags.len() + content.extra.len() + options.0.len();
+    parts * REST
+        + author.as_str().len()
+        + topic.name().as_str().len()
         + content.title.as_ref().map_or(0, String::len)
-        + content.tags.iter().map(|tag| tag.len() + 2).sum::<usize>()
+        + content.tags.iter().map(String::len).sum::<usize>()
         + content.body.len()
         + content.extra_len()
+        + options.size()
 }
 
 /// One item of the stream: a notification or a gap.
@@ -61,6 +66,8 @@ struct Queued {
     /// The notification; none for a gap.
     notification: Option<Arc<Notification>>,
     weight: usize,
+    /// The bytes of the encoding of the packet that carries it.
+    length: usize,
     flight: Flight,
     /// The number of the datagram that first carried its first fragment; none for a small item, and before
     /// it is sent.
@@ -78,16 +85,20 @@ impl Queued {
     }
 
     fn packet(&self) -> ToClient {
-        let item = match &self.notification {
-            Some(notification) => Item::Notification(notification.clone()),
-            None => Item::Gap { upto: self.op },
-        };
-        ToClient::Delivered(Delivered { stream: 0, prev: self.prev, item })
+        packet(self.op, self.prev, self.notification.as_ref())
     }
 
     fn large(&self) -> bool {
-        self.weight > BATCH_BYTES
+        self.length > PACKETS_MAX
     }
+}
+
+fn packet(op: Op, prev: Op, notification: Option<&Arc<Notification>>) -> ToClient {
+    let item = match notification {
+        Some(notification) => Item::Notification(notification.clone()),
+        None => Item::Gap { upto: op },
+    };
+    ToClient::Delivered(Delivered { stream: 0, prev, item })
 }
 
 /// The delivery state of an item.
@@ -196,7 +207,8 @@ impl Stream {
         let weight = notification.as_deref().map_or(32, weight);
         self.queue_bytes += weight;
         let (prev, flight) = (self.tail, Flight::Waiting);
-        self.queue.push_back(Queued { op, prev, notification, weight, flight, first: None });
+        let length = codec::encoded_len(&packet(op, prev, notification.as_ref()));
+        self.queue.push_back(Queued { op, prev, notification, weight, length, flight, first: None });
         self.tail = op;
     }
 
@@ -301,7 +313,7 @@ impl Stream {
     }
 
     /// The packets to send next under `token`, from the datagram with the number `next` on: as many as fit in
-    /// about one datagram, or the fragments of a large one alone. Empty if credit and window allow nothing.
+    /// one datagram, or the fragments of a large one alone. Empty if credit and window allow nothing.
     pub(super) fn next_batch(&mut self, token: u64, next: u64) -> Vec<ToClient> {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
@@ -313,11 +325,11 @@ impl Stream {
                 large += usize::from(item.large() && matches!(item.flight, Flight::Sent(_)));
                 continue;
             }
-            let full = bytes + item.weight > BATCH_BYTES && !packets.is_empty();
+            let full = bytes + item.length > PACKETS_MAX && !packets.is_empty();
             if full || (item.large() && large >= LARGE_IN_FLIGHT) {
                 break;
             }
-            bytes += item.weight;
+            bytes += item.length;
             item.flight = Flight::Sent(token);
             ops.push(item.op);
             packets.extend(item.packets(next));

@@ -17,6 +17,7 @@ use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
+use recado::server::node::UnreadableEntry;
 use recado_log::journal::JournalError;
 use recado_proto::id::{DeviceKey, MEMBERS_MAX, Name};
 use recado_sys::durable::Exposed;
@@ -35,7 +36,8 @@ Exit codes:
     2  usage: the command line is wrong
    78  configuration: recado.toml, the cluster's secret, or a data directory
        that belongs to another server, that other users may access, or that
-       another version of recadod wrote";
+       another version of recadod wrote; for serve: also ended at an entry
+       that another version logged";
 
 /// Run and administer a server of a recado cluster.
 #[derive(Debug, Parser)]
@@ -225,7 +227,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     };
     let config = error.is::<ConfigError>()
         || error.is::<SecretError>()
-        || error.chain().any(|cause| wrong_directory(cause) || cause.is::<Exposed>());
+        || error
+            .chain()
+            .any(|cause| wrong_directory(cause) || cause.is::<Exposed>() || cause.is::<UnreadableEntry>());
     if config { BAD_CONFIG } else { 1 }
 }
 
@@ -275,6 +279,15 @@ mod tests {
             "{error:#}"
         );
         assert_eq!(exit_code(&error), 1);
+    }
+
+    #[test]
+    fn an_entry_of_another_version_ends_a_server_with_the_code_of_a_wrong_version_and_names_the_cure() {
+        let (op, cause) = (recado_proto::id::Op(7), recado_proto::DecodeError::Malformed);
+        let source = UnreadableEntry { op, cause };
+        let error = Error::new(recado::server::ServerError::Unreadable { path: "data".into(), source });
+        assert!(message(&error).contains("op 7") && message(&error).contains("run the version"), "{error:#}");
+        assert_eq!(exit_code(&error), BAD_CONFIG);
     }
 
     #[test]

@@ -31,8 +31,8 @@
 //! **Shutdown.** [`Stopper::stop`] sends Stop to the node, which hands over if it is primary and then
 //! emits Stopped. The replica thread ends and closes its channels. The journal thread finishes its queue, the
 //! pending worker sends what it was given, and both end. The listeners see the stop flag and end, and after
-//! them the handlers. [`Server::wait`] joins them all. A disk failure ends the server at once; `wait` returns
-//! the error.
+//! them the handlers. [`Server::wait`] joins them all. A disk failure ends the server at once, and so does a
+//! committed entry that the node cannot read; `wait` returns the error.
 //!
 //! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, and [`handshake`]
 //! (with `budget`); then the threads
@@ -96,10 +96,11 @@ use self::handshake::{HandshakeConfig, HandshakeServer, Keyring};
 use self::journal_thread::{JournalThread, Work, write_snapshots};
 use self::listener::{Listener, Received};
 use self::log_throttle::LogThrottle;
+use self::node::UnreadableEntry;
 use self::overflow_queue::OverflowQueue;
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
-use self::replica_thread::{Inputs, ReplicaThread};
+use self::replica_thread::{Ended, Inputs, ReplicaThread};
 use self::request_channel::{RequestReceiver, RequestSender};
 use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
@@ -147,6 +148,15 @@ pub enum ServerError {
         /// The node's error.
         source: engine::StartError,
     },
+    /// A later version of the program has logged a command that this one cannot read. Everything acknowledged is
+    /// safe, and the other servers go on.
+    #[error("data directory {path}")]
+    Unreadable {
+        /// The data directory.
+        path: PathBuf,
+        /// The entry.
+        source: UnreadableEntry,
+    },
     /// Other users have access to the data directory or a file in it. The operator's fault; nothing started.
     #[error("data directory")]
     Exposed(#[from] durable::Exposed),
@@ -158,6 +168,7 @@ pub enum ServerError {
 /// Outcome of a server's run.
 enum Ending {
     Stopped,
+    Unreadable(UnreadableEntry),
     Failed(JournalError),
 }
 
@@ -180,7 +191,7 @@ pub struct Server {
     data: PathBuf,
     internal: Sender<Input>,
     stop: Arc<AtomicBool>,
-    stopped: Receiver<()>,
+    stopped: Receiver<Ended>,
     failed: Receiver<JournalError>,
     threads: Vec<Thread>,
 }
@@ -378,7 +389,8 @@ impl Server {
     /// Waits until the server has stopped on request or has failed, and until all its threads have ended.
     ///
     /// # Errors
-    /// The disk failed. Everything acknowledged is safe; the other servers go on.
+    /// The disk failed, or a committed entry is not readable by this version. Everything acknowledged is safe; the
+    /// other servers go on.
     pub fn wait(mut self) -> Result<(), ServerError> {
         let mut select = Select::new();
         select.recv(&self.stopped);
@@ -386,7 +398,8 @@ impl Server {
         select.ready();
         let ending = match (self.stopped.try_recv(), self.failed.try_recv()) {
             (_, Ok(error)) => Ending::Failed(error),
-            (Ok(()), Err(_)) | (Err(TryRecvError::Empty), Err(_)) => Ending::Stopped,
+            (Ok(Err(entry)), Err(_)) => Ending::Unreadable(entry),
+            (Ok(Ok(())), Err(_)) | (Err(TryRecvError::Empty), Err(_)) => Ending::Stopped,
             // The replica thread ended without reporting. It does so only if the journal thread has ended,
             // whose error decides.
             (Err(TryRecvError::Disconnected), Err(_)) => {
@@ -397,6 +410,9 @@ impl Server {
         // The journal's last sync may have failed after the node had stopped.
         let late = self.failed.try_recv().ok();
         match (ending, late) {
+            (Ending::Unreadable(source), _) => {
+                Err(ServerError::Unreadable { path: self.data.clone(), source })
+            }
             (Ending::Failed(source), _) | (Ending::Stopped, Some(source)) => {
                 Err(ServerError::Journal { path: self.data.clone(), source })
             }

@@ -37,6 +37,7 @@ use super::handlers::lane_of;
 use super::handshake::Keyring;
 use super::journal_thread::Work;
 use super::log_throttle::LogThrottle;
+use super::node::UnreadableEntry;
 use super::overflow_queue::OverflowQueue;
 use super::request_channel::RequestReceiver;
 
@@ -74,9 +75,12 @@ pub(super) struct ReplicaThread {
     pub(super) keyrings: Vec<Arc<Mutex<Keyring>>>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
-    /// Reports to the server's handle that this thread ends because the node has stopped.
-    pub(super) stopped: Sender<()>,
+    /// Reports to the server's handle that this thread ends because the node has stopped, or has failed.
+    pub(super) stopped: Sender<Ended>,
 }
+
+/// The end of a node: it has stopped as it was told to, or it cannot follow the log any more.
+pub(super) type Ended = Result<(), UnreadableEntry>;
 
 /// State kept from turn to turn, beside the node.
 #[derive(Default)]
@@ -91,23 +95,24 @@ pub(super) struct Turns {
     behind: LogThrottle,
     earlier: LogThrottle,
     beyond: LogThrottle,
+    members: LogThrottle,
 }
 
 impl ReplicaThread {
-    /// Runs until the node has stopped or the journal thread has ended.
+    /// Runs until the node has stopped or failed, or the journal thread has ended.
     pub(super) fn run(mut self, first: Vec<Effect>) {
         let mut turns = Turns { effects: first, ..Turns::default() };
-        let mut running = self.perform(&mut turns);
-        while running && !self.journal.is_gone() {
+        let mut ended = self.perform(&mut turns);
+        while ended.is_none() && !self.journal.is_gone() {
             self.wait(&turns);
             self.journal.flush();
             self.delivery.flush();
             self.feed(&mut turns);
-            running = self.perform(&mut turns);
+            ended = self.perform(&mut turns);
         }
-        if !running {
+        if let Some(ended) = ended {
             // The send fails if the handle was dropped; then nobody waits for it.
-            let _ = self.stopped.try_send(());
+            let _ = self.stopped.try_send(ended);
         }
         self.end();
     }
@@ -210,10 +215,10 @@ impl ReplicaThread {
         self.node.flush(clock, effects);
     }
 
-    /// Performs the effects in order. Returns false if the node has stopped.
-    fn perform(&mut self, turns: &mut Turns) -> bool {
+    /// Performs the effects in order. Returns how the node has ended, if it has.
+    fn perform(&mut self, turns: &mut Turns) -> Option<Ended> {
         let now = self.clock.now();
-        let mut running = true;
+        let mut ended = None;
         let mut effects = std::mem::take(&mut turns.effects);
         for effect in effects.drain(..) {
             match effect {
@@ -242,11 +247,12 @@ impl ReplicaThread {
                 Effect::SessionGone(session) => {
                     self.with_keyring(session, |keyring| keyring.forget(session));
                 }
-                Effect::Stopped => running = false,
+                Effect::Stopped => ended = Some(Ok(())),
+                Effect::Failed(entry) => ended = Some(Err(entry)),
             }
         }
         turns.effects = effects;
-        running
+        ended
     }
 
     /// Performs an effect of the log.
@@ -277,6 +283,16 @@ impl ReplicaThread {
                  server and keep its data directory: it may be the only one with what was acknowledged; with an \
                  empty one in its place the server follows again"
             ),
+            bully::Effect::MembersRefused { view, op } => {
+                if let Some(suppressed) = turns.members.allow(now) {
+                    tracing::error!(
+                        %view, %op, suppressed,
+                        "THE OTHER SERVERS HAVE CHANGED THE MEMBERS OF THE CLUSTER, which this version of recadod \
+                         cannot follow: this server takes nothing more from that primary; run the recadod that the \
+                         others run"
+                    );
+                }
+            }
             bully::Effect::Overwritten { view, first, last } => tracing::warn!(
                 %view, %first, %last,
                 "the entries of the view's primary replace these on this server's disk, which the primary's log \

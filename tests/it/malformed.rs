@@ -402,6 +402,26 @@ fn only_so_many_packets_wait_for_pieces_and_only_so_long() {
 }
 
 #[test]
+fn a_late_piece_of_a_packet_that_is_complete_displaces_none_that_is_not() {
+    let mut reassembler = Reassembler::default();
+    let mut accept = |now: u64, piece: &Fragment| reassembler.accept::<ToPeer>(Moment(now), piece.clone());
+    let (packet, pieces) = large(100);
+    assert_eq!(pieces.iter().filter_map(|piece| accept(0, piece).unwrap()).count(), 1);
+    let begun: Vec<_> = (0..PARTIAL_MAX as u64).map(large).collect();
+    for (_, pieces) in &begun[1..] {
+        assert_eq!(accept(1, &pieces[0]), Ok(None));
+    }
+    // The late piece is the newest of all, and gives way all the same.
+    assert_eq!(accept(2, &pieces[0]), Ok(None));
+    assert_eq!(accept(3, &begun[0].1[0]), Ok(None));
+    for (packet, pieces) in begun {
+        assert_eq!(pieces[1..].iter().find_map(|piece| accept(4, piece).unwrap()), Some(packet));
+    }
+    // A sender whose request was refused sends it again under its first number.
+    assert_eq!(pieces.iter().find_map(|piece| accept(5, piece).unwrap()), Some(packet));
+}
+
+#[test]
 fn pieces_that_do_not_fit_are_refused_with_their_packet() {
     let (_, pieces) = large(1);
     let refuse = |change: fn(&mut Fragment), error: DecodeError| {
@@ -476,6 +496,9 @@ fn fields_beside_the_text_are_bounded_and_in_order() {
     assert!(!content(text(), vec![entry("", 0)]));
     assert!(content(text(), vec![entry(&"k".repeat(32), 0)]));
     assert!(!content(text(), vec![entry(&"k".repeat(33), 0)]));
+    let many = |count: usize| (0..count).map(|at| entry(&format!("{at:02}"), 1)).collect();
+    assert!(content(text(), many(32)));
+    assert!(!content(text(), many(33)), "few bytes, and much memory");
     let lying: Body = decode(&[1, 1, 0xff]).unwrap();
     assert!(!content(lying, Vec::new()), "bytes that are called text");
     assert!(content(Body::binary(vec![0xff]), Vec::new()));

@@ -21,8 +21,15 @@ use crate::tidy::source::{Source, places_of};
 const WIRE: [&str; 4] = ["id", "entry", "envelope", "seal"];
 
 /// Constants of the protocol that only the code's own data structures need.
-const INTERNAL: [&str; 6] =
-    ["ALLOCATION_MAX", "Home::PRIMARY", "OptionalFields::NONE", "RefusedDatagram::ALL", "WIDTH_MAX", "WORDS"];
+const INTERNAL: [&str; 7] = [
+    "ALLOCATION_MAX",
+    "COMPLETED_MAX",
+    "Home::PRIMARY",
+    "OptionalFields::NONE",
+    "RefusedDatagram::ALL",
+    "WIDTH_MAX",
+    "WORDS",
+];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()

@@ -1121,6 +1121,7 @@ impl Server {
             }
             Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
             Effect::Stopped => process.stopped = true,
+            Effect::Failed(entry) => step.out.push(Output::Violation(format!("{me}: {entry}"))),
         }
     }
 
@@ -1161,6 +1162,9 @@ impl Server {
             bully::Effect::Overwritten { view, first, last } => {
                 step.out
                     .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
+            }
+            bully::Effect::MembersRefused { view, op } => {
+                step.out.push(Output::Violation(format!("{me} is told members by {op} of {view}")));
             }
             bully::Effect::Contradicted(found) => {
                 step.out.push(Output::Violation(format!("{me} has what a leader lacks: {found:?}")));

@@ -102,6 +102,14 @@ pub enum Effect {
     Waiting(Vec<NodeId>),
     /// A leader's log lacks entries that this server knows to be committed. For logs, as an error.
     Contradicted(Contradiction),
+    /// A leader's log has an entry that names other members, which this server does not follow: it takes nothing of
+    /// the packet. Reported each time, for logs, as an error.
+    MembersRefused {
+        /// The leader's view.
+        view: View,
+        /// The op of the entry.
+        op: Op,
+    },
     /// Entries on this server's disk are replaced by those of a leader, whose log lacks them. For logs.
     Overwritten {
         /// The leader's view.
@@ -383,6 +391,9 @@ impl Bully {
             replica::Effect::Role(change) => Event::Effect(Effect::Role(change)),
             replica::Effect::Waiting(whom) => Event::Effect(Effect::Waiting(whom)),
             replica::Effect::Contradicted(found) => Event::Effect(Effect::Contradicted(found)),
+            replica::Effect::MembersRefused { view, op } => {
+                Event::Effect(Effect::MembersRefused { view, op })
+            }
             replica::Effect::Overwritten { view, first, last } => {
                 Event::Effect(Effect::Overwritten { view, first, last })
             }

@@ -11,6 +11,7 @@
 //! than [`ALLOCATION_MAX`], and frees it at once.
 
 use bincode::config::{self, Config};
+use bincode::enc::write::SizeWriter;
 use bincode::error::DecodeError as Inner;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -102,6 +103,14 @@ impl DecodeError {
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, config::standard())
         .expect("plain data of known length is always encoded; the only sink is memory")
+}
+
+/// The length of the encoding of a packet, a command or a part of one, in bytes.
+pub fn encoded_len<T: Serialize>(value: &T) -> usize {
+    let mut size = SizeWriter::default();
+    bincode::serde::encode_into_writer(value, &mut size, config::standard())
+        .expect("plain data of known length is always encoded; bytes that are only counted find room");
+    size.bytes_written
 }
 
 /// Decodes all of `bytes`, at most [`PACKET_MAX`].

@@ -14,8 +14,8 @@ pub enum EntryKind {
     ViewStart,
     /// A command of the service, encoded.
     Command,
-    /// A list of members, encoded: a [`Members`](crate::members::Members). No server proposes one. An entry like
-    /// this is stored, cast and counted as any other, and applied as nothing.
+    /// A list of members, encoded: a [`Members`](crate::members::Members). No server of this version proposes
+    /// one, and none takes one into its log: it would go on counting by the old list.
     Members,
 }
 

@@ -4,7 +4,7 @@
 //! sender that sends the same bytes again keeps that number ([`cut`]), so that the pieces of all transmissions
 //! complete each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::codec::{self, DecodeError, PACKET_MAX};
@@ -23,9 +23,12 @@ pub const PIECE_MAX: usize = PACKETS_MAX - OVERHEAD_MAX;
 /// of them.
 pub const PIECE_MIN: usize = 512;
 
-/// The most packets that are reassembled at a time. When one more begins, the one that has waited longest for
-/// its next piece is dropped.
+/// The most packets that are reassembled at a time. When one more begins, one is dropped: of those that were
+/// complete before, if there are any, the one that has waited longest for its next piece.
 pub const PARTIAL_MAX: usize = 8;
+
+/// How many of the packets that were completed last are remembered: twice as many as are reassembled at a time.
+const COMPLETED_MAX: usize = 16;
 
 /// A packet that received no piece for this long is dropped.
 pub const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,13 +56,21 @@ pub fn cut<P: Packet>(packet: P, first: u64) -> Vec<P> {
 }
 
 /// Reassembles packets from fragments: at most [`PARTIAL_MAX`] packets at a time, each of at most
-/// [`PACKET_MAX`] bytes. The packet that has waited longest for its next piece is dropped first.
+/// [`PACKET_MAX`] bytes. A packet that was complete before is dropped first, then the one that has waited longest
+/// for its next piece.
+///
+/// Pieces of a packet that was complete before are not ignored: its sender sends it again under the same number
+/// when it was refused, as a request by Busy or an item of a stream by a client without room, and then it has to
+/// come out again. But most such pieces are late copies, which no others follow, and they must not keep the
+/// place of a packet that has yet to arrive.
 ///
 /// A receiver has one reassembler beside each link, because links do not look into packets.
 #[derive(Debug, Default)]
 pub struct Reassembler {
     /// By the number that identifies the packet.
     partial: BTreeMap<u64, Partial>,
+    /// The numbers of the packets that were completed last, the latest at the back; at most [`COMPLETED_MAX`].
+    completed: VecDeque<u64>,
 }
 
 /// A packet of which pieces are missing.
@@ -70,6 +81,8 @@ struct Partial {
     pieces: BTreeMap<u32, Vec<u8>>,
     /// The time when it received its last piece.
     touched: Moment,
+    /// True if it was complete before.
+    again: bool,
 }
 
 impl Partial {
@@ -110,6 +123,7 @@ impl Reassembler {
             total: piece.total,
             pieces: BTreeMap::new(),
             touched: now,
+            again: self.completed.contains(&first),
         });
         if !partial.fits(&piece) {
             self.partial.remove(&first);
@@ -122,7 +136,17 @@ impl Reassembler {
         }
         let pieces = self.partial.remove(&first).map(|whole| whole.pieces).unwrap_or_default();
         let encoded: Vec<u8> = pieces.into_values().flatten().collect();
-        join(&encoded).map(Some)
+        let packet = join(&encoded)?;
+        self.note_completed(first);
+        Ok(Some(packet))
+    }
+
+    fn note_completed(&mut self, first: u64) {
+        self.completed.retain(|completed| *completed != first);
+        if self.completed.len() >= COMPLETED_MAX {
+            self.completed.pop_front();
+        }
+        self.completed.push_back(first);
     }
 
     /// The number of packets that wait for pieces.
@@ -132,9 +156,8 @@ impl Reassembler {
 
     fn make_room(&mut self) {
         while self.partial.len() >= PARTIAL_MAX {
-            let oldest = self.partial.iter().min_by_key(|(first, partial)| (partial.touched, **first));
-            let Some((first, _)) = oldest else { return };
-            let first = *first;
+            let order = |(first, partial): (&u64, &Partial)| (!partial.again, partial.touched, *first);
+            let Some((.., first)) = self.partial.iter().map(order).min() else { return };
             self.partial.remove(&first);
         }
     }

@@ -1,7 +1,7 @@
 //! The list of members, as an entry of the log and a snapshot carry it.
 //!
-//! No server proposes such an entry, and the members are those of the configuration. One that is in a log all
-//! the same is stored, cast and counted as any entry, and applied as nothing.
+//! The members are those of the configuration, and no server proposes such an entry. A server that meets one all
+//! the same refuses the packet or the directory that has it.
 
 use std::net::SocketAddr;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use recado_proto::envelope;
 use recado_proto::fragment::Reassembler;
 use recado_proto::packet::{
-    Code, Content, Fragment, Home, OptionalFields, Packet, Position, SendAck, ToServer,
+    Code, Content, Fragment, Home, OptionalField, OptionalFields, Packet, Position, SendAck, ToServer,
 };
 use recado_service::Page;
 
@@ -344,6 +344,21 @@ fn a_large_notification_sent_again_completes_what_arrived_of_it() {
     let whole = arrived.filter_map(|piece| reassembler.accept(Moment(0), piece).unwrap()).next();
     let Some(ToClient::Delivered(delivered)) = whole else { panic!("{whole:?}") };
     assert_eq!(delivered.item.op(), Op(1));
+}
+
+#[test]
+fn a_notification_is_large_by_its_encoding_whatever_part_makes_it_so() {
+    let mut play = Play::new();
+    play.live(0, 1);
+    play.sent.clear();
+    let mut notification = Arc::unwrap_or_clone(notification(1, 800));
+    notification.options = OptionalFields(vec![OptionalField { tag: 0, bytes: vec![7; 500] }]);
+    play.input(Input::Applied { notification: Arc::new(notification), sessions: vec![SESSION] });
+    let first_of = |pieces: Vec<Fragment>| pieces.iter().map(|piece| piece.first).collect::<Vec<u64>>();
+    let once = first_of(play.pieces());
+    play.pass(Duration::from_millis(250));
+    assert_eq!(once.len(), 2);
+    assert_eq!(first_of(play.pieces()), once, "the fragments of both transmissions complete each other");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use recado_proto::DecodeError;
 use recado_proto::id::{DeviceId, DeviceKey, Incarnation, Op, SessionId};
 use recado_proto::packet::{AdminChange, QueryId, RefusedDatagram, ToServer};
 use recado_proto::seal::{Aead, ClusterKeys};
@@ -133,4 +134,20 @@ pub enum Effect<L> {
     ClockAway(i64),
     /// The server may end now.
     Stopped,
+    /// A committed entry cannot be applied: the server ends at once. The node does nothing more, whatever it is
+    /// given.
+    Failed(UnreadableEntry),
+}
+
+/// A committed entry that this version of the program cannot read, so a later one has logged it. To step over it
+/// would give this server another state than the others have. Nothing from it on is applied here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this version of recadod cannot read the entry at op {op} ({cause}): run the version that the other servers run"
+)]
+pub struct UnreadableEntry {
+    /// Its op.
+    pub op: Op,
+    /// The reason.
+    pub cause: DecodeError,
 }

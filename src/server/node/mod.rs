@@ -37,7 +37,7 @@ use queries::OutstandingAnswers;
 use snapshots::Snapshots;
 
 pub use clients::RETRY_MS;
-pub use io::{Boot, Effect, Input};
+pub use io::{Boot, Effect, Input, UnreadableEntry};
 pub use snapshots::{Image, SnapshotError, restore};
 
 /// One server.
@@ -60,6 +60,8 @@ pub struct Node<L: OrderedLog> {
     snapshots: Snapshots,
     log_clock: LogClock,
     refused: Vec<(RefusedDatagram, u64)>,
+    /// True once a committed entry could not be read. Nothing is done any more.
+    failed: bool,
     applied: Vec<Applied>,
     /// Effects collected during a call; empty between two calls.
     out: Vec<Effect<L::Effect>>,
@@ -90,6 +92,7 @@ impl<L: OrderedLog> Node<L> {
             snapshots: Snapshots::new(now, service.applied()),
             log_clock: LogClock::new(now, service.clock_ms()),
             refused: Vec::new(),
+            failed: false,
             applied: Vec::new(),
             out: Vec::new(),
             log,
@@ -105,6 +108,9 @@ impl<L: OrderedLog> Node<L> {
     /// Handles one input and appends the effects to `out`. Call [`Node::flush`] after the last input of a
     /// batch.
     pub fn handle(&mut self, clock: Clock, input: Input<L::Input>, out: &mut Vec<Effect<L::Effect>>) {
+        if self.failed {
+            return;
+        }
         self.log.advance(clock.now);
         self.take_events(clock);
         match input {
@@ -133,12 +139,17 @@ impl<L: OrderedLog> Node<L> {
         }
         self.log.settle(clock.now);
         self.take_events(clock);
-        self.keep_house(clock);
+        if !self.failed {
+            self.keep_house(clock);
+        }
         self.finish(out);
     }
 
     /// Makes the log store and send what the inputs since the last call proposed.
     pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect<L::Effect>>) {
+        if self.failed {
+            return;
+        }
         self.log.flush(clock.now);
         self.take_events(clock);
         self.finish(out);
@@ -146,7 +157,7 @@ impl<L: OrderedLog> Node<L> {
 
     /// The latest time at which an [`Input::Deadline`] is wanted.
     pub fn next_deadline(&self) -> Option<Moment> {
-        Some(self.log.next_deadline())
+        (!self.failed).then(|| self.log.next_deadline())
     }
 
     fn finish(&mut self, out: &mut Vec<Effect<L::Effect>>) {
@@ -164,7 +175,9 @@ impl<L: OrderedLog> Node<L> {
 
     /// Acts on the events of the log. Follows each call that makes some.
     fn take_events(&mut self, clock: Clock) {
-        while let Some(event) = self.log.poll(clock.now) {
+        while !self.failed
+            && let Some(event) = self.log.poll(clock.now)
+        {
             match event {
                 Event::Committed { op, payload, ticket } => self.on_committed(clock, op, &payload, ticket),
                 Event::Lost { from } => self.on_lost(from),
@@ -177,13 +190,20 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    /// Applies a committed entry. A payload that does not decode is applied as nothing: every server runs
-    /// the same codec over the same bytes, so all of them do the same.
+    /// Applies a committed entry; an empty payload is applied as nothing. One that does not decode is a command
+    /// of a later version, which has an effect on the servers that can read it.
     fn on_committed(&mut self, clock: Clock, op: Op, payload: &[u8], ticket: Option<Ticket>) {
         if let Some(ticket) = ticket {
             self.housekeeping.on_committed(ticket);
         }
-        let stamped: Option<Stamped> = codec::decode(payload).ok();
+        let stamped: Option<Stamped> = match codec::decode(payload) {
+            _ if payload.is_empty() => None,
+            Ok(stamped) => Some(stamped),
+            Err(cause) => {
+                self.failed = true;
+                return self.out.push(Effect::Failed(UnreadableEntry { op, cause }));
+            }
+        };
         self.service.apply(op, stamped.as_ref(), &mut self.applied);
         self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
         for applied in std::mem::take(&mut self.applied) {

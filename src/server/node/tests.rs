@@ -72,6 +72,25 @@ fn config() -> Config {
     }
 }
 
+/// An encoded command of this many bytes, at least 300. It changes nothing, because its session is unknown.
+fn command_of(bytes: usize) -> std::sync::Arc<[u8]> {
+    let with_body = |bytes: usize| {
+        let body = "x".repeat(bytes).into();
+        let content =
+            Content { title: None, priority: Default::default(), tags: Vec::new(), body, extra: Vec::new() };
+        let topic = recado_proto::id::Topic::Channel("ops".parse().unwrap());
+        let request = recado_proto::command::Request::Send { topic, content };
+        let first = recado_proto::id::Seq(1);
+        let (session, seq, answered_below) = (SessionId::default(), first, first);
+        let (digest, may_make) = (0, false);
+        let command = Command::Request { session, seq, answered_below, request, digest, may_make };
+        codec::encode(&Stamped { unix_ms: 1, command })
+    };
+    let command = with_body(2 * bytes - with_body(bytes).len());
+    assert_eq!(command.len(), bytes);
+    command.into()
+}
+
 /// The sender of an INITIATION.
 fn reply_to() -> ReplyTo {
     let reply = noise::Reply { opening: [0; OPENING_LEN], key: Key::new([0; 32]) };
@@ -122,6 +141,7 @@ struct Rig<S: Surroundings> {
     /// Reported differences of the wall clock from the log's time.
     away: Vec<i64>,
     beyond: Vec<(SessionId, Op, Op)>,
+    failed: Vec<UnreadableEntry>,
 }
 
 impl<S: Surroundings> Rig<S> {
@@ -136,10 +156,21 @@ impl<S: Surroundings> Rig<S> {
     }
 
     fn around(node: Node<S::Log>, around: S, effects: Vec<Effect<LogEffect<S>>>) -> Rig<S> {
-        let (delivered, known, administered, away, beyond) = Default::default();
+        let (delivered, known, administered, away, beyond, failed) = Default::default();
         let (clock, awaits_acks, snapshots) = (Self::START, false, 0);
-        let mut rig =
-            Rig { node, around, clock, awaits_acks, snapshots, delivered, known, administered, away, beyond };
+        let mut rig = Rig {
+            node,
+            around,
+            clock,
+            awaits_acks,
+            snapshots,
+            delivered,
+            known,
+            administered,
+            away,
+            beyond,
+            failed,
+        };
         rig.note(effects);
         rig
     }
@@ -175,6 +206,7 @@ impl<S: Surroundings> Rig<S> {
                     self.beyond.push((session, cursor, applied));
                 }
                 Effect::Stopped => {}
+                Effect::Failed(entry) => self.failed.push(entry),
             }
             waiting.extend(out);
         }

@@ -116,11 +116,12 @@ pub enum JournalError {
         /// The version that this program reads.
         reads: u8,
     },
-    /// The directory is of another epoch than the first, or its members are those of an entry in its log, and
-    /// this program follows neither. The operator's fault; nothing changed.
+    /// The directory is of another epoch or group than the first, its members are those of an entry in its log,
+    /// or its log has records or entries of an unknown kind: this program follows none of these. The operator's
+    /// fault; nothing changed.
     #[error(
-        "the directory's cluster was restored, or has changed its members, with a later recadod: run that one; nothing was \
-         changed"
+        "the directory is that of a later recadod, with which its cluster was restored, has changed its members, or does \
+         what this one cannot: run that one; nothing was changed"
     )]
     Unsupported,
     /// The config lists other members. The operator's fault; nothing changed.

@@ -64,7 +64,10 @@
 //!
 //! # Versions
 //! Each file names its version, under a checksum that is at the same place in every version. A file of
-//! another version is refused ([`JournalError::OtherVersion`]) before anything is touched.
+//! another version is refused ([`JournalError::OtherVersion`]) before anything is touched. So is a directory of
+//! this version in which a later program has written what this one does not follow
+//! ([`JournalError::Unsupported`]): another group or epoch, a change of the members, a record or an entry of an
+//! unknown kind.
 //!
 //! # A full disk
 //! Space is allocated before anything is written to it. If that fails, the reserve is given back and the

@@ -44,8 +44,8 @@ impl<D: Disk> Journal<D> {
     /// learner. Ops that are missing or unreadable for another reason are unknown ([`Recovered::lost`]).
     ///
     /// # Errors
-    /// The directory is of another version, cluster, server or members, or a name of the journal is not a
-    /// regular file, or the cluster's only server cannot continue from it: nothing changed.
+    /// The directory is of another version, cluster, server or members, or of a later program, or a name of the
+    /// journal is not a regular file, or the cluster's only server cannot continue from it: nothing changed.
     /// [`JournalError::Full`] if there is no room for the reserve, a segment and the next snapshot:
     /// repeated attempts use no space up. Otherwise the error of the disk.
     pub fn open(
@@ -57,13 +57,13 @@ impl<D: Disk> Journal<D> {
         check_regular(&disk)?;
         check_versions(&disk)?;
         let (mut meta, mark, mut meta_file) = open_meta(&disk, expected, options.incarnation_floor)?;
-        remove_unfinished(&disk)?;
         sync_before_read(&disk)?;
         let Found { known, snapshot, snapshots, rotten, closed } =
             read_directory(&disk, &meta, mark, options)?;
         if expected.is_alone() {
             check_self_sufficient(&meta, known.lost)?;
         }
+        remove_unfinished(&disk)?;
 
         let serial = closed.last().map_or(0, |closed| closed.first).max(known.highest) + 1;
         let start = Record {
@@ -154,7 +154,7 @@ fn with_room_for<D: Disk, T>(
     done
 }
 
-/// Refuses files of another version, before anything is touched.
+/// Refuses files of another version, or of a history that this program does not follow, before anything is touched.
 pub(super) fn check_versions<D: Disk>(disk: &D) -> Result<(), JournalError> {
     MetaFile::read(disk)?;
     for first in numbers(disk, "log.")? {
@@ -210,7 +210,10 @@ pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), Journal
     if meta.node != expected.node {
         return Err(JournalError::OtherNode { found: meta.node, expected: expected.node });
     }
-    if meta.epoch != Epoch::FIRST || meta.members_op != Op::ZERO {
+    let fixed = meta.members_op == Op::ZERO
+        && meta.tie_holder.is_none()
+        && meta.members.iter().all(|member| member.joined == Incarnation(0));
+    if meta.epoch != Epoch::FIRST || !fixed {
         return Err(JournalError::Unsupported);
     }
     if !meta.member_ids().eq(expected.members.iter().copied()) {

@@ -14,7 +14,8 @@
 //!  0 prev u64   8 epoch u64   16 group u16   18 lost u8 (1: some)   24 lost: first u64, last u64, view max u64
 //! 64 end
 //! ```
-//! Epoch, group and the bytes between the fields are zero; a reader ignores them.
+//! Epoch and group are zero: a start refuses others, because their log is another history. The bytes between the
+//! fields are zero; a reader ignores them.
 //!
 //! All numbers are little-endian. The CRC covers the first serial of the segment and everything in the
 //! record but the CRC itself. A client may send any bytes, so a payload may contain the bytes of a record;
@@ -24,7 +25,7 @@
 use std::sync::Arc;
 
 use recado_proto::entry::{Entry, EntryKind, Unknown};
-use recado_proto::id::{Op, View};
+use recado_proto::id::{Epoch, Op, View};
 
 use super::format::{self, Stamp};
 
@@ -33,6 +34,8 @@ pub(super) const HEADER: usize = 56;
 /// Records begin at multiples of this.
 pub(super) const ALIGN: usize = 8;
 const START_PAYLOAD: usize = 64;
+const EPOCH: usize = 8;
+const GROUP: usize = 16;
 const LOST: usize = 18;
 const LOST_RANGE: usize = 24;
 
@@ -55,6 +58,15 @@ pub(super) enum Body {
     Start { prev: u64, lost: Option<Unknown> },
     /// An entry of the log.
     Entry { kind: EntryKind, payload: Arc<[u8]> },
+}
+
+/// The reason why bytes are not read as a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// They are damaged, or no record was written there.
+    Damaged,
+    /// The checksum is good, and a later program wrote what this one does not follow.
+    Unsupported,
 }
 
 impl Record {
@@ -90,24 +102,27 @@ impl Record {
 
     /// Decodes the record at the beginning of `bytes` and returns it with its padded length. Payloads of
     /// entries up to `skip` are left empty, because a snapshot covers them.
-    pub(super) fn decode(segment: u64, bytes: &[u8], skip: Op) -> Option<(Record, usize)> {
-        let header = bytes.get(..HEADER)?;
+    ///
+    /// # Errors
+    /// [`Unread`].
+    pub(super) fn decode(segment: u64, bytes: &[u8], skip: Op) -> Result<(Record, usize), Unread> {
+        let header = bytes.get(..HEADER).ok_or(Unread::Damaged)?;
         if format::read(format::RECORD, &header[50..56]) != Stamp::Ours {
-            return None;
+            return Err(Unread::Damaged);
         }
         let len = u32_at(header, 0) as usize;
         if len > Entry::PAYLOAD_MAX || !checks(segment, bytes, len) {
-            return None;
+            return Err(Unread::Damaged);
         }
         let payload = &bytes[HEADER..HEADER + len];
         let op = Op(u64_at(header, 32));
         let body = match (header[48], header[49]) {
-            (1, 0) => parse_start(payload)?,
+            (1, 0) => parse_start(payload),
             (2, tag) => {
                 let payload = if op <= skip { &[][..] } else { payload };
-                Body::Entry { kind: entry_kind(tag)?, payload: payload.into() }
+                entry_kind(tag).map(|kind| Body::Entry { kind, payload: payload.into() })
             }
-            _ => return None,
+            _ => None,
         };
         let record = Record {
             serial: u64_at(header, 8),
@@ -115,9 +130,9 @@ impl Record {
             commit: Op(u64_at(header, 24)),
             op,
             view: View(u64_at(header, 40)),
-            body,
+            body: body.ok_or(Unread::Unsupported)?,
         };
-        Some((record, padded(len)))
+        Ok((record, padded(len)))
     }
 }
 
@@ -152,11 +167,12 @@ fn entry_tag(kind: EntryKind) -> u8 {
     }
 }
 
+/// Returns `None` for a kind that this program does not follow: a log with a list of members is one that others
+/// count by that list.
 fn entry_kind(tag: u8) -> Option<EntryKind> {
     match tag {
         1 => Some(EntryKind::ViewStart),
         2 => Some(EntryKind::Command),
-        3 => Some(EntryKind::Members),
         _ => None,
     }
 }
@@ -172,15 +188,23 @@ fn start_payload(prev: u64, lost: Option<Unknown>) -> [u8; START_PAYLOAD] {
     payload
 }
 
+/// Returns `None` for a start record that this program does not follow.
 fn parse_start(payload: &[u8]) -> Option<Body> {
-    if payload.len() != START_PAYLOAD {
+    if payload.len() != START_PAYLOAD
+        || u64_at(payload, EPOCH) != Epoch::FIRST.0
+        || payload[GROUP..GROUP + 2] != [0; 2]
+    {
         return None;
     }
-    let lost = (payload[LOST] == 1).then(|| Unknown {
-        first: Op(u64_at(payload, LOST_RANGE)),
-        last: Op(u64_at(payload, LOST_RANGE + 8)),
-        view_max: View(u64_at(payload, LOST_RANGE + 16)),
-    });
+    let lost = match payload[LOST] {
+        0 => None,
+        1 => Some(Unknown {
+            first: Op(u64_at(payload, LOST_RANGE)),
+            last: Op(u64_at(payload, LOST_RANGE + 8)),
+            view_max: View(u64_at(payload, LOST_RANGE + 16)),
+        }),
+        _ => return None,
+    };
     Some(Body::Start { prev: u64_at(payload, 0), lost })
 }
 
@@ -227,12 +251,34 @@ mod tests {
             Body::Start { prev: 1 << 35, lost: Some(lost) },
             Body::Entry { kind: EntryKind::ViewStart, payload: Arc::default() },
             Body::Entry { kind: EntryKind::Command, payload: vec![1, 2, 3].into() },
-            Body::Entry { kind: EntryKind::Members, payload: vec![4, 5, 6].into() },
         ];
         for body in bodies {
             let written = record(5, body);
             let bytes = encoded(&written);
-            assert_eq!(Record::decode(1, &bytes, Op::ZERO), Some((written, bytes.len())));
+            assert_eq!(Record::decode(1, &bytes, Op::ZERO), Ok((written, bytes.len())));
+        }
+    }
+
+    #[test]
+    fn a_good_record_that_this_program_does_not_follow_is_no_damage_and_a_rotten_one_is() {
+        let start = encoded(&record(5, Body::Start { prev: 4, lost: None }));
+        let entry = encoded(&entry(5, 3));
+        let members = entry_tag(EntryKind::Members);
+        for (what, written, at, to) in [
+            ("the kind of a record", &entry, 48, 9),
+            ("the kind of an entry", &entry, 49, 9),
+            ("a list of members", &entry, 49, members),
+            ("the epoch", &start, HEADER + EPOCH, 9),
+            ("the group", &start, HEADER + GROUP + 1, 9),
+            ("what is lost", &start, HEADER + LOST, 9),
+        ] {
+            let mut bytes = written.clone();
+            bytes[at] = to;
+            assert_eq!(Record::decode(1, &bytes, Op::ZERO), Err(Unread::Damaged), "{what}");
+            let len = HEADER + u32_at(&bytes, 0) as usize;
+            let crc = checksum(1, &bytes[..len]);
+            bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(Record::decode(1, &bytes, Op::ZERO), Err(Unread::Unsupported), "{what}");
         }
     }
 
@@ -249,7 +295,7 @@ mod tests {
     fn a_payload_of_the_greatest_length_is_read_and_a_longer_one_is_no_record() {
         for (len, is_read) in [(Entry::PAYLOAD_MAX, true), (Entry::PAYLOAD_MAX + 1, false)] {
             let bytes = encoded(&entry(5, len));
-            assert_eq!(Record::decode(1, &bytes, Op::ZERO).is_some(), is_read, "{len}");
+            assert_eq!(Record::decode(1, &bytes, Op::ZERO).is_ok(), is_read, "{len}");
         }
     }
 

@@ -5,7 +5,7 @@ use recado_proto::entry::Entry;
 use recado_proto::id::Op;
 
 use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
-use super::record::{ALIGN, HEADER, Record, other_version};
+use super::record::{ALIGN, HEADER, Record, Unread, other_version};
 use super::{Disk, DiskFile, format, log_name};
 
 /// The longest record in bytes.
@@ -62,27 +62,38 @@ impl<F: DiskFile> Records<F> {
     /// The record at the start of the file, which is the segment's start record.
     pub(super) fn head(&mut self) -> Result<Option<Record>, JournalError> {
         self.fill()?;
-        Ok(Record::decode(self.first, &self.block, self.skip).map(|(record, _)| record))
+        Ok(Record::decode(self.first, &self.block, self.skip).ok().map(|(record, _)| record))
     }
 
-    /// Refuses a file whose first record is of another version.
+    /// Refuses a file whose first record is of another version, or one that this program does not follow.
     pub(super) fn check_version(&mut self) -> Result<(), JournalError> {
         self.fill()?;
-        match other_version(self.first, &self.block) {
-            Some(found) => Err(format::other_version(&log_name(self.first), found)),
-            None => Ok(()),
+        if let Some(found) = other_version(self.first, &self.block) {
+            return Err(format::other_version(&log_name(self.first), found));
+        }
+        match Record::decode(self.first, &self.block, self.skip) {
+            Err(Unread::Unsupported) => Err(JournalError::Unsupported),
+            Ok(_) | Err(Unread::Damaged) => Ok(()),
         }
     }
 
     /// The next valid record.
+    ///
+    /// # Errors
+    /// [`JournalError::Unsupported`] if a record that this program does not follow comes next. Behind bad bytes
+    /// it counts as bad bytes too: it may be in a payload, which a client has chosen.
     pub(super) fn next(&mut self) -> Result<Option<Record>, JournalError> {
         while self.at + HEADER as u64 <= self.len {
             self.fill()?;
             let bytes = &self.block[(self.at - self.begin) as usize..];
-            if let Some((record, len)) = Record::decode(self.first, bytes, self.skip) {
-                self.at += len as u64;
-                self.used = self.at;
-                return Ok(Some(record));
+            match Record::decode(self.first, bytes, self.skip) {
+                Ok((record, len)) => {
+                    self.at += len as u64;
+                    self.used = self.at;
+                    return Ok(Some(record));
+                }
+                Err(Unread::Unsupported) if self.at == self.used => return Err(JournalError::Unsupported),
+                Err(_) => {}
             }
             match bytes.iter().position(|byte| *byte != 0) {
                 Some(zeros) => {

@@ -5,12 +5,13 @@
 //! 40 epoch u64                                                                     60 crc u32 of 0..60
 //! 64 bytes
 //! ```
-//! Magic, version and the CRC at 60 are at the same place in every version. Group, epoch and the bytes between the
-//! fields are zero; a reader ignores them.
+//! Magic, version and the CRC at 60 are at the same place in every version. Group and epoch are zero: a start refuses
+//! others, because their state is that of another history. The bytes between the fields are zero; a reader ignores
+//! them.
 
 use std::io;
 
-use recado_proto::id::{Op, View};
+use recado_proto::id::{Epoch, Op, View};
 use recado_proto::planted::{Planted, PlantedBug};
 
 use super::error::{IoOp, JournalError, Trying, is_rot};
@@ -19,6 +20,8 @@ use super::record::{u32_at, u64_at};
 use super::{Disk, DiskFile, StoredSnapshot, snapshot_name};
 
 const HEADER: usize = 64;
+const GROUP: usize = 36;
+const EPOCH: usize = 40;
 const CRC: usize = HEADER - 4;
 
 /// How many file names a snapshot may have to choose from: its op, and the numbers after it.
@@ -159,10 +162,11 @@ fn unless_rotten<T>(number: u64, read: io::Result<Option<T>>) -> io::Result<Opti
     }
 }
 
-/// Refuses a snapshot of another version.
+/// Refuses a snapshot of another version, or of a group or an epoch that this program does not follow.
 ///
 /// # Errors
-/// [`JournalError::OtherVersion`]; otherwise the error of the disk, but not that it cannot read the file.
+/// [`JournalError::OtherVersion`], [`JournalError::Unsupported`]; otherwise the error of the disk, but not that it
+/// cannot read the file.
 pub(super) fn check_version<D: Disk>(disk: &D, number: u64) -> Result<(), JournalError> {
     let name = snapshot_name(number);
     let mut bytes = [0; HEADER];
@@ -172,8 +176,14 @@ pub(super) fn check_version<D: Disk>(disk: &D, number: u64) -> Result<(), Journa
     }
     match format::read(format::SNAPSHOT, &bytes[..8]) {
         Stamp::Other(found) if is_checked(&bytes) => Err(format::other_version(&name, found)),
+        Stamp::Ours if is_checked(&bytes) && !is_followed(&bytes) => Err(JournalError::Unsupported),
         Stamp::Ours | Stamp::Other(_) | Stamp::None => Ok(()),
     }
+}
+
+/// Returns true if the snapshot is of the only group and epoch that this program knows.
+fn is_followed(header: &[u8; HEADER]) -> bool {
+    header[GROUP..GROUP + 2] == [0; 2] && u64_at(header, EPOCH) == Epoch::FIRST.0
 }
 
 fn is_checked(header: &[u8; HEADER]) -> bool {

@@ -402,33 +402,17 @@ const OTHER_DIGIT: u8 = super::format::DIGIT + 1;
 
 #[test]
 fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
-    let resealed = |name: &str, bytes: &mut [u8]| match name {
-        "meta" => {
-            for slot in [0, 4096] {
-                bytes[slot + 7] = OTHER_DIGIT;
-                let crc = crc32c::crc32c(&bytes[slot..slot + 508]);
-                bytes[slot + 508..slot + 512].copy_from_slice(&crc.to_le_bytes());
-            }
-        }
-        "log" => {
-            bytes[55] = OTHER_DIGIT;
-            let len = 56 + u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
-            let crc = crc32c::crc32c(&1u64.to_le_bytes());
-            let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, &bytes[..4]), &bytes[8..len]);
-            bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        }
-        _ => {
-            bytes[7] = OTHER_DIGIT;
-            let crc = crc32c::crc32c(&bytes[..60]);
-            bytes[60..64].copy_from_slice(&crc.to_le_bytes());
-        }
-    };
-    for (kind, file) in [("meta", "meta".to_owned()), ("log", log_name(1)), ("snap", snapshot_name(5))] {
+    let changes: [(String, fn(&mut [u8])); 3] = [
+        ("meta".into(), |meta| change_meta(meta, 7, OTHER_DIGIT)),
+        (log_name(1), |log| change_record(log, 0, 55, OTHER_DIGIT)),
+        (snapshot_name(5), |snapshot| change_snapshot(snapshot, 7, OTHER_DIGIT)),
+    ];
+    for (file, change) in changes {
         let dir = tempfile::tempdir().unwrap();
         with_a_snapshot(dir.path());
         let path = dir.path().join(&file);
         let mut bytes = std::fs::read(&path).unwrap();
-        resealed(kind, &mut bytes);
+        change(&mut bytes);
         std::fs::write(&path, bytes).unwrap();
         let before = content(dir.path());
         let disk = Directory::lock(dir.path()).unwrap();
@@ -444,8 +428,95 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
             );
             assert!(error.is_wrong_directory(), "exit code 78");
         }
-        assert!(content(dir.path()) == before, "{kind}: nothing is touched");
+        assert!(content(dir.path()) == before, "{file}: nothing is touched");
     }
+}
+
+#[test]
+fn a_log_with_an_entry_that_names_members_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    let members = Entry { kind: EntryKind::Members, ..with_payload(1, 3) };
+    journal.append(&[members], Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let disk = Directory::lock(dir.path()).unwrap();
+    let refused = Journal::open(disk, &expected(), Options::default()).err();
+    assert!(matches!(refused, Some(JournalError::Unsupported)), "{refused:?}");
+}
+
+#[test]
+fn what_a_later_program_of_this_version_has_written_is_refused_and_nothing_is_touched() {
+    // The first segment has a start record of 120 bytes and five entries of 96.
+    let changes: [(&str, String, fn(&mut [u8])); 8] = [
+        ("a member that joined", "meta".into(), |meta| change_meta(meta, 112 + 8, 1)),
+        ("a tie holder", "meta".into(), |meta| change_meta(meta, 92, 1)),
+        ("the epoch of a segment", log_name(1), |log| change_record(log, 0, 56 + 8, 1)),
+        ("the group of a segment", log_name(1), |log| change_record(log, 0, 56 + 16, 1)),
+        ("the kind of the last record", log_name(1), |log| change_record(log, 120 + 4 * 96, 48, 9)),
+        ("the kind of the last entry", log_name(1), |log| change_record(log, 120 + 4 * 96, 49, 9)),
+        ("the epoch of a snapshot", snapshot_name(5), |snapshot| change_snapshot(snapshot, 40, 1)),
+        ("the group of a snapshot", snapshot_name(5), |snapshot| change_snapshot(snapshot, 36, 1)),
+    ];
+    for (what, file, change) in changes {
+        let dir = tempfile::tempdir().unwrap();
+        with_a_snapshot(dir.path());
+        std::fs::write(dir.path().join("tmp.meta"), "unfinished").unwrap();
+        let path = dir.path().join(&file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        change(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        let before = content(dir.path());
+        let disk = Directory::lock(dir.path()).unwrap();
+        let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
+        assert!(matches!(refused, JournalError::Unsupported), "{what}: {refused}");
+        assert!(refused.is_wrong_directory(), "exit code 78");
+        assert!(content(dir.path()) == before, "{what}: nothing is touched");
+    }
+}
+
+/// A client chooses the bytes of a payload, so they may be those of a record.
+#[test]
+fn what_looks_like_a_record_of_a_later_program_behind_damage_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    journal.append(&entries(1..=5, VIEW), Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let path = dir.path().join(log_name(1));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[120 + 2 * 96 + 60] ^= 1;
+    change_record(&mut bytes, 120 + 3 * 96, 48, 9);
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(open(dir.path()).1.entries, entries(1..=2, VIEW));
+}
+
+/// Changes a byte of both slots of meta, under good checksums.
+fn change_meta(bytes: &mut [u8], at: usize, to: u8) {
+    for slot in [0, 4096] {
+        bytes[slot + at] = to;
+        let crc = crc32c::crc32c(&bytes[slot..slot + 508]);
+        bytes[slot + 508..slot + 512].copy_from_slice(&crc.to_le_bytes());
+    }
+}
+
+/// Changes a byte of the record at `record` in the first segment, under a good checksum.
+fn change_record(bytes: &mut [u8], record: usize, at: usize, to: u8) {
+    let record = &mut bytes[record..];
+    record[at] = to;
+    let len = 56 + u32::from_le_bytes(record[..4].try_into().unwrap()) as usize;
+    let crc = crc32c::crc32c(&1u64.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, &record[..4]), &record[8..len]);
+    record[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Changes a byte of the header of a snapshot, under a good checksum.
+fn change_snapshot(bytes: &mut [u8], at: usize, to: u8) {
+    bytes[at] = to;
+    let crc = crc32c::crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&crc.to_le_bytes());
 }
 
 #[test]
@@ -501,11 +572,7 @@ fn a_slot_of_meta_that_names_more_members_than_a_cluster_has_is_bad() {
         init(dir.path());
         let path = dir.path().join("meta");
         let mut bytes = std::fs::read(&path).unwrap();
-        for slot in [0, 4096] {
-            bytes[slot + 43] = count as u8;
-            let crc = crc32c::crc32c(&bytes[slot..slot + 508]);
-            bytes[slot + 508..slot + 512].copy_from_slice(&crc.to_le_bytes());
-        }
+        change_meta(&mut bytes, 43, count as u8);
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(inspect(dir.path()).unwrap().meta == MetaState::Rotten, bad, "{count} members");
     }

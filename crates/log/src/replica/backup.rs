@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use recado_proto::entry::Entry;
+use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, OptionalFields, Reply, ToPeer};
 use recado_proto::planted::Planted;
@@ -52,7 +52,8 @@ impl ReplicaManager {
         heartbeat: Heartbeat,
         out: &mut Vec<Effect>,
     ) {
-        if heartbeat.members != self.digest {
+        // A list of members that an entry named is another one than that of the configuration.
+        if heartbeat.members != self.digest || heartbeat.members_op != Op::ZERO {
             return;
         }
         self.round_seen = self.round_seen.max(heartbeat.view.round());
@@ -187,6 +188,10 @@ impl ReplicaManager {
         entries: Entries,
         out: &mut Vec<Effect>,
     ) {
+        // With an entry that names other members in its log, this server would go on counting by the old list.
+        if let Some(named) = entries.entries.iter().find(|entry| entry.kind == EntryKind::Members) {
+            return out.push(Effect::MembersRefused { view: entries.view, op: named.op });
+        }
         if entries.fetch.is_some() {
             return self.on_fetched(now, from, entries, out);
         }

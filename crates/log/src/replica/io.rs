@@ -117,6 +117,14 @@ pub enum Effect {
     Waiting(Vec<NodeId>),
     /// An op that is committed here is missing in a leader's log: see [`Contradiction`].
     Contradicted(Contradiction),
+    /// A leader's log has an entry that names other members. This server follows none, and takes nothing of the
+    /// packet. Reported each time.
+    MembersRefused {
+        /// The leader's view.
+        view: View,
+        /// The op of the entry.
+        op: Op,
+    },
     /// Entries that were durable here are replaced by those of a leader, whose log lacks them. As far as
     /// this server knows they were never committed.
     Overwritten {

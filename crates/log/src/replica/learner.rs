@@ -48,7 +48,9 @@ impl Learner {
 impl ReplicaManager {
     /// Another server asks which view was promised. Only a voter may answer. The answer lets the learner
     /// vote again in this incarnation, so a promise of an earlier incarnation must never count. This server
-    /// therefore names the incarnation in its own promises, and must remember it across a restart.
+    /// therefore names the incarnation in its own promises, and must remember it across a restart. It must
+    /// remember the boot id too: the learner's directory may be put back from a copy that counts up to the same
+    /// incarnation.
     pub(super) fn on_learn(
         &mut self,
         now: Moment,
@@ -66,7 +68,7 @@ impl ReplicaManager {
         self.answer_learners(out);
     }
 
-    /// Answers the learners whose incarnation is durable here.
+    /// Answers the learners whose latest boot is durable here.
     pub(super) fn answer_learners(&mut self, out: &mut Vec<Effect>) {
         let active = self.is_active_primary().then_some(self.commit);
         let early = self.planted.is(Planted::KnownNotDurable);

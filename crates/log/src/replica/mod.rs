@@ -108,7 +108,7 @@ pub struct ReplicaManager {
     receiving: Option<Receiving>,
 
     peers: Peers,
-    /// Learners to answer once their incarnation is durable, with their nonces.
+    /// Learners to answer once their boot is durable, with their nonces.
     learners: Vec<(NodeId, Incarnation, u64)>,
     detector: FailureDetector,
     pace: DiskPace,

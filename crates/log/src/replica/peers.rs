@@ -15,10 +15,10 @@ struct Peer {
     heard: Moment,
     /// True if its port has refused a datagram since.
     refused: bool,
-    /// The latest boot heard of, the one last given to the journal, and the durable incarnation.
+    /// The latest boot heard of, the one last given to the journal, and the durable one.
     latest: KnownBoot,
     journaled: KnownBoot,
-    durable: Incarnation,
+    durable: KnownBoot,
 }
 
 /// The other servers of the cluster.
@@ -31,8 +31,7 @@ impl Peers {
         let peer = |id: NodeId| {
             let known = known.iter().find(|(peer, _)| *peer == id);
             let latest = known.map_or_else(KnownBoot::default, |(_, boot)| *boot);
-            let (journaled, durable) = (latest, latest.incarnation);
-            Peer { id, heard: Moment(0), refused: false, latest, journaled, durable }
+            Peer { id, heard: Moment(0), refused: false, latest, journaled: latest, durable: latest }
         };
         Peers(members.iter().filter(|id| **id != me).map(|id| peer(*id)).collect())
     }
@@ -75,18 +74,20 @@ impl Peers {
 
     /// All boots that the journal was given are durable.
     pub(super) fn mark_durable(&mut self) {
-        self.0.iter_mut().for_each(|peer| peer.durable = peer.journaled.incarnation);
+        self.0.iter_mut().for_each(|peer| peer.durable = peer.journaled);
     }
 
-    /// Returns true if this incarnation, or a higher one of the same server, is durable here.
+    /// Returns true if the latest boot of a server is durable here, with its boot id if that is known, and has
+    /// this incarnation or a higher one.
     pub(super) fn knows_durably(&self, id: NodeId, incarnation: Incarnation) -> bool {
-        self.0.iter().any(|peer| peer.id == id && peer.durable >= incarnation)
+        let known = |peer: &Peer| peer.durable == peer.latest && peer.durable.incarnation >= incarnation;
+        self.0.iter().any(|peer| peer.id == id && known(peer))
     }
 
     /// The highest durable incarnation of each server that was heard of.
     pub(super) fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
-        let known = self.0.iter().filter(|peer| peer.durable > Incarnation(0));
-        known.map(|peer| (peer.id, peer.durable)).collect()
+        let known = self.0.iter().filter(|peer| peer.durable.incarnation > Incarnation(0));
+        known.map(|peer| (peer.id, peer.durable.incarnation)).collect()
     }
 
     /// The number of servers that were heard less than `within` ago.

@@ -148,24 +148,6 @@ fn the_highest_id_leads_a_new_cluster_and_everyone_applies_what_it_takes() {
     assert_eq!(world.applied.len(), 3);
 }
 
-/// What it says changes nothing yet, and a server that has it must not differ from the others.
-#[test]
-fn an_entry_of_members_is_replicated_and_applied_as_any_other() {
-    let mut world = World::new(3);
-    let members = Entry { kind: EntryKind::Members, ..entry(1, 1, 3) };
-    let boot = Boot { entries: vec![members.clone()], promised: View::new(1, NodeId(3)), ..boot() };
-    let holder = ReplicaManager::new(&config(3, 3), boot, 3, world.now, &mut Vec::new());
-    world.replicas.insert(NodeId(3), holder);
-    world.run(SECOND);
-    let after = world.propose("after it");
-    world.run(SECOND);
-    for (id, replica) in &world.replicas {
-        assert_eq!(replica.entry(Op(1)), Some(&members), "{id}");
-        let applied = &world.applied[id];
-        assert!(applied.contains(&Op(1)) && applied.contains(&after), "{id}: {applied:?}");
-    }
-}
-
 #[test]
 fn a_cluster_of_one_leads_itself() {
     let mut world = World::new(1);
@@ -598,6 +580,18 @@ fn a_heartbeat_from_other_members_is_not_believed() {
     assert_eq!(one.replica.promised(), View::ZERO);
 }
 
+#[test]
+fn a_heartbeat_of_a_primary_whose_members_an_entry_named_is_not_believed() {
+    let view = View::new(9, NodeId(3));
+    for (members_op, promised) in [(Op(5), View::ZERO), (Op::ZERO, view)] {
+        let mut one = One::new(boot());
+        let beat = heartbeat(view, HeartbeatState::Active, 0, one.replica.digest);
+        let ToPeer::Heartbeat(beat) = beat else { unreachable!() };
+        one.packet(3, ToPeer::Heartbeat(Heartbeat { members_op, ..beat }));
+        assert_eq!(one.replica.promised(), promised, "members of {members_op}");
+    }
+}
+
 /// A server without its disk, server 3 as its active primary, and the function that makes the answers to
 /// its LEARN.
 fn learner() -> (One, impl Fn(Option<u64>) -> ToPeer) {
@@ -796,6 +790,18 @@ fn answers_a_learner(planted: PlantedBug) -> bool {
 fn a_learner_is_answered_only_when_its_incarnation_is_durable() {
     assert!(answers_a_learner(PlantedBug::default()));
     assert!(!answers_a_learner(PlantedBug(Some(Planted::KnownNotDurable))), "the planted bug is found");
+}
+
+/// A copy of the learner's directory may count up to the same incarnation. This server must refuse it also
+/// after a restart, so it has to know which boot it let vote.
+#[test]
+fn a_learner_is_answered_only_when_its_boot_id_is_durable_too() {
+    let known = vec![(NodeId(2), Incarnation(5).into())];
+    let mut one = One::new(Boot { known, ..boot() });
+    let boot = KnownBoot { incarnation: Incarnation(5), boot_id: Some(BootId([7; 16])) };
+    one.input(Input::BootAdopted { peer: NodeId(2), boot });
+    assert_eq!(answered(&one.packet_of_incarnation(5, 2, LEARN)), None, "its incarnation alone is durable");
+    assert_eq!(answered(&one.sync()), Some(NodeId(2)));
 }
 
 #[test]

@@ -16,8 +16,9 @@ pub struct Content {
     pub tags: Vec<String>,
     /// The body; at most [`Content::BODY_MAX`] bytes.
     pub body: Body,
-    /// What gateways carry beside it, by short keys: ascending by key, each key once and of at most
-    /// [`Content::KEY_MAX`] bytes; at most [`Content::EXTRA_MAX`] bytes of keys and values together.
+    /// What gateways carry beside it, by short keys: at most [`Content::EXTRA_ENTRIES_MAX`], ascending by
+    /// key, each key once and of at most [`Content::KEY_MAX`] bytes; at most [`Content::EXTRA_MAX`] bytes of
+    /// keys and values together.
     #[serde(deserialize_with = "crate::bulk::pairs")]
     pub extra: Vec<(String, Vec<u8>)>,
 }
@@ -31,6 +32,8 @@ impl Content {
     pub const TAG_MAX: usize = 64;
     /// The longest body, in bytes.
     pub const BODY_MAX: usize = 16 * 1024;
+    /// The most entries in `extra`. In memory each takes far more than its bytes.
+    pub const EXTRA_ENTRIES_MAX: usize = 32;
     /// The longest key in `extra`, in bytes.
     pub const KEY_MAX: usize = 32;
     /// The most bytes of all keys and values in `extra`.
@@ -48,6 +51,7 @@ impl Content {
             && self.tags.iter().all(|tag| tag.len() <= Self::TAG_MAX)
             && self.body.len() <= Self::BODY_MAX
             && self.body.is_well_formed()
+            && self.extra.len() <= Self::EXTRA_ENTRIES_MAX
             && self.extra.iter().all(|(key, _)| (1..=Self::KEY_MAX).contains(&key.len()))
             && self.extra.is_sorted_by(|(one, _), (next, _)| one < next)
             && self.extra_len() <= Self::EXTRA_MAX

@@ -61,9 +61,13 @@ impl Chance {
         let mut at = prev_view;
         let entries = (0..self.below(4)).map(|n| {
             at = at.max(self.view(near));
-            let kinds = [EntryKind::ViewStart, EntryKind::Command, EntryKind::Members];
-            let kind = kinds[self.below(3) as usize];
-            let payload = vec![n as u8; self.below(40) as usize].into();
+            // Few that a server refuses, or ends at, so that most runs go on.
+            let (kind, payload) = match self.below(40) {
+                0 => (EntryKind::Members, vec![n as u8; self.below(40) as usize].into()),
+                1 => (EntryKind::Command, vec![n as u8; self.below(40) as usize].into()),
+                2..20 => (EntryKind::ViewStart, Default::default()),
+                _ => (EntryKind::Command, command_of(300 + self.below(40) as usize)),
+            };
             Entry { op: Op(prev_op.0.wrapping_add(1 + n)), view: at, kind, payload }
         });
         let entries = entries.collect();

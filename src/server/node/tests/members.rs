@@ -51,6 +51,8 @@ pub(super) struct Peers {
     /// Peers that came with an earlier incarnation: the server, its incarnation, and the latest seen.
     pub(super) earlier: Vec<(u16, u64, u64)>,
     pub(super) promises: usize,
+    /// Entries that name members and were refused: the leader's view, and the op.
+    pub(super) named: Vec<(View, Op)>,
 }
 
 impl Surroundings for Peers {
@@ -86,6 +88,10 @@ impl Surroundings for Peers {
             }
             bully::Effect::StaleIncarnation { server, incarnation, latest } => {
                 self.earlier.push((server.0, incarnation.0, latest.0));
+                None
+            }
+            bully::Effect::MembersRefused { view, op } => {
+                self.named.push((view, op));
                 None
             }
             bully::Effect::Role(_)

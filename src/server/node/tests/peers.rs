@@ -98,7 +98,7 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
 }
 
 #[test]
-fn an_entry_of_members_is_applied_as_nothing() {
+fn an_entry_that_names_members_is_not_taken_and_is_reported() {
     let mut rig = Rig::new(true);
     let view = View::new(1, NodeId(3));
     let (client, peer) = (([192, 0, 2, 1], 1).into(), ([192, 0, 2, 1], 2).into());
@@ -106,20 +106,34 @@ fn an_entry_of_members_is_applied_as_nothing() {
     let members = Members { list: vec![member], tie_holder: NodeId(9), epoch: Epoch(5) };
     assert_eq!(members.check(), Ok(()));
     let entry = Entry { op: Op(1), view, kind: EntryKind::Members, payload: encode(&members).into() };
-    let cast = |prev_op: u64, commit: u64, entries| {
-        let prev_view = if prev_op == 0 { View::ZERO } else { view };
-        Entries { view, fetch: None, prev_op: Op(prev_op), prev_view, commit: Op(commit), entries }
+    let (prev_op, prev_view, commit) = (Op::ZERO, View::ZERO, Op::ZERO);
+    let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry] };
+    rig.peer(3, vec![ToPeer::Entries(cast)]);
+    rig.flush();
+    assert_eq!((rig.last(), &rig.around.named[..]), (Op::ZERO, &[(view, Op(1))][..]));
+}
+
+#[test]
+fn a_command_that_cannot_be_read_ends_the_server_before_it_applies_anything_more() {
+    let mut rig = Rig::new(true);
+    let view = View::new(1, NodeId(3));
+    let entry = |op: u64, payload| Entry { op: Op(op), view, kind: EntryKind::Command, payload };
+    let of_a_later_version = [command_of(300).to_vec(), vec![7]].concat().into();
+    let entries = vec![entry(1, command_of(300)), entry(2, of_a_later_version), entry(3, command_of(300))];
+    let cast = |prev_op: u64, prev_view, commit: u64, entries| {
+        let (prev_op, commit) = (Op(prev_op), Op(commit));
+        ToPeer::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries })
     };
-    rig.peer(3, vec![ToPeer::Entries(cast(0, 0, vec![entry]))]);
+    rig.peer(3, vec![cast(0, View::ZERO, 0, entries)]);
     rig.flush();
-    rig.peer(3, vec![ToPeer::Entries(cast(1, 1, Vec::new()))]);
+    assert!(rig.failed.is_empty(), "it is not committed");
+    rig.peer(3, vec![cast(3, view, 3, Vec::new())]);
     rig.flush();
-    let config = config();
-    let mut nothing = Service::new(recado_service::State::default(), config.limits, config.planted);
-    nothing.apply(Op(1), None, &mut Vec::new());
-    assert_eq!(rig.node.applied(), Op(1));
-    assert_eq!(rig.node.service().state(), nothing.state());
-    assert_eq!(rig.node.coordinator().members.len(), 3, "the members are those of the configuration");
+    let cause = recado_proto::DecodeError::TrailingBytes;
+    assert_eq!(rig.failed, [UnreadableEntry { op: Op(2), cause }]);
+    rig.around.sent.clear();
+    rig.pass(Duration::from_secs(5));
+    assert_eq!((rig.node.applied(), rig.around.sent.len()), (Op(1), 0), "it does nothing more");
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn while_a_peer_reads_a_snapshot_none_is_begun_before_the_log_is_four_times_as_l
 fn cast(rig: &mut Rig<Peers>, ops: RangeInclusive<u64>) {
     let view = View::new(1, NodeId(3));
     for op in ops {
-        let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![1; 1_000].into() };
+        let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: command_of(1_000) };
         let prev_view = if op == 1 { View::ZERO } else { view };
         let (prev_op, commit) = (Op(op - 1), Op(op - 1));
         let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry] };
@@ -83,7 +83,7 @@ fn the_log_is_kept_from_the_snapshot_before_the_newest_one_on() {
     let view = View::new(1, NodeId(3));
     let (mut before, mut newest) = (Op::ZERO, Op::ZERO);
     for op in 1..=51 {
-        let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![1; 1_000].into() };
+        let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: command_of(1_000) };
         let prev_view = if op == 1 { View::ZERO } else { view };
         let (prev_op, commit) = (Op(op - 1), Op(op - 1));
         let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry] };

@@ -154,7 +154,8 @@ impl World {
                 Effect::Administered { .. }
                 | Effect::BeyondEnd { .. }
                 | Effect::ClockAway(_)
-                | Effect::Stopped => panic!("seed {}: {effect:?}", self.seed),
+                | Effect::Stopped
+                | Effect::Failed(_) => panic!("seed {}: {effect:?}", self.seed),
             }
         }
     }

@@ -111,6 +111,18 @@ fn a_cast_that_arrives_early_and_finds_no_room_is_requested_again() {
     assert_eq!(rejected(65), Some(false), "it is kept already");
 }
 
+#[test]
+fn nothing_of_a_packet_with_an_entry_that_names_members_is_taken_and_that_is_reported() {
+    let view = View::new(1, NodeId(3));
+    let mut one = One::new(boot());
+    one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
+    one.sync();
+    let members = Entry { kind: EntryKind::Members, ..entry(3, 1, 3) };
+    let effects = one.packet(3, cast(view, 1, view, 1, vec![entry(2, 1, 3), members, entry(4, 1, 3)]));
+    assert!(effects.contains(&Effect::MembersRefused { view, op: Op(3) }), "{effects:?}");
+    assert_eq!((acked(&effects), one.replica.last()), (None, Op(1)));
+}
+
 fn tasks(effects: &[Effect]) -> Vec<Task> {
     let tasks = effects.iter().filter_map(|effect| match effect {
         Effect::Journal { task, .. } => Some(task.clone()),
