@@ -67,7 +67,7 @@ const LEAVE: Duration = Duration::from_millis(2_000);
 #[derive(Debug)]
 pub(crate) enum ClientCommand {
     Open(Name, Option<EnrolmentCode>),
-    Request(RequestId, Request),
+    Request(RequestId, Box<Request>),
     /// Save the state of the screen. Then take everything of the stream up to the op, if there is one.
     Keep(Arc<SavedState>, Option<Op>),
     Question(Question),
@@ -287,13 +287,13 @@ impl Linking {
                         self.watched.store(watched, Ordering::Relaxed);
                         threads.look_at_servers();
                     }
-                    ClientCommand::Request(id, request) => match client.request(request.clone()) {
-                        Ok(receipt) => outstanding.push(Outstanding { id, request, receipt }),
+                    ClientCommand::Request(id, request) => match client.request(Request::clone(&request)) {
+                        Ok(receipt) => outstanding.push(Outstanding { id, request: *request, receipt }),
                         Err(error @ (ClientError::TooLarge | ClientError::Full(_))) => {
                             self.report(Link::NotTaken(id, error.to_string()))?;
                         }
                         // The client has ended, and the event that says so has not been handled yet.
-                        Err(_) => late.push(request),
+                        Err(_) => late.push(*request),
                     },
                     ClientCommand::Keep(saved, upto) => self.keep(&client, &saved, upto)?,
                     ClientCommand::Question(question) => {

@@ -314,7 +314,7 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
     };
     match effect {
         Effect::Open(profile, invite) => send(ClientCommand::Open(profile, invite)),
-        Effect::Request(id, request) => send(ClientCommand::Request(id, request)),
+        Effect::Request(id, request) => send(ClientCommand::Request(id, Box::new(request))),
         Effect::Keep(saved, upto) => send(ClientCommand::Keep(saved, upto)),
         Effect::History(place, range) => send(ClientCommand::Question(Question::History(place, range))),
         Effect::List(listing) => send(ClientCommand::Question(Question::List(listing))),

@@ -400,9 +400,12 @@ fn with_a_snapshot(dir: &std::path::Path) {
 /// The digit of the next version.
 const OTHER_DIGIT: u8 = super::format::DIGIT + 1;
 
+/// A change of a file's bytes.
+type Change = fn(&mut [u8]);
+
 #[test]
 fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
-    let changes: [(String, fn(&mut [u8])); 3] = [
+    let changes: [(String, Change); 3] = [
         ("meta".into(), |meta| change_meta(meta, 7, OTHER_DIGIT)),
         (log_name(1), |log| change_record(log, 0, 55, OTHER_DIGIT)),
         (snapshot_name(5), |snapshot| change_snapshot(snapshot, 7, OTHER_DIGIT)),
@@ -449,7 +452,7 @@ fn a_log_with_an_entry_that_names_members_is_refused() {
 #[test]
 fn what_a_later_program_of_this_version_has_written_is_refused_and_nothing_is_touched() {
     // The first segment has a start record of 120 bytes and five entries of 96.
-    let changes: [(&str, String, fn(&mut [u8])); 8] = [
+    let changes: [(&str, String, Change); 8] = [
         ("a member that joined", "meta".into(), |meta| change_meta(meta, 112 + 8, 1)),
         ("a tie holder", "meta".into(), |meta| change_meta(meta, 92, 1)),
         ("the epoch of a segment", log_name(1), |log| change_record(log, 0, 56 + 8, 1)),

@@ -465,8 +465,9 @@ fn an_acknowledgement_goes_within_a_turn_after_thirty_two_datagrams() {
         note(1, out, &mut pair.sent, &mut pair.stale);
     }
     let before = pair.sent.len();
-    for (to, bytes) in pair.sent[pair.arrived..].to_vec() {
-        pair.hear(to, &bytes);
+    let arriving = pair.sent[pair.arrived..].to_vec();
+    for (to, bytes) in &arriving {
+        pair.hear(*to, bytes);
     }
     assert_eq!((pair.heard.len(), pair.sent.len() - before), (100, 3));
 }

@@ -310,16 +310,16 @@ impl World {
     /// Clients follow each other's feeds, and then send to their own.
     fn run(&mut self) {
         self.until(|client| client.connected);
-        for index in 0..NAMES.len() {
-            for other in NAMES.iter().filter(|name| **name != NAMES[index]) {
+        for (index, me) in NAMES.iter().enumerate() {
+            for other in NAMES.iter().filter(|name| *name != me) {
                 let topic = Topic::Feed(other.parse().unwrap());
                 self.ask(index, Request::Follow { topic, change: FollowChange::Add });
             }
         }
         self.until(|client| client.answers.len() >= client.requests.len());
         for n in 0..SENDS {
-            for index in 0..NAMES.len() {
-                let body = format!("{} {n}", NAMES[index]);
+            for (index, me) in NAMES.iter().enumerate() {
+                let body = format!("{me} {n}");
                 let content = Content {
                     title: None,
                     priority: Default::default(),
