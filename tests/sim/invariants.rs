@@ -6,7 +6,7 @@ use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::envelope::Opened;
-use recado_proto::id::{NodeId, Op, SessionId, View};
+use recado_proto::id::{Incarnation, NodeId, Op, SessionId, View};
 use recado_proto::packet::{Reply, RoleName, ToPeer};
 use recado_service::{Service, State};
 
@@ -23,6 +23,8 @@ pub struct Invariants {
     primaries: BTreeMap<View, NodeId>,
     /// The highest view that each server has promised in a delivered datagram, or has shown by leading in it.
     delivered_promises: BTreeMap<NodeId, View>,
+    /// The incarnation in which a server last started without its disk's promises. No promise of an earlier one counts.
+    learned: BTreeMap<NodeId, Incarnation>,
     /// The highest view each server was ever in.
     promised: BTreeMap<NodeId, View>,
     marks: BTreeMap<NodeId, Marks>,
@@ -127,6 +129,8 @@ impl Invariants {
         let Some(process) = &server.process else { return Ok(()) };
         // A learner has no promise; it says so, and does not vote.
         if process.node.role() == RoleName::Learner {
+            self.delivered_promises.remove(&server.id);
+            self.learned.insert(server.id, server.incarnation());
             return Ok(());
         }
         let delivered = self.delivered_promises.get(&server.id).copied().unwrap_or_default();
@@ -152,6 +156,9 @@ impl Invariants {
     /// A server received a datagram of another: the promises in it count as delivered.
     pub fn on_delivered(&mut self, opened: &Opened<ToPeer>) {
         let Some(from) = opened.envelope.node else { return };
+        if self.learned.get(&from).is_some_and(|learned| opened.envelope.incarnation < *learned) {
+            return;
+        }
         for packet in &opened.packets {
             if let ToPeer::Reply(Reply::Promise(promise)) = packet {
                 let delivered = self.delivered_promises.entry(from).or_default();
@@ -488,10 +495,18 @@ mod tests {
             number: 1,
         };
         let packets = vec![ToPeer::Reply(Reply::Promise(promise))];
-        seen.on_delivered(&Opened { envelope, header: Header::default(), packets });
+        let mut opened = Opened { envelope, header: Header::default(), packets };
+        seen.on_delivered(&opened);
         assert!(seen.after_start(&server).unwrap_err().contains("remembers"));
         // A learner has no promise, and does not vote.
         assert_eq!(seen.after_start(&running(1, true)), Ok(()));
+        // What its lost disk had promised is delivered late, and what it promises itself counts again.
+        opened.envelope.incarnation = Incarnation(0);
+        seen.on_delivered(&opened);
+        assert_eq!(seen.after_start(&server), Ok(()));
+        opened.envelope.incarnation = Incarnation(1);
+        seen.on_delivered(&opened);
+        assert!(seen.after_start(&server).unwrap_err().contains("remembers"));
     }
 
     #[test]

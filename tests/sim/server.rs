@@ -811,6 +811,11 @@ impl Server {
         });
     }
 
+    /// Its incarnation, or the last one it had.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
     /// Returns the incarnation that it would have on the copy of its directory.
     pub fn incarnation_of_copy(&self) -> Option<Incarnation> {
         self.copy.as_ref().filter(|_| self.stale.is_none()).map(|copy| Incarnation(copy.incarnation.0 + 1))
