@@ -17,7 +17,8 @@ use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
-use recado::server::node::UnreadableEntry;
+use recado::server::engine::StartError;
+use recado::server::node::{SnapshotError, UnreadableEntry};
 use recado_log::journal::JournalError;
 use recado_proto::id::{DeviceKey, MEMBERS_MAX, Name};
 use recado_sys::durable::Exposed;
@@ -222,19 +223,25 @@ fn message(error: &anyhow::Error) -> String {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    let wrong_directory = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref().is_some_and(JournalError::is_wrong_directory)
-    };
-    let config = error.is::<ConfigError>()
-        || error.is::<SecretError>()
-        || error
-            .chain()
-            .any(|cause| wrong_directory(cause) || cause.is::<Exposed>() || cause.is::<UnreadableEntry>());
+    let config =
+        error.is::<ConfigError>() || error.is::<SecretError>() || error.chain().any(is_wrong_directory);
     if config { BAD_CONFIG } else { 1 }
+}
+
+/// Returns true if this program must not run on the data directory as it is.
+fn is_wrong_directory(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let other_format =
+        |start: &StartError| matches!(start, StartError::Snapshot(SnapshotError::OtherFormat { .. }));
+    cause.downcast_ref().is_some_and(JournalError::is_wrong_directory)
+        || cause.downcast_ref().is_some_and(other_format)
+        || cause.is::<UnreadableEntry>()
+        || cause.is::<Exposed>()
 }
 
 #[cfg(test)]
 mod tests {
+    use recado::server::ServerError;
+
     use super::*;
 
     fn parse(line: &str) -> std::result::Result<Cli, clap::Error> {
@@ -282,12 +289,20 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_another_version_ends_a_server_with_the_code_of_a_wrong_version_and_names_the_cure() {
+    fn what_another_version_has_written_ends_a_server_with_its_own_code_and_names_the_cure() {
         let (op, cause) = (recado_proto::id::Op(7), recado_proto::DecodeError::Malformed);
-        let source = UnreadableEntry { op, cause };
-        let error = Error::new(recado::server::ServerError::Unreadable { path: "data".into(), source });
-        assert!(message(&error).contains("op 7") && message(&error).contains("run the version"), "{error:#}");
-        assert_eq!(exit_code(&error), BAD_CONFIG);
+        let (entry, snapshot) = (UnreadableEntry { op, cause }, SnapshotError::OtherFormat { op, found: 9 });
+        let path = || PathBuf::from("data");
+        for error in [
+            ServerError::Unreadable { path: path(), source: entry },
+            ServerError::Start { path: path(), source: snapshot.into() },
+        ] {
+            let error = Error::new(error);
+            assert!(message(&error).contains("op 7") && message(&error).contains("run the"), "{error:#}");
+            assert_eq!(exit_code(&error), BAD_CONFIG);
+        }
+        let source = SnapshotError::Foreign(op).into();
+        assert_eq!(exit_code(&Error::new(ServerError::Start { path: path(), source })), 1);
     }
 
     #[test]

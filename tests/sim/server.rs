@@ -1126,6 +1126,7 @@ impl Server {
             }
             Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
             Effect::Stopped => process.stopped = true,
+            Effect::SnapshotRefused(error) => step.out.push(Output::Violation(format!("{me}: {error}"))),
             Effect::Failed(entry) => step.out.push(Output::Violation(format!("{me}: {entry}"))),
         }
     }

@@ -169,6 +169,15 @@ pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeErr
     all_of(bytes, first)
 }
 
+/// Decodes the value at the start of a snapshot, whatever follows it.
+///
+/// # Errors
+/// [`DecodeError`]; the fault of the server that wrote it, nothing changed.
+pub fn decode_snapshot_start<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let limits = config::standard().with_limit::<{ WIDTH_MAX * SNAPSHOT_MAX }>();
+    decode_within(bytes, limits).map(|(value, _)| value)
+}
+
 fn decode_within<T: DeserializeOwned, C: Config>(bytes: &[u8], limits: C) -> Result<(T, usize), DecodeError> {
     bincode::serde::decode_from_slice(bytes, limits).map_err(|error| match error {
         Inner::UnexpectedEnd { .. } => DecodeError::Truncated,

@@ -205,8 +205,8 @@ fn append(op: u64, bytes: usize) -> Work {
 
 fn image(op: u64) -> Work {
     let members = Members { list: Vec::new(), tie_holder: NodeId(1), epoch: Epoch::FIRST };
-    let (cluster, members_op, state) = (ClusterId(7), Op::ZERO, State::default());
-    Work::Snapshot(Box::new(Image { cluster, members_op, members, op: Op(op), view: VIEW, state }))
+    let (format, cluster, members_op, state) = (Image::FORMAT, ClusterId(7), Op::ZERO, State::default());
+    Work::Snapshot(Box::new(Image { format, cluster, members_op, members, op: Op(op), view: VIEW, state }))
 }
 
 /// The end of the log, and the promise, after a power cut at this moment.

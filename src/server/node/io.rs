@@ -12,7 +12,7 @@ use recado_service::Service;
 
 use crate::delivery;
 
-use super::Image;
+use super::{Image, SnapshotError};
 
 /// What a node starts with, beside its log.
 #[derive(Debug)]
@@ -132,6 +132,9 @@ pub enum Effect<L> {
     /// The wall clock of this primary is ahead of the log's time by this many ms (negative: behind). For
     /// logs, at most once a minute.
     ClockAway(i64),
+    /// Another server's snapshot has arrived completely and is not taken. This server goes on without it, and what
+    /// asks for it will ask again. For logs, as an error.
+    SnapshotRefused(SnapshotError),
     /// The server may end now.
     Stopped,
     /// A committed entry cannot be applied: the server ends at once. The node does nothing more, whatever it is

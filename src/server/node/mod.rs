@@ -285,7 +285,10 @@ impl<L: OrderedLog> Node<L> {
     }
 
     fn on_snapshot_received(&mut self, clock: Clock, snapshot: StoredSnapshot) {
-        let Ok(service) = snapshots::open(&self.config, &snapshot) else { return };
+        let service = match snapshots::open(&self.config, &snapshot) {
+            Ok(service) => service,
+            Err(error) => return self.out.push(Effect::SnapshotRefused(error)),
+        };
         let op = snapshot.op;
         if !self.log.install(clock.now, snapshot) {
             return;

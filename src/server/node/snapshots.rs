@@ -18,6 +18,9 @@ const DELAYED_LOG_FACTOR: u64 = 4;
 /// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
+    /// The format of what follows: [`Image::FORMAT`]. It is read before anything else, so that another format is
+    /// known as such.
+    pub format: u16,
     /// The cluster.
     pub cluster: ClusterId,
     /// The op of the entry that named the members; zero: the configuration named them.
@@ -33,6 +36,9 @@ pub struct Image {
 }
 
 impl Image {
+    /// The format that this version writes, and the only one that it reads.
+    pub const FORMAT: u16 = 1;
+
     /// The image of what is applied now; none if the log has lost the view of the last op.
     fn of(config: &Config, log: &impl OrderedLog, service: &Service) -> Option<Image> {
         let mut op = service.applied();
@@ -44,8 +50,8 @@ impl Image {
             state = state.without_results();
         }
         let view = log.entry(op)?.view;
-        let members = members(config);
-        Some(Image { cluster: config.cluster.id, members_op: Op::ZERO, members, op, view, state })
+        let (format, cluster, members) = (Image::FORMAT, config.cluster.id, members(config));
+        Some(Image { format, cluster, members_op: Op::ZERO, members, op, view, state })
     }
 
     /// Returns true if the snapshot is of this cluster with these members, in the first epoch. The addresses may
@@ -83,10 +89,21 @@ fn uncommitted_state(config: &Config, log: &impl OrderedLog, mut op: Op, state: 
 }
 
 /// Reason why a snapshot is not taken. Our fault or the operator's; nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
-    /// The snapshot's checksum holds, but its content is not readable by this version.
-    #[error("the snapshot at op {0} is not readable by this version of recadod: {1}")]
+    /// Another version of the program has written the snapshot.
+    #[error(
+        "the snapshot at op {op} has format {found}, and this recadod reads format {reads}: run the recadod that wrote it",
+        reads = Image::FORMAT
+    )]
+    OtherFormat {
+        /// The snapshot's op.
+        op: Op,
+        /// Its format.
+        found: u16,
+    },
+    /// The snapshot's checksum holds, but its content is not readable.
+    #[error("the snapshot at op {0} is not readable: {1}")]
     Unreadable(Op, recado_proto::DecodeError),
     /// The snapshot is of another cluster or other members, or of an epoch or a list of members that this program
     /// does not follow.
@@ -112,8 +129,13 @@ pub fn restore(config: &Config, stored: Option<&StoredSnapshot>) -> Result<Servi
 /// [`SnapshotError`].
 pub(super) fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, SnapshotError> {
     let StoredSnapshot { op, view, ref bytes } = *stored;
-    let image: Image = codec::decode_snapshot(bytes).map_err(|error| SnapshotError::Unreadable(op, error))?;
-    image.members.check().map_err(|error| SnapshotError::Unreadable(op, error))?;
+    let unreadable = |error| SnapshotError::Unreadable(op, error);
+    let found: u16 = codec::decode_snapshot_start(bytes).map_err(unreadable)?;
+    if found != Image::FORMAT {
+        return Err(SnapshotError::OtherFormat { op, found });
+    }
+    let image: Image = codec::decode_snapshot(bytes).map_err(unreadable)?;
+    image.members.check().map_err(unreadable)?;
     if !image.is_of(config) {
         return Err(SnapshotError::Foreign(op));
     }

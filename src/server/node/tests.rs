@@ -142,6 +142,7 @@ struct Rig<S: Surroundings> {
     away: Vec<i64>,
     beyond: Vec<(SessionId, Op, Op)>,
     failed: Vec<UnreadableEntry>,
+    refused: Vec<SnapshotError>,
 }
 
 impl<S: Surroundings> Rig<S> {
@@ -156,7 +157,7 @@ impl<S: Surroundings> Rig<S> {
     }
 
     fn around(node: Node<S::Log>, around: S, effects: Vec<Effect<LogEffect<S>>>) -> Rig<S> {
-        let (delivered, known, administered, away, beyond, failed) = Default::default();
+        let (delivered, known, administered, away, beyond, failed, refused) = Default::default();
         let (clock, awaits_acks, snapshots) = (Self::START, false, 0);
         let mut rig = Rig {
             node,
@@ -170,6 +171,7 @@ impl<S: Surroundings> Rig<S> {
             away,
             beyond,
             failed,
+            refused,
         };
         rig.note(effects);
         rig
@@ -205,6 +207,7 @@ impl<S: Surroundings> Rig<S> {
                 Effect::BeyondEnd { session, cursor, applied } => {
                     self.beyond.push((session, cursor, applied));
                 }
+                Effect::SnapshotRefused(error) => self.refused.push(error),
                 Effect::Stopped => {}
                 Effect::Failed(entry) => self.failed.push(entry),
             }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use recado_log::bully;
 use recado_log::journal::SnapshotPiece;
+use recado_proto::codec::encode;
 use recado_proto::id::Epoch;
 use recado_service::State;
 
@@ -107,8 +108,9 @@ fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and
     service.apply(Op(1), None, &mut Vec::new());
     let start = |stored_op, stored_view, image_op, image_view| {
         let (op, view, state) = (image_op, image_view, service.state());
-        let (cluster, members_op, members) = (ClusterId(7), Op::ZERO, members(&config));
-        let image = Image { cluster, members_op, members, op, view, state };
+        let (format, cluster) = (Image::FORMAT, ClusterId(7));
+        let (members_op, members) = (Op::ZERO, members(&config));
+        let image = Image { format, cluster, members_op, members, op, view, state };
         let bytes = codec::encode_snapshot(&image).unwrap();
         let restored = restore(&config, Some(&StoredSnapshot { op: stored_op, view: stored_view, bytes }));
         restored.map(|service| service.applied())
@@ -130,8 +132,9 @@ fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresse
     let config = config();
     let (op, view) = (Op(0), View::ZERO);
     let refusal = |change: &dyn Fn(&mut Image)| {
-        let (cluster, members_op, state) = (ClusterId(7), Op::ZERO, State::default());
-        let mut image = Image { cluster, members_op, members: members(&config), op, view, state };
+        let (format, cluster) = (Image::FORMAT, ClusterId(7));
+        let (members_op, members, state) = (Op::ZERO, members(&config), State::default());
+        let mut image = Image { format, cluster, members_op, members, op, view, state };
         change(&mut image);
         let bytes = codec::encode_snapshot(&image).unwrap();
         restore(&config, Some(&StoredSnapshot { op, view, bytes })).err()
@@ -156,4 +159,32 @@ fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresse
         matches!(refused, Some(SnapshotError::Unreadable(_, recado_proto::DecodeError::Bounds))),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_snapshot_of_another_format_is_known_as_such_whatever_follows() {
+    let found = Image::FORMAT + 1;
+    let refused = |bytes: Vec<u8>| {
+        restore(&config(), Some(&StoredSnapshot { op: Op(5), view: View::ZERO, bytes })).err()
+    };
+    let expected = Some(SnapshotError::OtherFormat { op: Op(5), found });
+    assert_eq!(refused([encode(&found), b"what this version cannot read".to_vec()].concat()), expected);
+    assert_eq!(refused(encode(&found)), expected);
+    assert!(matches!(refused(Vec::new()), Some(SnapshotError::Unreadable(..))));
+}
+
+/// The transfer of it begins again, and nobody would know why.
+#[test]
+fn a_snapshot_of_another_server_that_is_not_taken_is_reported() {
+    let mut rig = Rig::new(true);
+    let view = View::new(1, NodeId(3));
+    let (prev_op, prev_view, commit, entries) = (Op::ZERO, View::ZERO, Op::ZERO, Vec::new());
+    rig.peer(3, vec![ToPeer::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries })]);
+    let found = Image::FORMAT + 1;
+    let bytes = encode(&found);
+    let (total, crc) = (bytes.len() as u64, crc32c::crc32c(&bytes));
+    let chunk = SnapshotChunk { op: Op(9), view, offset: 0, total, crc, bytes };
+    rig.peer(3, vec![ToPeer::SnapshotChunk(chunk)]);
+    assert_eq!(rig.refused, [SnapshotError::OtherFormat { op: Op(9), found }]);
+    assert_eq!(rig.node.applied(), Op::ZERO);
 }

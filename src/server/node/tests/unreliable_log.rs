@@ -154,6 +154,7 @@ impl World {
                 Effect::Administered { .. }
                 | Effect::BeyondEnd { .. }
                 | Effect::ClockAway(_)
+                | Effect::SnapshotRefused(_)
                 | Effect::Stopped
                 | Effect::Failed(_) => panic!("seed {}: {effect:?}", self.seed),
             }
