@@ -10,10 +10,10 @@
 //!
 //! # The parts
 //!
-//! The protocol is **pure**: state machines without socket, file, thread, lock, channel or clock. Each
-//! takes `handle(now, input, &mut effects)` and returns its `next_deadline()`. Threads around them feed
-//! them and perform their effects. The simulator (`tests/sim`) does the same on virtual time, so it tests
-//! the code that ships.
+//! The protocol is **pure**: state machines without socket, file, thread, lock, channel or clock. Each takes
+//! time, input and randomness as arguments, returns what is to be done, and, if time matters to it, says when
+//! it is due (`next_deadline()`). Threads around them feed them and perform their effects. The simulator
+//! (`tests/sim`) does the same on virtual time, so it tests the code that ships.
 //!
 //! ```text
 //!                       pure                                        I/O and threads
@@ -70,8 +70,9 @@
 //!
 //! [`recado_proto`], above all its `id`, `entry`, `packet` and `seal`; [`config`]; [`recado_service`];
 //! [`recado_log::ordered`]; [`recado_log::replica`], the core, and [`recado_log::links`], which
-//! [`recado_log::bully`] joins; [`delivery`]; [`recado_client::machine`]; [`server::node`], which composes
-//! them, and [`server::handshake`], the handshakes; then the parts with I/O: [`recado_log::journal`], [`recado_sys`], [`server`], [`recado_client`].
+//! [`recado_log::bully`] joins; [`delivery`]; [`recado_client::machine`]; [`server::node`], the service over
+//! the log; [`server::handshake`]; then the parts with I/O: [`recado_log::journal`], [`recado_sys`],
+//! [`server`], [`recado_client`].
 //!
 //! # Invariants
 //!
@@ -87,7 +88,7 @@
 //!   also for the client. Only [`recado_proto::codec`] names the encoding.
 //! - Bytes from outside give a value or a typed error: never a panic, never an allocation beyond a limit.
 //! - Every queue and table has a bound, and its policy when full stands beside it.
-//! - Only HELLO and RETRY travel in the clear, and they contain nothing secret. Every other datagram is
+//! - Only HELLO, RETRY and VERSION travel in the clear, and they contain nothing secret. Every other datagram is
 //!   sealed, under a key that is bound to the server's boot id and a number that no other datagram under
 //!   that key has ([`recado_proto::seal`]). Before a handshake nothing is stored for a sender.
 

@@ -50,7 +50,7 @@ impl Counters {
         self.unsent.load(Ordering::Relaxed)
     }
 
-    /// The datagrams refused so far, for STATUS: only the reasons that occurred.
+    /// The datagrams refused so far, for the status: only the reasons that occurred.
     pub(super) fn refused_so_far(&self) -> Vec<(RefusedDatagram, u64)> {
         let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
         REASONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()

@@ -44,7 +44,7 @@ use super::request_channel::RequestReceiver;
 /// Maximum number of pages, and of client requests, per turn; both together also stop after [`TURN_MAX`].
 /// This keeps a flood, or a thousand streams that are behind, from delaying peers or the deadline for long.
 pub(super) const PER_TURN: usize = 128;
-/// Interval at which STATUS gets fresh counters; also the maximum wait without a deadline.
+/// Interval at which the status gets fresh counters; also the maximum wait without a deadline.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// Minimum interval between two reports of a peer's refused port. A closed port answers every datagram; the
 /// limit keeps the node's reaction to a refusal, refused itself, from spinning.
@@ -311,9 +311,10 @@ impl ReplicaThread {
                         incarnation = incarnation.0,
                         latest = latest.0,
                         suppressed,
-                        "packets of an earlier incarnation of a server are ignored: an old data directory was \
-                         restored there, or it was created with a clock that is behind; stop that server, set its \
-                         clock, empty its data directory and start it: it then learns everything from the others"
+                        "packets of a server are ignored, because its incarnation is not later than one that ran \
+                         before: an old data directory was restored there, or it was created with a clock that is \
+                         behind; stop that server, set its clock, empty its data directory and start it: it then \
+                         learns everything from the others"
                     );
                 }
             }

@@ -584,7 +584,7 @@ fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
     round_trip(&cluster, "after");
 }
 
-/// An attacker records the KNOCKs that an administrator sent to all servers to remove a name, and sends them
+/// An attacker records the INITIATIONs that an administrator sent to all servers to remove a name, and sends them
 /// again when another server is primary. By then another client owns the name, and a notification sent to it
 /// is acknowledged.
 #[test]

@@ -75,7 +75,7 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     });
     assert_eq!(ignored.datagrams_in, 0, "an INITIATION without a cookie is answered");
 
-    // KNOCKs with valid cookies, one for each socket: one network uses up its own budget, not that of others.
+    // INITIATIONs with valid cookies, one for each socket: one network uses up its own budget, not that of others.
     let sockets = attackers();
     let goal = cluster.member(primary).client;
     let initiations = initiations_with_cookies(&cluster, goal, &sockets);
@@ -98,9 +98,9 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     assert!(refused(&cluster, primary, RefusedDatagram::Budget) > of_budget, "the budget was not reached");
 
     // A handshake of another version is told this one; nothing else of garbage is answered.
-    let is_handshake = |(_, bytes): &(SocketAddr, Vec<u8>)| version::answer(bytes).is_some();
+    let is_of_another_version = |(_, bytes): &(SocketAddr, Vec<u8>)| version::answer(bytes).is_some();
     let (other_versions, garbage): (Vec<_>, Vec<_>) =
-        garbage(&cluster, &mut rng).into_iter().partition(is_handshake);
+        garbage(&cluster, &mut rng).into_iter().partition(is_of_another_version);
     let answered = stage.flood("handshakes of other versions", HANDSHAKES, |n, _| {
         other_versions[n % other_versions.len()].clone()
     });

@@ -25,14 +25,17 @@ fn topic() -> impl Strategy<Value = Topic> {
 }
 
 fn content() -> impl Strategy<Value = Content> {
-    let tags = prop::collection::vec("\\PC{0,8}", 0..=8);
-    (prop::option::of("\\PC{0,60}"), 1..=5_u8, tags, "\\PC{0,2000}").prop_map(
-        |(title, priority, tags, body)| Content {
+    let tags = prop::collection::vec("\\PC{0,8}", 0..=16);
+    let bytes = |most| prop::collection::vec(any::<u8>(), 0..most);
+    let extra = prop::collection::btree_map("[a-z]{1,32}", bytes(900), 0..=4);
+    let body = prop_oneof!["\\PC{0,2000}".prop_map(Body::from), bytes(2_000).prop_map(Body::binary)];
+    (prop::option::of("\\PC{0,60}"), 1..=5_u8, tags, body, extra).prop_map(
+        |(title, priority, tags, body, extra)| Content {
             title,
             priority: Priority::try_from(priority).unwrap(),
             tags,
-            body: body.into(),
-            extra: Vec::new(),
+            body,
+            extra: extra.into_iter().collect(),
         },
     )
 }
@@ -79,7 +82,7 @@ fn entries() -> impl Strategy<Value = ToPeer> {
     )
 }
 
-fn history_ok() -> impl Strategy<Value = ToClient> {
+fn history_page() -> impl Strategy<Value = ToClient> {
     let page = prop::collection::btree_map(any::<u64>(), notification(), 0..5);
     (any::<u64>(), page, any::<bool>(), any::<u64>()).prop_map(|(query, page, more, applied)| {
         let notifications = page.into_iter().map(|(op, notification)| {
@@ -125,7 +128,7 @@ fn to_client() -> impl Strategy<Value = ToClient> {
             prev: Op(prev),
             item: Item::Notification(notification)
         })),
-        history_ok(),
+        history_page(),
     ]
 }
 

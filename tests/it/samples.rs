@@ -7,7 +7,8 @@ use recado_proto::codec::encode;
 use recado_proto::command::{Claim, Command, Request, SessionOpen};
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::id::{
-    Admission, DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View,
+    Admission, DeviceId, DeviceKey, Epoch, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic,
+    View,
 };
 use recado_proto::packet::*;
 use recado_proto::seal::Key;
@@ -312,7 +313,7 @@ fn to_server() -> Vec<ToServer> {
     };
     let query = |kind| {
         let mut at_least = Position::of(Op(70_000));
-        (at_least.group, at_least.epoch, at_least.generation) = (1, 300, 2);
+        (at_least.group, at_least.epoch, at_least.generation) = (1, Epoch(300), 2);
         ToServer::Query(Query { id: query, at_least: Some(at_least), kind, options: options() })
     };
     let history = |topic, range| query(QueryKind::History(History { topic, range, limit: 20 }));

@@ -250,8 +250,12 @@ impl Invariants {
 
     /// Reads an entry of the log that is seen for the first time.
     fn read(&mut self, entry: &Entry, latest_ms: u64) -> Result<(), String> {
-        if entry.kind != EntryKind::Command {
-            return Ok(());
+        match entry.kind {
+            EntryKind::ViewStart => return Ok(()),
+            EntryKind::Members => {
+                return Err(format!("op {} names members, and no server proposes them", entry.op));
+            }
+            EntryKind::Command => {}
         }
         let stamped: Stamped = codec::decode(&entry.payload).map_err(|error| error.to_string())?;
         self.time.stamped(entry.op, stamped.unix_ms, latest_ms)?;

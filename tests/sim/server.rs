@@ -360,6 +360,9 @@ impl Server {
         if recovered.lost.is_some() && !self.storage.damaged {
             step.out.push(Output::Violation(format!("{} takes a crash for damage", self.id)));
         }
+        if !recovered.meta.voter && !self.storage.damaged {
+            step.out.push(Output::Violation(format!("{} forgets its vote on a good disk", self.id)));
+        }
         step.out.push(Output::Line(format!(
             "{} starts, {} entries, snapshot {:?}, promised {}, voter {}{}",
             self.id,

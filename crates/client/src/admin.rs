@@ -60,7 +60,7 @@ struct AdminQuery {
 }
 
 impl HandshakeQuery for AdminQuery {
-    fn packets(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+    fn datagrams(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let packet = ToServer::Admin(Admin { query: self.query, change: self.change.clone() });
         self.initiators.addrs().into_iter().map(|to| self.initiators.datagram_to(now, to, &packet)).collect()
     }

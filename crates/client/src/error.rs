@@ -385,7 +385,8 @@ pub fn explain(code: Code) -> &'static str {
         Code::NotFollowing => "you do not follow it",
         Code::Yourself => "you cannot follow or unfollow yourself",
         Code::TooLarge => {
-            "the notification is too large: a title has at most 1,024 bytes, a body 16 KiB, and there are at most 16 tags of 64 bytes"
+            "a part of the notification is over its limit: a title has at most 1,024 bytes, a body 16 KiB, and there are \
+             at most 16 tags of 64 bytes and 32 extra entries, ascending by key, of 4 KiB together"
         }
         Code::LimitReached => {
             "a limit is reached: of profiles, or of one profile's devices, follows or channels, or of one channel's members"

@@ -10,7 +10,8 @@ pub(super) const VERSION: u32 = 1;
 /// A text is not a file of this version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// It is in this other version of the format.
+    /// It is in this other version of the format; the next one if it names this one and holds what only a
+    /// later program writes.
     OtherVersion(u32),
     /// It is not what a program wrote.
     Damaged,

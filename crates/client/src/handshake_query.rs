@@ -24,7 +24,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 pub(super) trait HandshakeQuery {
     /// The datagrams to send at `now`, with their destinations. Repeats every query that has no answer: it
     /// may have been lost.
-    fn packets(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)>;
+    fn datagrams(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)>;
 
     /// Takes a datagram. Returns true if the next queries are to go out at once, without waiting for the
     /// interval.
@@ -56,7 +56,7 @@ pub(super) fn run(
         if now >= ask_at {
             ask_at = now + ASK_EVERY;
             // A datagram that cannot be sent is lost like any other; the query sends it again.
-            let _ = socket.send(&query.packets(now));
+            let _ = socket.send(&query.datagrams(now));
         }
         socket.receive(&mut inbox)?;
         let now = clock.now();
@@ -99,8 +99,7 @@ impl HandshakeClients {
         new
     }
 
-    /// A datagram that asks a server `packet`: an INITIATION that carries it, or a HELLO if no
-    /// cookie is held.
+    /// The datagram that brings `packet` to a server: an INITIATION with it, or a HELLO if no cookie is held.
     pub(super) fn datagram_to(
         &mut self,
         now: Moment,

@@ -38,10 +38,11 @@
 //! alone, and knows a server by its packets. The machine is pure: no socket, file, thread or clock.
 //!
 //! Reading order: [`machine`] (the protocol), `driver` (threads and channels around it), `ending` (the reason
-//! why it ended), `store` (a device's files), `orphaned` (unsent requests in clusters that are not known any
-//! more), `trust` and `known` (which cluster is the right one), `handshake_query` (queries without a
-//! session), `probe` (which cluster is at an address, and STATUS), `admin`, `enrolment` (codes that people
-//! type), `keyfile`, then [`Client`] with `options`, `incoming`, `receipt` and `error`.
+//! why it ended), `format` (the version of a file), `store` (a device's files), `orphaned` (unsent requests in
+//! clusters that are not known any more), `trust` and `known` (which cluster is the right one),
+//! `handshake_query` (queries without a session), `probe` (which cluster is at an address, and the servers'
+//! status), `admin`, `enrolment` (codes that people type), `keyfile`, then [`Client`] with `options`,
+//! `incoming`, `receipt` and `error`.
 
 #![forbid(unsafe_code)]
 

@@ -169,7 +169,7 @@ impl<C, W: Fn(&ClusterIdentity) -> bool> Search<C, W> {
 }
 
 impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> HandshakeQuery for Search<C, W> {
-    fn packets(&mut self, _now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+    fn datagrams(&mut self, _now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let Search { entropy, initiators, .. } = self;
         let unheard = initiators.iter_mut().filter(|(_, initiator)| initiator.greeting().is_none());
         unheard.map(|(to, initiator)| (*to, initiator.hello(ClusterId(0), entropy))).collect()
@@ -207,7 +207,7 @@ fn prove(cluster_identity: &ClusterIdentity, timeout: Duration) -> Result<(), Cl
     Ok(())
 }
 
-/// Queries STATUS until there are enough answers, or until `timeout`.
+/// Asks for the status until there are enough answers, or until `timeout`.
 fn query_status(
     servers: &[SocketAddr],
     cluster_identity: &ClusterIdentity,
@@ -218,7 +218,7 @@ fn query_status(
     let identity = Identity {
         cluster: cluster_identity.cluster,
         cluster_key: cluster_identity.key.0,
-        // STATUS is answered to any key, so the device's own key need not be revealed for it.
+        // The status is told to any key, so the device's own key need not be revealed for it.
         private: Key::new(entropy.bytes()),
     };
     let mut round = Round::new(HandshakeClients::new(servers, identity, entropy), enough);
@@ -235,7 +235,7 @@ enum Enough {
     All,
 }
 
-/// A query of STATUS, and the answers so far.
+/// A query of the status, and the answers so far.
 #[derive(Debug)]
 struct Round {
     initiators: HandshakeClients,
@@ -272,9 +272,9 @@ impl Round {
 }
 
 impl HandshakeQuery for Round {
-    /// STATUS, or the HELLO before it, to each server that has not answered: at first to the addresses given,
+    /// The query of the status, or the HELLO before it, to each server that has not answered: at first to the addresses given,
     /// then to the members.
-    fn packets(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+    fn datagrams(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut queries = Vec::new();
         for to in self.initiators.addrs() {
             if !self.is_done_with(to) {
@@ -377,7 +377,7 @@ mod tests {
             }
         }
 
-        /// Its answer to a datagram; STATUS_OK only to a client that knows its key.
+        /// Its answer to a datagram; the status only to a client that knows its key.
         fn answer(&self, datagram: &[u8], entropy: &mut Entropy) -> Option<Vec<u8>> {
             match Handshake::read(datagram).ok()?.1 {
                 Handshake::Hello(echo) if let Some(version) = self.speaks => {
@@ -655,7 +655,7 @@ mod tests {
 
     /// Passes a hand's answers to the round's queries back to the round.
     fn exchange(round: &mut Round, hand: &Hand, to: SocketAddr, entropy: &mut Entropy) -> bool {
-        let asked = round.packets(Moment(1));
+        let asked = round.datagrams(Moment(1));
         let asked: Vec<_> = asked.into_iter().filter(|(at, _)| *at == to).collect();
         asked.iter().fold(false, |known, (_, datagram)| {
             let answer = hand.answer(datagram, entropy);
@@ -681,7 +681,7 @@ mod tests {
         assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it said hello back");
         assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it told of two more");
         assert!(!round.is_over(Moment(1)));
-        let to: Vec<_> = round.packets(Moment(1)).into_iter().map(|(to, _)| to).collect();
+        let to: Vec<_> = round.datagrams(Moment(1)).into_iter().map(|(to, _)| to).collect();
         assert_eq!(to, [addr(2)]);
         let found = round.end().unwrap();
         assert_eq!(found.iter().map(|server| server.answer.is_some()).collect::<Vec<_>>(), [true, false]);
@@ -705,7 +705,7 @@ mod tests {
             assert!(round.answers.is_empty(), "{}", other.says);
         }
         assert!(!round.take(Moment(1), addr(9), b"junk"));
-        let (_, hello) = round.packets(Moment(1)).remove(0);
+        let (_, hello) = round.datagrams(Moment(1)).remove(0);
         let retry = hand.answer(&hello, &mut entropy).unwrap();
         assert!(!round.take(Moment(1), addr(7), &retry), "from somebody who was not asked");
         for _ in 0..3 {

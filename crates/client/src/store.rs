@@ -12,9 +12,9 @@
 //! ```
 //!
 //! A line has a version and a CRC-32C ([`format`](super::format)). A position is `GROUP EPOCH GENERATION OP`, with 5,
-//! 20, 10 and 20 digits; all but the op are zero, and a position of which they are not is refused as of another
-//! version. So is a `state.toml` with a field or a request that this program does not know: what it passed over would
-//! make another request of a stored one.
+//! 20, 10 and 20 digits; all but the op are zero. A position with another group, epoch or generation is
+//! refused as of another version. So is a `state.toml` with an unknown field or request: if this program
+//! ignored it, it would send another request than the stored one.
 //!
 //! A cluster created anew has a new id, so its devices start anew beside the old ones. `state.toml` is
 //! replaced as a whole (tmp, fsync, rename, fsync of the directory); a request is in it before its first

@@ -5,9 +5,9 @@
 //! into packets for the links, into events for the node and into effects for the driver, each in its place.
 //! It gives a ticket to each proposal and knows which of them are awaited.
 //!
-//! It is pure, and lazy: each call only notes what is to be done, and [`OrderedLog::poll`] does it up to the next
-//! event. So the node acts on an event before the engine goes on: an installed snapshot replaces the log that
-//! everything after it is about.
+//! It is pure. A call may act on the replica or the links at once; what follows from that waits in a queue, and
+//! [`OrderedLog::poll`] goes on with it up to the next event. So the node acts on an event before the engine
+//! goes on: an installed snapshot replaces the log that everything after it is about.
 
 #[cfg(test)]
 mod tests;

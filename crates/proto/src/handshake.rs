@@ -2,10 +2,10 @@
 //! class Handshake:
 //!
 //! ```text
-//! HELLO   0 | echo u64 | zeros                                 to a server, as long as its answer
-//! RETRY   1 | echo u64 | cookie | boot id | cluster key        from the server, which keeps no state
-//! INITIATION   2 | cookie | first message of the handshake          to the server, padded to a whole datagram
-//! ANSWER  3 | second message | header, packets, tag            from the server
+//! HELLO      0 | echo u64 | zeros                             to a server, as long as its answer
+//! RETRY      1 | echo u64 | cookie | boot id | cluster key    from the server, which keeps no state
+//! INITIATION 2 | cookie | first message of the handshake      to the server, padded to a whole datagram
+//! ANSWER     3 | second message | header, packets, tag        from the server
 //! ```
 //!
 //! HELLO asks for the inputs of an INITIATION: a cookie, which proves that the client receives at its address, the
@@ -15,7 +15,8 @@
 //!
 //! INITIATION is the client's first authenticated message. It carries CONNECT or a query, and
 //! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
-//! No answer is longer than its question. To another version a server answers with [`VERSION`](super::version).
+//! No answer is longer than the datagram that it answers. To another version a server answers with
+//! [`VERSION`](super::version).
 
 use super::codec::DecodeError;
 use super::envelope::{self, Class, Envelope, HEADER_MAX, Header, OUTER_LEN, Opened, take};
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn no_answer_is_longer_than_its_question() {
+    fn no_answer_is_longer_than_the_datagram_that_it_answers() {
         assert!(retry(&envelope(), &SAID).len() <= hello(&envelope(), 9).len());
         let (_, initiation, reply, _) = initiated(&[filling(INITIATION_MAX)]);
         assert_eq!(initiation.len(), DATAGRAM_MAX);
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_of_another_length_is_none() {
+    fn a_datagram_of_another_length_is_none_of_the_handshake() {
         let (_, initiation, _, _) = initiated(&[ToServer::keepalive()]);
         for whole in [hello(&envelope(), 9), retry(&envelope(), &SAID), initiation] {
             let shorter = &whole[..whole.len() - 1];

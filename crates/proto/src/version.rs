@@ -53,7 +53,7 @@ mod tests {
     use crate::handshake;
     use crate::id::{ClusterId, Incarnation, SessionId};
 
-    /// A HELLO of this version.
+    /// A HELLO that names `version`.
     fn hello(version: u8) -> Vec<u8> {
         let envelope = Envelope {
             class: Class::Handshake,

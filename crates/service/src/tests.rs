@@ -905,9 +905,9 @@ fn a_code_that_finds_no_place_for_its_device_is_not_used_up() {
     assert_eq!(log.service.index, Index::of(&log.service.state));
 }
 
-/// Whoever knows a code that finds no place could otherwise make the wrong ones of another guesser free.
+/// Otherwise somebody with the right code could reset the count of wrong codes for a guesser.
 #[test]
-fn a_code_that_finds_no_place_is_no_wrong_one_and_forgives_no_wrong_one() {
+fn a_right_code_without_room_for_its_device_neither_counts_as_wrong_nor_resets_the_count() {
     let mut log = Log::with(Limits { devices: 2, ..Limits::default() });
     let alice = log.open("alice", 1);
     let laptop = log.enter("alice", device(1, 1), 50, true);

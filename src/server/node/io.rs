@@ -17,7 +17,7 @@ use super::{Image, SnapshotError};
 /// What a node starts with, beside its log.
 #[derive(Debug)]
 pub struct Boot {
-    /// The incarnation of this start, for STATUS.
+    /// The incarnation of this start, for the status.
     pub incarnation: Incarnation,
     /// Keys derived from the cluster's secret.
     pub keys: ClusterKeys,
@@ -75,7 +75,7 @@ pub enum Input<L> {
         /// The query.
         query: QueryId,
     },
-    /// Facts about the process for STATUS, updated periodically.
+    /// Facts about the process for the status, updated periodically.
     Process {
         /// The process id.
         pid: u32,

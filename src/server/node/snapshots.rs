@@ -107,7 +107,10 @@ pub enum SnapshotError {
     Unreadable(Op, recado_proto::DecodeError),
     /// The snapshot is of another cluster or other members, or of an epoch or a list of members that this program
     /// does not follow.
-    #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
+    #[error(
+        "the snapshot at op {0} is of another cluster, or of other members than the configuration names; is this the \
+         right directory?"
+    )]
     Foreign(Op),
     /// The snapshot holds the state of another op or view than its file says: our fault.
     #[error("the snapshot at op {0} holds another state than that of its op and view")]

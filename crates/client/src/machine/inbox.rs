@@ -86,10 +86,7 @@ impl Inbox {
     /// Takes an item of the session's stream.
     pub(super) fn on_delivered(&mut self, now: Moment, delivered: Delivered, out: &mut Vec<Effect>) {
         let Delivered { stream: 0, prev, item } = delivered else { return };
-        self.on_step(now, item.op(), Buffered { prev, item }, out);
-    }
-
-    fn on_step(&mut self, now: Moment, op: Op, step: Buffered, out: &mut Vec<Effect>) {
+        let (op, buffered) = (item.op(), Buffered { prev, item });
         if !self.receives || self.untaken.len() + self.buffered.len() >= 2 * Self::WINDOW as usize {
             return;
         }
@@ -97,26 +94,26 @@ impl Inbox {
             // A retransmission: an acknowledgement was lost.
             return self.ack_by(now + ACK_DELAY);
         }
-        let joins = step.prev <= self.received || self.planted.is(Planted::CursorJumps);
+        let joins = buffered.prev <= self.received || self.planted.is(Planted::CursorJumps);
         if !joins {
-            self.buffered.insert(op, step);
+            self.buffered.insert(op, buffered);
             return self.ack_by(now);
         }
-        self.hand_out(op, step, out);
+        self.hand_out(op, buffered, out);
         while let Some(first) = self.buffered.first_entry() {
             if first.get().prev > self.received {
                 break;
             }
-            let (op, step) = first.remove_entry();
+            let (op, buffered) = first.remove_entry();
             if op > self.received {
-                self.hand_out(op, step, out);
+                self.hand_out(op, buffered, out);
             }
         }
         self.ack_soon(now);
     }
 
     /// The primary has sent a packet that it sends again until its datagram is acknowledged, although it is
-    /// no step of the stream: an answer to a query, or a piece of a large packet.
+    /// no item of the stream: an answer to a query, or a piece of a large packet.
     pub(super) fn on_tracked(&mut self, now: Moment) {
         self.unacknowledged += 1;
         self.ack_soon(now);
@@ -127,10 +124,10 @@ impl Inbox {
         self.ack_by(now + delay);
     }
 
-    fn hand_out(&mut self, op: Op, step: Buffered, out: &mut Vec<Effect>) {
+    fn hand_out(&mut self, op: Op, buffered: Buffered, out: &mut Vec<Effect>) {
         let after = std::mem::replace(&mut self.received, op);
         self.unacknowledged += 1;
-        if let Item::Notification(notification) = step.item {
+        if let Item::Notification(notification) = buffered.item {
             self.untaken.push_back(op);
             return out.push(Effect::Event(Event::Notification(notification)));
         }
@@ -138,7 +135,7 @@ impl Inbox {
         if self.untaken.is_empty() {
             self.taken = op;
         }
-        if let Item::Gap { upto } = step.item {
+        if let Item::Gap { upto } = buffered.item {
             out.push(Effect::Event(Event::Gap { after, upto }));
         }
     }
@@ -198,11 +195,11 @@ mod tests {
         let (mut inbox, mut upto) = (Inbox::new(true, PlantedBug::default()), 0);
         for round in 1..=3 {
             let now = Moment(round * 1_000_000);
-            for step in 1..=ACK_EVERY {
-                let due = if step < ACK_EVERY { now + ACK_DELAY } else { now };
+            for buffered in 1..=ACK_EVERY {
+                let due = if buffered < ACK_EVERY { now + ACK_DELAY } else { now };
                 gap(&mut inbox, now, upto, upto + 1);
                 upto += 1;
-                assert_eq!(inbox.next_deadline(), Some(due), "step {step} of round {round}");
+                assert_eq!(inbox.next_deadline(), Some(due), "buffered {buffered} of round {round}");
             }
             assert_eq!(inbox.ack().upto, Position::of(Op(upto)), "there is nothing to take in a gap");
             assert_eq!(inbox.next_deadline(), None, "and the next count begins anew");

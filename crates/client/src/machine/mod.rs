@@ -855,9 +855,8 @@ impl Machine {
             AnswerKind::History(page) => Answer::History { page, applied },
             AnswerKind::List(page) => Answer::List(page),
             AnswerKind::Info(info) => Answer::Info { info, applied },
-            AnswerKind::Status(status) => Answer::Status(status),
-            // This client does not ask for it.
-            AnswerKind::WhoAmI(_) => return,
+            // The caller takes a status itself, and this client never asks who it is.
+            AnswerKind::Status(_) | AnswerKind::WhoAmI(_) => return,
         };
         self.answer(now, answer.id, content, out);
     }

@@ -8,7 +8,7 @@ use recado::delivery::ReplyTo;
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
 use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
-use recado_proto::id::{DeviceKey, Incarnation, NodeId};
+use recado_proto::id::{DeviceKey, Epoch, Incarnation, NodeId};
 use recado_proto::link::{ACK_EVERY, Link};
 use recado_proto::packet::{Delivered, Fragment, Item, OptionalFields, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
@@ -507,7 +507,7 @@ fn a_session_that_servers_do_not_support_ends_the_client_and_is_not_asked_for_ag
 fn a_session_or_an_answer_of_another_log_is_not_taken_for_one_of_this_log() {
     for (group, epoch, generation) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
         let mut elsewhere = Position::of(Op(11));
-        (elsewhere.group, elsewhere.epoch, elsewhere.generation) = (group, epoch, generation);
+        (elsewhere.group, elsewhere.epoch, elsewhere.generation) = (group, Epoch(epoch), generation);
         let mut play = Play::new();
         play.connect();
         play.input(Input::Query(QueryId(1), Query::List { what: Listing::People, after: None }));

@@ -120,8 +120,8 @@ pub enum JournalError {
     /// or its log has records or entries of an unknown kind: this program follows none of these. The operator's
     /// fault; nothing changed.
     #[error(
-        "the directory is that of a later recadod, with which its cluster was restored, has changed its members, or does \
-         what this one cannot: run that one; nothing was changed"
+        "a later version of recadod wrote this directory, and its cluster was restored, has changed its members, or \
+         uses what this version cannot read; run that version; nothing was changed"
     )]
     Unsupported,
     /// The config lists other members. The operator's fault; nothing changed.

@@ -57,8 +57,8 @@ impl Received {
         })
     }
 
-    /// How many numbers from `from` down the ring has without a break as received, or as not received; at most
-    /// the length of the ring.
+    /// The length of the run of numbers from `from` downwards that were all received, or all not received. It
+    /// ends where the ring ends.
     fn run(&self, from: u64, received: bool) -> u64 {
         let mut length = 0;
         loop {

@@ -16,7 +16,8 @@ pub struct OptionalField {
 /// The optional fields of a packet, ascending by tag, each tag once: at most [`OptionalFields::FIELDS_MAX`] with
 /// [`OptionalFields::BYTES_MAX`] bytes together.
 ///
-/// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical.
+/// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical. The tags
+/// below are reserved: servers of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 
@@ -41,15 +42,10 @@ impl OptionalFields {
     pub const DELIVER_AT: u16 = 5;
     /// SEND: the notification is the topic's retained one.
     pub const RETAINED: u16 = 7;
-    /// FOLLOW: every channel that is listed, in place of the topic.
-    pub const ALL_LISTED: u16 = 11;
     /// CONNECT: the notification to send when the session ends without a DISCONNECT.
     pub const WILL: u16 = 9;
-
-    /// The content of the field with this tag.
-    pub fn get(&self, tag: u16) -> Option<&[u8]> {
-        self.0.iter().find(|field| field.tag == tag).map(|field| field.bytes.as_slice())
-    }
+    /// FOLLOW: every channel that is listed, in place of the topic.
+    pub const ALL_LISTED: u16 = 11;
 
     /// Returns true if a receiver that honours no critical field may act on the packet.
     pub fn may_be_ignored(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{NodeId, Op};
+use crate::id::{Epoch, NodeId, Op};
 
 /// A position in a log, as a client keeps it: its cursor, or the token that its next query must meet.
 ///
@@ -22,7 +22,7 @@ pub struct Position {
     /// The group of servers.
     pub group: u16,
     /// The epoch of the log: another one after each restoration.
-    pub epoch: u64,
+    pub epoch: Epoch,
     /// The generation of the group's ranges.
     pub generation: u32,
     /// The op. It is read by [`Position::op`] alone, so that nobody takes it for one of today's log unseen.

@@ -137,7 +137,7 @@ pub struct Info {
     pub pending: u64,
 }
 
-/// A page of history is asked for: of one's own inbox, or of anyone's feeds and of channels that one may read.
+/// The query for a page of history: of one's own inbox, or of anyone's feeds and of channels that one may read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// The topic; none: all that the asker follows, merged as in its stream.
@@ -186,7 +186,7 @@ impl HistoryPage {
     }
 }
 
-/// A page of a list is asked for.
+/// The query for a page of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
     /// The list.

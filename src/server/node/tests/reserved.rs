@@ -1,6 +1,6 @@
 //! What later versions may ask: it is refused by a code that says so, and never done in part.
 
-use recado_proto::id::Seq;
+use recado_proto::id::{Epoch, Seq};
 
 use super::*;
 
@@ -102,7 +102,7 @@ fn another_home_and_another_epoch_are_refused_and_the_session_goes_on<S: Surroun
         |cursor, home| ToServer::Resume(Resume { cursor, credit: 1, home, options: OptionalFields::NONE });
     rig.client(session.0.0, resume(None, home));
     let mut elsewhere = Position::of(Op(1));
-    elsewhere.epoch = 1;
+    elsewhere.epoch = Epoch(1);
     rig.client(session.0.0, resume(Some(elsewhere), Home::PRIMARY));
     let expected = [Code::Unsupported, Code::Unsupported, Code::OtherEpoch];
     assert_eq!(refusals(&mut rig), expected.map(|code| (code, Answers::Session)));
