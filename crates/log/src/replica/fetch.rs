@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{Moment, NodeId, Op, View};
+use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::{Entries, Fetch, QueryId, ToPeer};
 use recado_proto::planted::Planted;
 
-use super::{Effect, ReplicaManager};
+use super::{Effect, ReplicaManager, Role};
 
 /// Entries asked for by one FETCH.
 const FETCH_OPS: u64 = 64;
@@ -50,38 +50,36 @@ impl Fetching {
     }
 }
 
+impl Role {
+    /// The fetch of this server, if it fetches.
+    fn fetching_mut(&mut self) -> Option<&mut Fetching> {
+        self.preparing_mut()?.fetching.as_mut()
+    }
+}
+
 impl ReplicaManager {
     /// Asks the donor for the next entries.
     pub(super) fn fetch(&mut self, out: &mut Vec<Effect>) {
-        let Some(preparing) = self.role.preparing_mut() else { return };
-        let Some(fetching) = &mut preparing.fetching else { return };
+        let Some(fetching) = self.role.fetching_mut() else { return };
         fetching.asked_after = fetching.after;
         fetching.upto = fetching.target.min(Op(fetching.after.0 + FETCH_OPS));
         let (donor, upto) = (fetching.donor, fetching.upto);
-        let fetch = Fetch { query: fetching.query, view: preparing.view, after: fetching.after, upto };
+        let fetch = Fetch { query: fetching.query, view: self.promised, after: fetching.after, upto };
         self.send(donor, ToPeer::Fetch(fetch), out);
     }
 
     /// Sends a FETCH again that brought nothing for a heartbeat.
     pub(super) fn fetch_again(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let heartbeat = self.timing.heartbeat;
-        let Some(preparing) = self.role.preparing_mut() else { return };
-        let Some(fetching) = &mut preparing.fetching else { return };
-        if now.since(fetching.asked) >= heartbeat {
+        let Some(fetching) = self.role.fetching_mut() else { return };
+        if now.since(fetching.asked) >= self.timing.heartbeat {
             fetching.asked = now;
             self.fetch(out);
         }
     }
 
-    fn fetching(&mut self) -> Option<(&mut Fetching, View)> {
-        let preparing = self.role.preparing_mut()?;
-        let view = preparing.view;
-        preparing.fetching.as_mut().map(|fetching| (fetching, view))
-    }
-
     /// Takes a piece of an answer to FETCH. A piece that arrives before its predecessors is buffered.
     pub(super) fn on_fetched(&mut self, now: Moment, from: NodeId, entries: Entries, out: &mut Vec<Effect>) {
-        let Some((fetching, _)) = self.fetching() else { return };
+        let Some(fetching) = self.role.fetching_mut() else { return };
         if from != fetching.donor
             || entries.fetch != Some(fetching.query)
             || entries.entries.last().is_some_and(|entry| entry.op > fetching.target)
@@ -92,7 +90,7 @@ impl ReplicaManager {
         if entries.prev_op <= fetching.upto && fetching.early.len() <= FETCH_OPS as usize {
             fetching.early.insert(entries.prev_op, entries);
         }
-        while let Some((fetching, view)) = self.fetching()
+        while let Some(fetching) = self.role.fetching_mut()
             && let Some(first) = fetching.early.first_entry()
             && *first.key() <= fetching.after
         {
@@ -106,7 +104,7 @@ impl ReplicaManager {
                 }
                 continue;
             }
-            let agreed = self.merge(entries.prev_op, view, entries.entries, out);
+            let agreed = self.merge(entries.prev_op, self.promised, entries.entries, out);
             self.fetched_upto(now, agreed, before, target, out);
         }
     }
