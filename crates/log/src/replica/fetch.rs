@@ -95,45 +95,37 @@ impl ReplicaManager {
             && *first.key() <= fetching.after
         {
             let entries = first.remove();
-            let (before, target) = (fetching.after, fetching.target);
             if entries.entries.is_empty() {
                 // An answer ends here. If all of it came and it is short, ask for the next entries. After a
                 // complete answer they were asked for with its last entry.
-                if entries.prev_op == before && before > fetching.asked_after {
+                if entries.prev_op == fetching.after && fetching.after > fetching.asked_after {
                     self.fetch(out);
                 }
                 continue;
             }
             let agreed = self.merge(entries.prev_op, self.promised, entries.entries, out);
-            self.fetched_upto(now, agreed, before, target, out);
+            self.fetched_upto(now, agreed, out);
         }
     }
 
-    fn fetched_upto(&mut self, now: Moment, agreed: Op, before: Op, target: Op, out: &mut Vec<Effect>) {
-        let short = self.planted.is(Planted::FetchStopsShort);
+    /// This log agrees with the donor's up to `agreed`: goes on with the fetch, or opens the view if nothing is
+    /// lacking any more.
+    pub(super) fn fetched_upto(&mut self, now: Moment, agreed: Op, out: &mut Vec<Effect>) {
         let Some(preparing) = self.role.preparing_mut() else { return };
         let Some(fetching) = &mut preparing.fetching else { return };
-        if agreed <= before {
+        if agreed <= fetching.after {
             return;
         }
         fetching.after = agreed;
         fetching.asked = now;
-        let answered = agreed >= fetching.upto;
+        let (complete, answered) = (agreed >= fetching.target, agreed >= fetching.upto);
         preparing.note_progress(now);
-        if agreed >= target || short {
+        if complete || self.planted.is(Planted::FetchStopsShort) {
             let promises = std::mem::take(&mut preparing.promises);
             self.open(now, &promises, out);
         } else if answered {
             self.fetch(out);
         }
-    }
-
-    /// Continues a fetch after a snapshot that replaced the entries up to `op`.
-    pub(super) fn fetch_goes_on_after(&mut self, now: Moment, op: Op, out: &mut Vec<Effect>) {
-        let fetching = self.role.preparing().and_then(|preparing| preparing.fetching.as_ref());
-        let Some(fetching) = fetching else { return };
-        let (before, target) = (fetching.after, fetching.target);
-        self.fetched_upto(now, op, before, target, out);
     }
 
     /// The server that a candidate fetches from.
