@@ -22,7 +22,7 @@ use super::choose::{Choice, choose, first_conflict};
 use super::fetch::Fetching;
 use super::probe::Probing;
 use super::promise::Awaited;
-use super::{Cause, Effect, ReplicaManager, Role};
+use super::{Cause, Effect, ReplicaManager, Report, Role};
 
 /// The state of a server in an election.
 #[derive(Debug)]
@@ -305,7 +305,7 @@ impl ReplicaManager {
         let best_id = match choose(me, &self.members, quorum, &preparing.promises) {
             _ if keep_own => me,
             Choice::Best(best) => best,
-            Choice::Wait(whom) => return out.push(Effect::Waiting(whom)),
+            Choice::Wait(whom) => return out.push(Effect::Report(Report::Waiting(whom))),
         };
         let Some(best) = preparing.promises.get(&best_id) else { return };
         // An op that is committed here is in the best log too, with the same view. An op that only the best

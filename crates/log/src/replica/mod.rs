@@ -73,7 +73,7 @@ use log::Log;
 use peers::Peers;
 use role::Role;
 
-pub use io::{Boot, Cause, Contradiction, Effect, Input, RoleChange, Task};
+pub use io::{Boot, Cause, Contradiction, Effect, Input, Report, RoleChange, Task};
 
 /// The replication and election state of one server.
 #[derive(Debug)]
@@ -320,7 +320,7 @@ impl ReplicaManager {
             let count = self.contradiction.map_or(0, |known| known.count) + 1;
             let contradiction = Contradiction { view, op, commit: self.commit, count };
             self.contradiction = Some(contradiction);
-            out.push(Effect::Contradicted(contradiction));
+            out.push(Effect::Report(Report::Contradicted(contradiction)));
         }
     }
 

@@ -383,7 +383,7 @@ fn sent(effects: &[Effect], wanted: impl Fn(&ToPeer) -> bool) -> bool {
 
 fn role_changes(effects: &[Effect]) -> Vec<RoleChange> {
     let changes = effects.iter().filter_map(|effect| match effect {
-        Effect::Role(change) => Some(change.clone()),
+        Effect::Report(Report::Role(change)) => Some(change.clone()),
         _ => None,
     });
     changes.collect()
@@ -819,7 +819,7 @@ fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_i
 
 fn contradiction(effects: &[Effect]) -> Option<Contradiction> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Contradicted(found) => Some(*found),
+        Effect::Report(Report::Contradicted(found)) => Some(*found),
         _ => None,
     })
 }
@@ -849,7 +849,7 @@ fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
     let mut one = One::new(known.clone());
     let effects = one.packet(3, cast(view, 5, old, 5, vec![entry(6, 4, 3)]));
     assert_eq!(contradiction(&effects), None);
-    assert!(effects.contains(&Effect::Overwritten { view, first: Op(6), last: Op(6) }));
+    assert!(effects.contains(&Effect::Report(Report::Overwritten { view, first: Op(6), last: Op(6) })));
     assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));
 
     // In its next view the leader is not believed before its entries were compared.
