@@ -245,11 +245,6 @@ impl ReplicaManager {
         }
     }
 
-    /// Returns true if this is the primary of an active view (isolated or not).
-    pub fn is_active_primary(&self) -> bool {
-        matches!(&self.role, Role::Primary(primary) if primary.is_active())
-    }
-
     /// Returns true if commands are accepted now.
     pub fn accepts(&self) -> bool {
         self.stopping.is_none()
@@ -281,11 +276,6 @@ impl ReplicaManager {
         self.journaling.durable
     }
 
-    /// The view of the entry at `op`, if it is still held.
-    pub fn view_at(&self, op: Op) -> Option<View> {
-        self.log.view_at(op)
-    }
-
     /// An entry still held.
     pub fn entry(&self, op: Op) -> Option<&Entry> {
         self.log.get(op)
@@ -303,6 +293,11 @@ impl ReplicaManager {
     }
 
     // ---- for the modules of the replica
+
+    /// Returns true if this is the primary of an active view (isolated or not).
+    fn is_active_primary(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.is_active())
+    }
 
     /// Commits everything up to `op` that is held, and applies it.
     fn commit_upto(&mut self, op: Op, out: &mut Vec<Effect>) {

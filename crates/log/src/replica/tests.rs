@@ -535,7 +535,7 @@ fn a_cast_that_came_too_early_in_one_view_is_gone_in_the_next() {
     assert_eq!(one.replica.last(), Op(4), "entry 5 is none of this view's");
     assert_eq!(acked(&one.sync()), Some((Op(4), Op(4), false)));
     one.packet(2, cast(view, 4, old, 0, vec![entry(5, 2, 2)]));
-    assert_eq!(one.replica.view_at(Op(5)), Some(view));
+    assert_eq!(one.replica.log.view_at(Op(5)), Some(view));
     assert_eq!(acked(&one.sync()), Some((Op(5), Op(5), false)));
 }
 
@@ -843,7 +843,11 @@ fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
     let mut one = One::new(known.clone());
     let effects = one.packet(3, cast(view, 3, old, 3, vec![entry(4, 4, 3), entry(5, 4, 3), entry(6, 4, 3)]));
     assert_eq!(contradiction(&effects), Some(found));
-    assert_eq!((acked(&one.sync()), one.replica.view_at(Op(5))), (None, Some(old)), "it keeps what it has");
+    assert_eq!(
+        (acked(&one.sync()), one.replica.log.view_at(Op(5))),
+        (None, Some(old)),
+        "it keeps what it has"
+    );
 
     // The leader supersedes only an op that was never committed, and that is reported.
     let mut one = One::new(known.clone());
