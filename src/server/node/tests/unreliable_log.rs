@@ -397,7 +397,7 @@ fn an_admission_that_ignores_void_tickets_is_found() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "not within a minute")]
 fn a_request_that_is_applied_as_often_as_it_is_logged_is_found() {
     run_with(Planted::DuplicatesOnlyCommitted);
 }
