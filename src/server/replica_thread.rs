@@ -23,7 +23,7 @@ use std::time::Duration;
 use recado_sys::sync::channel::{Receiver, Select, Sender, never};
 use recado_sys::sync::{Mistake, Mutex, PeerSocket, planted};
 
-use recado_log::bully::{self, RoleChange};
+use recado_log::bully::{self, Report, RoleChange};
 use recado_proto::id::{Moment, NodeId, Op, SessionId};
 use recado_proto::packet::AdminChange;
 use recado_sys::clock::MachineClock;
@@ -270,40 +270,7 @@ impl ReplicaThread {
                 self.journal.push(Work::Read { to, op, offset, chunks });
             }
             bully::Effect::Refused(reason) => self.counters.refuse(reason),
-            bully::Effect::Role(change) => log_role(&change),
-            bully::Effect::Waiting(servers) if servers.is_empty() => tracing::warn!(
-                "every server has answered, and none has the entries lost to damage, which may be committed: restore \
-                 the newest undamaged data directory of one server, or create a new cluster with `recadod init`"
-            ),
-            bully::Effect::Waiting(servers) => {
-                let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();
-                tracing::warn!(
-                    ?servers,
-                    "the election waits for one of these servers: their entries may be committed"
-                );
-            }
-            bully::Effect::Contradicted(found) => tracing::error!(
-                view = %found.view, op = %found.op, commit = %found.commit, count = found.count,
-                "THE LOG OF THIS VIEW'S PRIMARY LACKS ENTRIES THAT ARE COMMITTED HERE: servers that had lost them \
-                 elected it. This server keeps its copy, no longer follows that view and leads none. Stop this \
-                 server and keep its data directory: it may be the only one with what was acknowledged; with an \
-                 empty one in its place the server follows again"
-            ),
-            bully::Effect::MembersRefused { view, op } => {
-                if let Some(suppressed) = turns.members.allow(now) {
-                    tracing::error!(
-                        %view, %op, suppressed,
-                        "THE OTHER SERVERS HAVE CHANGED THE MEMBERS OF THE CLUSTER, which this version of recadod \
-                         cannot follow: this server takes nothing more from that primary; run the recadod that the \
-                         others run"
-                    );
-                }
-            }
-            bully::Effect::Overwritten { view, first, last } => tracing::warn!(
-                %view, %first, %last,
-                "the entries of the view's primary replace these on this server's disk, which the primary's log \
-                 lacks: as far as this server knows they were never committed"
-            ),
+            bully::Effect::Report(report) => log_report(turns, now, report),
             bully::Effect::StaleIncarnation { server, incarnation, latest } => {
                 if let Some(suppressed) = turns.earlier.allow(now) {
                     tracing::warn!(
@@ -368,6 +335,46 @@ fn log_admin(change: &AdminChange, op: Op) {
         AdminChange::Disallow { key } => {
             tracing::info!(key = %key.in_full(), %op, "an administrator disallowed a key");
         }
+    }
+}
+
+/// Logs a report of the replica.
+fn log_report(turns: &mut Turns, now: Moment, report: Report) {
+    match report {
+        Report::Role(change) => log_role(&change),
+        Report::Waiting(servers) if servers.is_empty() => tracing::warn!(
+            "every server has answered, and none has the entries lost to damage, which may be committed: restore \
+             the newest undamaged data directory of one server, or create a new cluster with `recadod init`"
+        ),
+        Report::Waiting(servers) => {
+            let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();
+            tracing::warn!(
+                ?servers,
+                "the election waits for one of these servers: their entries may be committed"
+            );
+        }
+        Report::Contradicted(found) => tracing::error!(
+            view = %found.view, op = %found.op, commit = %found.commit, count = found.count,
+            "THE LOG OF THIS VIEW'S PRIMARY LACKS ENTRIES THAT ARE COMMITTED HERE: servers that had lost them \
+             elected it. This server keeps its copy, no longer follows that view and leads none. Stop this \
+             server and keep its data directory: it may be the only one with what was acknowledged; with an \
+             empty one in its place the server follows again"
+        ),
+        Report::MembersRefused { view, op } => {
+            if let Some(suppressed) = turns.members.allow(now) {
+                tracing::error!(
+                    %view, %op, suppressed,
+                    "THE OTHER SERVERS HAVE CHANGED THE MEMBERS OF THE CLUSTER, which this version of recadod \
+                     cannot follow: this server takes nothing more from that primary; run the recadod that the \
+                     others run"
+                );
+            }
+        }
+        Report::Overwritten { view, first, last } => tracing::warn!(
+            %view, %first, %last,
+            "the entries of the view's primary replace these on this server's disk, which the primary's log \
+             lacks: as far as this server knows they were never committed"
+        ),
     }
 }
 

@@ -11,7 +11,7 @@ use recado::delivery::{self, Delivery};
 use recado::server::engine::{self, BootIdentity, Effect, Input, Node};
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer, Keyring};
 use recado::server::node::RETRY_MS;
-use recado_log::bully::{self, Cause, RoleChange, Task};
+use recado_log::bully::{self, Cause, Report, RoleChange, Task};
 use recado_log::journal::{JournalError, MetaState, inspect_disk};
 use recado_proto::codec;
 use recado_proto::entry::Entry;
@@ -1149,7 +1149,7 @@ impl Server {
                 let read = Alarm::SnapshotRead { to, op, offset, chunks };
                 step.out.push(Output::Later(step.rng.range(50, 3_000), read));
             }
-            bully::Effect::Role(change) => {
+            bully::Effect::Report(Report::Role(change)) => {
                 if change.role != RoleName::Learner {
                     self.count_what_was_learned();
                 }
@@ -1164,18 +1164,18 @@ impl Server {
                 step.out.push(Output::StaleIncarnation(server));
                 step.out.push(Output::Line(format!("{me} hears {server} in boot {earlier}, after {latest}")));
             }
-            bully::Effect::Waiting(whom) => {
+            bully::Effect::Report(Report::Waiting(whom)) => {
                 step.out.push(Output::Line(format!("{me} waits for {whom:?}")));
                 step.out.push(Output::Met(Situation::Waited));
             }
-            bully::Effect::Overwritten { view, first, last } => {
+            bully::Effect::Report(Report::Overwritten { view, first, last }) => {
                 step.out
                     .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
             }
-            bully::Effect::MembersRefused { view, op } => {
+            bully::Effect::Report(Report::MembersRefused { view, op }) => {
                 step.out.push(Output::Violation(format!("{me} is told members by {op} of {view}")));
             }
-            bully::Effect::Contradicted(found) => {
+            bully::Effect::Report(Report::Contradicted(found)) => {
                 step.out.push(Output::Violation(format!("{me} has what a leader lacks: {found:?}")));
             }
             bully::Effect::Refused(_) => {}

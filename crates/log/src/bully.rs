@@ -29,7 +29,7 @@ use crate::replica::{self, Boot, ReplicaManager};
 
 use transfers::{Piece, Transfers};
 
-pub use crate::replica::{Cause, Contradiction, RoleChange, Task};
+pub use crate::replica::{Cause, Contradiction, Report, RoleChange, Task};
 
 /// Identity of one run of a server.
 #[derive(Clone, Debug)]
@@ -95,30 +95,8 @@ pub enum Effect {
         /// Number of chunks.
         chunks: u16,
     },
-    /// A role change, for logs and status.
-    Role(RoleChange),
-    /// An election waits for one of these servers, whose entries may be committed. The list is empty if every
-    /// server has answered and none has the missing entries. For logs.
-    Waiting(Vec<NodeId>),
-    /// A leader's log lacks entries that this server knows to be committed. For logs, as an error.
-    Contradicted(Contradiction),
-    /// A leader's log has an entry that names other members, which this server does not follow: it takes nothing of
-    /// the packet. Reported each time, for logs, as an error.
-    MembersRefused {
-        /// The leader's view.
-        view: View,
-        /// The op of the entry.
-        op: Op,
-    },
-    /// Entries on this server's disk are replaced by those of a leader, whose log lacks them. For logs.
-    Overwritten {
-        /// The leader's view.
-        view: View,
-        /// The first op replaced.
-        first: Op,
-        /// The last op replaced.
-        last: Op,
-    },
+    /// Tell the operator what the replica reports.
+    Report(Report),
     /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of the
     /// latest one, and is ignored. Its data directory is an old copy, or was initialised under a clock that is
     /// behind. For logs.
@@ -388,15 +366,7 @@ impl Bully {
                 }
             }
             replica::Effect::Journal { number, task } => Event::Effect(Effect::Journal { number, task }),
-            replica::Effect::Role(change) => Event::Effect(Effect::Role(change)),
-            replica::Effect::Waiting(whom) => Event::Effect(Effect::Waiting(whom)),
-            replica::Effect::Contradicted(found) => Event::Effect(Effect::Contradicted(found)),
-            replica::Effect::MembersRefused { view, op } => {
-                Event::Effect(Effect::MembersRefused { view, op })
-            }
-            replica::Effect::Overwritten { view, first, last } => {
-                Event::Effect(Effect::Overwritten { view, first, last })
-            }
+            replica::Effect::Report(report) => Event::Effect(Effect::Report(report)),
         };
         self.steps.push_front(Step::Emit(event));
     }

@@ -46,12 +46,12 @@ const UNCOMMITTED_MAX: u64 = 4_096;
 
 /// Maximum number of requests of one session that are buffered until the numbers before them arrive; more are
 /// dropped, and the client retransmits them.
-const HELD_MAX: usize = 64;
+const BUFFERED_MAX: usize = 64;
 
 /// Maximum number of buffered requests of all sessions together; it bounds the large notifications in
 /// memory. When the table is full, a further request displaces one of the [`Holder`] that has the most. If
 /// the rule of [`Table`] frees no place, the further request is dropped.
-const HELD_ALL_MAX: usize = 4_096;
+const BUFFERED_ALL_MAX: usize = 4_096;
 
 /// The interval at which clients are to send KEEPALIVE, in ms.
 const KEEPALIVE_MS: u32 = 2_000;
@@ -66,7 +66,7 @@ pub(super) struct UnderWay {
     /// The highest number in the log; for live sessions only.
     logged: BTreeMap<SessionId, Seq>,
     /// Requests that wait for lower numbers; for live sessions only.
-    buffered: Table<Holder, (SessionId, Seq), Numbered, HELD_ALL_MAX>,
+    buffered: Table<Holder, (SessionId, Seq), Numbered, BUFFERED_ALL_MAX>,
     /// Sessions whose close is logged and not committed.
     closing: BTreeSet<SessionId>,
 }
@@ -343,7 +343,7 @@ impl<L: OrderedLog> Node<L> {
         if seq > logged.next() {
             if seq.0 - last_applied.0 > self.config.limits.outstanding {
                 self.deliver(refused(Code::TooFarAhead, RETRY_MS));
-            } else if self.under_way.buffered_of(session).count() < HELD_MAX
+            } else if self.under_way.buffered_of(session).count() < BUFFERED_MAX
                 && let Some(holder) = self.holder(session)
             {
                 self.under_way.buffered.insert(clock.now, holder, (session, seq), numbered);
@@ -351,7 +351,7 @@ impl<L: OrderedLog> Node<L> {
             return;
         }
         self.log_numbered(clock, session, seq, numbered);
-        self.log_held(clock, session);
+        self.log_buffered(clock, session);
     }
 
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
@@ -367,7 +367,7 @@ impl<L: OrderedLog> Node<L> {
     }
 
     /// Logs the buffered requests that follow the number just logged.
-    fn log_held(&mut self, clock: Clock, session: SessionId) {
+    fn log_buffered(&mut self, clock: Clock, session: SessionId) {
         while let Some((seq, numbered)) = self.under_way.take_next(session) {
             self.log_numbered(clock, session, seq, numbered);
         }

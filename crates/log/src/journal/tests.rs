@@ -397,6 +397,15 @@ fn with_a_snapshot(dir: &std::path::Path) {
     journal.finish_snapshot(job.write(VIEW, b"state")).unwrap();
 }
 
+/// The reason why a start refuses this directory. It touches nothing in it.
+fn refusal(dir: &Path) -> JournalError {
+    let before = content(dir);
+    let disk = Directory::lock(dir).unwrap();
+    let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
+    assert!(content(dir) == before, "{refused}: nothing is touched");
+    refused
+}
+
 /// The digit of the next version.
 const OTHER_DIGIT: u8 = super::format::DIGIT + 1;
 
@@ -417,10 +426,7 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
         let mut bytes = std::fs::read(&path).unwrap();
         change(&mut bytes);
         std::fs::write(&path, bytes).unwrap();
-        let before = content(dir.path());
-        let disk = Directory::lock(dir.path()).unwrap();
-        let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
-        for error in [refused, inspect(dir.path()).unwrap_err()] {
+        for error in [refusal(dir.path()), inspect(dir.path()).unwrap_err()] {
             assert!(
                 matches!(
                     &error,
@@ -431,7 +437,6 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
             );
             assert!(error.is_wrong_directory(), "exit code 78");
         }
-        assert!(content(dir.path()) == before, "{file}: nothing is touched");
     }
 }
 
@@ -444,9 +449,8 @@ fn a_log_with_an_entry_that_names_members_is_refused() {
     journal.append(&[members], Op(0)).unwrap();
     journal.sync().unwrap();
     drop(journal);
-    let disk = Directory::lock(dir.path()).unwrap();
-    let refused = Journal::open(disk, &expected(), Options::default()).err();
-    assert!(matches!(refused, Some(JournalError::Unsupported)), "{refused:?}");
+    let refused = refusal(dir.path());
+    assert!(matches!(refused, JournalError::Unsupported), "{refused}");
 }
 
 #[test]
@@ -470,12 +474,9 @@ fn what_a_later_program_of_this_version_has_written_is_refused_and_nothing_is_to
         let mut bytes = std::fs::read(&path).unwrap();
         change(&mut bytes);
         std::fs::write(&path, bytes).unwrap();
-        let before = content(dir.path());
-        let disk = Directory::lock(dir.path()).unwrap();
-        let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
+        let refused = refusal(dir.path());
         assert!(matches!(refused, JournalError::Unsupported), "{what}: {refused}");
         assert!(refused.is_wrong_directory(), "exit code 78");
-        assert!(content(dir.path()) == before, "{what}: nothing is touched");
     }
 }
 
@@ -878,13 +879,10 @@ fn meta_is_read_as_it_was_written_whatever_the_ids() {
 fn an_epoch_or_a_list_of_members_that_this_program_cannot_follow_is_refused_and_nothing_is_touched() {
     for written in [Meta { epoch: Epoch(1), ..meta() }, Meta { members_op: Op(1), ..meta() }] {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Directory::lock(dir.path()).unwrap();
-        Journal::init(&disk, &written).unwrap();
-        let before = content(dir.path());
-        let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
+        Journal::init(&Directory::lock(dir.path()).unwrap(), &written).unwrap();
+        let refused = refusal(dir.path());
         assert!(matches!(refused, JournalError::Unsupported), "{refused}");
         assert!(refused.is_wrong_directory(), "exit code 78");
-        assert!(content(dir.path()) == before);
     }
 }
 

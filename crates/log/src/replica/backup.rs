@@ -9,7 +9,7 @@ use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Optio
 use recado_proto::planted::Planted;
 
 use super::detector::Verdict;
-use super::{Cause, Effect, ReplicaManager, Role};
+use super::{Cause, Effect, ReplicaManager, Report, Role};
 
 /// Interval of the pings to a primary whose heartbeat is missing. A closed port refuses a ping at once.
 const PING_EVERY: Duration = Duration::from_millis(5);
@@ -190,7 +190,8 @@ impl ReplicaManager {
     ) {
         // With an entry that names other members in its log, this server would go on counting by the old list.
         if let Some(named) = entries.entries.iter().find(|entry| entry.kind == EntryKind::Members) {
-            return out.push(Effect::MembersRefused { view: entries.view, op: named.op });
+            let refused = Report::MembersRefused { view: entries.view, op: named.op };
+            return out.push(Effect::Report(refused));
         }
         if entries.fetch.is_some() {
             return self.on_fetched(now, from, entries, out);

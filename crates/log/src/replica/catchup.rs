@@ -126,7 +126,7 @@ impl ReplicaManager {
             self.receiving = None;
             self.in_view.matched = self.in_view.matched.max(chunk.op);
             self.commit_upto(chunk.op, out);
-            self.fetch_goes_on_after(now, chunk.op, out);
+            self.fetched_upto(now, chunk.op, out);
             return self.acknowledge(true, out);
         }
         let known = self.receiving.as_ref().is_some_and(|receiving| {
@@ -218,7 +218,7 @@ impl ReplicaManager {
         self.log = super::Log::new(op, view);
         (self.commit, self.applied, self.in_view.matched) = (op, op, op);
         self.journal(now, Task::Install { op, view, bytes }, Written::Upto(op), out);
-        self.fetch_goes_on_after(now, op, out);
+        self.fetched_upto(now, op, out);
         true
     }
 }

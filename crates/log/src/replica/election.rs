@@ -22,7 +22,7 @@ use super::choose::{Choice, choose, first_conflict};
 use super::fetch::Fetching;
 use super::probe::Probing;
 use super::promise::Awaited;
-use super::{Cause, Effect, ReplicaManager, Role};
+use super::{Cause, Effect, ReplicaManager, Report, Role};
 
 /// The state of a server in an election.
 #[derive(Debug)]
@@ -57,10 +57,10 @@ pub(super) enum Stage {
     Preparing(Preparing),
 }
 
-/// A view of this server that a majority is to promise.
+/// The preparation of `promised`, a view of this server that a majority is to promise. A higher promise ends
+/// it.
 #[derive(Debug)]
 pub(super) struct Preparing {
-    pub(super) view: View,
     pub(super) promises: BTreeMap<NodeId, Promise>,
     /// The number of promises and fetched pieces that have arrived: it tells those that wait for this
     /// candidate that it is not stuck.
@@ -107,10 +107,8 @@ impl ReplicaManager {
     pub(super) fn prepare(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
         self.suspected_since.get_or_insert(now);
         let round = self.round_seen.max(self.promised.round()) + 1;
-        let view = View::new(round, self.me);
-        let preparing =
-            Preparing { view, promises: BTreeMap::new(), progress: 0, progressed: now, fetching: None };
-        self.raise_promised(now, view, out);
+        self.raise_promised(now, View::new(round, self.me), out);
+        let preparing = Preparing { promises: BTreeMap::new(), progress: 0, progressed: now, fetching: None };
         let candidate = Candidate::new(Stage::Preparing(preparing), now);
         self.become_role(now, Role::Candidate(candidate), cause, out);
     }
@@ -157,7 +155,7 @@ impl ReplicaManager {
 
     pub(super) fn prepare_packet(&self, now: Moment, preparing: &Preparing) -> ToPeer {
         ToPeer::Election(Election::Prepare {
-            view: preparing.view,
+            view: self.promised,
             progress: preparing.progress,
             waits_for: preparing.waits_for(self.me),
             disk_ms: self.pace.own_turn_ms(now),
@@ -258,7 +256,7 @@ impl ReplicaManager {
         }
         self.best_seen = self.best_seen.max(promise.last_op);
         let Some(preparing) = self.role.preparing_mut() else { return };
-        if promise.view != preparing.view || preparing.promises.contains_key(&from) {
+        if promise.view != self.promised || preparing.promises.contains_key(&from) {
             return;
         }
         preparing.promises.insert(from, promise);
@@ -266,13 +264,11 @@ impl ReplicaManager {
         self.try_open(now, out);
     }
 
-    /// The promise of `promised` is durable on this server. If it is the view that this server prepares, it
+    /// The promise of `promised` is durable on this server. If this server prepares that view, its promise
     /// counts as one of the majority.
     pub(super) fn count_own_promise(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let mine = self.promise(now);
-        if let Some(preparing) = self.role.preparing_mut()
-            && preparing.view == mine.view
-        {
+        if let Some(preparing) = self.role.preparing_mut() {
             preparing.promises.insert(self.me, mine);
             preparing.progressed = now;
             self.try_open(now, out);
@@ -309,7 +305,7 @@ impl ReplicaManager {
         let best_id = match choose(me, &self.members, quorum, &preparing.promises) {
             _ if keep_own => me,
             Choice::Best(best) => best,
-            Choice::Wait(whom) => return out.push(Effect::Waiting(whom)),
+            Choice::Wait(whom) => return out.push(Effect::Report(Report::Waiting(whom))),
         };
         let Some(best) = preparing.promises.get(&best_id) else { return };
         // An op that is committed here is in the best log too, with the same view. An op that only the best

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{Moment, NodeId, Op, View};
+use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::{Entries, Fetch, QueryId, ToPeer};
 use recado_proto::planted::Planted;
 
-use super::{Effect, ReplicaManager};
+use super::{Effect, ReplicaManager, Role};
 
 /// Entries asked for by one FETCH.
 const FETCH_OPS: u64 = 64;
@@ -50,38 +50,36 @@ impl Fetching {
     }
 }
 
+impl Role {
+    /// The fetch of this server, if it fetches.
+    fn fetching_mut(&mut self) -> Option<&mut Fetching> {
+        self.preparing_mut()?.fetching.as_mut()
+    }
+}
+
 impl ReplicaManager {
     /// Asks the donor for the next entries.
     pub(super) fn fetch(&mut self, out: &mut Vec<Effect>) {
-        let Some(preparing) = self.role.preparing_mut() else { return };
-        let Some(fetching) = &mut preparing.fetching else { return };
+        let Some(fetching) = self.role.fetching_mut() else { return };
         fetching.asked_after = fetching.after;
         fetching.upto = fetching.target.min(Op(fetching.after.0 + FETCH_OPS));
         let (donor, upto) = (fetching.donor, fetching.upto);
-        let fetch = Fetch { query: fetching.query, view: preparing.view, after: fetching.after, upto };
+        let fetch = Fetch { query: fetching.query, view: self.promised, after: fetching.after, upto };
         self.send(donor, ToPeer::Fetch(fetch), out);
     }
 
     /// Sends a FETCH again that brought nothing for a heartbeat.
     pub(super) fn fetch_again(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let heartbeat = self.timing.heartbeat;
-        let Some(preparing) = self.role.preparing_mut() else { return };
-        let Some(fetching) = &mut preparing.fetching else { return };
-        if now.since(fetching.asked) >= heartbeat {
+        let Some(fetching) = self.role.fetching_mut() else { return };
+        if now.since(fetching.asked) >= self.timing.heartbeat {
             fetching.asked = now;
             self.fetch(out);
         }
     }
 
-    fn fetching(&mut self) -> Option<(&mut Fetching, View)> {
-        let preparing = self.role.preparing_mut()?;
-        let view = preparing.view;
-        preparing.fetching.as_mut().map(|fetching| (fetching, view))
-    }
-
     /// Takes a piece of an answer to FETCH. A piece that arrives before its predecessors is buffered.
     pub(super) fn on_fetched(&mut self, now: Moment, from: NodeId, entries: Entries, out: &mut Vec<Effect>) {
-        let Some((fetching, _)) = self.fetching() else { return };
+        let Some(fetching) = self.role.fetching_mut() else { return };
         if from != fetching.donor
             || entries.fetch != Some(fetching.query)
             || entries.entries.last().is_some_and(|entry| entry.op > fetching.target)
@@ -92,50 +90,42 @@ impl ReplicaManager {
         if entries.prev_op <= fetching.upto && fetching.early.len() <= FETCH_OPS as usize {
             fetching.early.insert(entries.prev_op, entries);
         }
-        while let Some((fetching, view)) = self.fetching()
+        while let Some(fetching) = self.role.fetching_mut()
             && let Some(first) = fetching.early.first_entry()
             && *first.key() <= fetching.after
         {
             let entries = first.remove();
-            let (before, target) = (fetching.after, fetching.target);
             if entries.entries.is_empty() {
                 // An answer ends here. If all of it came and it is short, ask for the next entries. After a
                 // complete answer they were asked for with its last entry.
-                if entries.prev_op == before && before > fetching.asked_after {
+                if entries.prev_op == fetching.after && fetching.after > fetching.asked_after {
                     self.fetch(out);
                 }
                 continue;
             }
-            let agreed = self.merge(entries.prev_op, view, entries.entries, out);
-            self.fetched_upto(now, agreed, before, target, out);
+            let agreed = self.merge(entries.prev_op, self.promised, entries.entries, out);
+            self.fetched_upto(now, agreed, out);
         }
     }
 
-    fn fetched_upto(&mut self, now: Moment, agreed: Op, before: Op, target: Op, out: &mut Vec<Effect>) {
-        let short = self.planted.is(Planted::FetchStopsShort);
+    /// This log agrees with the donor's up to `agreed`: goes on with the fetch, or opens the view if nothing is
+    /// lacking any more.
+    pub(super) fn fetched_upto(&mut self, now: Moment, agreed: Op, out: &mut Vec<Effect>) {
         let Some(preparing) = self.role.preparing_mut() else { return };
         let Some(fetching) = &mut preparing.fetching else { return };
-        if agreed <= before {
+        if agreed <= fetching.after {
             return;
         }
         fetching.after = agreed;
         fetching.asked = now;
-        let answered = agreed >= fetching.upto;
+        let (complete, answered) = (agreed >= fetching.target, agreed >= fetching.upto);
         preparing.note_progress(now);
-        if agreed >= target || short {
+        if complete || self.planted.is(Planted::FetchStopsShort) {
             let promises = std::mem::take(&mut preparing.promises);
             self.open(now, &promises, out);
         } else if answered {
             self.fetch(out);
         }
-    }
-
-    /// Continues a fetch after a snapshot that replaced the entries up to `op`.
-    pub(super) fn fetch_goes_on_after(&mut self, now: Moment, op: Op, out: &mut Vec<Effect>) {
-        let fetching = self.role.preparing().and_then(|preparing| preparing.fetching.as_ref());
-        let Some(fetching) = fetching else { return };
-        let (before, target) = (fetching.after, fetching.target);
-        self.fetched_upto(now, op, before, target, out);
     }
 
     /// The server that a candidate fetches from.

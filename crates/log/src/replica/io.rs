@@ -1,5 +1,5 @@
 //! What goes into a replica and what comes out: inputs and effects, the tasks of its journal, the state that
-//! it starts with, and the reasons of its role changes.
+//! it starts with, and what it reports.
 //!
 //! Plain data for those that drive a replica. Nothing here knows how a replica decides.
 
@@ -111,30 +111,8 @@ pub enum Effect {
     /// This server has stopped being the primary of an active view: serve nobody. A primary that is only
     /// isolated is not deposed.
     Deposed,
-    /// The role changed.
-    Role(RoleChange),
-    /// The election cannot end without one of these servers: their logs may have committed entries.
-    Waiting(Vec<NodeId>),
-    /// An op that is committed here is missing in a leader's log: see [`Contradiction`].
-    Contradicted(Contradiction),
-    /// A leader's log has an entry that names other members. This server follows none, and takes nothing of the
-    /// packet. Reported each time.
-    MembersRefused {
-        /// The leader's view.
-        view: View,
-        /// The op of the entry.
-        op: Op,
-    },
-    /// Entries that were durable here are replaced by those of a leader, whose log lacks them. As far as
-    /// this server knows they were never committed.
-    Overwritten {
-        /// The leader's view.
-        view: View,
-        /// The first op replaced.
-        first: Op,
-        /// The last op replaced.
-        last: Op,
-    },
+    /// Tell the operator.
+    Report(Report),
     /// The server may end.
     Stopped,
 }
@@ -163,6 +141,36 @@ pub enum Task {
         view: View,
         /// Its bytes.
         bytes: Vec<u8>,
+    },
+}
+
+/// What an operator should know. Nothing depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The role changed.
+    Role(RoleChange),
+    /// The election cannot end without one of these servers: their logs may have committed entries. The list is
+    /// empty if every server has answered and none has the missing entries.
+    Waiting(Vec<NodeId>),
+    /// An op that is committed here is missing in a leader's log: see [`Contradiction`].
+    Contradicted(Contradiction),
+    /// A leader's log has an entry that names other members. This server follows none, and takes nothing of the
+    /// packet. Reported each time.
+    MembersRefused {
+        /// The leader's view.
+        view: View,
+        /// The op of the entry.
+        op: Op,
+    },
+    /// Entries that were durable here are replaced by those of a leader, whose log lacks them. As far as
+    /// this server knows they were never committed.
+    Overwritten {
+        /// The leader's view.
+        view: View,
+        /// The first op replaced.
+        first: Op,
+        /// The last op replaced.
+        last: Op,
     },
 }
 

@@ -6,7 +6,7 @@ use recado_proto::entry::Entry;
 use recado_proto::id::{Moment, Op, View};
 use recado_proto::planted::Planted;
 
-use super::{Effect, ReplicaManager, Role, Task};
+use super::{Effect, ReplicaManager, Report, Role, Task};
 
 /// The result of a journal task.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +114,7 @@ impl ReplicaManager {
     pub(super) fn report_overwritten(&self, first: Op, out: &mut Vec<Effect>) {
         let last = self.journaling.durable;
         if first <= last {
-            out.push(Effect::Overwritten { view: self.promised, first, last });
+            out.push(Effect::Report(Report::Overwritten { view: self.promised, first, last }));
         }
     }
 

@@ -73,7 +73,7 @@ use log::Log;
 use peers::Peers;
 use role::Role;
 
-pub use io::{Boot, Cause, Contradiction, Effect, Input, RoleChange, Task};
+pub use io::{Boot, Cause, Contradiction, Effect, Input, Report, RoleChange, Task};
 
 /// The replication and election state of one server.
 #[derive(Debug)]
@@ -245,11 +245,6 @@ impl ReplicaManager {
         }
     }
 
-    /// Returns true if this is the primary of an active view (isolated or not).
-    pub fn is_active_primary(&self) -> bool {
-        matches!(&self.role, Role::Primary(primary) if primary.is_active())
-    }
-
     /// Returns true if commands are accepted now.
     pub fn accepts(&self) -> bool {
         self.stopping.is_none()
@@ -281,11 +276,6 @@ impl ReplicaManager {
         self.journaling.durable
     }
 
-    /// The view of the entry at `op`, if it is still held.
-    pub fn view_at(&self, op: Op) -> Option<View> {
-        self.log.view_at(op)
-    }
-
     /// An entry still held.
     pub fn entry(&self, op: Op) -> Option<&Entry> {
         self.log.get(op)
@@ -304,6 +294,11 @@ impl ReplicaManager {
 
     // ---- for the modules of the replica
 
+    /// Returns true if this is the primary of an active view (isolated or not).
+    fn is_active_primary(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.is_active())
+    }
+
     /// Commits everything up to `op` that is held, and applies it.
     fn commit_upto(&mut self, op: Op, out: &mut Vec<Effect>) {
         self.commit = self.commit.max(op.min(self.log.last()));
@@ -320,7 +315,7 @@ impl ReplicaManager {
             let count = self.contradiction.map_or(0, |known| known.count) + 1;
             let contradiction = Contradiction { view, op, commit: self.commit, count };
             self.contradiction = Some(contradiction);
-            out.push(Effect::Contradicted(contradiction));
+            out.push(Effect::Report(Report::Contradicted(contradiction)));
         }
     }
 

@@ -8,7 +8,7 @@ use super::backup::Backup;
 use super::election::Candidate;
 use super::learner::Learner;
 use super::primary::Primary;
-use super::{Cause, Effect, ReplicaManager, RoleChange};
+use super::{Cause, Effect, ReplicaManager, Report, RoleChange};
 
 /// The role, with the state that only this role needs.
 #[derive(Debug)]
@@ -46,7 +46,8 @@ impl ReplicaManager {
 
     pub(super) fn role_changed(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
         let took = self.suspected_since.map_or(Duration::ZERO, |since| now.since(since));
-        out.push(Effect::Role(RoleChange { role: self.role(), view: self.promised, cause, took }));
+        let change = RoleChange { role: self.role(), view: self.promised, cause, took };
+        out.push(Effect::Report(Report::Role(change)));
     }
 
     /// A packet named an active view.

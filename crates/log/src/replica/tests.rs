@@ -383,7 +383,7 @@ fn sent(effects: &[Effect], wanted: impl Fn(&ToPeer) -> bool) -> bool {
 
 fn role_changes(effects: &[Effect]) -> Vec<RoleChange> {
     let changes = effects.iter().filter_map(|effect| match effect {
-        Effect::Role(change) => Some(change.clone()),
+        Effect::Report(Report::Role(change)) => Some(change.clone()),
         _ => None,
     });
     changes.collect()
@@ -535,7 +535,7 @@ fn a_cast_that_came_too_early_in_one_view_is_gone_in_the_next() {
     assert_eq!(one.replica.last(), Op(4), "entry 5 is none of this view's");
     assert_eq!(acked(&one.sync()), Some((Op(4), Op(4), false)));
     one.packet(2, cast(view, 4, old, 0, vec![entry(5, 2, 2)]));
-    assert_eq!(one.replica.view_at(Op(5)), Some(view));
+    assert_eq!(one.replica.log.view_at(Op(5)), Some(view));
     assert_eq!(acked(&one.sync()), Some((Op(5), Op(5), false)));
 }
 
@@ -819,7 +819,7 @@ fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_i
 
 fn contradiction(effects: &[Effect]) -> Option<Contradiction> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Contradicted(found) => Some(*found),
+        Effect::Report(Report::Contradicted(found)) => Some(*found),
         _ => None,
     })
 }
@@ -843,13 +843,17 @@ fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
     let mut one = One::new(known.clone());
     let effects = one.packet(3, cast(view, 3, old, 3, vec![entry(4, 4, 3), entry(5, 4, 3), entry(6, 4, 3)]));
     assert_eq!(contradiction(&effects), Some(found));
-    assert_eq!((acked(&one.sync()), one.replica.view_at(Op(5))), (None, Some(old)), "it keeps what it has");
+    assert_eq!(
+        (acked(&one.sync()), one.replica.log.view_at(Op(5))),
+        (None, Some(old)),
+        "it keeps what it has"
+    );
 
     // The leader supersedes only an op that was never committed, and that is reported.
     let mut one = One::new(known.clone());
     let effects = one.packet(3, cast(view, 5, old, 5, vec![entry(6, 4, 3)]));
     assert_eq!(contradiction(&effects), None);
-    assert!(effects.contains(&Effect::Overwritten { view, first: Op(6), last: Op(6) }));
+    assert!(effects.contains(&Effect::Report(Report::Overwritten { view, first: Op(6), last: Op(6) })));
     assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));
 
     // In its next view the leader is not believed before its entries were compared.

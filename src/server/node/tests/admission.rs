@@ -11,9 +11,9 @@ over_each_log!(
     a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served,
     the_first_resume_confirms_a_session_once_and_fences_the_older,
     a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itself_answered_in_the_end,
-    requests_held_for_one_network_leave_room_for_those_of_others,
+    requests_buffered_for_one_network_leave_room_for_those_of_others,
     a_repeated_disconnect_is_logged_once,
-    requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions,
+    requests_buffered_for_numbers_that_never_come_are_bounded_over_all_sessions,
 );
 
 fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sender<S: Surroundings>() {
@@ -223,7 +223,7 @@ fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itsel
     assert_eq!(answered(&rig, &many), many.len());
 }
 
-fn requests_held_for_one_network_leave_room_for_those_of_others<S: Surroundings>() {
+fn requests_buffered_for_one_network_leave_room_for_those_of_others<S: Surroundings>() {
     let mut rig = Rig::<S>::leading();
     let (many, few) = (pending_in(&mut rig, 1, 5), pending_in(&mut rig, 2, 1)[0]);
     for session in many.iter().chain([&few]) {
@@ -274,7 +274,7 @@ fn a_repeated_disconnect_is_logged_once<S: Surroundings>() {
     assert_eq!(rig.last().0 - before.0, 2, "a cursor and the end");
 }
 
-fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions<S: Surroundings>() {
+fn requests_buffered_for_numbers_that_never_come_are_bounded_over_all_sessions<S: Surroundings>() {
     let mut rig = Rig::<S>::leading();
     let sessions: Vec<SessionId> = (0..80_u8).map(|n| rig.connect(n, &format!("profile-{n}"))).collect();
     let content = Content {

@@ -1,6 +1,6 @@
 //! The surroundings of the bully engine: a journal, and the other members of the cluster.
 
-use recado_log::bully::{self, Bully, Task};
+use recado_log::bully::{self, Bully, Report, Task};
 use recado_log::journal::{Meta, Recovered};
 use recado_proto::Link;
 use recado_proto::envelope::{self, Class, Envelope, Opened, PeerHello};
@@ -90,14 +90,11 @@ impl Surroundings for Peers {
                 self.earlier.push((server.0, incarnation.0, latest.0));
                 None
             }
-            bully::Effect::MembersRefused { view, op } => {
+            bully::Effect::Report(Report::MembersRefused { view, op }) => {
                 self.named.push((view, op));
                 None
             }
-            bully::Effect::Role(_)
-            | bully::Effect::Waiting(_)
-            | bully::Effect::Contradicted(_)
-            | bully::Effect::Overwritten { .. } => None,
+            bully::Effect::Report(_) => None,
         }
     }
 

@@ -11,7 +11,7 @@ over_each_log!(
     a_query_is_answered_from_a_state_that_meets_its_token_or_refused,
 );
 
-/// A critical field that no server of this version honours, and one that it may step over.
+/// A field with this tag, which no server of this version honours.
 fn field(tag: u16) -> OptionalFields {
     OptionalFields(vec![OptionalField { tag, bytes: vec![1] }])
 }

@@ -81,16 +81,10 @@ fn cast(rig: &mut Rig<Peers>, ops: RangeInclusive<u64>) {
 fn the_log_is_kept_from_the_snapshot_before_the_newest_one_on() {
     let mut rig = Rig::new(true);
     rig.node.config.snapshot_bytes = 10_000;
-    let view = View::new(1, NodeId(3));
     let (mut before, mut newest) = (Op::ZERO, Op::ZERO);
     for op in 1..=51 {
-        let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: command_of(1_000) };
-        let prev_view = if op == 1 { View::ZERO } else { view };
-        let (prev_op, commit) = (Op(op - 1), Op(op - 1));
-        let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry] };
         let written = rig.snapshots;
-        rig.peer(3, vec![ToPeer::Entries(cast)]);
-        rig.flush();
+        cast(&mut rig, op..=op);
         if rig.snapshots > written {
             (before, newest) = (newest, rig.node.applied());
         }

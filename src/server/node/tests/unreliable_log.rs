@@ -70,7 +70,7 @@ fn server() -> SocketAddr {
 /// A server, its clients, and a path between them that loses a twentieth.
 struct World {
     seed: u64,
-    noise: u64,
+    entropy: Entropy,
     clock: Clock,
     node: Node<VectorLog>,
     delivery: Delivery,
@@ -94,7 +94,7 @@ impl World {
         let (node, effects) = node(config, VectorLog::new(seed, true), clock);
         let mut world = World {
             seed,
-            noise: seed,
+            entropy: Entropy::from_number(seed),
             clock,
             node,
             delivery,
@@ -116,9 +116,7 @@ impl World {
     }
 
     fn draw(&mut self, below: u64) -> u64 {
-        self.noise =
-            self.noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.noise >> 33) % below
+        self.entropy.number() % below
     }
 
     fn send(&mut self, client: usize, sends: bool, bytes: Vec<u8>) {
@@ -399,7 +397,7 @@ fn an_admission_that_ignores_void_tickets_is_found() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "not within a minute")]
 fn a_request_that_is_applied_as_often_as_it_is_logged_is_found() {
     run_with(Planted::DuplicatesOnlyCommitted);
 }

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use recado_log::ordered::Status;
+use recado_proto::entropy::Entropy;
 
 use super::*;
 
@@ -45,7 +46,7 @@ pub(super) struct VectorLog {
     now: Moment,
     appended_bytes: u64,
     stopped: bool,
-    noise: u64,
+    entropy: Entropy,
     unreliable: bool,
     pub(super) faults: Faults,
 }
@@ -61,7 +62,7 @@ impl VectorLog {
             now: Moment(0),
             appended_bytes: 0,
             stopped: false,
-            noise: seed,
+            entropy: Entropy::from_number(seed),
             unreliable,
             faults: Faults::default(),
         };
@@ -76,9 +77,7 @@ impl VectorLog {
     }
 
     fn draw(&mut self, below: u64) -> u64 {
-        self.noise =
-            self.noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.noise >> 33) % below
+        self.entropy.number() % below
     }
 
     /// Returns true for `percent` of the draws of an unreliable log.

@@ -64,7 +64,7 @@ fn bullies(effects: &[Effect]) -> bool {
 /// The time that the role change of this cause took.
 fn took(effects: &[Effect], cause: Cause) -> Option<Duration> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Role(change) if change.cause == cause => Some(change.took),
+        Effect::Report(Report::Role(change)) if change.cause == cause => Some(change.took),
         _ => None,
     })
 }

@@ -107,7 +107,7 @@ fn a_cast_with_an_op_out_of_order_or_a_view_above_its_own_is_not_taken() {
         let mut one = holding_three(old);
         let effects = one.packet(3, cast(view, 0, View::ZERO, 0, vec![wrong]));
         assert_eq!(acked(&effects), Some((Op(0), Op(0), false)), "{what}");
-        assert_eq!((one.replica.last(), one.replica.view_at(Op(1))), (Op(3), Some(old)), "{what}");
+        assert_eq!((one.replica.last(), one.replica.log.view_at(Op(1))), (Op(3), Some(old)), "{what}");
     }
 }
 
@@ -141,7 +141,7 @@ fn a_committed_entry_is_not_replaced_by_a_fetched_one() {
     let entries = (5..=7).map(|op| entry(op, 3, 3)).collect();
     let (prev_op, prev_view, commit) = (Op(4), old, Op::ZERO);
     one.packet(3, ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries }));
-    assert_eq!((one.replica.view_at(Op(5)), one.replica.view_at(Op(6))), (Some(old), Some(other)));
+    assert_eq!((one.replica.log.view_at(Op(5)), one.replica.log.view_at(Op(6))), (Some(old), Some(other)));
 }
 
 // ---- the primary casts

@@ -119,7 +119,7 @@ fn nothing_of_a_packet_with_an_entry_that_names_members_is_taken_and_that_is_rep
     one.sync();
     let members = Entry { kind: EntryKind::Members, ..entry(3, 1, 3) };
     let effects = one.packet(3, cast(view, 1, view, 1, vec![entry(2, 1, 3), members, entry(4, 1, 3)]));
-    assert!(effects.contains(&Effect::MembersRefused { view, op: Op(3) }), "{effects:?}");
+    assert!(effects.contains(&Effect::Report(Report::MembersRefused { view, op: Op(3) })), "{effects:?}");
     assert_eq!((acked(&effects), one.replica.last()), (None, Op(1)));
 }
 
@@ -387,5 +387,5 @@ fn entries_that_an_installed_snapshot_replaces_are_reported() {
     hear_unsynced(&mut one, view);
     let mut effects = Vec::new();
     assert!(one.replica.install(one.now, Op(4), view, Vec::new(), &mut effects));
-    assert!(effects.contains(&Effect::Overwritten { view, first: Op(5), last: Op(6) }));
+    assert!(effects.contains(&Effect::Report(Report::Overwritten { view, first: Op(5), last: Op(6) })));
 }

@@ -242,7 +242,7 @@ fn a_candidate_whose_committed_op_differs_in_the_best_log_gives_up_and_reports_i
     assert_eq!(contradiction(&effects), Some(found));
     assert_eq!(fetches(&effects), Vec::<Fetch>::new());
     assert_eq!(one.replica.role(), RoleName::Backup);
-    assert_eq!(one.replica.view_at(Op(6)), Some(old), "it keeps its log");
+    assert_eq!(one.replica.log.view_at(Op(6)), Some(old), "it keeps its log");
 }
 
 #[test]
