@@ -88,8 +88,8 @@
 //!   also for the client. Only [`recado_proto::codec`] names the encoding.
 //! - Bytes from outside give a value or a typed error: never a panic, never an allocation beyond a limit.
 //! - Every queue and table has a bound, and its policy when full stands beside it.
-//! - Only HELLO, RETRY and VERSION travel in the clear, and they contain nothing secret. Every other datagram is
-//!   sealed, under a key that is bound to the server's boot id and a number that no other datagram under
+//! - Only HELLO, RETRY and VERSION travel in the clear, and they contain nothing secret. Every other datagram
+//!   is sealed, under a key that is bound to the server's boot id and a number that no other datagram under
 //!   that key has ([`recado_proto::seal`]). Before a handshake nothing is stored for a sender.
 
 #![forbid(unsafe_code)]

@@ -1,5 +1,5 @@
-//! One session of the delivery: its link, its client's address, its stream, and the outstanding answers to its
-//! queries.
+//! One session of the delivery: its link, its client's address, its stream, and the outstanding answers to
+//! its queries.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -117,9 +117,9 @@ impl Answer {
         self.pieces.iter().all(|piece| *piece == Piece::Arrived)
     }
 
-    /// The packets that carry it, each in a datagram of its own; `next` is the number of the next datagram. The
-    /// encoding of a packet is always the same, and the first transmission identifies the fragments of all, so
-    /// they complete each other, and none of them has to be kept.
+    /// The packets that carry it, each in a datagram of its own; `next` is the number of the next datagram.
+    /// The encoding of a packet is always the same, and the first transmission identifies the fragments of
+    /// all, so they complete each other, and none of them has to be kept.
     fn cut(&mut self, next: u64) -> Vec<ToClient> {
         fragment::cut(self.packet.clone(), *self.first.get_or_insert(next))
     }

@@ -75,8 +75,8 @@ struct Queued {
 }
 
 impl Queued {
-    /// The packets that carry it; `next` is the number of the next datagram. The fragments of all transmissions
-    /// complete each other.
+    /// The packets that carry it; `next` is the number of the next datagram. The fragments of all
+    /// transmissions complete each other.
     fn packets(&mut self, next: u64) -> Vec<ToClient> {
         if !self.large() {
             return vec![self.packet()];
@@ -269,10 +269,9 @@ impl Stream {
         }
     }
 
-    /// Handles a CLIENT_ACK. Returns the new cursor, if it moved. An ack older than the last one, or of another log, is
-    /// ignored.
-    /// An ack beyond the queue means that the stream was restarted at an old cursor; it restarts at the
-    /// acknowledged op.
+    /// Handles a CLIENT_ACK. Returns the new cursor, if it moved. An ack older than the last one, or of
+    /// another log, is ignored. An ack beyond the queue means that the stream was restarted at an old cursor;
+    /// it restarts at the acknowledged op.
     pub(super) fn client_ack(&mut self, now: Moment, ack: &ClientAck, patience: Duration) -> Option<Op> {
         let upto = ack.upto.op().filter(|upto| *upto >= self.reported)?;
         let moved = upto > self.reported;

@@ -99,9 +99,9 @@ enum Admin {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Remove a profile (@NAME) or a channel ('#CHANNEL') and its notifications. Its name is free afterwards; a
-    /// private channel's in 30 days, or when it is removed again. What a profile sent to others remains; the
-    /// servers log the change
+    /// Remove a profile (@NAME) or a channel ('#CHANNEL') and its notifications. Its name is free afterwards;
+    /// a private channel's in 30 days, or when it is removed again. What a profile sent to others remains;
+    /// the servers log the change
     Remove {
         /// The profile or the channel
         #[arg(value_name = "@NAME|#CHANNEL", value_parser = admin::named)]

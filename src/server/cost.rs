@@ -30,7 +30,8 @@ pub(super) fn history(history: &History, topics: usize) -> u32 {
     units(rows / ROWS + merged / TOPICS)
 }
 
-/// Cost of a page of a list, for a profile that follows `topics` topics, without the channels that it passes over.
+/// Cost of a page of a list, for a profile that follows `topics` topics, without the channels that it passes
+/// over.
 pub(super) fn list(what: &Listing, topics: usize) -> u32 {
     match what {
         Listing::Following => units(topics / LISTED),
@@ -74,7 +75,8 @@ fn length(content: &Content) -> usize {
 
 /// Notifications of a page per unit: 0.06 us each, without their encoding and sealing.
 const ROWS: usize = 16;
-/// Topics merged per unit: 290 to 340 us for a history or a page of 1,000, 130 us for what the information about a profile counts.
+/// Topics merged per unit: 290 to 340 us for a history or a page of 1,000, 130 us for what the information
+/// about a profile counts.
 const TOPICS: usize = 5;
 /// Topics per unit in the list of followed topics, which is sorted as text: 65 us for 1,000.
 const LISTED: usize = 25;

@@ -1,9 +1,9 @@
 //! Queue of the node's inputs for the delivery: ordered, and never blocking.
 //!
 //! While the delivery's channel is full, applied notifications are dropped: they are in the service, and
-//! streams ask for pages of it. Every other input is queued. One [`Input::AppliedDropped`] reports what was dropped,
-//! before the next applied notification, because a stream that is up to date takes the next notification it
-//! receives for the next one there is.
+//! streams ask for pages of it. Every other input is queued. One [`Input::AppliedDropped`] reports what was
+//! dropped, before the next applied notification, because a stream that is up to date takes the next
+//! notification it receives for the next one there is.
 
 use recado_sys::sync::channel::Sender;
 use recado_sys::sync::{Mistake, planted};

@@ -1,7 +1,7 @@
-//! Handlers: a fixed pool of threads that open clients' datagrams ([`handshake`](super::handshake)), reassemble
-//! fragments, and pass each packet to the thread that handles it. They decide nothing else, and know
-//! nothing of a session but its keys. They send RETRY and VERSION themselves, so that a flood of HELLOs fills
-//! no queue that others need.
+//! Handlers: a fixed pool of threads that open clients' datagrams ([`handshake`](super::handshake)),
+//! reassemble fragments, and pass each packet to the thread that handles it. They decide nothing else, and
+//! know nothing of a session but its keys. They send RETRY and VERSION themselves, so that a flood of HELLOs
+//! fills no queue that others need.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -153,7 +153,8 @@ impl Handler {
                 return self.deliver(delivery::Input::PathResponse { session, from, token });
             }
             ToServer::ClientAck(ack) => return self.deliver(delivery::Input::ClientAck(session, ack)),
-            // CONNECT and ADMIN travel in an INITIATION alone; PADDING is dropped when its datagram is opened.
+            // CONNECT and ADMIN travel in an INITIATION alone; PADDING is dropped when its datagram is
+            // opened.
             ToServer::Connect(_) | ToServer::Admin(_) | ToServer::Padding => {
                 return Err(RefusedDatagram::Malformed);
             }

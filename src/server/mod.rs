@@ -148,8 +148,8 @@ pub enum ServerError {
         /// The node's error.
         source: engine::StartError,
     },
-    /// A later version of the program has logged a command that this one cannot read. Everything acknowledged is
-    /// safe, and the other servers go on.
+    /// A later version of the program has logged a command that this one cannot read. Everything acknowledged
+    /// is safe, and the other servers go on.
     #[error("data directory {path}")]
     Unreadable {
         /// The data directory.
@@ -389,8 +389,8 @@ impl Server {
     /// Waits until the server has stopped on request or has failed, and until all its threads have ended.
     ///
     /// # Errors
-    /// The disk failed, or a committed entry is not readable by this version. Everything acknowledged is safe; the
-    /// other servers go on.
+    /// The disk failed, or a committed entry is not readable by this version. Everything acknowledged is
+    /// safe; the other servers go on.
     pub fn wait(mut self) -> Result<(), ServerError> {
         let mut select = Select::new();
         select.recv(&self.stopped);

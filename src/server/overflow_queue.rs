@@ -1,8 +1,8 @@
 //! Sender that neither blocks nor loses: it queues, in order, the messages that do not fit the channel.
 //!
 //! It is for messages that must arrive but must not make their sender wait (tasks for the journal, inputs of
-//! the delivery). The owner bounds the queue: while [`OverflowQueue::is_clear`] is false, it takes no more of the work
-//! that fills the queue.
+//! the delivery). The owner bounds the queue: while [`OverflowQueue::is_clear`] is false, it takes no more of
+//! the work that fills the queue.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -2,9 +2,10 @@
 //! for RETRYs, which the handlers send.
 //!
 //! The handlers report what they received (`from_clients`), the replica thread what to send (`from_replica`).
-//! An answer finds its session's address only if the datagram it answers was handled before. So each turn first
-//! counts what is queued in `from_replica`, then takes everything queued in `from_clients`, then as much of
-//! `from_replica` as it counted: the datagrams behind the counted answers were in `from_clients` by then.
+//! An answer finds its session's address only if the datagram it answers was handled before. So each turn
+//! first counts what is queued in `from_replica`, then takes everything queued in `from_clients`, then as
+//! much of `from_replica` as it counted: the datagrams behind the counted answers were in `from_clients` by
+//! then.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

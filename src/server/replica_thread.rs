@@ -1,7 +1,7 @@
 //! Replica thread: owns the [`Node`] and is the only thread that changes it, so the node needs no lock. The
 //! thread takes two kinds of locks: that of a handler's [`Keyring`], to add and remove sessions, which a
-//! handler holds while it opens one datagram; and that of the requests' [`places`](super::request_channel), held for
-//! a count.
+//! handler holds while it opens one datagram; and that of the requests' [`places`](super::request_channel),
+//! held for a count.
 //!
 //! One turn: wait for an input or the node's deadline; take what is queued, first from the journal and the
 //! server's handle, then from peers, then a limited number from the delivery and from clients; feed it to

@@ -298,8 +298,8 @@ fn a_connect_sent_again_opens_and_closes_nothing() {
     stage.end();
 }
 
-/// Sends each INITIATION again from its original address, and waits until the server has processed it. The server
-/// answers, because the cookie is valid.
+/// Sends each INITIATION again from its original address, and waits until the server has processed it. The
+/// server answers, because the cookie is valid.
 fn replay_initiations(stage: &AttackTest, initiations: &[RecordedDatagram]) {
     let answers = |client| {
         stage
@@ -584,9 +584,9 @@ fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
     round_trip(&cluster, "after");
 }
 
-/// An attacker records the INITIATIONs that an administrator sent to all servers to remove a name, and sends them
-/// again when another server is primary. By then another client owns the name, and a notification sent to it
-/// is acknowledged.
+/// An attacker records the INITIATIONs that an administrator sent to all servers to remove a name, and sends
+/// them again when another server is primary. By then another client owns the name, and a notification sent
+/// to it is acknowledged.
 #[test]
 fn a_replayed_administrators_change_is_applied_once_also_by_the_next_primary() {
     let _alone = lock_cluster_tests();

@@ -75,7 +75,8 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     });
     assert_eq!(ignored.datagrams_in, 0, "an INITIATION without a cookie is answered");
 
-    // INITIATIONs with valid cookies, one for each socket: one network uses up its own budget, not that of others.
+    // INITIATIONs with valid cookies, one for each socket: one network uses up its own budget, not that of
+    // others.
     let sockets = attackers();
     let goal = cluster.member(primary).client;
     let initiations = initiations_with_cookies(&cluster, goal, &sockets);

@@ -198,7 +198,8 @@ fn lengths_that_lie_within_each_other_get_the_memory_of_two_lists() {
     let (id, applied, kind) = (QueryId(1), Position::default(), AnswerKind::History(page));
     let answer = encode(&ToClient::Answer(Answer { id, applied, kind, options }));
     let notification = encode(&notification);
-    // What stands before the list of the page, and before the list of the notification: all after them is zero.
+    // What stands before the list of the page, and before the list of the notification: all after them is
+    // zero.
     let (page, content) = (&answer[..answer.len() - 4], &notification[..notification.len() - 2]);
     let bytes = [page, &huge[..], content, &huge[..], &encode(&"key")[..], &huge[..]].concat();
     let peak = peak_of(|| assert!(decode_packet::<ToClient>(&bytes).is_err()));

@@ -1,7 +1,7 @@
-//! Holds `docs/PROTOCOL.md` to the sources. Its tables have every type that is sent, with all fields, tags and
-//! codes, and every constant of the protocol; so a change of any of them in `crates/proto` that the document
-//! does not follow fails here. The types and constants are read from the sources by a small parser, because a
-//! compiled program knows no names of fields.
+//! Holds `docs/PROTOCOL.md` to the sources. Its tables have every type that is sent, with all fields, tags
+//! and codes, and every constant of the protocol; so a change of any of them in `crates/proto` that the
+//! document does not follow fails here. The types and constants are read from the sources by a small parser,
+//! because a compiled program knows no names of fields.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -123,8 +123,8 @@ const IMPURE_WORDS: &[&str] = &[
     "thread_local",
 ];
 
-/// Crates that only `crates/sys/src/sync` may name in the libraries. Threads that bypassed it would not run in the tests
-/// of interleavings.
+/// Crates that only `crates/sys/src/sync` may name in the libraries. Threads that bypassed it would not run
+/// in the tests of interleavings.
 const SEAM: &[&str] = &["crossbeam", "parking_lot"];
 
 /// Places that may derive Serialize or Deserialize: types on the wire, in a snapshot, in a configuration

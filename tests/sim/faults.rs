@@ -114,8 +114,8 @@ pub enum Fault {
     /// Its directory is copied, and the copy is kept.
     CopyDirectory(Target),
     /// The process dies and restarts after this time on that copy, provided that all other servers know of a
-    /// higher incarnation than the one it will have, or of the boot that had the same one. They cannot detect a
-    /// copy made since the last start, as the fault model states.
+    /// higher incarnation than the one it will have, or of the boot that had the same one. They cannot detect
+    /// a copy made since the last start, as the fault model states.
     RestoreDirectory(Target, Micros),
     /// The process dies after this number of disk operations.
     DieInDisk(Target, u64),

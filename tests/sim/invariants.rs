@@ -23,7 +23,8 @@ pub struct Invariants {
     primaries: BTreeMap<View, NodeId>,
     /// The highest view that each server has promised in a delivered datagram, or has shown by leading in it.
     delivered_promises: BTreeMap<NodeId, View>,
-    /// The incarnation in which a server last started without its disk's promises. No promise of an earlier one counts.
+    /// The incarnation in which a server last started without its disk's promises. No promise of an earlier
+    /// one counts.
     learned: BTreeMap<NodeId, Incarnation>,
     /// The highest view each server was ever in.
     promised: BTreeMap<NodeId, View>,

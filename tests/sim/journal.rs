@@ -884,7 +884,8 @@ fn a_file_that_the_disk_cannot_open_is_damage_and_ends_no_start() {
     }
 }
 
-/// The state at an op is stored again after a restart, or comes from a peer, while a damaged file holds its name.
+/// The state at an op is stored again after a restart, or comes from a peer, while a damaged file holds its
+/// name.
 #[test]
 fn a_snapshot_takes_another_name_where_a_damaged_file_holds_its_own() {
     let view = View::new(1, NodeId(1));

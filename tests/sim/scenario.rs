@@ -348,8 +348,8 @@ mod tests {
     }
 
     /// The servers ignore a server on an older copy of its directory, made before a start that they have
-    /// heard of. That holds also for servers that have restarted since. After one start the copy counts up to the
-    /// incarnation that they know, and only the boot id tells the two boots apart.
+    /// heard of. That holds also for servers that have restarted since. After one start the copy counts up to
+    /// the incarnation that they know, and only the boot id tells the two boots apart.
     #[test]
     fn a_directory_put_back_from_an_older_copy_is_shut_out() {
         for starts in [1, 2] {

@@ -454,8 +454,8 @@ impl Server {
         self.process.as_ref().is_some_and(|process| !process.full)
     }
 
-    /// Before damage: checks that a learner whose vote is durable, although its process died before it could act
-    /// on it, holds what it owes.
+    /// Before damage: checks that a learner whose vote is durable, although its process died before it could
+    /// act on it, holds what it owes.
     ///
     /// # Errors
     /// The violation.

@@ -827,8 +827,8 @@ impl World {
         checkers::check(&self.history)
     }
 
-    /// The directory of a server was restored from a copy. Its next boot has an incarnation that it had before,
-    /// by which the check of nonces tells boots apart.
+    /// The directory of a server was restored from a copy. Its next boot has an incarnation that it had
+    /// before, by which the check of nonces tells boots apart.
     pub fn set_back(&mut self, server: NodeId) {
         self.nonces = Nonces::default();
         self.invariants.set_back(server);

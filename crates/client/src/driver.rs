@@ -157,8 +157,8 @@ struct Turn {
 
 impl Turn {
     /// The longest wait for an input: until the deadline, and none at all while this turn has something to
-    /// write or to send. What a deadline has produced, an acknowledgement above all, must not wait for the next
-    /// one: the server would take the delay for a loss.
+    /// write or to send. What a deadline has produced, an acknowledgement above all, must not wait for the
+    /// next one: the server would take the delay for a loss.
     fn longest_wait(&self, now: Moment, deadline: Option<Moment>) -> Duration {
         if self.changed || self.connected || !self.datagrams.is_empty() {
             return Duration::ZERO;

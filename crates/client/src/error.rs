@@ -32,9 +32,9 @@ pub enum ClientError {
         /// The time waited for an answer.
         waited: Duration,
     },
-    /// A server speaks another version of the protocol, and no other server answered in time. A client that was
-    /// not connected has sent nothing in the profile's name; the requests that one left unanswered are in the
-    /// device's files.
+    /// A server speaks another version of the protocol, and no other server answered in time. A client that
+    /// was not connected has sent nothing in the profile's name; the requests that one left unanswered are in
+    /// the device's files.
     #[error(
         "the server at {server} speaks version {version} of the protocol and this program version {VERSION}: update {}",
         if *version > VERSION { "recado here" } else { "recadod on the servers" }
@@ -42,8 +42,8 @@ pub enum ClientError {
     OtherVersion {
         /// The server.
         server: SocketAddr,
-        /// The version that it speaks. It is not authenticated: an attacker in the network can claim it, as it
-        /// can stop the answers of the servers.
+        /// The version that it speaks. It is not authenticated: an attacker in the network can claim it, as
+        /// it can stop the answers of the servers.
         version: u8,
     },
     /// The key of the cluster at this address is not the one it had. Either the cluster was created anew, or

@@ -1,8 +1,8 @@
 //! The version of the client's files, and the lines that carry it.
 //!
-//! Every file names its version. A file that is written by programs alone also has a checksum, at the same place
-//! in every version, so that a file of another version differs from a damaged one. A file of another version is
-//! not touched; the program that wrote it can read it.
+//! Every file names its version. A file that is written by programs alone also has a checksum, at the same
+//! place in every version, so that a file of another version differs from a damaged one. A file of another
+//! version is not touched; the program that wrote it can read it.
 
 /// The version of every file that the client writes.
 pub(super) const VERSION: u32 = 1;

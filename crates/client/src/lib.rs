@@ -38,8 +38,8 @@
 //! alone, and knows a server by its packets. The machine is pure: no socket, file, thread or clock.
 //!
 //! Reading order: [`machine`] (the protocol), `driver` (threads and channels around it), `ending` (the reason
-//! why it ended), `format` (the version of a file), `store` (a device's files), `orphaned` (unsent requests in
-//! clusters that are not known any more), `trust` and `known` (which cluster is the right one),
+//! why it ended), `format` (the version of a file), `store` (a device's files), `orphaned` (unsent requests
+//! in clusters that are not known any more), `trust` and `known` (which cluster is the right one),
 //! `handshake_query` (queries without a session), `probe` (which cluster is at an address, and the servers'
 //! status), `admin`, `enrolment` (codes that people type), `keyfile`, then [`Client`] with `options`,
 //! `incoming`, `receipt` and `error`.
@@ -264,8 +264,8 @@ impl Client {
         let patience = if remembered.is_some() { options.timeout.min(LOOK) } else { options.timeout };
         let cluster_identity = match (probe::meet(&options.servers, patience, &options.trust), remembered) {
             (Ok((cluster_identity, _)), _) => cluster_identity,
-            // A server that stopped between its RETRY and its proof counts as no server.
-            // So does one that is of another version: servers are upgraded one by one, and anybody can say so.
+            // A server that stopped between its RETRY and its proof counts as no server. So does one that is
+            // of another version: servers are upgraded one by one, and anybody can say so.
             (
                 Err(
                     ClientError::Unreachable { .. }
@@ -549,7 +549,8 @@ impl Client {
         }
     }
 
-    /// Information about a profile, and the op up to which it is true; without a name, about the client's own.
+    /// Information about a profile, and the op up to which it is true; without a name, about the client's
+    /// own.
     ///
     /// # Errors
     /// [`ClientError`]: the query was refused, or there was no answer in time.

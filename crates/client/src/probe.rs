@@ -272,8 +272,8 @@ impl Round {
 }
 
 impl HandshakeQuery for Round {
-    /// The query of the status, or the HELLO before it, to each server that has not answered: at first to the addresses given,
-    /// then to the members.
+    /// The query of the status, or the HELLO before it, to each server that has not answered: at first to the
+    /// addresses given, then to the members.
     fn datagrams(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut queries = Vec::new();
         for to in self.initiators.addrs() {

@@ -11,9 +11,9 @@
 //!         cursor                      its cursor: a line with a position
 //! ```
 //!
-//! A line has a version and a CRC-32C ([`format`](super::format)). A position is `GROUP EPOCH GENERATION OP`, with 5,
-//! 20, 10 and 20 digits; all but the op are zero. A position with another group, epoch or generation is
-//! refused as of another version. So is a `state.toml` with an unknown field or request: if this program
+//! A line has a version and a CRC-32C ([`format`](super::format)). A position is `GROUP EPOCH GENERATION OP`,
+//! with 5, 20, 10 and 20 digits; all but the op are zero. A position with another group, epoch or generation
+//! is refused as of another version. So is a `state.toml` with an unknown field or request: if this program
 //! ignored it, it would send another request than the stored one.
 //!
 //! A cluster created anew has a new id, so its devices start anew beside the old ones. `state.toml` is
@@ -116,8 +116,8 @@ struct Unanswered {
     ask: StoredRequest,
 }
 
-/// A [`Request`] in the file's own format. That is stated by the types of this file down to names, numbers and
-/// keys, so it does not change when the machine's types or those of packets do.
+/// A [`Request`] in the file's own format. That is stated by the types of this file down to names, numbers
+/// and keys, so it does not change when the machine's types or those of packets do.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum StoredRequest {

@@ -5,9 +5,9 @@
 //! into packets for the links, into events for the node and into effects for the driver, each in its place.
 //! It gives a ticket to each proposal and knows which of them are awaited.
 //!
-//! It is pure. A call may act on the replica or the links at once; what follows from that waits in a queue, and
-//! [`OrderedLog::poll`] goes on with it up to the next event. So the node acts on an event before the engine
-//! goes on: an installed snapshot replaces the log that everything after it is about.
+//! It is pure. A call may act on the replica or the links at once; what follows from that waits in a queue,
+//! and [`OrderedLog::poll`] goes on with it up to the next event. So the node acts on an event before the
+//! engine goes on: an installed snapshot replaces the log that everything after it is about.
 
 #[cfg(test)]
 mod tests;
@@ -83,8 +83,8 @@ pub enum Effect {
         /// The task.
         task: Task,
     },
-    /// Read up to `chunks` x [`recado_proto::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for
-    /// a peer.
+    /// Read up to `chunks` x [`recado_proto::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot
+    /// for a peer.
     ReadSnapshot {
         /// The peer.
         to: NodeId,
@@ -97,9 +97,9 @@ pub enum Effect {
     },
     /// Tell the operator what the replica reports.
     Report(Report),
-    /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of the
-    /// latest one, and is ignored. Its data directory is an old copy, or was initialised under a clock that is
-    /// behind. For logs.
+    /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of
+    /// the latest one, and is ignored. Its data directory is an old copy, or was initialised under a clock
+    /// that is behind. For logs.
     StaleIncarnation {
         /// The peer.
         server: NodeId,

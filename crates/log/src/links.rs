@@ -53,17 +53,17 @@ pub enum Effect {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// A peer runs in this boot, which has echoed this server's: datagrams of it open from now on. Once the boot
-    /// is stored, no other one of its incarnation is adopted, whatever restarts.
+    /// A peer runs in this boot, which has echoed this server's: datagrams of it open from now on. Once the
+    /// boot is stored, no other one of its incarnation is adopted, whatever restarts.
     BootAdopted {
         /// The peer.
         peer: NodeId,
         /// Its boot, with the boot id.
         boot: KnownBoot,
     },
-    /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of the
-    /// latest one, and is ignored. A hello of an earlier boot that was current here is a replay, and is not
-    /// reported.
+    /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of
+    /// the latest one, and is ignored. A hello of an earlier boot that was current here is a replay, and is
+    /// not reported.
     StaleIncarnation {
         /// The peer.
         server: NodeId,
@@ -128,8 +128,8 @@ pub struct PeerLinks {
 }
 
 impl PeerLinks {
-    /// Creates the links of a server that starts now. `known` has the latest known boots of its peers; a peer that
-    /// is not in it has none.
+    /// Creates the links of a server that starts now. `known` has the latest known boots of its peers; a peer
+    /// that is not in it has none.
     pub fn new(
         cluster: &Cluster,
         timing: &Timing,
@@ -257,10 +257,11 @@ impl PeerLinks {
     }
 
     /// Handles a hello, which has the peer's boot id and the boot id of this server that the peer knows. A
-    /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if the latest
-    /// known one allows it ([`KnownBoot::allows`]). A replayed hello names an earlier boot of this server or of
-    /// the peer, and changes nothing. A boot that was never current here, and that the latest known one does not
-    /// allow, runs on an old copy of the peer's directory. A peer that does not know our boot id is sent a hello.
+    /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if the
+    /// latest known one allows it ([`KnownBoot::allows`]). A replayed hello names an earlier boot of this
+    /// server or of the peer, and changes nothing. A boot that was never current here, and that the latest
+    /// known one does not allow, runs on an old copy of the peer's directory. A peer that does not know our
+    /// boot id is sent a hello.
     fn on_hello(
         &mut self,
         now: Moment,

@@ -27,8 +27,8 @@ pub use crate::journal::StoredSnapshot;
 /// 4. let the driver perform the effects in order;
 /// 5. have an input at [`OrderedLog::next_deadline`] at the latest.
 ///
-/// A proposal is taken where the engine can log it, which the bully engine does on its primary alone. Neither a
-/// barrier for linearizable reads nor a change of the members is here, since nothing asks for one yet.
+/// A proposal is taken where the engine can log it, which the bully engine does on its primary alone. Neither
+/// a barrier for linearizable reads nor a change of the members is here, since nothing asks for one yet.
 pub trait OrderedLog {
     /// An input from the driver of the engine.
     type Input;
@@ -45,8 +45,8 @@ pub trait OrderedLog {
     /// Ends an input of the node: acts on what the input, or the time, has shown of earlier sends.
     fn settle(&mut self, now: Moment);
 
-    /// Takes a proposal, of at most [`Entry::PAYLOAD_MAX`] bytes and not empty. Returns `None` if none is taken
-    /// now, as [`Status::accepts`] says.
+    /// Takes a proposal, of at most [`Entry::PAYLOAD_MAX`] bytes and not empty. Returns `None` if none is
+    /// taken now, as [`Status::accepts`] says.
     fn propose(&mut self, payload: Arc<[u8]>) -> Option<Ticket>;
 
     /// Makes the proposals since the last call durable and sends them to the other servers.

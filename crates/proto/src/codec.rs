@@ -4,11 +4,11 @@
 //! determines its own length, so packets stand side by side in a datagram without lengths between them.
 //!
 //! Input is bounded before it is decoded: it has at most [`PACKET_MAX`] bytes (a snapshot,
-//! [`SnapshotChunk::TOTAL_MAX`]), and the size of the decoded value is bounded by that length. For a list that
-//! claims to be long, serde reserves at most 1 MiB before it reads the first item. Lists nest at most two deep (a
-//! page of history has notifications, and each of them has lists). Texts and bytes are no lists: each is read as one
-//! block, which is reserved only within the limit of the decoded value. So refusing a packet never allocates more
-//! than [`ALLOCATION_MAX`], and frees it at once.
+//! [`SnapshotChunk::TOTAL_MAX`]), and the size of the decoded value is bounded by that length. For a list
+//! that claims to be long, serde reserves at most 1 MiB before it reads the first item. Lists nest at most
+//! two deep (a page of history has notifications, and each of them has lists). Texts and bytes are no lists:
+//! each is read as one block, which is reserved only within the limit of the decoded value. So refusing a
+//! packet never allocates more than [`ALLOCATION_MAX`], and frees it at once.
 
 use bincode::config::{self, Config};
 use bincode::enc::write::SizeWriter;
@@ -23,9 +23,9 @@ use super::packet::{Packet, RefusedDatagram, SnapshotChunk};
 /// entry of the log, so that a cast always fits.
 pub const PACKET_MAX: usize = 64 * 1024;
 
-/// The most bytes allocated at a time while decoding any packet: two lists with false lengths, one in the other,
-/// in them a block with a false length, and the largest packet full of the shortest items (empty tags) while
-/// their list grows.
+/// The most bytes allocated at a time while decoding any packet: two lists with false lengths, one in the
+/// other, in them a block with a false length, and the largest packet full of the shortest items (empty tags)
+/// while their list grows.
 pub const ALLOCATION_MAX: usize = 2 * 1024 * 1024 + WIDTH_MAX * PACKET_MAX + 64 * PACKET_MAX;
 
 /// The most bytes of one encoded snapshot, which is what a peer accepts.

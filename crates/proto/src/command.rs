@@ -154,8 +154,9 @@ pub enum Request {
 
 impl Request {
     /// A hash that tells this request from another one of the same device under the same number. It covers
-    /// the request's nonce, content and optional fields: two different requests have the same digest with a probability of
-    /// 2^-64. Only the device itself could be deceived by a collision, so the hash need not resist attacks.
+    /// the request's nonce, content and optional fields: two different requests have the same digest with a
+    /// probability of 2^-64. Only the device itself could be deceived by a collision, so the hash need not
+    /// resist attacks.
     pub fn digest(&self, nonce: u64, options: &OptionalFields) -> u64 {
         fnv1a(nonce.to_le_bytes().into_iter().chain(codec::encode(self)).chain(codec::encode(options)))
     }

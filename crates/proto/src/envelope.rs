@@ -33,9 +33,9 @@ pub const VERSION: u8 = 1;
 pub const GROUP: u16 = 0;
 /// The bytes of the outer header.
 pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 2 + 8 + 2 + 8 + 8;
-/// The most bytes of the inner header: a view, and an ack with all ranges, none of the further ones and none of
-/// the gaps longer than 251 numbers. The lowest ranges are left out of a header that would be longer, so that
-/// the bytes left for packets do not depend on what was lost.
+/// The most bytes of the inner header: a view, and an ack with all ranges, none of the further ones and none
+/// of the gaps longer than 251 numbers. The lowest ranges are left out of a header that would be longer, so
+/// that the bytes left for packets do not depend on what was lost.
 pub const HEADER_MAX: usize = 1 + 9 + 3 + 1 + 2 * (Ack::RANGES_MAX - 1) + 9;
 /// The bytes left for packets in every datagram, whatever its headers hold.
 pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - TAG_LEN;
@@ -271,8 +271,8 @@ pub(super) fn read<P: Packet>(inside: &[u8]) -> Result<(Header, Vec<P>), DecodeE
     Ok((header, packets))
 }
 
-/// The boot ids of two servers, as one sends them to the other. The sender also names the AEADs that it offers
-/// ([`Aead::OFFERED`]); the receiver has only one, and does not read them.
+/// The boot ids of two servers, as one sends them to the other. The sender also names the AEADs that it
+/// offers ([`Aead::OFFERED`]); the receiver has only one, and does not read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// The sender's boot id.

@@ -1,8 +1,8 @@
 //! Fragmentation of packets that are too large for one datagram, and their reassembly.
 //!
-//! The number of the datagram that first carried the first piece identifies a packet among those of its link. A
-//! sender that sends the same bytes again keeps that number ([`cut`]), so that the pieces of all transmissions
-//! complete each other.
+//! The number of the datagram that first carried the first piece identifies a packet among those of its link.
+//! A sender that sends the same bytes again keeps that number ([`cut`]), so that the pieces of all
+//! transmissions complete each other.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -27,7 +27,8 @@ pub const PIECE_MIN: usize = 512;
 /// complete before, if there are any, the one that has waited longest for its next piece.
 pub const PARTIAL_MAX: usize = 8;
 
-/// How many of the packets that were completed last are remembered: twice as many as are reassembled at a time.
+/// How many of the packets that were completed last are remembered: twice as many as are reassembled at a
+/// time.
 const COMPLETED_MAX: usize = 16;
 
 /// A packet that received no piece for this long is dropped.
@@ -56,20 +57,21 @@ pub fn cut<P: Packet>(packet: P, first: u64) -> Vec<P> {
 }
 
 /// Reassembles packets from fragments: at most [`PARTIAL_MAX`] packets at a time, each of at most
-/// [`PACKET_MAX`] bytes. A packet that was complete before is dropped first, then the one that has waited longest
-/// for its next piece.
+/// [`PACKET_MAX`] bytes. A packet that was complete before is dropped first, then the one that has waited
+/// longest for its next piece.
 ///
-/// Pieces of a packet that was complete before are not ignored: its sender sends it again under the same number
-/// when it was refused, as a request by Busy or an item of a stream by a client without room, and then it has to
-/// come out again. But most such pieces are late copies, which no others follow, and they must not keep the
-/// place of a packet that has yet to arrive.
+/// Pieces of a packet that was complete before are not ignored: its sender sends it again under the same
+/// number when it was refused, as a request by Busy or an item of a stream by a client without room, and then
+/// it has to come out again. But most such pieces are late copies, which no others follow, and they must not
+/// keep the place of a packet that has yet to arrive.
 ///
 /// A receiver has one reassembler beside each link, because links do not look into packets.
 #[derive(Debug, Default)]
 pub struct Reassembler {
     /// By the number that identifies the packet.
     partial: BTreeMap<u64, Partial>,
-    /// The numbers of the packets that were completed last, the latest at the back; at most [`COMPLETED_MAX`].
+    /// The numbers of the packets that were completed last, the latest at the back; at most
+    /// [`COMPLETED_MAX`].
     completed: VecDeque<u64>,
 }
 

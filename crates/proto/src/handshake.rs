@@ -8,10 +8,11 @@
 //! ANSWER     3 | second message | header, packets, tag        from the server
 //! ```
 //!
-//! HELLO asks for the inputs of an INITIATION: a cookie, which proves that the client receives at its address, the
-//! server's boot id, and the cluster's key for clients that do not know it yet. RETRY is not sealed: an
-//! attacker that sees the HELLO, whose number RETRY must echo, can forge one. The forgery can only make
-//! the client send an INITIATION that no server answers, or a datagram on a session that no server can open.
+//! HELLO asks for the inputs of an INITIATION: a cookie, which proves that the client receives at its
+//! address, the server's boot id, and the cluster's key for clients that do not know it yet. RETRY is not
+//! sealed: an attacker that sees the HELLO, whose number RETRY must echo, can forge one. The forgery can only
+//! make the client send an INITIATION that no server answers, or a datagram on a session that no server can
+//! open.
 //!
 //! INITIATION is the client's first authenticated message. It carries CONNECT or a query, and
 //! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
@@ -218,8 +219,8 @@ mod tests {
         Key::new([9; 32])
     }
 
-    /// An INITIATION with these packets: the client's state, the datagram, the server's reply, and the packets it
-    /// read.
+    /// An INITIATION with these packets: the client's state, the datagram, the server's reply, and the
+    /// packets it read.
     fn initiated(packets: &[ToServer]) -> (Initiation, Vec<u8>, Reply, Vec<ToServer>) {
         let entropy = &mut Entropy::new([1; 32]);
         let prologue = Prologue { cluster: ClusterId(7), server: NodeId(2), boot_id: SAID.boot_id };

@@ -174,9 +174,9 @@ impl fmt::Display for Fingerprint {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
-/// The history that a log, a cursor or a request number belongs to. [`Epoch::FIRST`] from `recadod init` on; a
-/// cluster that is restored from a copy draws another one at random, so that a position in the history of before
-/// is never taken for one in the history after.
+/// The history that a log, a cursor or a request number belongs to. [`Epoch::FIRST`] from `recadod init` on;
+/// a cluster that is restored from a copy draws another one at random, so that a position in the history of
+/// before is never taken for one in the history after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
@@ -302,8 +302,8 @@ impl fmt::Display for DeviceKey {
     }
 }
 
-/// The boot id of a server: 128 random bits that name one run of its process. They are drawn at the start
-/// and the server stores them nowhere, so that not even a restored copy of it has the same boot id twice. Keys
+/// The boot id of a server: 128 random bits that name one run of its process. They are drawn at the start and
+/// the server stores them nowhere, so that not even a restored copy of it has the same boot id twice. Keys
 /// are bound to it (DESIGN.md section 7), and the other servers remember it ([`KnownBoot`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub [u8; 16]);
@@ -334,15 +334,15 @@ impl From<Incarnation> for KnownBoot {
 }
 
 impl KnownBoot {
-    /// Returns true if a boot may be this one or a later one. Another boot of the same incarnation runs on a copy of
-    /// the directory.
+    /// Returns true if a boot may be this one or a later one. Another boot of the same incarnation runs on a
+    /// copy of the directory.
     pub fn allows(self, incarnation: Incarnation, boot_id: BootId) -> bool {
         incarnation > self.incarnation
             || (incarnation == self.incarnation && self.boot_id.is_none_or(|known| known == boot_id))
     }
 
-    /// Takes in what was heard. Returns true if that says more: a later incarnation, or the boot id of the known
-    /// one. A known boot id is never replaced by another one of the same incarnation.
+    /// Takes in what was heard. Returns true if that says more: a later incarnation, or the boot id of the
+    /// known one. A known boot id is never replaced by another one of the same incarnation.
     pub fn learn(&mut self, heard: KnownBoot) -> bool {
         let later = heard.incarnation > self.incarnation;
         let named =

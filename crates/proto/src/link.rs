@@ -12,8 +12,8 @@
 //! 3. After [`Link::transmit`], [`Link::receive`] and [`Link::on_deadline`], take all events with
 //!    [`Link::poll_event`] and re-arm on [`Link::next_deadline`].
 //! 4. Send a datagram, if only an empty one, soon after a datagram that wants an ack, and at the latest when
-//!    [`Link::ack_due`], also while a batch of datagrams is handled: an ack has a bounded number of ranges, and
-//!    a number that no ack covers is taken for lost.
+//!    [`Link::ack_due`], also while a batch of datagrams is handled: an ack has a bounded number of ranges,
+//!    and a number that no ack covers is taken for lost.
 
 mod congestion;
 pub mod received;
@@ -37,9 +37,9 @@ use crate::id::{Moment, View};
 /// The number of datagrams received after which an ack is due: see [`Link::ack_due`].
 pub const ACK_EVERY: u32 = 32;
 
-/// The bytes after the tag of PADDING. They make any datagram at least as long as a PATH_CHALLENGE. Packets that
-/// may be the first from a new address are sent with it, because nothing longer is sent to an address that is
-/// not validated.
+/// The bytes after the tag of PADDING. They make any datagram at least as long as a PATH_CHALLENGE. Packets
+/// that may be the first from a new address are sent with it, because nothing longer is sent to an address
+/// that is not validated.
 pub const PADDING_LEN: usize = 48;
 
 /// The most tracked datagrams in flight. The window holds fewer; if a caller ignores [`Link::room`], the
@@ -132,9 +132,9 @@ impl Link {
         self.envelope.number = self.envelope.number.max(number.saturating_sub(1));
     }
 
-    /// Packs `packets`, in order, into few datagrams (a large one as fragments, in datagrams of its own) and pushes
-    /// their bytes to `out`. With a token they count against the window, and their outcome is reported by
-    /// [`Link::poll_event`]; without one they are not tracked. Without packets one datagram is made, which
+    /// Packs `packets`, in order, into few datagrams (a large one as fragments, in datagrams of its own) and
+    /// pushes their bytes to `out`. With a token they count against the window, and their outcome is reported
+    /// by [`Link::poll_event`]; without one they are not tracked. Without packets one datagram is made, which
     /// only acknowledges.
     ///
     /// The window is advice: packets beyond [`Link::room`] are sent all the same. If a token is used again
@@ -324,8 +324,8 @@ impl Link {
 }
 
 /// The contents of the datagrams from number `first` on that hold `packets` in their order; one empty content
-/// if there are no packets. The fragments of a packet begin a datagram, whose number identifies them. A caller
-/// that sends a large packet again cuts it itself ([`fragment::cut`]).
+/// if there are no packets. The fragments of a packet begin a datagram, whose number identifies them. A
+/// caller that sends a large packet again cuts it itself ([`fragment::cut`]).
 fn pack<P: Packet>(packets: &[P], first: u64) -> Vec<Vec<Vec<u8>>> {
     let mut loads: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
     let mut capacity = PACKETS_MAX;

@@ -1,7 +1,7 @@
 //! The list of members, as an entry of the log and a snapshot carry it.
 //!
-//! The members are those of the configuration, and no server proposes such an entry. A server that meets one all
-//! the same refuses the packet or the directory that has it.
+//! The members are those of the configuration, and no server proposes such an entry. A server that meets one
+//! all the same refuses the packet or the directory that has it.
 
 use std::net::SocketAddr;
 
@@ -23,7 +23,8 @@ pub struct Member {
     pub joined: Incarnation,
 }
 
-/// The members of a cluster: the payload of an [`EntryKind::Members`](crate::entry::EntryKind::Members) entry.
+/// The members of a cluster: the payload of an [`EntryKind::Members`](crate::entry::EntryKind::Members)
+/// entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Members {
     /// 1 to [`MEMBERS_MAX`] members, by id ascending. No two have an id or an address in common.

@@ -8,8 +8,8 @@
 //!                 '-> one key per pair of servers, direction, both boot ids and AEAD
 //! ```
 //!
-//! Sealing is ChaCha20-Poly1305 (RFC 8439), the only [`Aead`] so far, with the packet number as nonce. Keys are derived by keyed BLAKE2s
-//! (RFC 7693) from their parent key, over a label and parts of fixed length.
+//! Sealing is ChaCha20-Poly1305 (RFC 8439), the only [`Aead`] so far, with the packet number as nonce. Keys
+//! are derived by keyed BLAKE2s (RFC 7693) from their parent key, over a label and parts of fixed length.
 //!
 //! Invariant: no pair of key and number is used twice. A sender's numbers only grow during one run, and every
 //! key is bound to the boot ids of the servers that use it ([`BootId`]), so neither a restart nor a restored
@@ -38,8 +38,8 @@ impl fmt::Debug for Key {
     }
 }
 
-/// An algorithm that seals datagrams. The keys of an algorithm are derived with its tag, so that no key is used
-/// with two. Tag 1 is reserved for AES-256-GCM.
+/// An algorithm that seals datagrams. The keys of an algorithm are derived with its tag, so that no key is
+/// used with two. Tag 1 is reserved for AES-256-GCM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Aead {
     /// ChaCha20-Poly1305 (RFC 8439), which every program has.
@@ -151,8 +151,8 @@ impl ClusterKeys {
         self.0.derive("administrator key", &[])
     }
 
-    /// The secret of a session whose datagrams `aead` seals. Every server with its log entry can derive it, and
-    /// the client receives it in ACCEPT_CONN.
+    /// The secret of a session whose datagrams `aead` seals. Every server with its log entry can derive it,
+    /// and the client receives it in ACCEPT_CONN.
     pub fn session_secret(&self, session: SessionId, key: DeviceKey, nonce: u64, aead: Aead) -> Key {
         let parts = [&session.0.0.to_be_bytes()[..], &key.0, &nonce.to_be_bytes(), &[aead.tag()]];
         self.0.derive("session", &parts)

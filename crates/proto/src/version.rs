@@ -6,9 +6,9 @@
 //! ```
 //!
 //! This layout, the first four bytes of every datagram, and the place of the echo in a HELLO are the same in
-//! all versions, since programs of two versions have nothing else in common (as RFC 8999 for QUIC). No version
-//! is zero, and a datagram of version zero is never answered, so that two servers cannot be made to answer
-//! each other.
+//! all versions, since programs of two versions have nothing else in common (as RFC 8999 for QUIC). No
+//! version is zero, and a datagram of version zero is never answered, so that two servers cannot be made to
+//! answer each other.
 //!
 //! VERSION is not authenticated: an attacker that sees the HELLO can forge one. A client believes it only if
 //! no server gives a valid answer in the time that it has.

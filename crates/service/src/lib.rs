@@ -204,8 +204,8 @@ impl Service {
         self.state.clock_ms
     }
 
-    /// All sessions, live and pending, ascending by id, each with its device, the nonce of its CONNECT and its
-    /// AEAD.
+    /// All sessions, live and pending, ascending by id, each with its device, the nonce of its CONNECT and
+    /// its AEAD.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, DeviceId, u64, Aead)> + '_ {
         self.state.sessions.iter().map(|(session, open)| (*session, open.device, open.nonce, open.aead))
     }

@@ -112,8 +112,8 @@ pub struct Limits {
     /// codes end it before (`keys`). Default 10 min.
     pub enrolment: Duration,
     /// Most topics that one profile follows. One weighs 85 bytes. Too large: a page of pending notifications,
-    /// a history or the information about a profile merges them all, about 0.3 ms for 1,000, and a turn of the replica thread has 2 ms
-    /// for requests and pages (`server/cost`). Default 1,000.
+    /// a history or the information about a profile merges them all, about 0.3 ms for 1,000, and a turn of
+    /// the replica thread has 2 ms for requests and pages (`server/cost`). Default 1,000.
     pub follows: usize,
     /// The time after which a profile or a channel that was claimed and never used is removed, so that its
     /// name is free again: for a profile since one of its devices was last seen, for a channel since it was

@@ -189,8 +189,8 @@ impl World {
     /// The work of listener, handler and replica thread on a datagram.
     fn serve(&mut self, from: SocketAddr, bytes: &[u8]) {
         if Envelope::peek(bytes).unwrap().class == Class::Handshake {
-            // Only this client connects. Its INITIATION names the boot id it was told last, which may be that of
-            // an earlier run.
+            // Only this client connects. Its INITIATION names the boot id it was told last, which may be that
+            // of an earlier run.
             match self.responder.receive(self.now, from, bytes) {
                 Ok(HandshakeEvent::Retry(answer)) if from == self.home => self.send(None, answer),
                 Ok(HandshakeEvent::Initiation { reply_to, packet, .. }) => self.let_in(reply_to, packet),

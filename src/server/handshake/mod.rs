@@ -1,9 +1,9 @@
 //! Responder side of the client handshake, and the keys of sessions.
 //!
 //! A client first sends HELLO and gets a RETRY with a cookie; the server stores nothing for it. The cookie,
-//! sent back in an INITIATION, proves that the client receives at its address. Only then is the
-//! handshake computed, and only within a budget. The thread that has the answer to an INITIATION sends it later,
-//! once ([`ReplyTo`]). Datagrams on a session are opened by the [`Keyring`].
+//! sent back in an INITIATION, proves that the client receives at its address. Only then is the handshake
+//! computed, and only within a budget. The thread that has the answer to an INITIATION sends it later, once
+//! ([`ReplyTo`]). Datagrams on a session are opened by the [`Keyring`].
 //!
 //! Invariants: nothing is stored for an address before its cookie is returned; no answer is longer than the
 //! datagram it answers; a datagram that does not open gets no answer (DESIGN.md section 7).

@@ -66,7 +66,8 @@ impl Visitor {
         }
     }
 
-    /// An INITIATION for the server of `handshake_config` with this cookie, and the state that opens its answer.
+    /// An INITIATION for the server of `handshake_config` with this cookie, and the state that opens its
+    /// answer.
     fn initiation(
         &mut self,
         handshake_config: &HandshakeConfig,

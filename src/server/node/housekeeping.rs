@@ -104,8 +104,8 @@ impl Housekeeping {
         Some(Command::Cursors(batch))
     }
 
-    /// Returns true if a round is due now, this server `accepts` commands, and none of the last round is under
-    /// way. The next one is due an interval later in any case.
+    /// Returns true if a round is due now, this server `accepts` commands, and none of the last round is
+    /// under way. The next one is due an interval later in any case.
     pub(super) fn begin_round(&mut self, now: Moment, accepts: bool) -> bool {
         if now < self.round_at {
             return false;

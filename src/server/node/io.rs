@@ -132,18 +132,18 @@ pub enum Effect<L> {
     /// The wall clock of this primary is ahead of the log's time by this many ms (negative: behind). For
     /// logs, at most once a minute.
     ClockAway(i64),
-    /// Another server's snapshot has arrived completely and is not taken. This server goes on without it, and what
-    /// asks for it will ask again. For logs, as an error.
+    /// Another server's snapshot has arrived completely and is not taken. This server goes on without it, and
+    /// what asks for it will ask again. For logs, as an error.
     SnapshotRefused(SnapshotError),
     /// The server may end now.
     Stopped,
-    /// A committed entry cannot be applied: the server ends at once. The node does nothing more, whatever it is
-    /// given.
+    /// A committed entry cannot be applied: the server ends at once. The node does nothing more, whatever it
+    /// is given.
     Failed(UnreadableEntry),
 }
 
-/// A committed entry that this version of the program cannot read, so a later one has logged it. To step over it
-/// would give this server another state than the others have. Nothing from it on is applied here.
+/// A committed entry that this version of the program cannot read, so a later one has logged it. To step over
+/// it would give this server another state than the others have. Nothing from it on is applied here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "this version of recadod cannot read the entry at op {op} ({cause}): run the version that the other servers run"

@@ -190,8 +190,8 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    /// Applies a committed entry; an empty payload is applied as nothing. One that does not decode is a command
-    /// of a later version, which has an effect on the servers that can read it.
+    /// Applies a committed entry; an empty payload is applied as nothing. One that does not decode is a
+    /// command of a later version, which has an effect on the servers that can read it.
     fn on_committed(&mut self, clock: Clock, op: Op, payload: &[u8], ticket: Option<Ticket>) {
         if let Some(ticket) = ticket {
             self.housekeeping.on_committed(ticket);
@@ -237,8 +237,8 @@ impl<L: OrderedLog> Node<L> {
         self.out.push(Effect::Delivery(delivery::Input::Silence));
     }
 
-    /// Starts the admission again from what is applied. What was logged here and may be committed all the same
-    /// is answered then, and applied once however often it is logged.
+    /// Starts the admission again from what is applied. What was logged here and may be committed all the
+    /// same is answered then, and applied once however often it is logged.
     fn on_lost(&mut self, from: Ticket) {
         self.discard_under_way();
         self.housekeeping.on_lost(from);

@@ -81,8 +81,8 @@ impl OutstandingAnswers {
 }
 
 impl<L: OrderedLog> Node<L> {
-    /// Answers a query of a session, unless its answer is on its way. A query that is ignored costs a look-up,
-    /// so it is not charged.
+    /// Answers a query of a session, unless its answer is on its way. A query that is ignored costs a
+    /// look-up, so it is not charged.
     pub(super) fn on_query(&mut self, clock: Clock, session: SessionId, query: Query) {
         let id = query.id;
         if self.outstanding.contains(session, id) {

@@ -18,8 +18,8 @@ const DELAYED_LOG_FACTOR: u64 = 4;
 /// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
-    /// The format of what follows: [`Image::FORMAT`]. It is read before anything else, so that another format is
-    /// known as such.
+    /// The format of what follows: [`Image::FORMAT`]. It is read before anything else, so that another format
+    /// is known as such.
     pub format: u16,
     /// The cluster.
     pub cluster: ClusterId,
@@ -54,8 +54,8 @@ impl Image {
         Some(Image { format, cluster, members_op: Op::ZERO, members, op, view, state })
     }
 
-    /// Returns true if the snapshot is of this cluster with these members, in the first epoch. The addresses may
-    /// differ, because each server's configuration names its own.
+    /// Returns true if the snapshot is of this cluster with these members, in the first epoch. The addresses
+    /// may differ, because each server's configuration names its own.
     fn is_of(&self, config: &Config) -> bool {
         let ids = config.cluster.members.iter().map(|member| member.id);
         (self.cluster, self.members_op, self.members.epoch) == (config.cluster.id, Op::ZERO, Epoch::FIRST)
@@ -105,8 +105,8 @@ pub enum SnapshotError {
     /// The snapshot's checksum holds, but its content is not readable.
     #[error("the snapshot at op {0} is not readable: {1}")]
     Unreadable(Op, recado_proto::DecodeError),
-    /// The snapshot is of another cluster or other members, or of an epoch or a list of members that this program
-    /// does not follow.
+    /// The snapshot is of another cluster or other members, or of an epoch or a list of members that this
+    /// program does not follow.
     #[error(
         "the snapshot at op {0} is of another cluster, or of other members than the configuration names; is this the \
          right directory?"
@@ -172,8 +172,8 @@ impl Snapshots {
     /// anything new and no other is being written.
     ///
     /// While a peer reads a stored snapshot, none is begun before the log since the last one is
-    /// [`DELAYED_LOG_FACTOR`] times as long. Each new one brings the removal of the one being read nearer, and
-    /// of the log that the peer needs after it; a large one would never arrive.
+    /// [`DELAYED_LOG_FACTOR`] times as long. Each new one brings the removal of the one being read nearer,
+    /// and of the log that the peer needs after it; a large one would never arrive.
     pub(super) fn begin(
         &mut self,
         now: Moment,

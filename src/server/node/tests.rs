@@ -126,8 +126,8 @@ trait Surroundings: Sized {
 type LogInput<S> = <<S as Surroundings>::Log as OrderedLog>::Input;
 type LogEffect<S> = <<S as Surroundings>::Log as OrderedLog>::Effect;
 
-/// A server whose snapshots are durable at once, and whose clients acknowledge each answer to a query at once,
-/// unless `awaits_acks` is set.
+/// A server whose snapshots are durable at once, and whose clients acknowledge each answer to a query at
+/// once, unless `awaits_acks` is set.
 struct Rig<S: Surroundings> {
     node: Node<S::Log>,
     around: S,

@@ -155,8 +155,8 @@ impl HandshakeClient {
         self.other_version
     }
 
-    /// The version that a VERSION names, if the datagram is one that answers the last HELLO. It is believed as
-    /// little as [`HandshakeClient::other_version`].
+    /// The version that a VERSION names, if the datagram is one that answers the last HELLO. It is believed
+    /// as little as [`HandshakeClient::other_version`].
     pub(super) fn version(&self, datagram: &[u8]) -> Option<u8> {
         let (echo, version) = version::read(datagram)?;
         self.echo.is_some_and(|(asked, _)| asked == echo).then_some(version)
@@ -359,8 +359,8 @@ mod tests {
         };
         assert!(initiator.take(later, &retry).is_some());
         assert!(initiator.take(later, &forged(&retry, 1)).is_some());
-        // The forged one is the newest; once it was tried it is the turn of the true one, whose first initiation
-        // was lost long ago.
+        // The forged one is the newest; once it was tried it is the turn of the true one, whose first
+        // initiation was lost long ago.
         let end = NOW + Duration::from_millis(110);
         assert_eq!([(); 2].map(|()| initiations(&mut initiator, end, &identity)), [Some([1; 16]), truth]);
     }

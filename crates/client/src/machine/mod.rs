@@ -325,13 +325,13 @@ pub enum Event {
     },
 }
 
-/// The interval between two keepalives to each server, until one tells another. It lets a new primary find the client soon. Home
-/// routers keep a UDP mapping for longer (RFC 4787 section 4.3), so nothing else is needed behind a NAT
-/// (DESIGN.md section 3).
+/// The interval between two keepalives to each server, until one tells another. It lets a new primary find
+/// the client soon. Home routers keep a UDP mapping for longer (RFC 4787 section 4.3), so nothing else is
+/// needed behind a NAT (DESIGN.md section 3).
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
 
-/// Bounds of the interval that a server tells in RESUME_OK, in ms: not so short that keepalives are a load, and
-/// short enough that a server does not take the client for away.
+/// Bounds of the interval that a server tells in RESUME_OK, in ms: not so short that keepalives are a load,
+/// and short enough that a server does not take the client for away.
 const KEEPALIVE_TOLD: std::ops::RangeInclusive<u32> = 1_000..=20_000;
 
 /// The first interval of a new session; each one is twice as long as the one before. A backup learns of a
@@ -374,9 +374,9 @@ const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Servers are believed to speak another version of the protocol once one has said so for this long, and none
-/// has given another answer meanwhile. A client that searches sends HELLO about once a second
-/// or more often, and any server of this version answers it, with or without a primary. So a forged VERSION ends
-/// no client that can connect.
+/// has given another answer meanwhile. A client that searches sends HELLO about once a second or more often,
+/// and any server of this version answers it, with or without a primary. So a forged VERSION ends no client
+/// that can connect.
 const OTHER_VERSION_AFTER: Duration = Duration::from_secs(10);
 
 /// Most DISCONNECTs sent before the session is left to time out.
@@ -735,9 +735,9 @@ impl Machine {
     }
 
     /// Asks whether the session still exists, when servers send RETRY but the primary has not been heard on
-    /// the session for [`SESSION_QUERY_AFTER`]. The session may be over, and a server reports that only once, in a datagram
-    /// that may be lost. The session's own CONNECT, sent again, is answered with the same session or with the
-    /// reason why there is none.
+    /// the session for [`SESSION_QUERY_AFTER`]. The session may be over, and a server reports that only once,
+    /// in a datagram that may be lost. The session's own CONNECT, sent again, is answered with the same
+    /// session or with the reason why there is none.
     fn doubt(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some((_, nonce)) = self.session else { return };
         let serves = matches!(self.state, State::Served | State::Resuming { .. });
@@ -905,8 +905,8 @@ impl Machine {
         }
     }
 
-    /// The primary sends an answer, or a piece of a large packet, again until its datagram is acknowledged, so
-    /// it is acknowledged soon. The steps of the stream are acknowledged by the inbox.
+    /// The primary sends an answer, or a piece of a large packet, again until its datagram is acknowledged,
+    /// so it is acknowledged soon. The steps of the stream are acknowledged by the inbox.
     fn on_tracked(&mut self, now: Moment, packet: &ToClient) {
         match packet {
             ToClient::Answer(answer) if answer.is_tracked() => self.inbox.on_tracked(now),
@@ -1206,7 +1206,8 @@ impl Machine {
             Answers::Session
                 if matches!(refused.code, Code::BeyondEnd | Code::OtherEpoch) && !self.connected =>
             {
-                // A refusal that comes again finds no cursor, and is no reason to ask before the wait is over.
+                // A refusal that comes again finds no cursor, and is no reason to ask before the wait is
+                // over.
                 if matches!(self.state, State::Resuming { .. })
                     && let Some(cursor) = self.start.cursor.take()
                 {

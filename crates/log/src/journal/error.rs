@@ -116,9 +116,9 @@ pub enum JournalError {
         /// The version that this program reads.
         reads: u8,
     },
-    /// The directory is of another epoch or group than the first, its members are those of an entry in its log,
-    /// or its log has records or entries of an unknown kind: this program follows none of these. The operator's
-    /// fault; nothing changed.
+    /// The directory is of another epoch or group than the first, its members are those of an entry in its
+    /// log, or its log has records or entries of an unknown kind: this program follows none of these. The
+    /// operator's fault; nothing changed.
     #[error(
         "a later version of recadod wrote this directory, and its cluster was restored, has changed its members, or \
          uses what this version cannot read; run that version; nothing was changed"

@@ -64,10 +64,10 @@
 //!
 //! # Versions
 //! Each file names its version, under a checksum that is at the same place in every version. A file of
-//! another version is refused ([`JournalError::OtherVersion`]) before anything is touched. So is a directory of
-//! this version in which a later program has written what this one does not follow
-//! ([`JournalError::Unsupported`]): another group or epoch, a change of the members, a record or an entry of an
-//! unknown kind.
+//! another version is refused ([`JournalError::OtherVersion`]) before anything is touched. So is a directory
+//! of this version in which a later program has written what this one does not follow
+//! ([`JournalError::Unsupported`]): another group or epoch, a change of the members, a record or an entry of
+//! an unknown kind.
 //!
 //! # A full disk
 //! Space is allocated before anything is written to it. If that fails, the reserve is given back and the
@@ -80,10 +80,10 @@
 //! restart.
 //!
 //! # Reading order
-//! The types below; `format`, `meta` and `record` (the bytes of the files); `segment` and `scan` (a log file as
-//! it is written and as it is read); `snapshot`; `recovery` (the log that the records of a directory give);
-//! `open` (a start); `log` (the running journal); then `directory` (the disk of a running server), `inspect`
-//! and `error`.
+//! The types below; `format`, `meta` and `record` (the bytes of the files); `segment` and `scan` (a log file
+//! as it is written and as it is read); `snapshot`; `recovery` (the log that the records of a directory
+//! give); `open` (a start); `log` (the running journal); then `directory` (the disk of a running server),
+//! `inspect` and `error`.
 
 mod directory;
 mod error;

@@ -44,9 +44,9 @@ impl<D: Disk> Journal<D> {
     /// learner. Ops that are missing or unreadable for another reason are unknown ([`Recovered::lost`]).
     ///
     /// # Errors
-    /// The directory is of another version, cluster, server or members, or of a later program, or a name of the
-    /// journal is not a regular file, or the cluster's only server cannot continue from it: nothing changed.
-    /// [`JournalError::Full`] if there is no room for the reserve, a segment and the next snapshot:
+    /// The directory is of another version, cluster, server or members, or of a later program, or a name of
+    /// the journal is not a regular file, or the cluster's only server cannot continue from it: nothing
+    /// changed. [`JournalError::Full`] if there is no room for the reserve, a segment and the next snapshot:
     /// repeated attempts use no space up. Otherwise the error of the disk.
     pub fn open(
         disk: D,
@@ -154,7 +154,8 @@ fn with_room_for<D: Disk, T>(
     done
 }
 
-/// Refuses files of another version, or of a history that this program does not follow, before anything is touched.
+/// Refuses files of another version, or of a history that this program does not follow, before anything is
+/// touched.
 pub(super) fn check_versions<D: Disk>(disk: &D) -> Result<(), JournalError> {
     MetaFile::read(disk)?;
     for first in numbers(disk, "log.")? {
@@ -185,8 +186,8 @@ fn open_meta<D: Disk>(
             return Ok((meta, mark, file));
         }
         Read::Bad | Read::Absent if expected.is_alone() => return Err(JournalError::Forgotten),
-        // A meta that the disk cannot rename cannot be replaced either. The start then fails before the log is
-        // touched, and the log is used again once the disk is repaired.
+        // A meta that the disk cannot rename cannot be replaced either. The start then fails before the log
+        // is touched, and the log is used again once the disk is repaired.
         Read::Bad => {
             disk.rename(meta::NAME, &format!("{ASIDE}{}", meta::NAME)).during(IoOp::Directory)?;
             disk.sync().during(IoOp::Directory)?;
@@ -201,8 +202,8 @@ fn open_meta<D: Disk>(
     Ok((meta, Mark::default(), file))
 }
 
-/// Refuses meta of another cluster, server or members than the configuration names, or that this program cannot
-/// follow.
+/// Refuses meta of another cluster, server or members than the configuration names, or that this program
+/// cannot follow.
 pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), JournalError> {
     if meta.cluster != expected.cluster {
         return Err(JournalError::OtherCluster { found: meta.cluster, expected: expected.cluster });

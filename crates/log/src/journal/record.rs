@@ -14,8 +14,8 @@
 //!  0 prev u64   8 epoch u64   16 group u16   18 lost u8 (1: some)   24 lost: first u64, last u64, view max u64
 //! 64 end
 //! ```
-//! Epoch and group are zero: a start refuses others, because their log is another history. The bytes between the
-//! fields are zero; a reader ignores them.
+//! Epoch and group are zero: a start refuses others, because their log is another history. The bytes between
+//! the fields are zero; a reader ignores them.
 //!
 //! All numbers are little-endian. The CRC covers the first serial of the segment and everything in the
 //! record but the CRC itself. A client may send any bytes, so a payload may contain the bytes of a record;
@@ -167,8 +167,8 @@ fn entry_tag(kind: EntryKind) -> u8 {
     }
 }
 
-/// Returns `None` for a kind that this program does not follow: a log with a list of members is one that others
-/// count by that list.
+/// Returns `None` for a kind that this program does not follow: a log with a list of members is one that
+/// others count by that list.
 fn entry_kind(tag: u8) -> Option<EntryKind> {
     match tag {
         1 => Some(EntryKind::ViewStart),

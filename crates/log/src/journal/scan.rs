@@ -80,8 +80,8 @@ impl<F: DiskFile> Records<F> {
     /// The next valid record.
     ///
     /// # Errors
-    /// [`JournalError::Unsupported`] if a record that this program does not follow comes next. Behind bad bytes
-    /// it counts as bad bytes too: it may be in a payload, which a client has chosen.
+    /// [`JournalError::Unsupported`] if a record that this program does not follow comes next. Behind bad
+    /// bytes it counts as bad bytes too: it may be in a payload, which a client has chosen.
     pub(super) fn next(&mut self) -> Result<Option<Record>, JournalError> {
         while self.at + HEADER as u64 <= self.len {
             self.fill()?;

@@ -5,9 +5,9 @@
 //! 40 epoch u64                                                                     60 crc u32 of 0..60
 //! 64 bytes
 //! ```
-//! Magic, version and the CRC at 60 are at the same place in every version. Group and epoch are zero: a start refuses
-//! others, because their state is that of another history. The bytes between the fields are zero; a reader ignores
-//! them.
+//! Magic, version and the CRC at 60 are at the same place in every version. Group and epoch are zero: a start
+//! refuses others, because their state is that of another history. The bytes between the fields are zero; a
+//! reader ignores them.
 
 use std::io;
 
@@ -144,7 +144,8 @@ pub(super) fn read_header<D: Disk>(disk: &D, number: u64) -> io::Result<Option<H
     unless_rotten(number, header)
 }
 
-/// The snapshot in the file of this number, checked completely; `None` if it is bad, or the disk cannot read it.
+/// The snapshot in the file of this number, checked completely; `None` if it is bad, or the disk cannot read
+/// it.
 pub(super) fn read<D: Disk>(disk: &D, number: u64) -> io::Result<Option<StoredSnapshot>> {
     unless_rotten(number, try_read(disk, number))
 }
@@ -165,8 +166,8 @@ fn unless_rotten<T>(number: u64, read: io::Result<Option<T>>) -> io::Result<Opti
 /// Refuses a snapshot of another version, or of a group or an epoch that this program does not follow.
 ///
 /// # Errors
-/// [`JournalError::OtherVersion`], [`JournalError::Unsupported`]; otherwise the error of the disk, but not that it
-/// cannot read the file.
+/// [`JournalError::OtherVersion`], [`JournalError::Unsupported`]; otherwise the error of the disk, but not
+/// that it cannot read the file.
 pub(super) fn check_version<D: Disk>(disk: &D, number: u64) -> Result<(), JournalError> {
     let name = snapshot_name(number);
     let mut bytes = [0; HEADER];
@@ -229,8 +230,8 @@ fn encode(header: &Header) -> [u8; HEADER] {
     bytes
 }
 
-/// Reads the header. It is good only if the file is long enough for the bytes that it names, and has one of the
-/// names that a snapshot at its op may have.
+/// Reads the header. It is good only if the file is long enough for the bytes that it names, and has one of
+/// the names that a snapshot at its op may have.
 fn header_of(file: &impl DiskFile, number: u64) -> io::Result<Option<Header>> {
     let len = file.len()?;
     if len < HEADER as u64 {

@@ -188,7 +188,8 @@ impl ReplicaManager {
         entries: Entries,
         out: &mut Vec<Effect>,
     ) {
-        // With an entry that names other members in its log, this server would go on counting by the old list.
+        // With an entry that names other members in its log, this server would go on counting by the old
+        // list.
         if let Some(named) = entries.entries.iter().find(|entry| entry.kind == EntryKind::Members) {
             let refused = Report::MembersRefused { view: entries.view, op: named.op };
             return out.push(Effect::Report(refused));

@@ -5,9 +5,9 @@
 //! durable to the next. One fsync makes entries durable, three make a promise durable (the log, and both
 //! slots of meta). In the same turn the journal may write a mark (one), end a snapshot (one: the directory)
 //! and begin the next (four: the log, a segment, the directory, the mark), or install a peer's snapshot
-//! (seven). Peers report their slowest turn in HEARTBEAT, ELECTION and REPLY. Patience is [`PATIENCE_TURNS`] times
-//! the slowest turn: between a PREPARE and an active view lie two turns, and each may find the journal in
-//! the middle of another one.
+//! (seven). Peers report their slowest turn in HEARTBEAT, ELECTION and REPLY. Patience is [`PATIENCE_TURNS`]
+//! times the slowest turn: between a PREPARE and an active view lie two turns, and each may find the journal
+//! in the middle of another one.
 //!
 //! Only recent turns count: a turn is remembered for [`REMEMBERED`] to twice that, and the turn in progress
 //! counts as it grows. No turn counts for more than [`TURN_MAX`], so every wait is bounded. A disk
@@ -131,8 +131,8 @@ impl DiskPace {
         self.recent.slowest(now).max(self.current_turn(now)).min(TURN_MAX)
     }
 
-    /// This server stops. Its disk may be full, and then the turn in progress never ends: peers that waited for
-    /// it would wait for a server that is about to be gone, and two such servers for each other.
+    /// This server stops. Its disk may be full, and then the turn in progress never ends: peers that waited
+    /// for it would wait for a server that is about to be gone, and two such servers for each other.
     pub(super) fn stop(&mut self) {
         self.stops = true;
     }

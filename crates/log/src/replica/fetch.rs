@@ -108,8 +108,8 @@ impl ReplicaManager {
         }
     }
 
-    /// This log agrees with the donor's up to `agreed`: goes on with the fetch, or opens the view if nothing is
-    /// lacking any more.
+    /// This log agrees with the donor's up to `agreed`: goes on with the fetch, or opens the view if nothing
+    /// is lacking any more.
     pub(super) fn fetched_upto(&mut self, now: Moment, agreed: Op, out: &mut Vec<Effect>) {
         let Some(preparing) = self.role.preparing_mut() else { return };
         let Some(fetching) = &mut preparing.fetching else { return };

@@ -149,13 +149,13 @@ pub enum Task {
 pub enum Report {
     /// The role changed.
     Role(RoleChange),
-    /// The election cannot end without one of these servers: their logs may have committed entries. The list is
-    /// empty if every server has answered and none has the missing entries.
+    /// The election cannot end without one of these servers: their logs may have committed entries. The list
+    /// is empty if every server has answered and none has the missing entries.
     Waiting(Vec<NodeId>),
     /// An op that is committed here is missing in a leader's log: see [`Contradiction`].
     Contradicted(Contradiction),
-    /// A leader's log has an entry that names other members. This server follows none, and takes nothing of the
-    /// packet. Reported each time.
+    /// A leader's log has an entry that names other members. This server follows none, and takes nothing of
+    /// the packet. Reported each time.
     MembersRefused {
         /// The leader's view.
         view: View,

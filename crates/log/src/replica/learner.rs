@@ -46,11 +46,11 @@ impl Learner {
 }
 
 impl ReplicaManager {
-    /// Another server asks which view was promised. Only a voter may answer. The answer lets the learner
-    /// vote again in this incarnation, so a promise of an earlier incarnation must never count. This server
+    /// Another server asks which view was promised. Only a voter may answer. The answer lets the learner vote
+    /// again in this incarnation, so a promise of an earlier incarnation must never count. This server
     /// therefore names the incarnation in its own promises, and must remember it across a restart. It must
-    /// remember the boot id too: the learner's directory may be put back from a copy that counts up to the same
-    /// incarnation.
+    /// remember the boot id too: the learner's directory may be put back from a copy that counts up to the
+    /// same incarnation.
     pub(super) fn on_learn(
         &mut self,
         now: Moment,

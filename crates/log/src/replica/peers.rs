@@ -77,8 +77,8 @@ impl Peers {
         self.0.iter_mut().for_each(|peer| peer.durable = peer.journaled);
     }
 
-    /// Returns true if the latest boot of a server is durable here, with its boot id if that is known, and has
-    /// this incarnation or a higher one.
+    /// Returns true if the latest boot of a server is durable here, with its boot id if that is known, and
+    /// has this incarnation or a higher one.
     pub(super) fn knows_durably(&self, id: NodeId, incarnation: Incarnation) -> bool {
         let known = |peer: &Peer| peer.durable == peer.latest && peer.durable.incarnation >= incarnation;
         self.0.iter().any(|peer| peer.id == id && known(peer))

@@ -35,7 +35,8 @@ impl Body {
         &self.bytes
     }
 
-    /// The text. Of a body that is no text, whatever is UTF-8 in it, with a replacement character for the rest.
+    /// The text. Of a body that is no text, whatever is UTF-8 in it, with a replacement character for the
+    /// rest.
     pub fn as_text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.bytes)
     }

@@ -13,11 +13,11 @@ pub struct OptionalField {
     pub bytes: Vec<u8>,
 }
 
-/// The optional fields of a packet, ascending by tag, each tag once: at most [`OptionalFields::FIELDS_MAX`] with
-/// [`OptionalFields::BYTES_MAX`] bytes together.
+/// The optional fields of a packet, ascending by tag, each tag once: at most [`OptionalFields::FIELDS_MAX`]
+/// with [`OptionalFields::BYTES_MAX`] bytes together.
 ///
-/// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical. The tags
-/// below are reserved: servers of this version honour none of them.
+/// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical. The
+/// tags below are reserved: servers of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 

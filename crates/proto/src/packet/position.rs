@@ -10,7 +10,8 @@ use crate::id::{Epoch, NodeId, Op};
 /// Today's servers are of one group and never restored in place: `group`, `epoch` and `generation` are zero,
 /// and a position with others is refused with OtherEpoch.
 ///
-/// Positions have no order: epochs are random, so none is later than another. Only ops of one log are compared.
+/// Positions have no order: epochs are random, so none is later than another. Only ops of one log are
+/// compared.
 ///
 /// ```compile_fail
 /// use recado_proto::id::Op;

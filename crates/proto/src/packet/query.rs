@@ -74,8 +74,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Returns true if it is sent until its client has acknowledged it, because the query costs much. A status
-    /// is sent once: its client asks again.
+    /// Returns true if it is sent until its client has acknowledged it, because the query costs much. A
+    /// status is sent once: its client asks again.
     pub fn is_tracked(&self) -> bool {
         !matches!(self.kind, AnswerKind::Status(_))
     }
@@ -137,7 +137,8 @@ pub struct Info {
     pub pending: u64,
 }
 
-/// The query for a page of history: of one's own inbox, or of anyone's feeds and of channels that one may read.
+/// The query for a page of history: of one's own inbox, or of anyone's feeds and of channels that one may
+/// read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     /// The topic; none: all that the asker follows, merged as in its stream.

@@ -29,8 +29,8 @@ pub enum Item {
         /// The end of the gap: the dropped notifications are in `prev < op <= upto`.
         upto: Op,
     },
-    /// A key of the store has changed. No server of this version sends it; a client of this version steps over
-    /// it.
+    /// A key of the store has changed. No server of this version sends it; a client of this version steps
+    /// over it.
     Changed {
         /// The op of the change.
         op: Op,

@@ -1,9 +1,10 @@
 //! Threads, and the primitives by which they communicate: channels, locks, condition variables, sockets.
 //!
-//! They are those of std, crossbeam, parking_lot and `net`. With the feature `model`, which only tests enable,
-//! they are the same until a test runs `model::explore`: then `shuttle` chooses every step of every thread, time is virtual, and a
-//! time-out may come at any moment, or in its order, or never (`model::TimeOuts`). So the tests run the
-//! threads as they ship, in orders that no machine would show in a year.
+//! They are those of std, crossbeam, parking_lot and `net`. With the feature `model`, which only tests
+//! enable, they are the same until a test runs `model::explore`: then `shuttle` chooses every step of every
+//! thread, time is virtual, and a time-out may come at any moment, or in its order, or never
+//! (`model::TimeOuts`). So the tests run the threads as they ship, in orders that no machine would show in a
+//! year.
 
 #[cfg(feature = "model")]
 #[expect(

@@ -1,5 +1,6 @@
-//! The journal's files, pinned byte by byte. A difference means that old and new programs do not read each other's
-//! directories, which only another version of the format allows. `UPDATE_EXPECT=1` rewrites the pinned files.
+//! The journal's files, pinned byte by byte. A difference means that old and new programs do not read each
+//! other's directories, which only another version of the format allows. `UPDATE_EXPECT=1` rewrites the
+//! pinned files.
 
 use std::fmt::Write;
 
