@@ -46,6 +46,10 @@ impl OptionalFields {
     pub const WILL: u16 = 9;
     /// FOLLOW: every channel that is listed, in place of the topic.
     pub const ALL_LISTED: u16 = 11;
+    /// CHANNEL: the channel that it creates is in no list.
+    pub const UNLISTED: u16 = 15;
+    /// CHANNEL: the channel that it creates stores no notification.
+    pub const TRANSIENT: u16 = 17;
 
     /// Returns true if a receiver that honours no critical field may act on the packet.
     pub fn may_be_ignored(&self) -> bool {
