@@ -184,7 +184,7 @@ fn deliver(body: usize) -> Spent {
     let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
     let sink = sink.local_addr().unwrap();
 
-    let coordinator = Coordinator { view: View::new(1, ME), members: Vec::new(), roles: Vec::new() };
+    let coordinator = Coordinator::new(View::new(1, ME), Vec::new());
     delivery.handle(now, Input::Announce(coordinator), &mut Vec::new());
     let mut say = |client: &mut Link, delivery: &mut Delivery, now, packet| {
         let mut datagrams = Vec::new();

@@ -286,7 +286,7 @@ impl Session {
     /// Tells the client that it is not served, so that it resumes.
     fn say_busy(&mut self, now: Moment, view: View, retry: Duration, out: &mut Vec<Effect>) {
         let retry_ms = retry.as_millis() as u32;
-        let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms };
+        let busy = Refused::new(Code::Busy, Answers::Session, retry_ms);
         self.say(now, view, &[ToClient::Error(busy)], out);
     }
 

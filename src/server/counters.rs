@@ -4,38 +4,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use recado_proto::packet::RefusedDatagram;
 
-/// All reasons, in the order of their slots.
-const REASONS: [RefusedDatagram; 12] = RefusedDatagram::ALL;
-
-fn slot(reason: RefusedDatagram) -> usize {
-    match reason {
-        RefusedDatagram::Truncated => 0,
-        RefusedDatagram::Oversized => 1,
-        RefusedDatagram::Magic => 2,
-        RefusedDatagram::Version => 3,
-        RefusedDatagram::Cluster => 4,
-        RefusedDatagram::Seal => 5,
-        RefusedDatagram::Malformed => 6,
-        RefusedDatagram::Session => 7,
-        RefusedDatagram::Repeated => 8,
-        RefusedDatagram::QueueFull => 9,
-        RefusedDatagram::Budget => 10,
-        RefusedDatagram::Cookie => 11,
-    }
-}
-
 /// Counters of one server, shared by its threads. They only grow and are read one by one: no counter
 /// depends on another, so relaxed ordering is enough.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    refused: [AtomicU64; REASONS.len()],
+    /// By the number of the reason.
+    refused: [AtomicU64; RefusedDatagram::ALL.len()],
     unsent: AtomicU64,
 }
 
 impl Counters {
     /// Counts a refused datagram.
     pub(super) fn refuse(&self, reason: RefusedDatagram) {
-        if let Some(count) = self.refused.get(slot(reason)) {
+        if let Some(count) = self.refused.get(usize::from(u16::from(reason))) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -53,7 +34,7 @@ impl Counters {
     /// The datagrams refused so far, for the status: only the reasons that occurred.
     pub(super) fn refused_so_far(&self) -> Vec<(RefusedDatagram, u64)> {
         let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
-        REASONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
+        RefusedDatagram::ALL.iter().copied().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -64,10 +45,10 @@ mod tests {
     #[test]
     fn every_reason_is_counted_in_its_own_slot() {
         let counters = Counters::default();
-        for (times, reason) in (1u64..).zip(REASONS) {
-            (0..times).for_each(|_| counters.refuse(reason));
+        for (times, reason) in (1u64..).zip(RefusedDatagram::ALL) {
+            (0..times).for_each(|_| counters.refuse(*reason));
         }
-        let expected: Vec<_> = REASONS.into_iter().zip(1u64..).collect();
+        let expected: Vec<_> = RefusedDatagram::ALL.iter().copied().zip(1u64..).collect();
         assert_eq!(counters.refused_so_far(), expected);
     }
 }

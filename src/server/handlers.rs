@@ -165,7 +165,7 @@ impl Handler {
             return Ok(());
         }
         if let Some(seq) = seq {
-            let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: RETRY_MS };
+            let busy = Refused::new(Code::Busy, Answers::Request(seq), RETRY_MS);
             self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(busy) })?;
         }
         Err(RefusedDatagram::QueueFull)

@@ -94,6 +94,8 @@ pub(super) struct Turns {
     trouble: LogThrottle,
     behind: LogThrottle,
     earlier: LogThrottle,
+    /// For the warning about a server with a log of another epoch.
+    epochs: LogThrottle,
     beyond: LogThrottle,
     members: LogThrottle,
 }
@@ -282,6 +284,18 @@ impl ReplicaThread {
                          before: an old data directory was restored there, or it was created with a clock that is \
                          behind; stop that server, set its clock, empty its data directory and start it: it then \
                          learns everything from the others"
+                    );
+                }
+            }
+            bully::Effect::OtherEpoch { server, epoch } => {
+                if let Some(suppressed) = turns.epochs.allow(now) {
+                    tracing::warn!(
+                        %server,
+                        epoch = epoch.0,
+                        suppressed,
+                        "packets of a server are ignored, because its log is of another epoch: the cluster was \
+                         restored from a copy there or here, and the two hold different histories; start every \
+                         server on the same one"
                     );
                 }
             }

@@ -46,7 +46,7 @@ fn responder() -> HandshakeServer {
 #[test]
 fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
     let key = Key::new([1; 32]);
-    let hello = PeerHello { mine: BOOT_ID, yours: Some(BootId([4; 16])) };
+    let hello = PeerHello::new(BOOT_ID, Some(BootId([4; 16])));
     let hello = hello.seal(&key, &outer(Class::PeerHello, Some(NodeId(1))));
     let packets: Vec<Vec<u8>> = ToServer::samples().iter().map(codec::encode).collect();
     let fitting: Vec<&Vec<u8>> =

@@ -427,7 +427,7 @@ fn a_client_follows_no_forged_server() {
     let trapped = trap.socket.local_addr().unwrap();
     let coordinator = |view| {
         let members = stage.cluster.nodes().into_iter().map(|node| (node, trapped)).collect();
-        codec::encode(&ToClient::Coordinator(Coordinator { view, members, roles: Vec::new() }))
+        codec::encode(&ToClient::Coordinator(Coordinator::new(view, members)))
     };
     let heard = stage.tape.all(|seen| seen.way == Direction::ToClient && seen.class() == Some(Class::Client));
     assert!(!heard.is_empty());
@@ -545,13 +545,12 @@ fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
                     number,
                 };
                 let view = View::new(1_000 + n, from);
-                let coordinator =
-                    ToPeer::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() });
+                let coordinator = ToPeer::Coordinator(Coordinator::new(view, Vec::new()));
                 let header = Header { ack: None, view };
                 let key = wrong.peer((from, boot_id), node, Some(its_life));
                 attacker.send(to, &seal(&key, &envelope, &header, &[codec::encode(&coordinator)]));
                 // A hello of a later boot of the peer, which echoes this server's boot id.
-                let hello = PeerHello { mine: BootId([n as u8; 16]), yours: Some(its_life) };
+                let hello = PeerHello::new(BootId([n as u8; 16]), Some(its_life));
                 let envelope = Envelope {
                     class: Class::PeerHello,
                     incarnation: Incarnation(incarnation.0 + 1 + n),

@@ -493,7 +493,7 @@ fn ready(status: &Status, primary: &Status, goal: Op) -> bool {
     let in_place = match status.role {
         RoleName::Primary => status.node == primary.node,
         RoleName::Backup => true,
-        RoleName::Candidate | RoleName::Isolated | RoleName::Learner => false,
+        RoleName::Candidate | RoleName::Isolated | RoleName::Learner | RoleName::Unknown(_) => false,
     };
     in_place && status.view == primary.view && status.applied >= goal
 }

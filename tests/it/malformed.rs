@@ -340,6 +340,7 @@ fn large(seed: u64) -> (ToPeer, Vec<Fragment>) {
         unknown: None,
         incarnations: Vec::new(),
         disk_ms: 0,
+        members_op: Op::ZERO,
     };
     let packet = ToPeer::Reply(Reply::Promise(promise));
     let pieces = split(seed, &encode(&packet));
@@ -510,9 +511,9 @@ fn fields_beside_the_text_are_bounded_and_in_order() {
         let packet = ToServer::Resume(Resume { cursor: None, credit: 1, home: Home::PRIMARY, options });
         decode_packet::<ToServer>(&encode(&packet)).map(|_| ())
     };
-    assert_eq!(resume((0..16).map(|tag| (tag, 256)).collect()), Ok(()));
+    assert_eq!(resume((0..16).map(|tag| (tag, 32)).collect()), Ok(()));
     assert_eq!(resume((0..17).map(|tag| (tag, 0)).collect()), Err(DecodeError::Bounds));
-    assert_eq!(resume(vec![(0, 4_097)]), Err(DecodeError::Bounds));
+    assert_eq!(resume(vec![(0, 513)]), Err(DecodeError::Bounds));
     assert_eq!(resume(vec![(2, 0), (0, 0)]), Err(DecodeError::Bounds), "not in order");
     assert_eq!(resume(vec![(2, 0), (2, 0)]), Err(DecodeError::Bounds), "a tag twice");
 

@@ -21,15 +21,8 @@ use crate::tidy::source::{Source, places_of};
 const WIRE: [&str; 5] = ["id", "id/name", "entry", "envelope", "seal"];
 
 /// Constants of the protocol that only the code's own data structures need.
-const INTERNAL: [&str; 7] = [
-    "ALLOCATION_MAX",
-    "COMPLETED_MAX",
-    "Home::PRIMARY",
-    "OptionalFields::NONE",
-    "RefusedDatagram::ALL",
-    "WIDTH_MAX",
-    "WORDS",
-];
+const INTERNAL: [&str; 6] =
+    ["ALLOCATION_MAX", "COMPLETED_MAX", "Home::PRIMARY", "OptionalFields::NONE", "WIDTH_MAX", "WORDS"];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -240,7 +233,8 @@ fn declared(source: &Source) -> Vec<Declared> {
                 _ => continue,
             };
             let attributes = code[..at].rfind(['{', '}', ';']).map_or(0, |end| end + 1);
-            let encoded = !places_of(&code[attributes..at], "Serialize").is_empty();
+            let is_open = code[..attributes.saturating_sub(1)].trim_end().ends_with("open_enum!");
+            let encoded = is_open || !places_of(&code[attributes..at], "Serialize").is_empty();
             found.push(Declared { name: name.to_owned(), encoded, shape });
         }
     }
@@ -360,6 +354,10 @@ fn constants(source: &Source) -> BTreeMap<String, String> {
         }
         let Some(begin) = code[at..].find('=').map(|equals| at + equals + 1) else { continue };
         let Some(end) = code[begin..].find(';').map(|end| begin + end) else { continue };
+        // A macro's constant is one of each type that it declares.
+        if code[begin..end].contains('$') {
+            continue;
+        }
         let name = owner(code, at).map_or(name.to_owned(), |owner| format!("{owner}::{name}"));
         found.insert(name, source.text[begin..end].trim().to_owned());
     }

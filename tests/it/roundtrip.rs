@@ -81,6 +81,7 @@ fn entries() -> impl Strategy<Value = ToPeer> {
                 prev_view: view,
                 commit: Op(prev / 2),
                 entries: entries.collect(),
+                members_op: Op::ZERO,
             })
         },
     )

@@ -49,15 +49,15 @@ macro_rules! samples {
 
 samples!(ToServer from to_server as "to_server_":
     Connect Resume Keepalive Disconnect ClientAck Follow Send Channel Keys Query
-    Admin PathResponse Fragment Padding Ping);
+    Admin PathResponse Fragment Extension Padding Ping);
 
 samples!(ToClient from to_client as "to_client_":
     AcceptConn RejectConn ResumeOk Coordinator Delivered SendAck Error Answer
-    AdminOk PathChallenge Fragment Padding Ping);
+    AdminOk PathChallenge Fragment Extension Padding Ping);
 
 samples!(ToPeer from to_peer as "to_peer_":
     Heartbeat Election Reply Coordinator Transfer Learn LearnOk Entries EntriesAck Fetch SnapshotGet
-    SnapshotChunk Fragment);
+    SnapshotChunk Fragment Extension);
 
 samples!(Command from commands as "command_":
     SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Administer
@@ -77,6 +77,10 @@ fn name(text: &str) -> Name {
 
 fn ops() -> ChannelName {
     "ops".parse().unwrap()
+}
+
+fn extension(answers: Option<Answers>) -> Extension {
+    Extension { kind: 300, answers, bytes: vec![0, 0xff] }
 }
 
 fn topics() -> [Topic; 3] {
@@ -120,55 +124,15 @@ fn notification(op: u64, topic: Topic) -> Arc<Notification> {
 
 fn coordinator() -> Coordinator {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-    Coordinator {
-        view: View::new(7, NodeId(3)),
-        members: vec![
+    Coordinator::new(
+        View::new(7, NodeId(3)),
+        vec![
             (NodeId(1), address("127.0.0.1:10097")),
             (NodeId(2), address("[2001:db8::1]:10098")),
             (NodeId(3), address("10.1.2.3:10099")),
         ],
-        roles: vec![0, 0, 1],
-    }
+    )
 }
-
-const CODES: [Code; 33] = [
-    Code::Busy,
-    Code::NoQuorum,
-    Code::NotPrimary,
-    Code::UnknownProfile,
-    Code::UnknownChannel,
-    Code::UnknownDevice,
-    Code::SessionOver,
-    Code::NotYours,
-    Code::NotAllowed,
-    Code::AlreadyFollowing,
-    Code::NotFollowing,
-    Code::Yourself,
-    Code::TooLarge,
-    Code::LimitReached,
-    Code::TooFarAhead,
-    Code::NameTaken,
-    Code::NotMember,
-    Code::LastOne,
-    Code::WrongCode,
-    Code::BeyondEnd,
-    Code::ChannelDeleted,
-    Code::NumberTaken,
-    Code::NumberForgotten,
-    Code::Fenced,
-    Code::InviteNeeded,
-    Code::WrongInvite,
-    Code::KeyNotAllowed,
-    Code::TooManyNames,
-    Code::Unsupported,
-    Code::TryOtherServerOrLater,
-    Code::OtherEpoch,
-    Code::HomeGone,
-    Code::NotAMember,
-];
-
-const ROLES: [RoleName; 5] =
-    [RoleName::Backup, RoleName::Candidate, RoleName::Primary, RoleName::Isolated, RoleName::Learner];
 
 fn status_of(role: RoleName) -> AnswerKind {
     AnswerKind::Status(Status {
@@ -182,7 +146,12 @@ fn status_of(role: RoleName) -> AnswerKind {
         incarnation: Incarnation(5),
         uptime_ms: 65_536,
         members: coordinator().members,
-        refused: RefusedDatagram::ALL.iter().zip(1..).map(|(reason, count)| (*reason, count)).collect(),
+        refused: RefusedDatagram::ALL
+            .iter()
+            .copied()
+            .chain([RefusedDatagram::Unknown(63)])
+            .zip(1..)
+            .collect(),
     })
 }
 
@@ -196,7 +165,7 @@ fn heartbeat(state: HeartbeatState) -> ToPeer {
         leaving: true,
         members: 0x0123_4567_89ab_cdef,
         disk_ms: 300,
-        members_op: Op::ZERO,
+        members_op: Op(3),
         options: OptionalFields::NONE,
     })
 }
@@ -212,6 +181,7 @@ fn replies() -> Vec<ToPeer> {
         unknown: None,
         incarnations: vec![(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(300))],
         disk_ms: 2_000,
+        members_op: Op(3),
     };
     let unknown = Some(Unknown { first: Op(4), last: Op(6), view_max: View::new(1, NodeId(1)) });
     [
@@ -240,6 +210,7 @@ fn entries(fetch: Option<QueryId>) -> ToPeer {
             Entry { op: Op(10), view, kind: EntryKind::Command, payload: Arc::new([1, 2, 255]) },
             Entry { op: Op(11), view, kind: EntryKind::Members, payload: Arc::new([4, 5, 6]) },
         ],
+        members_op: Op(3),
     })
 }
 
@@ -365,6 +336,10 @@ fn to_server() -> Vec<ToServer> {
         list(Listing::Channels, Some("#ops".into())),
         ToServer::PathResponse(u64::MAX),
         ToServer::Fragment(fragment()),
+        ToServer::Extension(extension(Some(Answers::Session))),
+        ToServer::Extension(extension(Some(Answers::Request(seq)))),
+        ToServer::Extension(extension(Some(Answers::Query(QueryId(300))))),
+        ToServer::Extension(extension(None)),
         ToServer::Padding,
         ToServer::Ping,
     ];
@@ -393,7 +368,7 @@ fn to_server() -> Vec<ToServer> {
 fn to_client() -> Vec<ToClient> {
     let query = QueryId(0xfeed);
     let delivered = |item| ToClient::Delivered(Delivered { stream: 0, prev: Op(250), item });
-    let refused = |code, answers| ToClient::Error(Refused { code, answers, retry_ms: 250 });
+    let refused = |code, answers| ToClient::Error(Refused::new(code, answers, 250));
     let answer = |kind| {
         ToClient::Answer(Answer {
             id: query,
@@ -412,7 +387,8 @@ fn to_client() -> Vec<ToClient> {
             aead: Default::default(),
             options: OptionalFields::NONE,
         }),
-        ToClient::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
+        ToClient::RejectConn(RejectConn::new(99, Code::NotYours, 0)),
+        ToClient::RejectConn(RejectConn { data: options(), ..RejectConn::new(99, Code::TooManyNames, 300) }),
         ToClient::ResumeOk(ResumeOk {
             created_op: Op(4),
             last_seq: Seq(4),
@@ -422,13 +398,15 @@ fn to_client() -> Vec<ToClient> {
             options: OptionalFields::NONE,
         }),
         ToClient::Coordinator(coordinator()),
-        ToClient::Coordinator(Coordinator { view: View::ZERO, members: vec![], roles: Vec::new() }),
+        ToClient::Coordinator(Coordinator::new(View::ZERO, vec![])),
+        ToClient::Coordinator(Coordinator { roles: vec![0, 1], options: options(), ..coordinator() }),
         delivered(Item::Notification(notification(300, channel.clone()))),
         delivered(Item::Gap { upto: Op(299) }),
         delivered(Item::Changed { op: Op(299), key: vec![0, 0xff] }),
         ToClient::SendAck(SendAck { seq: Seq(4), op: Op(300), data: OptionalFields::NONE }),
         refused(Code::Busy, Answers::Session),
         refused(Code::Busy, Answers::Query(query)),
+        ToClient::Error(Refused { data: options(), ..Refused::new(Code::OtherEpoch, Answers::Session, 0) }),
         answer(AnswerKind::Info(Info {
             profile: name("bob"),
             since: Op(1),
@@ -446,14 +424,18 @@ fn to_client() -> Vec<ToClient> {
         answer(list_page()),
         answer(AnswerKind::WhoAmI(Some(name("alice")))),
         answer(AnswerKind::WhoAmI(None)),
-        ToClient::AdminOk(AdminOk { query, op: Op(300) }),
+        ToClient::AdminOk(AdminOk::new(query, Op(300))),
+        ToClient::AdminOk(AdminOk { data: options(), ..AdminOk::new(query, Op(300)) }),
         ToClient::PathChallenge(300),
         ToClient::Fragment(fragment()),
+        ToClient::Extension(extension(None)),
         ToClient::Padding,
         ToClient::Ping,
     ];
-    all.extend(CODES.map(|code| refused(code, Answers::Request(Seq(4)))));
-    all.extend(ROLES.map(|role| answer(status_of(role))));
+    let codes = Code::ALL.iter().copied().chain([Code::Unknown(300)]);
+    all.extend(codes.map(|code| refused(code, Answers::Request(Seq(4)))));
+    let roles = RoleName::ALL.iter().copied().chain([RoleName::Unknown(300)]);
+    all.extend(roles.map(|role| answer(status_of(role))));
     all
 }
 
@@ -466,15 +448,28 @@ fn to_peer() -> Vec<ToPeer> {
         heartbeat(HeartbeatState::Active),
         heartbeat(HeartbeatState::Isolated),
         ToPeer::Election(Election::Probe { view, last: (view, Op(12)), disk_ms: 7 }),
-        ToPeer::Election(Election::Prepare { view, progress: 3, waits_for: WaitsFor::Disk, disk_ms: 150 }),
-        ToPeer::Election(Election::Prepare { view, progress: 4, waits_for: WaitsFor::Promises, disk_ms: 0 }),
+        ToPeer::Election(Election::Prepare {
+            view,
+            progress: 3,
+            waits_for: WaitsFor::Disk,
+            disk_ms: 150,
+            members_op: Op(3),
+        }),
+        ToPeer::Election(Election::Prepare {
+            view,
+            progress: 4,
+            waits_for: WaitsFor::Promises,
+            disk_ms: 0,
+            members_op: Op(3),
+        }),
         ToPeer::Election(Election::Prepare {
             view,
             progress: 5,
             waits_for: WaitsFor::Fetch(Op(9)),
             disk_ms: 1,
+            members_op: Op(3),
         }),
-        ToPeer::Coordinator(Coordinator { view, members: vec![], roles: Vec::new() }),
+        ToPeer::Coordinator(Coordinator::new(view, vec![])),
         ToPeer::Transfer(Transfer { view, last: Op(12) }),
         ToPeer::Learn(Learn { nonce: 1 << 63 }),
         ToPeer::LearnOk(LearnOk { nonce: 1 << 63, promised: view, active: Some(Op(300)) }),
@@ -498,6 +493,7 @@ fn to_peer() -> Vec<ToPeer> {
             bytes: vec![0, 1, 254, 255],
         }),
         ToPeer::Fragment(fragment()),
+        ToPeer::Extension(extension(None)),
     ];
     all.extend(replies());
     all
@@ -526,8 +522,16 @@ fn commands() -> Vec<Command> {
         request,
         digest: 0xd1_6e57,
         may_make: true,
+        options: OptionalFields::NONE,
+    };
+    let with_options = |command| match command {
+        Command::Request { session, seq, answered_below, request, digest, may_make, options: _ } => {
+            Command::Request { session, seq, answered_below, request, digest, may_make, options: options() }
+        }
+        other => other,
     };
     let mut all = vec![
+        with_options(request(Request::Send { topic: feed.clone(), content: plain() })),
         Command::SessionOpen(SessionOpen {
             device: device(),
             profile: name("alice"),
@@ -538,6 +542,7 @@ fn commands() -> Vec<Command> {
             invite: Some(CODE_HASH),
             admission: Admission::Keys,
             aead: Default::default(),
+            options: OptionalFields::NONE,
         }),
         Command::SessionConfirm { session: SessionId(Op(7)) },
         Command::SessionLapse { session: SessionId(Op(7)) },

@@ -7,7 +7,7 @@ use recado_proto::command::{Command, Stamped};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::envelope::Opened;
 use recado_proto::id::{Incarnation, NodeId, Op, SessionId, View};
-use recado_proto::packet::{Reply, RoleName, ToPeer};
+use recado_proto::packet::{OptionalFields, Reply, RoleName, ToPeer};
 use recado_service::{Service, State};
 
 use crate::ledger::{Cursors, LogTime};
@@ -367,7 +367,15 @@ mod tests {
         let (session, seq, answered_below) = (SessionId(Op(1)), Seq(1), Seq(1));
         let topic = Topic::Channel(population::channel("ops"));
         let request = Request::Follow { topic, change: FollowChange::Add };
-        Some(Command::Request { session, seq, answered_below, request, digest: 0, may_make: true })
+        Some(Command::Request {
+            session,
+            seq,
+            answered_below,
+            request,
+            digest: 0,
+            may_make: true,
+            options: OptionalFields::NONE,
+        })
     }
 
     #[test]
@@ -490,6 +498,7 @@ mod tests {
             unknown: None,
             incarnations: Vec::new(),
             disk_ms: 0,
+            members_op: Op::ZERO,
         };
         let envelope = Envelope {
             class: Class::Peer,

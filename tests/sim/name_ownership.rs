@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use recado_proto::command::SessionOpen;
 use recado_proto::id::{Admission, DeviceKey, Name};
-use recado_proto::packet::{AdminChange, Code, CodeHash};
+use recado_proto::packet::{AdminChange, Code, CodeHash, OptionalFields};
 
 use crate::coverage::Situation;
 
@@ -224,6 +224,7 @@ mod tests {
             invite: Some(CODE),
             admission,
             aead: Default::default(),
+            options: OptionalFields::NONE,
         }
     }
 

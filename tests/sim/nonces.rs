@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn two_processes_with_one_boot_id_are_found() {
         let hello = |boot_id, incarnation| {
-            let hello = PeerHello { mine: BootId([boot_id; 16]), yours: None };
+            let hello = PeerHello::new(BootId([boot_id; 16]), None);
             hello.seal(&Key::new([1; 32]), &envelope(Class::PeerHello, incarnation, 1))
         };
         let mut nonces = Nonces::default();

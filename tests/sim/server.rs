@@ -579,7 +579,7 @@ impl Server {
         if let Input::Client { session, packet } = input
             && let Some(seq) = packet.seq()
         {
-            let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: RETRY_MS };
+            let busy = Refused::new(Code::Busy, Answers::Request(seq), RETRY_MS);
             self.on_delivery(step, delivery::Input::Answer { session, packet: ToClient::Error(busy) });
         }
     }
@@ -938,7 +938,7 @@ impl Server {
                     met(Situation::HandOverFailed);
                 }
             }
-            RoleName::Learner | RoleName::Candidate | RoleName::Isolated => {}
+            RoleName::Learner | RoleName::Candidate | RoleName::Isolated | RoleName::Unknown(_) => {}
         }
     }
 
@@ -1163,6 +1163,9 @@ impl Server {
                 let (earlier, latest) = (incarnation.0, latest.0);
                 step.out.push(Output::StaleIncarnation(server));
                 step.out.push(Output::Line(format!("{me} hears {server} in boot {earlier}, after {latest}")));
+            }
+            bully::Effect::OtherEpoch { server, epoch } => {
+                step.out.push(Output::Line(format!("{me} hears {server} in epoch {}", epoch.0)));
             }
             bully::Effect::Report(Report::Waiting(whom)) => {
                 step.out.push(Output::Line(format!("{me} waits for {whom:?}")));

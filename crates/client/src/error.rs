@@ -402,6 +402,9 @@ pub fn explain(code: Code) -> &'static str {
             "this device has read further than the servers' log goes, as after they were restored from an older copy; \
              start again: the device continues at the cursor that the servers have"
         }
+        Code::Unknown(_) => {
+            "the servers refuse it for a reason that this version does not know; a later one names it"
+        }
         Code::TooFarAhead => "too many requests are unanswered; try again",
     }
 }

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{BootId, Incarnation, Moment, NodeId, Op, View};
+use recado_proto::id::{BootId, Epoch, Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{RefusedDatagram, ToPeer};
 use recado_proto::seal::ClusterKeys;
 
@@ -108,6 +108,13 @@ pub enum Effect {
         /// The latest incarnation seen of it.
         latest: Incarnation,
     },
+    /// A running peer has a log of another epoch, which is another history, and is ignored. For logs.
+    OtherEpoch {
+        /// The peer.
+        server: NodeId,
+        /// The epoch of its log.
+        epoch: Epoch,
+    },
     /// A datagram was refused: count it.
     Refused(RefusedDatagram),
 }
@@ -149,6 +156,7 @@ impl From<links::Effect> for Step {
             links::Effect::StaleIncarnation { server, incarnation, latest } => {
                 Effect::StaleIncarnation { server, incarnation, latest }.into()
             }
+            links::Effect::OtherEpoch { server, epoch } => Effect::OtherEpoch { server, epoch }.into(),
         }
     }
 }

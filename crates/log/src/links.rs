@@ -13,7 +13,7 @@ use std::time::Duration;
 use recado_proto::DecodeError;
 use recado_proto::envelope::{self, Class, Envelope, PeerHello};
 use recado_proto::fragment::Reassembler;
-use recado_proto::id::{BootId, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
+use recado_proto::id::{BootId, Epoch, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
 use recado_proto::packet::{Packet, RefusedDatagram, ToPeer};
 use recado_proto::seal::{ClusterKeys, Key};
@@ -71,6 +71,13 @@ pub enum Effect {
         incarnation: Incarnation,
         /// The latest incarnation seen of it.
         latest: Incarnation,
+    },
+    /// A running peer has a log of another epoch, which is another history, and is ignored.
+    OtherEpoch {
+        /// The peer.
+        server: NodeId,
+        /// The epoch of its log.
+        epoch: Epoch,
     },
 }
 
@@ -275,6 +282,15 @@ impl PeerLinks {
         let key = self.keys.peer((from, boot_id), self.me, None);
         let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
         let knows_us = hello.yours == Some(self.boot_id);
+        if hello.epoch != Epoch::FIRST {
+            // It is told our boot id, so that what it says is known to be said now.
+            if knows_us {
+                out.push(Effect::OtherEpoch { server: from, epoch: hello.epoch });
+            } else {
+                self.say_hello(now, from, Some(boot_id), out);
+            }
+            return Err(RefusedDatagram::Cluster);
+        }
         let latest = peer.latest();
         let allowed = latest.allows(incarnation, boot_id);
         let adopts = allowed && peer.current.as_ref().is_none_or(|current| current.boot_id != boot_id);
@@ -312,7 +328,7 @@ impl PeerLinks {
         peer.hellos += 1;
         let envelope = Envelope { class: Class::PeerHello, number: peer.hellos, ..self.envelope };
         let key = self.keys.peer((self.me, self.boot_id), to, None);
-        let bytes = PeerHello { mine: self.boot_id, yours }.seal(&key, &envelope);
+        let bytes = PeerHello::new(self.boot_id, yours).seal(&key, &envelope);
         out.push(Effect::Send { to, bytes });
     }
 

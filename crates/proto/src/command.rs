@@ -47,6 +47,8 @@ pub enum Command {
         /// True if the request may create a channel. The primary decides it by the rate of the client's
         /// network and logs it, so that every server decides alike.
         may_make: bool,
+        /// The optional fields of the packet that asked. Servers of this version honour none, and keep none.
+        options: OptionalFields,
     },
     /// The cursors of devices; one batch a second.
     Cursors(Vec<(SessionId, Op)>),
@@ -117,6 +119,8 @@ pub struct SessionOpen {
     pub admission: Admission,
     /// The AEAD that the primary chose, which seals the session's datagrams at every server.
     pub aead: Aead,
+    /// The optional fields of the CONNECT. Servers of this version honour none, and keep none.
+    pub options: OptionalFields,
 }
 
 /// A numbered request of a device.

@@ -10,15 +10,15 @@
 //! ```
 //!
 //! Integers of the outer header are big-endian. The rest of a [`Class::Handshake`] datagram is described in
-//! [`handshake`](super::handshake). A [`Class::PeerHello`] holds two boot ids:
+//! [`handshake`](super::handshake). A [`Class::PeerHello`] holds two boot ids and the sender's epoch:
 //!
 //! ```text
-//! outer header | sender's boot id, 16 bytes | receiver's boot id as far as known, 16 bytes | AEADs u8 | tag
+//! outer header | sender's boot id, 16 bytes | receiver's boot id as far as known, 16 bytes | AEADs u8 | epoch u64 | tag
 //! ```
 
 use std::ops::RangeInclusive;
 
-use crate::id::{BootId, ClusterId, Incarnation, NodeId, Op, SessionId, View};
+use crate::id::{BootId, ClusterId, Epoch, Incarnation, NodeId, Op, SessionId, View};
 
 use super::DATAGRAM_MAX;
 use super::codec::{self, DecodeError};
@@ -41,7 +41,7 @@ pub const HEADER_MAX: usize = 1 + 9 + 3 + 1 + 2 * (Ack::RANGES_MAX - 1) + 9;
 pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - TAG_LEN;
 
 /// The bytes of a peer hello, in which servers tell each other their boot ids.
-const PEER_HELLO_LEN: usize = OUTER_LEN + 16 + 16 + 1 + TAG_LEN;
+const PEER_HELLO_LEN: usize = OUTER_LEN + 16 + 16 + 1 + 8 + TAG_LEN;
 
 /// The class of a datagram: its two parties, and with them its kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -271,17 +271,24 @@ pub(super) fn read<P: Packet>(inside: &[u8]) -> Result<(Header, Vec<P>), DecodeE
     Ok((header, packets))
 }
 
-/// The boot ids of two servers, as one sends them to the other. The sender also names the AEADs that it
-/// offers ([`Aead::OFFERED`]); the receiver has only one, and does not read them.
+/// The boot ids of two servers, as one sends them to the other, and the epoch of the sender's log. The sender
+/// also names the AEADs that it offers ([`Aead::OFFERED`]); the receiver has only one, and does not read them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// The sender's boot id.
     pub mine: BootId,
     /// The receiver's boot id, if the sender knows it.
     pub yours: Option<BootId>,
+    /// The epoch of the sender's log. Servers of two epochs hold two histories, and are no peers.
+    pub epoch: Epoch,
 }
 
 impl PeerHello {
+    /// A hello in the first epoch.
+    pub const fn new(mine: BootId, yours: Option<BootId>) -> PeerHello {
+        PeerHello { mine, yours, epoch: Epoch::FIRST }
+    }
+
     /// Seals it with the sender's key for peer hellos.
     pub fn seal(&self, key: &Key, envelope: &Envelope) -> Vec<u8> {
         let mut datagram = Vec::with_capacity(PEER_HELLO_LEN);
@@ -289,6 +296,7 @@ impl PeerHello {
         datagram.extend_from_slice(&self.mine.0);
         datagram.extend_from_slice(&self.yours.unwrap_or(BootId([0; 16])).0);
         datagram.push(Aead::OFFERED);
+        datagram.extend_from_slice(&self.epoch.0.to_be_bytes());
         key.seal(envelope.number, OUTER_LEN + 16, &mut datagram);
         datagram
     }
@@ -313,7 +321,10 @@ impl PeerHello {
         let mine = PeerHello::peek(datagram)?;
         let number = Envelope::peek(datagram)?.number;
         let inside = key.open(number, OUTER_LEN + 16, datagram)?;
-        let yours = BootId(take(&mut &inside[..])?);
-        Ok(PeerHello { mine, yours: (yours.0 != [0; 16]).then_some(yours) })
+        let mut rest = &inside[..];
+        let yours = BootId(take(&mut rest)?);
+        let [_aeads] = take(&mut rest)?;
+        let epoch = Epoch(u64::from_be_bytes(take(&mut rest)?));
+        Ok(PeerHello { mine, yours: (yours.0 != [0; 16]).then_some(yours), epoch })
     }
 }

@@ -197,9 +197,12 @@ mod tests {
     use super::*;
     use crate::entropy::Entropy;
     use crate::envelope::{Ack, AckRange};
-    use crate::id::{ClusterId, Incarnation, NodeId, SessionId};
+    use crate::id::{ClusterId, DeviceId, DeviceKey, Epoch, Incarnation, NodeId, Op, SessionId};
     use crate::noise::{self, Initiation, Prologue};
-    use crate::packet::{Fragment, Query, QueryId, QueryKind};
+    use crate::packet::{
+        CodeHash, Connect, Fragment, List, Listing, OptionalField, OptionalFields, Packet, Position, Query,
+        QueryId, QueryKind,
+    };
 
     const SAID: Retry =
         Retry { echo: 9, cookie: [3; COOKIE_LEN], boot_id: BootId([4; 16]), cluster_key: [5; 32] };
@@ -271,6 +274,38 @@ mod tests {
         let mut changed = datagram;
         *changed.last_mut().unwrap() ^= 1;
         assert_eq!(open_answer(&key, &changed), Err(DecodeError::Seal));
+    }
+
+    /// A client sends an INITIATION whole, so the optional fields must leave room for the rest.
+    #[test]
+    fn the_largest_connect_and_query_fit_into_an_initiation() {
+        let bytes = OptionalFields::BYTES_MAX / OptionalFields::FIELDS_MAX;
+        let field = |at: usize| OptionalField { tag: u16::MAX - at as u16, bytes: vec![0xff; bytes] };
+        let options = OptionalFields((0..OptionalFields::FIELDS_MAX).rev().map(field).collect());
+        let mut at_least = Position::of(Op(u64::MAX));
+        (at_least.group, at_least.epoch, at_least.generation) = (u16::MAX, Epoch(u64::MAX), u32::MAX);
+        let at_least = Some(at_least);
+        let after = Some("k".repeat(128));
+        let what = Listing::Members("m".repeat(32).parse().unwrap());
+        let kind = QueryKind::List(List { what, after });
+        let largest = [
+            ToServer::Connect(Connect {
+                device: DeviceId { key: DeviceKey([0xff; 32]), slot: u8::MAX },
+                profile: "p".repeat(32).parse().unwrap(),
+                receives: true,
+                nonce: u64::MAX,
+                fresh: true,
+                code: Some(CodeHash([0xff; 32])),
+                invite: Some(CodeHash([0xff; 32])),
+                aeads: u8::MAX,
+                options: options.clone(),
+            }),
+            ToServer::Query(Query { id: QueryId(u64::MAX), at_least, kind, options }),
+        ];
+        for packet in largest {
+            assert_eq!(packet.check(), Ok(()));
+            assert!(codec::encode(&packet).len() <= INITIATION_MAX, "{packet:?}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Member {
     pub peer: SocketAddr,
     /// The incarnation with which it joined; zero: it is a member from the beginning.
     pub joined: Incarnation,
+    /// What it is there for; zero: it has a vote. No other value is defined.
+    pub role: u8,
 }
 
 /// The members of a cluster: the payload of an [`EntryKind::Members`](crate::entry::EntryKind::Members)
@@ -76,6 +78,7 @@ mod tests {
             client: ([192, 0, 2, 1], 10_000 + id).into(),
             peer: ([0x2001, 0xdb8, 0, 0, 0, 0, 0, id], 11_000).into(),
             joined: Incarnation(u64::from(id) - 1),
+            role: 0,
         }
     }
 
@@ -91,8 +94,8 @@ mod tests {
         let bytes = codec::encode(&members);
         assert_eq!(
             Hex(&bytes).to_string(),
-            "020100c0000201fb11270120010db8000000000000000000000001fbf82a000200c0000201fb12270120010db8000000\
-             000000000000000002fbf82a0102fd0807060504030201"
+            "020100c0000201fb11270120010db8000000000000000000000001fbf82a00000200c0000201fb12270120010db8000000\
+             000000000000000002fbf82a010002fd0807060504030201"
         );
         assert_eq!(Members::decode(&bytes), Ok(members));
     }

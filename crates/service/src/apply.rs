@@ -48,7 +48,7 @@ impl Service {
             Command::SessionClose { session } => {
                 self.close_session(*session, Code::SessionOver, out);
             }
-            Command::Request { session, seq, answered_below, request, digest, may_make } => {
+            Command::Request { session, seq, answered_below, request, digest, may_make, options: _ } => {
                 let numbered = NumberedRequest { seq: *seq, digest: *digest, may_make: *may_make, request };
                 self.apply_request(op, *session, *answered_below, &numbered, out);
             }

@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen};
 use recado_proto::id::{Admission, ChannelName, DeviceKey, Topic};
-use recado_proto::packet::{Admin, AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, Role};
+use recado_proto::packet::{
+    Admin, AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, OptionalFields, Role,
+};
 
 use super::tests::{Log, channel, channel_name, content, device, feed, inbox, name, ops};
 use super::*;
@@ -395,6 +397,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
                 request,
                 digest: 2 * log.unix_ms,
                 may_make: true,
+                options: OptionalFields::NONE,
             }
         })
     };
@@ -415,6 +418,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
                 invite,
                 admission,
                 aead: Default::default(),
+                options: OptionalFields::NONE,
             };
             Some(Command::SessionOpen(open))
         }

@@ -103,6 +103,7 @@ impl Log {
             invite,
             admission,
             aead: Default::default(),
+            options: OptionalFields::NONE,
         };
         self.apply(Command::SessionOpen(open))
     }
@@ -146,6 +147,7 @@ impl Log {
             request,
             digest: DIGEST,
             may_make: true,
+            options: OptionalFields::NONE,
         });
         let answer = out.iter().find_map(|one| match one {
             Applied::Answered { result, .. } => Some(*result),
@@ -240,6 +242,7 @@ fn a_newer_session_fences_the_older_when_it_is_confirmed_and_not_before() {
             request,
             digest: DIGEST,
             may_make: true,
+            options: OptionalFields::NONE,
         }
     };
     assert_eq!(log.apply(request(new)), [], "a pending session takes no number");
@@ -380,6 +383,7 @@ fn a_device_that_ever_received_counts_for_what_is_unread_also_while_it_only_send
         invite,
         admission,
         aead: Default::default(),
+        options: OptionalFields::NONE,
     };
     let out = log.apply(Command::SessionOpen(open));
     let [Applied::SessionOpened { session, .. }] = out[..] else { panic!("{out:?}") };
@@ -402,6 +406,7 @@ fn a_pending_session_counts_as_none() {
         request: Request::Send { topic: inbox("bob"), content: content("hello") },
         digest: DIGEST,
         may_make: true,
+        options: OptionalFields::NONE,
     });
     assert!(matches!(&out[0], Applied::Notified { sessions, .. } if sessions.is_empty()));
 }
@@ -418,6 +423,7 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
         request: request.clone(),
         digest: DIGEST,
         may_make: true,
+        options: OptionalFields::NONE,
     };
     assert_eq!(log.apply(first.clone()).len(), 2);
     assert_eq!(log.apply(first), []);
@@ -429,6 +435,7 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
         request,
         digest: DIGEST + 1,
         may_make: true,
+        options: OptionalFields::NONE,
     });
     assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Forgotten);
     assert_eq!(log.service.standing(session, Seq(5), DIGEST), Standing::Ahead(3));
@@ -447,6 +454,7 @@ fn a_result_is_returned_for_the_request_that_had_the_number_and_for_no_other() {
         request: text(what),
         digest,
         may_make: true,
+        options: OptionalFields::NONE,
     };
     log.apply(ask(session, 1, 1, 10, "one"));
     let copy = log.enter("alice", id, 9, false);
@@ -479,7 +487,15 @@ fn a_result_is_returned_for_the_request_that_had_the_number_and_for_no_other() {
 fn ask(log: &mut Log, session: SessionId, seq: u64, digest: u64) -> Op {
     let request = Request::Send { topic: channel("ops"), content: content("text") };
     let (seq, answered_below) = (Seq(seq), Seq(1));
-    log.apply(Command::Request { session, seq, answered_below, request, digest, may_make: true });
+    log.apply(Command::Request {
+        session,
+        seq,
+        answered_below,
+        request,
+        digest,
+        may_make: true,
+        options: OptionalFields::NONE,
+    });
     log.service.applied()
 }
 
@@ -675,6 +691,7 @@ fn a_removed_reader_stops_following_and_gets_nothing_that_is_under_way() {
         request,
         digest: DIGEST,
         may_make: true,
+        options: OptionalFields::NONE,
     });
     assert_eq!(out[0], Applied::Withdrawn { sessions: vec![bob] });
     assert_eq!(log.pending(bob), []);
@@ -950,6 +967,7 @@ fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
         request,
         digest: DIGEST,
         may_make: true,
+        options: OptionalFields::NONE,
     });
     assert!(matches!(out[0], Applied::Answered { result: Ok(_), .. }), "{out:?}");
     assert_eq!(out[1..].iter().filter(|one| matches!(one, Applied::SessionClosed { .. })).count(), 2);
@@ -1485,6 +1503,7 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
         request,
         digest: DIGEST,
         may_make: true,
+        options: OptionalFields::NONE,
     };
     assert_eq!(log.apply(twice.clone()).len(), 2);
     assert_eq!(log.apply(twice).len(), 2, "stored again");
@@ -1908,6 +1927,7 @@ impl Log {
             invite,
             admission,
             aead: Default::default(),
+            options: OptionalFields::NONE,
         };
         match self.apply(Command::SessionOpen(open))[..] {
             [.., Applied::SessionOpened { .. }] => Ok(()),
@@ -2397,8 +2417,15 @@ fn a_request_whose_network_may_make_no_channel_is_refused_and_makes_none() {
     let mut ask = |request: Request| {
         let seq = log.service.session(alice).unwrap().last_seq.next();
         let (answered_below, may_make) = (seq, false);
-        let request =
-            Command::Request { session: alice, seq, answered_below, request, digest: DIGEST, may_make };
+        let request = Command::Request {
+            session: alice,
+            seq,
+            answered_below,
+            request,
+            digest: DIGEST,
+            may_make,
+            options: OptionalFields::NONE,
+        };
         match log.apply(request).last() {
             Some(Applied::Answered { result, .. }) => result.err(),
             other => panic!("{other:?}"),

@@ -38,7 +38,7 @@ pub(super) fn config() -> Config {
 
 pub(super) fn coordinator(round: u64) -> Coordinator {
     let members = config().cluster.members.iter().map(|member| (member.id, member.client)).collect();
-    Coordinator { view: View::new(round, ME), members, roles: Vec::new() }
+    Coordinator::new(View::new(round, ME), members)
 }
 
 pub(super) fn notification(op: u64, bytes: usize) -> Arc<Notification> {

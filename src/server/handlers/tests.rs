@@ -219,7 +219,7 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
 fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     let mut rig = rig(0);
     assert_eq!(rig.take(12, &[send(3, "hi")]), Err(RefusedDatagram::QueueFull));
-    let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(3)), retry_ms: RETRY_MS };
+    let busy = Refused::new(Code::Busy, Answers::Request(Seq(3)), RETRY_MS);
     let answer = delivery::Input::Answer { session: SessionId(Op(12)), packet: ToClient::Error(busy) };
     assert_eq!(rig.heard.try_iter().nth(1), Some(answer));
 

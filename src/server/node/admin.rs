@@ -79,11 +79,11 @@ impl<L: OrderedLog> Node<L> {
 
     fn answer_admin(&mut self, reply_to: ReplyTo, query: QueryId, result: Result<Op, Code>) {
         let packet = match result {
-            Ok(op) => ToClient::AdminOk(AdminOk { query, op }),
+            Ok(op) => ToClient::AdminOk(AdminOk::new(query, op)),
             Err(code) => {
                 let passes = matches!(code, Code::Busy | Code::NoQuorum | Code::NotPrimary);
                 let retry_ms = if passes { RETRY_MS } else { 0 };
-                ToClient::Error(Refused { code, answers: Answers::Query(query), retry_ms })
+                ToClient::Error(Refused::new(code, Answers::Query(query), retry_ms))
             }
         };
         self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });

@@ -24,8 +24,8 @@ use recado_log::ordered::OrderedLog;
 use recado_proto::command::{Command, Request, SessionOpen};
 use recado_proto::id::{Clock, DeviceId, Name, Seq, SessionId};
 use recado_proto::packet::{
-    AcceptConn, Answers, Code, Connect, OptionalFields, Position, Refused, RejectConn, Resume, ResumeOk,
-    ToClient,
+    AcceptConn, Answers, Code, Connect, Extension, OptionalFields, Position, Refused, RejectConn, Resume,
+    ResumeOk, ToClient,
 };
 use recado_proto::seal::Aead;
 use recado_service::Standing;
@@ -127,6 +127,7 @@ pub(super) struct Numbered {
     answered_below: Seq,
     request: Request,
     digest: u64,
+    options: OptionalFields,
 }
 
 impl Numbered {
@@ -135,18 +136,24 @@ impl Numbered {
         answered_below: Seq,
         request: Request,
         nonce: u64,
-        options: &OptionalFields,
+        options: OptionalFields,
     ) -> Numbered {
-        let digest = request.digest(nonce, options);
+        let digest = request.digest(nonce, &options);
         let request = if options.may_be_ignored() { request } else { Request::Unsupported };
-        Numbered { answered_below, request, digest }
+        Numbered { answered_below, request, digest, options }
+    }
+
+    /// A request of a later version. It takes its number and is refused, and acknowledges no other.
+    pub(super) fn unknown(extension: &Extension) -> Numbered {
+        let (answered_below, options) = (Seq::default(), OptionalFields::NONE);
+        Numbered { answered_below, request: Request::Unsupported, digest: extension.digest(), options }
     }
 }
 
 impl<L: OrderedLog> Node<L> {
     pub(super) fn on_connect(&mut self, clock: Clock, reply_to: ReplyTo, connect: Connect) {
         let nonce = connect.nonce;
-        let reject = |code| ToClient::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
+        let reject = |code| ToClient::RejectConn(RejectConn::new(nonce, code, RETRY_MS));
         if !self.accepts() {
             // A handover or an election is in progress; a client that soon asks again finds the next primary.
             let mut packets = vec![ToClient::Coordinator(self.coordinator())];
@@ -156,7 +163,7 @@ impl<L: OrderedLog> Node<L> {
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets });
         }
         if !connect.options.may_be_ignored() {
-            let packet = ToClient::RejectConn(RejectConn { nonce, code: Code::Unsupported, retry_ms: 0 });
+            let packet = ToClient::RejectConn(RejectConn::new(nonce, Code::Unsupported, 0));
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
         let key = (connect.device, nonce);
@@ -172,14 +179,15 @@ impl<L: OrderedLog> Node<L> {
             && let Err(wait) = self.charges.claim_name(clock.now, network)
         {
             let retry_ms = wait.as_millis().min(u128::from(u32::MAX)) as u32;
-            let packet = ToClient::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
+            let packet = ToClient::RejectConn(RejectConn::new(nonce, Code::TooManyNames, retry_ms));
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
-        let Connect { device, profile, receives, nonce, fresh, code, invite, aeads: _, options: _ } = connect;
+        let Connect { device, profile, receives, nonce, fresh, code, invite, aeads: _, options } = connect;
         // Whatever the client offers, there is only one to choose.
         let aead = Aead::ChaCha20Poly1305;
         let admission = self.config.admission;
-        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission, aead };
+        let open =
+            SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission, aead, options };
         let command = Command::SessionOpen(open);
         if self.propose(clock, command).is_some() {
             self.under_way.connects.insert(clock.now, network, key, reply_to);
@@ -203,7 +211,7 @@ impl<L: OrderedLog> Node<L> {
     /// The CONNECT was refused when it was applied.
     pub(super) fn on_not_opened(&mut self, device: DeviceId, nonce: u64, code: Code) {
         if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce)) {
-            let packet = ToClient::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
+            let packet = ToClient::RejectConn(RejectConn::new(nonce, code, 0));
             self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
     }
@@ -253,7 +261,7 @@ impl<L: OrderedLog> Node<L> {
         }
         let Some(holder) = self.holder(session) else { return self.refuse_session(session) };
         if self.is_busy() || !self.under_way.confirming.make_room(&holder) {
-            let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: RETRY_MS };
+            let busy = Refused::new(Code::Busy, Answers::Session, RETRY_MS);
             return self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(busy) });
         }
         if self.propose(clock, Command::SessionConfirm { session }).is_some() {
@@ -300,7 +308,7 @@ impl<L: OrderedLog> Node<L> {
         self.housekeeping.forget(session);
         self.charges.forget(session);
         if self.is_primary {
-            let over = Refused { code: why, answers: Answers::Session, retry_ms: 0 };
+            let over = Refused::new(why, Answers::Session, 0);
             self.deliver(delivery::Input::SessionEnded { session, packets: vec![ToClient::Error(over)] });
         }
     }
@@ -314,7 +322,7 @@ impl<L: OrderedLog> Node<L> {
         cost: u32,
     ) {
         let refused = |code, retry_ms| {
-            let packet = ToClient::Error(Refused { code, answers: Answers::Request(seq), retry_ms });
+            let packet = ToClient::Error(Refused::new(code, Answers::Request(seq), retry_ms));
             delivery::Input::Answer { session, packet }
         };
         if !self.accepts() {
@@ -355,10 +363,10 @@ impl<L: OrderedLog> Node<L> {
     }
 
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
-        let Numbered { answered_below, request, digest } = numbered;
+        let Numbered { answered_below, request, digest, options } = numbered;
         let makes = self.service.makes_channel(&request);
         let may_make = !makes || self.charges.may_make_channel(clock.now, session);
-        let command = Command::Request { session, seq, answered_below, request, digest, may_make };
+        let command = Command::Request { session, seq, answered_below, request, digest, may_make, options };
         if self.propose(clock, command).is_some()
             && let Some(logged) = self.under_way.logged.get_mut(&session)
         {

@@ -6,8 +6,8 @@ use recado_log::ordered::OrderedLog;
 use recado_proto::command::Request;
 use recado_proto::id::{Clock, DeviceKey, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{
-    Answers, Code, Home, Keepalive, OptionalFields, Query, QueryKind, Refused, RoleName, SendAck, ToClient,
-    ToServer,
+    Answers, Code, Extension, Home, Keepalive, OptionalFields, Query, QueryKind, Refused, RoleName, SendAck,
+    ToClient, ToServer,
 };
 use recado_service::Applied;
 
@@ -36,6 +36,10 @@ impl<L: OrderedLog> Node<L> {
                 self.on_connect(clock, reply_to, connect);
             }
             ToServer::Admin(admin) if self.administration.is_by(key) => self.on_admin(clock, reply_to, admin),
+            ToServer::Extension(Extension { answers: Some(answers), .. }) => {
+                let packets = vec![ToClient::Error(Refused::new(Code::Unsupported, answers, 0))];
+                self.deliver(delivery::Input::AnswerTo { reply_to, packets });
+            }
             // Everything else needs a session.
             _ => {}
         }
@@ -63,7 +67,7 @@ impl<L: OrderedLog> Node<L> {
             ToServer::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
             ToServer::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
-                let numbered = Numbered::new(follow.answered_below, request, follow.nonce, &follow.options);
+                let numbered = Numbered::new(follow.answered_below, request, follow.nonce, follow.options);
                 self.on_numbered(clock, session, follow.seq, numbered, cost::LEAST);
             }
             ToServer::Send(send) => {
@@ -73,20 +77,21 @@ impl<L: OrderedLog> Node<L> {
                 let topic = send.topic.unwrap_or(Topic::Feed(view.profile));
                 let cost = cost::send(&send.content, self.service.fan_out(&topic));
                 let request = Request::Send { topic, content: send.content };
-                let numbered = Numbered::new(send.answered_below, request, send.nonce, &send.options);
+                let numbered = Numbered::new(send.answered_below, request, send.nonce, send.options);
                 self.on_numbered(clock, session, send.seq, numbered, cost);
             }
             ToServer::Channel(packet) => {
                 let request = Request::Channel { channel: packet.channel, change: packet.change };
-                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, &packet.options);
+                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, packet.options);
                 self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
             ToServer::Keys(packet) => {
                 let request = Request::Keys { change: packet.change };
-                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, &packet.options);
+                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, packet.options);
                 self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
             ToServer::Query(query) => self.on_query(clock, session, query),
+            ToServer::Extension(extension) => self.on_extension(clock, session, &extension),
             // These travel in an INITIATION alone, or handlers and delivery have taken them.
             ToServer::Connect(_)
             | ToServer::Admin(_)
@@ -98,9 +103,23 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
+    /// Refuses what a later version asks, if it needs an answer.
+    fn on_extension(&mut self, clock: Clock, session: SessionId, extension: &Extension) {
+        let Some(answers) = extension.answers else { return };
+        if let Answers::Request(seq) = answers {
+            let numbered = Numbered::unknown(extension);
+            return self.on_numbered(clock, session, seq, numbered, cost::LEAST);
+        }
+        let refused = match self.spend(clock, session, cost::LEAST) {
+            Ok(()) => Refused::new(Code::Unsupported, answers, 0),
+            Err(wait) => Refused::new(Code::Busy, answers, wait),
+        };
+        self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(refused) });
+    }
+
     /// Refuses a packet of a session; the session goes on.
     pub(super) fn refuse_packet(&mut self, session: SessionId, code: Code) {
-        let refused = Refused { code, answers: Answers::Session, retry_ms: 0 };
+        let refused = Refused::new(code, Answers::Session, 0);
         self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(refused) });
     }
 
@@ -154,7 +173,7 @@ impl<L: OrderedLog> Node<L> {
     pub(super) fn answer(&mut self, session: SessionId, seq: Seq, result: Result<Op, Code>) {
         let packet = match result {
             Ok(op) => ToClient::SendAck(SendAck { seq, op, data: OptionalFields::NONE }),
-            Err(code) => ToClient::Error(Refused { code, answers: Answers::Request(seq), retry_ms: 0 }),
+            Err(code) => ToClient::Error(Refused::new(code, Answers::Request(seq), 0)),
         };
         self.deliver(delivery::Input::Answer { session, packet });
     }
@@ -163,7 +182,7 @@ impl<L: OrderedLog> Node<L> {
     /// state.
     pub(super) fn refuse_session(&mut self, session: SessionId) {
         if self.serves() {
-            let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+            let over = Refused::new(Code::SessionOver, Answers::Session, 0);
             self.deliver(delivery::Input::SessionEnded { session, packets: vec![ToClient::Error(over)] });
         }
     }

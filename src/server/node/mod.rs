@@ -263,7 +263,7 @@ impl<L: OrderedLog> Node<L> {
 
     fn coordinator(&self) -> Coordinator {
         let members = self.config.cluster.members.iter().map(|member| (member.id, member.client)).collect();
-        Coordinator { view: self.log.status().active, members, roles: Vec::new() }
+        Coordinator::new(self.log.status().active, members)
     }
 
     /// Proposes cursors and housekeeping if this is the primary, and begins a snapshot if one is due.

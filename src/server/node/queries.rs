@@ -91,7 +91,7 @@ impl<L: OrderedLog> Node<L> {
         let packet = match self.answer_query(clock, session, query) {
             Err(Unanswered::NoSession) => return self.refuse_session(session),
             Err(Unanswered::Refused { code, retry_ms }) => {
-                ToClient::Error(Refused { code, answers: Answers::Query(id), retry_ms })
+                ToClient::Error(Refused::new(code, Answers::Query(id), retry_ms))
             }
             Ok(kind) => {
                 let answer = self.answer_of(id, kind);
@@ -151,11 +151,11 @@ impl<L: OrderedLog> Node<L> {
                 ToClient::Answer(self.answer_of(id, AnswerKind::Status(self.status(clock))))
             }
             Err(Unanswered::Refused { code, retry_ms }) => {
-                ToClient::Error(Refused { code, answers: Answers::Query(id), retry_ms })
+                ToClient::Error(Refused::new(code, Answers::Query(id), retry_ms))
             }
             Ok(_) | Err(Unanswered::NoSession) => {
                 let code = Code::Unsupported;
-                ToClient::Error(Refused { code, answers: Answers::Query(id), retry_ms: 0 })
+                ToClient::Error(Refused::new(code, Answers::Query(id), 0))
             }
         };
         self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });

@@ -72,6 +72,7 @@ pub(super) fn members(config: &Config) -> Members {
         client: *client,
         peer: *peer,
         joined,
+        role: 0,
     });
     let tie_holder = members.last().map_or(*me, |highest| highest.id);
     Members { list: list.collect(), tie_holder, epoch: Epoch::FIRST }

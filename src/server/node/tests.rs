@@ -83,7 +83,15 @@ fn command_of(bytes: usize) -> std::sync::Arc<[u8]> {
         let first = recado_proto::id::Seq(1);
         let (session, seq, answered_below) = (SessionId::default(), first, first);
         let (digest, may_make) = (0, false);
-        let command = Command::Request { session, seq, answered_below, request, digest, may_make };
+        let command = Command::Request {
+            session,
+            seq,
+            answered_below,
+            request,
+            digest,
+            may_make,
+            options: OptionalFields::NONE,
+        };
         codec::encode(&Stamped { unix_ms: 1, command })
     };
     let command = with_body(2 * bytes - with_body(bytes).len());

@@ -47,16 +47,6 @@ fn no_primary(roles: &[Option<RoleName>]) -> Option<String> {
     Some(format!("there is no primary now, so nothing can be sent or queried: {why}"))
 }
 
-fn role(role: RoleName) -> &'static str {
-    match role {
-        RoleName::Backup => "backup",
-        RoleName::Candidate => "candidate",
-        RoleName::Primary => "primary",
-        RoleName::Isolated => "isolated",
-        RoleName::Learner => "learner",
-    }
-}
-
 fn object(server: &ServerStatus) -> Value {
     let answer = server.answer.as_ref();
     let refused = answer.map(|status| {
@@ -65,7 +55,7 @@ fn object(server: &ServerStatus) -> Value {
     });
     json!({
         "id": server.node.0,
-        "role": answer.map(|status| role(status.role)),
+        "role": answer.map(|status| status.role.as_str()),
         "view": answer.map(|status| status.view.to_string()),
         "applied": answer.map(|status| status.applied.0),
         "durable": answer.map(|status| status.durable.0),
@@ -85,7 +75,7 @@ fn line(server: &ServerStatus) -> String {
     match &server.answer {
         Some(status) => format!(
             "{node:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {addr:<21} {:>8}",
-            role(status.role),
+            status.role.as_str(),
             status.view.to_string(),
             status.applied.0,
             status.durable.0,

@@ -1058,7 +1058,7 @@ impl Machine {
         if reject.nonce != nonce {
             return;
         }
-        if outbox::passes(reject.code) {
+        if outbox::passes(reject.code, 0) {
             let retry = now + retry_wait(reject.retry_ms);
             // After Busy the client keeps its own growing wait. After another refusal it asks again as soon
             // as the refusal says.
@@ -1171,7 +1171,7 @@ impl Machine {
     fn on_error(&mut self, now: Moment, refused: Refused, out: &mut Vec<Effect>) {
         let wait = retry_wait(refused.retry_ms);
         match refused.answers {
-            Answers::Request(seq) if outbox::passes(refused.code) => {
+            Answers::Request(seq) if outbox::passes(refused.code, refused.retry_ms) => {
                 let (noise, place) = (self.draw(), self.outbox.rank(seq));
                 match (place, refused.code) {
                     (None, _) => {}
@@ -1186,7 +1186,7 @@ impl Machine {
                 }
             }
             Answers::Request(seq) => self.on_result(now, seq, Err(refused.code), out),
-            Answers::Query(id) if outbox::passes(refused.code) => {
+            Answers::Query(id) if outbox::passes(refused.code, refused.retry_ms) => {
                 let (noise, place) = (self.draw(), self.place(id));
                 if let (Some(pending), Some(place)) = (self.queries.get_mut(&id), place) {
                     self.backoff.refused(now, place, wait, noise);
@@ -1196,7 +1196,7 @@ impl Machine {
             Answers::Query(id) => self.answer(now, id, Answer::Refused(refused.code), out),
             // The primary does not serve the session for now, because its place went to another session or
             // none is free. RESUME is sent again after the wait.
-            Answers::Session if outbox::passes(refused.code) => {
+            Answers::Session if outbox::passes(refused.code, refused.retry_ms) => {
                 if matches!(self.state, State::Served) {
                     self.state = State::Resuming { again: Again { at: now + wait, wait: ASK_AGAIN_MIN } };
                 }

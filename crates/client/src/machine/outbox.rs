@@ -28,8 +28,8 @@ const AGAIN_MIN: Duration = Duration::from_millis(100);
 const AGAIN_MAX: Duration = Duration::from_secs(1);
 
 /// Returns true if a refusal is transient: it used no number, and the same request may be accepted a moment
-/// later.
-pub(super) fn passes(code: Code) -> bool {
+/// later. `retry_ms` tells it of a code that this version does not know.
+pub(super) fn passes(code: Code, retry_ms: u32) -> bool {
     match code {
         Code::Busy
         | Code::NoQuorum
@@ -64,6 +64,7 @@ pub(super) fn passes(code: Code) -> bool {
         | Code::NumberTaken
         | Code::NumberForgotten
         | Code::Fenced => false,
+        Code::Unknown(_) => retry_ms > 0,
     }
 }
 

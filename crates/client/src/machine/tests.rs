@@ -35,7 +35,7 @@ fn address(node: u16) -> SocketAddr {
 
 fn coordinator(round: u64, node: u16) -> Coordinator {
     let members = (1..=3).map(|node| (NodeId(node), address(node))).collect();
-    Coordinator { view: View::new(round, NodeId(node)), members, roles: Vec::new() }
+    Coordinator::new(View::new(round, NodeId(node)), members)
 }
 
 fn content(body: &str) -> Content {
@@ -458,7 +458,7 @@ fn resumed_from(play: &Play) -> Vec<Option<Op>> {
 
 /// The session is refused.
 fn refused(code: Code) -> ToClient {
-    ToClient::Error(Refused { code, answers: Answers::Session, retry_ms: 0 })
+    ToClient::Error(Refused::new(code, Answers::Session, 0))
 }
 
 #[test]
@@ -661,8 +661,7 @@ fn what_was_never_applied_is_sent_once_more_under_another_number_and_what_nobody
     play.resumed(1, 3);
     assert_eq!(play.sends(), [(3, 3), (3, 4)]);
     play.input(say("new"));
-    let refuse =
-        |seq, code| ToClient::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 0 });
+    let refuse = |seq, code| ToClient::Error(Refused::new(code, Answers::Request(Seq(seq)), 0));
     play.sent.clear();
     play.from(3, 1, 3, refuse(3, Code::NumberForgotten));
     play.from(3, 1, 3, refuse(4, Code::NumberTaken));
@@ -687,7 +686,7 @@ fn a_session_that_ends_before_it_is_served_is_requested_again_under_a_new_nonce(
     let mut play = Play::new();
     play.accept();
     let first = play.nonce();
-    let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+    let over = Refused::new(Code::SessionOver, Answers::Session, 0);
     play.from(3, 1, 3, ToClient::Error(over));
     play.pass(300);
     assert_ne!(play.nonce(), first, "under a nonce of its own");
@@ -755,7 +754,7 @@ fn a_new_primary_gets_all_requests_at_once_whatever_retry_ms_the_old_one_sent() 
     let mut play = Play::new();
     play.connect();
     (0..3).for_each(|_| play.input(say("x")));
-    let busy = Refused { code: Code::NoQuorum, answers: Answers::Request(Seq(5)), retry_ms: 900 };
+    let busy = Refused::new(Code::NoQuorum, Answers::Request(Seq(5)), 900);
     play.from(3, 1, 3, ToClient::Error(busy));
     play.from(2, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
     play.sent.clear();
@@ -881,13 +880,13 @@ fn a_refusal_that_passes_takes_no_number_and_is_tried_again() {
     play.connect();
     play.input(say("one"));
     play.sent.clear();
-    let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 50 };
+    let busy = Refused::new(Code::Busy, Answers::Request(Seq(5)), 50);
     play.from(3, 1, 3, ToClient::Error(busy));
     play.pass(40);
     assert_eq!(play.sends(), vec![]);
     play.pass(30);
     assert_eq!(play.sends(), vec![(3, 5)]);
-    let gone = Refused { code: Code::UnknownProfile, answers: Answers::Request(Seq(5)), retry_ms: 0 };
+    let gone = Refused::new(Code::UnknownProfile, Answers::Request(Seq(5)), 0);
     play.from(3, 1, 3, ToClient::Error(gone));
     assert!(play.events.contains(&Event::Answered { seq: Seq(5), result: Err(Code::UnknownProfile) }));
 }
@@ -941,7 +940,7 @@ fn the_257th_request_without_an_answer_is_not_taken() {
 fn a_fenced_session_ends_for_good() {
     let mut play = Play::new();
     play.connect();
-    let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+    let over = Refused::new(Code::SessionOver, Answers::Session, 0);
     play.from(3, 1, 3, ToClient::Error(over));
     assert!(play.events.contains(&Event::Ended(Code::SessionOver)));
     assert_eq!(play.machine.next_deadline(), None);
@@ -1013,14 +1012,14 @@ fn a_session_that_ended_while_its_client_was_away_is_known_to_be_over() {
     for code in [Code::SessionOver, Code::UnknownDevice, Code::NotYours] {
         let mut play = doubting();
         let (nonce, view) = (play.nonce(), View::new(1, NodeId(3)));
-        let reject = |code| ToClient::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
+        let reject = |code| ToClient::RejectConn(RejectConn::new(nonce, code, 0));
         let busy = play.answer(3, view, &reject(Code::Busy));
         play.input(Input::Datagram { from: address(3), bytes: busy });
         assert!(
             !play.events.iter().any(|event| matches!(event, Event::Ended(_))),
             "not for a passing reason"
         );
-        let other = ToClient::RejectConn(RejectConn { nonce: nonce + 1, code, retry_ms: 0 });
+        let other = ToClient::RejectConn(RejectConn::new(nonce + 1, code, 0));
         for packet in [other, reject(code)] {
             assert!(!play.events.contains(&Event::Ended(code)), "that was about another CONNECT");
             play.pass(DOUBT_EVERY.as_millis() as u64 + 1_000);
@@ -1036,7 +1035,7 @@ fn a_session_that_ended_while_its_client_was_away_is_known_to_be_over() {
 fn a_refusal_that_comes_after_its_connect_was_let_in_ends_nothing() {
     for code in [Code::KeyNotAllowed, Code::WrongInvite, Code::LimitReached] {
         let mut play = doubting();
-        let late = RejectConn { nonce: play.nonce(), code, retry_ms: 0 };
+        let late = RejectConn::new(play.nonce(), code, 0);
         let bytes = play.answer(3, View::new(1, NodeId(3)), &ToClient::RejectConn(late));
         play.input(Input::Datagram { from: address(3), bytes });
         assert!(!play.events.contains(&Event::Ended(code)));
@@ -1071,7 +1070,7 @@ fn a_pending_session_that_lapsed_unnoticed_is_requested_again() {
     play.accept();
     let first = play.nonce();
     play.pass(5_000);
-    let lapsed = RejectConn { nonce: first, code: Code::SessionOver, retry_ms: 0 };
+    let lapsed = RejectConn::new(first, Code::SessionOver, 0);
     let bytes = play.answer(3, View::new(1, NodeId(3)), &ToClient::RejectConn(lapsed));
     play.input(Input::Datagram { from: address(3), bytes });
     play.pass(300);
@@ -1085,12 +1084,7 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
     let question = Query::List { what: recado_proto::packet::Listing::People, after: None };
     // The primary's address, under another server's id.
     let members = vec![(NodeId(9), address(3))];
-    play.from(
-        3,
-        1,
-        3,
-        ToClient::Coordinator(Coordinator { view: View::new(1, NodeId(3)), members, roles: Vec::new() }),
-    );
+    play.from(3, 1, 3, ToClient::Coordinator(Coordinator::new(View::new(1, NodeId(3)), members)));
     play.input(Input::Query(QueryId(1), question));
     assert_eq!(play.machine.primary(), None);
     let mut turns = 0;
@@ -1128,7 +1122,7 @@ fn a_rejection_with_retry_ms_zero_is_not_retried_at_once() {
     let mut initiations = 0;
     let end = play.now + Duration::from_secs(1);
     while play.now < end {
-        let reject = RejectConn { nonce: play.nonce(), code: Code::NotPrimary, retry_ms: 0 };
+        let reject = RejectConn::new(play.nonce(), Code::NotPrimary, 0);
         play.from(1, 0, 0, ToClient::RejectConn(reject));
         assert!(play.servers_by_id[&1].reply_to.is_none(), "asked again at once");
         initiations += 1;
@@ -1142,7 +1136,7 @@ fn a_new_client_waits_longer_after_each_busy() {
     let mut initiations = 0;
     let end = play.now + Duration::from_secs(2);
     while play.now < end {
-        let reject = RejectConn { nonce: play.nonce(), code: Code::Busy, retry_ms: 10 };
+        let reject = RejectConn::new(play.nonce(), Code::Busy, 10);
         play.from(1, 0, 0, ToClient::RejectConn(reject));
         initiations += 1;
     }
@@ -1155,7 +1149,7 @@ fn a_client_whose_place_went_to_another_resumes_after_retry_ms() {
     play.connect();
     let resumes = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, ToServer::Resume(_))).count();
     let before = resumes(&play);
-    let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: 500 };
+    let busy = Refused::new(Code::Busy, Answers::Session, 500);
     play.from(3, 1, 3, ToClient::Error(busy));
     play.pass(400);
     assert_eq!(resumes(&play), before);
@@ -1180,7 +1174,7 @@ fn a_server_that_refuses_all_requests_gets_one_until_it_accepts_it() {
     play.connect();
     (0..20).for_each(|_| play.input(say("x")));
     for seq in 5..25 {
-        let busy = Refused { code: Code::NoQuorum, answers: Answers::Request(Seq(seq)), retry_ms: 50 };
+        let busy = Refused::new(Code::NoQuorum, Answers::Request(Seq(seq)), 50);
         play.from(3, 1, 3, ToClient::Error(busy));
     }
     play.sent.clear();
@@ -1224,7 +1218,7 @@ fn play_budget(play: &mut Play, rate: recado::config::Rate) -> (usize, Duration)
             let answer = budget.take(play.now, 1).map_or_else(
                 |wait| {
                     let retry_ms = (wait.as_millis() as u32).max(1);
-                    ToClient::Error(Refused { code: Code::Busy, answers, retry_ms })
+                    ToClient::Error(Refused::new(Code::Busy, answers, retry_ms))
                 },
                 |()| answer,
             );
@@ -1256,8 +1250,7 @@ fn a_number_that_another_request_has_is_an_answer_too() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
-    let refused =
-        |code, seq| ToClient::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 40 });
+    let refused = |code, seq| ToClient::Error(Refused::new(code, Answers::Request(Seq(seq)), 40));
     for _ in 0..4 {
         play.from(3, 1, 3, refused(Code::Busy, 5));
         while play.machine.backoff.waits(play.now) {
@@ -1276,7 +1269,7 @@ fn a_primary_that_sent_retry_ms_is_not_searched_for_before_it_has_passed() {
     let mut play = Play::new();
     play.connect();
     play.input(say("one"));
-    let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 800 };
+    let busy = Refused::new(Code::Busy, Answers::Request(Seq(5)), 800);
     play.from(3, 1, 3, ToClient::Error(busy));
     play.pass(790);
     assert!(!play.events.contains(&Event::Searching));
@@ -1290,7 +1283,7 @@ fn a_server_that_accepts_fewer_requests_at_once_gets_no_more() {
     play.connect();
     (0..20).for_each(|_| play.input(say("x")));
     for seq in 13..25 {
-        let far = Refused { code: Code::TooFarAhead, answers: Answers::Request(Seq(seq)), retry_ms: 50 };
+        let far = Refused::new(Code::TooFarAhead, Answers::Request(Seq(seq)), 50);
         play.from(3, 1, 3, ToClient::Error(far));
     }
     play.sent.clear();
@@ -1437,7 +1430,7 @@ fn a_datagram_of_a_server_counts_once() {
     play.notify(10, 12);
     play.number += 1;
     let secret = play.secret().unwrap();
-    let over = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: 0 };
+    let over = Refused::new(Code::Busy, Answers::Session, 0);
     let bytes = play.on_session(3, View::new(1, NodeId(3)), &ToClient::Error(over), &secret);
     for _ in 0..2 {
         play.input(Input::Datagram { from: address(3), bytes: bytes.clone() });
@@ -1576,7 +1569,7 @@ fn a_client_sends_disconnect_with_its_cursor_until_the_session_is_over() {
     play.input(Input::Disconnect);
     assert_eq!(play.sent, [(3, ToServer::Disconnect(Disconnect { upto: Position::of(Op(12)) }))]);
     assert_eq!(play.events.last(), Some(&Event::Notification(notification(12))));
-    let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+    let over = Refused::new(Code::SessionOver, Answers::Session, 0);
     play.from(3, 1, 3, ToClient::Error(over));
     assert_eq!(play.events.last(), Some(&Event::Disconnected));
     assert_eq!(play.machine.next_deadline(), None);
@@ -1780,10 +1773,10 @@ fn a_question_about_a_server_takes_no_place_before_those_to_a_primary_that_refus
         play.sent.iter().filter_map(query).collect::<Vec<u64>>()
     };
     assert_eq!(asked(&play), [2, 3]);
-    let busy = Refused { code: Code::Busy, answers: Answers::Query(QueryId(2)), retry_ms: 40 };
+    let busy = Refused::new(Code::Busy, Answers::Query(QueryId(2)), 40);
     for wait in [40, 80] {
         play.sent.clear();
-        play.from(3, 1, 3, ToClient::Error(busy));
+        play.from(3, 1, 3, ToClient::Error(busy.clone()));
         let waited = play.until(|play| !asked(play).is_empty());
         assert!(about(wait).contains(&waited), "{waited:?}");
         assert_eq!(asked(&play), [2], "the oldest of the primary's");
@@ -1852,7 +1845,7 @@ fn a_silent_session_is_queried_after_three_seconds_and_every_five() {
 #[test]
 fn a_session_that_was_never_served_is_requested_again_after_retry_ms_and_later_each_time() {
     let mut play = Play::new();
-    let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 30 };
+    let over = Refused::new(Code::SessionOver, Answers::Session, 30);
     play.accept();
     play.from(3, 1, 3, ToClient::Error(over));
     let retry = Duration::from_millis(30);
@@ -1931,7 +1924,7 @@ fn a_request_that_is_refused_goes_again_on_time_with_a_byte_of_room() {
     let mut play = almost_full();
     // The word that asks to wait acknowledges nothing.
     play.servers_by_id.get_mut(&3).unwrap().heard.clear();
-    let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 40 };
+    let busy = Refused::new(Code::Busy, Answers::Request(Seq(5)), 40);
     play.from(3, 1, 3, ToClient::Error(busy));
     let waited = play.until(|play| !play.sends().is_empty());
     assert!(about(40).contains(&waited), "{waited:?}");
@@ -1988,8 +1981,8 @@ fn a_query_has_one_answer_and_an_unknown_query_has_none() {
     play.input(list(1));
     play.input(list(2));
     [1, 1, 7].into_iter().for_each(|query| play.from(3, 1, 3, empty_page(query)));
-    let refused = Refused { code: Code::NotAllowed, answers: Answers::Query(QueryId(2)), retry_ms: 0 };
-    (0..2).for_each(|_| play.from(3, 1, 3, ToClient::Error(refused)));
+    let refused = Refused::new(Code::NotAllowed, Answers::Query(QueryId(2)), 0);
+    (0..2).for_each(|_| play.from(3, 1, 3, ToClient::Error(refused.clone())));
     let answers =
         [Answer::List(ListPage { items: Vec::new(), more: false }), Answer::Refused(Code::NotAllowed)];
     let expected = [1, 2].map(QueryId).into_iter().zip(answers).map(|(query, of)| Event::Answer(query, of));
@@ -2064,7 +2057,7 @@ fn a_question_is_not_asked_again_while_pieces_come_but_for_a_second_at_most() {
     }
     assert_eq!(play.now.since(began), ASK_AGAIN_MAX, "they may be of a notification");
     // One that was refused is asked again when told.
-    let busy = Refused { code: Code::Busy, answers: Answers::Query(QueryId(1)), retry_ms: 40 };
+    let busy = Refused::new(Code::Busy, Answers::Query(QueryId(1)), 40);
     play.from(3, 1, 3, ToClient::Error(busy));
     play.from(3, 1, 3, ToClient::Fragment(pieces.next().expect("another piece")));
     let waited = play.until(|play| asked(play) == 3);
@@ -2189,7 +2182,7 @@ fn a_session_that_is_opened_after_another_begins_as_the_first_one_did() {
         let mut play = Play::new();
         play.accept();
         play.pass(3_000);
-        let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+        let over = Refused::new(Code::SessionOver, Answers::Session, 0);
         play.from(3, 1, 3, ToClient::Error(over));
         play.pass(between);
         play.sent.clear();
@@ -2213,7 +2206,7 @@ fn a_client_rejected_for_a_transient_reason_connects_again_after_retry_ms() {
         (Code::WrongInvite, 30, 1, about(100)),
     ] {
         let mut play = Play::new();
-        let reject = RejectConn { nonce: play.nonce() + other, code, retry_ms };
+        let reject = RejectConn::new(play.nonce() + other, code, retry_ms);
         play.from(1, 0, 0, ToClient::RejectConn(reject));
         let wait = play.machine.next_deadline().map(|at| at.since(play.now));
         assert!(wait.is_some_and(|wait| expected.contains(&wait)), "{code:?} {retry_ms} {other}: {wait:?}");
@@ -2252,7 +2245,7 @@ fn the_oldest_request_that_is_too_far_ahead_is_resent_after_retry_ms() {
     play.connect();
     play.input(say("one"));
     play.sent.clear();
-    let far = Refused { code: Code::TooFarAhead, answers: Answers::Request(Seq(5)), retry_ms: 50 };
+    let far = Refused::new(Code::TooFarAhead, Answers::Request(Seq(5)), 50);
     play.from(3, 1, 3, ToClient::Error(far));
     assert_eq!(play.until(|play| !play.sends().is_empty()), Duration::from_millis(50));
 }

@@ -159,6 +159,7 @@ fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>, stale: &mut
                 stale.push(incarnation.0);
             }
             Effect::BootAdopted { .. } => {}
+            Effect::OtherEpoch { .. } => panic!("all are of the first epoch"),
         }
     }
 }
@@ -299,7 +300,7 @@ fn a_boot_that_was_never_current_is_reported_if_its_incarnation_is_not_later() {
             ..pair.ends[&2].envelope
         };
         let key = identity(2, 1).keys.peer((NodeId(2), mine), NodeId(1), None);
-        let hello = PeerHello { mine, yours: Some(identity(1, 1).boot_id) };
+        let hello = PeerHello::new(mine, Some(identity(1, 1).boot_id));
         pair.hear(1, &hello.seal(&key, &envelope));
         assert_eq!(pair.stale, stale);
     }
@@ -366,7 +367,7 @@ fn a_boot_of_the_known_incarnation_is_adopted_only_with_the_known_boot_id() {
         let key = theirs.keys.peer((NodeId(2), theirs.boot_id), NodeId(1), None);
         let (class, node, incarnation) = (Class::PeerHello, Some(NodeId(2)), theirs.incarnation);
         let envelope = Envelope { class, node, incarnation, number: 1, ..links.envelope };
-        let hello = PeerHello { mine: theirs.boot_id, yours: Some(ours.boot_id) }.seal(&key, &envelope);
+        let hello = PeerHello::new(theirs.boot_id, Some(ours.boot_id)).seal(&key, &envelope);
         let mut out = Vec::new();
         assert_eq!(links.open(now, View::ZERO, &hello, false, &mut out), Ok(None));
         assert_eq!(links.peers[&NodeId(2)].current.is_some(), adopted, "{known:?}");
@@ -377,7 +378,7 @@ fn a_boot_of_the_known_incarnation_is_adopted_only_with_the_known_boot_id() {
         // The current boot is the only one of its incarnation, whatever was known.
         let mut out = Vec::new();
         let key = theirs.keys.peer((NodeId(2), BootId([8; 16])), NodeId(1), None);
-        let hello = PeerHello { mine: BootId([8; 16]), yours: Some(ours.boot_id) }.seal(&key, &envelope);
+        let hello = PeerHello::new(BootId([8; 16]), Some(ours.boot_id)).seal(&key, &envelope);
         assert_eq!(links.open(now, View::ZERO, &hello, false, &mut out), Ok(None));
         assert!(matches!(out[..], [Effect::StaleIncarnation { .. }]), "{known:?}: {out:?}");
     }
@@ -391,7 +392,7 @@ fn a_sender_with_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbe
     let envelope = Envelope { incarnation: second.incarnation, ..pair.ends[&2].envelope };
     let key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), Some(first.boot_id));
     let hello_key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), None);
-    let hello = PeerHello { mine: second.boot_id, yours: Some(first.boot_id) };
+    let hello = PeerHello::new(second.boot_id, Some(first.boot_id));
     let (before, forged) = (pair.sent.len(), 1_000);
     for number in 0..forged {
         let envelope = Envelope { number: 1_000 + number, ..envelope };
@@ -420,7 +421,7 @@ fn a_boot_below_the_incarnation_known_at_the_start_is_reported_and_the_known_one
         let key = second.keys.peer((NodeId(2), second.boot_id), NodeId(1), None);
         let (node, incarnation) = (Some(NodeId(2)), second.incarnation);
         let envelope = Envelope { class: Class::PeerHello, node, incarnation, number: 1, ..links.envelope };
-        let hello = PeerHello { mine: second.boot_id, yours: Some(me.boot_id) };
+        let hello = PeerHello::new(second.boot_id, Some(me.boot_id));
         let mut out = Vec::new();
         let opened = links.open(Moment(1_000_000), View::ZERO, &hello.seal(&key, &envelope), false, &mut out);
         assert_eq!(opened, Ok(None));
@@ -441,7 +442,15 @@ fn a_boot_below_the_incarnation_known_at_the_start_is_reported_and_the_known_one
 fn a_datagram_counts_once_and_not_at_all_while_the_journal_is_behind() {
     let mut pair = Pair::met();
     let (view, op) = (View::ZERO, Op::ZERO);
-    let cast = Entries { view, fetch: None, prev_op: op, prev_view: view, commit: op, entries: Vec::new() };
+    let cast = Entries {
+        view,
+        fetch: None,
+        prev_op: op,
+        prev_view: view,
+        commit: op,
+        entries: Vec::new(),
+        members_op: Op::ZERO,
+    };
     pair.ends.get_mut(&1).unwrap().send(NodeId(2), ToPeer::Entries(cast));
     pair.turn(&|_| true);
     let datagram = pair.sent_to(2, Class::Peer).remove(0);
@@ -491,4 +500,29 @@ fn what_is_not_of_a_member_of_this_cluster_is_refused_by_reason() {
         assert_eq!(pair.refused, [why], "{envelope:?}");
     }
     assert_eq!(pair.sent.len(), before, "nobody is answered");
+}
+
+/// Two epochs are two histories: entries of one must not go on in a log of the other.
+#[test]
+fn a_peer_whose_log_is_of_another_epoch_is_reported_and_never_met() {
+    let (me, peer) = (identity(1, 1), identity(2, 1));
+    let now = Moment(1_000_000);
+    let mut links = PeerLinks::new(&cluster(1), &Timing::DEFAULT, me.clone(), &[], now);
+    let key = peer.keys.peer((NodeId(2), peer.boot_id), NodeId(1), None);
+    let (node, incarnation) = (Some(NodeId(2)), peer.incarnation);
+    let envelope = Envelope { class: Class::PeerHello, node, incarnation, number: 1, ..links.envelope };
+    let mut hear = |epoch, yours| {
+        let hello = PeerHello { epoch, ..PeerHello::new(peer.boot_id, yours) }.seal(&key, &envelope);
+        let mut out = Vec::new();
+        let opened = links.open(now, View::ZERO, &hello, false, &mut out);
+        (opened, out, links.room(NodeId(2)) > 0)
+    };
+    let refused = Err(RefusedDatagram::Cluster);
+    let (opened, out, met) = hear(Epoch(7), None);
+    assert_eq!((opened, met), (refused.clone(), false));
+    assert!(matches!(out[..], [Effect::Send { to: NodeId(2), .. }]), "it is told our boot id: {out:?}");
+    let report = Effect::OtherEpoch { server: NodeId(2), epoch: Epoch(7) };
+    assert_eq!(hear(Epoch(7), Some(me.boot_id)), (refused, vec![report], false));
+    let (opened, _, met) = hear(Epoch::FIRST, Some(me.boot_id));
+    assert_eq!((opened, met), (Ok(None), true), "once it has the same history");
 }

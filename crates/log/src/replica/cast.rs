@@ -103,7 +103,8 @@ impl ReplicaManager {
             // The commit is capped at the last op sent, so a retransmission of the same ops has the same
             // bytes, and the fragments of both complete each other.
             let (view, commit) = (self.promised, self.commit.min(sent));
-            let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries };
+            let cast =
+                Entries { view, fetch: None, prev_op, prev_view, commit, entries, members_op: Op::ZERO };
             let tracked = Some((prev_op.next(), sent));
             out.push(Effect::Send { to, packet: ToPeer::Entries(cast), tracked });
         }

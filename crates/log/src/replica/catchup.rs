@@ -89,7 +89,15 @@ impl ReplicaManager {
         }
         for (prev_op, prev_view, entries) in pieces {
             let (view, commit) = (self.promised, self.commit);
-            let answer = Entries { view, fetch: Some(fetch.query), prev_op, prev_view, commit, entries };
+            let answer = Entries {
+                view,
+                fetch: Some(fetch.query),
+                prev_op,
+                prev_view,
+                commit,
+                entries,
+                members_op: Op::ZERO,
+            };
             self.send(from, ToPeer::Entries(answer), out);
         }
     }

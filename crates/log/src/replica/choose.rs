@@ -76,6 +76,7 @@ mod tests {
             }),
             incarnations: Vec::new(),
             disk_ms: 0,
+            members_op: Op::ZERO,
         }
     }
 

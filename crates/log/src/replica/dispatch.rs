@@ -77,6 +77,8 @@ impl ReplicaManager {
             ToPeer::LearnOk(answer) => self.on_learn_ok(from, answer),
             // The links put fragments together.
             ToPeer::Fragment(_) => {}
+            // A later version's, which this one steps over.
+            ToPeer::Extension(_) => {}
         }
     }
 }

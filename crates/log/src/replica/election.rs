@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recado_proto::id::{Moment, NodeId, View};
+use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Election, Promise, QueryId, Reply, ToPeer, WaitsFor};
 use recado_proto::planted::Planted;
 
@@ -159,6 +159,7 @@ impl ReplicaManager {
             progress: preparing.progress,
             waits_for: preparing.waits_for(self.me),
             disk_ms: self.pace.own_turn_ms(now),
+            members_op: Op::ZERO,
         })
     }
 

@@ -336,7 +336,7 @@ impl ReplicaManager {
 
     fn coordinator(&self) -> ToPeer {
         // Peers know the members from their own configuration.
-        ToPeer::Coordinator(Coordinator { view: self.active, members: Vec::new(), roles: Vec::new() })
+        ToPeer::Coordinator(Coordinator::new(self.active, Vec::new()))
     }
 
     /// `wait` plus a random part of up to half of it.

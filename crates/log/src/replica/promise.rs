@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use recado_proto::id::{Moment, NodeId, View};
+use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Promise, Reply, ToPeer, WaitsFor};
 use recado_proto::planted::Planted;
 
@@ -152,6 +152,7 @@ impl ReplicaManager {
             unknown: self.unknown.and_then(|unknown| unknown.beyond(self.log.last(), self.log.last_view())),
             incarnations: self.peers.incarnations(),
             disk_ms: self.pace.own_turn_ms(now),
+            members_op: Op::ZERO,
         }
     }
 }

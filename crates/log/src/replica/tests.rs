@@ -322,11 +322,17 @@ impl One {
 
 fn cast(view: View, prev: u64, prev_view: View, commit: u64, entries: Vec<Entry>) -> ToPeer {
     let (prev_op, commit) = (Op(prev), Op(commit));
-    ToPeer::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries })
+    ToPeer::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries, members_op: Op::ZERO })
 }
 
 fn prepare(view: View) -> ToPeer {
-    ToPeer::Election(Election::Prepare { view, progress: 0, waits_for: WaitsFor::Disk, disk_ms: 0 })
+    ToPeer::Election(Election::Prepare {
+        view,
+        progress: 0,
+        waits_for: WaitsFor::Disk,
+        disk_ms: 0,
+        members_op: Op::ZERO,
+    })
 }
 
 fn promises(effects: &[Effect]) -> usize {
@@ -357,7 +363,7 @@ fn hear_unsynced(one: &mut One, view: View) {
 }
 
 fn coordinator(view: View) -> ToPeer {
-    ToPeer::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() })
+    ToPeer::Coordinator(Coordinator::new(view, Vec::new()))
 }
 
 fn probe(view: View, last: u64) -> ToPeer {
@@ -414,7 +420,7 @@ fn a_promise_is_sent_only_when_it_is_durable() {
 fn a_promise_raised_by_a_packet_of_its_view_is_sent_only_when_it_is_durable() {
     let view = View::new(1, NodeId(2));
     let mut one = One::new(boot());
-    one.packet(2, ToPeer::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() }));
+    one.packet(2, ToPeer::Coordinator(Coordinator::new(view, Vec::new())));
     assert_eq!(one.replica.promised(), view);
     assert_eq!(promises(&one.packet(2, prepare(view))), 0, "a PREPARE that was late");
     assert_eq!(promises(&one.sync()), 1);
@@ -665,6 +671,7 @@ fn promise_with_incarnations(view: View, lives: &[(u16, u64)]) -> ToPeer {
         unknown: None,
         incarnations: lives,
         disk_ms: 0,
+        members_op: Op::ZERO,
     }))
 }
 
@@ -695,7 +702,7 @@ fn fetches(effects: &[Effect]) -> Vec<Fetch> {
 /// A piece of the answer to a FETCH. One without entries ends the answer.
 fn fetched(view: View, query: QueryId, prev: u64, entries: Vec<Entry>) -> ToPeer {
     let (fetch, prev_op, prev_view, commit) = (Some(query), Op(prev), held(), Op::ZERO);
-    ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
+    ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries, members_op: Op::ZERO })
 }
 
 /// Server 1 has an empty log and prepares the view that is returned, above that of the entries that it lacks.

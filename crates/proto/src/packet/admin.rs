@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CodeHash, QueryId};
+use super::{CodeHash, OptionalFields, QueryId};
 use crate::id::{ChannelName, DeviceKey, Name, Op};
 
 /// ADMIN. The client retransmits it under the same `query` until it is answered; the change is made once.
@@ -59,10 +59,19 @@ pub enum AdminChange {
 }
 
 /// ADMIN_OK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminOk {
     /// The id of the ADMIN it answers.
     pub query: QueryId,
     /// The op of its log entry.
     pub op: Op,
+    /// What the change results in beyond its op; nothing in this version.
+    pub data: OptionalFields,
+}
+
+impl AdminOk {
+    /// An answer that tells nothing beyond the op.
+    pub const fn new(query: QueryId, op: Op) -> AdminOk {
+        AdminOk { query, op, data: OptionalFields::NONE }
+    }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::OptionalFields;
 use crate::id::{MEMBERS_MAX, NodeId, View};
 
 /// COORDINATOR: to servers and to clients.
@@ -17,10 +18,19 @@ pub struct Coordinator {
     /// vote. Clients of this version take every server alike.
     #[serde(with = "crate::bulk")]
     pub roles: Vec<u8>,
+    /// The optional fields.
+    pub options: OptionalFields,
 }
 
 impl Coordinator {
+    /// An announcement in which every member has a vote.
+    pub const fn new(view: View, members: Vec<(NodeId, SocketAddr)>) -> Coordinator {
+        Coordinator { view, members, roles: Vec::new(), options: OptionalFields::NONE }
+    }
+
     pub(super) fn is_bounded(&self) -> bool {
-        self.members.len() <= MEMBERS_MAX && self.roles.len() <= self.members.len()
+        self.members.len() <= MEMBERS_MAX
+            && self.roles.len() <= self.members.len()
+            && self.options.is_bounded()
     }
 }

@@ -25,6 +25,8 @@ pub enum Election {
         progress: u64,
         /// The step that the candidate waits for.
         waits_for: WaitsFor,
+        /// The op of the sender's list of members, as in HEARTBEAT.
+        members_op: Op,
         /// The slowest recent turn of the sender's journal, as in HEARTBEAT.
         disk_ms: u32,
     },
@@ -111,6 +113,8 @@ pub struct Promise {
     /// The highest incarnation that the promiser knows of each other server. Promises of earlier incarnations
     /// do not count.
     pub incarnations: Vec<(NodeId, Incarnation)>,
+    /// The op of the promiser's list of members, as in HEARTBEAT.
+    pub members_op: Op,
     /// The slowest recent turn of the promiser's journal, as in HEARTBEAT.
     pub disk_ms: u32,
 }

@@ -27,7 +27,10 @@ impl OptionalFields {
     /// The most fields.
     pub const FIELDS_MAX: usize = 16;
     /// The most bytes of all fields together.
-    pub const BYTES_MAX: usize = 4 * 1024;
+    ///
+    /// With as many a CONNECT or a QUERY still fits into an INITIATION, which no client sends in pieces. What is
+    /// longer travels as an [`Extension`](super::Extension).
+    pub const BYTES_MAX: usize = 512;
 
     /// SEND: the time after which nobody needs the notification, in ms since 1970. Not critical: a server
     /// that does not honour it keeps the notification as long as any other.
@@ -42,10 +45,11 @@ impl OptionalFields {
     pub const DELIVER_AT: u16 = 5;
     /// SEND: the notification is the topic's retained one.
     pub const RETAINED: u16 = 7;
-    /// CONNECT: the notification to send when the session ends without a DISCONNECT.
-    pub const WILL: u16 = 9;
     /// FOLLOW: every channel that is listed, in place of the topic.
-    pub const ALL_LISTED: u16 = 11;
+    pub const ALL_LISTED: u16 = 9;
+    /// QUERY: the consistency of the answer, one byte: of any state, or linearizable. Without it the answer
+    /// is of a state that is as late as the token.
+    pub const CONSISTENCY: u16 = 11;
     /// CHANNEL: the channel that it creates is in no list.
     pub const UNLISTED: u16 = 15;
     /// CHANNEL: the channel that it creates stores no notification.

@@ -19,6 +19,8 @@ pub struct Entries {
     pub prev_view: View,
     /// The op up to which the sender knows the log to be committed.
     pub commit: Op,
+    /// The op of the sender's list of members, as in HEARTBEAT.
+    pub members_op: Op,
     /// The entries: consecutive ops, from `prev_op + 1` on.
     pub entries: Vec<Entry>,
 }

@@ -67,7 +67,7 @@ pub struct AcceptConn {
 }
 
 /// REJECT_CONN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectConn {
     /// The nonce of the CONNECT it answers.
     pub nonce: u64,
@@ -77,6 +77,15 @@ pub struct RejectConn {
     /// client tries again: with TooManyNames it is the time until the network may claim one more name, and
     /// recado's client reports that refusal as final.
     pub retry_ms: u32,
+    /// What the refusal tells beyond its code; nothing in this version.
+    pub data: OptionalFields,
+}
+
+impl RejectConn {
+    /// A refusal that tells nothing beyond its code.
+    pub const fn new(nonce: u64, code: Code, retry_ms: u32) -> RejectConn {
+        RejectConn { nonce, code, retry_ms, data: OptionalFields::NONE }
+    }
 }
 
 /// RESUME.

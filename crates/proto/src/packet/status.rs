@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::open_enum::open_enum;
 use crate::id::{Incarnation, MEMBERS_MAX, NodeId, Op, View};
 
 /// The status of a server.
@@ -29,75 +30,75 @@ pub struct Status {
     pub uptime_ms: u64,
     /// The addresses of all servers for clients.
     pub members: Vec<(NodeId, SocketAddr)>,
-    /// The number of datagrams refused since the start, by reason.
+    /// The number of datagrams refused since the start, by reason; at most [`Status::REASONS_MAX`].
     pub refused: Vec<(RefusedDatagram, u64)>,
 }
 
 impl Status {
+    /// The most reasons in `refused`: those of this version, and room for those of a later one.
+    pub const REASONS_MAX: usize = 64;
+
     pub(super) fn is_bounded(&self) -> bool {
-        // Each reason occurs at most once.
-        self.members.len() <= MEMBERS_MAX && self.refused.len() <= RefusedDatagram::ALL.len()
+        self.members.len() <= MEMBERS_MAX && self.refused.len() <= Status::REASONS_MAX
     }
 }
 
-/// The reason why a datagram was refused; each is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum RefusedDatagram {
-    /// Shorter than its headers or its contents, or not of the length that its kind has.
-    Truncated,
-    /// Longer than a datagram of this protocol.
-    Oversized,
-    /// Another magic number.
-    Magic,
-    /// Another version of the protocol.
-    Version,
-    /// The cluster is another one, or the server is unknown.
-    Cluster,
-    /// The authentication fails, or there is no key to open it with.
-    Seal,
-    /// Authentic, but not a valid packet.
-    Malformed,
-    /// The session is not known here.
-    Session,
-    /// Its packet number was received before, or is older than the replay window.
-    Repeated,
-    /// A queue was full.
-    QueueFull,
-    /// A handshake beyond the budget of its network, or of all networks.
-    Budget,
-    /// A handshake whose cookie is not valid or has expired.
-    Cookie,
+open_enum! {
+    /// The reason why a datagram was refused; each is counted.
+    pub enum RefusedDatagram {
+        /// Shorter than its headers or its contents, or not of the length that its kind has.
+        Truncated,
+        /// Longer than a datagram of this protocol.
+        Oversized,
+        /// Another magic number.
+        Magic,
+        /// Another version of the protocol.
+        Version,
+        /// The cluster is another one, or the server is unknown.
+        Cluster,
+        /// The authentication fails, or there is no key to open it with.
+        Seal,
+        /// Authentic, but not a valid packet.
+        Malformed,
+        /// The session is not known here.
+        Session,
+        /// Its packet number was received before, or is older than the replay window.
+        Repeated,
+        /// A queue was full.
+        QueueFull,
+        /// A handshake beyond the budget of its network, or of all networks.
+        Budget,
+        /// A handshake whose cookie is not valid or has expired.
+        Cookie,
+    }
 }
 
-impl RefusedDatagram {
-    /// All reasons.
-    pub const ALL: [RefusedDatagram; 12] = [
-        RefusedDatagram::Truncated,
-        RefusedDatagram::Oversized,
-        RefusedDatagram::Magic,
-        RefusedDatagram::Version,
-        RefusedDatagram::Cluster,
-        RefusedDatagram::Seal,
-        RefusedDatagram::Malformed,
-        RefusedDatagram::Session,
-        RefusedDatagram::Repeated,
-        RefusedDatagram::QueueFull,
-        RefusedDatagram::Budget,
-        RefusedDatagram::Cookie,
-    ];
+open_enum! {
+    /// The role of a server, as shown to people.
+    pub enum RoleName {
+        /// Holds a copy and votes.
+        Backup,
+        /// It is in an election.
+        Candidate,
+        /// Takes writes.
+        Primary,
+        /// Primary without a majority: acknowledges nothing.
+        Isolated,
+        /// Holds a copy, has no vote yet.
+        Learner,
+    }
 }
 
-/// The role of a server, as shown to people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum RoleName {
-    /// Holds a copy and votes.
-    Backup,
-    /// It is in an election.
-    Candidate,
-    /// Takes writes.
-    Primary,
-    /// Primary without a majority: acknowledges nothing.
-    Isolated,
-    /// Holds a copy, has no vote yet.
-    Learner,
+impl RoleName {
+    /// The word for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RoleName::Backup => "backup",
+            RoleName::Candidate => "candidate",
+            RoleName::Primary => "primary",
+            RoleName::Isolated => "isolated",
+            RoleName::Learner => "learner",
+            RoleName::Unknown(_) => "unknown",
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptConn, AdminOk, Answer, Coordinator, Delivered, Fragment, Refused, RejectConn, ResumeOk, SendAck,
-    direction,
+    AcceptConn, AdminOk, Answer, Coordinator, Delivered, Extension, Fragment, Refused, RejectConn, ResumeOk,
+    SendAck, direction,
 };
 
 /// A packet of a server to a client. ACCEPT_CONN, REJECT_CONN and ADMIN_OK travel in an ANSWER alone;
@@ -34,6 +34,8 @@ pub enum ToClient {
     PathChallenge(u64),
     /// FRAGMENT: a piece of a packet too large for one datagram.
     Fragment(Fragment),
+    /// EXTENSION: a packet of a kind that this version does not have.
+    Extension(Extension),
     /// PADDING: ends the packets of a datagram, whose rest has no content and is not read. Links append
     /// [`PADDING_LEN`](crate::link::PADDING_LEN) bytes to it.
     Padding,
@@ -50,15 +52,13 @@ impl ToClient {
             ToClient::Coordinator(coordinator) => coordinator.is_bounded(),
             ToClient::Delivered(delivered) => delivered.item.is_bounded(),
             ToClient::SendAck(ack) => ack.data.is_bounded(),
+            ToClient::RejectConn(reject) => reject.data.is_bounded(),
+            ToClient::Error(refused) => refused.data.is_bounded(),
+            ToClient::AdminOk(ok) => ok.data.is_bounded(),
             ToClient::Answer(answer) => answer.is_bounded(),
             ToClient::Fragment(piece) => piece.is_bounded(),
             // These have a fixed size, or parts whose types are their own limit.
-            ToClient::RejectConn(_)
-            | ToClient::Error(_)
-            | ToClient::AdminOk(_)
-            | ToClient::PathChallenge(_)
-            | ToClient::Padding
-            | ToClient::Ping => true,
+            ToClient::PathChallenge(_) | ToClient::Extension(_) | ToClient::Padding | ToClient::Ping => true,
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Coordinator, Election, Entries, EntriesAck, Fetch, Fragment, Heartbeat, Learn, LearnOk, Reply,
+    Coordinator, Election, Entries, EntriesAck, Extension, Fetch, Fragment, Heartbeat, Learn, LearnOk, Reply,
     SnapshotChunk, SnapshotGet, Transfer, direction,
 };
 
@@ -36,6 +36,8 @@ pub enum ToPeer {
     SnapshotChunk(SnapshotChunk),
     /// FRAGMENT: a piece of a packet too large for one datagram.
     Fragment(Fragment),
+    /// EXTENSION: a packet of a kind that this version does not have.
+    Extension(Extension),
 }
 
 impl ToPeer {
@@ -47,14 +49,15 @@ impl ToPeer {
             ToPeer::Entries(entries) => entries.is_bounded(),
             ToPeer::SnapshotChunk(chunk) => chunk.is_bounded(),
             ToPeer::Fragment(piece) => piece.is_bounded(),
-            // These have a fixed size.
+            // These have a fixed size, or parts whose types are their own limit.
             ToPeer::Election(_)
             | ToPeer::Transfer(_)
             | ToPeer::Learn(_)
             | ToPeer::LearnOk(_)
             | ToPeer::EntriesAck(_)
             | ToPeer::Fetch(_)
-            | ToPeer::SnapshotGet(_) => true,
+            | ToPeer::SnapshotGet(_)
+            | ToPeer::Extension(_) => true,
         }
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Admin, Channel, ClientAck, Connect, Disconnect, Follow, Fragment, Keepalive, Keys, Query, Resume, Send,
-    direction,
+    Admin, Answers, Channel, ClientAck, Connect, Disconnect, Extension, Follow, Fragment, Keepalive, Keys,
+    Query, Resume, Send, direction,
 };
 use crate::id::Seq;
 
@@ -38,6 +38,8 @@ pub enum ToServer {
     PathResponse(u64),
     /// FRAGMENT: a piece of a packet too large for one datagram.
     Fragment(Fragment),
+    /// EXTENSION: a packet of a kind that this version does not have.
+    Extension(Extension),
     /// PADDING: ends the packets of a datagram, whose rest has no content and is not read. Links append
     /// [`PADDING_LEN`](crate::link::PADDING_LEN) bytes to it.
     Padding,
@@ -59,6 +61,7 @@ impl ToServer {
             ToServer::Send(send) => Some(send.seq),
             ToServer::Channel(channel) => Some(channel.seq),
             ToServer::Keys(keys) => Some(keys.seq),
+            ToServer::Extension(Extension { answers: Some(Answers::Request(seq)), .. }) => Some(*seq),
             _ => None,
         }
     }
@@ -79,6 +82,7 @@ impl ToServer {
             ToServer::Disconnect(_)
             | ToServer::Admin(_)
             | ToServer::PathResponse(_)
+            | ToServer::Extension(_)
             | ToServer::Padding
             | ToServer::Ping => true,
         }

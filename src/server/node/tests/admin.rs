@@ -34,7 +34,7 @@ fn a_repeated_release_is_applied_once_and_answered_each_time<S: Surroundings>() 
     ask(&mut rig, 1, "alice");
     assert_eq!(answers(&rig), [], "not before the commit");
     rig.live(100);
-    let [ToClient::AdminOk(AdminOk { query: QueryId(1), op })] = answers(&rig)[..] else {
+    let [ToClient::AdminOk(AdminOk { query: QueryId(1), op, .. })] = answers(&rig)[..] else {
         panic!("{:?}", rig.delivered)
     };
     let change = AdminChange::Release { name: "alice".parse().unwrap() };
@@ -42,13 +42,13 @@ fn a_repeated_release_is_applied_once_and_answered_each_time<S: Surroundings>() 
     assert!(rig.node.service.session(session).is_none());
     let claimed = rig.connect(2, "alice");
     ask(&mut rig, 1, "alice");
-    assert_eq!(answers(&rig), [ToClient::AdminOk(AdminOk { query: QueryId(1), op })]);
+    assert_eq!(answers(&rig), [ToClient::AdminOk(AdminOk::new(QueryId(1), op))]);
     rig.live(100);
     assert!(rig.node.service.session(claimed).is_some(), "who has it now keeps it");
     ask(&mut rig, 2, "nobody");
     rig.live(100);
     let code = Code::UnknownProfile;
-    let refused = Refused { code, answers: Answers::Query(QueryId(2)), retry_ms: 0 };
+    let refused = Refused::new(code, Answers::Query(QueryId(2)), 0);
     assert_eq!(answers(&rig), [ToClient::Error(refused)]);
 }
 
@@ -63,7 +63,7 @@ fn an_administrators_change_before_a_change_of_primary_is_answered_and_not_logge
         rig.input(Input::Initiation { reply_to: reply_to(), key, packet: admin(query) });
     };
     let is_done = |rig: &Rig<S>, query, op| {
-        let ok = ToClient::AdminOk(AdminOk { query: QueryId(query), op });
+        let ok = ToClient::AdminOk(AdminOk::new(QueryId(query), op));
         rig.delivered.iter().any(
             |input| matches!(input, delivery::Input::AnswerTo { packets, .. } if packets[..] == [ok.clone()]),
         )
@@ -102,7 +102,7 @@ fn an_administrators_change_beyond_the_queue_gets_busy_and_retry_ms<S: Surroundi
     let [delivery::Input::AnswerTo { packets, .. }] = &rig.delivered[..] else {
         panic!("{:?}", rig.delivered)
     };
-    let [ToClient::Error(refused)] = packets[..] else { panic!("{packets:?}") };
+    let [ToClient::Error(refused)] = &packets[..] else { panic!("{packets:?}") };
     assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Query(QueryId(64))));
     assert!(refused.retry_ms > 0, "it passes");
 }

@@ -65,7 +65,7 @@ fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served<S: Surroun
     };
     rig.delivered.clear();
     rig.client(session.0.0, resume(end.next()));
-    let refused = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
+    let refused = Refused::new(Code::BeyondEnd, Answers::Session, 0);
     assert!(
         matches!(&rig.delivered[..], [delivery::Input::Answer { packet: ToClient::Error(told), .. }] if *told == refused),
         "{:?}",

@@ -40,7 +40,7 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number<S: Sur
     };
     rig.delivered.clear();
     rig.client(session.0.0, ToServer::Follow(follow.clone()));
-    let [delivery::Input::Answer { packet: ToClient::Error(refused), .. }] = rig.delivered[..] else {
+    let [delivery::Input::Answer { packet: ToClient::Error(refused), .. }] = &rig.delivered[..] else {
         panic!("{:?}", rig.delivered)
     };
     assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Request(Seq(1))));

@@ -72,7 +72,7 @@ impl Chance {
         });
         let entries = entries.collect();
         let fetch = self.flip().then(|| QueryId(self.edge()));
-        Entries { view, fetch, prev_op, prev_view, commit: self.op(), entries }
+        Entries { view, fetch, prev_op, prev_view, commit: self.op(), entries, members_op: Op::ZERO }
     }
 
     fn reply(&mut self, near: View) -> Reply {
@@ -99,6 +99,7 @@ impl Chance {
                     .map(|n| (NodeId(1 + n as u16), Incarnation(self.below(3))))
                     .collect(),
                 disk_ms,
+                members_op: Op::ZERO,
             }),
         }
     }
@@ -130,7 +131,7 @@ impl Chance {
             }),
             3 => prepare(view, self.edge()),
             4 => ToPeer::Reply(self.reply(near)),
-            5 => ToPeer::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() }),
+            5 => ToPeer::Coordinator(Coordinator::new(view, Vec::new())),
             6 => ToPeer::Entries(self.entries(near)),
             7 => ToPeer::EntriesAck(EntriesAck {
                 view,

@@ -90,6 +90,7 @@ impl Surroundings for Peers {
                 self.earlier.push((server.0, incarnation.0, latest.0));
                 None
             }
+            bully::Effect::OtherEpoch { .. } => None,
             bully::Effect::Report(Report::MembersRefused { view, op }) => {
                 self.named.push((view, op));
                 None
@@ -129,10 +130,8 @@ impl Rig<Peers> {
 
     /// A peer that knows the server's boot id sends a hello.
     fn meet(&mut self, from: NodeId) {
-        let hello = PeerHello {
-            mine: handshake_config(from.0, 1).boot_id,
-            yours: Some(handshake_config(ME.0, 1).boot_id),
-        };
+        let hello =
+            PeerHello::new(handshake_config(from.0, 1).boot_id, Some(handshake_config(ME.0, 1).boot_id));
         let key = handshake_config(from.0, 1).keys.peer((from, hello.mine), ME, None);
         self.datagram(hello.seal(&key, &envelope_of(from)));
     }
@@ -189,6 +188,7 @@ impl Rig<Peers> {
                         unknown: None,
                         incarnations: Vec::new(),
                         disk_ms: 0,
+                        members_op: Op::ZERO,
                     }))
                 }
                 ToPeer::Heartbeat(beat) => {
@@ -208,5 +208,11 @@ impl Rig<Peers> {
 }
 
 pub(super) fn prepare(view: View, progress: u64) -> ToPeer {
-    ToPeer::Election(Election::Prepare { view, progress, waits_for: WaitsFor::Disk, disk_ms: 0 })
+    ToPeer::Election(Election::Prepare {
+        view,
+        progress,
+        waits_for: WaitsFor::Disk,
+        disk_ms: 0,
+        members_op: Op::ZERO,
+    })
 }

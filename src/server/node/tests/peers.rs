@@ -14,11 +14,7 @@ fn a_round_that_leaves_no_higher_one_is_not_believed() {
     let mut rig = Rig::new(true);
     for packet in [
         prepare(View::new(View::ROUND_MAX, NodeId(3)), 0),
-        ToPeer::Coordinator(Coordinator {
-            view: View::new(View::ROUND_MAX, NodeId(3)),
-            members: Vec::new(),
-            roles: Vec::new(),
-        }),
+        ToPeer::Coordinator(Coordinator::new(View::new(View::ROUND_MAX, NodeId(3)), Vec::new())),
         ToPeer::Election(Election::Probe {
             view: View::new(View::ROUND_MAX, NodeId(3)),
             last: (View::ZERO, Op::ZERO),
@@ -52,7 +48,7 @@ fn a_server_that_returns_in_an_earlier_incarnation_is_reported_and_ignored() {
     let mut rig = Rig::new(true);
     let hello = |rig: &mut Rig<Peers>, incarnation| {
         let reborn = handshake_config(1, 10 + incarnation);
-        let hello = PeerHello { mine: reborn.boot_id, yours: Some(handshake_config(ME.0, 1).boot_id) };
+        let hello = PeerHello::new(reborn.boot_id, Some(handshake_config(ME.0, 1).boot_id));
         let key = reborn.keys.peer((NodeId(1), hello.mine), ME, None);
         let envelope = Envelope { incarnation: Incarnation(incarnation), ..envelope_of(NodeId(1)) };
         rig.datagram(hello.seal(&key, &envelope));
@@ -77,7 +73,15 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
     for first in [1, 33, 65, 97, 129, 161, 193, 225] {
         let prev_view = if first == 1 { View::ZERO } else { view };
         let (prev_op, commit) = (Op(first - 1), Op::ZERO);
-        let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: entries(first) };
+        let cast = Entries {
+            view,
+            fetch: None,
+            prev_op,
+            prev_view,
+            commit,
+            entries: entries(first),
+            members_op: Op::ZERO,
+        };
         rig.peer(3, vec![ToPeer::Entries(cast)]);
     }
     rig.flush();
@@ -102,12 +106,13 @@ fn an_entry_that_names_members_is_not_taken_and_is_reported() {
     let mut rig = Rig::new(true);
     let view = View::new(1, NodeId(3));
     let (client, peer) = (([192, 0, 2, 1], 1).into(), ([192, 0, 2, 1], 2).into());
-    let member = members::Member { id: NodeId(9), client, peer, joined: Incarnation(1) };
+    let member = members::Member { id: NodeId(9), client, peer, joined: Incarnation(1), role: 0 };
     let members = Members { list: vec![member], tie_holder: NodeId(9), epoch: Epoch(5) };
     assert_eq!(members.check(), Ok(()));
     let entry = Entry { op: Op(1), view, kind: EntryKind::Members, payload: encode(&members).into() };
     let (prev_op, prev_view, commit) = (Op::ZERO, View::ZERO, Op::ZERO);
-    let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry] };
+    let cast =
+        Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry], members_op: Op::ZERO };
     rig.peer(3, vec![ToPeer::Entries(cast)]);
     rig.flush();
     assert_eq!((rig.last(), &rig.around.named[..]), (Op::ZERO, &[(view, Op(1))][..]));
@@ -122,7 +127,15 @@ fn a_command_that_cannot_be_read_ends_the_server_before_it_applies_anything_more
     let entries = vec![entry(1, command_of(300)), entry(2, of_a_later_version), entry(3, command_of(300))];
     let cast = |prev_op: u64, prev_view, commit: u64, entries| {
         let (prev_op, commit) = (Op(prev_op), Op(commit));
-        ToPeer::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries })
+        ToPeer::Entries(Entries {
+            view,
+            fetch: None,
+            prev_op,
+            prev_view,
+            commit,
+            entries,
+            members_op: Op::ZERO,
+        })
     };
     rig.peer(3, vec![cast(0, View::ZERO, 0, entries)]);
     rig.flush();
@@ -153,7 +166,15 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
         let (prev_op, prev_view) = (Op(op - 1), prev);
         prev = View::new(op, NodeId(3));
         let entry = Entry { op: Op(op), view: prev, kind: EntryKind::ViewStart, payload: [].into() };
-        let cast = Entries { view, fetch: None, prev_op, prev_view, commit: Op::ZERO, entries: vec![entry] };
+        let cast = Entries {
+            view,
+            fetch: None,
+            prev_op,
+            prev_view,
+            commit: Op::ZERO,
+            entries: vec![entry],
+            members_op: Op::ZERO,
+        };
         rig.peer(3, vec![ToPeer::Entries(cast)]);
     }
     rig.flush();
@@ -172,7 +193,7 @@ fn a_deposed_primary_voids_the_tickets_that_it_awaits() {
     let (now, log) = (rig.clock.now, &mut rig.node.log);
     let tickets = [1_u8, 2].map(|byte| log.propose([byte].into()).unwrap());
     let view = View::new(log.status().view.round() + 1, NodeId(3));
-    let next = ToPeer::Coordinator(Coordinator { view, members: Vec::new(), roles: Vec::new() });
+    let next = ToPeer::Coordinator(Coordinator::new(view, Vec::new()));
     for datagram in rig.sealed(3, &[next]) {
         rig.node.log.handle(now, bully::Input::Peer { datagram, behind: false });
     }

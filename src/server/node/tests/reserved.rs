@@ -9,6 +9,8 @@ over_each_log!(
     a_connect_with_a_critical_field_opens_no_session,
     another_home_and_another_epoch_are_refused_and_the_session_goes_on,
     a_query_is_answered_from_a_state_that_meets_its_token_or_refused,
+    a_request_of_a_later_version_is_refused_uses_its_number_and_changes_no_other,
+    an_extension_is_refused_if_it_needs_an_answer_and_stepped_over_if_not,
 );
 
 /// A field with this tag, which no server of this version honours.
@@ -86,7 +88,7 @@ fn a_connect_with_a_critical_field_opens_no_session<S: Surroundings>() {
             code: None,
             invite: None,
             aeads: 0,
-            options: field(OptionalFields::WILL),
+            options: field(OptionalFields::ON_BEHALF_OF),
         }),
     );
     rig.live(100);
@@ -130,4 +132,72 @@ fn a_query_is_answered_from_a_state_that_meets_its_token_or_refused<S: Surroundi
         (Code::Unsupported, 6),
     ];
     assert_eq!(refusals(&mut rig), expected.map(|(code, id)| (code, Answers::Query(QueryId(id)))));
+}
+
+fn extension(answers: Option<Answers>) -> ToServer {
+    ToServer::Extension(Extension { kind: 1, answers, bytes: vec![7] })
+}
+
+fn a_request_of_a_later_version_is_refused_uses_its_number_and_changes_no_other<S: Surroundings>() {
+    let (mut rig, session) = rig::<S>();
+    let request = |seq| extension(Some(Answers::Request(Seq(seq))));
+    // The second one waits for the first.
+    rig.client(session.0.0, request(2));
+    rig.client(session.0.0, send(1, OptionalFields::NONE));
+    rig.live(100);
+    assert_eq!(refusals(&mut rig), [(Code::Unsupported, Answers::Request(Seq(2)))]);
+    // Sent again, it has the same answer, and another one under its number is told so.
+    rig.client(session.0.0, request(2));
+    rig.client(session.0.0, send(2, field(OptionalFields::EXPIRES)));
+    let expected = [Code::Unsupported, Code::NumberTaken];
+    assert_eq!(refusals(&mut rig), expected.map(|code| (code, Answers::Request(Seq(2)))));
+    rig.client(session.0.0, send(3, field(OptionalFields::EXPIRES)));
+    rig.live(100);
+    let acked = rig.delivered.iter().any(|input| {
+        matches!(input, delivery::Input::Answer { packet: ToClient::SendAck(ack), .. } if ack.seq == Seq(3))
+    });
+    assert!(acked, "those behind it go on");
+}
+
+fn an_extension_is_refused_if_it_needs_an_answer_and_stepped_over_if_not<S: Surroundings>() {
+    let (mut rig, session) = rig::<S>();
+    let last = rig.last();
+    let query = Answers::Query(QueryId(9));
+    for answers in [Some(query), None, Some(Answers::Session)] {
+        rig.client(session.0.0, extension(answers));
+        // In an INITIATION.
+        rig.client(0, extension(answers));
+    }
+    let refused = [query, query, Answers::Session, Answers::Session];
+    assert_eq!(refusals(&mut rig), refused.map(|answers| (Code::Unsupported, answers)));
+    rig.live(100);
+    assert_eq!(rig.last(), last, "none of them is logged");
+}
+
+#[test]
+fn the_optional_fields_of_a_request_and_a_connect_are_in_the_log() {
+    let (mut rig, session) = rig::<Alone>();
+    rig.client(session.0.0, send(1, field(OptionalFields::EXPIRES)));
+    rig.client(
+        0,
+        ToServer::Connect(Connect {
+            device: DeviceId { key: DeviceKey([2; 32]), slot: 0 },
+            profile: "bob".parse().unwrap(),
+            receives: true,
+            nonce: 2,
+            fresh: true,
+            code: None,
+            invite: None,
+            aeads: 0,
+            options: field(OptionalFields::SESSION_EXPIRY),
+        }),
+    );
+    rig.live(100);
+    let logged = rig.node.log.commands();
+    assert!(logged.iter().any(|command| matches!(
+        command, Command::Request { options, .. } if *options == field(OptionalFields::EXPIRES)
+    )));
+    assert!(logged.iter().any(|command| matches!(
+        command, Command::SessionOpen(open) if open.options == field(OptionalFields::SESSION_EXPIRY)
+    )));
 }

@@ -70,7 +70,15 @@ fn cast(rig: &mut Rig<Peers>, ops: RangeInclusive<u64>) {
         let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: command_of(1_000) };
         let prev_view = if op == 1 { View::ZERO } else { view };
         let (prev_op, commit) = (Op(op - 1), Op(op - 1));
-        let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry] };
+        let cast = Entries {
+            view,
+            fetch: None,
+            prev_op,
+            prev_view,
+            commit,
+            entries: vec![entry],
+            members_op: Op::ZERO,
+        };
         rig.peer(3, vec![ToPeer::Entries(cast)]);
         rig.flush();
     }
@@ -173,7 +181,18 @@ fn a_snapshot_of_another_server_that_is_not_taken_is_reported() {
     let mut rig = Rig::new(true);
     let view = View::new(1, NodeId(3));
     let (prev_op, prev_view, commit, entries) = (Op::ZERO, View::ZERO, Op::ZERO, Vec::new());
-    rig.peer(3, vec![ToPeer::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries })]);
+    rig.peer(
+        3,
+        vec![ToPeer::Entries(Entries {
+            view,
+            fetch: None,
+            prev_op,
+            prev_view,
+            commit,
+            entries,
+            members_op: Op::ZERO,
+        })],
+    );
     let found = Image::FORMAT + 1;
     let bytes = encode(&found);
     let (total, crc) = (bytes.len() as u64, crc32c::crc32c(&bytes));

@@ -85,6 +85,12 @@ impl VectorLog {
         self.unreliable && self.draw(100) < percent
     }
 
+    /// The commands in the log.
+    pub(super) fn commands(&self) -> Vec<Command> {
+        let payloads = self.entries.iter().map(|entry| &entry.payload).filter(|payload| !payload.is_empty());
+        payloads.map(|payload| codec::decode::<Stamped>(payload).unwrap().command).collect()
+    }
+
     fn committed(&self) -> Op {
         Op(self.trimmed + self.entries.len() as u64)
     }

@@ -34,7 +34,7 @@ pub(super) fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
     lines.push(Line::from(span("What changed", theme.title)));
     for change in app.cluster.changes.iter().rev() {
         let what = match change.role {
-            Some(role) => format!("is {} in view {}", word(role), change.view),
+            Some(role) => format!("is {} in view {}", role.as_str(), change.view),
             None => "stopped answering".to_owned(),
         };
         let at = clock(change.unix_ms, &app.settings.zone, "%H:%M:%S");
@@ -61,7 +61,7 @@ impl Row {
             n => n.to_string(),
         };
         let role = match (seen.answers, seen.role) {
-            (true, Some(role)) => word(role),
+            (true, Some(role)) => role.as_str(),
             _ => "no answer",
         };
         let trip = seen.round_trip.map_or_else(|| "-".to_owned(), trip_in_words);
@@ -121,14 +121,4 @@ fn deliveries(app: &App, columns: usize) -> Vec<Line<'static>> {
         ]),
         Line::from(span(spark, theme.accent)),
     ]
-}
-
-fn word(role: RoleName) -> &'static str {
-    match role {
-        RoleName::Backup => "backup",
-        RoleName::Candidate => "candidate",
-        RoleName::Primary => "primary",
-        RoleName::Isolated => "isolated",
-        RoleName::Learner => "learner",
-    }
 }

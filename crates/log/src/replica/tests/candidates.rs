@@ -369,7 +369,16 @@ fn a_candidate_that_makes_progress_is_waited_for_as_long_as_it_does() {
     let (view, waits_for) = (View::new(1, NodeId(3)), WaitsFor::Fetch(Op(1)));
     let mut one = One::new(boot());
     for progress in 1..=6 {
-        one.packet(3, ToPeer::Election(Election::Prepare { view, progress, waits_for, disk_ms: 0 }));
+        one.packet(
+            3,
+            ToPeer::Election(Election::Prepare {
+                view,
+                progress,
+                waits_for,
+                disk_ms: 0,
+                members_op: Op::ZERO,
+            }),
+        );
         let heard = one.now;
         one.sync();
         reach(&mut one, heard + MS * 99);
@@ -381,7 +390,13 @@ fn a_candidate_that_makes_progress_is_waited_for_as_long_as_it_does() {
 fn a_candidate_that_is_heard_again_is_waited_for_only_before_its_time_is_over() {
     let (view, waits_for) = (View::new(1, NodeId(3)), WaitsFor::Disk);
     // Four turns of its disk take 400 ms.
-    let prepare = ToPeer::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 100 });
+    let prepare = ToPeer::Election(Election::Prepare {
+        view,
+        progress: 0,
+        waits_for,
+        disk_ms: 100,
+        members_op: Op::ZERO,
+    });
     for (wait, change) in [(399, Some((RoleName::Backup, Cause::HeardAgain))), (400, None)] {
         let mut one = One::new(boot());
         one.packet(3, prepare.clone());

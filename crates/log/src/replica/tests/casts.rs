@@ -140,7 +140,10 @@ fn a_committed_entry_is_not_replaced_by_a_fetched_one() {
     // The answer has another entry at op 5 than the promise of the same server named.
     let entries = (5..=7).map(|op| entry(op, 3, 3)).collect();
     let (prev_op, prev_view, commit) = (Op(4), old, Op::ZERO);
-    one.packet(3, ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries }));
+    one.packet(
+        3,
+        ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries, members_op: Op::ZERO }),
+    );
     assert_eq!((one.replica.log.view_at(Op(5)), one.replica.log.view_at(Op(6))), (Some(old), Some(other)));
 }
 

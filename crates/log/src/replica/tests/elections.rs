@@ -292,7 +292,7 @@ fn a_candidate_goes_on_while_entries_arrive_and_remembers_what_it_could_not_fetc
     one.idle(MS * 320);
     assert!(!one.replica.tries_to_lead(), "nothing comes any more");
     assert_eq!(one.replica.unfetched_end, Some(Op(10)));
-    let active = Coordinator { view: View::new(9, NodeId(3)), members: Vec::new(), roles: Vec::new() };
+    let active = Coordinator::new(View::new(9, NodeId(3)), Vec::new());
     one.packet(3, ToPeer::Coordinator(active));
     assert_eq!(one.replica.unfetched_end, None, "another leads, and casts it");
 }

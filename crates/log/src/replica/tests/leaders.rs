@@ -107,7 +107,13 @@ fn a_stopping_primary_that_is_deposed_waits_for_the_next_one_as_long_as_the_disk
     one.input(Input::Stop);
     let view = View::new(one.replica.promised().round() + 1, NodeId(2));
     let waits_for = WaitsFor::Promises;
-    let prepare = ToPeer::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 500 });
+    let prepare = ToPeer::Election(Election::Prepare {
+        view,
+        progress: 0,
+        waits_for,
+        disk_ms: 500,
+        members_op: Op::ZERO,
+    });
     one.packet(2, prepare.clone());
     one.sync();
     let early = one.pass(MS * 3_900, |one| one.packet(2, prepare.clone()));

@@ -15,7 +15,16 @@ impl One {
     /// Candidate 3 sends its PREPARE again, without progress.
     fn hear_3(&mut self, waits_for: WaitsFor, disk_ms: u32) -> Vec<Effect> {
         let view = View::new(1, NodeId(3));
-        self.packet(3, ToPeer::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms }))
+        self.packet(
+            3,
+            ToPeer::Election(Election::Prepare {
+                view,
+                progress: 0,
+                waits_for,
+                disk_ms,
+                members_op: Op::ZERO,
+            }),
+        )
     }
 
     fn waits(&self) -> bool {
@@ -68,6 +77,7 @@ fn a_view_that_is_overtaken_or_timed_out_makes_the_next_one_more_patient() {
             progress: 0,
             waits_for: WaitsFor::Disk,
             disk_ms: 0,
+            members_op: Op::ZERO,
         }),
     );
     assert_eq!(one.replica.failed_views, 1, "overtaken before its promise was durable");
@@ -244,7 +254,16 @@ fn a_stopping_primary_does_not_wait_for_its_own_disk_which_may_be_full() {
     // Server 2 follows it, and its promise is never written.
     let view = View::new(one.replica.promised().round() + 1, NodeId(2));
     let waits_for = WaitsFor::Promises;
-    one.packet(2, ToPeer::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 0 }));
+    one.packet(
+        2,
+        ToPeer::Election(Election::Prepare {
+            view,
+            progress: 0,
+            waits_for,
+            disk_ms: 0,
+            members_op: Op::ZERO,
+        }),
+    );
     let effects = one.idle(MS * 1_300);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Stopped)));
 }

@@ -66,7 +66,7 @@ fn promise_of_held_alone(view: View, first: u64, last: u64) -> ToPeer {
 fn fetched_from(view: View, query: QueryId, prev_view: View, first: u64, last: u64) -> ToPeer {
     let entries = (first..=last).map(|op| entry(op, 3, 3)).collect();
     let (fetch, prev_op, commit) = (Some(query), Op(first - 1), Op::ZERO);
-    ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
+    ToPeer::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries, members_op: Op::ZERO })
 }
 
 // ---- the donor
