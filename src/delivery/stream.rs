@@ -48,7 +48,7 @@ fn weight(notification: &Notification) -> usize {
     let parts = 1 + content.tags.len() + content.extra.len() + options.0.len();
     parts * REST
         + author.as_str().len()
-        + topic.name().as_str().len()
+        + topic.name().len()
         + content.title.as_ref().map_or(0, String::len)
         + content.tags.iter().map(String::len).sum::<usize>()
         + content.body.len()

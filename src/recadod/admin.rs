@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use recado_client::{AdminChange, ClientError, Code, EnrolmentCode};
-use recado_proto::id::{Admission, Name, NameError, Op, millis};
+use recado_proto::id::{Admission, ChannelName, Name, NameError, Op, millis};
 
 use super::{Admin, check};
 
@@ -22,7 +22,7 @@ pub(super) fn name(text: &str) -> Result<Name, NameError> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Named {
     Profile(Name),
-    Channel(Name),
+    Channel(ChannelName),
 }
 
 impl std::fmt::Display for Named {
@@ -37,12 +37,12 @@ impl std::fmt::Display for Named {
 /// Parses a profile with its @, or a channel with its #. The kind is never guessed, because a removal cannot
 /// be undone.
 pub(super) fn named(text: &str) -> Result<Named, String> {
-    let parse = |name: &str| name.parse().map_err(|error: NameError| error.to_string());
-    match (text.strip_prefix('@'), text.strip_prefix('#')) {
-        (Some(name), _) => parse(name).map(Named::Profile),
-        (_, Some(name)) => parse(name).map(Named::Channel),
-        (None, None) => Err("use @NAME for a profile or '#NAME' for a channel".into()),
-    }
+    let named = match (text.strip_prefix('@'), text.strip_prefix('#')) {
+        (Some(name), _) => name.parse().map(Named::Profile),
+        (_, Some(name)) => name.parse().map(Named::Channel),
+        (None, None) => return Err("use @NAME for a profile or '#NAME' for a channel".into()),
+    };
+    named.map_err(|error| error.to_string())
 }
 
 /// Parses how long an invitation is valid: at least a second, at most ten years.
@@ -179,7 +179,9 @@ mod tests {
     fn an_argument_names_a_profile_or_a_channel_and_a_time_has_a_unit() {
         assert_eq!(named("@alice"), Ok(Named::Profile("alice".parse().unwrap())));
         assert_eq!(named("#ops"), Ok(Named::Channel("ops".parse().unwrap())));
-        for wrong in ["alice", "@", "#!", "@#ops"] {
+        let longest = format!("#{}", "Az09-_.~".repeat(16));
+        assert_eq!(named(&longest).map(|named| named.to_string()), Ok(longest));
+        for wrong in ["alice", "@", "#!", "@#ops", "@Alice", "#"] {
             assert!(named(wrong).is_err(), "{wrong}");
         }
         assert_eq!(lasting("90m"), Ok(Duration::from_secs(5_400)));

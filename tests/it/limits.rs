@@ -6,7 +6,7 @@ use std::path::Path;
 use recado::config::{Limits, Rate, Retention};
 use recado_proto::DATAGRAM_MAX;
 use recado_proto::codec::PACKET_MAX;
-use recado_proto::id::{MEMBERS_MAX, Name};
+use recado_proto::id::{ChannelName, MEMBERS_MAX, Name};
 use recado_proto::packet::{Content, History, List};
 
 fn rate(rate: Rate) -> String {
@@ -94,6 +94,7 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("retention.age_ms", format!("{age_ms} ms")),
         ("retention.all_bytes", format!("{all_bytes} B")),
         ("Name::LEN_MAX", Name::LEN_MAX.to_string()),
+        ("ChannelName::LEN_MAX", ChannelName::LEN_MAX.to_string()),
         ("Content::BODY_MAX", format!("{} B", Content::BODY_MAX)),
         ("Content::TITLE_MAX", format!("{} B", Content::TITLE_MAX)),
         ("Content::TAGS_MAX", Content::TAGS_MAX.to_string()),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::unbounded;
 use parking_lot::Mutex;
 use recado_client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError, Request};
-use recado_proto::id::{Moment, Name, Op, Priority, Topic};
+use recado_proto::id::{ChannelName, Moment, Name, Op, Priority, Topic};
 use recado_proto::packet::Content;
 use recado_sys::clock::MachineClock;
 
@@ -358,7 +358,7 @@ fn options(cluster: &Cluster, profile: &Name, receives: bool) -> Options {
     if receives { options } else { options.send_only() }
 }
 
-fn channel() -> Name {
+fn channel() -> ChannelName {
     "load".parse().expect("a good name")
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use recado_proto::codec::{decode_packet, encode};
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{Name, Op, Priority, Seq, Topic, View};
+use recado_proto::id::{ChannelName, Name, Op, Priority, Seq, Topic, View};
 use recado_proto::packet::*;
 
 use crate::samples::Samples;
@@ -16,12 +16,16 @@ fn name() -> impl Strategy<Value = Name> {
     "[a-z0-9_.-]{1,31}[a-z0-9_-]".prop_map(|text| text.parse().unwrap())
 }
 
+fn channel() -> impl Strategy<Value = ChannelName> {
+    "[-_.~A-Za-z0-9]{0,127}[-_~A-Za-z0-9]".prop_map(|text| text.parse().unwrap())
+}
+
 fn topic() -> impl Strategy<Value = Topic> {
-    (0..3, name()).prop_map(|(kind, name)| match kind {
-        0 => Topic::Feed(name),
-        1 => Topic::Channel(name),
-        _ => Topic::Inbox(name),
-    })
+    prop_oneof![
+        name().prop_map(Topic::Feed),
+        channel().prop_map(Topic::Channel),
+        name().prop_map(Topic::Inbox),
+    ]
 }
 
 fn content() -> impl Strategy<Value = Content> {

@@ -7,8 +7,8 @@ use recado_proto::codec::encode;
 use recado_proto::command::{Claim, Command, Request, SessionOpen};
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::id::{
-    Admission, DeviceId, DeviceKey, Epoch, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic,
-    View,
+    Admission, ChannelName, DeviceId, DeviceKey, Epoch, Incarnation, Name, NodeId, Op, Priority, Seq,
+    SessionId, Topic, View,
 };
 use recado_proto::packet::*;
 use recado_proto::seal::Key;
@@ -75,12 +75,16 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
+fn ops() -> ChannelName {
+    "ops".parse().unwrap()
+}
+
 fn extension(answers: Option<Answers>) -> Extension {
     Extension { kind: 300, answers, bytes: vec![0, 0xff] }
 }
 
 fn topics() -> [Topic; 3] {
-    [Topic::Feed(name("alice")), Topic::Channel(name("ops")), Topic::Inbox(name("bob"))]
+    [Topic::Feed(name("alice")), Topic::Channel(ops()), Topic::Inbox(name("bob"))]
 }
 
 fn device() -> DeviceId {
@@ -222,7 +226,7 @@ fn list_page() -> AnswerKind {
     });
     items.push(ListItem::Device { device: device(), cursor: Op(0), session: None, last_seen_ms: 0 });
     items.extend([Access::Open, Access::Owned, Access::Private].map(|access| ListItem::Channel {
-        name: name("ops"),
+        name: ops(),
         followers: 3,
         last_op: Op(300),
         access,
@@ -343,7 +347,7 @@ fn to_server() -> Vec<ToServer> {
         ToServer::Channel(Channel {
             seq,
             answered_below,
-            channel: name("ops"),
+            channel: ops(),
             change,
             nonce,
             options: OptionalFields::NONE,
@@ -356,7 +360,7 @@ fn to_server() -> Vec<ToServer> {
     let listings =
         [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People]
             .into_iter()
-            .chain([Listing::Members(name("ops")), Listing::Keys]);
+            .chain([Listing::Members(ops()), Listing::Keys]);
     all.extend(listings.map(|what| list(what, None)));
     all
 }
@@ -500,7 +504,7 @@ fn admin_changes() -> impl Iterator<Item = AdminChange> {
     [
         AdminChange::Release { name: name("alice") },
         AdminChange::RemoveProfile { name: name("alice") },
-        AdminChange::RemoveChannel { channel: name("ops") },
+        AdminChange::RemoveChannel { channel: ops() },
         invite(None),
         invite(Some(name("alice"))),
         AdminChange::Allow { key: device().key },
@@ -552,10 +556,10 @@ fn commands() -> Vec<Command> {
     ];
     all.extend(admin_changes().map(|change| Command::Administer(Admin { query: QueryId(300), change })));
     all.push(Command::Expire(Claim::Profile { name: name("alice"), created_op: Op(300) }));
-    all.push(Command::Expire(Claim::Channel { name: name("ops") }));
-    all.push(Command::Expire(Claim::Deleted { name: name("ops") }));
+    all.push(Command::Expire(Claim::Channel { name: ops() }));
+    all.push(Command::Expire(Claim::Deleted { name: ops() }));
     all.extend(key_changes().map(|change| request(Request::Keys { change })));
-    all.extend(changes().map(|change| request(Request::Channel { channel: name("ops"), change })));
+    all.extend(changes().map(|change| request(Request::Channel { channel: ops(), change })));
     all.extend([feed, channel, inbox].map(|topic| Command::Trim { topic, upto: Op(300) }));
     all
 }

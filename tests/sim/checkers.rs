@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recado_proto::id::{Name, Op, Topic};
+use recado_proto::id::{ChannelName, Name, Op, Topic};
 use recado_proto::packet::{ChannelChange, QueryId};
 
 use crate::history::{AskId, ClientEvent, ClientId, History, LogAction, LoggedAction};
@@ -74,7 +74,7 @@ enum RequestKind {
     Send(String),
     Follow,
     Unfollow,
-    Change(Name, ChannelChange),
+    Change(ChannelName, ChannelChange),
     Other,
 }
 
@@ -178,7 +178,9 @@ impl IndexedHistory {
             let Some(facts) = history.clients.get(client) else { continue };
             let (by, topic) = (facts.profile.clone(), request.topic.clone());
             match (request.outcome, deed_of(request)) {
-                (Outcome::Acked(op), Some(deed)) => drop(log.insert(op, LogAction { op, by, deed })),
+                (Outcome::Acked(op), Some(deed)) => {
+                    drop(log.insert(op, LogAction { op, by: Some(by), deed }))
+                }
                 (
                     Outcome::None | Outcome::Unknown,
                     Some(LoggedAction::Followed(_) | LoggedAction::Unfollowed(_)),
@@ -198,7 +200,7 @@ impl IndexedHistory {
             LoggedAction::Changed(channel, _) => {
                 self.unsure_channels.contains(&Topic::Channel(channel.clone()))
             }
-            LoggedAction::ChannelGone | LoggedAction::ProfileGone => false,
+            LoggedAction::ChannelGone(_) | LoggedAction::ProfileGone => false,
         };
         log.values().filter(|done| !unsure(done)).try_for_each(|done| self.rights.take(done))
     }
@@ -298,7 +300,7 @@ pub fn in_the_log(history: &History) -> Result<(), String> {
     for ((client, ask), request) in &book.requests {
         let (Outcome::Acked(op), Some(deed)) = (request.outcome, deed_of(request)) else { continue };
         let by = history.clients.get(client).map(|facts| &facts.profile);
-        if by_op.get(&op).is_none_or(|done| done.deed != deed || Some(&done.by) != by) {
+        if by_op.get(&op).is_none_or(|done| done.deed != deed || done.by.as_ref() != by) {
             return Err(format!(
                 "request {} of client {}, {deed:?}, was acknowledged at op {op}, where the log has {:?}",
                 ask.0,
@@ -525,8 +527,12 @@ mod tests {
         }
     }
 
+    fn ops() -> ChannelName {
+        "ops".parse().unwrap()
+    }
+
     fn channel() -> Topic {
-        Topic::Channel(name("ops"))
+        Topic::Channel(ops())
     }
 
     fn sent(ask: u32, text: &str) -> ClientEvent {
@@ -609,7 +615,7 @@ mod tests {
     fn logged(more: &[(u64, &str, LoggedAction)]) -> Vec<LogAction> {
         let follow = (3, "bob", LoggedAction::Followed(channel()));
         let all = [follow].into_iter().chain(more.iter().cloned());
-        all.map(|(op, by, deed)| LogAction { op: Op(op), by: name(by), deed }).collect()
+        all.map(|(op, by, deed)| LogAction { op: Op(op), by: Some(name(by)), deed }).collect()
     }
 
     fn says(text: &str) -> LoggedAction {
@@ -635,7 +641,7 @@ mod tests {
     /// Ann creates a private channel and adds bob, who follows it; then come the actions `more`. Ann sends
     /// "one" as op 6.
     fn private(more: &[(u64, &str, LoggedAction)], seen: Vec<ClientEvent>) -> Result<(), String> {
-        let changed = |change| LoggedAction::Changed(name("ops"), change);
+        let changed = |change| LoggedAction::Changed(ops(), change);
         let mut log: Vec<LogAction> = [
             (2, "ann", changed(ChannelChange::Create { private: true })),
             (3, "ann", changed(ChannelChange::Add { member: name("bob"), role: Role::Reader })),
@@ -644,7 +650,7 @@ mod tests {
         ]
         .iter()
         .chain(more)
-        .map(|(op, by, deed)| LogAction { op: Op(*op), by: name(by), deed: deed.clone() })
+        .map(|(op, by, deed)| LogAction { op: Op(*op), by: Some(name(by)), deed: deed.clone() })
         .collect();
         log.sort_by_key(|done| done.op);
         let mut events =
@@ -654,7 +660,7 @@ mod tests {
     }
 
     fn removes_bob() -> LoggedAction {
-        LoggedAction::Changed(name("ops"), ChannelChange::Remove { member: name("bob") })
+        LoggedAction::Changed(ops(), ChannelChange::Remove { member: name("bob") })
     }
 
     #[test]
@@ -671,7 +677,7 @@ mod tests {
         assert_eq!(private(&[(7, "ann", removes_bob())], vec![delivered(6, "one")]), Ok(()));
         let early = private(&[(5, "ann", removes_bob())], vec![delivered(6, "one")]);
         assert!(early.unwrap_err().contains("did not follow then"));
-        let deleted = LoggedAction::Changed(name("ops"), ChannelChange::Delete);
+        let deleted = LoggedAction::Changed(ops(), ChannelChange::Delete);
         assert_eq!(private(&[(7, "ann", deleted)], vec![]), Ok(()));
     }
 
@@ -682,9 +688,9 @@ mod tests {
         assert!(with(LoggedAction::Followed(channel())).contains("was let follow"));
         assert!(with(says("two")).contains("was let send"));
         let adds = ChannelChange::Add { member: name("bob"), role: Role::Owner };
-        assert!(with(LoggedAction::Changed(name("ops"), adds)).contains("no owner"));
+        assert!(with(LoggedAction::Changed(ops(), adds)).contains("no owner"));
         let creates = ChannelChange::Create { private: false };
-        assert!(with(LoggedAction::Changed(name("ops"), creates)).contains("which there is or was"));
+        assert!(with(LoggedAction::Changed(ops(), creates)).contains("which there is or was"));
         assert!(
             private(&[(7, "bob", says("two"))], vec![]).unwrap_err().contains("was let send"),
             "a reader"
@@ -710,7 +716,7 @@ mod tests {
     fn what_is_gone_with_its_topic_or_its_profile_is_over() {
         let gone = |deed: LoggedAction, of| private(&[(7, of, deed), (8, "ann", says("two"))], vec![]);
         assert_eq!(gone(LoggedAction::ProfileGone, "bob"), Ok(()));
-        assert_eq!(private(&[(7, "ops", LoggedAction::ChannelGone)], vec![]), Ok(()));
+        assert_eq!(private(&[(7, "ann", LoggedAction::ChannelGone(ops()))], vec![]), Ok(()));
         let later = private(&[(5, "bob", LoggedAction::ProfileGone)], vec![delivered(6, "one")]);
         assert!(later.unwrap_err().contains("did not follow then"));
     }

@@ -8,7 +8,7 @@ use recado::config::{Planted, PlantedBug};
 use recado_client::machine::handshake::Identity;
 use recado_client::machine::{Answer, Effect, Event, Input, Machine, Numbered, Query, Request, Start};
 use recado_proto::entropy::Entropy;
-use recado_proto::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
+use recado_proto::id::{ChannelName, DeviceId, Moment, Name, Op, Priority, Seq, Topic};
 use recado_proto::packet::{
     ChannelChange, Code, CodeHash, Content, FollowChange, HistoryRange, KeyChange, Listing, QueryId, Role,
 };
@@ -368,7 +368,13 @@ impl Client {
     }
 
     /// The application does something at random.
-    pub fn act(&mut self, now: Micros, people: &[Name], channels: &[Name], history: &mut History) -> Outcome {
+    pub fn act(
+        &mut self,
+        now: Micros,
+        people: &[Name],
+        channels: &[ChannelName],
+        history: &mut History,
+    ) -> Outcome {
         if self.character.habits.away.is_some() {
             return if self.connected {
                 self.handle(now, Input::Disconnect, history)
@@ -385,10 +391,16 @@ impl Client {
         self.act_now(now, people, channels, history)
     }
 
-    fn act_now(&mut self, now: Micros, people: &[Name], channels: &[Name], history: &mut History) -> Outcome {
+    fn act_now(
+        &mut self,
+        now: Micros,
+        people: &[Name],
+        channels: &[ChannelName],
+        history: &mut History,
+    ) -> Outcome {
         let own = self.character.profile.clone();
         let person = self.rng.pick(people).cloned().unwrap_or(own.clone());
-        let channel = self.rng.pick(channels).cloned().unwrap_or(own);
+        let channel = self.rng.pick(channels).cloned().unwrap_or_else(|| population::channel(own.as_str()));
         let topic = if self.rng.permille(500) {
             Topic::Feed(person.clone())
         } else {
@@ -431,7 +443,7 @@ impl Client {
     }
 
     /// Makes a random query.
-    fn query(&mut self, now: Micros, channel: Name, history: &mut History) -> Outcome {
+    fn query(&mut self, now: Micros, channel: ChannelName, history: &mut History) -> Outcome {
         if !self.connected {
             return Outcome::default();
         }
@@ -462,7 +474,7 @@ impl Client {
     }
 
     /// Makes a random change to an owned channel.
-    fn change(&mut self, channel: Name, member: Name) -> Request {
+    fn change(&mut self, channel: ChannelName, member: Name) -> Request {
         let role = [Role::Reader, Role::Writer, Role::Owner][self.rng.below(3) as usize];
         let change = match self.rng.below(10) {
             0..3 => ChannelChange::Create { private: self.rng.permille(600) },

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{Name, Op, Topic};
+use recado_proto::id::{ChannelName, Name, Op, Topic};
 use recado_proto::packet::{ChannelChange, Code, QueryId};
 
 /// A client: one device of one profile, over all runs of its process.
@@ -49,7 +49,7 @@ pub enum ClientEvent {
     /// A gap was reported to the application: notifications that were dropped unread.
     Gap { after: Op, upto: Op },
     /// The client changes an owned channel.
-    ChangedChannel { ask: AskId, channel: Name, change: ChannelChange },
+    ChangedChannel { ask: AskId, channel: ChannelName, change: ChannelChange },
     /// The client changes its profile's keys.
     ChangedKeys { ask: AskId },
     /// The client queries a topic's history.
@@ -66,8 +66,8 @@ pub enum ClientEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogAction {
     pub op: Op,
-    /// The profile that acted; for a removal, the name that was removed.
-    pub by: Name,
+    /// The profile that acted or was removed; none if a channel was removed.
+    pub by: Option<Name>,
     pub deed: LoggedAction,
 }
 
@@ -80,10 +80,10 @@ pub enum LoggedAction {
     },
     Followed(Topic),
     Unfollowed(Topic),
-    Changed(Name, ChannelChange),
+    Changed(ChannelName, ChannelChange),
     /// A channel is removed with its content, by an administrator or because it expired. Its name is free,
     /// unless it was private; the name of a channel that was deleted earlier is free in any case.
-    ChannelGone,
+    ChannelGone(ChannelName),
     /// A profile is removed in the same way.
     ProfileGone,
 }

@@ -365,7 +365,7 @@ mod tests {
 
     fn request() -> Option<Command> {
         let (session, seq, answered_below) = (SessionId(Op(1)), Seq(1), Seq(1));
-        let topic = Topic::Channel(population::name("ops"));
+        let topic = Topic::Channel(population::channel("ops"));
         let request = Request::Follow { topic, change: FollowChange::Add };
         Some(Command::Request {
             session,

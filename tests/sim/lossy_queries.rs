@@ -32,7 +32,7 @@ const TEXTS: usize = 8;
 const TEXT_LEN: usize = History::BYTES_MAX / 3 - 64;
 
 fn channel() -> Topic {
-    Topic::Channel(population::name("ops"))
+    Topic::Channel(population::channel("ops"))
 }
 
 /// The newest page of the channel, and as much of it as there may be.

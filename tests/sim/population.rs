@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use recado::config::{Cluster, Config, Limits, Member, PlantedBug, Preempt, Retention, Timing};
-use recado_proto::id::{Admission, ClusterId, Name, NodeId};
+use recado_proto::id::{Admission, ChannelName, ClusterId, Name, NodeId};
 use recado_proto::packet::CodeHash;
 
 use crate::client::{ClientActions, ClientProfile};
@@ -26,14 +26,18 @@ pub fn name(text: &str) -> Name {
     text.parse().expect("a good name")
 }
 
-/// The open channels that clients send to.
-pub fn channels() -> Vec<Name> {
-    vec![name("ops"), name("news")]
+pub fn channel(text: &str) -> ChannelName {
+    text.parse().unwrap()
 }
 
-/// The channels that clients create, own and delete, for tests of rights.
-pub fn owned_channels() -> Vec<Name> {
-    vec![name("staff"), name("vault")]
+/// The open channels that clients send to; their names differ by case.
+pub fn channels() -> Vec<ChannelName> {
+    vec![channel("ops"), channel("Ops")]
+}
+
+/// The channels that clients create, own and delete, for tests of rights; one name is the longest.
+pub fn owned_channels() -> Vec<ChannelName> {
+    vec![channel("staff"), channel(&"Vault~".repeat(22)[..ChannelName::LEN_MAX])]
 }
 
 /// The configuration of server `id` in a cluster of `servers`.

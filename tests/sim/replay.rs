@@ -80,31 +80,34 @@ impl Replay {
             self.broken.get_or_insert(format!("op {op}: {why}"));
         }
         for applied in out {
-            let done = match (applied, command) {
+            let (by, deed) = match (applied, command) {
                 (Applied::Notified { notification, .. }, _) => {
                     let text = notification.content.body.to_string();
-                    Some((
-                        notification.author.clone(),
-                        LoggedAction::Sent { topic: notification.topic.clone(), text },
-                    ))
+                    let deed = LoggedAction::Sent { topic: notification.topic.clone(), text };
+                    (Some(notification.author.clone()), deed)
                 }
                 (Applied::Answered { result: Ok(_), .. }, Some(Command::Request { request, .. })) => {
-                    by.clone().zip(deed_of(request))
+                    let Some(deed) = deed_of(request) else { continue };
+                    (by.clone(), deed)
                 }
-                (Applied::Administered { change, result: Ok(_), .. }, _) => removed(change),
+                (Applied::Administered { change, result: Ok(_), .. }, _) => {
+                    let Some(removed) = removed(change) else { continue };
+                    removed
+                }
                 // Only an expiry that took effect emits `Withdrawn`.
-                (Applied::Withdrawn { .. }, Some(Command::Expire(claim))) => Some(match claim {
-                    Claim::Profile { name, .. } => (name.clone(), LoggedAction::ProfileGone),
-                    Claim::Channel { name } => (name.clone(), LoggedAction::ChannelGone),
+                (Applied::Withdrawn { .. }, Some(Command::Expire(claim))) => match claim {
+                    Claim::Profile { name, .. } => (Some(name.clone()), LoggedAction::ProfileGone),
+                    Claim::Channel { name } => (None, LoggedAction::ChannelGone(name.clone())),
                     Claim::Deleted { name } => {
                         self.met.push(Situation::DeletedNameFree);
-                        (name.clone(), LoggedAction::ChannelGone)
+                        (None, LoggedAction::ChannelGone(name.clone()))
                     }
-                }),
-                _ => None,
+                },
+                _ => continue,
             };
-            let Some((by, deed)) = done else { continue };
-            if !self.people.contains(&by) {
+            if let Some(by) = &by
+                && !self.people.contains(by)
+            {
                 self.people.push(by.clone());
             }
             history.log.get_or_insert_default().push(LogAction { op, by, deed });
@@ -215,10 +218,10 @@ fn deed_of(request: &Request) -> Option<LoggedAction> {
     }
 }
 
-fn removed(change: AdminChange) -> Option<(Name, LoggedAction)> {
+fn removed(change: AdminChange) -> Option<(Option<Name>, LoggedAction)> {
     match change {
-        AdminChange::RemoveProfile { name } => Some((name, LoggedAction::ProfileGone)),
-        AdminChange::RemoveChannel { channel } => Some((channel, LoggedAction::ChannelGone)),
+        AdminChange::RemoveProfile { name } => Some((Some(name), LoggedAction::ProfileGone)),
+        AdminChange::RemoveChannel { channel } => Some((None, LoggedAction::ChannelGone(channel))),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{Name, Op, Topic};
+use recado_proto::id::{ChannelName, Name, Op, Topic};
 use recado_proto::packet::{ChannelChange, Role};
 
 use crate::history::{LogAction, LoggedAction};
@@ -16,11 +16,11 @@ pub type Span = (Op, Option<Op>);
 pub struct Rights {
     follows: BTreeMap<(Name, Topic), Vec<Span>>,
     /// The channels that were created, including those deleted since.
-    owned: BTreeMap<Name, Owned>,
+    owned: BTreeMap<ChannelName, Owned>,
     /// The spans in which only members might read a channel, and the spans of each membership in a created
     /// channel.
-    private: BTreeMap<Name, Vec<Span>>,
-    members: BTreeMap<(Name, Name), Vec<Span>>,
+    private: BTreeMap<ChannelName, Vec<Span>>,
+    members: BTreeMap<(ChannelName, Name), Vec<Span>>,
     /// The ops sent to each topic, as far as they are known.
     sent: BTreeMap<Topic, Vec<Op>>,
     /// The ops at which a topic was removed with its content.
@@ -41,14 +41,24 @@ impl Rights {
     /// The reason why it must not have been allowed.
     pub fn take(&mut self, LogAction { op, by, deed }: &LogAction) -> Result<(), String> {
         let op = *op;
-        match deed {
-            LoggedAction::Sent { topic, .. } => {
+        match (deed, by) {
+            (LoggedAction::ChannelGone(channel), _) => {
+                let owned = self.owned.get(channel);
+                let was_private = owned.is_some_and(|owned| owned.private && !owned.deleted);
+                self.end_channel(op, channel);
+                self.owned.remove(channel);
+                if was_private {
+                    self.owned.insert(channel.clone(), Owned::nobodys());
+                }
+            }
+            (_, None) => return Err(format!("op {op}: nobody did {deed:?}")),
+            (LoggedAction::Sent { topic, .. }, Some(by)) => {
                 if !self.may_send(by, topic) {
                     return Err(format!("op {op}: {by} was let send to {topic}"));
                 }
                 self.sent.entry(topic.clone()).or_default().push(op);
             }
-            LoggedAction::Followed(topic) => {
+            (LoggedAction::Followed(topic), Some(by)) => {
                 if let Topic::Channel(channel) = topic
                     && self.owned.get(channel).is_some_and(|owned| !owned.reads(by))
                 {
@@ -56,17 +66,13 @@ impl Rights {
                 }
                 self.follows.entry((by.clone(), topic.clone())).or_default().push((op, None));
             }
-            LoggedAction::Unfollowed(topic) => end(self.follows.get_mut(&(by.clone(), topic.clone())), op),
-            LoggedAction::Changed(channel, change) => return self.change(op, by, channel, change),
-            LoggedAction::ChannelGone => {
-                let was_private = self.owned.get(by).is_some_and(|owned| owned.private && !owned.deleted);
-                self.end_channel(op, by);
-                self.owned.remove(by);
-                if was_private {
-                    self.owned.insert(by.clone(), Owned::nobodys());
-                }
+            (LoggedAction::Unfollowed(topic), Some(by)) => {
+                end(self.follows.get_mut(&(by.clone(), topic.clone())), op)
             }
-            LoggedAction::ProfileGone => {
+            (LoggedAction::Changed(channel, change), Some(by)) => {
+                return self.change(op, by, channel, change);
+            }
+            (LoggedAction::ProfileGone, Some(by)) => {
                 self.end_topic(op, &Topic::Feed(by.clone()));
                 self.end_topic(op, &Topic::Inbox(by.clone()));
                 let own = self.follows.iter_mut().filter(|((profile, _), _)| profile == by);
@@ -80,7 +86,13 @@ impl Rights {
         Ok(())
     }
 
-    fn change(&mut self, op: Op, by: &Name, channel: &Name, change: &ChannelChange) -> Result<(), String> {
+    fn change(
+        &mut self,
+        op: Op,
+        by: &Name,
+        channel: &ChannelName,
+        change: &ChannelChange,
+    ) -> Result<(), String> {
         let key = |member: &Name| (channel.clone(), member.clone());
         if let ChannelChange::Create { private } = *change {
             if self.owned.contains_key(channel) {
@@ -123,7 +135,7 @@ impl Rights {
         Ok(())
     }
 
-    fn end_channel(&mut self, op: Op, channel: &Name) {
+    fn end_channel(&mut self, op: Op, channel: &ChannelName) {
         self.end_topic(op, &Topic::Channel(channel.clone()));
         end(self.private.get_mut(channel), op);
         let members = self.members.iter_mut().filter(|((of, _), _)| of == channel);

@@ -11,7 +11,7 @@ use recado::server::engine::Input;
 use recado_client::machine;
 use recado_log::bully;
 use recado_proto::envelope::{Envelope, Opened};
-use recado_proto::id::{Name, NodeId, Op, SessionId, Topic};
+use recado_proto::id::{ChannelName, Name, NodeId, Op, SessionId, Topic};
 use recado_proto::packet::{Admin, HistoryRange, RoleName, ToClient, ToServer};
 
 use crate::client::{Client, Outcome};
@@ -125,7 +125,7 @@ pub struct World {
     met: Coverage,
     schedule: Schedule,
     people: Vec<Name>,
-    channels: Vec<Name>,
+    channels: Vec<ChannelName>,
     /// True once the faults have ended.
     pub healed: bool,
     /// The attacker that forges RETRY, if there is one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::{Span, SpanRelativeTo};
-use recado_client::{ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
+use recado_client::{ChannelName, ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
 
 use crate::exit;
 use crate::tui::settings::When;
@@ -253,6 +253,9 @@ to it, follow and read it, and nobody can delete it. A channel that `channel
 create` created belongs to its owners: anyone can follow and read it (with
 --private only its members), and its writers and owners can send to it. The name
 of a deleted channel is free again after 30 days.
+
+A channel's name has 1 to 128 of A-Z, a-z, 0-9, - _ . and ~. Upper and lower case
+differ: #Ops and #ops are two channels.
 Write '#channel' in quotes: # begins a comment in a shell.";
 
 #[derive(Debug, Subcommand)]
@@ -261,7 +264,7 @@ pub(crate) enum Channel {
     Create {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
-        channel: Name,
+        channel: ChannelName,
         /// Only members can follow and read it
         #[arg(long)]
         private: bool,
@@ -270,7 +273,7 @@ pub(crate) enum Channel {
     Add {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
-        channel: Name,
+        channel: ChannelName,
         /// The profile
         #[arg(value_name = "@NAME", value_parser = profile)]
         member: Name,
@@ -282,7 +285,7 @@ pub(crate) enum Channel {
     Remove {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
-        channel: Name,
+        channel: ChannelName,
         /// The profile
         #[arg(value_name = "@NAME", value_parser = profile)]
         member: Name,
@@ -291,13 +294,13 @@ pub(crate) enum Channel {
     Members {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
-        channel: Name,
+        channel: ChannelName,
     },
     /// Delete a channel and its notifications; its name is free again after 30 days
     Delete {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
-        channel: Name,
+        channel: ChannelName,
         /// Confirm; without it nothing is deleted
         #[arg(long)]
         yes: bool,
@@ -499,7 +502,7 @@ fn whom(text: &str) -> Result<Name, String> {
 }
 
 /// Parses a channel name, with or without its #.
-fn channel(text: &str) -> Result<Name, String> {
+fn channel(text: &str) -> Result<ChannelName, String> {
     text.strip_prefix('#')
         .unwrap_or(text)
         .parse()
@@ -608,6 +611,21 @@ mod tests {
         assert_eq!(added(&["channel", "add", "#ops", "@bob"]), Role::Writer);
         assert_eq!(added(&["channel", "add", "#ops", "@bob", "--role", "owner"]), Role::Owner);
         assert!(parse(&["channel", "add", "#ops", "@bob", "--role", "boss"]).is_err());
+    }
+
+    #[test]
+    fn the_name_of_a_channel_keeps_its_case_and_may_be_long() {
+        let created = |line: &[&str]| match parse(line).unwrap().command {
+            Some(Command::Channel(Channel::Create { channel, .. })) => channel.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let longest = "Az09-_.~".repeat(16);
+        assert_eq!(created(&["channel", "create", "#Ops~1"]), "Ops~1");
+        assert_eq!(created(&["channel", "create", &longest]), longest);
+        let message = parse(&["channel", "create", &format!("#{longest}x")]).unwrap_err().to_string();
+        assert!(message.contains("a channel's name has 1 to 128 characters"), "{message}");
+        let message = parse(&["follow", "#two words"]).unwrap_err().to_string();
+        assert!(message.contains("'-', '_', '.' and '~'"), "{message}");
     }
 
     #[test]

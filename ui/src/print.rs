@@ -330,7 +330,7 @@ pub(crate) mod tests {
     #[test]
     fn the_feed_and_the_inbox_of_one_profile_are_printed_differently() {
         let alice = Topic::to_follow("@alice").unwrap();
-        for (topic, kind) in [(alice.clone(), "feed"), (Topic::Inbox(alice.name().clone()), "inbox")] {
+        for (topic, kind) in [(alice, "feed"), (Topic::to_send("@alice").unwrap(), "inbox")] {
             let notification = Notification { topic, ..notification("x") };
             assert_eq!(object(&notification)["topic"], "@alice");
             assert_eq!(object(&notification)["topic_kind"], kind);

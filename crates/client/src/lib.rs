@@ -92,8 +92,8 @@ use self::machine::{Answer, Numbered, Query, Start};
 use self::store::Slot;
 
 pub use recado_proto::id::{
-    ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
-    Priority, PriorityError, Seq, SessionId, Topic, View,
+    ChannelName, ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError,
+    NameKind, NodeId, Op, Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use recado_proto::packet::{
     Access, AdminChange, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing,
@@ -413,7 +413,11 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]: no room for another request in time, or the client has ended.
-    pub fn change_channel(&self, channel: Name, change: ChannelChange) -> Result<Receipt, ClientError> {
+    pub fn change_channel(
+        &self,
+        channel: ChannelName,
+        change: ChannelChange,
+    ) -> Result<Receipt, ClientError> {
         self.request(Request::Channel { channel, change })
     }
 

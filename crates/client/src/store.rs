@@ -37,7 +37,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use recado_proto::hex::{self, Hex};
-use recado_proto::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Priority, Seq, Topic};
+use recado_proto::id::{ChannelName, ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Priority, Seq, Topic};
 use recado_proto::noise;
 use recado_proto::packet::{Body, ChannelChange, CodeHash, Content, FollowChange, KeyChange, Role};
 use recado_proto::seal::Key;
@@ -134,7 +134,7 @@ enum StoredRequest {
         content: StoredContent,
     },
     Channel {
-        channel: Name,
+        channel: ChannelName,
         #[serde(with = "StoredChannelChange")]
         change: ChannelChange,
     },
@@ -153,7 +153,7 @@ struct Target(#[serde(with = "StoredTopic")] Topic);
 #[serde(remote = "Topic")]
 enum StoredTopic {
     Feed(Name),
-    Channel(Name),
+    Channel(ChannelName),
     Inbox(Name),
 }
 
@@ -697,13 +697,17 @@ mod tests {
             Request::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Remove };
         let change = |change| Request::Channel { channel: "ops".parse().unwrap(), change };
         let member = || "bob".parse().unwrap();
+        let longest: ChannelName = "Az09-_.~".repeat(16).parse().unwrap();
+        assert_eq!(longest.as_str().len(), ChannelName::LEN_MAX);
         let asks = [
             (Seq(1), change(ChannelChange::Create { private: true })),
             (Seq(2), change(ChannelChange::Add { member: member(), role: Role::Writer })),
             (Seq(3), change(ChannelChange::Delete)),
             (Seq(4), follow),
             (Seq(5), Request::Keys { change: KeyChange::Revoke { key: DeviceKey([0xfe; 32]) } }),
-            (Seq(6), send("two\nlines \u{1b}[0m \"quoted\"")),
+            (Seq(6), Request::Channel { channel: longest.clone(), change: ChannelChange::Delete }),
+            (Seq(7), Request::Follow { topic: Topic::Channel(longest), change: FollowChange::Add }),
+            (Seq(8), send("two\nlines \u{1b}[0m \"quoted\"")),
         ];
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));

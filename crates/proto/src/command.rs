@@ -8,7 +8,7 @@ use super::codec;
 use super::packet::{Admin, ChannelChange, CodeHash, Content, FollowChange, KeyChange, OptionalFields};
 use super::seal::Aead;
 use crate::fnv::fnv1a;
-use crate::id::{Admission, DeviceId, Name, Op, Seq, SessionId, Topic};
+use crate::id::{Admission, ChannelName, DeviceId, Name, Op, Seq, SessionId, Topic};
 
 /// A command with the log's time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,12 +89,12 @@ pub enum Claim {
     /// The name of an unused channel; ignored if the channel is used when this is applied.
     Channel {
         /// The name.
-        name: Name,
+        name: ChannelName,
     },
     /// The name of a deleted channel; ignored if the channel is not a deleted one when this is applied.
     Deleted {
         /// The name.
-        name: Name,
+        name: ChannelName,
     },
 }
 
@@ -143,7 +143,7 @@ pub enum Request {
     /// Creates an owned channel, changes its members, or deletes it.
     Channel {
         /// The channel.
-        channel: Name,
+        channel: ChannelName,
         /// The change.
         change: ChannelChange,
     },

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::hex::{self, Hex};
 
+mod name;
+
+pub use self::name::{ChannelName, Name, NameError, NameKind, Topic};
+
 /// Readings of the two clocks, which the caller passes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
@@ -380,131 +384,6 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// The name of a profile or a channel: `[a-z0-9_.-]{2,32}`, but not only dots, because `.` and `..` are
-/// directories. Every constructor validates it, also for a name from the network.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Name(std::sync::Arc<str>);
-
-impl Name {
-    /// Fewest characters of a name.
-    const LEN_MIN: usize = 2;
-    /// Most characters of a name.
-    pub const LEN_MAX: usize = 32;
-
-    /// The name without any sigil.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The reason why a text is no name or topic. The caller's fault; nothing changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
-    /// Too short or too long.
-    #[error("a name has 2 to 32 characters, {0:?} has {1}")]
-    Length(String, usize),
-    /// A character outside the alphabet.
-    #[error("a name has only a-z, 0-9, '_', '.' and '-', {0:?} has {1:?}")]
-    Character(String, char),
-    /// Only dots.
-    #[error("a name has more than dots, {0:?} has not")]
-    Dots(String),
-    /// No `@` or `#` in front.
-    #[error("{0:?} is neither a profile (@name) nor a channel (#name)")]
-    Sigil(String),
-}
-
-impl FromStr for Name {
-    type Err = NameError;
-    fn from_str(text: &str) -> Result<Name, NameError> {
-        if let Some(other) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '_' | '.' | '-')) {
-            return Err(NameError::Character(text.chars().take(64).collect(), other));
-        }
-        if !(Self::LEN_MIN..=Self::LEN_MAX).contains(&text.len()) {
-            return Err(NameError::Length(text.chars().take(64).collect(), text.len()));
-        }
-        if text.bytes().all(|byte| byte == b'.') {
-            return Err(NameError::Dots(text.to_owned()));
-        }
-        Ok(Name(text.into()))
-    }
-}
-
-impl TryFrom<String> for Name {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Name, NameError> {
-        text.parse()
-    }
-}
-
-impl From<Name> for String {
-    fn from(name: Name) -> String {
-        name.0.as_ref().to_owned()
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// A thing to follow or to send to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Topic {
-    /// The notifications that a profile publishes: only the profile sends, anyone follows. Written `@name`
-    /// in a follow.
-    Feed(Name),
-    /// A shared topic: anyone sends and follows. Written `#name`.
-    Channel(Name),
-    /// The notifications for one profile: anyone sends, only the profile receives. The profile follows it
-    /// from its creation. Written `@name` in a send.
-    Inbox(Name),
-}
-
-impl Topic {
-    /// Reads the target of a follow: `@name` is a feed, `#name` a channel.
-    ///
-    /// # Errors
-    /// [`NameError`] if it is neither.
-    pub fn to_follow(text: &str) -> Result<Topic, NameError> {
-        match text.split_at_checked(1) {
-            Some(("@", name)) => Ok(Topic::Feed(name.parse()?)),
-            Some(("#", name)) => Ok(Topic::Channel(name.parse()?)),
-            _ => Err(NameError::Sigil(text.chars().take(64).collect())),
-        }
-    }
-
-    /// Reads the target of a send: `@name` is an inbox, `#name` a channel.
-    ///
-    /// # Errors
-    /// [`NameError`] if it is neither.
-    pub fn to_send(text: &str) -> Result<Topic, NameError> {
-        match Topic::to_follow(text)? {
-            Topic::Feed(name) => Ok(Topic::Inbox(name)),
-            other => Ok(other),
-        }
-    }
-
-    /// The profile or channel that the topic is named after.
-    pub fn name(&self) -> &Name {
-        match self {
-            Topic::Feed(name) | Topic::Channel(name) | Topic::Inbox(name) => name,
-        }
-    }
-}
-
-impl fmt::Display for Topic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Topic::Feed(name) => write!(f, "@{name}"),
-            Topic::Channel(name) => write!(f, "#{name}"),
-            Topic::Inbox(name) => write!(f, "@{name} (inbox)"),
-        }
-    }
-}
-
 /// The urgency of a notification: 1 (lowest) to 5 (highest), 3 by default. Every constructor validates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
@@ -572,34 +451,5 @@ mod tests {
             other.0[bit / 8] ^= 1 << (bit % 8);
             assert_ne!(other.fingerprint(), key.fingerprint(), "bit {bit}");
         }
-    }
-
-    #[test]
-    fn names_outside_the_alphabet_or_length_are_refused() {
-        assert!("a".parse::<Name>().is_err());
-        assert!("Alice".parse::<Name>().is_err());
-        assert!("a b".parse::<Name>().is_err());
-        assert!("x".repeat(33).parse::<Name>().is_err());
-        assert_eq!("al-ice_0.9".parse::<Name>().unwrap().as_str(), "al-ice_0.9");
-    }
-
-    /// A profile's files are in a folder with its name.
-    #[test]
-    fn names_that_are_directories_already_are_refused() {
-        for dots in ["..", "...", &".".repeat(32)] {
-            assert!(matches!(dots.parse::<Name>(), Err(NameError::Dots(_))), "{dots}");
-            assert!(Name::try_from(dots.to_owned()).is_err(), "from the network");
-        }
-        assert_eq!("..a".parse::<Name>().unwrap().as_str(), "..a");
-    }
-
-    #[test]
-    fn an_at_sign_means_the_feed_to_a_follower_and_the_inbox_to_a_sender() {
-        let alice: Name = "alice".parse().unwrap();
-        assert_eq!(Topic::to_follow("@alice"), Ok(Topic::Feed(alice.clone())));
-        assert_eq!(Topic::to_send("@alice"), Ok(Topic::Inbox(alice)));
-        assert_eq!(Topic::to_send("#ops"), Topic::to_follow("#ops"));
-        assert!(Topic::to_send("ops").is_err());
-        assert!(Topic::to_send("é").is_err());
     }
 }

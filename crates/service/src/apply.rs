@@ -7,7 +7,7 @@ use recado_proto::id::{Name, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{Code, Content, FollowChange, Notification, OptionalFields};
 use recado_proto::planted::Planted;
 
-use super::capacity::{CHANNEL, FOLLOW, MAKER, size_bound};
+use super::capacity::{CHANNEL, MAKER, follow_bound, size_bound};
 use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
 use super::{Applied, Service};
 
@@ -122,11 +122,11 @@ impl Service {
         if profile.follows.len() >= limit {
             return Err(Code::LimitReached);
         }
-        self.room_for(FOLLOW)?;
+        self.room_for(follow_bound(topic))?;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         let since = if self.planted.is(Planted::FollowFromBirth) { profile.claimed_op } else { op };
         profile.follows.insert(topic.clone(), since);
-        self.index.counted.follows += 1;
+        self.index.counted.follows += follow_bound(topic);
         self.state.topics.get_or_new(topic).followers.insert(name.clone(), op);
         self.note_channel(topic);
         if let Topic::Feed(owner) = topic {
@@ -139,7 +139,7 @@ impl Service {
         can_follow(name, topic)?;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         profile.follows.remove(topic).ok_or(Code::NotFollowing)?;
-        self.index.counted.follows -= 1;
+        self.index.counted.follows -= follow_bound(topic);
         let keeps = self.planted.is(Planted::UnfollowKeepsFollower);
         if let Some(topic) = self.state.topics.get_mut(topic).filter(|_| !keeps) {
             topic.followers.remove(name);

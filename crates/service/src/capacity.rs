@@ -20,7 +20,7 @@
 //! which are bounded in number and a few bytes each, so that a state full of records does not refuse an
 //! administrator.
 
-use recado_proto::id::Name;
+use recado_proto::id::{ChannelName, Name, Topic};
 use recado_proto::packet::{Code, Content, Notification, OptionalFields, SnapshotChunk};
 
 use super::Service;
@@ -28,28 +28,30 @@ use super::state::{TopicState, weight};
 use crate::limits::Limits;
 
 // The most bytes that each part takes in a snapshot: an integer of variable length has up to nine bytes, a
-// name and a list are preceded by their length. A test encodes the largest of each.
+// name and a list are preceded by their length. A test encodes the largest of each. What there may be many of
+// for one topic weighs the name that the topic has, because a channel's may be four times as long as most are.
 const U64: u64 = 9;
 const LENGTH: u64 = U64;
 const NAME: u64 = 1 + Name::LEN_MAX as u64;
-const TOPIC: u64 = 1 + NAME;
+const CHANNEL_NAME: u64 = 1 + ChannelName::LEN_MAX as u64;
 pub(super) const KEY: u64 = 32;
 const DEVICE_ID: u64 = KEY + 1;
-const TOPIC_STATE: u64 = NAME + 2 * LENGTH + 3 * U64;
+/// A topic without its name.
+const TOPIC_STATE: u64 = 2 * LENGTH + 3 * U64;
 const ENROLMENT: u64 = 1 + 32 + U64 + 5;
 const SESSION: u64 = U64 + DEVICE_ID + 1 + 2 * U64;
 /// One result: the digest and the outcome. Its number is not stored, because the numbers are consecutive.
 const RESULT: u64 = U64 + 1 + U64;
 const NONCES: u64 = LENGTH + super::sessions::RECENT_NONCES_MAX as u64 * U64;
 /// A profile with its feed and its inbox.
-pub(super) const PROFILE: u64 = NAME + 4 * U64 + 3 * LENGTH + ENROLMENT + 1 + 2 * TOPIC_STATE;
-/// A follow: its record at the profile and its record at the topic.
-pub(super) const FOLLOW: u64 = TOPIC + U64 + NAME + U64;
-pub(super) const CHANNEL: u64 = TOPIC_STATE;
+pub(super) const PROFILE: u64 = NAME + 4 * U64 + 3 * LENGTH + ENROLMENT + 1 + 2 * (NAME + TOPIC_STATE);
+/// A follow without its topic: its record at the profile and its record at the topic.
+const FOLLOW: u64 = U64 + NAME + U64;
+pub(super) const CHANNEL: u64 = CHANNEL_NAME + TOPIC_STATE;
 /// The rights in a channel, also of one that was deleted.
-pub(super) const OWNED: u64 = NAME + 1 + LENGTH + U64;
+pub(super) const OWNED: u64 = CHANNEL_NAME + 1 + LENGTH + U64;
 /// The record of a channel's maker.
-pub(super) const MAKER: u64 = 2 * NAME;
+pub(super) const MAKER: u64 = CHANNEL_NAME + NAME;
 /// An open invitation.
 pub(super) const INVITE: u64 = 32 + 5 + U64 + 1 + NAME;
 /// An ADMIN and its result.
@@ -57,23 +59,11 @@ pub(super) const ADMINISTERED: u64 = 2 * U64 + 1 + U64;
 pub(super) const MEMBER: u64 = NAME + 1;
 /// A device without its results.
 const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + NONCES + 1 + U64 + 2 * SESSION;
-/// A notification without its texts, and the reference to it in its author's list of sent ones.
-pub(super) const HEADER: u64 = U64
-    + TOPIC
-    + NAME
-    + U64
-    + (1 + 3)
-    + 1
-    + (1 + Content::TAGS_MAX as u64)
-    + (1 + 3)
-    + 3
-    + OPTIONS
-    + U64
-    + NAME;
+/// A notification without its topic and its texts, and the reference to it in its author's list of sent ones.
+pub(super) const HEADER: u64 =
+    U64 + NAME + U64 + (1 + 3) + 1 + (1 + Content::TAGS_MAX as u64) + (1 + 3) + 3 + OPTIONS + U64 + NAME;
 /// The list of a notification's optional fields, and the tag and length of each.
 const OPTIONS: u64 = 1 + OptionalFields::FIELDS_MAX as u64 * (3 + 3);
-/// The part of [`HEADER`] that [`weight`] does not count.
-const OVERHEAD: u64 = HEADER - super::state::REST;
 /// The bytes of a snapshot beside all these.
 const IMAGE: u64 = 1024;
 
@@ -88,7 +78,7 @@ const _: () = assert!(
 pub(super) struct Counted {
     /// Keys of all profiles.
     pub(super) keys: u64,
-    /// Follows of all profiles.
+    /// The weight of all follows, by [`follow_bound`].
     pub(super) follows: u64,
     /// Members of all channels.
     pub(super) members: u64,
@@ -115,7 +105,7 @@ impl Service {
             + of(INVITE, state.admitted.invites.len())
             + of(KEY, state.admitted.keys.len())
             + KEY * counted.keys
-            + FOLLOW * counted.follows
+            + counted.follows
             + MEMBER * counted.members
     }
 
@@ -152,12 +142,27 @@ impl Service {
     }
 }
 
+/// The weight of the reference to a topic: its kind and its name.
+fn topic_bound(topic: &Topic) -> u64 {
+    1 + 1 + topic.name().len() as u64
+}
+
+/// The weight of a follow of a topic.
+pub(super) fn follow_bound(topic: &Topic) -> u64 {
+    topic_bound(topic) + FOLLOW
+}
+
+/// The part of a notification's weight in the state that [`weight`] does not count.
+fn overhead(topic: &Topic) -> u64 {
+    topic_bound(topic) + HEADER - super::state::REST
+}
+
 /// The weight of one notification in the state.
 pub(super) fn size_bound(notification: &Notification) -> u64 {
-    weight(notification) + OVERHEAD
+    weight(notification) + overhead(&notification.topic)
 }
 
 /// The weight of all notifications of a topic.
-pub(super) fn all_retained(topic: &TopicState) -> u64 {
-    topic.bytes + OVERHEAD * topic.retained.len() as u64
+pub(super) fn all_retained(topic: &Topic, topic_state: &TopicState) -> u64 {
+    topic_state.bytes + overhead(topic) * topic_state.retained.len() as u64
 }

@@ -7,10 +7,10 @@
 use imbl::OrdMap;
 
 use recado_proto::command::Request;
-use recado_proto::id::{Name, Op, Topic};
+use recado_proto::id::{ChannelName, Name, Op, Topic};
 use recado_proto::packet::{Access, ChannelChange, Code, Role};
 
-use super::capacity::{CHANNEL, MAKER, MEMBER, OWNED};
+use super::capacity::{CHANNEL, MAKER, MEMBER, OWNED, follow_bound};
 use super::state::Owned;
 use super::{Applied, Service};
 
@@ -55,13 +55,13 @@ impl Service {
     }
 
     /// Returns true if `name` may know that the channel exists, and read it.
-    pub(super) fn sees(&self, name: &Name, channel: &Name) -> bool {
+    pub(super) fn sees(&self, name: &Name, channel: &ChannelName) -> bool {
         let owned = self.state.topics.owned.get(channel);
         owned.is_none_or(|owned| !owned.private || owned.members.contains_key(name))
     }
 
     /// The public access to a channel.
-    pub(super) fn access(&self, channel: &Name) -> Access {
+    pub(super) fn access(&self, channel: &ChannelName) -> Access {
         match self.state.topics.owned.get(channel) {
             None => Access::Open,
             Some(Owned { private: false, .. }) => Access::Owned,
@@ -70,7 +70,7 @@ impl Service {
     }
 
     /// The code for a channel that does not exist: it was deleted, or it never existed.
-    fn no_channel(&self, channel: &Name) -> Code {
+    fn no_channel(&self, channel: &ChannelName) -> Code {
         if self.state.topics.is_deleted(channel) { Code::ChannelDeleted } else { Code::UnknownChannel }
     }
 
@@ -94,13 +94,13 @@ impl Service {
     }
 
     /// Records the profile that made a channel.
-    pub(super) fn has_made(&mut self, by: &Name, channel: &Name) {
+    pub(super) fn has_made(&mut self, by: &Name, channel: &ChannelName) {
         self.state.topics.makers.insert(channel.clone(), by.clone());
         *self.index.made.entry(by.clone()).or_default() += 1;
     }
 
     /// Removes the record of a channel's maker, because the channel's place is free or its maker is removed.
-    pub(super) fn made_by_nobody(&mut self, channel: &Name) {
+    pub(super) fn made_by_nobody(&mut self, channel: &ChannelName) {
         let Some(maker) = self.state.topics.makers.remove(channel) else { return };
         if let Some(made) = self.index.made.get_mut(&maker) {
             *made -= 1;
@@ -115,7 +115,7 @@ impl Service {
         &mut self,
         op: Op,
         asker: &Name,
-        channel: &Name,
+        channel: &ChannelName,
         change: &ChannelChange,
         out: &mut Vec<Applied>,
     ) -> Result<Op, Code> {
@@ -139,7 +139,7 @@ impl Service {
         Ok(op)
     }
 
-    fn create_channel(&mut self, owner: &Name, channel: &Name, private: bool) -> Result<(), Code> {
+    fn create_channel(&mut self, owner: &Name, channel: &ChannelName, private: bool) -> Result<(), Code> {
         if self.state.topics.is_deleted(channel) {
             return Err(Code::ChannelDeleted);
         }
@@ -163,7 +163,7 @@ impl Service {
         Ok(())
     }
 
-    fn add_member(&mut self, channel: &Name, member: &Name, role: Role) -> Result<(), Code> {
+    fn add_member(&mut self, channel: &ChannelName, member: &Name, role: Role) -> Result<(), Code> {
         if !self.state.profiles.contains_key(member) {
             return Err(Code::UnknownProfile);
         }
@@ -191,7 +191,12 @@ impl Service {
     }
 
     /// Removes a member. From a private channel this also ends its follow.
-    fn remove_member(&mut self, channel: &Name, member: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
+    fn remove_member(
+        &mut self,
+        channel: &ChannelName,
+        member: &Name,
+        out: &mut Vec<Applied>,
+    ) -> Result<(), Code> {
         let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
         let role = *owned.members.get(member).ok_or(Code::NotMember)?;
         if role == Role::Owner {
@@ -206,7 +211,7 @@ impl Service {
             && let Some(profile) = self.state.profiles.get_mut(member)
             && profile.follows.remove(&topic).is_some()
         {
-            self.index.counted.follows -= 1;
+            self.index.counted.follows -= follow_bound(&topic);
             if let Some(topic_state) = self.state.topics.get_mut(&topic) {
                 topic_state.followers.remove(member);
             }
@@ -217,7 +222,7 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn delete_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
+    pub(super) fn delete_channel(&mut self, channel: &ChannelName, out: &mut Vec<Applied>) {
         let maker = self.state.topics.makers.get(channel).cloned();
         self.drop_channel(channel, out);
         // The name stays taken: a notification on its way to the members must not create an open channel.
@@ -231,7 +236,7 @@ impl Service {
     }
 
     /// Removes a channel with its notifications, its follows and its members' roles.
-    pub(super) fn drop_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
+    pub(super) fn drop_channel(&mut self, channel: &ChannelName, out: &mut Vec<Applied>) {
         let topic = Topic::Channel(channel.clone());
         let sessions = self.addressed(&topic);
         self.remove_topic(&topic);
@@ -264,7 +269,7 @@ impl Service {
     ///
     /// # Errors
     /// LastOne: there is no other owner.
-    fn owns_one_less(&mut self, channel: &Name, name: &Name) -> Result<(), Code> {
+    fn owns_one_less(&mut self, channel: &ChannelName, name: &Name) -> Result<(), Code> {
         let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
         let owners = owned.members.values().filter(|role| **role == Role::Owner);
         if owners.take(2).count() < 2 {

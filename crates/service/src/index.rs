@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recado_proto::id::{Name, Op, SessionId, Topic};
+use recado_proto::id::{ChannelName, Name, Op, SessionId, Topic};
 
-use super::capacity::{Counted, all_retained};
+use super::capacity::{Counted, all_retained, follow_bound};
 use super::state::{State, TopicState, Usage};
 
 /// The index of a state; as bounded as the state.
@@ -24,9 +24,9 @@ pub(super) struct Index {
     pub(super) unused: BTreeSet<(u64, Name)>,
     /// Channels whose names may expire, by [`Topics::idle_since`](super::state::Topics::idle_since): the time
     /// of their creation, 0 for an open channel.
-    pub(super) idle: BTreeSet<(u64, Name)>,
+    pub(super) idle: BTreeSet<(u64, ChannelName)>,
     /// Deleted channels whose names are still taken, by the time when they were deleted.
-    pub(super) deleted: BTreeSet<(u64, Name)>,
+    pub(super) deleted: BTreeSet<(u64, ChannelName)>,
     /// The number of channels each profile has made that exist or whose name is still taken; no zeros.
     pub(super) made: BTreeMap<Name, usize>,
     /// Topics that hold notifications, by their number.
@@ -74,7 +74,7 @@ impl Index {
         index.counted.members = owned.map(|owned| owned.members.len() as u64).sum();
         for profile in profiles {
             index.counted.keys += profile.keys.len() as u64;
-            index.counted.follows += profile.follows.len() as u64;
+            index.counted.follows += profile.follows.keys().map(follow_bound).sum::<u64>();
         }
         index
     }
@@ -107,7 +107,7 @@ impl Index {
             self.counts.insert((topic_state.retained.len() as u64, topic.clone()));
             self.bytes.insert((topic_state.bytes, topic.clone()));
             self.oldest.insert(oldest.op, topic.clone());
-            self.counted.retained += all_retained(topic_state);
+            self.counted.retained += all_retained(topic, topic_state);
         }
     }
 
@@ -117,7 +117,7 @@ impl Index {
             self.counts.remove(&(topic_state.retained.len() as u64, topic.clone()));
             self.bytes.remove(&(topic_state.bytes, topic.clone()));
             self.oldest.remove(&oldest.op);
-            self.counted.retained -= all_retained(topic_state);
+            self.counted.retained -= all_retained(topic, topic_state);
         }
     }
 }

@@ -84,7 +84,7 @@ pub struct Limits {
     /// number needs more `record_bytes`, or fewer `outstanding`. It also bounds the buckets of
     /// `profile_requests`. Default 100,000, with half a million follows what `record_bytes` has room for.
     pub profiles: usize,
-    /// Most channels. A deleted one counts while its name is taken. One weighs 0.2 KB. Too large: a list of
+    /// Most channels. A deleted one counts while its name is taken. One weighs 0.5 KB. Too large: a list of
     /// channels passes over those that the asker may not see, which occupies the primary for as long as 860
     /// short SENDs at 9,000 of them (`server/cost`). Default 10,000.
     pub channels: usize,
@@ -111,7 +111,8 @@ pub struct Limits {
     /// other machine. Too small: WrongCode. Too large: more time for others who saw the code; five wrong
     /// codes end it before (`keys`). Default 10 min.
     pub enrolment: Duration,
-    /// Most topics that one profile follows. One weighs 85 bytes. Too large: a page of pending notifications,
+    /// Most topics that one profile follows. One weighs 53 bytes
+    /// and its topic's name. Too large: a page of pending notifications,
     /// a history or the information about a profile merges them all, about 0.3 ms for 1,000, and a turn of
     /// the replica thread has 2 ms for requests and pages (`server/cost`). Default 1,000.
     pub follows: usize,
@@ -242,7 +243,7 @@ impl Limits {
     /// an hour.
     pub const NAME_COST: u32 = 3_600;
     /// Room for the largest number of profiles with a key and a device each (553 MB), half a million follows
-    /// (43 MB) and the largest number of channels (2 MB).
+    /// of profiles (43 MB), and the largest number of channels (5 MB).
     pub(crate) const RECORD_BYTES: u64 = 576 * MIB;
 }
 

@@ -6,12 +6,12 @@ use proptest::prelude::*;
 
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen};
-use recado_proto::id::{Admission, DeviceKey, Topic};
+use recado_proto::id::{Admission, ChannelName, DeviceKey, Topic};
 use recado_proto::packet::{
     Admin, AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, OptionalFields, Role,
 };
 
-use super::tests::{Log, channel, content, device, feed, inbox, name, ops};
+use super::tests::{Log, channel, channel_name, content, device, feed, inbox, name, ops};
 use super::*;
 use crate::limits::Retention;
 
@@ -139,7 +139,9 @@ fn change_of_admin() -> impl Strategy<Value = AdminChange> {
     prop_oneof![
         1 => who().prop_map(|name| AdminChange::Release { name }),
         1 => who().prop_map(|name| AdminChange::RemoveProfile { name }),
-        1 => who().prop_map(|channel| AdminChange::RemoveChannel { channel }),
+        1 => (0..PROFILES).prop_map(|which| {
+            AdminChange::RemoveChannel { channel: channel_name(&shared(which)) }
+        }),
         3 => (1..3u32, prop::option::weighted(0.3, who())).prop_map(|(uses, name)| {
             AdminChange::Invite { code: CODE, uses, lasts_ms: DAY_MS, name }
         }),
@@ -152,10 +154,20 @@ fn profile(which: u8) -> String {
     format!("p{which}")
 }
 
+/// The name of a channel: two that differ by case, a profile's, and the longest.
+fn shared(which: u8) -> String {
+    match which {
+        0 => "~Ops".to_owned(),
+        1 => "~oPS".to_owned(),
+        2 => profile(which),
+        _ => format!("{which:Z>128}"),
+    }
+}
+
 fn topic(which: u8) -> Topic {
     match which / PROFILES {
         0 => feed(&profile(which % PROFILES)),
-        1 => channel(&profile(which % PROFILES)),
+        1 => channel(&shared(which % PROFILES)),
         _ => inbox(&profile(which % PROFILES)),
     }
 }
@@ -174,7 +186,7 @@ struct Model {
     /// The open invitation: its remaining uses, the only name it is valid for, and its expiry.
     invite: Option<(u32, Option<Name>, u64)>,
     /// The channels that were created: true if private, and the members.
-    owned: BTreeMap<Name, (bool, BTreeSet<Name>)>,
+    owned: BTreeMap<ChannelName, (bool, BTreeSet<Name>)>,
 }
 
 impl Model {
@@ -301,7 +313,7 @@ impl Model {
         }
     }
 
-    fn remove_channel(&mut self, channel: &Name, out: &[Applied]) {
+    fn remove_channel(&mut self, channel: &ChannelName, out: &[Applied]) {
         if out.iter().any(|applied| matches!(applied, Applied::Withdrawn { .. })) {
             self.owned.remove(channel);
             let topic = Topic::Channel(channel.clone());
@@ -335,7 +347,7 @@ impl Model {
         }
     }
 
-    fn change(&mut self, asker: Name, channel: &Name, change: &ChannelChange) {
+    fn change(&mut self, asker: Name, channel: &ChannelName, change: &ChannelChange) {
         let topic = Topic::Channel(channel.clone());
         match change {
             ChannelChange::Create { private } => {
@@ -427,7 +439,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             Some(Command::Administer(Admin { query: QueryId(query), change }))
         }
         Step::Channel { which, channel, change } => {
-            request(which, false, Request::Channel { channel: name(&profile(channel)), change })
+            request(which, false, Request::Channel { channel: channel_name(&shared(channel)), change })
         }
         Step::Cursor { which, upto } => {
             pick(which).map(|session| Command::Cursors(vec![(session, Op(upto))]))

@@ -1,6 +1,7 @@
 //! The answers to queries: pages of history and of lists, and information about profiles.
 
 use std::ops::Bound;
+use std::str::FromStr;
 
 use imbl::OrdMap;
 
@@ -189,12 +190,12 @@ fn sorted(after: Option<&str>, items: impl Iterator<Item = ListItem>) -> Vec<Lis
 
 /// One page of a long list by name, and one item more if there is one. `item` returns none for an entry that
 /// the asker may not see. The page is empty if `after` is not a valid name.
-fn page_of<V: Clone>(
-    map: &OrdMap<Name, V>,
+fn page_of<K: Clone + Ord + FromStr, V: Clone>(
+    map: &OrdMap<K, V>,
     after: Option<&str>,
-    mut item: impl FnMut(&Name, &V) -> Option<ListItem>,
+    mut item: impl FnMut(&K, &V) -> Option<ListItem>,
 ) -> Vec<ListItem> {
-    let from = match after.map(str::parse::<Name>) {
+    let from = match after.map(str::parse::<K>) {
         None => Bound::Unbounded,
         Some(Ok(name)) => Bound::Excluded(name),
         Some(Err(_)) => return Vec::new(),

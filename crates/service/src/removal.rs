@@ -1,9 +1,10 @@
 //! Removal of profiles, channels and topics, by an administrator or by expiry. What a profile sent to others
 //! stays, and the name of a private channel stays taken.
 
-use recado_proto::id::{Name, Topic};
+use recado_proto::id::{ChannelName, Name, Topic};
 use recado_proto::packet::Code;
 
+use super::capacity::follow_bound;
 use super::{Applied, Service};
 
 impl Service {
@@ -12,7 +13,7 @@ impl Service {
         self.release(name, out)?;
         let profile = self.state.profiles.remove(name).ok_or(Code::UnknownProfile)?;
         self.index.unused.remove(&(profile.claimed_ms, name.clone()));
-        self.index.counted.follows -= profile.follows.len() as u64;
+        self.index.counted.follows -= profile.follows.keys().map(follow_bound).sum::<u64>();
         for topic in profile.follows.keys() {
             if let Some(topic_state) = self.state.topics.get_mut(topic) {
                 topic_state.followers.remove(name);
@@ -42,7 +43,11 @@ impl Service {
     /// Removes a channel. The name of a private one stays taken, as after a deletion: a notification meant
     /// for its members must not create an open channel of that name. For a channel that was deleted this
     /// frees the name.
-    pub(super) fn remove_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
+    pub(super) fn remove_channel(
+        &mut self,
+        channel: &ChannelName,
+        out: &mut Vec<Applied>,
+    ) -> Result<(), Code> {
         let topics = &self.state.topics;
         let is_there = topics.channels.contains_key(channel);
         match topics.owned.get(channel) {
@@ -61,7 +66,7 @@ impl Service {
         };
         self.trim(topic, newest);
         let Some(topic_state) = self.state.topics.remove(topic) else { return };
-        self.index.counted.follows -= topic_state.followers.len() as u64;
+        self.index.counted.follows -= follow_bound(topic) * topic_state.followers.len() as u64;
         for follower in topic_state.followers.keys() {
             if let Some(profile) = self.state.profiles.get_mut(follower) {
                 profile.follows.remove(topic);

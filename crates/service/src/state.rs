@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
-use recado_proto::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
+use recado_proto::id::{ChannelName, DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{Code, CodeHash, Notification, QueryId, Role};
 use recado_proto::seal::Aead;
 
@@ -190,15 +190,15 @@ pub(super) struct Topics {
     /// The feeds, by owner.
     pub(super) feeds: OrdMap<Name, TopicState>,
     /// The channels, by name.
-    pub(super) channels: OrdMap<Name, TopicState>,
+    pub(super) channels: OrdMap<ChannelName, TopicState>,
     /// The inboxes, by owner.
     pub(super) inboxes: OrdMap<Name, TopicState>,
     /// The rights in the channels that were created by CHANNEL, by name, and the names of deleted channels
     /// that are still taken. All other channels are open to anyone.
-    pub(super) owned: OrdMap<Name, Owned>,
+    pub(super) owned: OrdMap<ChannelName, Owned>,
     /// The profile that made each channel, by the channel's name, while both exist; for a deleted channel,
     /// while its name is taken. Each maker's share of the places is counted by it.
-    pub(super) makers: OrdMap<Name, Name>,
+    pub(super) makers: OrdMap<ChannelName, Name>,
 }
 
 /// The rights in a channel that was created.
@@ -294,38 +294,38 @@ impl Profile {
 }
 
 impl Topics {
-    fn map(&self, topic: &Topic) -> &OrdMap<Name, TopicState> {
-        match topic {
-            Topic::Feed(_) => &self.feeds,
-            Topic::Channel(_) => &self.channels,
-            Topic::Inbox(_) => &self.inboxes,
-        }
-    }
-
-    fn map_mut(&mut self, topic: &Topic) -> &mut OrdMap<Name, TopicState> {
-        match topic {
-            Topic::Feed(_) => &mut self.feeds,
-            Topic::Channel(_) => &mut self.channels,
-            Topic::Inbox(_) => &mut self.inboxes,
-        }
-    }
-
     pub(super) fn get(&self, topic: &Topic) -> Option<&TopicState> {
-        self.map(topic).get(topic.name())
+        match topic {
+            Topic::Feed(owner) => self.feeds.get(owner),
+            Topic::Channel(channel) => self.channels.get(channel),
+            Topic::Inbox(owner) => self.inboxes.get(owner),
+        }
     }
 
     pub(super) fn get_mut(&mut self, topic: &Topic) -> Option<&mut TopicState> {
-        self.map_mut(topic).get_mut(topic.name())
+        match topic {
+            Topic::Feed(owner) => self.feeds.get_mut(owner),
+            Topic::Channel(channel) => self.channels.get_mut(channel),
+            Topic::Inbox(owner) => self.inboxes.get_mut(owner),
+        }
     }
 
     /// The topic; created empty if it does not exist.
     pub(super) fn get_or_new(&mut self, topic: &Topic) -> &mut TopicState {
-        self.map_mut(topic).entry(topic.name().clone()).or_default()
+        match topic {
+            Topic::Feed(owner) => self.feeds.entry(owner.clone()).or_default(),
+            Topic::Channel(channel) => self.channels.entry(channel.clone()).or_default(),
+            Topic::Inbox(owner) => self.inboxes.entry(owner.clone()).or_default(),
+        }
     }
 
     /// Removes a topic and returns it, whatever it holds.
     pub(super) fn remove(&mut self, topic: &Topic) -> Option<TopicState> {
-        self.map_mut(topic).remove(topic.name())
+        match topic {
+            Topic::Feed(owner) => self.feeds.remove(owner),
+            Topic::Channel(channel) => self.channels.remove(channel),
+            Topic::Inbox(owner) => self.inboxes.remove(owner),
+        }
     }
 
     /// The notification that a [`Sent`] refers to.
@@ -336,14 +336,14 @@ impl Topics {
     }
 
     /// Returns true if the channel was deleted and its name is still taken.
-    pub(super) fn is_deleted(&self, channel: &Name) -> bool {
+    pub(super) fn is_deleted(&self, channel: &ChannelName) -> bool {
         self.owned.contains_key(channel) && !self.channels.contains_key(channel)
     }
 
     /// The time since which a channel is unused, in ms since 1970; none if it is in use. It is unused if it
     /// holds nothing, nobody follows it, and, for a created channel, nothing was ever sent to it and it has
     /// at most one member. The time is that of its creation; for an open channel it is 0.
-    pub(super) fn idle_since(&self, channel: &Name) -> Option<u64> {
+    pub(super) fn idle_since(&self, channel: &ChannelName) -> Option<u64> {
         let topic_state = self.channels.get(channel)?;
         if !topic_state.retained.is_empty() || !topic_state.followers.is_empty() {
             return None;

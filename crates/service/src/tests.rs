@@ -4,16 +4,21 @@ use std::sync::Arc;
 
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
-use recado_proto::id::{Admission, DeviceKey, OUTSTANDING_MAX, Priority, Topic, millis};
+use recado_proto::id::{Admission, ChannelName, DeviceKey, OUTSTANDING_MAX, Priority, Topic, millis};
 use recado_proto::packet::{
-    Access, Admin, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange,
-    KeyChange, List, ListItem, Listing, OptionalFields, QueryId, Role,
+    Access, Admin, AdminChange, Answer, AnswerKind, ChannelChange, CodeHash, Content, FollowChange, History,
+    HistoryRange, KeyChange, List, ListItem, Listing, OptionalFields, Position, Query, QueryId, QueryKind,
+    Role, ToClient, ToServer,
 };
 
 use super::*;
 use crate::limits::Retention;
 
 pub(super) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub(super) fn channel_name(text: &str) -> ChannelName {
     text.parse().unwrap()
 }
 
@@ -26,7 +31,12 @@ pub(super) fn inbox(owner: &str) -> Topic {
 }
 
 pub(super) fn channel(text: &str) -> Topic {
-    Topic::Channel(name(text))
+    Topic::Channel(channel_name(text))
+}
+
+/// The longest name of a channel, one for each number.
+fn longest(number: usize) -> String {
+    format!("{number:Z>most$}", most = ChannelName::LEN_MAX)
 }
 
 pub(super) fn device(key: u8, slot: u8) -> DeviceId {
@@ -159,7 +169,7 @@ impl Log {
     }
 
     fn channel(&mut self, session: SessionId, name_of: &str, change: ChannelChange) -> Result<Op, Code> {
-        self.request(session, Request::Channel { channel: name(name_of), change })
+        self.request(session, Request::Channel { channel: channel_name(name_of), change })
     }
 
     fn list(&self, asker: &str, what: Listing) -> Result<Vec<ListItem>, Code> {
@@ -650,7 +660,7 @@ fn a_private_channel_is_seen_by_its_members_alone() {
     assert_eq!(log.follow(bob, channel("ops")), Err(Code::NotAllowed));
     assert_eq!(log.send(bob, channel("ops")), Err(Code::NotAllowed));
     assert_eq!(log.history("bob", Some(channel("ops")), newest), Err(Code::NotAllowed));
-    assert_eq!(log.list("bob", Listing::Members(name("ops"))), Err(Code::NotAllowed));
+    assert_eq!(log.list("bob", Listing::Members(channel_name("ops"))), Err(Code::NotAllowed));
     assert_eq!(log.list("bob", Listing::Channels), Ok(vec![]));
     log.channel(alice, "ops", add("bob", Role::Reader)).unwrap();
     log.follow(bob, channel("ops")).unwrap();
@@ -658,7 +668,7 @@ fn a_private_channel_is_seen_by_its_members_alone() {
     assert_eq!(log.pending(bob), [seen]);
     let listed = log.list("bob", Listing::Channels).unwrap();
     assert!(matches!(listed[..], [ListItem::Channel { access: Access::Private, followers: 2, .. }]));
-    let members = log.list("bob", Listing::Members(name("ops"))).unwrap();
+    let members = log.list("bob", Listing::Members(channel_name("ops"))).unwrap();
     let member = |who, role| ListItem::Member { name: name(who), role };
     assert_eq!(members, [member("alice", Role::Owner), member("bob", Role::Reader)]);
 }
@@ -673,7 +683,7 @@ fn a_removed_reader_stops_following_and_gets_nothing_that_is_under_way() {
     log.follow(bob, channel("ops")).unwrap();
     log.send(alice, channel("ops")).unwrap();
     let seq = log.service.session(alice).unwrap().last_seq.next();
-    let request = Request::Channel { channel: name("ops"), change: remove("bob") };
+    let request = Request::Channel { channel: channel_name("ops"), change: remove("bob") };
     let out = log.apply(Command::Request {
         session: alice,
         seq,
@@ -705,7 +715,7 @@ fn a_member_that_is_removed_from_a_private_channel_leaves_no_follower_no_record_
     let until_ms = created_ms + millis(Limits::default().unused);
     let tidy = |unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 10);
     assert_eq!(tidy(until_ms), []);
-    assert_eq!(tidy(until_ms + 1), [Command::Expire(Claim::Channel { name: name("ops") })]);
+    assert_eq!(tidy(until_ms + 1), [Command::Expire(Claim::Channel { name: channel_name("ops") })]);
 }
 
 #[test]
@@ -802,8 +812,8 @@ fn a_refused_request_leaves_no_trace_but_its_number() {
         Request::Send { topic: channel("ops"), content: content("no") },
         Request::Send { topic: feed("alice"), content: content("no") },
         Request::Follow { topic: channel("ops"), change: FollowChange::Add },
-        Request::Channel { channel: name("ops"), change: add("bob", Role::Owner) },
-        Request::Channel { channel: name("ops"), change: ChannelChange::Delete },
+        Request::Channel { channel: channel_name("ops"), change: add("bob", Role::Owner) },
+        Request::Channel { channel: channel_name("ops"), change: ChannelChange::Delete },
     ];
     let topics = log.service.state.topics.clone();
     let profiles = log.service.state.profiles.clone();
@@ -1349,6 +1359,96 @@ fn a_list_goes_on_with_what_comes_after_the_item_that_was_last() {
 }
 
 #[test]
+fn channels_of_any_name_are_followed_and_read_and_differ_by_case() {
+    let mut log = Log::new();
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    let names = ["OPS", "Ops", "ops", "~", &longest(1), &longest(2)];
+    for which in names {
+        log.channel(alice, which, create(false)).unwrap();
+        log.follow(bob, channel(which)).unwrap();
+    }
+    assert_eq!(log.channel(bob, &longest(1), create(false)), Err(Code::NameTaken));
+    let sent = names.map(|which| log.send(alice, channel(which)).unwrap());
+    assert_eq!(log.pending(bob), sent);
+    for (which, op) in names.iter().zip(sent) {
+        assert_eq!(log.history("bob", Some(channel(which)), HistoryRange::After(Op::ZERO)), Ok(vec![op]));
+    }
+    log.channel(alice, &longest(1), ChannelChange::Delete).unwrap();
+    assert_eq!(log.send(bob, channel(&longest(1))), Err(Code::ChannelDeleted));
+    log.administer(AdminChange::RemoveChannel { channel: channel_name("Ops") }).unwrap();
+    let listed: Vec<String> = log.list("bob", Listing::Channels).unwrap().iter().map(ListItem::key).collect();
+    assert_eq!(listed, ["OPS", &longest(2), "ops", "~"]);
+    let state: State = codec::decode(&codec::encode(&log.service.state)).unwrap();
+    assert_eq!(state, log.service.state);
+}
+
+/// The key of an item names the page after it, so it is in the bounds of a query.
+#[test]
+fn a_list_goes_on_after_the_longest_names_of_channels() {
+    let most = List::ITEMS_MAX;
+    let mut log = with_channels(0);
+    let alice = log.enter("alice", device(1, 0), 9, false);
+    for n in 0..most + 2 {
+        log.send(alice, channel(&longest(n))).unwrap();
+        log.follow(alice, channel(&longest(n))).unwrap();
+    }
+    for what in [Listing::Following, Listing::Channels] {
+        let page = |after: Option<String>| {
+            let query = Query::new(QueryId(1), QueryKind::List(List { what: what.clone(), after }));
+            let asked = codec::encode(&ToServer::Query(query));
+            let Ok((ToServer::Query(query), _)) = codec::decode_packet(&asked) else {
+                panic!("out of bounds")
+            };
+            let QueryKind::List(list) = query.kind else { panic!("another query") };
+            log.service.list(&name("alice"), &list).unwrap().0
+        };
+        let first = page(None);
+        assert_eq!((first.items.len(), first.more), (most, true), "{what:?}");
+        let second = page(first.items.last().map(ListItem::key));
+        assert_eq!((second.items.len(), second.more), (2, false), "{what:?}");
+        let answer = AnswerKind::List(first);
+        assert!(encoded_answer(answer) <= codec::PACKET_MAX, "{what:?}");
+    }
+}
+
+#[test]
+fn the_largest_page_of_history_is_a_packet() {
+    let mut log = Log::new();
+    let author = "a".repeat(Name::LEN_MAX);
+    let session = log.open(&author, 1);
+    let room = channel(&longest(0));
+    log.unix_ms = u64::from(u32::MAX) + 1;
+    // The page is full by its bytes and by its number at once.
+    let text = History::BYTES_MAX / History::LIMIT_MAX as usize - super::state::REST as usize;
+    let mut content = content(&"x".repeat(text - Content::TAGS_MAX - 1));
+    content.tags = vec!["t".to_owned(); Content::TAGS_MAX];
+    content.title = Some("t".to_owned());
+    for _ in 0..History::LIMIT_MAX {
+        let request = Request::Send { topic: room.clone(), content: content.clone() };
+        log.request(session, request).unwrap();
+    }
+    let query = History { topic: Some(room), range: HistoryRange::After(Op::ZERO), limit: u32::MAX };
+    let mut page = log.service.history(&name(&author), &query).unwrap();
+    assert_eq!(page.notifications.len(), History::LIMIT_MAX as usize);
+    for notification in &mut page.notifications {
+        Arc::make_mut(notification).op.0 += u64::MAX / 2;
+    }
+    let bytes = encoded_answer(AnswerKind::History(page));
+    assert!(bytes <= codec::PACKET_MAX, "{bytes}");
+}
+
+/// The bytes of the packet with this answer.
+fn encoded_answer(kind: AnswerKind) -> usize {
+    let answer = Answer {
+        id: QueryId(u64::MAX),
+        applied: Position::of(Op(u64::MAX)),
+        kind,
+        options: OptionalFields::NONE,
+    };
+    codec::encode(&ToClient::Answer(answer)).len()
+}
+
+#[test]
 fn a_list_of_channels_counts_those_that_its_asker_may_not_see() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
@@ -1441,11 +1541,12 @@ fn a_trim_that_records_no_loss_can_be_planted() {
 #[test]
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     use super::capacity::{
-        ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_retained, size_bound,
+        ADMINISTERED, CHANNEL, KEY, MAKER, MEMBER, OWNED, PROFILE, all_retained, follow_bound, size_bound,
     };
     use super::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
 
     let long = |n: usize| name(&format!("{n:0>32}"));
+    let long_channel = |n: usize| channel_name(&longest(n));
     let (op, outstanding) = (Op(u64::MAX), Limits::default().outstanding);
     let mut service = Service::new(State::default(), Limits::default(), PlantedBug::default());
     let empty = codec::encode(&service.state).len() as u64;
@@ -1453,7 +1554,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     let profile = |keys: usize, follows: usize| Profile {
         claimed_op: op,
         keys: vec![DeviceKey([255; 32]); keys],
-        follows: (0..follows).map(|n| (Topic::Channel(long(n)), op)).collect(),
+        follows: (0..follows).map(|n| (Topic::Channel(long_channel(n)), op)).collect(),
         sent: imbl::Vector::new(),
         owns: u64::MAX,
         enrolment: Some(Enrolment { code: CodeHash([255; 32]), until_ms: u64::MAX, wrong: u32::MAX }),
@@ -1484,7 +1585,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         }
     };
     weighs("a profile of many keys", PROFILE + 1_000 * KEY, &few(1_000, 0));
-    weighs("a profile of many follows", PROFILE + 1_000 * FOLLOW, &|state| {
+    weighs("a profile of many follows", PROFILE + 1_000 * follow_bound(&channel(&longest(0))), &|state| {
         few(0, 1_000)(state);
         for n in 0..1_000 {
             let followed = state.topics.feeds.get_mut(&long(0)).unwrap();
@@ -1493,10 +1594,13 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     });
     weighs("a hundred channels of many members", 100 * (CHANNEL + OWNED + MAKER + 10 * MEMBER), &|state| {
         for n in 0..100 {
-            state.topics.makers.insert(long(n), long(n));
-            state.topics.channels.insert(long(n), topic(Vec::new()));
+            state.topics.makers.insert(long_channel(n), long(n));
+            state.topics.channels.insert(long_channel(n), topic(Vec::new()));
             let members = (0..10).map(|n| (long(n), Role::Owner)).collect();
-            state.topics.owned.insert(long(n), Owned { private: true, members, created_ms: u64::MAX });
+            state
+                .topics
+                .owned
+                .insert(long_channel(n), Owned { private: true, members, created_ms: u64::MAX });
         }
     });
     weighs("a hundred things that administrators asked", 100 * ADMINISTERED, &|state| {
@@ -1552,7 +1656,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         inbox.bytes = 0;
         held.iter().for_each(|held| inbox.push(held.clone()));
         let weight = held.iter().map(|held| size_bound(held)).sum::<u64>();
-        assert_eq!(all_retained(&inbox), weight);
+        assert_eq!(all_retained(&held[0].topic, &inbox), weight);
         service.state = State::default();
         service.state.topics.inboxes.insert(long(0), inbox);
         let mut author = profile(0, 0);
@@ -1560,6 +1664,15 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         service.state.profiles.insert(long(0), author);
         let takes = codec::encode(&service.state).len() as u64 - empty;
         assert!(takes <= weight + PROFILE, "{takes} bytes weigh {weight}");
+
+        let (of_channel, mut held) = (channel(&longest(0)), topic(Vec::new()));
+        held.bytes = 0;
+        (0..100).for_each(|at| held.push(Arc::new(Notification { topic: of_channel.clone(), ..of(at) })));
+        let weight = all_retained(&of_channel, &held);
+        service.state = State::default();
+        service.state.topics.channels.insert(long_channel(0), held);
+        let takes = codec::encode(&service.state).len() as u64 - empty;
+        assert!(takes <= weight + CHANNEL, "{takes} bytes in a channel weigh {weight}");
     }
 }
 
@@ -1665,7 +1778,7 @@ fn each_follow_takes_a_part_of_the_room_for_records() {
         (log, alice)
     };
     let (log, _) = with_three(Limits::default());
-    let record_bytes = log.service.records() + super::capacity::FOLLOW;
+    let record_bytes = log.service.records() + super::capacity::follow_bound(&feed("bobby"));
     let (mut log, alice) = with_three(Limits { record_bytes, ..Limits::default() });
     log.follow(alice, feed("bobby")).unwrap();
     assert_eq!(log.service.records(), record_bytes);
@@ -2109,7 +2222,7 @@ fn a_channel_that_nobody_used_is_free_again() {
     log.unix_ms += 8 * DAY_MS;
     log.apply(Command::Trim { topic: open, upto: newest });
     log.tidy_after(0);
-    let there = |log: &Log, which: &str| log.service.state.topics.channels.contains_key(&name(which));
+    let there = |log: &Log, which: &str| log.service.state.topics.channels.contains_key(&channel_name(which));
     assert_eq!(
         ["unused", "open", "used", "shared"].map(|which| there(&log, which)),
         [false, false, true, true]
@@ -2133,7 +2246,7 @@ fn an_open_channel_that_holds_nothing_is_free_as_soon_as_its_last_follower_is_go
         } else {
             log.unfollow(bob, channel("ops")).unwrap();
         }
-        let expire = Command::Expire(Claim::Channel { name: name("ops") });
+        let expire = Command::Expire(Claim::Channel { name: channel_name("ops") });
         assert_eq!(tidy(&log), std::slice::from_ref(&expire), "removed: {removed}");
         log.apply(expire);
         assert_eq!(log.follow(alice, channel("ops")), Err(Code::UnknownChannel));
@@ -2152,7 +2265,7 @@ fn a_channel_whose_only_other_member_is_removed_is_free_after_a_week_without_use
     assert!(!tidy(&log, until_ms + 1).iter().any(|command| matches!(command, Command::Expire(_))));
     log.administer(AdminChange::RemoveProfile { name: name("bob") }).unwrap();
     assert_eq!(tidy(&log, until_ms), []);
-    assert_eq!(tidy(&log, until_ms + 1), [Command::Expire(Claim::Channel { name: name("ops") })]);
+    assert_eq!(tidy(&log, until_ms + 1), [Command::Expire(Claim::Channel { name: channel_name("ops") })]);
 }
 
 /// After a private channel is gone, a notification to it creates no channel until its name is free.
@@ -2161,7 +2274,7 @@ fn nobody_reads_what_comes_late(gone: impl FnOnce(&mut Log, &[SessionId; 2])) {
     let sessions = [log.open("alice", 1), log.open("bob", 2)];
     log.channel(sessions[0], "diary", create(true)).unwrap();
     gone(&mut log, &sessions);
-    assert!(!log.service.state.topics.channels.contains_key(&name("diary")), "it is gone");
+    assert!(!log.service.state.topics.channels.contains_key(&channel_name("diary")), "it is gone");
     assert_eq!(log.service.index, Index::of(&log.service.state));
     let late = |log: &mut Log, days| {
         log.spend(days, &sessions);
@@ -2180,7 +2293,7 @@ fn nobody_reads_what_comes_late(gone: impl FnOnce(&mut Log, &[SessionId; 2])) {
 fn a_late_text_to_a_private_channel_that_an_administrator_removed_opens_it_to_nobody() {
     nobody_reads_what_comes_late(|log, sessions| {
         log.send(sessions[0], channel("diary")).unwrap();
-        log.administer(AdminChange::RemoveChannel { channel: name("diary") }).unwrap();
+        log.administer(AdminChange::RemoveChannel { channel: channel_name("diary") }).unwrap();
     });
 }
 
@@ -2220,7 +2333,7 @@ fn the_name_of_a_deleted_channel_is_free_again_after_a_while_and_its_place_with_
     log.tidy_after(29);
     let alice = log.enter("alice", device(1, 0), 99, false);
     assert_eq!(log.channel(alice, "ops", create(true)), Err(Code::ChannelDeleted));
-    let expire = Command::Expire(Claim::Deleted { name: name("ops") });
+    let expire = Command::Expire(Claim::Deleted { name: channel_name("ops") });
     log.apply(expire.clone());
     assert_eq!(log.channel(alice, "ops", create(true)), Err(Code::ChannelDeleted), "apply looks again");
     assert_eq!(log.service.index, Index::of(&log.service.state));
@@ -2241,13 +2354,18 @@ fn the_name_of_a_deleted_channel_is_taken_to_the_last_millisecond_of_its_time() 
     let until_ms = log.service.clock_ms() + millis(Limits::default().deleted);
     log.apply(Command::SessionClose { session });
     let tidy = |log: &Log, unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 10);
-    let expire = Command::Expire(Claim::Deleted { name: name("ops") });
+    let expire = Command::Expire(Claim::Deleted { name: channel_name("ops") });
     assert_eq!(tidy(&log, until_ms), []);
     assert_eq!(tidy(&log, until_ms + 1), std::slice::from_ref(&expire));
     log.unix_ms = until_ms - 1;
     for taken in [true, false] {
         log.apply(expire.clone());
-        assert_eq!(log.service.state.topics.is_deleted(&name("ops")), taken, "{}", log.service.clock_ms());
+        assert_eq!(
+            log.service.state.topics.is_deleted(&channel_name("ops")),
+            taken,
+            "{}",
+            log.service.clock_ms()
+        );
     }
 }
 
@@ -2257,7 +2375,7 @@ fn a_profile_that_may_have_made_one_channel_makes_one_and_the_next_when_that_is_
     let alice = log.open("alice", 1);
     assert!(log.send(alice, channel("one")).is_ok());
     assert_eq!(log.send(alice, channel("two")), Err(Code::LimitReached));
-    log.administer(AdminChange::RemoveChannel { channel: name("one") }).unwrap();
+    log.administer(AdminChange::RemoveChannel { channel: channel_name("one") }).unwrap();
     assert!(log.send(alice, channel("two")).is_ok());
 }
 
@@ -2287,7 +2405,7 @@ fn a_profile_has_a_share_of_all_channels_deleted_ones_included() {
     }
     assert_eq!(made, [4, 4, 1], "each has its share, as long as there are any");
     log.administer(AdminChange::RemoveProfile { name: name("maker1") }).unwrap();
-    log.administer(AdminChange::RemoveChannel { channel: name("deleted1-2") }).unwrap();
+    log.administer(AdminChange::RemoveChannel { channel: channel_name("deleted1-2") }).unwrap();
     assert_eq!(log.service.index, Index::of(&log.service.state));
 }
 
@@ -2314,7 +2432,7 @@ fn a_request_whose_network_may_make_no_channel_is_refused_and_makes_none() {
         }
     };
     let send = |to: &str| Request::Send { topic: channel(to), content: content("hello") };
-    let make = Request::Channel { channel: name("anew"), change: create(false) };
+    let make = Request::Channel { channel: channel_name("anew"), change: create(false) };
     assert_eq!(ask(send("anew")), Some(Code::TooManyNames));
     assert_eq!(ask(make), Some(Code::TooManyNames));
     assert_eq!(ask(send("there")), None, "what is there goes on");
@@ -2368,7 +2486,7 @@ fn channels_that_a_removed_profile_made_are_no_part_of_anybodys_share() {
 fn a_removed_channel_is_free_also_after_it_was_deleted() {
     let mut log = Log::new();
     let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
-    let remove = AdminChange::RemoveChannel { channel: name("ops") };
+    let remove = AdminChange::RemoveChannel { channel: channel_name("ops") };
     assert_eq!(log.administer(remove.clone()), Err(Code::UnknownChannel));
     log.channel(alice, "ops", ChannelChange::Create { private: false }).unwrap();
     log.follow(bob, channel("ops")).unwrap();

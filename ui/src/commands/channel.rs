@@ -1,6 +1,8 @@
 //! `recado channel`: channels with owners and members.
 
-use recado_client::{ChannelChange, Client, Code, ListItem, Listing, Name, ReceiptError, Role, Topic};
+use recado_client::{
+    ChannelChange, ChannelName, Client, Code, ListItem, Listing, Name, ReceiptError, Role, Topic,
+};
 use serde_json::json;
 
 use super::Context;
@@ -35,7 +37,7 @@ pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
 
 /// Failure of `delete` without `--yes`: an owner is asked to add the flag, and others learn that only an
 /// owner can delete the channel.
-fn unconfirmed(context: &Context, channel: &Name) -> Result<Failure, Failure> {
+fn unconfirmed(context: &Context, channel: &ChannelName) -> Result<Failure, Failure> {
     let client = context.connect()?;
     let topic = Topic::Channel(channel.clone());
     let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
@@ -51,7 +53,12 @@ fn is_owner(me: &Name, members: &[ListItem]) -> bool {
     members.iter().any(|item| matches!(item, ListItem::Member { name, role: Role::Owner } if name == me))
 }
 
-fn change(context: &Context, channel: Name, change: ChannelChange, message: String) -> Result<(), Failure> {
+fn change(
+    context: &Context,
+    channel: ChannelName,
+    change: ChannelChange,
+    message: String,
+) -> Result<(), Failure> {
     let client = context.connect()?;
     let topic = Topic::Channel(channel.clone());
     let member = match &change {
@@ -92,7 +99,7 @@ pub(super) fn explained(client: &Client, failure: Failure, who: &str) -> Failure
     }
 }
 
-fn no_right(channel: &Name, who: &str, members: &[ListItem]) -> String {
+fn no_right(channel: &ChannelName, who: &str, members: &[ListItem]) -> String {
     let owners: Vec<String> = members
         .iter()
         .filter_map(|item| match item {
@@ -108,7 +115,7 @@ fn no_right(channel: &Name, who: &str, members: &[ListItem]) -> String {
     }
 }
 
-fn members(context: &Context, channel: &Name) -> Result<(), Failure> {
+fn members(context: &Context, channel: &ChannelName) -> Result<(), Failure> {
     let client = context.connect()?;
     let topic = Topic::Channel(channel.clone());
     let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
@@ -138,7 +145,7 @@ mod tests {
 
     #[test]
     fn an_error_about_a_missing_right_names_the_owners_or_that_there_are_none() {
-        let channel: Name = "ops".parse().unwrap();
+        let channel: ChannelName = "ops".parse().unwrap();
         let member = |name: &str, role| ListItem::Member { name: name.parse().unwrap(), role };
         let members = [member("alice", Role::Owner), member("bob", Role::Writer)];
         let message = no_right(&channel, "a writer", &members);

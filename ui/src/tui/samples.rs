@@ -84,7 +84,7 @@ pub(crate) fn connected() -> App {
         ["alice", "bob", "carol", "dora"].map(|one| ListItem::Profile { name: name(one), since: Op(1) });
     link(&mut app, 0, Link::List(Listing::People, Ok(people.into())));
     let channels = [("deploys", 2), ("ops", 14), ("zoo", 1)].map(|(one, followers)| ListItem::Channel {
-        name: name(one),
+        name: one.parse().unwrap(),
         followers,
         last_op: Op(1),
         access: Access::Open,

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{Class, Opened};
-use recado_proto::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
+use recado_proto::id::{ChannelName, DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use recado_proto::packet::{
     self, AcceptConn, AnswerKind, Answers, ChannelChange, Code, CodeHash, Connect, Content, Coordinator,
     Disconnect, FollowChange, History, HistoryPage, HistoryRange, Home, Info, KeyChange, List, ListPage,
@@ -86,7 +86,7 @@ pub enum Request {
     /// Create an owned channel, change its members, or delete it.
     Channel {
         /// The channel.
-        channel: Name,
+        channel: ChannelName,
         /// The change.
         change: ChannelChange,
     },

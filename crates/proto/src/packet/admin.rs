@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CodeHash, OptionalFields, QueryId};
-use crate::id::{DeviceKey, Name, Op};
+use crate::id::{ChannelName, DeviceKey, Name, Op};
 
 /// ADMIN. The client retransmits it under the same `query` until it is answered; the change is made once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub enum AdminChange {
     /// stays taken as after a deletion. For a channel that was deleted this frees the name.
     RemoveChannel {
         /// The channel.
-        channel: Name,
+        channel: ChannelName,
     },
     /// Makes an invitation: while new names need one, its code permits `uses` claims.
     Invite {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Notification, OptionalFields, Position, Role, Status};
-use crate::id::{DeviceId, DeviceKey, Name, Op, SessionId, Topic};
+use crate::id::{ChannelName, DeviceId, DeviceKey, Name, Op, SessionId, Topic};
 
 /// The id of a query, chosen by the client and echoed in the answer. A client uses none twice on a session:
 /// while the answer to one is outstanding, another query of this id counts as the same one, sent again.
@@ -199,8 +199,8 @@ pub struct List {
 impl List {
     /// The most items in one page.
     pub const ITEMS_MAX: usize = 200;
-    /// The longest key of an item, in bytes: a device in hexadecimal with its slot.
-    const KEY_MAX: usize = 128;
+    /// The longest key of an item, in bytes: a channel as people write it, `#` and its name.
+    const KEY_MAX: usize = 1 + ChannelName::LEN_MAX;
 
     pub(super) fn is_bounded(&self) -> bool {
         self.after.as_ref().is_none_or(|key| key.len() <= List::KEY_MAX)
@@ -221,7 +221,7 @@ pub enum Listing {
     /// All profiles.
     People,
     /// The members of a channel; those of a private one only for its members.
-    Members(Name),
+    Members(ChannelName),
     /// The keys of the asker's profile, each of one installation.
     Keys,
 }
@@ -273,7 +273,7 @@ pub enum ListItem {
     /// A channel.
     Channel {
         /// Its name.
-        name: Name,
+        name: ChannelName,
         /// The number of its followers.
         followers: u64,
         /// The op of its newest notification.
@@ -306,9 +306,8 @@ impl ListItem {
     pub fn key(&self) -> String {
         match self {
             ListItem::Following { topic, .. } => topic.to_string(),
-            ListItem::Profile { name, .. }
-            | ListItem::Channel { name, .. }
-            | ListItem::Member { name, .. } => name.to_string(),
+            ListItem::Profile { name, .. } | ListItem::Member { name, .. } => name.to_string(),
+            ListItem::Channel { name, .. } => name.to_string(),
             ListItem::Device { device, .. } => format!("{}/{:03}", device.key.in_full(), device.slot),
             ListItem::Key { key, .. } => key.in_full(),
         }

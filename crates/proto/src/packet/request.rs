@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CodeHash, Content, OptionalFields};
-use crate::id::{DeviceKey, Name, Op, Seq, Topic};
+use crate::id::{ChannelName, DeviceKey, Name, Op, Seq, Topic};
 
 /// The change that a FOLLOW makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct Channel {
     /// The client's lowest unanswered number.
     pub answered_below: Seq,
     /// The channel.
-    pub channel: Name,
+    pub channel: ChannelName,
     /// The change.
     pub change: ChannelChange,
     /// A random number drawn when the request got its number and repeated in every retransmission. It makes

@@ -177,7 +177,7 @@ impl Chance {
         let topics = [
             None,
             Some(Topic::Feed(name())),
-            Some(Topic::Channel(name())),
+            Some(Topic::Channel(names[0].parse().unwrap())),
             Some(Topic::Inbox(names[self.below(3) as usize].parse().unwrap())),
         ];
         let topic = topics[self.below(4) as usize].clone();

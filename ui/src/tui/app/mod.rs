@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_client::{
-    ClientError, Code, ConnectionEvent, Content, DeviceKey, EnrolmentCode, FollowChange, HistoryRange,
-    Incoming, ListItem, Listing, Name, Notification, Op, Past, Request, Topic, explain,
+    ChannelName, ClientError, Code, ConnectionEvent, Content, DeviceKey, EnrolmentCode, FollowChange,
+    HistoryRange, Incoming, ListItem, Listing, Name, Notification, Op, Past, Request, Topic, explain,
 };
 use recado_proto::id::ClusterId;
 
@@ -165,7 +165,7 @@ pub(crate) struct App {
     pub(crate) cluster: Cluster,
     pub(crate) people: Vec<Name>,
     /// Channels with their numbers of followers.
-    pub(crate) channels: Vec<(Name, u64)>,
+    pub(crate) channels: Vec<(ChannelName, u64)>,
     pub(crate) notice: Option<Notice>,
     /// True if the terminal window has the focus, as far as the terminal reports it.
     window_focused: bool,

@@ -103,10 +103,12 @@ fn suggestions(app: &App, frame: &mut Frame<'_>, compose: Rect) {
     let theme = &app.settings.theme;
     let chosen = app.completion.min(completion.choices.len().saturating_sub(1));
     let first = (chosen + 1).saturating_sub(SUGGESTED);
-    let names = completion.choices.iter().map(|(name, _)| wrap::width(name)).max().unwrap_or(0);
+    let room = usize::from(compose.width).saturating_sub(2);
+    let names = completion.choices.iter().map(|(name, _)| wrap::width(name)).max().unwrap_or(0).min(room);
     let mut lines: Vec<(Line<'static>, bool)> = Vec::new();
     for (at, (name, help)) in completion.choices.iter().enumerate().skip(first).take(SUGGESTED) {
-        let pad = " ".repeat(names - wrap::width(name) + 2);
+        let name = cut(name, names);
+        let pad = " ".repeat(names - wrap::width(&name) + 2);
         let spans = vec![span(format!(" {name}{pad}"), theme.accent), span(help.clone(), theme.dim)];
         lines.push((Line::from(spans), at == chosen));
     }

@@ -23,6 +23,10 @@ use crate::tui::wrap::{self, wrap};
 /// Columns before a notification's text: the pointer, the time, spaces.
 const INDENT: usize = 9;
 
+/// Columns behind a destination: a space, the sign of a sent notification and that of its priority, each with
+/// a space, and the space before the text.
+const MARKS: usize = 1 + 3 + 1 + 4;
+
 /// Smallest room behind the author for a long text. With less, the text begins in the next row.
 const ROOM_LEAST: usize = 16;
 
@@ -155,7 +159,8 @@ fn notification(context: &Context<'_>, one: &Notification) -> Vec<Line<'static>>
     content(context, head, &one.content)
 }
 
-/// Author of a notification, and its destination unless the place shown implies it. A space follows each.
+/// Author of a notification, and its destination unless the place shown implies it, cut where it is longer
+/// than the row. A space follows each.
 fn author(context: &Context<'_>, author: &Name, topic: &Topic) -> Vec<Span<'static>> {
     let theme = context.theme;
     let mut spans = vec![span(format!("@{author} "), theme.author(author.as_str()))];
@@ -165,7 +170,8 @@ fn author(context: &Context<'_>, author: &Name, topic: &Topic) -> Vec<Span<'stat
         Topic::Inbox(_) if context.mixed && !context.is_inbox => Some("to you".to_owned()),
         Topic::Channel(_) | Topic::Inbox(_) | Topic::Feed(_) => None,
     };
-    spans.extend(place.map(|place| span(format!("{place} "), theme.dim)));
+    let room = context.width.saturating_sub(INDENT + wrap::width(&spans[0].content) + MARKS);
+    spans.extend(place.map(|place| span(format!("{} ", wrap::cut(&place, room)), theme.dim)));
     spans
 }
 

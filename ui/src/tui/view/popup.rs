@@ -87,12 +87,13 @@ fn draw_palette(app: &App, palette: &Palette, frame: &mut Frame<'_>) {
     for (y, (at, fit)) in (list.y..list.bottom()).zip(shown) {
         let row = Rect { y, height: 1, ..list };
         let mut left = vec![span(" ", Style::new())];
-        for (letter, c) in fit.choice.label.chars().enumerate() {
+        let note = format!("{} ", fit.choice.note);
+        let room = usize::from(row.width).saturating_sub(2 + wrap::width(&note));
+        for (letter, c) in cut(&fit.choice.label, room).chars().enumerate() {
             let found = u32::try_from(letter).is_ok_and(|letter| fit.letters.binary_search(&letter).is_ok());
             left.push(span(c.to_string(), if found { theme.accent } else { Style::new() }));
         }
-        let right = vec![span(format!("{} ", fit.choice.note), theme.dim)];
-        frame.render_widget(ends(left, right, row.width), row);
+        frame.render_widget(ends(left, vec![span(note, theme.dim)], row.width), row);
         if at == palette.selected {
             frame.buffer_mut().set_style(row, theme.selected);
         }

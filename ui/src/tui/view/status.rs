@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use recado_client::Topic;
+use recado_client::{Name, Topic};
 
 use super::{ends, span};
 use crate::tui::app::App;
@@ -14,18 +14,23 @@ use crate::tui::event::server;
 use crate::tui::keys::{Action, key_for};
 use crate::tui::wrap::{cut, width, wrap};
 
+/// Columns of the title that the right end of the header never takes: those of a profile with its `@`.
+const TITLE_LEAST: usize = 1 + Name::LEN_MAX;
+
 pub(super) fn header(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let theme = &app.settings.theme;
     frame.buffer_mut().set_style(area, theme.bar);
-    let title = app.here.label(app.profile.as_ref());
-    let mut left = vec![span(format!("  {title}"), theme.title)];
-    left.push(span(format!("   {}", about(app)), Style::new()));
-    let mut right = Vec::new();
-    if let Some(me) = &app.profile {
+    let me = app.profile.as_ref().map_or_else(String::new, |me| {
         let account = app.account.as_ref().map(|account| format!(" on {account}")).unwrap_or_default();
-        right.push(span(format!("@{me}{account} "), Style::new()));
-    }
-    frame.render_widget(ends(left, right, area.width), area);
+        format!("@{me}{account} ")
+    });
+    let about = format!("   {}", about(app));
+    let room = usize::from(area.width).saturating_sub(2 + width(&about));
+    let beside_me = room.saturating_sub(width(&me) + 1);
+    let room = if beside_me < TITLE_LEAST { room } else { beside_me };
+    let title = cut(&app.here.label(app.profile.as_ref()), room);
+    let left = vec![span(format!("  {title}"), theme.title), span(about, Style::new())];
+    frame.render_widget(ends(left, vec![span(me, Style::new())], area.width), area);
 }
 
 /// Facts about the place shown.

@@ -3,7 +3,8 @@
 use insta::assert_snapshot;
 use ratatui::style::Color;
 use recado_client::{
-    ClientError, Code, ConnectionEvent, NodeId, Notification, Request, RoleName, Topic, View,
+    Access, ClientError, Code, ConnectionEvent, ListItem, Listing, NodeId, Notification, Op, Request,
+    RoleName, Topic, View,
 };
 
 use crate::tui::app::App;
@@ -180,6 +181,60 @@ fn search() {
     press(&mut app, "/");
     type_in(&mut app, "db-2");
     assert_snapshot!(screens(&mut app));
+}
+
+/// The longest name of a channel, and another one that differs from it in the end.
+fn longest(last: &str) -> String {
+    format!("{:~<127}{last}", "Builds.of.the-Mainline_")
+}
+
+/// A screen whose channels have the longest names.
+fn with_long_names() -> App {
+    let mut app = connected();
+    let names = [longest("a"), longest("b")];
+    let followed: Vec<Topic> = names.iter().map(|name| topic(&format!("#{name}"))).collect();
+    let following = |topic: &Topic| ListItem::Following { topic: topic.clone(), since: Op(1) };
+    link(&mut app, 0, Link::List(Listing::Following, Ok(followed.iter().map(following).collect())));
+    let channels = names.iter().map(|name| ListItem::Channel {
+        name: name.parse().unwrap(),
+        followers: 3,
+        last_op: Op(1),
+        access: Access::Owned,
+    });
+    link(&mut app, 0, Link::List(Listing::Channels, Ok(channels.collect())));
+    let [one, other] = [&followed[0], &followed[1]];
+    let long = "No test of the last build failed, and none was left out.";
+    let page = vec![
+        notification(1, one, "bob", "short"),
+        with_title(notification(2, one, "alice", long), "Mine", 5, &["build"]),
+        notification(3, &topic("#ops"), "bob", "the usual name"),
+        notification(4, other, &"n".repeat(32), long),
+    ];
+    past(&mut app, Conversation::All, page.clone(), false);
+    past(&mut app, Conversation::Topic(one.clone()), page[..2].to_vec(), false);
+    came(&mut app, 300, notification(5, other, "carol", "news"));
+    app
+}
+
+#[test]
+fn channels_with_the_longest_names() {
+    let mut app = with_long_names();
+    let everything = screens(&mut app);
+    enter(&mut app, &format!(":go #{}", longest("a")));
+    let there = screens(&mut app);
+    assert_snapshot!(format!("{everything}\n\nin one of them\n{there}"));
+}
+
+#[test]
+fn channels_with_the_longest_names_are_offered() {
+    let mut app = with_long_names();
+    type_in(&mut app, "/mute #B");
+    let completions = [(40, 12), (80, 24), (200, 60)].map(|(width, height)| text(&mut app, width, height));
+    press(&mut app, "Ctrl+u");
+    press(&mut app, "Ctrl+p");
+    type_in(&mut app, "#b");
+    let palettes = [(40, 12), (80, 24)].map(|(width, height)| text(&mut app, width, height));
+    assert_snapshot!(completions.into_iter().chain(palettes).collect::<Vec<_>>().join("\n--\n"));
 }
 
 #[test]

@@ -1,0 +1,293 @@
+//! The names of profiles and channels, and the topics that are named after them.
+//!
+//! Invariant: every constructor of a name validates it, also for a name from the network or a file.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a profile: `[a-z0-9_.-]{2,32}`, but not only dots, because `.` and `..` are directories.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// Fewest characters of a name.
+    const LEN_MIN: usize = 2;
+    /// Most characters of a name.
+    pub const LEN_MAX: usize = 32;
+}
+
+/// The name of a channel: `[-_.~A-Za-z0-9]{1,128}`, the unreserved characters of a URL (RFC 3986 section
+/// 2.3), so that it stands in one as it is. It is not only dots, because the path of a URL loses `.` and `..`
+/// (section 5.2.4). Names that differ by case are different names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ChannelName(Arc<str>);
+
+impl ChannelName {
+    /// Fewest characters of a channel's name.
+    const LEN_MIN: usize = 1;
+    /// Most characters of a channel's name.
+    pub const LEN_MAX: usize = 128;
+}
+
+/// The two kinds of names, which differ in their lengths and alphabets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    /// A [`Name`].
+    Profile,
+    /// A [`ChannelName`].
+    Channel,
+}
+
+impl NameKind {
+    fn lengths(self) -> RangeInclusive<usize> {
+        match self {
+            NameKind::Profile => Name::LEN_MIN..=Name::LEN_MAX,
+            NameKind::Channel => ChannelName::LEN_MIN..=ChannelName::LEN_MAX,
+        }
+    }
+
+    fn has(self, character: char) -> bool {
+        match character {
+            'a'..='z' | '0'..='9' | '_' | '.' | '-' => true,
+            'A'..='Z' | '~' => self == NameKind::Channel,
+            _ => false,
+        }
+    }
+
+    fn alphabet(self) -> &'static str {
+        match self {
+            NameKind::Profile => "a-z, 0-9, '_', '.' and '-'",
+            NameKind::Channel => "A-Z, a-z, 0-9, '-', '_', '.' and '~'",
+        }
+    }
+
+    /// Checks the alphabet first, so that the length in bytes is the number of characters.
+    fn check(self, text: &str) -> Result<(), NameError> {
+        if let Some(other) = text.chars().find(|character| !self.has(*character)) {
+            return Err(NameError::Character(self, shortened(text), other));
+        }
+        if !self.lengths().contains(&text.len()) {
+            return Err(NameError::Length(self, shortened(text), text.len()));
+        }
+        if text.bytes().all(|byte| byte == b'.') {
+            return Err(NameError::Dots(self, shortened(text)));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for NameKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NameKind::Profile => "a profile's name",
+            NameKind::Channel => "a channel's name",
+        })
+    }
+}
+
+/// The part of a refused text that its error shows.
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// The reason why a text is no name or topic. The caller's fault; nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Too short or too long.
+    #[error("{0} has {least} to {most} characters, {1:?} has {2}", least = .0.lengths().start(), most = .0.lengths().end())]
+    Length(NameKind, String, usize),
+    /// A character outside the alphabet.
+    #[error("{0} has only {alphabet}, {1:?} has {2:?}", alphabet = .0.alphabet())]
+    Character(NameKind, String, char),
+    /// Only dots.
+    #[error("{0} has more than dots, {1:?} has not")]
+    Dots(NameKind, String),
+    /// No `@` or `#` in front.
+    #[error("{0:?} is neither a profile (@name) nor a channel (#name)")]
+    Sigil(String),
+}
+
+macro_rules! checked_name {
+    ($name:ident, $kind:expr) => {
+        impl $name {
+            /// The name without any sigil.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<$name, NameError> {
+                $kind.check(text).map(|()| $name(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<$name, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    };
+}
+
+checked_name!(Name, NameKind::Profile);
+checked_name!(ChannelName, NameKind::Channel);
+
+/// A thing to follow or to send to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Topic {
+    /// The notifications that a profile publishes: only the profile sends, anyone follows. Written `@name`
+    /// in a follow.
+    Feed(Name),
+    /// A shared topic: anyone sends and follows. Written `#name`.
+    Channel(ChannelName),
+    /// The notifications for one profile: anyone sends, only the profile receives. The profile follows it
+    /// from its creation. Written `@name` in a send.
+    Inbox(Name),
+}
+
+impl Topic {
+    /// Reads the target of a follow: `@name` is a feed, `#name` a channel.
+    ///
+    /// # Errors
+    /// [`NameError`] if it is neither.
+    pub fn to_follow(text: &str) -> Result<Topic, NameError> {
+        match text.split_at_checked(1) {
+            Some(("@", name)) => Ok(Topic::Feed(name.parse()?)),
+            Some(("#", name)) => Ok(Topic::Channel(name.parse()?)),
+            _ => Err(NameError::Sigil(shortened(text))),
+        }
+    }
+
+    /// Reads the target of a send: `@name` is an inbox, `#name` a channel.
+    ///
+    /// # Errors
+    /// [`NameError`] if it is neither.
+    pub fn to_send(text: &str) -> Result<Topic, NameError> {
+        match Topic::to_follow(text)? {
+            Topic::Feed(name) => Ok(Topic::Inbox(name)),
+            other => Ok(other),
+        }
+    }
+
+    /// The name of the profile or channel that the topic is named after, without any sigil.
+    pub fn name(&self) -> &str {
+        match self {
+            Topic::Feed(name) | Topic::Inbox(name) => name.as_str(),
+            Topic::Channel(name) => name.as_str(),
+        }
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Topic::Feed(name) => write!(f, "@{name}"),
+            Topic::Channel(name) => write!(f, "#{name}"),
+            Topic::Inbox(name) => write!(f, "@{name} (inbox)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profiles_name_outside_the_alphabet_or_length_is_refused() {
+        let refused = |text: &str| text.parse::<Name>().unwrap_err().to_string();
+        assert_eq!(refused("a"), r#"a profile's name has 2 to 32 characters, "a" has 1"#);
+        assert_eq!(
+            refused("Alice"),
+            r#"a profile's name has only a-z, 0-9, '_', '.' and '-', "Alice" has 'A'"#
+        );
+        for text in ["", "a b", "a~b", &"x".repeat(33)] {
+            assert!(text.parse::<Name>().is_err(), "{text:?}");
+        }
+        assert_eq!("al-ice_0.9".parse::<Name>().unwrap().as_str(), "al-ice_0.9");
+        assert_eq!("x".repeat(32).parse::<Name>().unwrap().as_str(), "x".repeat(32));
+    }
+
+    #[test]
+    fn a_channels_name_has_1_to_128_unreserved_characters_and_keeps_its_case() {
+        for text in ["x", "Ops", "a-b_c.d~e", "-", "~", "_", "0", ".a", "..Z", &"Ab~".repeat(43)[..128]] {
+            let name: ChannelName = text.parse().unwrap();
+            assert_eq!((name.as_str(), name.to_string()), (text, text.to_owned()));
+            assert_eq!(ChannelName::try_from(text.to_owned()), Ok(name), "from the network");
+        }
+        assert_ne!("Ops".parse::<ChannelName>(), "ops".parse::<ChannelName>());
+        let all = (0..=u8::MAX).map(char::from).filter(|one| one.to_string() != ".");
+        let allowed: String = all.filter(|one| one.to_string().parse::<ChannelName>().is_ok()).collect();
+        assert_eq!(allowed, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~");
+    }
+
+    #[test]
+    fn a_channels_name_outside_the_alphabet_or_length_is_refused() {
+        let refused = |text: &str| text.parse::<ChannelName>().unwrap_err().to_string();
+        assert_eq!(refused(""), r#"a channel's name has 1 to 128 characters, "" has 0"#);
+        assert_eq!(
+            refused("a b"),
+            r#"a channel's name has only A-Z, a-z, 0-9, '-', '_', '.' and '~', "a b" has ' '"#
+        );
+        for text in ["#ops", "a/b", "a%20b", "é", "a\nb", "a\0", &"x".repeat(129), &"é".repeat(64)] {
+            assert!(text.parse::<ChannelName>().is_err(), "{text:?}");
+            assert!(ChannelName::try_from(text.to_owned()).is_err(), "from the network");
+        }
+        let long = "x".repeat(100_000).parse::<ChannelName>().unwrap_err();
+        assert!(long.to_string().len() < 200, "an error shows a part of it");
+    }
+
+    #[test]
+    fn a_profiles_name_is_a_channels_name_too() {
+        for text in ["ops", "al-ice_0.9", &"x".repeat(32)] {
+            let (profile, channel): (Name, ChannelName) = (text.parse().unwrap(), text.parse().unwrap());
+            assert_eq!(profile.as_str(), channel.as_str());
+            assert_eq!(crate::codec::encode(&profile), crate::codec::encode(&channel));
+        }
+    }
+
+    /// A profile's files are in a folder with its name, and a path of a URL may have a channel's name.
+    #[test]
+    fn names_of_dots_alone_are_refused() {
+        for dots in [".", "..", "...", &".".repeat(32), &".".repeat(128)] {
+            assert!(dots.parse::<Name>().is_err(), "{dots}");
+            assert!(Name::try_from(dots.to_owned()).is_err(), "from the network");
+            assert!(matches!(dots.parse::<ChannelName>(), Err(NameError::Dots(NameKind::Channel, _))));
+            assert!(ChannelName::try_from(dots.to_owned()).is_err(), "from the network");
+        }
+        assert!(matches!("..".parse::<Name>(), Err(NameError::Dots(NameKind::Profile, _))));
+        assert_eq!("..a".parse::<Name>().unwrap().as_str(), "..a");
+    }
+
+    #[test]
+    fn an_at_sign_means_the_feed_to_a_follower_and_the_inbox_to_a_sender() {
+        let alice: Name = "alice".parse().unwrap();
+        assert_eq!(Topic::to_follow("@alice"), Ok(Topic::Feed(alice.clone())));
+        assert_eq!(Topic::to_send("@alice"), Ok(Topic::Inbox(alice)));
+        assert_eq!(Topic::to_send("#Ops"), Topic::to_follow("#Ops"));
+        assert_eq!(Topic::to_send("#Ops"), Ok(Topic::Channel("Ops".parse().unwrap())));
+        assert!(Topic::to_follow("@Ops").is_err(), "a profile's name is narrower");
+        assert!(Topic::to_send("ops").is_err());
+        assert!(Topic::to_send("é").is_err());
+    }
+}
