@@ -254,7 +254,7 @@ fn a_late_connect_of_a_session_that_is_over_is_refused() {
 
 #[test]
 fn a_device_remembers_as_many_nonces_of_ended_sessions_as_it_may_and_forgets_the_oldest_first() {
-    let most = super::sessions::RECENT_NONCES_MAX as u64;
+    let most = crate::sessions::RECENT_NONCES_MAX as u64;
     let mut log = Log::new();
     let id = device(1, 0);
     let end_one = |log: &mut Log, nonce| {
@@ -1047,7 +1047,7 @@ fn a_history_of_several_topics_is_in_the_order_of_the_log_also_read_from_its_end
 
 #[test]
 fn an_answer_of_history_holds_as_many_bytes_as_it_may_and_no_more() {
-    let half = History::BYTES_MAX / 2 - super::state::REST as usize;
+    let half = History::BYTES_MAX / 2 - crate::state::REST as usize;
     for (beyond, fit) in [(0, 2), (1, 1)] {
         let mut log = Log::new();
         let alice = log.open("alice", 1);
@@ -1421,10 +1421,10 @@ fn a_trim_that_records_no_loss_can_be_planted() {
 /// Compares the encoded size of the largest of each part with its weight.
 #[test]
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
-    use super::capacity::{
+    use crate::capacity::{
         ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_retained, size_bound,
     };
-    use super::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
+    use crate::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
 
     let long = |n: usize| name(&format!("{n:0>32}"));
     let (op, outstanding) = (Op(u64::MAX), Limits::default().outstanding);
@@ -1439,7 +1439,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         owns: u64::MAX,
         enrolment: Some(Enrolment { code: CodeHash([255; 32]), until_ms: u64::MAX, wrong: u32::MAX }),
         claimed_ms: u64::MAX,
-        usage: super::state::Usage::Used,
+        usage: crate::state::Usage::Used,
         channels_paid_ms: u64::MAX,
     };
     let topic = |retained: Vec<Arc<Notification>>| TopicState {
@@ -1485,7 +1485,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         state.administered = (0..100).map(|_| asked).collect();
     });
     weighs("a device", service.device_weight(), &|state| {
-        let last = (0..outstanding).map(|_| super::state::Outcome { digest: u64::MAX, result: Ok(op) });
+        let last = (0..outstanding).map(|_| crate::state::Outcome { digest: u64::MAX, result: Ok(op) });
         let device = Device {
             profile: long(0),
             created_op: op,
@@ -1494,7 +1494,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
             results: last.collect(),
             session: Some(SessionId(op)),
             pending: Some(SessionId(op)),
-            recent_nonces: vec![u64::MAX; super::sessions::RECENT_NONCES_MAX].into(),
+            recent_nonces: vec![u64::MAX; crate::sessions::RECENT_NONCES_MAX].into(),
             receives: true,
             last_seen_ms: u64::MAX,
         };
@@ -1626,7 +1626,7 @@ fn each_member_of_a_channel_takes_a_part_of_the_room_for_records() {
         (log, alice)
     };
     let (log, _) = with_a_channel(Limits::default());
-    let record_bytes = log.service.records() + super::capacity::MEMBER;
+    let record_bytes = log.service.records() + crate::capacity::MEMBER;
     let (mut log, alice) = with_a_channel(Limits { record_bytes, ..Limits::default() });
     log.channel(alice, "ops", add("bobby", Role::Reader)).unwrap();
     assert_eq!(log.service.records(), record_bytes);
@@ -1646,7 +1646,7 @@ fn each_follow_takes_a_part_of_the_room_for_records() {
         (log, alice)
     };
     let (log, _) = with_three(Limits::default());
-    let record_bytes = log.service.records() + super::capacity::FOLLOW;
+    let record_bytes = log.service.records() + crate::capacity::FOLLOW;
     let (mut log, alice) = with_three(Limits { record_bytes, ..Limits::default() });
     log.follow(alice, feed("bobby")).unwrap();
     assert_eq!(log.service.records(), record_bytes);
@@ -1657,7 +1657,7 @@ fn each_follow_takes_a_part_of_the_room_for_records() {
 
 #[test]
 fn a_channel_is_created_only_where_all_its_records_have_room() {
-    use super::capacity::{CHANNEL, MAKER, MEMBER, OWNED};
+    use crate::capacity::{CHANNEL, MAKER, MEMBER, OWNED};
 
     let mut log = Log::new();
     log.open("alice", 1);
@@ -1682,7 +1682,7 @@ fn the_result_of_an_admin_takes_its_room_in_a_full_state_from_the_oldest_notific
     assert_eq!(log.administer(AdminChange::Disallow { key }), Err(Code::KeyNotAllowed));
     let oldest = HistoryRange::After(Op::ZERO);
     assert_eq!(log.history("alice", Some(feed("alice")), oldest), Ok(sent[1..].to_vec()));
-    assert_eq!(log.service.weight(), limits.state_bytes - one + super::capacity::ADMINISTERED);
+    assert_eq!(log.service.weight(), limits.state_bytes - one + crate::capacity::ADMINISTERED);
 }
 
 #[test]
@@ -2321,7 +2321,7 @@ fn a_removed_profile_leaves_only_what_it_sent_to_others() {
     assert_eq!(log.pending(anew), []);
     assert_eq!(log.list("alice", Listing::Following), Ok(vec![]));
     assert_eq!(log.send(anew, channel("ops")), Err(Code::NotAllowed), "no role came back with the name");
-    assert_eq!(&log.service.index, &super::index::Index::of(&log.service.state));
+    assert_eq!(&log.service.index, &crate::index::Index::of(&log.service.state));
 }
 
 #[test]
@@ -2353,7 +2353,7 @@ fn a_removed_channel_is_free_also_after_it_was_deleted() {
     assert_eq!(log.send(bob, channel("ops")), Err(Code::ChannelDeleted));
     log.administer(remove).unwrap();
     assert!(log.send(bob, channel("ops")).is_ok());
-    assert_eq!(&log.service.index, &super::index::Index::of(&log.service.state));
+    assert_eq!(&log.service.index, &crate::index::Index::of(&log.service.state));
 }
 
 fn asked(query: u64, change: AdminChange) -> Command {
