@@ -355,17 +355,7 @@ impl Slot {
         given: Seq,
         unanswered: impl Iterator<Item = (Seq, u64, &'a Request)>,
     ) -> Result<(), StoreError> {
-        let unanswered = unanswered
-            .map(|(seq, nonce, request)| Unanswered {
-                seq,
-                nonce: Hex(&nonce.to_be_bytes()).to_string(),
-                ask: request.into(),
-            })
-            .collect();
-        let path = self.dir.join(STATE);
-        let text = toml::to_string(&StateFile { created: born.map(position), given, unanswered })
-            .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
-        replace(&path, format::sealed(&text).as_bytes())
+        write_state(&self.dir.join(STATE), born, given, unanswered)
     }
 }
 
@@ -464,6 +454,25 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
         file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
     let highest = unanswered.last().map_or(Seq(0), |of| of.seq);
     Ok(Remembered { created_op, given: file.given.max(highest), unanswered })
+}
+
+/// Replaces a device's state file, whole or not at all.
+fn write_state<'a>(
+    path: &Path,
+    created_op: Option<Op>,
+    given: Seq,
+    unanswered: impl Iterator<Item = (Seq, u64, &'a Request)>,
+) -> Result<(), StoreError> {
+    let unanswered = unanswered
+        .map(|(seq, nonce, request)| Unanswered {
+            seq,
+            nonce: Hex(&nonce.to_be_bytes()).to_string(),
+            ask: request.into(),
+        })
+        .collect();
+    let file = StateFile { created: created_op.map(position), given, unanswered };
+    let text = toml::to_string(&file).map_err(|error| at(StoreOp::Write, path)(io::Error::other(error)))?;
+    replace(path, format::sealed(&text).as_bytes())
 }
 
 /// Reads a text file; none if there is no file. A file that is not UTF-8, or too long, is damaged.
