@@ -11,18 +11,31 @@ pub(super) mod server;
 mod stream;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use recado::delivery::ReplyTo;
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
-use recado_proto::envelope::{self, Envelope, Header};
+use recado_proto::entropy::Entropy;
+use recado_proto::envelope::{self, Class, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
-use recado_proto::id::{DeviceKey, Epoch, Incarnation, NodeId};
+use recado_proto::id::{DeviceId, DeviceKey, Epoch, Incarnation, NodeId, Seq, Topic};
 use recado_proto::link::{ACK_EVERY, Link};
-use recado_proto::packet::{Delivered, Fragment, Item, OptionalFields, RoleName, Send, SendAck};
+use recado_proto::packet::{
+    self, AcceptConn, AnswerKind, Answers, Code, Content, Coordinator, Delivered, Disconnect, Fragment, Item,
+    ListPage, Listing, Notification, OptionalFields, Position, QueryKind, Refused, RejectConn, ResumeOk,
+    RoleName, Send, SendAck, Status, ToClient,
+};
+use recado_proto::planted::PlantedBug;
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, fragment, noise, version};
 
 use self::server::handshake_config;
+use super::again::{ASK_AGAIN_MAX, ASK_AGAIN_MIN};
+use super::handshake::Identity;
+use super::primary::{QUIET, QUIET_IDLE};
+use super::queries::QUERIES_MAX;
+use super::server::Received;
+use super::session::{DOUBT_EVERY, OTHER_VERSION_AFTER, SESSION_QUERY_AFTER};
 use super::*;
 
 const SESSION: SessionId = SessionId(Op(10));
