@@ -135,7 +135,7 @@ const SERIALIZED: &[&str] = &[
     "crates/log/src/journal/inspect.rs",
     "crates/client/src/format.rs",
     "crates/client/src/keyfile.rs",
-    "crates/client/src/store.rs",
+    "crates/client/src/store/state_file.rs",
     "crates/client/src/known.rs",
     "src/server/node",
     "src/config/file.rs",
@@ -150,7 +150,7 @@ const FILES: &[&str] = &[
     "crates/sys/src/durable.rs",
     "crates/log/src/journal/directory.rs",
     // Lock files, which have no content, and the cursor, which is overwritten in place.
-    "crates/client/src/store.rs",
+    "crates/client/src/store/files.rs",
 ];
 
 /// The calls that create or replace a file.

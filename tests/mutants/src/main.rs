@@ -37,7 +37,9 @@ use plant::Mutant;
 use trial::{Outcome, Trial};
 
 /// The folders and files whose sources are mutated: the protocol, and the code that its promises depend on.
-const MODULES: [&str; 5] = [
+const MODULES: [&str; 7] = [
+    "crates/log/src/bully.rs",
+    "crates/log/src/bully",
     "crates/log/src/replica",
     "crates/log/src/journal",
     "crates/log/src/links.rs",

@@ -3,9 +3,12 @@
 
 mod candidates;
 mod casts;
+mod cluster;
 mod copies;
 mod elections;
+mod incarnations;
 mod leaders;
+mod promises;
 mod slow_disks;
 mod transfers;
 
@@ -136,102 +139,6 @@ impl World {
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 const T_COORD: Duration = Timing::DEFAULT.coordinator;
-
-#[test]
-fn the_highest_id_leads_a_new_cluster_and_everyone_applies_what_it_takes() {
-    let mut world = World::new(3);
-    world.run(SECOND);
-    assert_eq!(world.primary(), Some(NodeId(3)));
-    let op = world.propose("first");
-    world.run(SECOND);
-    assert!(world.applied.values().all(|applied| applied.contains(&op)));
-    assert_eq!(world.applied.len(), 3);
-}
-
-#[test]
-fn a_cluster_of_one_leads_itself() {
-    let mut world = World::new(1);
-    world.run(SECOND);
-    assert_eq!(world.primary(), Some(NodeId(1)));
-    let op = world.propose("alone");
-    assert!(world.applied[&NodeId(1)].contains(&op));
-}
-
-#[test]
-fn the_next_highest_takes_over_from_a_dead_primary_with_everything_it_had() {
-    let mut world = World::new(3);
-    world.run(SECOND);
-    let op = world.propose("kept");
-    world.replicas.remove(&NodeId(3));
-    world.run(SECOND);
-    assert_eq!(world.primary(), Some(NodeId(2)));
-    assert!(world.applied[&NodeId(2)].contains(&op));
-}
-
-#[test]
-fn a_candidate_gives_up_a_donor_that_cannot_read_its_snapshot_and_another_leads() {
-    let (now, config) = (Moment(1_000_000), |id| config(id, 3));
-    let view = View::new(1, NodeId(2));
-    let entries: Vec<Entry> = (101..=105).map(|op| entry(op, 1, 2)).collect();
-    let far = Boot { base: (view, Op(100)), entries, promised: view, commit: Op(105), ..boot() };
-    let mut world = World { now, replicas: BTreeMap::new(), applied: BTreeMap::new(), stopped: Vec::new() };
-    for (id, boot) in [(1, far.clone()), (2, far), (3, boot())] {
-        let replica = ReplicaManager::new(&config(id), boot, id.into(), now, &mut Vec::new());
-        world.replicas.insert(NodeId(id), replica);
-    }
-    world.run(SECOND * 10);
-    assert_eq!(world.primary(), Some(NodeId(2)));
-}
-
-#[test]
-fn without_a_majority_nobody_leads() {
-    let mut world = World::new(3);
-    world.run(SECOND);
-    world.replicas.remove(&NodeId(3));
-    world.replicas.remove(&NodeId(2));
-    world.run(SECOND * 3);
-    assert_eq!(world.primary(), None);
-}
-
-#[test]
-fn a_primary_without_its_majority_is_isolated_and_takes_nothing() {
-    let mut world = World::new(3);
-    world.run(SECOND);
-    world.replicas.remove(&NodeId(1));
-    world.replicas.remove(&NodeId(2));
-    world.run(SECOND * 3);
-    let primary = world.replicas.get_mut(&NodeId(3)).expect("it runs");
-    assert_eq!(primary.role(), RoleName::Isolated);
-    assert_eq!(primary.propose([].into()), None);
-}
-
-#[test]
-fn a_stopping_primary_hands_over_before_it_stops() {
-    let mut world = World::new(3);
-    world.run(SECOND);
-    world.propose("one");
-    world.feed(NodeId(3), Input::Stop);
-    world.run(SECOND / 4);
-    assert_eq!(world.primary(), Some(NodeId(2)));
-    assert_eq!(world.stopped, vec![NodeId(3)]);
-}
-
-#[test]
-fn a_returning_higher_id_is_handed_the_lead_after_ten_quiet_seconds() {
-    let mut world = World::new(3);
-    world.run(SECOND);
-    let gone = world.replicas.remove(&NodeId(3)).expect("it runs");
-    world.run(SECOND);
-    world.propose("meanwhile");
-    let entries = (1..=gone.last().0).filter_map(|op| gone.entry(Op(op)).cloned()).collect();
-    let again = Boot { promised: gone.promised(), entries, ..boot() };
-    let back = ReplicaManager::new(&config(3, 3), again, 7, world.now, &mut Vec::new());
-    world.replicas.insert(NodeId(3), back);
-    world.run(SECOND * 8);
-    assert_eq!(world.primary(), Some(NodeId(2)), "it is watched first");
-    world.run(SECOND * 5);
-    assert_eq!(world.primary(), Some(NodeId(3)));
-}
 
 // ---- one replica, driven by hand
 
@@ -409,161 +316,6 @@ fn said(effects: &[Effect], peer: u16) -> Vec<ToPeer> {
     packets.collect()
 }
 
-#[test]
-fn a_promise_is_sent_only_when_it_is_durable() {
-    let mut one = One::new(boot());
-    assert_eq!(promises(&one.packet(2, prepare(View::new(1, NodeId(2))))), 0);
-    assert_eq!(promises(&one.sync()), 1);
-}
-
-#[test]
-fn a_promise_raised_by_a_packet_of_its_view_is_sent_only_when_it_is_durable() {
-    let view = View::new(1, NodeId(2));
-    let mut one = One::new(boot());
-    one.packet(2, ToPeer::Coordinator(Coordinator::new(view, Vec::new())));
-    assert_eq!(one.replica.promised(), view);
-    assert_eq!(promises(&one.packet(2, prepare(view))), 0, "a PREPARE that was late");
-    assert_eq!(promises(&one.sync()), 1);
-}
-
-#[test]
-fn what_is_below_the_promise_is_refused() {
-    let mut one = One::new(boot());
-    one.packet(3, prepare(View::new(5, NodeId(3))));
-    one.sync();
-    let old = View::new(4, NodeId(2));
-    let effects = one.packet(2, cast(old, 0, View::ZERO, 0, vec![entry(1, 4, 2)]));
-    assert_eq!(one.replica.last(), Op(0));
-    assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Send { packet: ToPeer::Reply(Reply::Refuse { .. }), .. }))
-    );
-    assert_eq!(promises(&one.packet(2, prepare(old))), 0);
-}
-
-#[test]
-fn an_entry_is_acknowledged_only_when_fsynced_and_matched() {
-    let view = View::new(1, NodeId(3));
-    let mut one = One::new(boot());
-    let effects = one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3), entry(2, 1, 3)]));
-    assert_eq!(acked(&effects).map(|(durable, ..)| durable).unwrap_or_default(), Op(0));
-    assert_eq!(acked(&one.sync()), Some((Op(2), Op(2), false)));
-}
-
-#[test]
-fn what_an_older_primary_left_is_not_acknowledged_to_the_new_one_before_it_matched() {
-    let old =
-        Boot { entries: vec![entry(1, 1, 2), entry(2, 1, 2)], promised: View::new(1, NodeId(2)), ..boot() };
-    let mut one = One::new(old);
-    let view = View::new(2, NodeId(3));
-    one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 2)]));
-    assert_eq!(acked(&one.sync()).map(|(durable, ..)| durable).unwrap_or(Op(1)), Op(1));
-    let effects = one.packet(3, cast(view, 1, View::new(1, NodeId(2)), 0, vec![entry(2, 2, 3)]));
-    assert!(
-        acked(&effects).is_none_or(|(durable, ..)| durable <= Op(1)),
-        "the new entry 2 is not durable yet"
-    );
-    assert_eq!(acked(&one.sync()), Some((Op(2), Op(2), false)));
-}
-
-#[test]
-fn a_cast_that_does_not_join_on_is_rejected_with_the_match_point() {
-    let view = View::new(1, NodeId(3));
-    let mut one = One::new(boot());
-    let effects = one.packet(3, cast(view, 4, view, 0, vec![entry(5, 1, 3)]));
-    assert_eq!(acked(&effects), Some((Op(0), Op(0), true)));
-}
-
-#[test]
-fn a_cast_sent_again_cuts_nothing() {
-    let view = View::new(1, NodeId(3));
-    let mut one = One::new(boot());
-    let three = vec![entry(1, 1, 3), entry(2, 1, 3), entry(3, 1, 3)];
-    one.packet(3, cast(view, 0, View::ZERO, 0, three));
-    one.sync();
-    one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
-    assert_eq!((one.replica.last(), one.replica.durable()), (Op(3), Op(3)));
-}
-
-#[test]
-fn a_different_view_at_an_op_replaces_the_suffix_and_what_was_durable_of_it() {
-    let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
-    let entries = vec![entry(1, 1, 2), entry(2, 1, 2), entry(3, 1, 2)];
-    let mut one = One::new(Boot { entries, promised: old, ..boot() });
-    one.packet(3, cast(view, 1, old, 0, vec![entry(2, 2, 3)]));
-    assert_eq!((one.replica.last(), one.replica.durable()), (Op(2), Op(1)));
-    one.sync();
-    assert_eq!(one.replica.durable(), Op(2));
-}
-
-/// The entries on the disk beyond an installed snapshot belong to another log: an entry after the snapshot
-/// is acknowledged only when that entry itself is on the disk.
-#[test]
-fn what_was_durable_beyond_an_installed_snapshot_counts_for_nothing_that_follows_it() {
-    let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
-    for unsynced in [false, true] {
-        let held = if unsynced { 2 } else { 6 };
-        let entries = (1..=held).map(|op| entry(op, 1, 2)).collect();
-        let mut one = One::new(Boot { entries, promised: old, commit: Op(2), ..boot() });
-        if unsynced {
-            // The journal still writes them when the snapshot comes.
-            one.packet(2, cast(old, 2, old, 2, (3..=6).map(|op| entry(op, 1, 2)).collect()));
-        }
-        let appended = one.replica.journaling.tasks;
-        one.packet(3, heartbeat(view, HeartbeatState::Active, 4, digest(&[NodeId(1), NodeId(2), NodeId(3)])));
-        let mut effects = Vec::new();
-        assert!(one.replica.install(one.now, Op(4), view, Vec::new(), &mut effects));
-        let install = one.replica.journaling.tasks;
-        effects.extend(one.packet(3, cast(view, 4, view, 4, vec![entry(5, 2, 3)])));
-        effects.extend(one.input(Input::Journaled(appended)));
-        assert_eq!((one.replica.last(), one.replica.durable()), (Op(5), Op(2)));
-        effects.extend(one.input(Input::Journaled(install)));
-        assert_eq!(one.replica.durable(), Op(4));
-        let told = effects.iter().filter_map(|effect| acked(std::slice::from_ref(effect)));
-        assert_eq!(told.map(|(durable, ..)| durable).max(), Some(Op(4)), "entry 5 is not on the disk yet");
-        assert_eq!(acked(&one.sync()), Some((Op(5), Op(5), false)));
-    }
-}
-
-/// Casts that arrived early belong to the primary that sent them: the next one may have other entries
-/// there.
-#[test]
-fn a_cast_that_came_too_early_in_one_view_is_gone_in_the_next() {
-    let (old, view) = (View::new(1, NodeId(3)), View::new(2, NodeId(2)));
-    let mut one = One::new(boot());
-    one.packet(3, cast(old, 0, View::ZERO, 0, vec![entry(1, 1, 3), entry(2, 1, 3)]));
-    // The casts of ops 3 and 4 are lost here, but the next primary has them.
-    let effects = one.packet(3, cast(old, 4, old, 0, vec![entry(5, 1, 3)]));
-    assert_eq!(acked(&effects).map(|(.., rejected)| rejected), Some(false), "it is kept");
-    one.sync();
-    one.packet(2, cast(view, 2, old, 0, vec![entry(3, 1, 3), entry(4, 1, 3)]));
-    assert_eq!(one.replica.last(), Op(4), "entry 5 is none of this view's");
-    assert_eq!(acked(&one.sync()), Some((Op(4), Op(4), false)));
-    one.packet(2, cast(view, 4, old, 0, vec![entry(5, 2, 2)]));
-    assert_eq!(one.replica.log.view_at(Op(5)), Some(view));
-    assert_eq!(acked(&one.sync()), Some((Op(5), Op(5), false)));
-}
-
-#[test]
-fn the_commit_never_passes_what_is_matched() {
-    let old = View::new(1, NodeId(2));
-    let mut one = One::new(Boot { entries: vec![entry(1, 1, 2), entry(2, 1, 2)], promised: old, ..boot() });
-    let view = View::new(2, NodeId(3));
-    one.packet(3, cast(view, 0, View::ZERO, 2, Vec::new()));
-    assert_eq!(one.replica.commit(), Op(0));
-}
-
-#[test]
-fn a_server_on_an_empty_directory_neither_promises_nor_acknowledges() {
-    let mut one = One::new(Boot { voter: false, ..boot() });
-    assert_eq!(promises(&one.packet(2, prepare(View::new(1, NodeId(2))))), 0);
-    assert_eq!(promises(&one.sync()), 0);
-    let view = View::new(1, NodeId(3));
-    one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
-    assert_eq!(acked(&one.sync()).map(|(durable, ..)| durable), Some(Op(0)));
-}
-
 pub(super) fn heartbeat(view: View, state: HeartbeatState, commit: u64, members: u64) -> ToPeer {
     ToPeer::Heartbeat(Heartbeat {
         view,
@@ -577,25 +329,6 @@ pub(super) fn heartbeat(view: View, state: HeartbeatState, commit: u64, members:
         members_op: Op::ZERO,
         options: OptionalFields::NONE,
     })
-}
-
-#[test]
-fn a_heartbeat_from_other_members_is_not_believed() {
-    let mut one = One::new(boot());
-    one.packet(3, heartbeat(View::new(9, NodeId(3)), HeartbeatState::Active, 0, 7));
-    assert_eq!(one.replica.promised(), View::ZERO);
-}
-
-#[test]
-fn a_heartbeat_of_a_primary_whose_members_an_entry_named_is_not_believed() {
-    let view = View::new(9, NodeId(3));
-    for (members_op, promised) in [(Op(5), View::ZERO), (Op::ZERO, view)] {
-        let mut one = One::new(boot());
-        let beat = heartbeat(view, HeartbeatState::Active, 0, one.replica.digest);
-        let ToPeer::Heartbeat(beat) = beat else { unreachable!() };
-        one.packet(3, ToPeer::Heartbeat(Heartbeat { members_op, ..beat }));
-        assert_eq!(one.replica.promised(), promised, "members of {members_op}");
-    }
 }
 
 /// A server without its disk, server 3 as its active primary, and the function that makes the answers to
@@ -612,48 +345,6 @@ fn learner() -> (One, impl Fn(Option<u64>) -> ToPeer) {
         ToPeer::LearnOk(LearnOk { nonce, promised: View::new(4, NodeId(3)), active: active.map(Op) })
     };
     (one, answer)
-}
-
-#[test]
-fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
-    let (mut one, answer) = learner();
-    let view = View::new(4, NodeId(3));
-    // A primary whose view is opening may have restarted, and not know of the 16 ops that it committed.
-    for peer in [2, 3] {
-        one.packet(peer, answer(None));
-    }
-    let members = digest(&[NodeId(1), NodeId(2), NodeId(3)]);
-    one.packet(3, heartbeat(view, HeartbeatState::Opening, 0, members));
-    one.sync();
-    one.sync();
-    assert_eq!(one.replica.role(), RoleName::Learner);
-
-    one.packet(3, answer(Some(16)));
-    one.sync();
-    assert_eq!(one.replica.role(), RoleName::Learner, "it has yet to get there");
-    one.packet(3, cast(view, 0, View::ZERO, 16, (1..=16).map(|op| entry(op, 4, 3)).collect()));
-    one.sync();
-    assert_eq!(one.replica.role(), RoleName::Backup);
-}
-
-#[test]
-fn a_heartbeat_from_before_the_primary_knew_of_a_lost_disk_gives_no_vote() {
-    let (mut one, answer) = learner();
-    let view = View::new(4, NodeId(3));
-    // Server 3 sent this before it heard of the new incarnation, and then committed op 17 with an
-    // acknowledgement of the old one.
-    let members = digest(&[NodeId(1), NodeId(2), NodeId(3)]);
-    one.packet(2, answer(None));
-    one.packet(3, answer(Some(17)));
-    one.packet(3, heartbeat(view, HeartbeatState::Active, 16, members));
-    one.packet(3, cast(view, 0, View::ZERO, 16, (1..=16).map(|op| entry(op, 4, 3)).collect()));
-    one.sync();
-    one.sync();
-    assert_eq!(one.replica.role(), RoleName::Learner, "op 17 was committed with its lost disk");
-    one.packet(3, cast(view, 16, view, 17, vec![entry(17, 4, 3)]));
-    one.sync();
-    one.sync();
-    assert_eq!(one.replica.role(), RoleName::Backup);
 }
 
 pub(super) fn promise(view: View) -> ToPeer {
@@ -717,64 +408,6 @@ fn preparing(servers: u16) -> (One, View) {
 /// The question of a server that has lost its disk.
 const LEARN: ToPeer = ToPeer::Learn(Learn { nonce: 1 });
 
-#[test]
-fn a_promise_of_an_earlier_incarnation_opens_no_view() {
-    let mut one = One::new(boot());
-    let view = one.prepare();
-    one.packet(2, promise(view));
-    one.packet_of_incarnation(2, 2, LEARN);
-    one.sync();
-    assert!(matches!(one.replica.role, Role::Candidate(_)));
-    one.packet_of_incarnation(2, 2, promise(view));
-    assert!(matches!(one.replica.role, Role::Primary(_)));
-}
-
-/// A candidate that is cut off from a server that lost its disk hears of its new incarnation from the
-/// others.
-#[test]
-fn a_promise_counts_only_while_no_promise_names_a_later_incarnation() {
-    let mut one = One::among(5, boot());
-    let view = one.prepare();
-    one.sync();
-    one.packet(2, promise(view));
-    one.packet(3, promise_with_incarnations(view, &[(2, 2)]));
-    assert!(matches!(one.replica.role, Role::Candidate(_)), "of three promises one is forgotten");
-    one.packet(2, promise(view));
-    assert!(matches!(one.replica.role, Role::Candidate(_)), "that life is over");
-    one.packet_of_incarnation(2, 2, promise(view));
-    assert!(matches!(one.replica.role, Role::Primary(_)));
-}
-
-#[test]
-fn a_promise_carries_the_known_incarnations() {
-    let mut one = One::among(5, boot());
-    one.packet_of_incarnation(4, 2, LEARN);
-    one.packet(3, prepare(View::new(1, NodeId(3))));
-    let carried = one.sync().into_iter().find_map(|effect| match effect {
-        Effect::Send { packet: ToPeer::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
-        _ => None,
-    });
-    assert_eq!(carried, Some(vec![(NodeId(2), Incarnation(4)), (NodeId(3), Incarnation(1))]));
-}
-
-#[test]
-fn an_ack_of_an_earlier_incarnation_commits_nothing() {
-    let mut one = One::new(boot());
-    let view = one.prepare();
-    one.sync();
-    one.packet(2, promise(view));
-    let ack = |durable| {
-        let (durable, matched, applied) = (Op(durable), Op(1), Op(0));
-        ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
-    };
-    one.packet(2, ack(1));
-    one.packet_of_incarnation(2, 2, LEARN);
-    one.sync();
-    assert_eq!((one.replica.durable(), one.replica.commit()), (Op(1), Op(0)));
-    one.packet_of_incarnation(2, 2, ack(1));
-    assert_eq!(one.replica.commit(), Op(1));
-}
-
 fn answered(effects: &[Effect]) -> Option<NodeId> {
     effects.iter().find_map(|effect| match effect {
         Effect::Send { to, packet: ToPeer::LearnOk(_), .. } => Some(*to),
@@ -782,93 +415,9 @@ fn answered(effects: &[Effect]) -> Option<NodeId> {
     })
 }
 
-/// The answer lets the learner vote again. The server that gave it must name that incarnation in every
-/// later promise, or a promise of the learner's earlier incarnation might count.
-fn answers_a_learner(planted: PlantedBug) -> bool {
-    let now = Moment(1_000_000);
-    let config = Config { planted, ..config(1, 3) };
-    let mut one = One { replica: ReplicaManager::new(&config, boot(), 1, now, &mut Vec::new()), now };
-    let early = answered(&one.packet_of_incarnation(9, 2, ToPeer::Learn(Learn { nonce: 7 })));
-    let known = one.replica.peers.incarnations();
-    early.is_none() && known.is_empty() && answered(&one.sync()) == Some(NodeId(2))
-}
-
-#[test]
-fn a_learner_is_answered_only_when_its_incarnation_is_durable() {
-    assert!(answers_a_learner(PlantedBug::default()));
-    assert!(!answers_a_learner(PlantedBug(Some(Planted::KnownNotDurable))), "the planted bug is found");
-}
-
-/// A copy of the learner's directory may count up to the same incarnation. This server must refuse it also
-/// after a restart, so it has to know which boot it let vote.
-#[test]
-fn a_learner_is_answered_only_when_its_boot_id_is_durable_too() {
-    let known = vec![(NodeId(2), Incarnation(5).into())];
-    let mut one = One::new(Boot { known, ..boot() });
-    let boot = KnownBoot { incarnation: Incarnation(5), boot_id: Some(BootId([7; 16])) };
-    one.input(Input::BootAdopted { peer: NodeId(2), boot });
-    assert_eq!(answered(&one.packet_of_incarnation(5, 2, LEARN)), None, "its incarnation alone is durable");
-    assert_eq!(answered(&one.sync()), Some(NodeId(2)));
-}
-
-#[test]
-fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_ignored() {
-    let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9).into())], ..boot() });
-    one.packet(3, prepare(View::new(2, NodeId(3))));
-    let promised = one.sync().into_iter().find_map(|effect| match effect {
-        Effect::Send { packet: ToPeer::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
-        _ => None,
-    });
-    assert_eq!(promised, Some(vec![(NodeId(2), Incarnation(9)), (NodeId(3), Incarnation(1))]));
-    assert_eq!(promises(&one.packet_of_incarnation(8, 2, prepare(View::new(3, NodeId(2))))), 0);
-    assert_eq!(one.replica.promised(), View::new(2, NodeId(3)), "of an incarnation that is over");
-}
-
 fn contradiction(effects: &[Effect]) -> Option<Contradiction> {
     effects.iter().find_map(|effect| match effect {
         Effect::Report(Report::Contradicted(found)) => Some(*found),
         _ => None,
     })
-}
-
-#[test]
-fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
-    let entries: Vec<Entry> = (1..=6).map(|op| entry(op, 1, 2)).collect();
-    let old = View::new(1, NodeId(2));
-    let known = Boot { entries, commit: Op(5), promised: old, ..boot() };
-    let view = View::new(4, NodeId(3));
-
-    // The leader's log is shorter than the ops committed here.
-    let mut one = One::new(known.clone());
-    let beat = heartbeat(view, HeartbeatState::Active, 2, digest(&[NodeId(1), NodeId(2), NodeId(3)]));
-    let ToPeer::Heartbeat(beat) = beat else { unreachable!() };
-    let effects = one.packet(3, ToPeer::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
-    let found = Contradiction { view, op: Op(4), commit: Op(5), count: 1 };
-    assert_eq!((contradiction(&effects), acked(&effects)), (Some(found), None));
-
-    // The leader has another entry at a committed op.
-    let mut one = One::new(known.clone());
-    let effects = one.packet(3, cast(view, 3, old, 3, vec![entry(4, 4, 3), entry(5, 4, 3), entry(6, 4, 3)]));
-    assert_eq!(contradiction(&effects), Some(found));
-    assert_eq!(
-        (acked(&one.sync()), one.replica.log.view_at(Op(5))),
-        (None, Some(old)),
-        "it keeps what it has"
-    );
-
-    // The leader supersedes only an op that was never committed, and that is reported.
-    let mut one = One::new(known.clone());
-    let effects = one.packet(3, cast(view, 5, old, 5, vec![entry(6, 4, 3)]));
-    assert_eq!(contradiction(&effects), None);
-    assert!(effects.contains(&Effect::Report(Report::Overwritten { view, first: Op(6), last: Op(6) })));
-    assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));
-
-    // In its next view the leader is not believed before its entries were compared.
-    let mut one = One::new(known);
-    one.packet(3, ToPeer::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
-    let next = View::new(5, NodeId(3));
-    let effects = one.packet(3, ToPeer::Heartbeat(Heartbeat { view: next, last: Op(7), ..beat.clone() }));
-    assert_eq!((acked(&effects), acked(&one.sync())), (None, None));
-    one.packet(3, cast(next, 5, old, 5, vec![entry(6, 5, 3)]));
-    assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));
 }

@@ -1,0 +1,130 @@
+//! The primary of a session: the view that names it, keepalives, and the search when it is silent.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use recado_proto::id::{Moment, View};
+use recado_proto::packet::{Coordinator, ToServer};
+
+use super::again::Again;
+use super::{Effect, Event, Machine, State};
+
+/// The interval between two keepalives to each server, until one tells another. It lets a new primary find
+/// the client soon. Home routers keep a UDP mapping for longer (RFC 4787 section 4.3), so nothing else is
+/// needed behind a NAT (DESIGN.md section 3).
+pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// The first interval of a new session; each one is twice as long as the one before. A backup learns of a
+/// session a little later than the primary, and must know the client's address before it becomes primary.
+pub(super) const KEEPALIVE_FIRST: Duration = Duration::from_millis(50);
+
+/// With something outstanding, all servers are asked after the primary was silent for this long (DESIGN.md
+/// section 3).
+pub(super) const QUIET: Duration = Duration::from_millis(300);
+
+/// With nothing outstanding, the primary may be silent for two keepalive intervals and this.
+pub(super) const QUIET_IDLE: Duration = Duration::from_millis(500);
+
+/// A refused port causes all servers to be asked at once, but not more often than this.
+const REFUSED_EVERY: Duration = Duration::from_millis(20);
+
+impl Machine {
+    pub(super) fn keep_alive(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if now >= self.keepalive_at {
+            self.ask_all(now, out);
+            self.keepalive_at = now + self.keepalive_wait;
+            self.keepalive_wait = (2 * self.keepalive_wait).min(self.keepalive_every);
+        }
+    }
+
+    /// Sends KEEPALIVE to every server. Each answers with the active view that it knows, and learns the
+    /// client's address. The serving primary also gets a CLIENT_ACK again: the last one may be lost, and a
+    /// primary without credit sends nothing that would cause another.
+    pub(super) fn ask_all(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.keepalive_at = now + self.keepalive_every;
+        let serving = self.primary().filter(|_| matches!(self.state, State::Served));
+        for server in self.servers.addresses() {
+            let mut packets = vec![ToServer::keepalive()];
+            if serving == Some(server) && self.inbox.receives() {
+                packets.push(ToServer::ClientAck(self.inbox.ack()));
+            }
+            packets.push(ToServer::Padding);
+            self.servers.send(now, server, self.view, &packets, None, out);
+            self.servers.check_boot(server, &mut self.start.entropy, out);
+        }
+    }
+
+    /// Returns true if an answer of the primary is outstanding. Requests and queries do not count while the
+    /// client backs off.
+    pub(super) fn owes(&self, now: Moment) -> bool {
+        let asks = !self.outbox.is_empty() || self.queries.values().any(|query| !query.is_status());
+        asks && !self.backoff.waits(now) || matches!(self.state, State::Resuming { .. })
+    }
+
+    /// The time at which the search for a silent primary begins.
+    pub(super) fn search_at(&self) -> Moment {
+        let idle_at = self.heard + 2 * self.keepalive_every + QUIET_IDLE;
+        let quiet_at = match self.outstanding_since {
+            Some(since) => (self.heard.max(since) + QUIET).min(idle_at),
+            None => idle_at,
+        };
+        quiet_at.max(if self.searching { self.searched + QUIET } else { Moment(0) })
+    }
+
+    pub(super) fn search(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if now < self.search_at() {
+            return;
+        }
+        self.searched = now;
+        if !self.searching {
+            self.searching = true;
+            self.last_heard_before.get_or_insert(self.heard);
+            if self.connected {
+                out.push(Effect::Event(Event::Searching));
+            }
+        }
+        self.ask_all(now, out);
+    }
+
+    pub(super) fn on_port_refused(&mut self, now: Moment, server: SocketAddr, out: &mut Vec<Effect>) {
+        let hurts =
+            self.primary() == Some(server) && matches!(self.state, State::Served | State::Resuming { .. });
+        if hurts && now.since(self.searched) >= REFUSED_EVERY {
+            self.searched = now;
+            self.ask_all(now, out);
+        }
+    }
+
+    /// A server asks for a proof of the client's address (as in QUIC's path validation) and does not answer
+    /// packets before. So the RESUME or KEEPALIVE is sent again with the response.
+    pub(super) fn on_path_challenge(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        token: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let packet = match self.state {
+            State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
+            _ => ToServer::keepalive(),
+        };
+        let packets = [ToServer::PathResponse(token), packet];
+        self.servers.send(now, from, self.view, &packets, None, out);
+    }
+
+    pub(super) fn on_coordinator(&mut self, now: Moment, coordinator: &Coordinator) {
+        self.servers.learn_all(&coordinator.members);
+        if coordinator.view > self.view {
+            self.on_view(now, coordinator.view);
+        }
+    }
+
+    /// A higher view is active: its primary is asked to resume the session.
+    pub(super) fn on_view(&mut self, now: Moment, view: View) {
+        self.view = view;
+        self.last_heard_before.get_or_insert(self.heard);
+        if matches!(self.state, State::Served | State::Resuming { .. }) {
+            self.state = State::Resuming { again: Again::now(now) };
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! Behaviours of the store, on a real file system.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::PermissionsExt;
+
+use recado_proto::id::{ChannelName, Priority, Topic};
+use recado_proto::packet::{ChannelChange, Content, FollowChange, KeyChange, Role};
+
+use super::files::TEXT_MAX;
+use super::*;
+
+fn take(state: &Path) -> Result<(Slot, Remembered), StoreError> {
+    Slot::take(state, ClusterId(7), &"alice".parse().unwrap())
+}
+
+fn send(body: &str) -> Request {
+    let content = Content {
+        title: None,
+        priority: Priority::default(),
+        tags: vec!["a".into()],
+        body: body.into(),
+        extra: Vec::new(),
+    };
+    Request::Send { topic: Some(Topic::to_send("#ops").unwrap()), content }
+}
+
+fn save(slot: &Slot, unanswered: &[(Seq, Request)]) {
+    let given = unanswered.last().map_or(Seq(0), |(seq, _)| *seq);
+    let numbered = unanswered.iter().map(|(seq, ask)| (*seq, seq.0, ask));
+    slot.save_state(Some(Op(3)), given, numbered).unwrap();
+}
+
+#[test]
+fn a_second_process_takes_the_next_slot_of_the_same_installation() {
+    let state = tempfile::tempdir().unwrap();
+    let (first, _) = take(state.path()).unwrap();
+    let (second, _) = take(state.path()).unwrap();
+    assert_eq!(first.device().key, second.device().key);
+    assert_eq!((first.device().slot, second.device().slot), (0, 1));
+    drop(first);
+    assert_eq!(take(state.path()).unwrap().0.device().slot, 0);
+}
+
+#[test]
+fn when_every_slot_is_taken_the_error_says_so() {
+    let state = tempfile::tempdir().unwrap();
+    let taken: Vec<_> = (0..SLOTS).map(|_| take(state.path()).unwrap()).collect();
+    assert!(matches!(take(state.path()), Err(StoreError::NoSlot(_))));
+    drop(taken);
+    assert!(take(state.path()).is_ok());
+}
+
+#[test]
+fn a_slot_that_becomes_free_in_time_is_taken() {
+    let state = tempfile::tempdir().unwrap();
+    let mut taken: Vec<_> = (0..SLOTS).map(|_| take(state.path()).unwrap()).collect();
+    let mut tries = 0;
+    let clock = MachineClock::start();
+    let (slot, _) = once_free(clock, Duration::from_secs(60), || {
+        tries += 1;
+        if tries == 3 {
+            taken.remove(5);
+        }
+        take(state.path())
+    })
+    .unwrap();
+    assert_eq!((tries, slot.device().slot), (3, 5));
+    assert!(matches!(once_free(clock, Duration::ZERO, || take(state.path())), Err(StoreError::NoSlot(_))));
+}
+
+#[test]
+fn clusters_and_profiles_have_their_own_keys() {
+    let state = tempfile::tempdir().unwrap();
+    let (alice, _) = take(state.path()).unwrap();
+    let (bob, _) = Slot::take(state.path(), ClusterId(7), &"bob".parse().unwrap()).unwrap();
+    let (elsewhere, _) = Slot::take(state.path(), ClusterId(8), &"alice".parse().unwrap()).unwrap();
+    assert_ne!(alice.device().key, bob.device().key);
+    assert_ne!(alice.device().key, elsewhere.device().key);
+}
+
+#[test]
+fn unanswered_requests_and_the_cursor_outlive_the_process() {
+    let state = tempfile::tempdir().unwrap();
+    let follow = Request::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Remove };
+    let change = |change| Request::Channel { channel: "ops".parse().unwrap(), change };
+    let member = || "bob".parse().unwrap();
+    let longest: ChannelName = "Az09-_.~".repeat(16).parse().unwrap();
+    assert_eq!(longest.as_str().len(), ChannelName::LEN_MAX);
+    let asks = [
+        (Seq(1), change(ChannelChange::Create { private: true })),
+        (Seq(2), change(ChannelChange::Add { member: member(), role: Role::Writer })),
+        (Seq(3), change(ChannelChange::Delete)),
+        (Seq(4), follow),
+        (Seq(5), Request::Keys { change: KeyChange::Revoke { key: DeviceKey([0xfe; 32]) } }),
+        (Seq(6), Request::Channel { channel: longest.clone(), change: ChannelChange::Delete }),
+        (Seq(7), Request::Follow { topic: Topic::Channel(longest), change: FollowChange::Add }),
+        (Seq(8), send("two\nlines \u{1b}[0m \"quoted\"")),
+    ];
+    let (slot, remembered) = take(state.path()).unwrap();
+    assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
+    // A nonce that uses all 64 bits.
+    let nonce = |seq: Seq| u64::MAX - seq.0;
+    let numbered = asks.iter().map(|(seq, ask)| (*seq, nonce(*seq), ask));
+    slot.save_state(Some(Op(3)), Seq(9), numbered).unwrap();
+    slot.save_cursor(Op(17)).unwrap();
+    slot.save_cursor(Op(12)).unwrap();
+    drop(slot);
+    let (slot, remembered) = take(state.path()).unwrap();
+    let unanswered = asks.map(|(seq, ask)| Numbered { seq, nonce: nonce(seq), request: ask }).to_vec();
+    assert_eq!(remembered, Remembered { created_op: Some(Op(3)), given: Seq(9), unanswered });
+    assert_eq!(slot.cursor(), Some(Op(17)));
+}
+
+#[test]
+fn a_crash_between_write_and_rename_leaves_the_state_before() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    save(&slot, &[(Seq(1), send("kept"))]);
+    fs::write(slot.dir().join("state.tmp"), "born = 3\n[[unans").unwrap();
+    drop(slot);
+    let (slot, remembered) = take(state.path()).unwrap();
+    assert_eq!(remembered.unanswered, [Numbered { seq: Seq(1), nonce: 1, request: send("kept") }]);
+    save(&slot, &[]);
+    drop(slot);
+    assert_eq!(take(state.path()).unwrap().1.unanswered, vec![]);
+}
+
+#[test]
+fn the_key_file_is_private_and_its_damage_is_an_error() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    let key = slot.key();
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    drop(slot);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(take(state.path()), Err(StoreError::Exposed { mode: 0o644, .. })));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&key, "short").unwrap();
+    assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn the_files_of_a_device_are_private_and_wrong_permissions_are_corrected() {
+    let state = tempfile::tempdir().unwrap();
+    let modes = |slot: &Slot| {
+        let dir = slot.dir();
+        let paths = [dir.ancestors().nth(2).unwrap(), dir.parent().unwrap(), dir, &dir.join("state.toml")];
+        paths.map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777)
+    };
+    let (slot, _) = take(state.path()).unwrap();
+    save(&slot, &[]);
+    let private = [0o700, 0o700, 0o700, 0o600];
+    assert_eq!(modes(&slot), private);
+    let dir = slot.dir().to_owned();
+    drop(slot);
+    for (path, mode) in dir
+        .ancestors()
+        .take(3)
+        .map(|dir| (dir.to_owned(), 0o755))
+        .chain([(dir.join("state.toml"), 0o644), (dir.join("cursor"), 0o664)])
+    {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let (slot, _) = take(state.path()).unwrap();
+    assert_eq!(modes(&slot), private);
+    assert_eq!(fs::metadata(dir.join("cursor")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_damaged_cursor_or_state_is_an_error_and_not_guessed() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    let dir = slot.dir().to_owned();
+    drop(slot);
+    fs::write(dir.join("cursor"), "12").unwrap();
+    assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+    fs::remove_file(dir.join("cursor")).unwrap();
+    assert_eq!(take(state.path()).unwrap().0.cursor(), None);
+    for bad in
+        ["", "given = 3\n", "# Version 1", &format::sealed("created = "), &format::sealed("created = \"3\"")]
+    {
+        fs::write(dir.join("state.toml"), bad).unwrap();
+        assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })), "{bad}");
+    }
+}
+
+#[test]
+fn a_state_file_with_anything_that_this_program_does_not_know_is_of_another_version_and_not_touched() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    let path = slot.dir().join(STATE);
+    drop(slot);
+    let unanswered = "[[unanswered]]\nseq = 1\nnonce = \"0000000000000001\"\n";
+    let content = "priority = 3\ntags = []\nbody = \"at noon\"\n";
+    let send = format!("{unanswered}[unanswered.ask.send.content]\n{content}");
+    let create = format!(
+        "{unanswered}[unanswered.ask.channel]\nchannel = \"ops\"\n\
+         [unanswered.ask.channel.change.Create]\nprivate = true\n"
+    );
+    for known in [&send, &create] {
+        fs::write(&path, format::sealed(known)).unwrap();
+        assert_eq!(take(state.path()).unwrap().1.unanswered.len(), 1, "{known}");
+    }
+    for later in [
+        format!("later = 7\n{send}"),
+        send.replace("seq = 1\n", "seq = 1\nlater = 7\n"),
+        send.replace(
+            "[unanswered.ask.send.content]",
+            "[unanswered.ask.send]\nlater = 7\n[unanswered.ask.send.content]",
+        ),
+        send.replace(".send.", ".later."),
+        format!("{send}later = 7\n"),
+        format!("{create}later = 7\n"),
+        create.replace(".Create", ".Later"),
+    ] {
+        let text = format::sealed(&later);
+        fs::write(&path, &text).unwrap();
+        let told = take(state.path());
+        assert!(matches!(told, Err(StoreError::OtherVersion { .. })), "{later}: {told:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+}
+
+#[test]
+fn the_files_of_a_device_have_their_pinned_bytes() {
+    let state = tempfile::tempdir().unwrap();
+    put_key(&installation(state.path(), ClusterId(7), &"alice".parse().unwrap()), &[0x5e; 32], false)
+        .unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    save(&slot, &[(Seq(1), send("at noon"))]);
+    slot.save_cursor(Op(1_234)).unwrap();
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+    assert_eq!(read(slot.key()), format!("v1 {} 65c538db\n", "5e".repeat(32)));
+    assert_eq!(
+        read(slot.dir().join("cursor")),
+        "v1 00000 00000000000000000000 0000000000 00000000000000001234 959acffd\n"
+    );
+    let state = "# Version 1, CRC-32C 93ea56af\n\
+         created = \"00000 00000000000000000000 0000000000 00000000000000000003\"\n\
+         given = 1\n\
+         \n\
+         [[unanswered]]\n\
+         seq = 1\n\
+         nonce = \"0000000000000001\"\n\
+         \n\
+         [unanswered.ask.send.topic]\n\
+         Channel = \"ops\"\n\
+         \n\
+         [unanswered.ask.send.content]\n\
+         priority = 3\n\
+         tags = [\"a\"]\n\
+         body = \"at noon\"\n\
+         ";
+    assert_eq!(read(slot.dir().join(STATE)), state);
+}
+
+#[test]
+fn a_file_of_another_version_is_refused_as_such_and_not_touched() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    save(&slot, &[]);
+    slot.save_cursor(Op(3)).unwrap();
+    let (dir, key) = (slot.dir().to_owned(), slot.key());
+    drop(slot);
+    let line = |versioned: &str| format!("{versioned} {:08x}\n", crc32c::crc32c(versioned.as_bytes()));
+    let elsewhere = "00000 00000000000000000001 0000000000 00000000000000000003";
+    let checked = format!("# Version 2, CRC-32C {:08x}\nx", crc32c::crc32c(b"# Version 2x"));
+    let elsewhere_created = format::sealed(&format!("created = \"{elsewhere}\"\n"));
+    for (path, text) in [
+        (key, line("v2 a key")),
+        (dir.join("cursor"), line("v2 a cursor")),
+        (dir.join("cursor"), format::line(elsewhere)),
+        (dir.join(STATE), checked),
+        (dir.join(STATE), elsewhere_created),
+    ] {
+        let good = fs::read(&path).unwrap();
+        fs::write(&path, &text).unwrap();
+        let error = take(state.path()).unwrap_err();
+        assert!(
+            matches!(&error, StoreError::OtherVersion { path: named, found: 2, reads: 1 } if *named == path),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        fs::write(&path, good).unwrap();
+    }
+    assert!(take(state.path()).is_ok());
+}
+
+#[test]
+fn an_error_about_a_file_that_is_no_text_names_the_file_and_a_cure() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    let (dir, key) = (slot.dir().to_owned(), slot.key());
+    save(&slot, &[]);
+    drop(slot);
+    for path in [dir.join("state.toml"), dir.join("cursor"), key] {
+        let good = fs::read(&path).unwrap();
+        fs::write(&path, [0xff; 64]).unwrap();
+        let message = take(state.path()).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("{} is damaged; ", path.display())), "{message}");
+        fs::write(&path, good).unwrap();
+    }
+    assert!(take(state.path()).is_ok());
+}
+
+#[test]
+fn no_flipped_bit_of_a_cursor_makes_another_cursor() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    slot.save_cursor(Op(1_234)).unwrap();
+    let path = slot.dir().join("cursor");
+    drop(slot);
+    let good = fs::read(&path).unwrap();
+    for bit in 0..8 * good.len() {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &bad).unwrap();
+        let message = take(state.path()).unwrap_err().to_string();
+        assert!(message.contains("cursor is damaged; delete it"), "bit {bit}: {message}");
+    }
+    fs::write(&path, &good).unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    assert_eq!(slot.cursor(), Some(Op(1_234)));
+    slot.set_cursor(Op(7)).unwrap();
+    drop(slot);
+    assert_eq!(take(state.path()).unwrap().0.cursor(), Some(Op(7)), "back when the servers say so");
+}
+
+#[test]
+fn no_flipped_bit_of_a_state_file_makes_another_request() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, remembered) = take(state.path()).unwrap();
+    save(&slot, &[(Seq(1), send("at noon"))]);
+    let path = slot.dir().join("state.toml");
+    drop(slot);
+    let good = fs::read(&path).unwrap();
+    for bit in 0..8 * good.len() {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &bad).unwrap();
+        let message = read_state(&path).unwrap_err().to_string();
+        assert!(message.contains("state.toml is damaged; delete its directory"), "bit {bit}: {message}");
+    }
+    fs::write(&path, &good).unwrap();
+    assert_ne!(read_state(&path).unwrap(), remembered);
+}
+
+#[test]
+fn a_file_that_is_not_regular_is_an_error_with_a_cure_and_blocks_nobody() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    let (dir, key) = (slot.dir().to_owned(), slot.key());
+    save(&slot, &[]);
+    drop(slot);
+    let beside = key.with_file_name("lock");
+    for path in [dir.join("state.toml"), dir.join("cursor"), dir.join("lock"), key, beside] {
+        let aside = path.with_extension("aside");
+        fs::rename(&path, &aside).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        let told = |what: &str| {
+            let told = take(state.path()).unwrap_err();
+            assert!(
+                matches!(&told, StoreError::NotRegular { path: at, .. } if *at == path),
+                "{what}: {told}"
+            );
+            fs::remove_file(&path).unwrap();
+        };
+        told("a pipe");
+        for target in [Path::new("/dev/zero"), &aside] {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            told("a link");
+        }
+        fs::rename(&aside, &path).unwrap();
+    }
+    assert!(take(state.path()).is_ok());
+    // A file that is longer than any that was ever written there.
+    OpenOptions::new().write(true).open(dir.join("cursor")).unwrap().set_len(TEXT_MAX + 1).unwrap();
+    assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn a_missing_key_beside_a_device_is_an_error_and_no_new_key_is_drawn() {
+    let state = tempfile::tempdir().unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    let (key, device) = (slot.key(), slot.device());
+    drop(slot);
+    let aside = state.path().join("aside");
+    fs::rename(&key, &aside).unwrap();
+    // The key was never used by a device, so a new one is made.
+    assert_ne!(take(state.path()).unwrap().0.device(), device);
+    fs::rename(&aside, &key).unwrap();
+    let (slot, _) = take(state.path()).unwrap();
+    save(&slot, &[(Seq(1), send("kept"))]);
+    drop(slot);
+    fs::rename(&key, &aside).unwrap();
+    let error = take(state.path()).unwrap_err();
+    assert!(matches!(error, StoreError::KeyMissing { .. }), "{error}");
+    let installation = key.parent().unwrap();
+    for part in [key.to_str().unwrap(), "restore it", &format!("delete {}", installation.display())] {
+        assert!(error.to_string().contains(part), "{part}: {error}");
+    }
+    assert!(!key.exists());
+    fs::rename(&aside, &key).unwrap();
+    let (slot, remembered) = take(state.path()).unwrap();
+    assert_eq!((slot.device(), remembered.unanswered.len()), (device, 1));
+}
