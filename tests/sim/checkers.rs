@@ -222,7 +222,11 @@ impl IndexedHistory {
 
     fn followed_at(&self, profile: &Name, topic: &Topic, op: Op) -> Following {
         if let Topic::Inbox(name) = topic {
-            return if name == profile { Following::Still } else { Following::Never };
+            return match name == profile {
+                false => Following::Never,
+                true if self.rights.is_removed_after(topic, op) => Following::Perhaps,
+                true => Following::Still,
+            };
         }
         if self.is_unsure(profile, topic) {
             return Following::Perhaps;
@@ -252,7 +256,8 @@ fn deed_of(request: &Request) -> Option<LoggedAction> {
 enum Following {
     /// A notification of that op must not be delivered to this profile.
     Never,
-    /// It may be delivered or not: the profile unfollowed the topic later, or the outcome is unknown.
+    /// It may be delivered or not: the profile unfollowed the topic later, the topic was removed with it, or
+    /// the outcome is unknown.
     Perhaps,
     /// It must be delivered.
     Still,
@@ -713,6 +718,39 @@ mod tests {
         assert_eq!(private(&[(7, "ops", LoggedAction::ChannelGone)], vec![]), Ok(()));
         let later = private(&[(5, "bob", LoggedAction::ProfileGone)], vec![delivered(6, "one")]);
         assert!(later.unwrap_err().contains("did not follow then"));
+    }
+
+    /// Bob follows the feed of ann; then come the actions `more`. As op 6 ann sends "one" to `topic`. Bob
+    /// gets nothing.
+    fn nothing_of(topic: &Topic, more: &[(u64, &str, LoggedAction)]) -> Result<(), String> {
+        let follow = (3, "bob", LoggedAction::Followed(Topic::Feed(name("ann"))));
+        let sent_one = LoggedAction::Sent { topic: topic.clone(), text: "one".to_owned() };
+        let mut log = logged(&[&[follow, (6, "ann", sent_one)], more].concat());
+        log.sort_by_key(|done| done.op);
+        let sent = ClientEvent::Sent { ask: AskId(1), topic: topic.clone(), text: "one".to_owned() };
+        let events = vec![(2, ClientEvent::Connected { cursor: Op(1) }), (1, sent), (1, acked(1, 6))];
+        check(&History { log: Some(log), ..history(events) })
+    }
+
+    #[test]
+    fn only_what_was_removed_with_its_topic_after_it_was_sent_may_be_missing() {
+        let (profile, channel_gone) = (LoggedAction::ProfileGone, LoggedAction::ChannelGone);
+        for (topic, of, gone) in [
+            (Topic::Inbox(name("bob")), "bob", profile.clone()),
+            (Topic::Feed(name("ann")), "ann", profile.clone()),
+            (channel(), "ops", channel_gone),
+        ] {
+            let lost = |more: &[(u64, &str, LoggedAction)]| {
+                nothing_of(&topic, more).is_err_and(|why| why.contains("never got op 6"))
+            };
+            assert!(lost(&[]), "{topic}");
+            assert_eq!(nothing_of(&topic, &[(7, of, gone.clone())]), Ok(()), "{topic}");
+            // A removal before it, or of another topic, takes nothing of it away.
+            let followed_again = |topic: &Topic| (5, "bob", LoggedAction::Followed(topic.clone()));
+            assert!(lost(&[(4, of, gone), followed_again(&topic)]), "{topic}");
+            assert!(lost(&[(7, "cleo", profile.clone())]), "{topic}");
+        }
+        assert!(nothing_of(&Topic::Inbox(name("bob")), &[(7, "ann", profile)]).is_err());
     }
 
     #[test]

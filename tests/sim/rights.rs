@@ -152,6 +152,11 @@ impl Rights {
         self.follows.get(&(profile.clone(), topic.clone())).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns true if a topic was removed with its content after `op`.
+    pub fn is_removed_after(&self, topic: &Topic, op: Op) -> bool {
+        self.ends.get(topic).and_then(|ends| ends.last()).is_some_and(|end| *end > op)
+    }
+
     /// Returns true if a profile might read a topic in the state at `op`.
     pub fn may_read(&self, profile: &Name, topic: &Topic, op: Op) -> bool {
         let at =
