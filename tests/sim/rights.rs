@@ -39,7 +39,7 @@ impl Rights {
     ///
     /// # Errors
     /// The reason why it must not have been allowed.
-    pub fn take(&mut self, LogAction { op, by, deed }: &LogAction) -> Result<(), String> {
+    pub fn take(&mut self, LogAction { op, by, deed, .. }: &LogAction) -> Result<(), String> {
         let op = *op;
         match deed {
             LoggedAction::Sent { topic, .. } => {
