@@ -4,15 +4,19 @@
 //! history, so the simulation and the tests with real processes share them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use recado_proto::id::{ChannelName, Name, Op, Topic};
 use recado_proto::packet::{ChannelChange, QueryId};
 
 use crate::history::{AskId, ClientEvent, ClientId, History, LogAction, LoggedAction};
 
+#[path = "copies.rs"]
+mod copies;
 #[path = "rights.rs"]
 mod rights;
 
+use copies::{Asked, Copies};
 use rights::Rights;
 
 /// Runs all checks that hold at the end of a run.
@@ -88,9 +92,12 @@ struct Request {
 /// The history, indexed for the checks.
 #[derive(Debug, Default)]
 struct IndexedHistory {
-    requests: BTreeMap<(ClientId, AskId), Request>,
+    requests: BTreeMap<Asked, Request>,
     /// The request that sent each text.
-    texts: BTreeMap<String, (ClientId, AskId)>,
+    texts: BTreeMap<String, Asked>,
+    /// The request that each op acknowledges, to whichever copy of the device's files.
+    acked: BTreeMap<Op, Asked>,
+    copies: Copies,
     /// The follows and rights of each profile, by op.
     rights: Rights,
     /// Without the log: the follows with an unknown outcome, and the channels that may have been changed, for
@@ -102,8 +109,7 @@ struct IndexedHistory {
 impl IndexedHistory {
     fn read(history: &History) -> Result<IndexedHistory, String> {
         let mut book = IndexedHistory::default();
-        let mut op_of: BTreeMap<Op, (ClientId, AskId)> = BTreeMap::new();
-        for (client, happened) in &history.events {
+        for (at, (client, happened)) in history.events.iter().enumerate() {
             match happened {
                 ClientEvent::Sent { ask, topic, text } => {
                     book.texts.insert(text.clone(), (*client, *ask));
@@ -116,14 +122,23 @@ impl IndexedHistory {
                     book.request(*client, *ask, RequestKind::Unfollow, topic)
                 }
                 ClientEvent::Acked { ask, op } => {
-                    if let Some(other) = op_of.insert(*op, (*client, *ask)) {
-                        return Err(format!(
-                            "op {op} acknowledges two requests: {other:?} and {client:?} {ask:?}"
-                        ));
-                    }
+                    book.acknowledge(*op, (*client, *ask))?;
                     book.answer(*client, *ask, Outcome::Acked(*op))?;
+                    book.copies.settle(*client, (*client, *ask), at, false);
                 }
-                ClientEvent::Refused { ask, .. } => book.answer(*client, *ask, Outcome::Refused)?,
+                ClientEvent::Refused { ask, .. } => {
+                    book.answer(*client, *ask, Outcome::Refused)?;
+                    book.copies.settle(*client, (*client, *ask), at, false);
+                }
+                ClientEvent::AnsweredAgain { of, ask, result } => {
+                    if let Ok(op) = result {
+                        book.acknowledge(*op, (*of, *ask))?;
+                    }
+                    book.copies.settle(*client, (*of, *ask), at, false);
+                }
+                ClientEvent::GaveUp { requests } => {
+                    requests.iter().for_each(|request| book.copies.settle(*client, *request, at, true));
+                }
                 ClientEvent::ChangedChannel { ask, channel, change } => {
                     let what = RequestKind::Change(channel.clone(), change.clone());
                     book.request(*client, *ask, what, &Topic::Channel(channel.clone()));
@@ -142,12 +157,11 @@ impl IndexedHistory {
                 | ClientEvent::Gap { .. }
                 | ClientEvent::Asked { .. }
                 | ClientEvent::Read { .. }
-                | ClientEvent::AnsweredAgain { .. }
                 | ClientEvent::PutBack { .. } => {}
             }
         }
         match &history.log {
-            Some(log) => log.iter().try_for_each(|done| book.rights.take(done))?,
+            Some(log) => log.iter().try_for_each(|done| book.take(done))?,
             None => book.draw_rights(history)?,
         }
         Ok(book)
@@ -155,6 +169,27 @@ impl IndexedHistory {
 
     fn request(&mut self, client: ClientId, ask: AskId, what: RequestKind, topic: &Topic) {
         self.requests.insert((client, ask), Request { what, topic: topic.clone(), outcome: Outcome::None });
+    }
+
+    fn take(&mut self, done: &LogAction) -> Result<(), String> {
+        if let Some(client) = done.client {
+            self.copies.did(client, done.op);
+        }
+        if let LoggedAction::Sent { text, .. } = &done.deed
+            && let Some(request) = self.texts.get(text)
+        {
+            self.copies.sent(*request, done.op);
+        }
+        self.rights.take(done)
+    }
+
+    fn acknowledge(&mut self, op: Op, request: Asked) -> Result<(), String> {
+        match self.acked.insert(op, request) {
+            Some(other) if other != request => {
+                Err(format!("op {op} acknowledges two requests: {other:?} and {request:?}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn answer(&mut self, client: ClientId, ask: AskId, outcome: Outcome) -> Result<(), String> {
@@ -179,7 +214,7 @@ impl IndexedHistory {
             let (by, topic) = (facts.profile.clone(), request.topic.clone());
             match (request.outcome, deed_of(request)) {
                 (Outcome::Acked(op), Some(deed)) => {
-                    drop(log.insert(op, LogAction { op, by: Some(by), deed }))
+                    log.insert(op, LogAction { op, by: Some(by), client: Some(*client), deed });
                 }
                 (
                     Outcome::None | Outcome::Unknown,
@@ -224,7 +259,11 @@ impl IndexedHistory {
 
     fn followed_at(&self, profile: &Name, topic: &Topic, op: Op) -> Following {
         if let Topic::Inbox(name) = topic {
-            return if name == profile { Following::Still } else { Following::Never };
+            return match name == profile {
+                false => Following::Never,
+                true if self.rights.is_removed_after(topic, op) => Following::Perhaps,
+                true => Following::Still,
+            };
         }
         if self.is_unsure(profile, topic) {
             return Following::Perhaps;
@@ -254,23 +293,25 @@ fn deed_of(request: &Request) -> Option<LoggedAction> {
 enum Following {
     /// A notification of that op must not be delivered to this profile.
     Never,
-    /// It may be delivered or not: the profile unfollowed the topic later, or the outcome is unknown.
+    /// It may be delivered or not: the profile unfollowed the topic later, the topic was removed with it, or
+    /// the outcome is unknown.
     Perhaps,
     /// It must be delivered.
     Still,
 }
 
-/// A repeated request gets the same answer.
+/// Checks that a repeated request gets the same answer, unless two copies did it where that is not covered.
 fn answered_as_before(history: &History, book: &IndexedHistory) -> Result<(), String> {
     for (client, happened) in &history.events {
         let ClientEvent::AnsweredAgain { of, ask, result } = happened else { continue };
-        let same = match book.requests.get(&(*of, *ask)).map(|request| request.outcome) {
-            Some(Outcome::Acked(op)) => *result == Ok(op),
-            Some(Outcome::Refused) => result.is_err(),
+        let of_both = |op| book.copies.may_hear((*of, *ask), (*of, op), (*client, result.ok()));
+        let fits = match book.requests.get(&(*of, *ask)).map(|request| request.outcome) {
+            Some(Outcome::Acked(op)) => *result == Ok(op) || of_both(Some(op)),
+            Some(Outcome::Refused) => result.is_err() || of_both(None),
             Some(Outcome::None | Outcome::Unknown) => true,
             None => false,
         };
-        if !same {
+        if !fits {
             return Err(format!(
                 "client {} hears {result:?} of {of:?} {ask:?}, which was answered otherwise",
                 client.0
@@ -287,38 +328,45 @@ fn answered_as_before(history: &History, book: &IndexedHistory) -> Result<(), St
 /// The first violation.
 pub fn in_the_log(history: &History) -> Result<(), String> {
     let log = history.log.as_deref().unwrap_or_default();
-    let mut places: BTreeMap<&str, Op> = BTreeMap::new();
+    let book = IndexedHistory::read(history)?;
+    let mut places: BTreeMap<&str, Vec<Op>> = BTreeMap::new();
     for done in log {
-        if let LoggedAction::Sent { text, .. } = &done.deed
-            && let Some(first) = places.insert(text, done.op)
-        {
+        let LoggedAction::Sent { text, .. } = &done.deed else { continue };
+        let before = places.entry(text).or_default();
+        let request = book.texts.get(text);
+        let may_both = |first| request.is_some_and(|of| book.copies.may_have_both(*of, first, done.op));
+        if let Some(first) = before.iter().find(|first| !may_both(**first)) {
             return Err(format!("{text:?} is in the log twice: at op {first} and at op {}", done.op));
         }
+        before.push(done.op);
     }
     let by_op: BTreeMap<Op, &LogAction> = log.iter().map(|done| (done.op, done)).collect();
-    let book = IndexedHistory::read(history)?;
-    for ((client, ask), request) in &book.requests {
-        let (Outcome::Acked(op), Some(deed)) = (request.outcome, deed_of(request)) else { continue };
+    for (op, (client, ask)) in &book.acked {
+        let Some(deed) = book.requests.get(&(*client, *ask)).and_then(deed_of) else { continue };
         let by = history.clients.get(client).map(|facts| &facts.profile);
-        if by_op.get(&op).is_none_or(|done| done.deed != deed || done.by.as_ref() != by) {
+        if by_op.get(op).is_none_or(|done| done.deed != deed || done.by.as_ref() != by) {
             return Err(format!(
                 "request {} of client {}, {deed:?}, was acknowledged at op {op}, where the log has {:?}",
                 ask.0,
                 client.0,
-                by_op.get(&op)
+                by_op.get(op)
             ));
         }
     }
     Ok(())
 }
 
-/// Checks that of two requests of one client, the earlier has the lower op.
+/// Checks that of two requests of one client, the earlier has the lower op, unless two copies of its files
+/// did them in another order.
 fn fifo_acknowledgements(book: &IndexedHistory) -> Result<(), String> {
-    let mut last: BTreeMap<ClientId, (AskId, Op)> = BTreeMap::new();
+    let mut highest: BTreeMap<ClientId, (AskId, Op)> = BTreeMap::new();
     for ((client, ask), request) in &book.requests {
         let Outcome::Acked(op) = request.outcome else { continue };
-        if let Some((before, before_op)) = last.insert(*client, (*ask, op))
-            && before_op >= op
+        let (before, before_op) = *highest.entry(*client).or_insert((*ask, op));
+        if before_op < op {
+            highest.insert(*client, (*ask, op));
+        } else if before != *ask
+            && !book.copies.are_unordered(((*client, before), before_op), ((*client, *ask), op))
         {
             return Err(format!(
                 "client {}: request {} has op {op}, the earlier {} has {before_op}",
@@ -329,14 +377,14 @@ fn fifo_acknowledgements(book: &IndexedHistory) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that the notifications at one device come in op order, each once, with the text that was sent, and
-/// only those that it may read.
+/// Checks that the notifications at one device come in op order, each once, with the text that was sent,
+/// those of one copy of an author's files in its order of asking, and only those that it may read.
 fn ascending_and_genuine(history: &History, book: &IndexedHistory, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     let mut cursor: Option<Op> = None;
     let mut anew = false;
     let mut seen: BTreeMap<&str, Op> = BTreeMap::new();
-    let mut last_of: BTreeMap<ClientId, AskId> = BTreeMap::new();
+    let mut came: BTreeMap<Asked, Op> = BTreeMap::new();
     for happened in history.of(client) {
         let ClientEvent::Delivered { op, author, topic, text } = happened else {
             match happened {
@@ -351,7 +399,7 @@ fn ascending_and_genuine(history: &History, book: &IndexedHistory, client: Clien
                     // Everything after the restored cursor is delivered again.
                     cursor = *at;
                     seen.retain(|_, op| Some(*op) <= cursor);
-                    last_of.clear();
+                    came.clear();
                 }
                 _ => {}
             }
@@ -362,13 +410,14 @@ fn ascending_and_genuine(history: &History, book: &IndexedHistory, client: Clien
             return Err(format!("{here} after its cursor stood at {cursor:?}"));
         }
         cursor = Some(*op);
-        if seen.insert(text, *op).is_some() {
-            return Err(format!("{here} twice"));
-        }
-        let Some((sender, ask)) = book.texts.get(text) else {
+        let Some(asked) = book.texts.get(text) else {
             return Err(format!("{here}, which nobody sent"));
         };
-        let request = &book.requests[&(*sender, *ask)];
+        let (sender, _) = asked;
+        if seen.insert(text, *op).is_some_and(|before| !book.copies.may_have_both(*asked, before, *op)) {
+            return Err(format!("{here} twice"));
+        }
+        let request = &book.requests[asked];
         if *topic != request.topic || history.clients.get(sender).is_none_or(|facts| facts.profile != *author)
         {
             return Err(format!(
@@ -377,15 +426,27 @@ fn ascending_and_genuine(history: &History, book: &IndexedHistory, client: Clien
             ));
         }
         match request.outcome {
-            Outcome::Acked(acked) if acked != *op => {
+            Outcome::Acked(acked)
+                if acked != *op && !book.copies.may_have_both(*asked, acked.min(*op), acked.max(*op)) =>
+            {
                 return Err(format!("{here}, acknowledged as op {acked}"));
             }
-            Outcome::Refused => return Err(format!("{here}, which was refused")),
-            Outcome::Acked(_) | Outcome::None | Outcome::Unknown => {}
+            Outcome::Refused if !book.copies.may_have_refused(*asked, *sender, *op) => {
+                return Err(format!("{here}, which was refused"));
+            }
+            Outcome::Refused | Outcome::Acked(_) | Outcome::None | Outcome::Unknown => {}
         }
-        if last_of.insert(*sender, *ask).is_some_and(|before| before > *ask) {
+        let mut later = came.range((Bound::Excluded(*asked), Bound::Included((*sender, AskId(u32::MAX)))));
+        if !later.all(|(later, its_op)| book.copies.are_unordered((*asked, *op), (*later, *its_op))) {
             return Err(format!("{here} after a later one of the same author"));
         }
+        // What was in the files when they were copied comes before what is asked on the copy.
+        let own = |copy| (copy, AskId(0))..=(copy, AskId(u32::MAX));
+        let copy = book.copies.doer(*op).filter(|copy| copy != sender);
+        if copy.is_some_and(|copy| came.range(own(copy)).next().is_some()) {
+            return Err(format!("{here} after a later one of the same copy"));
+        }
+        came.insert(*asked, *op);
         if book.followed_at(&facts.profile, topic, *op) == Following::Never {
             return Err(format!("{here} of {topic}, which it did not follow then"));
         }
@@ -489,14 +550,13 @@ fn complete(history: &History, book: &IndexedHistory, client: ClientId) -> Resul
     }
     let Some(start) = start else { return Ok(()) };
     let dropped = |topic: &Topic, op: Op| history.trimmed.get(topic).is_some_and(|upto| op <= *upto);
-    for ((sender, ask), request) in &book.requests {
-        let (RequestKind::Send(text), Outcome::Acked(op)) = (&request.what, request.outcome) else {
-            continue;
-        };
-        let required = op > start
-            && book.followed_at(&facts.profile, &request.topic, op) == Following::Still
-            && !(dropped(&request.topic, op) && gaps.iter().any(|(after, upto)| *after < op && op <= *upto));
-        if required && !got.contains(&op) {
+    for (op, (sender, ask)) in &book.acked {
+        let Some(request) = book.requests.get(&(*sender, *ask)) else { continue };
+        let RequestKind::Send(text) = &request.what else { continue };
+        let required = *op > start
+            && book.followed_at(&facts.profile, &request.topic, *op) == Following::Still
+            && !(dropped(&request.topic, *op) && gaps.iter().any(|(after, upto)| after < op && op <= upto));
+        if required && !got.contains(op) {
             return Err(format!(
                 "client {} never got op {op} {text:?} to {} (request {} of client {})",
                 client.0, request.topic, ask.0, sender.0
@@ -607,7 +667,8 @@ mod tests {
         let seen = || vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
         let with = |result| verdict(seen().into_iter().chain([(2, again(result))]).collect());
         assert_eq!(with(Ok(Op(4))), Ok(()));
-        assert!(with(Ok(Op(5))).unwrap_err().contains("otherwise"));
+        assert!(with(Ok(Op(6))).unwrap_err().contains("otherwise"));
+        assert!(with(Ok(Op(5))).unwrap_err().contains("acknowledges two requests"));
         assert!(with(Err(Code::NotAllowed)).is_err());
     }
 
@@ -615,7 +676,7 @@ mod tests {
     fn logged(more: &[(u64, &str, LoggedAction)]) -> Vec<LogAction> {
         let follow = (3, "bob", LoggedAction::Followed(channel()));
         let all = [follow].into_iter().chain(more.iter().cloned());
-        all.map(|(op, by, deed)| LogAction { op: Op(op), by: Some(name(by)), deed }).collect()
+        all.map(|(op, by, deed)| LogAction { op: Op(op), by: Some(name(by)), client: None, deed }).collect()
     }
 
     fn says(text: &str) -> LoggedAction {
@@ -650,7 +711,7 @@ mod tests {
         ]
         .iter()
         .chain(more)
-        .map(|(op, by, deed)| LogAction { op: Op(*op), by: Some(name(by)), deed: deed.clone() })
+        .map(|(op, by, deed)| LogAction { op: Op(*op), by: Some(name(by)), client: None, deed: deed.clone() })
         .collect();
         log.sort_by_key(|done| done.op);
         let mut events =
@@ -721,6 +782,161 @@ mod tests {
         assert!(later.unwrap_err().contains("did not follow then"));
     }
 
+    /// Bob follows the feed of ann; then come the actions `more`. As op 6 ann sends "one" to `topic`. Bob
+    /// gets nothing.
+    fn nothing_of(topic: &Topic, more: &[(u64, &str, LoggedAction)]) -> Result<(), String> {
+        let follow = (3, "bob", LoggedAction::Followed(Topic::Feed(name("ann"))));
+        let sent_one = LoggedAction::Sent { topic: topic.clone(), text: "one".to_owned() };
+        let mut log = logged(&[&[follow, (6, "ann", sent_one)], more].concat());
+        log.sort_by_key(|done| done.op);
+        let sent = ClientEvent::Sent { ask: AskId(1), topic: topic.clone(), text: "one".to_owned() };
+        let events = vec![(2, ClientEvent::Connected { cursor: Op(1) }), (1, sent), (1, acked(1, 6))];
+        check(&History { log: Some(log), ..history(events) })
+    }
+
+    #[test]
+    fn only_what_was_removed_with_its_topic_after_it_was_sent_may_be_missing() {
+        let (profile, channel_gone) = (LoggedAction::ProfileGone, LoggedAction::ChannelGone(ops()));
+        for (topic, of, gone) in [
+            (Topic::Inbox(name("bob")), "bob", profile.clone()),
+            (Topic::Feed(name("ann")), "ann", profile.clone()),
+            (channel(), "ops", channel_gone),
+        ] {
+            let lost = |more: &[(u64, &str, LoggedAction)]| {
+                nothing_of(&topic, more).is_err_and(|why| why.contains("never got op 6"))
+            };
+            assert!(lost(&[]), "{topic}");
+            assert_eq!(nothing_of(&topic, &[(7, of, gone.clone())]), Ok(()), "{topic}");
+            // A removal before it, or of another topic, takes nothing of it away.
+            let followed_again = |topic: &Topic| (5, "bob", LoggedAction::Followed(topic.clone()));
+            assert!(lost(&[(4, of, gone), followed_again(&topic)]), "{topic}");
+            assert!(lost(&[(7, "cleo", profile.clone())]), "{topic}");
+        }
+        assert!(nothing_of(&Topic::Inbox(name("bob")), &[(7, "ann", profile)]).is_err());
+    }
+
+    /// Client 3 works on a copy of the files of client 1, ann's. Bob follows ops and gets what the log has
+    /// there: (op, the client that did it, text). The events of 1 and 3 come first.
+    fn of_copies(log: &[(u64, u8, &str)], events: Vec<(u8, ClientEvent)>) -> Result<(), String> {
+        let follows = LoggedAction::Followed(channel());
+        let mut actions = vec![LogAction { op: Op(3), by: Some(name("bob")), client: None, deed: follows }];
+        actions.extend(log.iter().map(|(op, client, text)| LogAction {
+            op: Op(*op),
+            by: Some(name("ann")),
+            client: Some(ClientId(*client)),
+            deed: says(text),
+        }));
+        let got = log.iter().map(|(op, _, text)| (2, delivered(*op, text)));
+        let begin = [(2, ClientEvent::Connected { cursor: Op(1) })];
+        let mut history = history(begin.into_iter().chain(events).chain(got).collect());
+        history.clients.insert(ClientId(3), Facts { profile: name("ann"), receives: false });
+        history.log = Some(actions);
+        check(&history)?;
+        in_the_log(&history)
+    }
+
+    fn gave_up(client: u8, ask: u32) -> (u8, ClientEvent) {
+        (client, ClientEvent::GaveUp { requests: vec![(ClientId(1), AskId(ask))] })
+    }
+
+    /// Client 3 hears of a request of client 1.
+    fn copy_hears(ask: u32, result: Result<u64, Code>) -> (u8, ClientEvent) {
+        (3, ClientEvent::AnsweredAgain { of: ClientId(1), ask: AskId(ask), result: result.map(Op) })
+    }
+
+    #[test]
+    fn what_a_copy_does_after_the_other_gave_it_up_and_did_a_later_one_may_come_late() {
+        let (one, two) = ((1, sent(1, "one")), (1, sent(2, "two")));
+        let ends = [(1, acked(2, 4)), copy_hears(1, Ok(5))];
+        let put_back = || [[one.clone(), gave_up(1, 1), two.clone()].as_slice(), &ends].concat();
+        assert_eq!(of_copies(&[(4, 1, "two"), (5, 3, "one")], put_back()), Ok(()));
+        let forgotten = [[one.clone(), two.clone(), gave_up(1, 1)].as_slice(), &ends].concat();
+        assert_eq!(of_copies(&[(4, 1, "two"), (5, 3, "one")], forgotten), Ok(()));
+
+        let late = |log: &[(u64, u8, &str)], events| {
+            of_copies(log, events).is_err_and(|why| why.contains("after a later one of the same author"))
+        };
+        assert!(late(&[(4, 1, "two"), (5, 1, "one")], put_back()), "one copy did both");
+        assert!(late(&[(4, 3, "two"), (5, 3, "one")], put_back()), "the other copy did both");
+        assert!(late(&[(4, 3, "two"), (5, 1, "one")], put_back()), "the other copy gave up nothing");
+        let kept = [[one.clone(), two.clone()].as_slice(), &ends].concat();
+        assert!(late(&[(4, 1, "two"), (5, 3, "one")], kept), "nobody gave up anything");
+        let too_late = [[one, two].as_slice(), &ends, &[gave_up(1, 1)]].concat();
+        assert!(
+            late(&[(4, 1, "two"), (5, 3, "one")], too_late),
+            "it was given up after the later one was done"
+        );
+    }
+
+    #[test]
+    fn acknowledgements_of_two_copies_out_of_the_order_of_asking_are_found_unless_one_gave_the_earlier_up() {
+        let asked = [(1, sent(1, "one")), (1, sent(2, "two"))];
+        let heard = [copy_hears(2, Ok(4)), (1, acked(2, 4)), (1, acked(1, 5))];
+        let log = [(4, 3, "two"), (5, 1, "one")];
+        assert_eq!(of_copies(&log, [&asked[..], &[gave_up(3, 1)], &heard].concat()), Ok(()));
+        let found = of_copies(&log, [&asked[..], &heard].concat());
+        assert!(found.unwrap_err().contains("the earlier 1 has 5"));
+    }
+
+    #[test]
+    fn what_was_asked_on_a_copy_and_comes_before_what_was_in_the_files_is_found() {
+        let told = |kept, own| {
+            let asked = [(1, sent(1, "kept")), gave_up(1, 1), (3, sent(1, "own"))];
+            [&asked[..], &[copy_hears(1, Ok(kept)), (3, acked(1, own))]].concat()
+        };
+        assert_eq!(of_copies(&[(4, 3, "kept"), (5, 3, "own")], told(4, 5)), Ok(()));
+        let found = of_copies(&[(4, 3, "own"), (5, 3, "kept")], told(5, 4));
+        assert!(found.unwrap_err().contains("after a later one of the same copy"));
+    }
+
+    #[test]
+    fn what_is_told_to_a_copy_must_be_in_the_log_and_come() {
+        let told = |op| vec![(1, sent(1, "one")), gave_up(1, 1), copy_hears(1, Ok(op))];
+        assert_eq!(of_copies(&[(4, 3, "one")], told(4)), Ok(()));
+        assert!(of_copies(&[], told(4)).unwrap_err().contains("never got op 4"));
+        assert!(of_copies(&[(5, 3, "one")], told(4)).is_err());
+    }
+
+    #[test]
+    fn a_request_that_two_copies_did_is_found_unless_the_first_gave_up_one_before_it_that_the_other_kept() {
+        let refused = |ask| (1, ClientEvent::Refused { ask: AskId(ask), code: Code::NotAllowed });
+        let asked = [(1, sent(1, "zero")), (1, sent(2, "one")), (1, sent(3, "two"))];
+        let first = [gave_up(3, 1), copy_hears(2, Ok(4))];
+        let then = [refused(1), (1, acked(2, 6)), (1, acked(3, 7))];
+        let told = [&asked[..], &first, &then].concat();
+        let by = |one, other| [(4, one, "one"), (6, other, "one"), (7, 1, "two")];
+        assert_eq!(of_copies(&by(3, 1), told.clone()), Ok(()));
+        let refused_to_one = [&asked[..], &first, &[refused(1), refused(2), (1, acked(3, 7))]].concat();
+        assert_eq!(of_copies(&[(4, 3, "one"), (7, 1, "two")], refused_to_one.clone()), Ok(()));
+
+        let found = |log: &[(u64, u8, &str)], events: &[(u8, ClientEvent)], why: &str| {
+            of_copies(log, events.to_vec()).is_err_and(|found| found.contains(why))
+        };
+        let two_twice = |one, two| {
+            let first = [gave_up(3, 1), copy_hears(2, Ok(one)), copy_hears(3, Ok(two))];
+            [&asked[..], &first, &then].concat()
+        };
+        let (mut log, end) = (vec![(4, 3, "one"), (5, 3, "two")], [(6, 1, "one"), (7, 1, "two")]);
+        assert_eq!(of_copies(&[&log[..], &end].concat(), two_twice(4, 5)), Ok(()));
+        (log[0].2, log[1].2) = ("two", "one");
+        let crossed = [&log[..], &end].concat();
+        assert!(found(&crossed, &two_twice(5, 4), "later one of the same author"), "not in the copy's order");
+
+        let otherwise = |first: &[(u8, ClientEvent)], then: &[(u8, ClientEvent)]| {
+            found(&by(3, 1), &[&asked[..], first, then].concat(), "answered otherwise")
+        };
+        let hears = first[1].clone();
+        assert!(otherwise(&first[1..], &then), "nothing was given up");
+        assert!(otherwise(&[gave_up(3, 3), hears.clone()], &then), "one behind it was given up");
+        assert!(otherwise(&[hears.clone(), gave_up(3, 1)], &then), "the other was given up later");
+        assert!(otherwise(&[refused(1), gave_up(3, 1), hears.clone()], &then[1..]), "both had it no longer");
+        assert!(otherwise(&[gave_up(1, 1), hears], &then[1..]), "the second copy gave it up");
+        assert!(found(&by(1, 1), &told, "answered otherwise"), "one copy did it twice");
+        assert!(found(&by(1, 3), &told, "answered otherwise"), "each hears what the other did");
+        assert!(found(&[(4, 1, "one"), (7, 1, "two")], &refused_to_one, "answered otherwise"));
+        assert!(found(&[&by(3, 1)[..], &[(8, 3, "one")]].concat(), &told, "twice"), "one did it again");
+    }
+
     #[test]
     fn a_device_that_came_in_anew_and_gets_what_was_before_is_found() {
         let anew = vec![
@@ -781,7 +997,7 @@ mod tests {
         let seen = || vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
         let with = |more: Vec<(u8, ClientEvent)>| verdict([seen(), more].concat());
         let refused = |ask| ClientEvent::Refused { ask: AskId(ask), code: Code::NotAllowed };
-        assert!(with(vec![(1, acked(1, 4))]).unwrap_err().contains("acknowledges two requests"));
+        assert!(with(vec![(1, acked(1, 4))]).unwrap_err().contains("two answers"));
         assert!(with(vec![(1, sent(3, "three")), (1, acked(3, 5))]).unwrap_err().contains("two requests"));
         assert!(with(vec![(1, acked(1, 6))]).unwrap_err().contains("two answers"));
         assert!(with(vec![(1, refused(1))]).unwrap_err().contains("two answers"));

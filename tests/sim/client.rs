@@ -209,9 +209,8 @@ impl Client {
         let still = |kept: &StoredRequest| {
             self.files.outbox.values().any(|of| (of.owner, of.ask) == (kept.owner, kept.ask))
         };
-        let lost = asked.into_values().filter(|kept| kept.owner == self.id && !still(kept));
-        let lost: Vec<AskId> = lost.map(|kept| kept.ask).filter(|ask| self.settled.insert(*ask)).collect();
-        history.note(self.id, ClientEvent::Forgot { asks: lost });
+        let lost: Vec<StoredRequest> = asked.into_values().filter(|kept| !still(kept)).collect();
+        self.give_up(&lost, history);
         history.note(self.id, ClientEvent::PutBack { cursor: self.files.cursor });
         self.copied = true;
         true
@@ -308,13 +307,20 @@ impl Client {
         }
         self.connected = false;
         if self.character.forgets && !self.files.outbox.is_empty() {
-            let asked = std::mem::take(&mut self.files.outbox).into_values();
-            let lost = asked.filter(|kept| kept.owner == self.id).map(|kept| kept.ask);
-            let asks = lost.filter(|ask| self.settled.insert(*ask)).collect();
+            let lost: Vec<StoredRequest> = std::mem::take(&mut self.files.outbox).into_values().collect();
             // The file with the numbers is lost with them.
             self.files.given = Seq(0);
-            history.note(self.id, ClientEvent::Forgot { asks });
+            self.give_up(&lost, history);
         }
+    }
+
+    /// These requests have left the files without a result.
+    fn give_up(&mut self, lost: &[StoredRequest], history: &mut History) {
+        let requests: Vec<(ClientId, AskId)> = lost.iter().map(|kept| (kept.owner, kept.ask)).collect();
+        let own = requests.iter().filter(|(owner, _)| *owner == self.id).map(|(_, ask)| *ask);
+        let asks = own.filter(|ask| self.settled.insert(*ask)).collect();
+        history.note(self.id, ClientEvent::Forgot { asks });
+        history.note(self.id, ClientEvent::GaveUp { requests });
     }
 
     /// The service has forgotten the device, so its files are void.
@@ -647,11 +653,11 @@ impl Client {
             }
             Event::NotTaken => self.asking = None,
             Event::Answered { seq, result } => {
-                let Some(StoredRequest { owner, ask, what, ahead, .. }) = self.files.outbox.remove(&seq)
-                else {
+                let Some(kept) = self.files.outbox.remove(&seq) else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
                     return;
                 };
+                let StoredRequest { owner, ask, ahead, .. } = kept;
                 let done_by_copy = owner != id || self.settled.contains(&ask);
                 outcome.met.extend((ahead && done_by_copy).then_some(Situation::DoneByCopy));
                 if result == Err(Code::NumberForgotten) {
@@ -663,16 +669,13 @@ impl Client {
                             id.0, seq.0
                         ));
                     }
-                    if owner == id && self.settled.insert(ask) {
-                        history.note(id, ClientEvent::Forgot { asks: vec![ask] });
-                    }
-                    return;
+                    return self.give_up(&[kept], history);
                 }
                 if owner != id || !self.settled.insert(ask) {
                     history.note(id, ClientEvent::AnsweredAgain { of: owner, ask, result });
                     return;
                 }
-                let deletes = matches!(what, Request::Channel { change: ChannelChange::Delete, .. });
+                let deletes = matches!(kept.what, Request::Channel { change: ChannelChange::Delete, .. });
                 match result {
                     Ok(op) => {
                         outcome.lines.push(format!("{who}: request {} acknowledged", ask.0));

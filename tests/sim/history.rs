@@ -44,6 +44,9 @@ pub enum ClientEvent {
     PutBack { cursor: Option<Op> },
     /// The client crashed and lost its unanswered requests, so their outcome is unknown to it.
     Forgot { asks: Vec<AskId> },
+    /// The client's files hold these requests no longer, and it heard no result of them. They are its own, or
+    /// of the client that its files were copied from. Another copy of the files may still complete them.
+    GaveUp { requests: Vec<(ClientId, AskId)> },
     /// A notification was handed to the application, and the cursor stored with it.
     Delivered { op: Op, author: Name, topic: Topic, text: String },
     /// A gap was reported to the application: notifications that were dropped unread.
@@ -68,6 +71,8 @@ pub struct LogAction {
     pub op: Op,
     /// The profile that acted or was removed; none if a channel was removed.
     pub by: Option<Name>,
+    /// The client that acted, if it is known. Two clients whose files are copies act as the same device.
+    pub client: Option<ClientId>,
     pub deed: LoggedAction,
 }
 

@@ -6,12 +6,12 @@ use recado::config::{Limits, PlantedBug};
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, Stamped};
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{Name, Op, Topic};
+use recado_proto::id::{Name, Op, SessionId, Topic};
 use recado_proto::packet::{Admin, AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
 use recado_service::{Applied, Service, State};
 
 use crate::coverage::Situation;
-use crate::history::{self, LogAction, LoggedAction};
+use crate::history::{self, ClientId, LogAction, LoggedAction};
 use crate::name_ownership::NameOwnership;
 
 /// The state of reading.
@@ -42,14 +42,16 @@ impl Replay {
         }
     }
 
-    /// Reads to the end of the entries that any server has applied. Records the actions, and, for topics that
-    /// are removed, the op up to which retention had dropped their notifications.
+    /// Reads to the end of the entries that any server has applied. Records the actions, each with the client
+    /// of its session, and, for topics that are removed, the op up to which retention had dropped their
+    /// notifications.
     ///
     /// # Errors
     /// The log has a hole, or gives a name to a profile that may not own it.
     pub fn read(
         &mut self,
         ledger: &BTreeMap<Op, Entry>,
+        sessions: &BTreeMap<SessionId, ClientId>,
         history: &mut history::History,
     ) -> Result<(), String> {
         for (op, entry) in ledger.range(self.service.applied().next()..) {
@@ -60,16 +62,24 @@ impl Replay {
                 EntryKind::ViewStart | EntryKind::Members => None,
                 EntryKind::Command => codec::decode::<Stamped>(&entry.payload).ok(),
             };
-            self.apply(*op, stamped.as_ref(), history);
+            self.apply(*op, stamped.as_ref(), sessions, history);
         }
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    fn apply(&mut self, op: Op, stamped: Option<&Stamped>, history: &mut history::History) {
+    fn apply(
+        &mut self,
+        op: Op,
+        stamped: Option<&Stamped>,
+        sessions: &BTreeMap<SessionId, ClientId>,
+        history: &mut history::History,
+    ) {
         let command = stamped.map(|stamped| &stamped.command);
-        let by = match command {
-            Some(Command::Request { session, .. }) => self.service.session(*session).map(|view| view.profile),
-            _ => None,
+        let (by, client) = match command {
+            Some(Command::Request { session, .. }) => {
+                (self.service.session(*session).map(|view| view.profile), sessions.get(session).copied())
+            }
+            _ => (None, None),
         };
         command.map(ends).into_iter().flatten().for_each(|topic| self.note_trimmed(topic, history));
         let mut out = Vec::new();
@@ -110,7 +120,7 @@ impl Replay {
             {
                 self.people.push(by.clone());
             }
-            history.log.get_or_insert_default().push(LogAction { op, by, deed });
+            history.log.get_or_insert_default().push(LogAction { op, by, client, deed });
         }
     }
 
@@ -243,7 +253,7 @@ mod tests {
         let mut replay = Replay::new(Limits::default(), PlantedBug::default());
         let mut read = |ops: &[u64]| {
             let ledger = ops.iter().map(|op| (Op(*op), entry(*op))).collect();
-            replay.read(&ledger, &mut history::History::default())
+            replay.read(&ledger, &BTreeMap::new(), &mut history::History::default())
         };
         assert_eq!(read(&[1]), Ok(()));
         assert_eq!(read(&[1, 2]), Ok(()), "it reads on");

@@ -39,7 +39,7 @@ impl Rights {
     ///
     /// # Errors
     /// The reason why it must not have been allowed.
-    pub fn take(&mut self, LogAction { op, by, deed }: &LogAction) -> Result<(), String> {
+    pub fn take(&mut self, LogAction { op, by, deed, .. }: &LogAction) -> Result<(), String> {
         let op = *op;
         match (deed, by) {
             (LoggedAction::ChannelGone(channel), _) => {
@@ -162,6 +162,11 @@ impl Rights {
     /// Returns the spans in which a profile followed a topic.
     pub fn follows(&self, profile: &Name, topic: &Topic) -> &[Span] {
         self.follows.get(&(profile.clone(), topic.clone())).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns true if a topic was removed with its content after `op`.
+    pub fn is_removed_after(&self, topic: &Topic, op: Op) -> bool {
+        self.ends.get(topic).and_then(|ends| ends.last()).is_some_and(|end| *end > op)
     }
 
     /// Returns true if a profile might read a topic in the state at `op`.

@@ -10,7 +10,7 @@ use recado::config::Timing;
 use recado::server::engine::Input;
 use recado_client::machine;
 use recado_log::bully;
-use recado_proto::envelope::{Envelope, Opened};
+use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::id::{ChannelName, Name, NodeId, Op, SessionId, Topic};
 use recado_proto::packet::{Admin, HistoryRange, RoleName, ToClient, ToServer};
 
@@ -118,6 +118,8 @@ pub struct World {
     replay: Option<Replay>,
     /// The sessions in the logs, to open their datagrams for the trace.
     sessions: BTreeMap<SessionId, Session>,
+    /// The client that sent in each session, by which the log tells copies of a device's files apart.
+    clients_of: BTreeMap<SessionId, ClientId>,
     tap: Tap,
     /// The lines of a transcript.
     pub lines: Vec<String>,
@@ -171,6 +173,7 @@ impl World {
             nonces: Nonces::default(),
             replay: None,
             sessions: BTreeMap::new(),
+            clients_of: BTreeMap::new(),
             tap: Tap::default(),
             lines: Vec::new(),
             events: 0,
@@ -352,7 +355,7 @@ impl World {
     fn read_log(&mut self) -> Result<(), String> {
         let Some(server) = self.servers.values().next() else { return Ok(()) };
         let replay = self.replay.get_or_insert_with(|| Replay::new(server.config.limits, self.plan.planted));
-        let read = replay.read(self.invariants.ledger(), &mut self.history);
+        let read = replay.read(self.invariants.ledger(), &self.clients_of, &mut self.history);
         replay.met.drain(..).for_each(|met| self.met.note(met));
         read
     }
@@ -673,6 +676,9 @@ impl World {
         }
         for (to, bytes) in outcome.datagrams {
             self.nonces.sent(server_of(to), &bytes)?;
+            if let Ok(Envelope { class: Class::Client, session, .. }) = Envelope::peek(&bytes) {
+                self.clients_of.insert(session, ClientId(id));
+            }
             self.dispatch(from, to, bytes);
         }
         for (ask, op) in outcome.acked {
@@ -910,6 +916,8 @@ fn describe(
 mod tests {
     use super::*;
 
+    use crate::history::{LogAction, LoggedAction};
+
     /// A world with three servers and no faults, after two seconds.
     fn calm() -> World {
         let mut world = World::new(Plan::quiet(), false);
@@ -935,6 +943,21 @@ mod tests {
             matches!(&found, Err(Violation::Liveness(why)) if why.contains("no other primary")),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn the_log_names_the_client_of_each_request() {
+        let mut world = World::new(Plan { clients: 3, ..Plan::quiet() }, false);
+        world.populate();
+        world.run_for(4_000 * MS).unwrap();
+        world.read_log().unwrap();
+        // A text begins with the client that asked for it, and no files are copied.
+        let told = |done: &LogAction| match (&done.deed, done.client) {
+            (LoggedAction::Sent { text, .. }, Some(client)) => text.starts_with(&format!("c{}-", client.0)),
+            (_, client) => client.is_some(),
+        };
+        let log = world.history.log.unwrap();
+        assert!(log.len() > 10 && log.iter().all(told), "{log:?}");
     }
 
     #[test]
