@@ -120,6 +120,8 @@ pub struct Client {
     copy: Option<Files>,
     /// True if another copy of its files exists or existed.
     pub copied: bool,
+    /// The number of its sessions that others ended.
+    pub ended: u32,
     /// True if it was removed and admitted again with its files.
     admitted_again: bool,
     has_twin: bool,
@@ -158,6 +160,7 @@ impl Client {
             files: Files::default(),
             copy: None,
             copied: false,
+            ended: 0,
             admitted_again: false,
             has_twin: false,
             visits: false,

@@ -659,12 +659,15 @@ impl World {
         self.invariants.cursors.taken(device, taken);
         if outcome.ended {
             client.crash(&mut self.history);
+            client.ended += 1;
             // Two processes on the same files end each other's sessions. The wait gives each time to make
-            // progress, for example to ask the servers about each number that may be the other's.
+            // progress, for example to ask the servers about each number that may be the other's. It grows,
+            // because a session that is ended while it asks begins to ask anew.
             let (copied, left, patience) = (client.copied, client.left, client.patience());
+            let grown = 1 + u64::from(client.ended / 4);
             let others = self.clients.values().filter(|client| client.copied).map(Client::outstanding);
             let time = self.plan.swarm.time_for(others.max().unwrap_or(0));
-            let wait = if copied { self.rng.range(50, 500) * MS + time } else { patience };
+            let wait = if copied { grown * self.rng.range(50, 500) * MS + time } else { patience };
             if !left {
                 self.after(wait, Event::ClientStart(id));
             }
