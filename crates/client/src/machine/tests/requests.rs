@@ -113,8 +113,8 @@ fn play_budget(play: &mut Play, rate: recado::config::Rate) -> (usize, Duration)
 
 #[test]
 fn what_waits_goes_on_at_the_rate_of_the_budget_and_is_seldom_refused() {
-    let question = |query| Input::Query(QueryId(query), Query::List { what: Listing::People, after: None });
-    let inputs: [fn(u64) -> Input; 2] = [|_| say("x"), question];
+    let query = |id| Input::Query(QueryId(id), Query::List { what: Listing::People, after: None });
+    let inputs: [fn(u64) -> Input; 2] = [|_| say("x"), query];
     for input in inputs {
         for per_s in [20, 200] {
             let mut play = Play::new();
