@@ -13,13 +13,12 @@ mod stream;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use recado::delivery::ReplyTo;
-use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{self, Class, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceId, DeviceKey, Epoch, Incarnation, NodeId, Seq, Topic};
 use recado_proto::link::{ACK_EVERY, Link};
+use recado_proto::noise::Reply;
 use recado_proto::packet::{
     self, AcceptConn, AnswerKind, Answers, Code, Content, Coordinator, Delivered, Disconnect, Fragment, Item,
     ListPage, Listing, Notification, OptionalFields, Position, QueryKind, Refused, RejectConn, ResumeOk,
@@ -29,7 +28,7 @@ use recado_proto::planted::PlantedBug;
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, fragment, noise, version};
 
-use self::server::handshake_config;
+use self::server::{HandshakeConfig, HandshakeEvent, HandshakeServer, handshake_config};
 use super::again::{ASK_AGAIN_MAX, ASK_AGAIN_MIN};
 use super::handshake::Identity;
 use super::primary::{QUIET, QUIET_IDLE};
@@ -88,8 +87,8 @@ fn notification(op: u64) -> Arc<Notification> {
 struct TestServer {
     handshake_config: HandshakeConfig,
     server: HandshakeServer,
-    /// The sender of the last initiation, while it has no answer.
-    reply_to: Option<ReplyTo>,
+    /// The keys for the answer to the last initiation, while it has none.
+    reply: Option<Reply>,
     /// True if it drops every datagram.
     deaf: bool,
     /// True if it speaks version 2 of the protocol.
@@ -104,9 +103,9 @@ struct TestServer {
 impl TestServer {
     fn new(handshake_config: HandshakeConfig) -> TestServer {
         TestServer {
-            server: HandshakeServer::new(handshake_config.clone(), [7; 32]),
+            server: HandshakeServer::new(handshake_config.clone()),
             handshake_config,
-            reply_to: None,
+            reply: None,
             deaf: false,
             upgraded: false,
             forged: 0,
@@ -236,8 +235,8 @@ impl Play {
             }
             return;
         }
-        match server_boot.server.receive(self.now, ([127, 0, 0, 9], 4_000).into(), bytes) {
-            Ok(HandshakeEvent::Retry(bytes)) => {
+        match server_boot.server.receive(([127, 0, 0, 9], 4_000).into(), bytes) {
+            Some(HandshakeEvent::Retry(bytes)) => {
                 self.hellos.push(node);
                 let forged = server_boot.forged;
                 for lie in 0..forged {
@@ -248,16 +247,15 @@ impl Play {
                     self.input(Input::Datagram { from: address(node), bytes: forged_retry(&bytes, forged) });
                 }
             }
-            Ok(HandshakeEvent::Initiation { reply_to, key, packet }) => {
+            Some(HandshakeEvent::Initiation { reply, key, packet }) => {
                 assert_eq!(key, device());
-                server_boot.reply_to = Some(reply_to);
+                server_boot.reply = Some(reply);
                 if let ToServer::Connect(connect) = &packet {
                     self.nonce = Some(connect.nonce);
                 }
                 self.sent.push((node, packet));
             }
-            Err(_) if server_boot.forged > 0 => {}
-            Err(refused) => panic!("server {node} refuses: {refused:?}"),
+            None => assert!(server_boot.forged > 0, "server {node} refuses a datagram"),
         }
     }
 
@@ -303,12 +301,12 @@ impl Play {
     /// Answers the pending initiation, or waits for the next one and answers it.
     fn answer(&mut self, node: u16, view: View, packet: &ToClient) -> Vec<u8> {
         for _ in 0..100 {
-            if let Some(reply_to) =
-                self.servers_by_id.get_mut(&node).and_then(|server_boot| server_boot.reply_to.take())
+            if let Some(reply) =
+                self.servers_by_id.get_mut(&node).and_then(|server_boot| server_boot.reply.take())
             {
                 let envelope = self.envelope(node, Class::Handshake, SessionId::default());
                 let header = Header { ack: None, view };
-                return handshake::answer(&envelope, &reply_to.reply, &header, &[codec::encode(packet)]);
+                return handshake::answer(&envelope, &reply, &header, &[codec::encode(packet)]);
             }
             self.pass(10);
         }
