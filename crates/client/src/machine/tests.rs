@@ -18,7 +18,6 @@ use recado_proto::envelope::{self, Class, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceId, DeviceKey, Epoch, Incarnation, NodeId, Seq, Topic};
 use recado_proto::link::{ACK_EVERY, Link};
-use recado_proto::noise::Reply;
 use recado_proto::packet::{
     self, AcceptConn, AnswerKind, Answers, Code, Content, Coordinator, Delivered, Disconnect, Fragment, Item,
     ListPage, Listing, Notification, OptionalFields, Position, QueryKind, Refused, RejectConn, ResumeOk,
@@ -26,9 +25,12 @@ use recado_proto::packet::{
 };
 use recado_proto::planted::PlantedBug;
 use recado_proto::seal::{ClusterKeys, Direction, Key};
-use recado_proto::{codec, fragment, noise, version};
+use recado_proto::{codec, fragment, noise};
 
-use self::server::{HandshakeConfig, HandshakeEvent, HandshakeServer, handshake_config};
+use self::server::{
+    HandshakeConfig, HandshakeEvent, HandshakeServer, TestServer, answer_of_version_2, forged_retry,
+    handshake_config,
+};
 use super::again::{ASK_AGAIN_MAX, ASK_AGAIN_MIN};
 use super::handshake::Identity;
 use super::primary::{QUIET, QUIET_IDLE};
@@ -81,54 +83,6 @@ fn notification(op: u64) -> Arc<Notification> {
         content: content("hello"),
         options: OptionalFields::NONE,
     })
-}
-
-/// One boot of a server, and its side of the handshake.
-struct TestServer {
-    handshake_config: HandshakeConfig,
-    server: HandshakeServer,
-    /// The keys for the answer to the last initiation, while it has none.
-    reply: Option<Reply>,
-    /// True if it drops every datagram.
-    deaf: bool,
-    /// True if it speaks version 2 of the protocol.
-    upgraded: bool,
-    /// The number of RETRYs that an attacker, who sees each HELLO, sends before the server's own; one more
-    /// follows it.
-    forged: u8,
-    /// The packet numbers of the session's datagrams that it could open.
-    heard: Vec<u64>,
-}
-
-impl TestServer {
-    fn new(handshake_config: HandshakeConfig) -> TestServer {
-        TestServer {
-            server: HandshakeServer::new(handshake_config.clone()),
-            handshake_config,
-            reply: None,
-            deaf: false,
-            upgraded: false,
-            forged: 0,
-            heard: Vec::new(),
-        }
-    }
-}
-
-/// The answer of a server of version 2 to a datagram.
-fn answer_of_version_2(datagram: &[u8]) -> Option<Vec<u8>> {
-    // This version answers one of version 2 so.
-    let mut asked = datagram.to_vec();
-    asked[2] = 2;
-    let mut answer = version::answer(&asked)?;
-    *answer.last_mut().unwrap() = 2;
-    Some(answer)
-}
-
-/// A RETRY to the same HELLO, with a boot id that no server has.
-fn forged_retry(retry: &[u8], lie: u8) -> Vec<u8> {
-    let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(retry) else { panic!("no RETRY") };
-    let lie = handshake::Retry { cookie: [lie; 16], boot_id: recado_proto::id::BootId([lie; 16]), ..retry };
-    handshake::retry(&envelope, &lie)
 }
 
 /// A machine, and all its servers. The servers answer HELLO by themselves; the tests answer initiations and

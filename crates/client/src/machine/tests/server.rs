@@ -1,5 +1,5 @@
-//! The server's side of the handshake, as the tests of the machine and of its handshake play it. The fuzz
-//! targets and the simulator run the machine against the responder of real servers.
+//! The servers that the tests of the machine and of its handshake play. The fuzz targets and the simulator
+//! run the machine against the responder of real servers.
 
 use std::net::SocketAddr;
 
@@ -10,6 +10,7 @@ use recado_proto::id::{BootId, ClusterId, DeviceKey, Incarnation, NodeId, Sessio
 use recado_proto::noise::{self, Prologue, Reply};
 use recado_proto::packet::ToServer;
 use recado_proto::seal::ClusterKeys;
+use recado_proto::version;
 
 /// Identity and keys with which a server answers handshakes.
 #[derive(Clone)]
@@ -96,4 +97,52 @@ impl HandshakeServer {
         cookie[..2].copy_from_slice(&from.port().to_be_bytes());
         cookie
     }
+}
+
+/// One boot of a server, and its side of the handshake.
+pub(super) struct TestServer {
+    pub(super) handshake_config: HandshakeConfig,
+    pub(super) server: HandshakeServer,
+    /// The keys for the answer to the last initiation, while it has none.
+    pub(super) reply: Option<Reply>,
+    /// True if it drops every datagram.
+    pub(super) deaf: bool,
+    /// True if it speaks version 2 of the protocol.
+    pub(super) upgraded: bool,
+    /// The number of RETRYs that an attacker, who sees each HELLO, sends before the server's own; one more
+    /// follows it.
+    pub(super) forged: u8,
+    /// The packet numbers of the session's datagrams that it could open.
+    pub(super) heard: Vec<u64>,
+}
+
+impl TestServer {
+    pub(super) fn new(handshake_config: HandshakeConfig) -> TestServer {
+        TestServer {
+            server: HandshakeServer::new(handshake_config.clone()),
+            handshake_config,
+            reply: None,
+            deaf: false,
+            upgraded: false,
+            forged: 0,
+            heard: Vec::new(),
+        }
+    }
+}
+
+/// The answer of a server of version 2 to a datagram.
+pub(super) fn answer_of_version_2(datagram: &[u8]) -> Option<Vec<u8>> {
+    // This version answers one of version 2 so.
+    let mut asked = datagram.to_vec();
+    asked[2] = 2;
+    let mut answer = version::answer(&asked)?;
+    *answer.last_mut().unwrap() = 2;
+    Some(answer)
+}
+
+/// A RETRY to the same HELLO, with a boot id that no server has.
+pub(super) fn forged_retry(retry: &[u8], lie: u8) -> Vec<u8> {
+    let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(retry) else { panic!("no RETRY") };
+    let lie = handshake::Retry { cookie: [lie; 16], boot_id: BootId([lie; 16]), ..retry };
+    handshake::retry(&envelope, &lie)
 }
