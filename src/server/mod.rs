@@ -1,11 +1,11 @@
 //! A running server: the threads and channels around the pure parts.
 //!
 //! ```text
-//!                    1024 each                  1024 requests                     4096 work
-//! client port -> listener -> handler-1, -2 --------------------> replica ------------------> journal -> snapshot
-//!                                |                                ^  |  ^                      |  ^ 1 begun |
-//!                                | 4096               4096        |  |  '---- 1024 internal ---'  '---------'
-//!                                | from_clients   from_delivery   |  |                             1 finished
+//!                    1024 each                  1024 requests                   4096 work
+//! client port -> listener -> handler-1, -2 --------------------> replica --------------> journal -> snapshot
+//!                                |                                ^  |  ^                  |  ^ 1 begun |
+//!                                | 4096               4096        |  |  '-- 1024 internal -'  '---------'
+//!                                | from_clients   from_delivery   |  |                         1 finished
 //!                                v                                |  |
 //! client port <---------------- pending --------------------------'  |
 //!                                ^--------- 4096 to_delivery --------'
@@ -20,7 +20,7 @@
 //! | `from_clients` | dropped and counted; clients retransmit |
 //! | `peer_datagrams` | dropped and counted; peers retransmit |
 //! | `from_delivery` | queued by the pending worker, which takes nothing from `from_clients` meanwhile |
-//! | `to_delivery` | as `work`, and nothing is taken from `from_delivery`; notifications are dropped, and `AppliedDropped` is sent for them |
+//! | `to_delivery` | as `work`, and `from_delivery` is not read; notifications become `AppliedDropped` |
 //! | `work` | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
 //! | `internal` | the sender waits; the replica thread never blocks on a channel, so room comes soon |
 //! | begun | never full: the node has one snapshot in progress at a time |

@@ -15,6 +15,7 @@ mod damage;
 mod device_files;
 mod elections;
 mod environment;
+mod examples;
 mod failover;
 mod floods;
 mod golden;

@@ -1,5 +1,6 @@
 //! Checks the sources against rules that no compiler checks: which crate may depend on which and which module
-//! may import which (tables), which names a pure module must not use, and a few forbidden words.
+//! may import which (tables), which names a pure module must not use, a few forbidden words, and the
+//! width of comments.
 //!
 //! The tables below are the rules. A violation is reported with file, line and rule. To change a rule, change
 //! its table and give the reason in the commit.
@@ -165,6 +166,9 @@ const UNSAFE: &[&str] = &[
     "tests/shim/src/lib.rs",
 ];
 
+/// The width of a comment, as `rustfmt.toml` has it for code. Tables and diagrams are no wider.
+const WIDTH: usize = 110;
+
 /// Words that mark unfinished work; split, so that this file does not contain them.
 const UNFINISHED: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME")];
 
@@ -220,6 +224,7 @@ fn check(source: &Source, only_tests: bool) -> Vec<Violation> {
     check_imports_of_crates(source, shipped, &mut found);
     check_purity(source, shipped, &mut found);
     check_words(source, shipped, &mut found);
+    check_width(source, &mut found);
     found.sort();
     found.dedup();
     found
@@ -356,6 +361,19 @@ fn check_words(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
                     );
                 }
             }
+        }
+    }
+}
+
+fn check_width(source: &Source, found: &mut Vec<Violation>) {
+    for (at, (text, code)) in source.text.lines().zip(source.code.lines()).enumerate() {
+        // A line that is blank without its comment has nothing else.
+        let is_comment = code.trim().is_empty() && text.trim_start().starts_with("//");
+        let width = text.chars().count();
+        if is_comment && width > WIDTH {
+            let (file, line) = (source.path.clone(), at + 1);
+            let cure = format!("{width} columns: break the line before column {WIDTH}");
+            found.push(Violation { file, line, rule: "width", found: cure });
         }
     }
 }
@@ -548,6 +566,17 @@ fn their_innocent_neighbours_pass() {
     assert_eq!(broken("crates/sys/src/net/mod.rs", "#![deny(unsafe_op_in_unsafe_fn)]"), []);
     assert_eq!(broken("crates/sys/src/net/mod.rs", "a.unwrap_or(b); a.unwrap_or_default();"), []);
     assert_eq!(broken("crates/service/src/state.rs", "#[derive(Serialize, Deserialize)]\nstruct A;"), []);
+}
+
+#[test]
+fn a_comment_that_is_wider_than_the_code_is_found() {
+    let comment = |width: usize| format!("fn f() {{}}\n    // {}\n", "x".repeat(width - 7));
+    assert_eq!(broken("crates/service/src/lib.rs", &comment(WIDTH)), []);
+    assert_eq!(broken("crates/service/src/lib.rs", &comment(WIDTH + 1)), [(2, "width")]);
+    let table = format!("//! | `a` | {} |\n", "x".repeat(WIDTH));
+    assert_eq!(broken("tests/it/x.rs", &table), [(1, "width")]);
+    let literal = format!("const A: &str = \"// {}\";\n", "x".repeat(WIDTH));
+    assert_eq!(broken("tests/it/x.rs", &literal), []);
 }
 
 #[test]

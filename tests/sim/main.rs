@@ -8,7 +8,8 @@
 //! | `network` | loss, delay and duplication of datagrams, and cut links |
 //! | `faults`, `fault_execution` | the faults planned from the seed, and their effects |
 //! | `retry_forger` | an attacker that forges RETRY |
-//! | `swarm`, `population` | the other parameters of each seed: bounds, sizes, requests; the servers and clients they give |
+//! | `swarm` | the other parameters of each seed: bounds, sizes, requests |
+//! | `population` | the servers and clients that they give |
 //! | `rng` | the generator that every choice is drawn from |
 //! | `invariants`, `ledger`, `nonces` | the properties that hold after each event |
 //! | `tap` | opens sealed datagrams for the trace and the checks |

@@ -76,7 +76,7 @@ pub(crate) struct Common {
     /// Print JSON, one object a line (status: one array)
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,
-    /// Trust an unknown cluster without a question, and save its key
+    /// Trust an unknown cluster without a prompt, and save its key
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) accept_new: bool,
     /// Connect only to the cluster with this key: 64 hexadecimal digits, as `recadod fingerprint` prints it
@@ -195,7 +195,7 @@ pub(crate) struct Demo {
 
 const CLUSTER_HELP: &str = "\
 A cluster has a key, and its servers prove that they have it. recado saves the
-key at the first connection: on 127.0.0.1 without a question; elsewhere it asks
+key at the first connection: on 127.0.0.1 without a prompt; elsewhere it asks
 you to compare the key's fingerprint with the one that `recadod fingerprint`
 prints on a server. In scripts, where recado cannot ask, --accept-new trusts an
 unknown cluster, or --cluster-key (RECADO_CLUSTER_KEY, cluster_key in the

@@ -42,7 +42,7 @@ pub(crate) enum Failure {
     },
     /// The servers refused a query about a topic.
     #[error("{}", refusal(*.code, Some(.topic)))]
-    Question {
+    Query {
         /// The reason.
         code: Code,
         /// The topic of the query.
@@ -73,7 +73,7 @@ impl Failure {
     /// it.
     pub(crate) fn about(topic: Option<&Topic>) -> impl FnOnce(ClientError) -> Failure + '_ {
         move |error| match (error, topic) {
-            (ClientError::Refused(code), Some(topic)) => Failure::Question { code, topic: topic.clone() },
+            (ClientError::Refused(code), Some(topic)) => Failure::Query { code, topic: topic.clone() },
             (error, _) => Failure::Client(error),
         }
     }
@@ -87,7 +87,7 @@ impl Failure {
                 ReceiptError::OutcomeUnknown | ReceiptError::Forgotten => 75,
                 ReceiptError::NotSent(error) => code_of(error),
             },
-            Failure::Question { .. } | Failure::Refused(_) => 77,
+            Failure::Query { .. } | Failure::Refused(_) => 77,
             Failure::Told(failure) => failure.code(),
             Failure::Signal(signal) => 128 + signal,
             Failure::Other(_) | Failure::Output(_) | Failure::Io(_) => 1,

@@ -52,8 +52,8 @@ fn decide(cluster_identity: &ClusterIdentity, accept_new: bool) -> bool {
         Answer::Take => true,
         Answer::Ask => {
             let mut line = String::new();
-            // The answer is no if the question cannot be written or the answer cannot be read.
-            write!(io::stderr(), "{}", question(cluster_identity)).is_ok()
+            // The answer is no if the prompt cannot be written or the answer cannot be read.
+            write!(io::stderr(), "{}", prompt(cluster_identity)).is_ok()
                 && io::stdin().lock().read_line(&mut line).is_ok()
                 && is_yes(&line)
         }
@@ -70,7 +70,7 @@ fn note(cluster_identity: &ClusterIdentity) -> String {
     )
 }
 
-fn question(cluster_identity: &ClusterIdentity) -> String {
+fn prompt(cluster_identity: &ClusterIdentity) -> String {
     format!(
         "The cluster at {} is not known here.\n    cluster      {}\n    fingerprint  {}\n\
          Compare the fingerprint with the one that `recadod fingerprint --config FILE` prints on a server of the cluster.\n\
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cluster_is_trusted_on_loopback_or_with_the_flag_and_otherwise_questioned_or_refused() {
+    fn a_new_cluster_is_trusted_on_loopback_or_with_the_flag_and_otherwise_prompted_or_refused() {
         let table = [
             ("127.0.0.1:1", false, false, Answer::Take),
             ("127.0.0.1:1", false, true, Answer::Take),
@@ -121,11 +121,11 @@ mod tests {
     }
 
     #[test]
-    fn the_question_shows_address_cluster_and_fingerprint_and_a_refusal_names_the_flag() {
+    fn the_prompt_shows_address_cluster_and_fingerprint_and_a_refusal_names_the_flag() {
         let cluster_identity = cluster_identity("192.0.2.1:10097");
         let refusal = ClientError::UnknownCluster(cluster_identity).to_string();
         assert!(refusal.contains("--accept-new") && refusal.contains("--cluster-key"), "{refusal}");
-        for text in [note(&cluster_identity), question(&cluster_identity), refusal] {
+        for text in [note(&cluster_identity), prompt(&cluster_identity), refusal] {
             for part in
                 ["192.0.2.1:10097", "0000000000000007", &cluster_identity.key.fingerprint().to_string()]
             {

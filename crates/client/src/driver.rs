@@ -10,7 +10,7 @@
 //! | channel | when it is full |
 //! |---|---|
 //! | datagrams | dropped: servers retransmit |
-//! | requests | the application waits, up to its time-out; they are taken while the machine has room: 256 numbers from the lowest unanswered on |
+//! | requests | the application waits, up to its time-out; they are taken while the machine has room |
 //! | commands | the application waits, not for long: the machine's thread never blocks on another |
 //! | incoming | held back, and no datagram is taken meanwhile; the credit granted bounds how much is held |
 //! | events | the newest is dropped: events only report, and no state depends on them |

@@ -636,7 +636,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         with_server(&Hand::honest(5), |at| {
             let clock = MachineClock::start();
-            let asked_at = std::sync::Arc::new(parking_lot::Mutex::new(Moment(0)));
+            let asked_at = std::sync::Arc::new(recado_sys::sync::Mutex::new(Moment(0)));
             let noted = asked_at.clone();
             let decide = move |_: &ClusterIdentity| {
                 let asked_at = clock.now();

@@ -6,8 +6,8 @@
 //!     key                             0600: a line with 32 random bytes in hexadecimal, the x25519 secret
 //!     slot-0/ ... slot-15/            one device each
 //!         lock                        flock, held while a process uses the device
-//!         state.toml                  the position that admitted it, its highest number and unanswered requests,
-//!                                     after a line with version and CRC-32C
+//!         state.toml                  the position that admitted it, its highest number and unanswered
+//!                                     requests, after a line with version and CRC-32C
 //!         cursor                      its cursor: a line with a position
 //! ```
 //!

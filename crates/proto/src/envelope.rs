@@ -4,7 +4,8 @@
 //! RETRY are not authenticated.
 //!
 //! ```text
-//! magic u16 | version u8 | class u8 | cluster u64 | group u16 | session u64 | node u16 | incarnation u64 | number u64
+//! magic u16 | version u8 | class u8 | cluster u64 | group u16 | session u64 | node u16
+//! incarnation u64 | number u64
 //! header, packet, packet, ...        each determines its own length (see codec); encrypted
 //! tag, 16 bytes                      authenticates everything before it
 //! ```

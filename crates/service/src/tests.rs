@@ -201,32 +201,7 @@ impl Log {
         let query = History { topic, range, limit: 2 };
         self.service.history(&name(asker), &query).map(|answer| ops(&answer.notifications))
     }
-}
 
-pub(super) fn ops(notifications: &[Arc<Notification>]) -> Vec<Op> {
-    notifications.iter().map(|notification| notification.op).collect()
-}
-
-fn create(private: bool) -> ChannelChange {
-    ChannelChange::Create { private }
-}
-
-fn add(member: &str, role: Role) -> ChannelChange {
-    ChannelChange::Add { member: name(member), role }
-}
-
-fn remove(member: &str) -> ChannelChange {
-    ChannelChange::Remove { member: name(member) }
-}
-
-const CODE: CodeHash = CodeHash([7; 32]);
-const WRONG: CodeHash = CodeHash([8; 32]);
-
-// ---- names
-
-const DAY_MS: u64 = 24 * 3_600 * 1_000;
-
-impl Log {
     fn administer(&mut self, change: AdminChange) -> Result<Op, Code> {
         // Each ADMIN has another id.
         let query = QueryId(self.unix_ms);
@@ -284,6 +259,27 @@ impl Log {
         self.service.state.profiles.contains_key(&name(who))
     }
 }
+
+pub(super) fn ops(notifications: &[Arc<Notification>]) -> Vec<Op> {
+    notifications.iter().map(|notification| notification.op).collect()
+}
+
+fn create(private: bool) -> ChannelChange {
+    ChannelChange::Create { private }
+}
+
+fn add(member: &str, role: Role) -> ChannelChange {
+    ChannelChange::Add { member: name(member), role }
+}
+
+fn remove(member: &str) -> ChannelChange {
+    ChannelChange::Remove { member: name(member) }
+}
+
+const CODE: CodeHash = CodeHash([7; 32]);
+const WRONG: CodeHash = CodeHash([8; 32]);
+
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 const INVITED: CodeHash = CodeHash([7; 32]);
 

@@ -117,22 +117,23 @@ impl<L: OrderedLog> Node<L> {
         if !self.serves() {
             return Err(Unanswered::Refused { code: self.passing_refusal(), retry_ms: RETRY_MS });
         }
-        let topics = self.topics(session);
+        let asker = self.service.session(session).map(|session| session.profile);
+        let topics = asker.as_ref().map_or(0, |profile| self.service.follows(profile));
         let cost = match &query.kind {
             QueryKind::History(history) => cost::history(history, topics),
             QueryKind::List(list) => cost::list(&list.what, topics),
             QueryKind::Info { .. } => cost::info(topics),
             QueryKind::Status | QueryKind::WhoAmI => cost::LEAST,
         };
-        self.spend(clock, session, cost)
+        self.charges
+            .spend(clock.now, session, asker.as_ref(), cost)
             .map_err(|wait| Unanswered::Refused { code: Code::Busy, retry_ms: wait })?;
-        let asker = self.service.session(session).ok_or(Unanswered::NoSession)?.profile;
+        let asker = asker.ok_or(Unanswered::NoSession)?;
         match query.kind {
             QueryKind::History(history) => Ok(AnswerKind::History(self.service.history(&asker, &history)?)),
             QueryKind::List(list) => {
                 let (page, passed_over) = self.service.list(&asker, &list)?;
-                let owner = self.service.owner(session);
-                self.charges.owe(clock.now, session, owner, cost::passed_over(passed_over));
+                self.charges.owe(clock.now, session, Some(&asker), cost::passed_over(passed_over));
                 Ok(AnswerKind::List(page))
             }
             QueryKind::Info { profile } => {
@@ -180,11 +181,6 @@ impl<L: OrderedLog> Node<L> {
         Answer { id, applied: Position::of(self.service.applied()), kind, options: OptionalFields::NONE }
     }
 
-    /// Number of topics that the session's profile follows.
-    fn topics(&self, session: SessionId) -> usize {
-        self.service.owner(session).map_or(0, |profile| self.service.follows(profile))
-    }
-
     /// Emits the page, or the time until the session has the budget for it.
     pub(super) fn on_want_page(&mut self, clock: Clock, session: SessionId, after: Op, limit: u32) {
         if !self.is_primary {
@@ -207,7 +203,9 @@ impl<L: OrderedLog> Node<L> {
     fn pay_for_page(&mut self, clock: Clock, session: SessionId, limit: u32) -> Result<(), Duration> {
         let Some(asker) = self.service.session(session) else { return Ok(()) };
         let cost = cost::page(self.service.follows(&asker.profile), limit);
-        self.spend(clock, session, cost).map_err(|wait_ms| Duration::from_millis(wait_ms.into()))
+        self.charges
+            .spend(clock.now, session, Some(&asker.profile), cost)
+            .map_err(|wait_ms| Duration::from_millis(wait_ms.into()))
     }
 
     /// The status of this server.

@@ -14,9 +14,10 @@
 //! | variable | |
 //! |---|---|
 //! | `RECADO_SHIM_DIR` | the directory that is watched; files directly in it, nothing else |
-//! | `RECADO_SHIM_SIDE` | an existing directory on the same file system: `ledger`, `mood`, `bad`, and links to files that lost their name |
+//! | `RECADO_SHIM_SIDE` | an existing directory on the same file system, for `ledger`, `mood` and `bad` |
 //!
-//! Without these variables every call passes through unchanged.
+//! `RECADO_SHIM_SIDE` also gets links to files that lost their name. Without these variables every call
+//! passes through unchanged.
 //!
 //! # Safety
 //! The functions have the signatures of the C library's, and their callers keep its contracts: paths end in a

@@ -203,7 +203,7 @@ fn followed(client: &Client, topics: &[Topic]) -> Result<BTreeSet<Topic>, Failur
         let is_followed =
             following.iter().any(|item| matches!(item, ListItem::Following { topic: t, .. } if t == topic));
         if !is_followed && !matches!(topic, Topic::Inbox(_)) {
-            return Err(Failure::Question { code: Code::NotFollowing, topic: topic.clone() });
+            return Err(Failure::Query { code: Code::NotFollowing, topic: topic.clone() });
         }
     }
     Ok(topics)

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | recado-link | opens the client, passes requests to it, reports results; opens the next after a lapse |
 //! | recado-stream | receives the stream of notifications; waits while the queue to the screen is full |
-//! | recado-ask | asks the servers one question after the other, waiting for each answer |
+//! | recado-ask | sends the servers one query after the other, waiting for each answer |
 //! | recado-pulse | queries the state of every server: often while it is shown, seldom otherwise |
 //!
 //! recado-link runs as long as the screen, the others as long as one client.
@@ -32,13 +32,13 @@ use super::runtime::{is_nobody, spawn};
 use super::saved_state::{SavedState, Store};
 use super::suspend_detector::SuspendDetector;
 
-/// Size of the queues of requests and of questions. A request beyond it is declined.
+/// Size of the queues of requests and of queries. A request beyond it is declined.
 const WAITING_MAX: usize = 512;
 
 /// Size of the queue of reports to the screen. When it is full, the threads wait.
 const LINKS_MAX: usize = 1_024;
 
-/// Time to wait for the answer to a question.
+/// Time to wait for the answer to a query.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Interval between two attempts to find a server.
@@ -70,14 +70,14 @@ pub(crate) enum ClientCommand {
     Request(RequestId, Box<Request>),
     /// Save the state of the screen. Then take everything of the stream up to the op, if there is one.
     Keep(Arc<SavedState>, Option<Op>),
-    Question(Question),
+    Query(Query),
     /// Query the servers often (true) because the user looks at their state, or seldom (false).
     Watch(bool),
 }
 
-/// A question that the servers answer.
+/// A query that the servers answer.
 #[derive(Debug)]
-pub(crate) enum Question {
+pub(crate) enum Query {
     History(Conversation, HistoryRange),
     List(Listing),
     Info(Name),
@@ -227,7 +227,7 @@ impl Linking {
             ClientCommand::Watch(watched) => self.watched.store(watched, Ordering::Relaxed),
             ClientCommand::Open(..) | ClientCommand::Keep(..) => {}
             ClientCommand::Request(id, _) => self.report(Link::NotTaken(id, why))?,
-            ClientCommand::Question(question) => self.report(unanswered(question, why))?,
+            ClientCommand::Query(query) => self.report(unanswered(query, why))?,
         }
         Ok(())
     }
@@ -296,8 +296,8 @@ impl Linking {
                         Err(_) => late.push(*request),
                     },
                     ClientCommand::Keep(saved, upto) => self.keep(&client, &saved, upto)?,
-                    ClientCommand::Question(question) => {
-                        if let Err(error) = threads.questions.try_send(question) {
+                    ClientCommand::Query(query) => {
+                        if let Err(error) = threads.queries.try_send(query) {
                             let why = "too many queries wait for an answer".to_owned();
                             self.report(unanswered(error.into_inner(), why))?;
                         }
@@ -401,13 +401,13 @@ impl Linking {
                 }
             }
         })?;
-        let (questions_in, questions) = channel::bounded(WAITING_MAX);
+        let (queries_in, queries) = channel::bounded(WAITING_MAX);
         let (asking, links) = (Arc::downgrade(client), self.links.clone());
-        let queries = spawn("recado-ask", move || {
-            for question in questions {
+        let ask = spawn("recado-ask", move || {
+            for query in queries {
                 let link = match asking.upgrade() {
-                    Some(client) => answer(&client, question),
-                    None => unanswered(question, "the session has ended".to_owned()),
+                    Some(client) => answer(&client, query),
+                    None => unanswered(query, "the session has ended".to_owned()),
                 };
                 if links.send(link).is_err() {
                     return;
@@ -423,16 +423,16 @@ impl Linking {
             watched: self.watched.clone(),
         };
         let pulse = spawn("recado-pulse", move || pulse.run())?;
-        Ok(Threads { questions: questions_in, look: look_in, stream, queries, pulse })
+        Ok(Threads { queries: queries_in, look: look_in, stream, ask, pulse })
     }
 }
 
 /// Threads of one client.
 struct Threads {
-    questions: Sender<Question>,
+    queries: Sender<Query>,
     look: Sender<()>,
     stream: JoinHandle<ClientError>,
-    queries: JoinHandle<()>,
+    ask: JoinHandle<()>,
     pulse: JoinHandle<()>,
 }
 
@@ -445,17 +445,17 @@ impl Threads {
 
     /// Waits for the end of all threads after the client has ended. Returns the reason why it has.
     fn join(self) -> ClientError {
-        drop((self.questions, self.look));
+        drop((self.queries, self.look));
         // A panic of one of them ends the program.
-        let _ = (self.queries.join(), self.pulse.join());
+        let _ = (self.ask.join(), self.pulse.join());
         self.stream.join().unwrap_or(ClientError::Disconnected)
     }
 }
 
-fn answer(client: &Client, question: Question) -> Link {
+fn answer(client: &Client, query: Query) -> Link {
     let words = |error: ClientError| error.to_string();
-    match question {
-        Question::History(place, range) => {
+    match query {
+        Query::History(place, range) => {
             let past = client.history(place.topic().cloned(), range, PAGE).map_err(|error| match &place {
                 Conversation::Topic(topic @ (Topic::Feed(_) | Topic::Channel(_))) => {
                     format!("{}: {error}", super::event::written(topic))
@@ -464,19 +464,19 @@ fn answer(client: &Client, question: Question) -> Link {
             });
             Link::Past(place, range, past)
         }
-        Question::List(what) => Link::List(what.clone(), client.list(what).map_err(words)),
-        Question::Info(name) => {
+        Query::List(what) => Link::List(what.clone(), client.list(what).map_err(words)),
+        Query::Info(name) => {
             let info = client.info(Some(name.clone())).map(|(info, _)| info).map_err(words);
             Link::Info(name, info)
         }
     }
 }
 
-fn unanswered(question: Question, why: String) -> Link {
-    match question {
-        Question::History(place, range) => Link::Past(place, range, Err(why)),
-        Question::List(what) => Link::List(what, Err(why)),
-        Question::Info(name) => Link::Info(name, Err(why)),
+fn unanswered(query: Query, why: String) -> Link {
+    match query {
+        Query::History(place, range) => Link::Past(place, range, Err(why)),
+        Query::List(what) => Link::List(what, Err(why)),
+        Query::Info(name) => Link::Info(name, Err(why)),
     }
 }
 

@@ -13,8 +13,8 @@ pub(crate) enum Scope {
     Reading,
     /// Inputs of one line: a search, a name, a code, the palette.
     Asking,
-    /// A question that is answered with yes or no.
-    Question,
+    /// A confirmation, given with yes or denied with no.
+    Confirmation,
 }
 
 impl Scope {
@@ -25,7 +25,7 @@ impl Scope {
         Scope::Places,
         Scope::Reading,
         Scope::Asking,
-        Scope::Question,
+        Scope::Confirmation,
     ];
 
     pub(crate) fn heading(self) -> &'static str {
@@ -36,7 +36,7 @@ impl Scope {
             Scope::Places => "In the list of places",
             Scope::Reading => "Reading this, or the servers",
             Scope::Asking => "Jumping, searching, naming",
-            Scope::Question => "At a question",
+            Scope::Confirmation => "At a confirmation",
         }
     }
 }
@@ -148,7 +148,7 @@ const fn bind(scope: Scope, keys: &'static [Key], action: Action, help: &'static
     Binding { scope, keys, action, help }
 }
 
-use Scope::{Asking, Everywhere, List, Places, Question, Reading, Writing};
+use Scope::{Asking, Confirmation, Everywhere, List, Places, Reading, Writing};
 
 /// The table of all bindings. A binding of the current scope takes precedence over one of `Everywhere`;
 /// within a scope the first binding of a key counts.
@@ -214,9 +214,9 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Asking, &[key(KeyCode::Down), ctrl('n')], Action::Down, "down"),
     bind(Asking, &[key(KeyCode::Enter)], Action::Accept, "take it"),
     bind(Asking, &[key(KeyCode::Esc)], Action::Leave, "close it"),
-    bind(Question, &[char('y'), key(KeyCode::Enter)], Action::Yes, "yes"),
-    bind(Question, &[char('n'), key(KeyCode::Esc)], Action::No, "no"),
-    bind(Question, &[key(KeyCode::Tab)], Action::Other, "the next choice"),
+    bind(Confirmation, &[char('y'), key(KeyCode::Enter)], Action::Yes, "yes"),
+    bind(Confirmation, &[char('n'), key(KeyCode::Esc)], Action::No, "no"),
+    bind(Confirmation, &[key(KeyCode::Tab)], Action::Other, "the next choice"),
 ];
 
 /// Action of this key in this scope.

@@ -20,7 +20,7 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
 use super::app::{App, Change};
-use super::bridge::{Access, Bridge, ClientCommand, Question};
+use super::bridge::{Access, Bridge, ClientCommand, Query};
 use super::clock::Clock;
 use super::event::{Effect, Event, Link};
 use super::osc;
@@ -196,7 +196,7 @@ fn trouble(error: impl std::fmt::Display) -> Failure {
 /// Time to look for a server before the screen starts without one.
 const MEET: Duration = Duration::from_millis(500);
 
-/// Meets the cluster before the screen starts, so that the question about a new cluster appears on the
+/// Meets the cluster before the screen starts, so that the prompt about a new cluster appears on the
 /// plain terminal. If no server answers, the screen starts all the same, and trusts only the known
 /// clusters.
 fn meet(config: &Config, accept_new: bool) -> Result<Trust, Failure> {
@@ -316,10 +316,10 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
         Effect::Open(profile, invite) => send(ClientCommand::Open(profile, invite)),
         Effect::Request(id, request) => send(ClientCommand::Request(id, Box::new(request))),
         Effect::Keep(saved, upto) => send(ClientCommand::Keep(saved, upto)),
-        Effect::History(place, range) => send(ClientCommand::Question(Question::History(place, range))),
-        Effect::List(listing) => send(ClientCommand::Question(Question::List(listing))),
+        Effect::History(place, range) => send(ClientCommand::Query(Query::History(place, range))),
+        Effect::List(listing) => send(ClientCommand::Query(Query::List(listing))),
         Effect::Watch(watched) => send(ClientCommand::Watch(watched)),
-        Effect::Info(name) => send(ClientCommand::Question(Question::Info(name))),
+        Effect::Info(name) => send(ClientCommand::Query(Query::Info(name))),
         Effect::KeepProfile(name) => match config::keep_profile(&config.path, &name) {
             Ok(()) => Flow::GoOn,
             Err(failure) => Flow::Tell(Event::Trouble(failure.to_string())),

@@ -231,30 +231,26 @@ fn envelope(cluster: ClusterId) -> Envelope {
 
 #[cfg(test)]
 mod tests {
-    use recado::server::handshake::{self as server, HandshakeEvent};
     use recado_proto::envelope::Header;
     use recado_proto::id::View;
     use recado_proto::{codec, noise};
 
     use super::*;
-    use crate::machine::tests::server::handshake_config;
+    use crate::machine::tests::server::{HandshakeEvent, HandshakeServer, handshake_config};
 
     const NOW: Moment = Moment(1_000_000);
 
     /// A client's handshake that has sent HELLO, the server's side, and the server's RETRY.
-    fn greeted() -> (HandshakeClient, server::HandshakeServer, Identity, Vec<u8>) {
+    fn greeted() -> (HandshakeClient, HandshakeServer, Identity, Vec<u8>) {
         let ours = handshake_config(1, 1);
         let identity = Identity {
             cluster: ours.cluster,
             cluster_key: noise::public(&ours.keys.cluster_private()),
             private: Key::new([1; 32]),
         };
-        let (mut initiator, mut server) =
-            (HandshakeClient::default(), server::HandshakeServer::new(ours, [4; 32]));
+        let (mut initiator, mut server) = (HandshakeClient::default(), HandshakeServer::new(ours));
         let hello = initiator.hello(identity.cluster, &mut Entropy::new([2; 32]));
-        let Ok(HandshakeEvent::Retry(retry)) = server.receive(NOW, client(), &hello) else {
-            panic!("no RETRY")
-        };
+        let Some(HandshakeEvent::Retry(retry)) = server.receive(client(), &hello) else { panic!("no RETRY") };
         (initiator, server, identity, retry)
     }
 
@@ -289,13 +285,12 @@ mod tests {
         initiator.take(NOW, &retry);
         let initiation =
             initiator.initiation(NOW, &identity, &ToServer::keepalive(), &mut Entropy::new([3; 32])).unwrap();
-        let Ok(HandshakeEvent::Initiation { reply_to, .. }) = server.receive(NOW, client(), &initiation)
-        else {
+        let Some(HandshakeEvent::Initiation { reply, .. }) = server.receive(client(), &initiation) else {
             panic!("no INITIATION")
         };
         let header = Header { ack: None, view: View::ZERO };
         let load = [codec::encode(&ToClient::PathChallenge(1))];
-        let answer = handshake::answer(&envelope(identity.cluster), &reply_to.reply, &header, &load);
+        let answer = handshake::answer(&envelope(identity.cluster), &reply, &header, &load);
         assert!(matches!(initiator.take(NOW, &answer), Some(FromServer::Answer(_))));
         assert!(initiator.take(NOW, &forged(&retry, 1)).is_none());
         assert!(
@@ -354,9 +349,7 @@ mod tests {
         let truth = initiations(&mut initiator, NOW, &identity);
         let later = NOW + Duration::from_millis(90);
         let hello = initiator.hello(identity.cluster, &mut Entropy::new([5; 32]));
-        let Ok(HandshakeEvent::Retry(retry)) = server.receive(later, client(), &hello) else {
-            panic!("no RETRY")
-        };
+        let Some(HandshakeEvent::Retry(retry)) = server.receive(client(), &hello) else { panic!("no RETRY") };
         assert!(initiator.take(later, &retry).is_some());
         assert!(initiator.take(later, &forged(&retry, 1)).is_some());
         // The forged one is the newest; once it was tried it is the turn of the true one, whose first
@@ -373,13 +366,12 @@ mod tests {
         let mut initiated = || {
             let initiation =
                 initiator.initiation(NOW, &identity, &ToServer::keepalive(), &mut entropy).unwrap();
-            let Ok(HandshakeEvent::Initiation { reply_to, .. }) = server.receive(NOW, client(), &initiation)
-            else {
+            let Some(HandshakeEvent::Initiation { reply, .. }) = server.receive(client(), &initiation) else {
                 panic!("no INITIATION")
             };
             let header = Header { ack: None, view: View::ZERO };
             let load = [codec::encode(&ToClient::PathChallenge(1))];
-            handshake::answer(&envelope(identity.cluster), &reply_to.reply, &header, &load)
+            handshake::answer(&envelope(identity.cluster), &reply, &header, &load)
         };
         let answers: Vec<Vec<u8>> = (0..=INITIATIONS_MAX).map(|_| initiated()).collect();
         let taken: Vec<bool> = answers.iter().map(|answer| initiator.take(NOW, answer).is_some()).collect();

@@ -13,8 +13,6 @@ mod stream;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use recado::delivery::ReplyTo;
-use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{self, Class, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
@@ -27,9 +25,12 @@ use recado_proto::packet::{
 };
 use recado_proto::planted::PlantedBug;
 use recado_proto::seal::{ClusterKeys, Direction, Key};
-use recado_proto::{codec, fragment, noise, version};
+use recado_proto::{codec, fragment, noise};
 
-use self::server::handshake_config;
+use self::server::{
+    HandshakeConfig, HandshakeEvent, HandshakeServer, TestServer, answer_of_version_2, forged_retry,
+    handshake_config,
+};
 use super::again::{ASK_AGAIN_MAX, ASK_AGAIN_MIN};
 use super::handshake::Identity;
 use super::primary::{QUIET, QUIET_IDLE};
@@ -82,54 +83,6 @@ fn notification(op: u64) -> Arc<Notification> {
         content: content("hello"),
         options: OptionalFields::NONE,
     })
-}
-
-/// One boot of a server, and its side of the handshake.
-struct TestServer {
-    handshake_config: HandshakeConfig,
-    server: HandshakeServer,
-    /// The sender of the last initiation, while it has no answer.
-    reply_to: Option<ReplyTo>,
-    /// True if it drops every datagram.
-    deaf: bool,
-    /// True if it speaks version 2 of the protocol.
-    upgraded: bool,
-    /// The number of RETRYs that an attacker, who sees each HELLO, sends before the server's own; one more
-    /// follows it.
-    forged: u8,
-    /// The packet numbers of the session's datagrams that it could open.
-    heard: Vec<u64>,
-}
-
-impl TestServer {
-    fn new(handshake_config: HandshakeConfig) -> TestServer {
-        TestServer {
-            server: HandshakeServer::new(handshake_config.clone(), [7; 32]),
-            handshake_config,
-            reply_to: None,
-            deaf: false,
-            upgraded: false,
-            forged: 0,
-            heard: Vec::new(),
-        }
-    }
-}
-
-/// The answer of a server of version 2 to a datagram.
-fn answer_of_version_2(datagram: &[u8]) -> Option<Vec<u8>> {
-    // This version answers one of version 2 so.
-    let mut asked = datagram.to_vec();
-    asked[2] = 2;
-    let mut answer = version::answer(&asked)?;
-    *answer.last_mut().unwrap() = 2;
-    Some(answer)
-}
-
-/// A RETRY to the same HELLO, with a boot id that no server has.
-fn forged_retry(retry: &[u8], lie: u8) -> Vec<u8> {
-    let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(retry) else { panic!("no RETRY") };
-    let lie = handshake::Retry { cookie: [lie; 16], boot_id: recado_proto::id::BootId([lie; 16]), ..retry };
-    handshake::retry(&envelope, &lie)
 }
 
 /// A machine, and all its servers. The servers answer HELLO by themselves; the tests answer initiations and
@@ -236,8 +189,8 @@ impl Play {
             }
             return;
         }
-        match server_boot.server.receive(self.now, ([127, 0, 0, 9], 4_000).into(), bytes) {
-            Ok(HandshakeEvent::Retry(bytes)) => {
+        match server_boot.server.receive(([127, 0, 0, 9], 4_000).into(), bytes) {
+            Some(HandshakeEvent::Retry(bytes)) => {
                 self.hellos.push(node);
                 let forged = server_boot.forged;
                 for lie in 0..forged {
@@ -248,16 +201,15 @@ impl Play {
                     self.input(Input::Datagram { from: address(node), bytes: forged_retry(&bytes, forged) });
                 }
             }
-            Ok(HandshakeEvent::Initiation { reply_to, key, packet }) => {
+            Some(HandshakeEvent::Initiation { reply, key, packet }) => {
                 assert_eq!(key, device());
-                server_boot.reply_to = Some(reply_to);
+                server_boot.reply = Some(reply);
                 if let ToServer::Connect(connect) = &packet {
                     self.nonce = Some(connect.nonce);
                 }
                 self.sent.push((node, packet));
             }
-            Err(_) if server_boot.forged > 0 => {}
-            Err(refused) => panic!("server {node} refuses: {refused:?}"),
+            None => assert!(server_boot.forged > 0, "server {node} refuses a datagram"),
         }
     }
 
@@ -303,12 +255,12 @@ impl Play {
     /// Answers the pending initiation, or waits for the next one and answers it.
     fn answer(&mut self, node: u16, view: View, packet: &ToClient) -> Vec<u8> {
         for _ in 0..100 {
-            if let Some(reply_to) =
-                self.servers_by_id.get_mut(&node).and_then(|server_boot| server_boot.reply_to.take())
+            if let Some(reply) =
+                self.servers_by_id.get_mut(&node).and_then(|server_boot| server_boot.reply.take())
             {
                 let envelope = self.envelope(node, Class::Handshake, SessionId::default());
                 let header = Header { ack: None, view };
-                return handshake::answer(&envelope, &reply_to.reply, &header, &[codec::encode(packet)]);
+                return handshake::answer(&envelope, &reply, &header, &[codec::encode(packet)]);
             }
             self.pass(10);
         }

@@ -11,7 +11,7 @@
 //! A segment begins with a start record, its header. The payload of a start record:
 //!
 //! ```text
-//!  0 prev u64   8 epoch u64   16 group u16   18 lost u8 (1: some)   24 lost: first u64, last u64, view max u64
+//!  0 prev u64  8 epoch u64  16 group u16  18 lost u8 (1: some)  24 lost: first u64, last u64, view max u64
 //! 64 end
 //! ```
 //! Epoch and group are zero: a start refuses others, because their log is another history. The bytes between

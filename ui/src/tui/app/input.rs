@@ -17,7 +17,7 @@ impl App {
         match &self.popup {
             Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => Scope::Reading,
             Some(Popup::Palette(_) | Popup::Welcome { .. } | Popup::Invitation { .. }) => Scope::Asking,
-            Some(Popup::Question(_)) => Scope::Question,
+            Some(Popup::Confirmation(_)) => Scope::Confirmation,
             None if self.search.as_ref().is_some_and(|search| search.typing) => Scope::Asking,
             None => match self.focus {
                 Focus::Writing => Scope::Writing,
@@ -139,7 +139,7 @@ impl App {
             _ => match scope {
                 Scope::Reading => self.act_reading(action),
                 Scope::Asking => self.act_asking(action),
-                Scope::Question => self.act_question(action),
+                Scope::Confirmation => self.act_confirmation(action),
                 Scope::Everywhere | Scope::Writing | Scope::List | Scope::Places => {
                     self.act_here(scope, action, key);
                 }
@@ -264,11 +264,11 @@ impl App {
         }
     }
 
-    fn act_question(&mut self, action: Action) {
-        let Some(Popup::Question(question)) = &mut self.popup else { return };
+    fn act_confirmation(&mut self, action: Action) {
+        let Some(Popup::Confirmation(confirmation)) = &mut self.popup else { return };
         match action {
             Action::Yes => {
-                let effect = question.choices.get(question.at).map(|(_, effect)| effect.clone());
+                let effect = confirmation.choices.get(confirmation.at).map(|(_, effect)| effect.clone());
                 self.popup = None;
                 match effect {
                     Some(Effect::Open(..)) => self.connect(),
@@ -276,7 +276,7 @@ impl App {
                 }
             }
             Action::No => self.popup = None,
-            Action::Other => question.at = (question.at + 1) % question.choices.len().max(1),
+            Action::Other => confirmation.at = (confirmation.at + 1) % confirmation.choices.len().max(1),
             _ => {}
         }
     }

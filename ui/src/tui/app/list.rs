@@ -339,7 +339,7 @@ impl App {
         }
         let choices = links.into_iter().map(|link| (link.clone(), Effect::Browse(link))).collect();
         let title = format!("Open this link of @{}?", one.author);
-        self.popup = Some(Popup::Question(super::Question { title, choices, at: 0 }));
+        self.popup = Some(Popup::Confirmation(super::Confirmation { title, choices, at: 0 }));
     }
 
     /// Recipient of a reply from the inbox: the author of the selected notification, otherwise of the

@@ -71,13 +71,13 @@ pub(crate) enum Popup {
         scroll: usize,
     },
     Palette(Palette),
-    Question(Question),
+    Confirmation(Confirmation),
     /// The first start. It asks for a name, and shows what was wrong with the last one.
     Welcome {
         input: Input,
         wrong: Option<String>,
     },
-    /// The question for the code of an invitation, which a new name needs. It shows what was wrong with the
+    /// The prompt for the code of an invitation, which a new name needs. It shows what was wrong with the
     /// last code.
     Invitation {
         input: Input,
@@ -90,14 +90,16 @@ impl Popup {
     fn scroll_mut(&mut self) -> Option<&mut usize> {
         match self {
             Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. } => Some(scroll),
-            Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. } => None,
+            Popup::Palette(_) | Popup::Confirmation(_) | Popup::Welcome { .. } | Popup::Invitation { .. } => {
+                None
+            }
         }
     }
 }
 
-/// A question that is answered with yes or no, possibly about one of several choices.
+/// A confirmation, given with yes or denied with no, possibly of one of several choices.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
+pub(crate) struct Confirmation {
     pub(crate) title: String,
     /// Text of each choice, and the effect of a yes. There is at least one choice.
     pub(crate) choices: Vec<(String, Effect)>,
@@ -520,7 +522,8 @@ impl App {
         let copy = format!("{command}\n{what} Copy this command?");
         let choices =
             vec![(again, Effect::Open(profile.clone(), self.invite)), (copy, Effect::Copy(command))];
-        self.popup = Some(Popup::Question(Question { title: "Not allowed yet".to_owned(), choices, at: 0 }));
+        self.popup =
+            Some(Popup::Confirmation(Confirmation { title: "Not allowed yet".to_owned(), choices, at: 0 }));
     }
 
     /// Asks for another name, because this one belongs to somebody else.

@@ -685,7 +685,7 @@ fn whatever_is_pressed_and_whatever_comes_at_whatever_size_it_draws() {
                 | Popup::Servers { .. }
                 | Popup::Text { .. }
                 | Popup::Palette(_)
-                | Popup::Question(_)
+                | Popup::Confirmation(_)
         )
     ));
 }

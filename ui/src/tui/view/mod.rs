@@ -13,7 +13,7 @@
 //! +------------------------------------------------+
 //! ```
 //!
-//! `popup` and the files beside it draw the popups: help, servers, palette, questions.
+//! `popup` and the files beside it draw the popups: help, servers, palette, confirmations.
 
 mod compose;
 mod help;

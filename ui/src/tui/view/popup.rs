@@ -1,4 +1,4 @@
-//! Popups: texts to read, the palette, a question, the first start, an invitation.
+//! Popups: texts to read, the palette, a confirmation, the first start, an invitation.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 
 use super::{boxed, compose, ends, help, servers, span};
-use crate::tui::app::{App, Popup, Question};
+use crate::tui::app::{App, Confirmation, Popup};
 use crate::tui::input::Input;
 use crate::tui::keys::{Action, key_for};
 use crate::tui::palette::Palette;
@@ -21,7 +21,7 @@ pub(super) fn draw(app: &App, popup: &Popup, frame: &mut Frame<'_>) {
         Popup::Servers { scroll } => read(app, frame, "Servers", *scroll),
         Popup::Text { title, scroll, .. } => read(app, frame, title, *scroll),
         Popup::Palette(palette) => draw_palette(app, palette, frame),
-        Popup::Question(question) => draw_question(app, question, frame),
+        Popup::Confirmation(confirmation) => draw_confirmation(app, confirmation, frame),
         Popup::Welcome { input, wrong } => welcome(app, input, wrong.as_deref(), frame),
         Popup::Invitation { input, wrong } => invitation(app, input, wrong.as_deref(), frame),
     }
@@ -33,7 +33,9 @@ fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
         Some(Popup::Help { .. }) => help::lines(app, columns),
         Some(Popup::Servers { .. }) => servers::lines(app, columns),
         Some(Popup::Text { lines, .. }) => lines.iter().map(|line| Line::from(line.clone())).collect(),
-        Some(Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. })
+        Some(
+            Popup::Palette(_) | Popup::Confirmation(_) | Popup::Welcome { .. } | Popup::Invitation { .. },
+        )
         | None => Vec::new(),
     }
 }
@@ -105,13 +107,13 @@ fn split(area: Rect, first: u16) -> [Rect; 2] {
     [Rect { height: first.min(1), ..area }, Rect { y: area.y + first, height: area.height - first, ..area }]
 }
 
-fn draw_question(app: &App, question: &Question, frame: &mut Frame<'_>) {
+fn draw_confirmation(app: &App, confirmation: &Confirmation, frame: &mut Frame<'_>) {
     let theme = &app.settings.theme;
     let columns = app.size.0.saturating_sub(8).min(76);
-    let text = question.choices.get(question.at).map(|(text, _)| text.as_str()).unwrap_or_default();
+    let text = confirmation.choices.get(confirmation.at).map(|(text, _)| text.as_str()).unwrap_or_default();
     let lines = wrap(text, columns.into(), columns.into());
     let rows = u16::try_from(lines.len()).unwrap_or(1).min(app.size.1.saturating_sub(8)).max(1);
-    let inner = boxed(app, frame, &question.title, columns, rows + 2);
+    let inner = boxed(app, frame, &confirmation.title, columns, rows + 2);
     for (y, line) in (inner.y..inner.y + rows.min(inner.height)).zip(lines) {
         frame.render_widget(Line::from(line), Rect { y, height: 1, ..inner });
     }
@@ -121,9 +123,9 @@ fn draw_question(app: &App, question: &Question, frame: &mut Frame<'_>) {
         span(key_for(Action::No), theme.accent),
         span(" no", theme.dim),
     ];
-    if question.choices.len() > 1 {
+    if confirmation.choices.len() > 1 {
         hint.push(span("   Tab", theme.accent));
-        hint.push(span(format!(" the next of {}", question.choices.len()), theme.dim));
+        hint.push(span(format!(" the next of {}", confirmation.choices.len()), theme.dim));
     }
     let last = Rect { y: inner.bottom().saturating_sub(1), height: inner.height.min(1), ..inner };
     frame.render_widget(Line::from(hint), last);

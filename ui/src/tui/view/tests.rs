@@ -269,7 +269,7 @@ fn a_long_notice_is_shown_to_its_end() {
 }
 
 #[test]
-fn question_before_a_link_is_opened() {
+fn confirmation_before_a_link_is_opened() {
     let mut app = busy();
     press(&mut app, "Esc");
     for _ in 0..4 {

@@ -104,7 +104,7 @@ fn a_rejection_with_retry_ms_zero_is_not_retried_at_once() {
     while play.now < end {
         let reject = RejectConn::new(play.nonce(), Code::NotPrimary, 0);
         play.from(1, 0, 0, ToClient::RejectConn(reject));
-        assert!(play.servers_by_id[&1].reply_to.is_none(), "asked again at once");
+        assert!(play.servers_by_id[&1].reply.is_none(), "asked again at once");
         initiations += 1;
     }
     assert!(initiations <= 101, "{initiations} in a second");

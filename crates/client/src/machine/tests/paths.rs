@@ -101,10 +101,7 @@ fn recorded_packets_of_an_earlier_boot_do_not_bring_its_path_back() {
     play.machine.servers.hello(address(3), &mut play.machine.start.entropy, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
     let from = ([127, 0, 0, 9], 4_000).into();
-    let Ok(HandshakeEvent::Retry(lie)) = HandshakeServer::new(old, [7; 32]).receive(play.now, from, hello)
-    else {
-        panic!()
-    };
+    let Some(HandshakeEvent::Retry(lie)) = HandshakeServer::new(old).receive(from, hello) else { panic!() };
     for bytes in [lie].into_iter().chain(recorded) {
         play.input(Input::Datagram { from: address(3), bytes });
     }
@@ -155,13 +152,13 @@ fn a_datagram_of_a_server_counts_once() {
 #[test]
 fn only_the_answer_to_the_last_hello_is_a_greeting() {
     let mut play = Play::among(std::iter::empty());
-    let mut server = HandshakeServer::new(handshake_config(1, 1), [7; 32]);
+    let mut server = HandshakeServer::new(handshake_config(1, 1));
     let mut out = Vec::new();
     play.now = play.machine.next_deadline().unwrap();
     play.machine.handle(play.now, Input::Deadline, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
     let from = ([127, 0, 0, 9], 4_000).into();
-    let Ok(HandshakeEvent::Retry(bytes)) = server.receive(play.now, from, hello) else { panic!("no RETRY") };
+    let Some(HandshakeEvent::Retry(bytes)) = server.receive(from, hello) else { panic!("no RETRY") };
     let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(&bytes) else { panic!("no RETRY") };
 
     let forged = handshake::Retry { echo: retry.echo ^ 1, ..retry };
@@ -195,13 +192,12 @@ fn forged_answers_to_a_hello_before_and_after_the_true_one_cost_no_time() {
 #[test]
 fn answers_to_a_hello_are_forged_without_end_and_cost_a_few_initiations_each() {
     let mut play = Play::among(std::iter::empty());
-    let mut server = HandshakeServer::new(handshake_config(1, 1), [7; 32]);
+    let mut server = HandshakeServer::new(handshake_config(1, 1));
     let mut out = Vec::new();
     play.now = play.machine.next_deadline().unwrap();
     play.machine.handle(play.now, Input::Deadline, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
-    let Ok(HandshakeEvent::Retry(retry)) = server.receive(play.now, ([127, 0, 0, 9], 4_000).into(), hello)
-    else {
+    let Some(HandshakeEvent::Retry(retry)) = server.receive(([127, 0, 0, 9], 4_000).into(), hello) else {
         panic!()
     };
     out.clear();
@@ -229,7 +225,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let identity = Identity { cluster: handshake_config.cluster, cluster_key, private: private() };
     let (near, far) = (address(1), address(4));
     let mut servers = Servers::new(&[near, far], identity);
-    let mut server = HandshakeServer::new(handshake_config.clone(), [7; 32]);
+    let mut server = HandshakeServer::new(handshake_config.clone());
     let secret = handshake_config.keys.session_secret(SESSION, device(), 1, Default::default());
     let (to_server, to_client) = (
         secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id),
@@ -244,7 +240,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
             Effect::Event(_) => None,
         });
         let Some((to, bytes)) = hello else { return Vec::new() };
-        let Ok(HandshakeEvent::Retry(bytes)) = server.receive(now, at, &bytes) else { panic!("no RETRY") };
+        let Some(HandshakeEvent::Retry(bytes)) = server.receive(at, &bytes) else { panic!("no RETRY") };
         let Some(Received::Greeting { greeting, on_trial }) = servers.receive(now, to, &bytes) else {
             panic!("no greeting")
         };

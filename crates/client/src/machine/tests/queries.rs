@@ -3,14 +3,14 @@
 use super::*;
 
 #[test]
-fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
+fn a_primary_whose_name_is_forged_away_does_not_make_a_query_spin() {
     let mut play = Play::new();
     play.connect();
-    let question = Query::List { what: recado_proto::packet::Listing::People, after: None };
+    let query = Query::List { what: recado_proto::packet::Listing::People, after: None };
     // The primary's address, under another server's id.
     let members = vec![(NodeId(9), address(3))];
     play.from(3, 1, 3, ToClient::Coordinator(Coordinator::new(View::new(1, NodeId(3)), members)));
-    play.input(Input::Query(QueryId(1), question));
+    play.input(Input::Query(QueryId(1), query));
     assert_eq!(play.machine.primary(), None);
     let mut turns = 0;
     let end = play.now + Duration::from_secs(1);
@@ -56,7 +56,7 @@ fn a_status_query_is_no_debt_of_the_primary_and_is_resent_on_time() {
 }
 
 #[test]
-fn a_question_about_a_server_takes_no_place_before_those_to_a_primary_that_refuses() {
+fn a_query_about_a_server_takes_no_place_before_those_to_a_primary_that_refuses() {
     let mut play = Play::new();
     play.connect();
     play.input(Input::Query(QueryId(1), status_of(2)));
@@ -140,7 +140,7 @@ fn a_query_has_one_answer_and_an_unknown_query_has_none() {
 }
 
 #[test]
-fn a_question_is_not_asked_again_while_pieces_come_but_for_a_second_at_most() {
+fn a_query_is_not_asked_again_while_pieces_come_but_for_a_second_at_most() {
     let asked = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::Query(_)));
     let mut play = Play::new();
     play.connect();

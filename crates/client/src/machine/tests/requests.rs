@@ -74,10 +74,30 @@ fn a_server_that_refuses_all_requests_gets_one_until_it_accepts_it() {
     }
 }
 
-/// The primary answers as much as a budget of this rate allows and refuses the rest, until every request
-/// asked before is answered. Returns how often it was asked, and how long that took.
-fn play_budget(play: &mut Play, rate: recado::config::Rate) -> (usize, Duration) {
-    let mut budget = recado::server::budget::Budget::new(rate);
+/// A budget of one request each `every`, and of `burst` at once.
+struct Budget {
+    every: Duration,
+    burst: u32,
+    /// The time at which it is whole again.
+    whole: Moment,
+}
+
+impl Budget {
+    /// Takes one, or tells the time until there is one.
+    fn take(&mut self, now: Moment) -> Result<(), Duration> {
+        let whole = self.whole.max(now);
+        let wait = whole.since(now).saturating_sub(self.every * (self.burst - 1));
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.whole = whole + self.every;
+        Ok(())
+    }
+}
+
+/// The primary answers as much as the budget allows and refuses the rest, until every request asked before is
+/// answered. Returns how often it was asked, and how long that took.
+fn play_budget(play: &mut Play, mut budget: Budget) -> (usize, Duration) {
     let (began, mut asked) = (play.now, 0);
     while !play.machine.outbox.is_empty() || !play.machine.queries.is_empty() {
         assert!(asked < 10_000 && play.now.since(began) < Duration::from_secs(60), "asked {asked} times");
@@ -91,13 +111,13 @@ fn play_budget(play: &mut Play, rate: recado::config::Rate) -> (usize, Duration)
                     (Answers::Query(id), empty_page(id.0))
                 }
                 ToServer::Keepalive(_) if to == 3 => {
-                    let _ = budget.take(play.now, 1);
+                    let _ = budget.take(play.now);
                     continue;
                 }
                 _ => continue,
             };
             asked += 1;
-            let answer = budget.take(play.now, 1).map_or_else(
+            let answer = budget.take(play.now).map_or_else(
                 |wait| {
                     let retry_ms = (wait.as_millis() as u32).max(1);
                     ToClient::Error(Refused::new(Code::Busy, answers, retry_ms))
@@ -113,14 +133,15 @@ fn play_budget(play: &mut Play, rate: recado::config::Rate) -> (usize, Duration)
 
 #[test]
 fn what_waits_goes_on_at_the_rate_of_the_budget_and_is_seldom_refused() {
-    let question = |query| Input::Query(QueryId(query), Query::List { what: Listing::People, after: None });
-    let inputs: [fn(u64) -> Input; 2] = [|_| say("x"), question];
+    let query = |id| Input::Query(QueryId(id), Query::List { what: Listing::People, after: None });
+    let inputs: [fn(u64) -> Input; 2] = [|_| say("x"), query];
     for input in inputs {
         for per_s in [20, 200] {
             let mut play = Play::new();
             play.connect();
             (0..64).for_each(|number| play.input(input(number)));
-            let (asked, took) = play_budget(&mut play, recado::config::Rate { per_s, burst: 4 });
+            let budget = Budget { every: Duration::from_secs(1) / per_s, burst: 4, whole: Moment(0) };
+            let (asked, took) = play_budget(&mut play, budget);
             assert!(took <= Duration::from_secs(60 * 3 / 2) / per_s, "{took:?} at {per_s} a second");
             assert!(asked <= 4 * 64, "asked {asked} times for 64 answers at {per_s} a second");
         }

@@ -1,15 +1,4 @@
-//! The examples, run against live servers.
-
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
-
-#[path = "../../../tests/it/cluster.rs"]
-#[allow(dead_code, reason = "shared with the tests of the servers")]
-mod cluster;
-#[path = "../../../tests/it/relay.rs"]
-#[allow(dead_code, reason = "shared with the tests of the servers")]
-mod relay;
-#[path = "../../../tests/it/status_client.rs"]
-mod status_client;
+//! The examples of the client, run against live servers.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -17,28 +6,38 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 
-use cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
 
-/// The folder of the programs that Cargo has built for this profile.
-fn programs() -> PathBuf {
-    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
-}
+const NAMES: [&str; 3] = ["send", "follow", "exactly_once"];
 
-/// The daemon. `cargo test --workspace` has built it; a test of this package alone builds it once.
-pub(crate) fn recadod() -> &'static Path {
-    static DAEMON: OnceLock<PathBuf> = OnceLock::new();
-    DAEMON.get_or_init(|| {
-        let daemon = programs().join("recadod");
-        if !daemon.exists() {
-            let target = programs().parent().unwrap().to_owned();
+/// The folder of the examples, beside the daemon. `cargo test --workspace` has built them; a test of this
+/// package alone builds them once.
+fn examples() -> &'static Path {
+    static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
+    EXAMPLES.get_or_init(|| {
+        let profile = crate::recadod().parent().unwrap();
+        let examples = profile.join("examples");
+        if !NAMES.iter().all(|name| examples.join(name).exists()) {
+            let name = match profile.file_name().and_then(|name| name.to_str()) {
+                Some("debug") | None => "dev",
+                Some(other) => other,
+            };
             let build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-                .args(["build", "--package", "recado", "--bin", "recadod", "--target-dir"])
-                .arg(target)
-                .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+                .args([
+                    "build",
+                    "--package",
+                    "recado-client",
+                    "--examples",
+                    "--profile",
+                    name,
+                    "--target-dir",
+                ])
+                .arg(profile.parent().unwrap())
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
                 .output();
             succeeded(&build.unwrap());
         }
-        daemon
+        examples
     })
 }
 
@@ -88,7 +87,7 @@ fn they_send_follow_and_count_exactly_once_through_a_kill_and_a_failover() {
     let server = cluster.addresses()[0].to_string();
     let state = cluster.dir().join("state");
     let example = |name: &str, arguments: &[&str]| {
-        let mut command = Command::new(programs().join("examples").join(name));
+        let mut command = Command::new(examples().join(name));
         command.arg(&server).args(arguments).env("RECADO_EXAMPLE_STATE", &state);
         command
     };
