@@ -18,7 +18,7 @@ use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{self, Class, Envelope, OUTER_LEN};
 use recado_proto::handshake;
 use recado_proto::id::{
-    BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, Op, Priority, SessionId, Topic, View,
+    BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, Op, SessionId, Topic, View,
 };
 use recado_proto::link::Link;
 use recado_proto::noise::{self, Initiation, Prologue};
@@ -238,13 +238,7 @@ fn deliver(body: usize) -> Spent {
             topic: Topic::Feed("bob".parse().unwrap()),
             author: "bob".parse().unwrap(),
             unix_ms: op,
-            content: Content {
-                title: None,
-                priority: Priority::default(),
-                tags: Vec::new(),
-                body: "x".repeat(body).into(),
-                extra: Vec::new(),
-            },
+            content: Content::of("x".repeat(body)),
             options: OptionalFields::NONE,
         });
         let mut out = Vec::new();

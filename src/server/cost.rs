@@ -103,13 +103,7 @@ mod tests {
     }
 
     fn content(bytes: usize) -> Content {
-        Content {
-            title: None,
-            priority: Default::default(),
-            tags: Vec::new(),
-            body: "x".repeat(bytes).into(),
-            extra: Vec::new(),
-        }
+        Content::of("x".repeat(bytes))
     }
 
     #[test]

@@ -69,13 +69,7 @@ mod tests {
     use super::*;
 
     fn applied(op: u64) -> Input {
-        let content = Content {
-            title: None,
-            priority: Default::default(),
-            tags: vec![],
-            body: String::new().into(),
-            extra: Vec::new(),
-        };
+        let content = Content::of(String::new());
         let notification = Notification {
             op: Op(op),
             topic: Topic::Feed("alice".parse().unwrap()),

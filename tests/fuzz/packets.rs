@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use bolero::check;
 use recado_proto::codec::{PACKET_MAX, decode_packet, encode};
 use recado_proto::fragment::{PARTIAL_MAX, Reassembler, split};
-use recado_proto::id::{Moment, Priority, Seq};
+use recado_proto::id::{Moment, Seq};
 use recado_proto::packet::{Content, Fragment, OptionalFields, Packet, Send, ToClient, ToPeer, ToServer};
 
 use crate::samples;
@@ -43,13 +43,7 @@ fn reads_as_written(bytes: &[u8]) {
 #[test]
 fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
     let body = "recado ".repeat(1_000);
-    let content = Content {
-        title: None,
-        priority: Priority::default(),
-        tags: Vec::new(),
-        body: body.into(),
-        extra: Vec::new(),
-    };
+    let content = Content::of(body);
     let send = Send {
         seq: Seq(1),
         answered_below: Seq(1),

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use recado_client::{
     Client, ClientError, Code, ConnectionEvent, Content, CopySign, HistoryRange, NodeId, Op, Options,
-    Priority, ReceiptError, ReceiveError, Seq, StoreError, Topic,
+    ReceiptError, ReceiveError, Seq, StoreError, Topic,
 };
 
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
 
 pub(crate) fn content(body: &str) -> Content {
-    Content { title: None, priority: Priority::default(), tags: vec![], body: body.into(), extra: Vec::new() }
+    Content::of(body)
 }
 
 /// Returns the bodies of alice's feed.

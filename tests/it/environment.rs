@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use recado_client::{Client, Options};
-use recado_proto::id::{NodeId, Priority};
+use recado_proto::id::NodeId;
 use recado_proto::packet::Content;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Signal;
@@ -16,13 +16,7 @@ use rustix::process::Signal;
 use crate::cluster::{Cluster, PATIENCE, after, full_pipe, lock_cluster_tests, primary_of, succeeded};
 
 fn send(client: &Client, body: &str) {
-    let content = Content {
-        title: None,
-        priority: Priority::default(),
-        tags: vec![],
-        body: body.into(),
-        extra: Vec::new(),
-    };
+    let content = Content::of(body);
     client.send(None, content).unwrap().wait(PATIENCE).unwrap();
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::unbounded;
 use parking_lot::Mutex;
 use recado_client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError, Request};
-use recado_proto::id::{ChannelName, Moment, Name, Op, Priority, Topic};
+use recado_proto::id::{ChannelName, Moment, Name, Op, Topic};
 use recado_proto::packet::Content;
 use recado_sys::clock::MachineClock;
 
@@ -363,13 +363,7 @@ fn channel() -> ChannelName {
 }
 
 pub(crate) fn plain(body: String) -> Content {
-    Content {
-        title: None,
-        priority: Priority::default(),
-        tags: Vec::new(),
-        body: body.into(),
-        extra: Vec::new(),
-    }
+    Content::of(body)
 }
 
 fn spawn<T: Send + 'static>(name: String, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {

@@ -10,7 +10,7 @@ use recado_proto::codec::{ALLOCATION_MAX, DecodeError, PACKET_MAX, decode, decod
 use recado_proto::command::{Command, Stamped};
 use recado_proto::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Opened, PACKETS_MAX, seal};
 use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, PIECE_MIN, Reassembler, split};
-use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, Priority, SessionId, Topic, View};
+use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, Topic, View};
 use recado_proto::packet::{
     Answer, AnswerKind, Body, ClientAck, Content, Delivered, Fragment, HistoryPage, Home, Item, Notification,
     OptionalField, OptionalFields, Packet, Position, Promise, QueryId, RefusedDatagram, Reply, Resume, Send,
@@ -188,8 +188,7 @@ fn a_length_that_lies_gets_no_memory() {
 #[test]
 fn lengths_that_lie_within_each_other_get_the_memory_of_two_lists() {
     let huge = [0xfd, 0, 0, 0, 0, 0, 1, 0, 0];
-    let content =
-        Content { title: None, priority: Priority::default(), tags: vec![], body: "".into(), extra: vec![] };
+    let content = Content::of("");
     let (topic, author) = (Topic::to_send("#ops").unwrap(), "alice".parse().unwrap());
     let options = OptionalFields::NONE;
     let notification =

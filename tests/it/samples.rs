@@ -102,13 +102,7 @@ fn content() -> Content {
 }
 
 fn plain() -> Content {
-    Content {
-        title: None,
-        priority: Priority::default(),
-        tags: vec![],
-        body: Body::binary(vec![0xff, 0]),
-        extra: Vec::new(),
-    }
+    Content::of(Body::binary(vec![0xff, 0]))
 }
 
 fn notification(op: u64, topic: Topic) -> Arc<Notification> {

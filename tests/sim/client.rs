@@ -8,7 +8,7 @@ use recado::config::{Planted, PlantedBug};
 use recado_client::machine::handshake::Identity;
 use recado_client::machine::{Answer, Effect, Event, Input, Machine, Numbered, Query, Request, Start};
 use recado_proto::entropy::Entropy;
-use recado_proto::id::{ChannelName, DeviceId, Moment, Name, Op, Priority, Seq, Topic};
+use recado_proto::id::{ChannelName, DeviceId, Moment, Name, Op, Seq, Topic};
 use recado_proto::packet::{
     ChannelChange, Code, CodeHash, Content, FollowChange, HistoryRange, KeyChange, Listing, QueryId, Role,
 };
@@ -506,16 +506,7 @@ impl Client {
     }
 
     pub fn send_text(&self, topic: Option<Topic>, body: String) -> Request {
-        Request::Send {
-            topic,
-            content: Content {
-                title: None,
-                priority: Priority::default(),
-                tags: Vec::new(),
-                body: body.into(),
-                extra: Vec::new(),
-            },
-        }
+        Request::Send { topic, content: Content::of(body) }
     }
 
     fn perform(&mut self, now: Micros, effects: Vec<Effect>, history: &mut History) -> Outcome {

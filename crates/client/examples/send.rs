@@ -10,7 +10,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use recado_client::{Client, Content, Options, Priority, Topic};
+use recado_client::{Client, Content, Options, Topic};
 
 fn main() -> ExitCode {
     match run() {
@@ -31,13 +31,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let servers = vec![server.parse()?];
     let options = Options::new(profile.parse()?, servers, state()).send_only();
     let client = Client::connect(options)?;
-    let content = Content {
-        title: None,
-        priority: Priority::default(),
-        tags: Vec::new(),
-        body: body.clone().into(),
-        extra: Vec::new(),
-    };
+    let content = Content::of(body.clone());
     // `send` returns at once. The receipt has the op once a majority of the servers have it on disk. If this
     // process dies before, its next run settles the request under the same number.
     let receipt = client.send(Some(Topic::to_send(topic)?), content)?;

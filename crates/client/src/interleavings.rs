@@ -19,13 +19,7 @@ fn alice() -> Name {
 }
 
 fn send(body: usize) -> Request {
-    let content = Content {
-        title: None,
-        priority: Priority::default(),
-        tags: vec![],
-        body: body.to_string().into(),
-        extra: Vec::new(),
-    };
+    let content = Content::of(body.to_string());
     Request::Send { topic: None, content }
 }
 

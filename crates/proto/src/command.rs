@@ -175,13 +175,7 @@ mod tests {
     fn the_same_text_under_two_nonces_is_two_requests() {
         let send = |body: &str| Request::Send {
             topic: Topic::Feed("alice".parse().unwrap()),
-            content: Content {
-                title: None,
-                priority: Default::default(),
-                tags: vec![],
-                body: body.into(),
-                extra: Vec::new(),
-            },
+            content: Content::of(body),
         };
         let digest = |body: &str, nonce| send(body).digest(nonce, &OptionalFields::NONE);
         assert_eq!(digest("up", 1), digest("up", 1));

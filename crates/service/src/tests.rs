@@ -59,13 +59,7 @@ pub(super) fn device(key: u8, slot: u8) -> DeviceId {
 }
 
 pub(super) fn content(body: &str) -> Content {
-    Content {
-        title: None,
-        priority: Priority::default(),
-        tags: Vec::new(),
-        body: body.into(),
-        extra: Vec::new(),
-    }
+    Content::of(body)
 }
 
 /// The digest of every request that no test tells apart from another.

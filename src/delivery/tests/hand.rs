@@ -52,13 +52,7 @@ pub(super) fn notification(op: u64, bytes: usize) -> Arc<Notification> {
         topic: recado_proto::id::Topic::Feed("bob".parse().unwrap()),
         author: "bob".parse().unwrap(),
         unix_ms: op,
-        content: Content {
-            title: None,
-            priority: Default::default(),
-            tags: Vec::new(),
-            body: body.into(),
-            extra: Vec::new(),
-        },
+        content: Content::of(body),
         options: OptionalFields::NONE,
     })
 }

@@ -88,13 +88,7 @@ fn envelope(class: Class, session: u64, number: u64) -> Envelope {
 }
 
 fn send(seq: u64, body: &str) -> ToServer {
-    let content = Content {
-        title: None,
-        priority: Default::default(),
-        tags: Vec::new(),
-        body: body.into(),
-        extra: Vec::new(),
-    };
+    let content = Content::of(body);
     ToServer::Send(Send {
         seq: Seq(seq),
         answered_below: Seq(1),

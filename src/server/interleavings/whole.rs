@@ -3,9 +3,7 @@
 
 use std::path::Path;
 
-use recado_client::{
-    Client, ClientError, Content, Incoming, Options as ClientOptions, Priority, ReceiptError, Trust,
-};
+use recado_client::{Client, ClientError, Content, Incoming, Options as ClientOptions, ReceiptError, Trust};
 use recado_proto::id::Topic;
 use recado_sys::sync::model::{now_us, time_is_true};
 
@@ -77,7 +75,7 @@ fn options(configs: &[Config], state: &Path) -> ClientOptions {
 }
 
 fn content(body: &str) -> Content {
-    Content { title: None, priority: Priority::default(), tags: vec![], body: body.into(), extra: Vec::new() }
+    Content::of(body)
 }
 
 fn now() -> u64 {

@@ -75,9 +75,8 @@ fn config() -> Config {
 /// An encoded command of this many bytes, at least 300. It changes nothing, because its session is unknown.
 fn command_of(bytes: usize) -> std::sync::Arc<[u8]> {
     let with_body = |bytes: usize| {
-        let body = "x".repeat(bytes).into();
-        let content =
-            Content { title: None, priority: Default::default(), tags: Vec::new(), body, extra: Vec::new() };
+        let body = "x".repeat(bytes);
+        let content = Content::of(body);
         let topic = recado_proto::id::Topic::Channel("ops".parse().unwrap());
         let request = recado_proto::command::Request::Send { topic, content };
         let first = recado_proto::id::Seq(1);

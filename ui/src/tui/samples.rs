@@ -9,7 +9,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use recado_client::{
     Access, ClusterId, ConnectionEvent, Content, HistoryRange, Incoming, ListItem, Listing, Name, NodeId,
-    Notification, Op, Past, Priority, Request, RoleName, ServerStatus, SessionId, Status, Topic, View,
+    Notification, Op, Past, Request, RoleName, ServerStatus, SessionId, Status, Topic, View,
 };
 
 use super::app::App;
@@ -25,7 +25,7 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 pub(crate) fn content(body: &str) -> Content {
-    Content { title: None, priority: Priority::default(), tags: vec![], body: body.into(), extra: Vec::new() }
+    Content::of(body)
 }
 
 /// A notification whose time is `op` minutes after 2026-03-02 09:00 UTC.

@@ -220,13 +220,7 @@ mod tests {
             topic: recado_proto::id::Topic::Feed("bob".parse().unwrap()),
             author: "bob".parse().unwrap(),
             unix_ms: 0,
-            content: recado_proto::packet::Content {
-                title: None,
-                priority: Default::default(),
-                tags: Vec::new(),
-                body: String::new().into(),
-                extra: Vec::new(),
-            },
+            content: recado_proto::packet::Content::of(String::new()),
             options: OptionalFields::NONE,
         });
         let mut out = Vec::new();

@@ -328,7 +328,7 @@ mod tests {
     use std::sync::Arc;
 
     use recado_proto::envelope::{Ack, Header};
-    use recado_proto::id::{Op, Priority, Topic};
+    use recado_proto::id::{Op, Topic};
     use recado_proto::packet::{Content, Delivered, Fragment, Item, Notification, OptionalFields};
     use recado_proto::{codec, fragment};
 
@@ -431,13 +431,7 @@ mod tests {
     fn the_pieces_of_a_large_packet_are_put_together_for_whom_is_proved() {
         let mut paths = paths();
         greet(&mut paths, 1, HOME, 10);
-        let content = Content {
-            title: None,
-            priority: Priority::default(),
-            tags: vec![],
-            body: "7".repeat(3_000).into(),
-            extra: Vec::new(),
-        };
+        let content = Content::of("7".repeat(3_000));
         let large = Notification {
             op: Op(1),
             topic: Topic::Channel("ops".parse().unwrap()),

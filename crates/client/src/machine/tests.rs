@@ -61,13 +61,7 @@ fn coordinator(round: u64, node: u16) -> Coordinator {
 }
 
 fn content(body: &str) -> Content {
-    Content {
-        title: None,
-        priority: Default::default(),
-        tags: Vec::new(),
-        body: body.into(),
-        extra: Vec::new(),
-    }
+    Content::of(body)
 }
 
 fn say(body: &str) -> Input {

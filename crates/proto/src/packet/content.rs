@@ -39,6 +39,12 @@ impl Content {
     /// The most bytes of all keys and values in `extra`.
     pub const EXTRA_MAX: usize = 4 * 1024;
 
+    /// A body and nothing else, at the usual priority.
+    pub fn of(body: impl Into<Body>) -> Content {
+        let (title, priority, tags, extra) = Default::default();
+        Content { title, priority, tags, body: body.into(), extra }
+    }
+
     /// The bytes of all keys and values in `extra`.
     pub fn extra_len(&self) -> usize {
         self.extra.iter().map(|(key, value)| key.len() + value.len()).sum()

@@ -232,13 +232,7 @@ fn requests_buffered_for_one_network_leave_room_for_those_of_others<S: Surroundi
     rig.live(200);
     let send = |seq: u64| {
         let body = "x".to_owned();
-        let content = Content {
-            title: None,
-            priority: Default::default(),
-            tags: Vec::new(),
-            body: body.into(),
-            extra: Vec::new(),
-        };
+        let content = Content::of(body);
         ToServer::Send(Send {
             seq: Seq(seq),
             answered_below: Seq(1),
@@ -277,13 +271,7 @@ fn a_repeated_disconnect_is_logged_once<S: Surroundings>() {
 fn requests_buffered_for_numbers_that_never_come_are_bounded_over_all_sessions<S: Surroundings>() {
     let mut rig = Rig::<S>::leading();
     let sessions: Vec<SessionId> = (0..80_u8).map(|n| rig.connect(n, &format!("profile-{n}"))).collect();
-    let content = Content {
-        title: None,
-        priority: Default::default(),
-        tags: Vec::new(),
-        body: "x".into(),
-        extra: Vec::new(),
-    };
+    let content = Content::of("x");
     for session in &sessions {
         for seq in 3..80 {
             let send = Send {

@@ -1,6 +1,6 @@
 //! Budgets: what is refused beyond them, what is charged, and that nobody uses up those of another network.
 
-use recado_proto::id::{Priority, Seq, Topic};
+use recado_proto::id::{Seq, Topic};
 
 use super::*;
 
@@ -178,13 +178,7 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
     rig.input(Input::Path { session: other, address: ([10, 0, 2, 1], 4_000).into() });
     let make = |rig: &mut Rig<S>, session: SessionId, n: u64| {
         let topic = Some(Topic::Channel(format!("channel-{}-{n}", session.0.0).parse().unwrap()));
-        let content = Content {
-            title: None,
-            priority: Priority::default(),
-            tags: Vec::new(),
-            body: "text".into(),
-            extra: Vec::new(),
-        };
+        let content = Content::of("text");
         let send = Send {
             seq: Seq(n),
             answered_below: Seq(n),

@@ -165,13 +165,7 @@ impl Chance {
     }
 
     fn client_packet(&mut self) -> ToServer {
-        let content = Content {
-            title: None,
-            priority: Default::default(),
-            tags: Vec::new(),
-            body: "x".repeat(self.below(50) as usize).into(),
-            extra: Vec::new(),
-        };
+        let content = Content::of("x".repeat(self.below(50) as usize));
         let names = ["alice", "bob", "nobody"];
         let name = || -> recado_proto::id::Name { names[0].parse().unwrap() };
         let topics = [

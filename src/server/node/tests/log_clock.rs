@@ -1,6 +1,6 @@
 //! The log's time in a node whose wall clock is wrong: nothing is dropped and nobody is closed.
 
-use recado_proto::id::{Priority, Seq, Topic};
+use recado_proto::id::{Seq, Topic};
 
 use super::*;
 
@@ -14,13 +14,7 @@ fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock
     assert!(rig.clock.unix_ms < 100_000, "1970");
     let session = rig.connect(1, "alice");
     let topic = Some(Topic::Inbox("alice".parse().unwrap()));
-    let content = Content {
-        title: None,
-        priority: Priority::default(),
-        tags: Vec::new(),
-        body: "text".into(),
-        extra: Vec::new(),
-    };
+    let content = Content::of("text");
     let send = Send {
         seq: Seq(1),
         answered_below: Seq(1),
@@ -49,13 +43,7 @@ fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_no_session_and_is_logged<
     let session = rig.connect(1, "alice");
     let topic = Some(Topic::Inbox("alice".parse().unwrap()));
     let send = |seq: u64| {
-        let content = Content {
-            title: None,
-            priority: Priority::default(),
-            tags: Vec::new(),
-            body: "text".into(),
-            extra: Vec::new(),
-        };
+        let content = Content::of("text");
         ToServer::Send(Send {
             seq: Seq(seq),
             answered_below: Seq(seq),

@@ -42,13 +42,7 @@ fn refusals<S: Surroundings>(rig: &mut Rig<S>) -> Vec<(Code, Answers)> {
 }
 
 fn send(seq: u64, options: OptionalFields) -> ToServer {
-    let content = Content {
-        title: None,
-        priority: Default::default(),
-        tags: Vec::new(),
-        body: "up".into(),
-        extra: Vec::new(),
-    };
+    let content = Content::of("up");
     let (seq, answered_below) = (Seq(seq), Seq(1));
     ToServer::Send(Send { seq, answered_below, topic: None, content, nonce: 0, options })
 }

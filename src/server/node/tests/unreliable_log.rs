@@ -319,13 +319,7 @@ impl World {
         for n in 0..SENDS {
             for (index, me) in NAMES.iter().enumerate() {
                 let body = format!("{me} {n}");
-                let content = Content {
-                    title: None,
-                    priority: Default::default(),
-                    tags: Vec::new(),
-                    body: body.into(),
-                    extra: Vec::new(),
-                };
+                let content = Content::of(body);
                 self.ask(index, Request::Send { topic: None, content });
                 let pause = self.draw(3_000);
                 self.pass(Duration::from_micros(pause));

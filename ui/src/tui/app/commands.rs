@@ -1,6 +1,6 @@
 //! Sends typed text, and runs typed commands.
 
-use recado_client::{Content, FollowChange, Priority, Request, Topic};
+use recado_client::{Content, FollowChange, Request, Topic};
 
 use super::{App, Conversation, Effect, Popup, Search};
 use crate::tui::command::{self, Argument, Command, Completion};
@@ -66,13 +66,7 @@ impl App {
 
     /// Sends a text. Returns true if the request was accepted.
     fn send(&mut self, topic: Option<Topic>, body: String) -> bool {
-        let content = Content {
-            title: None,
-            priority: Priority::default(),
-            tags: Vec::new(),
-            body: body.into(),
-            extra: Vec::new(),
-        };
+        let content = Content::of(body);
         if !content.within_limits() {
             let size = content.body.len();
             self.trouble(format!("too long: {size} bytes, and a text has at most {}", Content::BODY_MAX));
