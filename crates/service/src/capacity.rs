@@ -28,8 +28,9 @@ use super::state::{TopicState, weight};
 use crate::limits::Limits;
 
 // The most bytes that each part takes in a snapshot: an integer of variable length has up to nine bytes, a
-// name and a list are preceded by their length. A test encodes the largest of each. What there may be many of
-// for one topic weighs the name that the topic has, because a channel's may be four times as long as most are.
+// name and a list are preceded by their length. A follow and a notification, of which there may be many,
+// weigh the name that their topic has: a channel's may be four times as long as a profile's. A test encodes
+// the largest of each.
 const U64: u64 = 9;
 const LENGTH: u64 = U64;
 const NAME: u64 = 1 + Name::LEN_MAX as u64;
