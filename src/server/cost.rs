@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use recado_proto::packet::{Content, History, Listing};
+use recado_proto::packet::{Content, Extension, History, Listing};
 
 /// Time per turn for pages and requests. Pages are taken for half of it, then requests and queries until
 /// all of it is used. The one in progress then is finished, which takes 1.6 ms more for a SEND to 10,000
@@ -54,6 +54,11 @@ pub(super) fn info(topics: usize) -> u32 {
     units(topics / TOPICS)
 }
 
+/// Cost of a request of a later version.
+pub(super) fn extension(extension: &Extension) -> u32 {
+    units(extension.bytes.len() / BYTES)
+}
+
 /// Cost of a SEND that may go to `sessions` sessions.
 pub(super) fn send(content: &Content, sessions: usize) -> u32 {
     units(length(content) / BYTES + sessions / SESSIONS)
@@ -70,7 +75,8 @@ fn units(walked: usize) -> u32 {
 }
 
 fn length(content: &Content) -> usize {
-    content.body.len() + content.title.as_ref().map_or(0, String::len)
+    let title = content.title.as_ref().map_or(0, String::len);
+    title + content.tags.iter().map(String::len).sum::<usize>() + content.body.len() + content.extra_len()
 }
 
 /// Notifications of a page per unit: 0.06 us each, without their encoding and sealing.

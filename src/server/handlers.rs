@@ -13,7 +13,9 @@ use recado_sys::sync::{BoundSocket, Mutex};
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{Moment, SessionId};
-use recado_proto::packet::{Answers, Code, Fragment, Packet, Refused, RefusedDatagram, ToClient, ToServer};
+use recado_proto::packet::{
+    Answers, Code, Extension, Fragment, Packet, Refused, RefusedDatagram, ToClient, ToServer,
+};
 use recado_proto::{DecodeError, version};
 use recado_sys::clock::MachineClock;
 
@@ -148,7 +150,10 @@ impl Handler {
 
     fn route(&self, session: SessionId, from: SocketAddr, packet: ToServer) -> Result<(), RefusedDatagram> {
         let packet = match packet {
-            ToServer::Ping => return Ok(()),
+            ToServer::Ping
+            | ToServer::Extension(Extension { answers: None | Some(Answers::Session), .. }) => {
+                return Ok(());
+            }
             ToServer::PathResponse(token) => {
                 return self.deliver(delivery::Input::PathResponse { session, from, token });
             }

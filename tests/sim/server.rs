@@ -19,8 +19,8 @@ use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{Clock, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
 use recado_proto::packet::{
-    AdminChange, Answer, AnswerKind, Answers, Code, Fragment, Packet, Refused, Reply, RoleName, ToClient,
-    ToPeer, ToServer,
+    AdminChange, Answer, AnswerKind, Answers, Code, Extension, Fragment, Packet, Refused, Reply, RoleName,
+    ToClient, ToPeer, ToServer,
 };
 use recado_proto::seal::Key;
 
@@ -547,7 +547,8 @@ impl Server {
                 Err(whole) => whole,
             };
             match packet {
-                ToServer::Ping => {}
+                ToServer::Ping
+                | ToServer::Extension(Extension { answers: None | Some(Answers::Session), .. }) => {}
                 ToServer::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
                 ToServer::PathResponse(token) => {
                     step.out.push(Output::Met(Situation::Moved));

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::codec;
+use super::codec::{self, DecodeError};
 use super::packet::{Admin, ChannelChange, CodeHash, Content, FollowChange, KeyChange, OptionalFields};
 use super::seal::Aead;
 use crate::fnv::fnv1a;
@@ -18,6 +18,22 @@ pub struct Stamped {
     pub unix_ms: u64,
     /// The command.
     pub command: Command,
+}
+
+impl Stamped {
+    /// Decodes the payload of an entry.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: another version made it, or its optional fields change what it means; nothing
+    /// changed. A server that went on without them would hold another state than the others.
+    pub fn decode(payload: &[u8]) -> Result<Stamped, DecodeError> {
+        let stamped: Stamped = codec::decode(payload)?;
+        let options = match &stamped.command {
+            Command::Request { options, .. } | Command::SessionOpen(SessionOpen { options, .. }) => options,
+            _ => &OptionalFields::NONE,
+        };
+        if *options == OptionalFields::NONE { Ok(stamped) } else { Err(DecodeError::Bounds) }
+    }
 }
 
 /// One change of the service's state.
@@ -47,7 +63,7 @@ pub enum Command {
         /// True if the request may create a channel. The primary decides it by the rate of the client's
         /// network and logs it, so that every server decides alike.
         may_make: bool,
-        /// The optional fields of the packet that asked. Servers of this version honour none, and keep none.
+        /// The optional fields that change what it means; servers of this version log none.
         options: OptionalFields,
     },
     /// The cursors of devices; one batch a second.
@@ -119,7 +135,7 @@ pub struct SessionOpen {
     pub admission: Admission,
     /// The AEAD that the primary chose, which seals the session's datagrams at every server.
     pub aead: Aead,
-    /// The optional fields of the CONNECT. Servers of this version honour none, and keep none.
+    /// The optional fields that change what it means; servers of this version log none.
     pub options: OptionalFields,
 }
 

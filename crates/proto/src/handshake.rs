@@ -14,7 +14,7 @@
 //! make the client send an INITIATION that no server answers, or a datagram on a session that no server can
 //! open.
 //!
-//! INITIATION is the client's first authenticated message. It carries CONNECT or a query, and
+//! INITIATION is the client's first authenticated message. It carries CONNECT, ADMIN or a query, and
 //! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
 //! No answer is longer than the datagram that it answers. To another version a server answers with
 //! [`VERSION`](super::version).
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::entropy::Entropy;
     use crate::envelope::{Ack, AckRange};
-    use crate::id::{ClusterId, DeviceId, DeviceKey, Epoch, Incarnation, NodeId, Op, SessionId};
+    use crate::id::{ChannelName, ClusterId, DeviceId, DeviceKey, Epoch, Incarnation, NodeId, Op, SessionId};
     use crate::noise::{self, Initiation, Prologue};
     use crate::packet::{
         CodeHash, Connect, Fragment, List, Listing, OptionalField, OptionalFields, Packet, Position, Query,
@@ -285,8 +285,8 @@ mod tests {
         let mut at_least = Position::of(Op(u64::MAX));
         (at_least.group, at_least.epoch, at_least.generation) = (u16::MAX, Epoch(u64::MAX), u32::MAX);
         let at_least = Some(at_least);
-        let after = Some("k".repeat(128));
-        let what = Listing::Members("m".repeat(32).parse().unwrap());
+        let after = Some("k".repeat(ChannelName::LEN_MAX + 1));
+        let what = Listing::Members("m".repeat(ChannelName::LEN_MAX).parse().unwrap());
         let kind = QueryKind::List(List { what, after });
         let largest = [
             ToServer::Connect(Connect {

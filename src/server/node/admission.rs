@@ -127,7 +127,6 @@ pub(super) struct Numbered {
     answered_below: Seq,
     request: Request,
     digest: u64,
-    options: OptionalFields,
 }
 
 impl Numbered {
@@ -136,17 +135,17 @@ impl Numbered {
         answered_below: Seq,
         request: Request,
         nonce: u64,
-        options: OptionalFields,
+        options: &OptionalFields,
     ) -> Numbered {
-        let digest = request.digest(nonce, &options);
+        let digest = request.digest(nonce, options);
         let request = if options.may_be_ignored() { request } else { Request::Unsupported };
-        Numbered { answered_below, request, digest, options }
+        Numbered { answered_below, request, digest }
     }
 
     /// A request of a later version. It takes its number and is refused, and acknowledges no other.
     pub(super) fn unknown(extension: &Extension) -> Numbered {
-        let (answered_below, options) = (Seq::default(), OptionalFields::NONE);
-        Numbered { answered_below, request: Request::Unsupported, digest: extension.digest(), options }
+        let answered_below = Seq::default();
+        Numbered { answered_below, request: Request::Unsupported, digest: extension.digest() }
     }
 }
 
@@ -182,10 +181,12 @@ impl<L: OrderedLog> Node<L> {
             let packet = ToClient::RejectConn(RejectConn::new(nonce, Code::TooManyNames, retry_ms));
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
-        let Connect { device, profile, receives, nonce, fresh, code, invite, aeads: _, options } = connect;
+        let Connect { device, profile, receives, nonce, fresh, code, invite, aeads: _, options: _ } = connect;
         // Whatever the client offers, there is only one to choose.
         let aead = Aead::ChaCha20Poly1305;
         let admission = self.config.admission;
+        // A field that is stepped over here stays out of the log, where every server would have to step over it.
+        let options = OptionalFields::NONE;
         let open =
             SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission, aead, options };
         let command = Command::SessionOpen(open);
@@ -363,7 +364,9 @@ impl<L: OrderedLog> Node<L> {
     }
 
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
-        let Numbered { answered_below, request, digest, options } = numbered;
+        let Numbered { answered_below, request, digest } = numbered;
+        // As in a SessionOpen.
+        let options = OptionalFields::NONE;
         let makes = self.service.makes_channel(&request);
         let may_make = !makes || self.charges.may_make_channel(clock.now, session);
         let command = Command::Request { session, seq, answered_below, request, digest, may_make, options };

@@ -36,7 +36,7 @@ impl<L: OrderedLog> Node<L> {
                 self.on_connect(clock, reply_to, connect);
             }
             ToServer::Admin(admin) if self.administration.is_by(key) => self.on_admin(clock, reply_to, admin),
-            ToServer::Extension(Extension { answers: Some(answers), .. }) => {
+            ToServer::Extension(Extension { answers: Some(answers @ Answers::Query(_)), .. }) => {
                 let packets = vec![ToClient::Error(Refused::new(Code::Unsupported, answers, 0))];
                 self.deliver(delivery::Input::AnswerTo { reply_to, packets });
             }
@@ -67,7 +67,7 @@ impl<L: OrderedLog> Node<L> {
             ToServer::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
             ToServer::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
-                let numbered = Numbered::new(follow.answered_below, request, follow.nonce, follow.options);
+                let numbered = Numbered::new(follow.answered_below, request, follow.nonce, &follow.options);
                 self.on_numbered(clock, session, follow.seq, numbered, cost::LEAST);
             }
             ToServer::Send(send) => {
@@ -77,17 +77,17 @@ impl<L: OrderedLog> Node<L> {
                 let topic = send.topic.unwrap_or(Topic::Feed(view.profile));
                 let cost = cost::send(&send.content, self.service.fan_out(&topic));
                 let request = Request::Send { topic, content: send.content };
-                let numbered = Numbered::new(send.answered_below, request, send.nonce, send.options);
+                let numbered = Numbered::new(send.answered_below, request, send.nonce, &send.options);
                 self.on_numbered(clock, session, send.seq, numbered, cost);
             }
             ToServer::Channel(packet) => {
                 let request = Request::Channel { channel: packet.channel, change: packet.change };
-                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, packet.options);
+                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, &packet.options);
                 self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
             ToServer::Keys(packet) => {
                 let request = Request::Keys { change: packet.change };
-                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, packet.options);
+                let numbered = Numbered::new(packet.answered_below, request, packet.nonce, &packet.options);
                 self.on_numbered(clock, session, packet.seq, numbered, cost::LEAST);
             }
             ToServer::Query(query) => self.on_query(clock, session, query),
@@ -103,21 +103,25 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    /// Refuses what a later version asks, if it needs an answer.
+    /// Refuses a request or a query of a later version.
     fn on_extension(&mut self, clock: Clock, session: SessionId, extension: &Extension) {
-        let Some(answers) = extension.answers else { return };
-        if let Answers::Request(seq) = answers {
-            let numbered = Numbered::unknown(extension);
-            return self.on_numbered(clock, session, seq, numbered, cost::LEAST);
+        match extension.answers {
+            Some(Answers::Request(seq)) => {
+                let cost = cost::extension(extension);
+                self.on_numbered(clock, session, seq, Numbered::unknown(extension), cost);
+            }
+            Some(answers @ Answers::Query(_)) => {
+                let refused = match self.spend(clock, session, cost::LEAST) {
+                    Ok(()) => Refused::new(Code::Unsupported, answers, 0),
+                    Err(wait) => Refused::new(Code::Busy, answers, wait),
+                };
+                self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(refused) });
+            }
+            Some(Answers::Session) | None => {}
         }
-        let refused = match self.spend(clock, session, cost::LEAST) {
-            Ok(()) => Refused::new(Code::Unsupported, answers, 0),
-            Err(wait) => Refused::new(Code::Busy, answers, wait),
-        };
-        self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(refused) });
     }
 
-    /// Refuses a packet of a session; the session goes on.
+    /// Refuses a packet of a session, which goes on here; clients of this version end it.
     pub(super) fn refuse_packet(&mut self, session: SessionId, code: Code) {
         let refused = Refused::new(code, Answers::Session, 0);
         self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(refused) });

@@ -196,7 +196,7 @@ impl<L: OrderedLog> Node<L> {
         if let Some(ticket) = ticket {
             self.housekeeping.on_committed(ticket);
         }
-        let stamped: Option<Stamped> = match codec::decode(payload) {
+        let stamped = match Stamped::decode(payload) {
             _ if payload.is_empty() => None,
             Ok(stamped) => Some(stamped),
             Err(cause) => {

@@ -110,7 +110,14 @@ impl<L: OrderedLog> Node<L> {
         session: SessionId,
         query: Query,
     ) -> Result<AnswerKind, Unanswered> {
-        self.may_answer(&query)?;
+        if let Err(refused) = self.may_answer(&query) {
+            // A status was charged before.
+            if query.kind != QueryKind::Status {
+                self.spend(clock, session, cost::LEAST)
+                    .map_err(|wait| Unanswered::Refused { code: Code::Busy, retry_ms: wait })?;
+            }
+            return Err(refused);
+        }
         if let QueryKind::Status = query.kind {
             return Ok(AnswerKind::Status(self.status(clock)));
         }

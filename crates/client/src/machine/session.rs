@@ -285,9 +285,10 @@ impl Machine {
     /// The session is over. If it was never confirmed, it was confirmed too late, or another CONNECT of this
     /// device came after it; then another session is asked for. The waits grow, because two copies of a
     /// device that start at the same time would otherwise end each other's sessions for ever. Of servers that
-    /// do not support what this client asks of a session, another session would be refused as well.
+    /// do not support what this client asks of a session, or refuse it for a reason that this client does not
+    /// know, another session would be refused as well.
     pub(super) fn on_over(&mut self, now: Moment, code: Code, wait: Duration, out: &mut Vec<Effect>) {
-        if self.connected || self.session.is_some() && code == Code::Unsupported {
+        if self.connected || self.session.is_some() && matches!(code, Code::Unsupported | Code::Unknown(_)) {
             self.end(code, out);
         } else if self.session.take().is_some() {
             let more = ASK_AGAIN_MIN * (1 << self.unserved.min(4));

@@ -25,7 +25,7 @@ pub enum Election {
         progress: u64,
         /// The step that the candidate waits for.
         waits_for: WaitsFor,
-        /// The op of the sender's list of members, as in HEARTBEAT.
+        /// The op of the sender's list of members; zero in this version, and not read.
         members_op: Op,
         /// The slowest recent turn of the sender's journal, as in HEARTBEAT.
         disk_ms: u32,
@@ -113,7 +113,7 @@ pub struct Promise {
     /// The highest incarnation that the promiser knows of each other server. Promises of earlier incarnations
     /// do not count.
     pub incarnations: Vec<(NodeId, Incarnation)>,
-    /// The op of the promiser's list of members, as in HEARTBEAT.
+    /// The op of the promiser's list of members; zero in this version, and not read.
     pub members_op: Op,
     /// The slowest recent turn of the promiser's journal, as in HEARTBEAT.
     pub disk_ms: u32,

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::Answers;
-use crate::codec;
 use crate::fnv::fnv1a;
 
 /// EXTENSION: a packet of a kind that this version does not have. No kind is defined, no program of this
@@ -15,19 +14,20 @@ use crate::fnv::fnv1a;
 pub struct Extension {
     /// The kind.
     pub kind: u16,
-    /// What the packet is, if it needs an answer: a server that does not know the kind refuses that with
-    /// Unsupported. None, and in packets to clients and between servers always: a receiver that does not know
-    /// the kind steps over it.
+    /// The request or the query that the packet is: a server that does not know the kind refuses it with
+    /// Unsupported. Without one, and always to clients and between servers, a receiver that does not know the
+    /// kind steps over it.
     pub answers: Option<Answers>,
-    /// The content.
+    /// The content. That of a request begins with its nonce, as 8 bytes.
     #[serde(with = "crate::bulk")]
     pub bytes: Vec<u8>,
 }
 
 impl Extension {
-    /// A hash that tells it from another request under the same number, as
+    /// A hash of the kind and the content, by which a server tells a request from another one under the same
+    /// number, and finds it under another number, as
     /// [`Request::digest`](crate::command::Request::digest) does.
     pub fn digest(&self) -> u64 {
-        fnv1a(codec::encode(self))
+        fnv1a(self.kind.to_le_bytes().into_iter().chain(self.bytes.iter().copied()))
     }
 }

@@ -50,10 +50,11 @@ impl OptionalFields {
     /// QUERY: the consistency of the answer, one byte: of any state, or linearizable. Without it the answer
     /// is of a state that is as late as the token.
     pub const CONSISTENCY: u16 = 11;
-    /// CHANNEL: the channel that it creates is in no list.
-    pub const UNLISTED: u16 = 15;
-    /// CHANNEL: the channel that it creates stores no notification.
-    pub const TRANSIENT: u16 = 17;
+    /// CHANNEL and SEND: the channel that it creates is in no list.
+    pub const UNLISTED: u16 = 13;
+    /// CHANNEL and SEND: the channel that it creates is forgotten after so many ms without a notification and
+    /// a follower, and its name is free then.
+    pub const TRANSIENT: u16 = 15;
 
     /// Returns true if a receiver that honours no critical field may act on the packet.
     pub fn may_be_ignored(&self) -> bool {

@@ -19,7 +19,7 @@ pub struct Entries {
     pub prev_view: View,
     /// The op up to which the sender knows the log to be committed.
     pub commit: Op,
-    /// The op of the sender's list of members, as in HEARTBEAT.
+    /// The op of the sender's list of members; zero in this version, and not read.
     pub members_op: Op,
     /// The entries: consecutive ops, from `prev_op + 1` on.
     pub entries: Vec<Entry>,

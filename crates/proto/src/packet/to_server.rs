@@ -8,8 +8,8 @@ use super::{
 };
 use crate::id::Seq;
 
-/// A packet of a client to a server. CONNECT and ADMIN travel in an INITIATION alone, QUERY in an INITIATION
-/// or on a session, all others on a session.
+/// A packet of a client to a server. CONNECT and ADMIN travel in an INITIATION alone, QUERY, and an EXTENSION
+/// that is a query, in an INITIATION or on a session, all others on a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToServer {
     /// CONNECT: a device asks for a session.

@@ -10,7 +10,7 @@ over_each_log!(
     another_home_and_another_epoch_are_refused_and_the_session_goes_on,
     a_query_is_answered_from_a_state_that_meets_its_token_or_refused,
     a_request_of_a_later_version_is_refused_uses_its_number_and_changes_no_other,
-    an_extension_is_refused_if_it_needs_an_answer_and_stepped_over_if_not,
+    an_extension_is_refused_if_it_is_a_query_and_stepped_over_if_it_needs_no_answer,
 );
 
 /// A field with this tag, which no server of this version honours.
@@ -113,6 +113,8 @@ fn a_query_is_answered_from_a_state_that_meets_its_token_or_refused<S: Surroundi
     elsewhere.group = 1;
     let info = QueryKind::Info { profile: None };
     rig.client(session.0.0, query(1, Some(Position::of(applied)), info.clone()));
+    let answered = |input: &delivery::Input| answered(input) == Some((session, QueryId(1)));
+    assert!(rig.delivered.iter().any(answered), "its state is late enough");
     rig.client(session.0.0, query(2, Some(Position::of(applied.next())), info.clone()));
     rig.client(session.0.0, query(3, Some(elsewhere), info.clone()));
     rig.client(session.0.0, query(4, None, QueryKind::WhoAmI));
@@ -153,23 +155,24 @@ fn a_request_of_a_later_version_is_refused_uses_its_number_and_changes_no_other<
     assert!(acked, "those behind it go on");
 }
 
-fn an_extension_is_refused_if_it_needs_an_answer_and_stepped_over_if_not<S: Surroundings>() {
+fn an_extension_is_refused_if_it_is_a_query_and_stepped_over_if_it_needs_no_answer<S: Surroundings>() {
     let (mut rig, session) = rig::<S>();
     let last = rig.last();
     let query = Answers::Query(QueryId(9));
     for answers in [Some(query), None, Some(Answers::Session)] {
         rig.client(session.0.0, extension(answers));
-        // In an INITIATION.
         rig.client(0, extension(answers));
     }
-    let refused = [query, query, Answers::Session, Answers::Session];
-    assert_eq!(refusals(&mut rig), refused.map(|answers| (Code::Unsupported, answers)));
+    // A request has its number on a session alone.
+    rig.client(0, extension(Some(Answers::Request(Seq(1)))));
+    assert_eq!(refusals(&mut rig), [query, query].map(|answers| (Code::Unsupported, answers)));
     rig.live(100);
     assert_eq!(rig.last(), last, "none of them is logged");
 }
 
+/// Another version, which honours the fields, would apply another state.
 #[test]
-fn the_optional_fields_of_a_request_and_a_connect_are_in_the_log() {
+fn optional_fields_that_are_stepped_over_stay_out_of_the_log_and_an_entry_with_some_ends_the_server() {
     let (mut rig, session) = rig::<Alone>();
     rig.client(session.0.0, send(1, field(OptionalFields::EXPIRES)));
     rig.client(
@@ -188,10 +191,20 @@ fn the_optional_fields_of_a_request_and_a_connect_are_in_the_log() {
     );
     rig.live(100);
     let logged = rig.node.log.commands();
-    assert!(logged.iter().any(|command| matches!(
-        command, Command::Request { options, .. } if *options == field(OptionalFields::EXPIRES)
-    )));
-    assert!(logged.iter().any(|command| matches!(
-        command, Command::SessionOpen(open) if open.options == field(OptionalFields::SESSION_EXPIRY)
-    )));
+    let unmarked = |options: &OptionalFields| *options == OptionalFields::NONE;
+    let sent = |command: &&Command| matches!(command, Command::Request { options, .. } if unmarked(options));
+    let opened =
+        |command: &&Command| matches!(command, Command::SessionOpen(open) if unmarked(&open.options));
+    assert_eq!((logged.iter().filter(sent).count(), logged.iter().filter(opened).count()), (1, 2));
+    let Some(Command::Request { session, seq, answered_below, request, digest, may_make, .. }) =
+        logged.iter().find(sent).cloned()
+    else {
+        panic!("{logged:?}")
+    };
+    let options = field(OptionalFields::EXPIRES);
+    let later = Command::Request { session, seq, answered_below, request, digest, may_make, options };
+    assert!(rig.failed.is_empty());
+    rig.node.propose(rig.clock, later);
+    rig.live(100);
+    assert_eq!(rig.failed.len(), 1);
 }
