@@ -33,7 +33,7 @@ impl EnrolmentCode {
 
     /// The hash of an enrolment code that the servers see. It covers the profile, so that the hash for one
     /// profile cannot be used for another.
-    pub(super) fn hash(&self, profile: &Name) -> CodeHash {
+    pub fn hash(&self, profile: &Name) -> CodeHash {
         let mut hash = Blake2s256::new();
         hash.update(b"recado enrolment 1\0");
         hash.update(profile.as_str().as_bytes());
