@@ -14,7 +14,7 @@
 //! [`handshake`](super::handshake). A [`Class::PeerHello`] holds two boot ids and the sender's epoch:
 //!
 //! ```text
-//! outer header | sender's boot id, 16 bytes | receiver's boot id as far as known, 16 bytes | AEADs u8 | epoch u64 | tag
+//! outer header | sender's boot id, 16 bytes | receiver's, if known, 16 bytes | AEADs u8 | epoch u64 | tag
 //! ```
 
 use std::ops::RangeInclusive;
@@ -273,7 +273,8 @@ pub(super) fn read<P: Packet>(inside: &[u8]) -> Result<(Header, Vec<P>), DecodeE
 }
 
 /// The boot ids of two servers, as one sends them to the other, and the epoch of the sender's log. The sender
-/// also names the AEADs that it offers ([`Aead::OFFERED`]); the receiver has only one, and does not read them.
+/// also names the AEADs that it offers ([`Aead::OFFERED`]); the receiver has only one, and does not read
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// The sender's boot id.

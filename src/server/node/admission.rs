@@ -185,7 +185,8 @@ impl<L: OrderedLog> Node<L> {
         // Whatever the client offers, there is only one to choose.
         let aead = Aead::ChaCha20Poly1305;
         let admission = self.config.admission;
-        // A field that is stepped over here stays out of the log, where every server would have to step over it.
+        // A field that is stepped over here stays out of the log, where every server would have to step over
+        // it.
         let options = OptionalFields::NONE;
         let open =
             SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission, aead, options };

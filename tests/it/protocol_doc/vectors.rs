@@ -23,8 +23,8 @@ use super::{hex, read};
 /// A vector: its name and its bytes.
 type Vector = (String, String);
 
-/// The vectors that stand in the blocks of the section: a name, two or more spaces and digits, or a name alone
-/// with the digits in indented lines below it.
+/// The vectors that stand in the blocks of the section: a name, two or more spaces and digits, or a name
+/// alone with the digits in indented lines below it.
 fn written() -> Vec<Vector> {
     let document = read("docs/PROTOCOL.md");
     let (_, section) = document.split_once("\n## 19. Vectors\n").unwrap();

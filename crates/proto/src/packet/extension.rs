@@ -8,8 +8,8 @@ use crate::fnv::fnv1a;
 /// EXTENSION: a packet of a kind that this version does not have. No kind is defined, no program of this
 /// version sends one, and a later one defines its kinds for each direction.
 ///
-/// A packet has no length on the wire, so a receiver can step over one that it does not know only if its frame
-/// is known. This is the frame.
+/// A packet has no length on the wire, so a receiver can step over one that it does not know only if its
+/// frame is known. This is the frame.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extension {
     /// The kind.

@@ -28,8 +28,8 @@ impl OptionalFields {
     pub const FIELDS_MAX: usize = 16;
     /// The most bytes of all fields together.
     ///
-    /// With as many a CONNECT or a QUERY still fits into an INITIATION, which no client sends in pieces. What is
-    /// longer travels as an [`Extension`](super::Extension).
+    /// With as many a CONNECT or a QUERY still fits into an INITIATION, which no client sends in pieces. What
+    /// is longer travels as an [`Extension`](super::Extension).
     pub const BYTES_MAX: usize = 512;
 
     /// SEND: the time after which nobody needs the notification, in ms since 1970. Not critical: a server

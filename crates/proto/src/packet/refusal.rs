@@ -20,15 +20,15 @@ open_enum! {
         UnknownProfile,
         /// No such channel.
         UnknownChannel,
-        /// The device was forgotten or never admitted, so its numbers mean nothing here; or a key to revoke is
-        /// not the profile's.
+        /// The device was forgotten or never admitted, so its numbers mean nothing here; or a key to revoke
+        /// is not the profile's.
         UnknownDevice,
         /// The session has ended or is unknown.
         SessionOver,
         /// The profile belongs to another device key.
         NotYours,
-        /// The profile lacks the right: only the owner sends to a feed and reads an inbox, and the members of an
-        /// owned channel do what their roles allow.
+        /// The profile lacks the right: only the owner sends to a feed and reads an inbox, and the members of
+        /// an owned channel do what their roles allow.
         NotAllowed,
         /// The profile follows the topic already.
         AlreadyFollowing,
@@ -43,8 +43,8 @@ open_enum! {
         /// A limit is reached: on profiles, devices, sessions, keys, follows, channels or their members, on
         /// invitations or allowed keys, or on the size of all records.
         LimitReached,
-        /// The number is more than `Limits::outstanding` above the last one applied; the client sends the lower
-        /// numbers first. Takes no number.
+        /// The number is more than `Limits::outstanding` above the last one applied; the client sends the
+        /// lower numbers first. Takes no number.
         TooFarAhead,
         /// A channel of this name exists.
         NameTaken,
@@ -61,8 +61,8 @@ open_enum! {
         /// Another request of this device has the number, because the device's files were copied. Nothing
         /// changed, and this request never had an effect; the client gives it a new number.
         NumberTaken,
-        /// The number was applied and its result is not held, because a client of this device has acknowledged
-        /// it. Nothing changed, and nothing will.
+        /// The number was applied and its result is not held, because a client of this device has
+        /// acknowledged it. Nothing changed, and nothing will.
         NumberForgotten,
         /// A newer session of the same device took over: a copy of the device's files is in use elsewhere.
         Fenced,
@@ -72,19 +72,21 @@ open_enum! {
         WrongInvite,
         /// A new name needs a key that an administrator has allowed, and this one is not.
         KeyNotAllowed,
-        /// Too many new names or channels from one network, or new channels of one profile, in the last hours.
+        /// Too many new names or channels from one network, or new channels of one profile, in the last
+        /// hours.
         TooManyNames,
-        /// The packet asks for something that this server does not do: a critical optional field, a home, or a
-        /// kind of query.
+        /// The packet asks for something that this server does not do: a critical optional field, a home, or
+        /// a kind of query.
         Unsupported,
         /// This server's state is not as late as the query's token yet. Takes no number.
         TryOtherServerOrLater,
         /// The position is of another epoch, group or generation of the log.
         OtherEpoch,
-        /// The session's home does not serve it any more; the client moves. No server of this version sends it.
+        /// The session's home does not serve it any more; the client moves. No server of this version sends
+        /// it.
         HomeGone,
-        /// This server is no member of the cluster any more; the client asks another. No server of this version
-        /// sends it.
+        /// This server is no member of the cluster any more; the client asks another. No server of this
+        /// version sends it.
         NotAMember,
     }
 }
