@@ -19,7 +19,8 @@ fn examples() -> &'static Path {
         let examples = profile.join("examples");
         if !NAMES.iter().all(|name| examples.join(name).exists()) {
             let name = match profile.file_name().and_then(|name| name.to_str()) {
-                Some("debug") | None => "dev",
+                // As `cargo test` builds what they depend on.
+                Some("debug") | None => "test",
                 Some(other) => other,
             };
             let build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

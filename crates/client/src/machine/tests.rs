@@ -198,10 +198,10 @@ impl Play {
             Some(HandshakeEvent::Initiation { reply, key, packet }) => {
                 assert_eq!(key, device());
                 server_boot.reply = Some(reply);
-                if let ToServer::Connect(connect) = &packet {
+                if let ToServer::Connect(connect) = &*packet {
                     self.nonce = Some(connect.nonce);
                 }
-                self.sent.push((node, packet));
+                self.sent.push((node, *packet));
             }
             None => assert!(server_boot.forged > 0, "server {node} refuses a datagram"),
         }

@@ -33,11 +33,11 @@ macro_rules! open_enum {
 
         impl From<$name> for u16 {
             fn from(value: $name) -> u16 {
-                enum Number {
+                enum Place {
                     $($variant,)*
                 }
                 match value {
-                    $($name::$variant => Number::$variant as u16,)*
+                    $($name::$variant => Place::$variant as u16,)*
                     $name::Unknown(number) => number,
                 }
             }

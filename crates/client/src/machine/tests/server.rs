@@ -41,7 +41,7 @@ pub(in crate::machine) enum HandshakeEvent {
     /// A RETRY.
     Retry(Vec<u8>),
     /// A valid INITIATION: the keys for its answer, the device's key, and the packet in it.
-    Initiation { reply: Reply, key: DeviceKey, packet: ToServer },
+    Initiation { reply: Reply, key: DeviceKey, packet: Box<ToServer> },
 }
 
 /// One boot of a server, which answers handshakes without limits.
@@ -85,7 +85,7 @@ impl HandshakeServer {
                     noise::answer(prologue, &private, message, &mut self.entropy).ok()?;
                 let mut packets = handshake::unload(&load).ok()?;
                 assert_eq!(packets.len(), 1, "there is one answer");
-                Some(HandshakeEvent::Initiation { reply, key, packet: packets.swap_remove(0) })
+                Some(HandshakeEvent::Initiation { reply, key, packet: Box::new(packets.swap_remove(0)) })
             }
             _ => None,
         }
