@@ -28,7 +28,7 @@ const PAGE_MIN: usize = QUEUE_MAX / 4;
 /// The most notifications asked for at once.
 const PAGE_MAX: usize = 256;
 /// A page that has not arrived after this time is asked for again: the bounded channel to the replica thread
-/// may drop the question.
+/// may drop the query.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most notifications larger than a datagram in flight at once. Fewer than a receiver reassembles at a
 /// time, so that none of them displaces the fragments of another.
@@ -177,12 +177,8 @@ impl Stream {
         self.probe = PROBE_MIN;
     }
 
-    /// Drops the queue of a silent client; the stream restarts at its cursor when the client is heard again.
-    pub(super) fn sleep(&mut self) {
-        self.rewind(self.cursor);
-    }
-
-    /// Drops the queue because it may hold what the client may no longer read; the rest is asked for again.
+    /// Drops the queue: the client is silent, or may no longer read what the queue may hold. The stream
+    /// restarts at its cursor, and asks for the rest again.
     pub(super) fn withdraw(&mut self) {
         self.rewind(self.cursor);
     }

@@ -479,7 +479,7 @@ fn reads_never_go_back(history: &History, book: &IndexedHistory, client: ClientI
             }
             ClientEvent::Read { query, newest, trimmed_upto, applied } => {
                 let Some((topic, floor, state)) = asked.remove(query) else {
-                    return Err(format!("client {} got an answer to a question it never asked", client.0));
+                    return Err(format!("client {} got an answer to a query it never sent", client.0));
                 };
                 let here = format!("client {} read {topic} at op {applied} up to {newest:?}", client.0);
                 if *applied < state {
@@ -1047,7 +1047,7 @@ mod tests {
     fn an_answer_to_a_query_that_was_never_sent_is_found() {
         let read =
             ClientEvent::Read { query: QueryId(1), newest: None, trimmed_upto: Op::ZERO, applied: Op(9) };
-        assert!(verdict(vec![(2, read)]).unwrap_err().contains("never asked"));
+        assert!(verdict(vec![(2, read)]).unwrap_err().contains("never sent"));
     }
 
     #[test]

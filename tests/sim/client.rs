@@ -44,7 +44,7 @@ pub struct ClientProfile {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientActions {
     /// Rate of history and other queries.
-    pub questions: u64,
+    pub queries: u64,
     /// Rate of changes to owned channels: create, add or remove a member, delete.
     pub rights: u64,
     /// Rate of opening and revoking enrolments.
@@ -416,7 +416,7 @@ impl Client {
             Topic::Channel(channel.clone())
         };
         let habits = self.character.habits;
-        if self.rng.permille(habits.questions) {
+        if self.rng.permille(habits.queries) {
             return self.query(now, channel, history);
         }
         if self.rng.permille(habits.keys) {

@@ -1,7 +1,7 @@
 //! Tests of queries over a lossy network: a lost piece of an answer is sent again, and the query is not.
 //!
 //! Three servers, and one client that asks for a page of history as large as a page may be while a fifth of
-//! all datagrams is lost. Where an answer was sent as a whole each time that its question was asked, one in
+//! all datagrams is lost. Where an answer was sent as a whole each time that its query was sent, one in
 //! 170 would arrive. The assertions are on virtual time, which is the same on every machine.
 
 use recado::config::PlantedBug;

@@ -119,7 +119,7 @@ pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> ClientProfile {
     let person = if shares { 1 } else { id };
     let profile = name(NAMES[usize::from(person - 1) % NAMES.len()]);
     let habits = ClientActions {
-        questions: swarm.questions,
+        queries: swarm.queries,
         rights: swarm.rights,
         keys: if id == 1 { swarm.keys } else { 0 },
         code: Some(code(&profile)).filter(|_| swarm.keys > 0),

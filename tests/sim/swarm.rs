@@ -43,7 +43,7 @@ pub struct Swarm {
     /// The errors of the servers' wall clocks in ms, assigned in turn.
     pub skews: [i64; 3],
     /// The rates of a client's queries, changes to owned channels, and changes to keys, per thousand.
-    pub questions: u64,
+    pub queries: u64,
     pub rights: u64,
     pub keys: u64,
     /// The admission policy, and true if only half of the servers have it set.
@@ -81,7 +81,7 @@ impl Swarm {
             journal: usize::MAX,
             backlog: usize::MAX,
             skews: [0; 3],
-            questions: 0,
+            queries: 0,
             rights: 0,
             keys: 0,
             admission: Admission::Open,
@@ -114,7 +114,7 @@ impl Swarm {
             journal: if rng.permille(300) { rng.range(0, 3) as usize } else { calm.journal },
             backlog: if rng.permille(500) { rng.range(4, 64) as usize } else { calm.backlog },
             skews: if rng.permille(300) { [skew(rng), skew(rng), skew(rng)] } else { calm.skews },
-            questions: if rng.permille(300) { rng.range(50, 400) } else { 0 },
+            queries: if rng.permille(300) { rng.range(50, 400) } else { 0 },
             rights: if rng.permille(250) { rng.range(50, 300) } else { 0 },
             keys: if rng.permille(150) { rng.range(50, 200) } else { 0 },
             admission: calm.admission,

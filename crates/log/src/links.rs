@@ -283,7 +283,7 @@ impl PeerLinks {
         let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
         let knows_us = hello.yours == Some(self.boot_id);
         if hello.epoch != Epoch::FIRST {
-            // It is told our boot id, so that what it says is known to be said now.
+            // Only a hello that echoes our boot id is known not to be a replay, so the peer is told that id.
             if knows_us {
                 out.push(Effect::OtherEpoch { server: from, epoch: hello.epoch });
             } else {

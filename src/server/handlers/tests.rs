@@ -127,8 +127,15 @@ fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
     let mut rig = rig(4);
     let session = SessionId(Op(12));
     let ack = ClientAck { upto: Position::of(Op(9)), held: Vec::new(), credit: 3 };
-    let packets =
-        [ToServer::ClientAck(ack.clone()), ToServer::PathResponse(8), ToServer::Ping, send(1, "hi")];
+    // PING, and an EXTENSION that needs no answer, go no further.
+    let extension = ToServer::Extension(Extension { kind: 1, answers: None, bytes: vec![7] });
+    let packets = [
+        ToServer::ClientAck(ack.clone()),
+        ToServer::PathResponse(8),
+        ToServer::Ping,
+        extension,
+        send(1, "hi"),
+    ];
     rig.take(12, &packets).unwrap();
     let heard: Vec<delivery::Input> = rig.heard.try_iter().collect();
     let [delivery::Input::DatagramReceived { length, .. }, ..] = heard[..] else { panic!("{heard:?}") };
@@ -193,8 +200,8 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
     let now = rig.handler.clock.now();
     inbox.datagrams().for_each(|(_, bytes, _)| drop(client.take(now, bytes)));
     let mut initiation = || {
-        let question = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
-        let bytes = client.initiation(now, &identity, &question, &mut entropy).expect("it was greeted");
+        let query = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
+        let bytes = client.initiation(now, &identity, &query, &mut entropy).expect("it was greeted");
         rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes })
     };
     assert_eq!(initiation(), Ok(()));

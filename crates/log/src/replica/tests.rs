@@ -405,7 +405,7 @@ fn preparing(servers: u16) -> (One, View) {
     (one, view)
 }
 
-/// The question of a server that has lost its disk.
+/// The LEARN of a server that has lost its disk.
 const LEARN: ToPeer = ToPeer::Learn(Learn { nonce: 1 });
 
 fn answered(effects: &[Effect]) -> Option<NodeId> {

@@ -37,8 +37,7 @@ open_enum! {
         /// A profile cannot follow or unfollow its own feed and its own inbox.
         Yourself,
         /// A part of the request is over its limit. Servers do not send this code, because they drop such a
-        /// request when they decode it. recado's client library refuses the request
-        /// before it sends anything.
+        /// request when they decode it. recado's client library refuses the request before it sends anything.
         TooLarge,
         /// A limit is reached: on profiles, devices, sessions, keys, follows, channels or their members, on
         /// invitations or allowed keys, or on the size of all records.

@@ -54,7 +54,7 @@ open_enum! {
         Magic,
         /// Another version of the protocol.
         Version,
-        /// The cluster is another one, or the server is unknown.
+        /// The cluster or its epoch is another one, or the server is unknown.
         Cluster,
         /// The authentication fails, or there is no key to open it with.
         Seal,

@@ -122,7 +122,7 @@ fn an_administrators_change_is_applied_once_though_it_is_logged_twice() {
     let spent = log.claim("dave", 5, Admission::Invite, Some(INVITED));
     assert_eq!(spent, Err(Code::WrongInvite), "it is not made anew");
     log.administer(remove()).unwrap();
-    assert!(!log.has_profile("alice"), "another question is done");
+    assert!(!log.has_profile("alice"), "another id is another change");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 
 over_each_log!(
     a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number,
-    a_costly_question_takes_more_of_the_budget_than_a_ping,
+    a_costly_query_takes_more_of_the_budget_than_a_ping,
     a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not,
     however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_share,
     one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_others_theirs,
@@ -54,7 +54,7 @@ fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number<S: Sur
     assert!(rig.last() > before, "and after the wait it is taken");
 }
 
-fn a_costly_question_takes_more_of_the_budget_than_a_ping<S: Surroundings>() {
+fn a_costly_query_takes_more_of_the_budget_than_a_ping<S: Surroundings>() {
     let mut rig = Rig::<S>::leading();
     let session = rig.connect(1, "alice");
     let rate = config().limits.session_requests;

@@ -63,7 +63,7 @@ fn a_server_that_returns_in_an_earlier_incarnation_is_reported_and_ignored() {
 }
 
 #[test]
-fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
+fn a_flood_of_requests_is_not_answered_with_thousands_of_times_its_size() {
     let mut rig = Rig::new(true);
     let view = View::new(1, NodeId(3));
     let entries = |first: u64| {

@@ -1,11 +1,11 @@
-//! Questions that are asked again while the delivery sends their answers.
+//! Queries that are asked again while the delivery sends their answers.
 
 use super::*;
 
 over_each_log!(
-    a_question_does_not_run_again_while_its_answer_is_outstanding,
+    a_query_does_not_run_again_while_its_answer_is_outstanding,
     a_refusal_is_no_answer_that_is_awaited,
-    a_question_beyond_those_that_the_delivery_holds_runs_each_time,
+    a_query_beyond_those_that_the_delivery_holds_runs_each_time,
     the_end_of_a_session_and_of_the_lead_end_its_outstanding_answers,
 );
 
@@ -27,7 +27,7 @@ fn runs<S: Surroundings>(rig: &Rig<S>, session: SessionId, query: u64) -> usize 
     rig.delivered.iter().filter(|input| answered(input) == Some((session, QueryId(query)))).count()
 }
 
-fn a_question_does_not_run_again_while_its_answer_is_outstanding<S: Surroundings>() {
+fn a_query_does_not_run_again_while_its_answer_is_outstanding<S: Surroundings>() {
     let (mut rig, session) = rig::<S>();
     let other = rig.connect(2, "bob");
     rig.delivered.clear();
@@ -55,7 +55,7 @@ fn a_refusal_is_no_answer_that_is_awaited<S: Surroundings>() {
     assert_eq!(rig.delivered.iter().filter(|input| refused(input)).count(), 3);
 }
 
-fn a_question_beyond_those_that_the_delivery_holds_runs_each_time<S: Surroundings>() {
+fn a_query_beyond_those_that_the_delivery_holds_runs_each_time<S: Surroundings>() {
     let (mut rig, session) = rig::<S>();
     let most = delivery::ANSWERS_MAX as u64;
     for _ in 0..2 {

@@ -47,6 +47,21 @@ fn send(seq: u64, options: OptionalFields) -> ToServer {
     ToServer::Send(Send { seq, answered_below, topic: None, content, nonce: 0, options })
 }
 
+/// A CONNECT of bob's first device.
+fn connect(options: OptionalFields) -> ToServer {
+    ToServer::Connect(Connect {
+        device: DeviceId { key: DeviceKey([2; 32]), slot: 0 },
+        profile: "bob".parse().unwrap(),
+        receives: true,
+        nonce: 2,
+        fresh: true,
+        code: None,
+        invite: None,
+        aeads: 0,
+        options,
+    })
+}
+
 fn query(id: u64, at_least: Option<Position>, kind: QueryKind) -> ToServer {
     ToServer::Query(Query { at_least, ..Query::new(QueryId(id), kind) })
 }
@@ -71,20 +86,7 @@ fn a_request_with_a_critical_field_is_refused_uses_its_number_and_those_behind_i
 fn a_connect_with_a_critical_field_opens_no_session<S: Surroundings>() {
     let (mut rig, _) = rig::<S>();
     let before = rig.known.len();
-    rig.client(
-        0,
-        ToServer::Connect(Connect {
-            device: DeviceId { key: DeviceKey([2; 32]), slot: 0 },
-            profile: "bob".parse().unwrap(),
-            receives: true,
-            nonce: 2,
-            fresh: true,
-            code: None,
-            invite: None,
-            aeads: 0,
-            options: field(OptionalFields::ON_BEHALF_OF),
-        }),
-    );
+    rig.client(0, connect(field(OptionalFields::ON_BEHALF_OF)));
     rig.live(100);
     assert_eq!(refusals(&mut rig), [(Code::Unsupported, Answers::Session)]);
     assert_eq!(rig.known.len(), before);
@@ -175,20 +177,7 @@ fn an_extension_is_refused_if_it_is_a_query_and_stepped_over_if_it_needs_no_answ
 fn optional_fields_that_are_stepped_over_stay_out_of_the_log_and_an_entry_with_some_ends_the_server() {
     let (mut rig, session) = rig::<Alone>();
     rig.client(session.0.0, send(1, field(OptionalFields::EXPIRES)));
-    rig.client(
-        0,
-        ToServer::Connect(Connect {
-            device: DeviceId { key: DeviceKey([2; 32]), slot: 0 },
-            profile: "bob".parse().unwrap(),
-            receives: true,
-            nonce: 2,
-            fresh: true,
-            code: None,
-            invite: None,
-            aeads: 0,
-            options: field(OptionalFields::SESSION_EXPIRY),
-        }),
-    );
+    rig.client(0, connect(field(OptionalFields::SESSION_EXPIRY)));
     rig.live(100);
     let logged = rig.node.log.commands();
     let unmarked = |options: &OptionalFields| *options == OptionalFields::NONE;

@@ -20,7 +20,7 @@ fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
     }
     assert_eq!(rig.around.reads, 1);
     rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(3), piece: None }));
-    assert_eq!(rig.around.reads, 2, "the newest question is still answered");
+    assert_eq!(rig.around.reads, 2, "the newest request is still answered");
     rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(3), piece: None }));
     assert_eq!(rig.around.reads, 2);
 }

@@ -11,14 +11,17 @@ fn the_primary_is_found_from_any_one_address() {
 }
 
 #[test]
-fn a_session_that_servers_do_not_support_ends_the_client_and_is_not_asked_for_again() {
-    let mut play = Play::new();
-    play.accept();
-    play.from(3, 1, 3, refused(Code::Unsupported));
-    assert_eq!(play.events, [Event::Ended(Code::Unsupported)]);
-    play.sent.clear();
-    play.pass(5_000);
-    assert_eq!(play.sent, []);
+fn a_session_that_servers_do_not_support_or_refuse_for_an_unknown_reason_ends_the_client_and_is_not_asked_for_again()
+ {
+    for code in [Code::Unsupported, Code::Unknown(300)] {
+        let mut play = Play::new();
+        play.accept();
+        play.from(3, 1, 3, refused(code));
+        assert_eq!(play.events, [Event::Ended(code)]);
+        play.sent.clear();
+        play.pass(5_000);
+        assert_eq!(play.sent, []);
+    }
 }
 
 #[test]

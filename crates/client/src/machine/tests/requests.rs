@@ -36,6 +36,46 @@ fn a_refusal_that_passes_takes_no_number_and_is_tried_again() {
     assert!(play.events.contains(&Event::Answered { seq: Seq(5), result: Err(Code::UnknownProfile) }));
 }
 
+/// The requests that were answered, with their results.
+fn answered(play: &Play) -> Vec<(Seq, Result<Op, Code>)> {
+    let answer = |event: &Event| match event {
+        Event::Answered { seq, result } => Some((*seq, *result)),
+        _ => None,
+    };
+    play.events.iter().filter_map(answer).collect()
+}
+
+/// A later version may have codes that this one does not know.
+#[test]
+fn a_refusal_with_an_unknown_code_passes_if_it_says_when_to_ask_again_and_is_final_otherwise() {
+    let code = Code::Unknown(300);
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    play.sent.clear();
+    play.from(3, 1, 3, ToClient::Error(Refused::new(code, Answers::Request(Seq(5)), 50)));
+    play.until(|play| !play.sends().is_empty());
+    assert_eq!(play.sends(), vec![(3, 5)]);
+    assert_eq!(answered(&play), []);
+    play.from(3, 1, 3, ToClient::Error(Refused::new(code, Answers::Request(Seq(5)), 0)));
+    assert_eq!(answered(&play), [(Seq(5), Err(code))]);
+    play.sent.clear();
+    play.pass(3_000);
+    assert_eq!(play.sends(), vec![]);
+}
+
+/// What a later version sends beside its answers takes nothing away from them.
+#[test]
+fn an_extension_is_stepped_over_and_the_answer_after_it_is_taken() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    let extension = packet::Extension { kind: 300, answers: None, bytes: vec![1, 2] };
+    play.from(3, 1, 3, ToClient::Extension(extension));
+    play.from(3, 1, 3, ToClient::SendAck(SendAck { seq: Seq(5), op: Op(11), data: OptionalFields::NONE }));
+    assert_eq!(answered(&play), [(Seq(5), Ok(Op(11)))]);
+}
+
 #[test]
 fn the_257th_request_without_an_answer_is_not_taken() {
     let mut play = Play::new();
