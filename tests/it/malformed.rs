@@ -12,9 +12,9 @@ use recado_proto::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Open
 use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, PIECE_MIN, Reassembler, split};
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, Topic, View};
 use recado_proto::packet::{
-    Answer, AnswerKind, Body, ClientAck, Content, Delivered, Fragment, HistoryPage, Home, Item, Notification,
-    OptionalField, OptionalFields, Packet, Position, Promise, QueryId, RefusedDatagram, Reply, Resume, Send,
-    ToClient, ToPeer, ToServer,
+    Answer, AnswerKind, Body, ClientAck, Content, Fragment, HistoryPage, Home, Notification, OptionalField,
+    OptionalFields, Packet, Position, Promise, QueryId, RefusedDatagram, Reply, Resume, Send, ToClient,
+    ToPeer, ToServer,
 };
 use recado_proto::seal::{Key, TAG_LEN};
 
@@ -515,12 +515,4 @@ fn fields_beside_the_text_are_bounded_and_in_order() {
     assert_eq!(resume(vec![(0, 513)]), Err(DecodeError::Bounds));
     assert_eq!(resume(vec![(2, 0), (0, 0)]), Err(DecodeError::Bounds), "not in order");
     assert_eq!(resume(vec![(2, 0), (2, 0)]), Err(DecodeError::Bounds), "a tag twice");
-
-    let changed = |length| {
-        let item = Item::Changed { op: Op(2), key: vec![0; length] };
-        let packet = ToClient::Delivered(Delivered { stream: 0, prev: Op(1), item });
-        decode_packet::<ToClient>(&encode(&packet)).map(|_| ())
-    };
-    assert_eq!(changed(Item::KEY_MAX), Ok(()));
-    assert_eq!(changed(Item::KEY_MAX + 1), Err(DecodeError::Bounds));
 }

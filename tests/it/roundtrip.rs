@@ -129,7 +129,6 @@ fn to_server() -> impl Strategy<Value = ToServer> {
 fn to_client() -> impl Strategy<Value = ToClient> {
     prop_oneof![
         (any::<u64>(), notification()).prop_map(|(prev, notification)| ToClient::Delivered(Delivered {
-            stream: 0,
             prev: Op(prev),
             item: Item::Notification(notification)
         })),

@@ -361,7 +361,7 @@ fn to_server() -> Vec<ToServer> {
 
 fn to_client() -> Vec<ToClient> {
     let query = QueryId(0xfeed);
-    let delivered = |item| ToClient::Delivered(Delivered { stream: 0, prev: Op(250), item });
+    let delivered = |item| ToClient::Delivered(Delivered { prev: Op(250), item });
     let refused = |code, answers| ToClient::Error(Refused::new(code, answers, 250));
     let answer = |kind| {
         ToClient::Answer(Answer {
@@ -396,7 +396,6 @@ fn to_client() -> Vec<ToClient> {
         ToClient::Coordinator(Coordinator { roles: vec![0, 1], options: options(), ..coordinator() }),
         delivered(Item::Notification(notification(300, channel.clone()))),
         delivered(Item::Gap { upto: Op(299) }),
-        delivered(Item::Changed { op: Op(299), key: vec![0, 0xff] }),
         ToClient::SendAck(SendAck { seq: Seq(4), op: Op(300), data: OptionalFields::NONE }),
         refused(Code::Busy, Answers::Session),
         refused(Code::Busy, Answers::Query(query)),

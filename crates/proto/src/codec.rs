@@ -11,8 +11,8 @@
 //! packet never allocates more than [`ALLOCATION_MAX`], and frees it at once.
 
 use bincode::config::{self, Config};
-use bincode::enc::write::SizeWriter;
-use bincode::error::DecodeError as Inner;
+use bincode::enc::write::{SizeWriter, Writer};
+use bincode::error::{DecodeError as Inner, EncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -103,6 +103,21 @@ impl DecodeError {
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, config::standard())
         .expect("plain data of known length is always encoded; the only sink is memory")
+}
+
+/// Appends the encoding of a packet to `bytes`. As [`encode`], it refuses nothing.
+pub fn encode_onto<T: Serialize>(value: &T, bytes: &mut Vec<u8>) {
+    struct Onto<'a>(&'a mut Vec<u8>);
+
+    impl Writer for Onto<'_> {
+        fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    bincode::serde::encode_into_writer(value, Onto(bytes), config::standard())
+        .expect("plain data of known length is always encoded; the only sink is memory");
 }
 
 /// The length of the encoding of a packet, a command or a part of one, in bytes.

@@ -192,17 +192,24 @@ fn begin(envelope: &Envelope, kind: u8) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv6Addr, SocketAddr};
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::entropy::Entropy;
     use crate::envelope::{Ack, AckRange};
-    use crate::id::{ChannelName, ClusterId, DeviceId, DeviceKey, Epoch, Incarnation, NodeId, Op, SessionId};
+    use crate::id::{
+        ChannelName, ClusterId, DeviceId, DeviceKey, Epoch, Incarnation, MEMBERS_MAX, NodeId, Op, SessionId,
+        View,
+    };
     use crate::noise::{self, Initiation, Prologue};
     use crate::packet::{
-        CodeHash, Connect, Fragment, List, Listing, OptionalField, OptionalFields, Packet, Position, Query,
-        QueryId, QueryKind,
+        AcceptConn, Answer, AnswerKind, CodeHash, Connect, Coordinator, Fragment, List, Listing,
+        OptionalField, OptionalFields, Packet, Position, Query, QueryId, QueryKind, RefusedDatagram,
+        RoleName, Status,
     };
+    use crate::seal::Aead;
 
     const SAID: Retry =
         Retry { echo: 9, cookie: [3; COOKIE_LEN], boot_id: BootId([4; 16]), cluster_key: [5; 32] };
@@ -264,7 +271,7 @@ mod tests {
         };
         assert_eq!(cookie, SAID.cookie);
 
-        let header = Header { ack: None, view: crate::id::View(5) };
+        let header = Header { ack: None, view: View(5) };
         let answered = ToClient::PathChallenge(7);
         let datagram = answer(&envelope(), &reply, &header, &[codec::encode(&answered)]);
         let Ok((_, Handshake::Answer(opening))) = Handshake::read(&datagram) else { panic!("no answer") };
@@ -279,9 +286,7 @@ mod tests {
     /// A client sends an INITIATION whole, so the optional fields must leave room for the rest.
     #[test]
     fn the_largest_connect_and_query_fit_into_an_initiation() {
-        let bytes = OptionalFields::BYTES_MAX / OptionalFields::FIELDS_MAX;
-        let field = |at: usize| OptionalField { tag: u16::MAX - at as u16, bytes: vec![0xff; bytes] };
-        let options = OptionalFields((0..OptionalFields::FIELDS_MAX).rev().map(field).collect());
+        let options = most_options();
         let mut at_least = Position::of(Op(u64::MAX));
         (at_least.group, at_least.epoch, at_least.generation) = (u16::MAX, Epoch(u64::MAX), u32::MAX);
         let at_least = Some(at_least);
@@ -308,6 +313,55 @@ mod tests {
         }
     }
 
+    /// As many optional fields as a packet may have, with the longest tags.
+    fn most_options() -> OptionalFields {
+        let bytes = OptionalFields::BYTES_MAX / OptionalFields::FIELDS_MAX;
+        let field = |at: usize| OptionalField { tag: u16::MAX - at as u16, bytes: vec![0xff; bytes] };
+        OptionalFields((0..OptionalFields::FIELDS_MAX).rev().map(field).collect())
+    }
+
+    #[test]
+    fn the_largest_accept_conn_and_status_fit_into_an_answer() {
+        let member = |id: usize| (NodeId(u16::MAX - id as u16), (Ipv6Addr::from(u128::MAX), u16::MAX).into());
+        let members: Vec<(NodeId, SocketAddr)> = (0..MEMBERS_MAX).map(member).collect();
+        let roles = vec![u8::MAX; MEMBERS_MAX];
+        let coordinator = Coordinator { roles, ..Coordinator::new(View(u64::MAX), members.clone()) };
+        let accept = |announced: OptionalFields, own: OptionalFields| AcceptConn {
+            nonce: u64::MAX,
+            session: SessionId(Op(u64::MAX)),
+            coordinator: Coordinator { options: announced, ..coordinator.clone() },
+            secret: Key::new([0xff; 32]),
+            aead: Aead::default(),
+            options: own,
+        };
+        let status = Status {
+            node: NodeId(u16::MAX),
+            role: RoleName::Unknown(u16::MAX),
+            view: View(u64::MAX),
+            applied: Op(u64::MAX),
+            durable: Op(u64::MAX),
+            lag: u64::MAX,
+            pid: u32::MAX,
+            incarnation: Incarnation(u64::MAX),
+            uptime_ms: u64::MAX,
+            members,
+            refused: RefusedDatagram::ALL.iter().map(|reason| (*reason, u64::MAX)).collect(),
+        };
+        let (id, applied) = (QueryId(u64::MAX), Position::of(Op(u64::MAX)));
+        let status = Answer { id, applied, kind: AnswerKind::Status(status), options: OptionalFields::NONE };
+        let (most, none) = (most_options, || OptionalFields::NONE);
+        for packet in [
+            ToClient::AcceptConn(accept(most(), none())),
+            ToClient::AcceptConn(accept(none(), most())),
+            ToClient::Answer(status),
+        ] {
+            assert_eq!(packet.check(), Ok(()));
+            assert!(codec::encode(&packet).len() <= ANSWER_MAX, "{packet:?}");
+        }
+        let twice = ToClient::AcceptConn(accept(most(), most()));
+        assert_eq!(twice.check(), Err(DecodeError::Bounds), "both lists count together");
+    }
+
     #[test]
     fn no_answer_is_longer_than_the_datagram_that_it_answers() {
         assert!(retry(&envelope(), &SAID).len() <= hello(&envelope(), 9).len());
@@ -315,7 +369,7 @@ mod tests {
         assert_eq!(initiation.len(), DATAGRAM_MAX);
         let further = vec![AckRange { gap: 250, length: 250 }; Ack::RANGES_MAX - 1];
         let ack = Ack { largest: u64::MAX, first: 251, further };
-        let header = Header { ack: Some(ack), view: crate::id::View(u64::MAX) };
+        let header = Header { ack: Some(ack), view: View(u64::MAX) };
         let full = answer(&envelope(), &reply, &header, &[codec::encode(&filling(ANSWER_MAX))]);
         assert_eq!(full.len(), initiation.len());
     }

@@ -85,7 +85,7 @@ impl Inbox {
 
     /// Takes an item of the session's stream.
     pub(super) fn on_delivered(&mut self, now: Moment, delivered: Delivered, out: &mut Vec<Effect>) {
-        let Delivered { stream: 0, prev, item } = delivered else { return };
+        let Delivered { prev, item } = delivered;
         let (op, buffered) = (item.op(), Buffered { prev, item });
         if !self.receives || self.untaken.len() + self.buffered.len() >= 2 * Self::WINDOW as usize {
             return;
@@ -127,16 +127,18 @@ impl Inbox {
     fn hand_out(&mut self, op: Op, buffered: Buffered, out: &mut Vec<Effect>) {
         let after = std::mem::replace(&mut self.received, op);
         self.unacknowledged += 1;
-        if let Item::Notification(notification) = buffered.item {
-            self.untaken.push_back(op);
-            return out.push(Effect::Event(Event::Notification(notification)));
-        }
-        // In anything else there is nothing to take.
-        if self.untaken.is_empty() {
-            self.taken = op;
-        }
-        if let Item::Gap { upto } = buffered.item {
-            out.push(Effect::Event(Event::Gap { after, upto }));
+        match buffered.item {
+            Item::Notification(notification) => {
+                self.untaken.push_back(op);
+                out.push(Effect::Event(Event::Notification(notification)));
+            }
+            Item::Gap { upto } => {
+                // In a gap there is nothing to take.
+                if self.untaken.is_empty() {
+                    self.taken = op;
+                }
+                out.push(Effect::Event(Event::Gap { after, upto }));
+            }
         }
     }
 
@@ -187,7 +189,7 @@ mod tests {
 
     fn gap(inbox: &mut Inbox, now: Moment, prev: u64, upto: u64) {
         let (prev, item) = (Op(prev), Item::Gap { upto: Op(upto) });
-        inbox.on_delivered(now, Delivered { stream: 0, prev, item }, &mut Vec::new());
+        inbox.on_delivered(now, Delivered { prev, item }, &mut Vec::new());
     }
 
     #[test]
@@ -225,7 +227,7 @@ mod tests {
         });
         let mut out = Vec::new();
         let (prev, item) = (Op(prev), Item::Notification(notification));
-        inbox.on_delivered(Moment(0), Delivered { stream: 0, prev, item }, &mut out);
+        inbox.on_delivered(Moment(0), Delivered { prev, item }, &mut out);
         out.len()
     }
 
@@ -281,20 +283,6 @@ mod tests {
         assert_eq!(notify(&mut inbox, 15, 19), 0, "it waits for what lies between");
         assert_eq!(notify(&mut inbox, 0, 19), 1, "nothing does, says a server that has dropped it");
         assert_eq!((inbox.buffered.len(), notify(&mut inbox, 19, 20)), (0, 1));
-    }
-
-    #[test]
-    fn an_item_that_this_client_does_not_know_is_stepped_over_and_one_of_another_stream_ignored() {
-        let mut inbox = Inbox::new(true, PlantedBug::default());
-        let mut deliver = |stream, prev, op| {
-            let (prev, item) = (Op(prev), Item::Changed { op: Op(op), key: b"key".to_vec() });
-            let mut out = Vec::new();
-            inbox.on_delivered(Moment(0), Delivered { stream, prev, item }, &mut out);
-            (out.len(), inbox.ack().upto.op().unwrap())
-        };
-        assert_eq!(deliver(1, 0, 7), (0, Op(0)));
-        assert_eq!(deliver(0, 0, 7), (0, Op(7)));
-        assert_eq!(notify(&mut inbox, 7, 9), 1);
     }
 
     #[test]

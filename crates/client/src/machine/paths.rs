@@ -441,7 +441,7 @@ mod tests {
             options: OptionalFields::NONE,
         };
         let item = Item::Notification(Arc::new(large));
-        let large = ToClient::Delivered(Delivered { stream: 0, prev: Op(0), item });
+        let large = ToClient::Delivered(Delivered { prev: Op(0), item });
         let pieces = fragment::split(1, &codec::encode(&large));
         let whole = |paths: &mut Paths| -> Vec<bool> {
             let piece = |piece: &Fragment| ToClient::Fragment(piece.clone());

@@ -355,7 +355,7 @@ impl Play {
     }
 
     fn notify(&mut self, prev: u64, op: u64) {
-        let delivered = Delivered { stream: 0, prev: Op(prev), item: Item::Notification(notification(op)) };
+        let delivered = Delivered { prev: Op(prev), item: Item::Notification(notification(op)) };
         self.from(3, 1, 3, ToClient::Delivered(delivered));
     }
 

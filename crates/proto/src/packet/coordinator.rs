@@ -28,9 +28,15 @@ impl Coordinator {
         Coordinator { view, members, roles: Vec::new(), options: OptionalFields::NONE }
     }
 
-    pub(super) fn is_bounded(&self) -> bool {
+    /// Checks the limits, also those of the optional fields of the packet that it is a part of: both lists
+    /// together are bounded as one, so that ACCEPT_CONN fits into an ANSWER.
+    pub(super) fn is_bounded_with(&self, options: &OptionalFields) -> bool {
+        let (fields, bytes) = (self.options.0.len() + options.0.len(), self.options.size() + options.size());
         self.members.len() <= MEMBERS_MAX
             && self.roles.len() <= self.members.len()
             && self.options.is_bounded()
+            && options.is_bounded()
+            && fields <= OptionalFields::FIELDS_MAX
+            && bytes <= OptionalFields::BYTES_MAX
     }
 }

@@ -5,19 +5,33 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Notification, Position};
+use crate::codec;
 use crate::id::Op;
 
 /// DELIVERED: one item of a stream, to be handed out only if `prev <= cursor < item.op()`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivered {
-    /// The stream. Zero is the session's stream of notifications, and a client of this version has no other:
-    /// it ignores items of another.
-    pub stream: u32,
-    /// The op before it in this stream.
+    /// The op before it in the stream.
     pub prev: Op,
     /// The item.
     pub item: Item,
 }
+
+impl Delivered {
+    /// Appends the encoding of DELIVERED with an item that is encoded already.
+    pub fn encode_onto(prev: Op, item: &[u8], bytes: &mut Vec<u8>) {
+        codec::encode_onto(&(TAG, prev), bytes);
+        bytes.extend_from_slice(item);
+    }
+
+    /// The bytes of the encoding of DELIVERED before its item.
+    pub fn prefix_len(prev: Op) -> usize {
+        codec::encoded_len(&(TAG, prev))
+    }
+}
+
+/// The tag of DELIVERED among the packets to clients.
+const TAG: u8 = 4;
 
 /// An item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,27 +43,14 @@ pub enum Item {
         /// The end of the gap: the dropped notifications are in `prev < op <= upto`.
         upto: Op,
     },
-    /// A key of the store has changed. No server of this version sends it; a client of this version steps
-    /// over it.
-    Changed {
-        /// The op of the change.
-        op: Op,
-        /// The key; at most [`Item::KEY_MAX`] bytes.
-        #[serde(with = "crate::bulk")]
-        key: Vec<u8>,
-    },
 }
 
 impl Item {
-    /// The longest key of a change, in bytes.
-    pub const KEY_MAX: usize = 256;
-
     /// The op that the cursor has after the item.
     pub fn op(&self) -> Op {
         match self {
             Item::Notification(notification) => notification.op,
             Item::Gap { upto } => *upto,
-            Item::Changed { op, .. } => *op,
         }
     }
 
@@ -57,7 +58,6 @@ impl Item {
         match self {
             Item::Notification(notification) => notification.is_bounded(),
             Item::Gap { .. } => true,
-            Item::Changed { key, .. } => key.len() <= Item::KEY_MAX,
         }
     }
 }
@@ -79,5 +79,22 @@ impl ClientAck {
 
     pub(super) fn is_bounded(&self) -> bool {
         self.held.len() <= ClientAck::HELD_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::ToClient;
+
+    #[test]
+    fn an_item_that_is_encoded_already_makes_the_same_packet() {
+        for op in [0, 250, 251, 65_536, u64::MAX] {
+            let (prev, item) = (Op(op), Item::Gap { upto: Op(op) });
+            let mut bytes = Vec::new();
+            Delivered::encode_onto(prev, &codec::encode(&item), &mut bytes);
+            assert_eq!(bytes, codec::encode(&ToClient::Delivered(Delivered { prev, item: item.clone() })));
+            assert_eq!(bytes.len(), Delivered::prefix_len(prev) + codec::encoded_len(&item));
+        }
     }
 }

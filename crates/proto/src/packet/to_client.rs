@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptConn, AdminOk, Answer, Coordinator, Delivered, Extension, Fragment, Refused, RejectConn, ResumeOk,
-    SendAck, direction,
+    AcceptConn, AdminOk, Answer, Coordinator, Delivered, Extension, Fragment, OptionalFields, Refused,
+    RejectConn, ResumeOk, SendAck, direction,
 };
 
 /// A packet of a server to a client. ACCEPT_CONN, REJECT_CONN and ADMIN_OK travel in an ANSWER alone;
@@ -47,9 +47,9 @@ pub enum ToClient {
 impl ToClient {
     fn is_bounded(&self) -> bool {
         match self {
-            ToClient::AcceptConn(accept) => accept.coordinator.is_bounded() && accept.options.is_bounded(),
-            ToClient::ResumeOk(resumed) => resumed.coordinator.is_bounded() && resumed.options.is_bounded(),
-            ToClient::Coordinator(coordinator) => coordinator.is_bounded(),
+            ToClient::AcceptConn(accept) => accept.coordinator.is_bounded_with(&accept.options),
+            ToClient::ResumeOk(resumed) => resumed.coordinator.is_bounded_with(&resumed.options),
+            ToClient::Coordinator(coordinator) => coordinator.is_bounded_with(&OptionalFields::NONE),
             ToClient::Delivered(delivered) => delivered.item.is_bounded(),
             ToClient::SendAck(ack) => ack.data.is_bounded(),
             ToClient::RejectConn(reject) => reject.data.is_bounded(),

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Coordinator, Election, Entries, EntriesAck, Extension, Fetch, Fragment, Heartbeat, Learn, LearnOk, Reply,
-    SnapshotChunk, SnapshotGet, Transfer, direction,
+    Coordinator, Election, Entries, EntriesAck, Extension, Fetch, Fragment, Heartbeat, Learn, LearnOk,
+    OptionalFields, Reply, SnapshotChunk, SnapshotGet, Transfer, direction,
 };
 
 /// A packet of a server to another server.
@@ -45,7 +45,7 @@ impl ToPeer {
         match self {
             ToPeer::Heartbeat(heartbeat) => heartbeat.options.is_bounded(),
             ToPeer::Reply(reply) => reply.is_bounded(),
-            ToPeer::Coordinator(coordinator) => coordinator.is_bounded(),
+            ToPeer::Coordinator(coordinator) => coordinator.is_bounded_with(&OptionalFields::NONE),
             ToPeer::Entries(entries) => entries.is_bounded(),
             ToPeer::SnapshotChunk(chunk) => chunk.is_bounded(),
             ToPeer::Fragment(piece) => piece.is_bounded(),

@@ -13,12 +13,7 @@ fn no_step_of_a_stream_is_taken_before_the_session_is_served_nor_while_it_is_lef
             play.accept();
         }
         play.notify(0, 12);
-        play.from(
-            3,
-            1,
-            3,
-            ToClient::Delivered(Delivered { stream: 0, prev: Op(0), item: Item::Gap { upto: Op(15) } }),
-        );
+        play.from(3, 1, 3, ToClient::Delivered(Delivered { prev: Op(0), item: Item::Gap { upto: Op(15) } }));
         assert_eq!(play.events, [], "leaving: {leaving}");
     }
 }
@@ -59,7 +54,7 @@ fn a_notification_that_overtakes_the_resume_ok_is_not_lost() {
     let mut play = Play::new();
     play.connect();
     play.from(3, 4, 3, ToClient::Coordinator(coordinator(4, 3)));
-    let delivered = Delivered { stream: 0, prev: Op(10), item: Item::Notification(notification(12)) };
+    let delivered = Delivered { prev: Op(10), item: Item::Notification(notification(12)) };
     play.from(3, 4, 3, ToClient::Delivered(delivered));
     play.resumed(4, 3);
     assert_eq!(play.delivered(), vec![12]);
