@@ -207,6 +207,7 @@ fn deliver(body: usize) -> Spent {
                 delivery.handle(now, Input::ClientAck(SESSION, ack), &mut out);
             }
         }
+        delivery.flush(now, &mut out);
         let machine = began.elapsed();
         let began = Instant::now();
         black_box(to_server.open(opened.envelope.number, OUTER_LEN, datagram).unwrap());
@@ -227,8 +228,10 @@ fn deliver(body: usize) -> Spent {
     }
     let serve = Input::Serve { session: SESSION, cursor: Op(0), credit: Some(256) };
     delivery.handle(now, serve, &mut Vec::new());
+    delivery.flush(now, &mut Vec::new());
     let page = Page { gap: None, notifications: Vec::new(), more: false };
     delivery.handle(now, Input::Page { session: SESSION, after: Op(0), page }, &mut Vec::new());
+    delivery.flush(now, &mut Vec::new());
 
     let mut delivered = 0;
     for op in 1..=u64::from(NOTIFICATIONS) {
@@ -244,6 +247,7 @@ fn deliver(body: usize) -> Spent {
         let mut out = Vec::new();
         let began = Instant::now();
         delivery.handle(now, Input::Applied { notification, sessions: vec![SESSION] }, &mut out);
+        delivery.flush(now, &mut out);
         spent.machine += began.elapsed();
         for effect in out {
             let Effect::Datagram { bytes, .. } = effect else { continue };

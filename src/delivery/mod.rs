@@ -3,7 +3,7 @@
 //! clients except RETRY goes through here, so that one machine numbers the packets of a session.
 //!
 //! Reading order: [`Input`], [`Effect`], `stream` (the pending notifications of a session), `session` (its
-//! link, address and answers), [`Delivery`] (the table of sessions).
+//! link, address and answers), [`Delivery`] (the table of sessions), `encodings`.
 //!
 //! A notification arrives when it is applied, or in a page, and waits in its session's stream. It is sent
 //! under a token of the session's link as far as credit and windows allow, and the link reports the token
@@ -26,14 +26,18 @@
 //!
 //! Invariants: everything sent on a session is numbered here, and numbers never repeat under
 //! (session, server, incarnation), nor under (session, server): see [`Delivery::new`]. Pure:
-//! `handle(now, input, &mut effects)` and `next_deadline()`.
+//! `handle(now, input, &mut effects)`, `flush(now, &mut effects)` and `next_deadline()`. Handling an input
+//! sends nothing but the answers to INITIATIONs, PATH_CHALLENGEs and acks that are due; all that the inputs
+//! of a turn have left to send goes out in its flush, so that it shares datagrams.
 
+mod encodings;
 mod session;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +50,8 @@ use recado_proto::packet::{ClientAck, Coordinator, Notification, QueryId, Refuse
 use recado_proto::seal::Key;
 use recado_proto::{Class, Envelope, Header, Link, codec, handshake};
 
-use self::session::{AWAY_AFTER, Liveness, Session};
+use self::encodings::Encodings;
+use self::session::{AWAY_AFTER, Indexed, Liveness, Session};
 use self::stream::Stream;
 use crate::config::{Config, Planted, PlantedBug};
 use crate::fair::{Network, Shares};
@@ -55,6 +60,9 @@ pub use self::session::ANSWERS_MAX;
 
 /// A session without a stream is forgotten after not being heard for this long.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// The indexes hold the times when sessions were last heard, rounded down to this, so that few datagrams move
+/// a session in them.
+const GRAIN: Duration = Duration::from_secs(1);
 /// The interval between two searches for silent sessions.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -216,6 +224,24 @@ pub enum Effect {
     Refused(RefusedDatagram),
 }
 
+/// What all sessions send with.
+#[derive(Debug)]
+struct Sending {
+    next_token: u64,
+    encodings: Encodings,
+    /// Empty between two transmissions.
+    datagrams: Vec<Vec<u8>>,
+}
+
+/// What a session needs to send.
+struct Turn<'a> {
+    now: Moment,
+    /// The view of the headers.
+    view: View,
+    sending: &'a mut Sending,
+    out: &'a mut Vec<Effect>,
+}
+
 /// The state machine of the pending worker: the table of sessions.
 #[derive(Debug)]
 pub struct Delivery {
@@ -229,13 +255,17 @@ pub struct Delivery {
     most: usize,
     /// The COORDINATOR announced last.
     coordinator: Option<Coordinator>,
+    /// This server is the primary of the view announced last, and was not silenced since.
+    leads: bool,
     sessions: BTreeMap<SessionId, Session>,
-    /// All sessions, by the time when they were last heard.
+    /// The sessions that [`Delivery::flush`] pumps, each once.
+    dirty: Vec<SessionId>,
+    /// All sessions, by the second in which they were last heard.
     silent: BTreeSet<(Moment, SessionId)>,
     /// All sessions, by the network where their client has proved that it receives; a place is of use if the
     /// session is served.
     shares: Shares<Option<Network>, SessionId>,
-    /// The sessions that have a deadline.
+    /// The sessions that have a deadline, by that or an earlier one.
     deadlines: BTreeSet<(Moment, SessionId)>,
     next_sweep: Option<Moment>,
     /// The packet number of the last answer to an INITIATION.
@@ -244,7 +274,7 @@ pub struct Delivery {
     entropy: Entropy,
     /// The first packet number of the next link. It is above every number of every link dropped before.
     next_number: u64,
-    next_token: u64,
+    sending: Sending,
 }
 
 impl Delivery {
@@ -263,7 +293,9 @@ impl Delivery {
             planted: config.planted,
             most: config.limits.sessions_served,
             coordinator: None,
+            leads: false,
             sessions: BTreeMap::new(),
+            dirty: Vec::new(),
             silent: BTreeSet::new(),
             shares: Shares::default(),
             deadlines: BTreeSet::new(),
@@ -271,103 +303,108 @@ impl Delivery {
             answers: 0,
             entropy: Entropy::new(seed),
             next_number,
-            next_token: 1,
+            sending: Sending { next_token: 1, encodings: Encodings::new(), datagrams: Vec::new() },
         }
     }
 
-    /// Handles one input at `now` and pushes its effects.
+    /// Handles one input at `now` and pushes its effects. What it leaves to send goes out in the next
+    /// [`Delivery::flush`].
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::DatagramReceived { session, from, number, ack, length, key } => {
                 self.on_heard(now, session, key, Liveness { from, number, ack, length }, out);
             }
             Input::PathResponse { session, from, token } => {
-                self.with(now, session, out, |entry, _, out| {
-                    let moved = entry.on_path_response(from, token);
-                    out.extend(moved.map(|address| Effect::Path { session, address }));
-                });
+                let moved = self.touch(session).and_then(|entry| entry.on_path_response(from, token));
+                out.extend(moved.map(|address| Effect::Path { session, address }));
             }
             Input::ClientAck(session, ack) => {
                 let beyond = self.planted.is(Planted::CursorBeyondAcknowledged);
-                self.with(now, session, out, |entry, _, out| {
-                    if let Some(mut upto) = entry.on_client_ack(now, &ack) {
-                        if let Some(stream) = entry.stream.as_ref().filter(|_| beyond) {
-                            upto = stream.tail();
-                        }
-                        out.push(Effect::Cursor { session, upto });
+                if let Some(entry) = self.touch(session)
+                    && let Some(mut upto) = entry.on_client_ack(now, &ack)
+                {
+                    if let Some(stream) = entry.stream.as_ref().filter(|_| beyond) {
+                        upto = stream.tail();
                     }
-                });
+                    out.push(Effect::Cursor { session, upto });
+                }
             }
             Input::Serve { session, cursor, credit } => {
                 let window = self.window;
-                self.with(now, session, out, |entry, _, _| {
+                if let Some(entry) = self.touch(session) {
                     entry.serve(credit.map(|credit| Stream::new(cursor, credit, window)));
-                });
-            }
-            Input::SessionEnded { session, packets } => {
-                let view = self.view();
-                if let Some(mut entry) = self.forget(session) {
-                    entry.say(now, view, &packets, out);
-                    self.retire(entry, out);
                 }
             }
-            Input::Answer { session, packet } => self.on_answer(now, session, packet, out),
+            Input::SessionEnded { session, packets } => {
+                if let Some(mut entry) = self.forget(session) {
+                    packets.iter().for_each(|packet| entry.say(packet));
+                    self.retire(now, entry, out);
+                }
+            }
+            Input::Answer { session, packet } => self.on_answer(session, packet, out),
             Input::AnswerTo { reply_to, packets } => self.answer(&reply_to, &packets, out),
             Input::Applied { notification, sessions } => {
                 for session in sessions {
-                    if self.sessions.get(&session).is_some_and(|entry| entry.stream.is_some()) {
-                        self.with(now, session, out, |entry, _, _| {
-                            if let Some(stream) = &mut entry.stream {
-                                stream.applied(&notification);
-                            }
-                        });
-                    }
+                    self.with_stream(session, |stream| stream.applied(&notification));
                 }
             }
             Input::Withdrawn(sessions) => {
                 for session in sessions {
-                    self.with(now, session, out, |entry, _, out| {
+                    if let Some(entry) = self.touch(session) {
                         entry.give_up_answers(out);
-                        if let Some(stream) = &mut entry.stream {
-                            stream.withdraw();
-                        }
-                    });
+                    }
+                    self.with_stream(session, Stream::withdraw);
                 }
             }
             Input::Page { session, after, page } => {
-                self.with(now, session, out, |entry, _, _| {
-                    if let Some(stream) = &mut entry.stream {
-                        stream.page(after, page);
-                    }
-                });
+                self.with_stream(session, |stream| stream.page(after, page));
             }
             Input::PageLater { session, after, wait } => {
-                self.with(now, session, out, |entry, _, _| {
-                    if let Some(stream) = &mut entry.stream {
-                        stream.page_later(now, after, wait);
-                    }
-                });
+                self.with_stream(session, |stream| stream.page_later(now, after, wait));
             }
-            Input::Announce(coordinator) => self.announce(now, coordinator, out),
+            Input::Announce(coordinator) => self.announce(now, coordinator),
             Input::AppliedDropped if self.planted.is(Planted::MissedUnheeded) => {}
-            Input::AppliedDropped => self.each_stream(now, out, |entry| {
-                if let Some(stream) = &mut entry.stream {
-                    stream.missed();
+            Input::AppliedDropped => {
+                let served = self.sessions.iter().filter(|(_, entry)| entry.stream.is_some());
+                for id in served.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.with_stream(id, Stream::missed);
                 }
-            }),
-            Input::Silence => self.silence(now, out),
+            }
+            Input::Silence => self.silence(),
             Input::Deadline => self.on_deadline(now, out),
+        }
+    }
+
+    /// Sends what the inputs since the last flush have left to send, as far as credit and windows allow, and
+    /// pushes the effects.
+    pub fn flush(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let mut turn = Turn { now, view: self.view(), sending: &mut self.sending, out };
+        for id in self.dirty.drain(..) {
+            let Some(entry) = self.sessions.get_mut(&id) else { continue };
+            entry.dirty = false;
+            entry.pump(&mut turn);
+            let before = entry.indexed;
+            let heard = Moment(entry.heard.0 - entry.heard.0 % GRAIN.as_micros() as u64);
+            let deadline = match (before.deadline, entry.next_deadline(now)) {
+                (Some(indexed), Some(deadline)) if indexed > now && indexed <= deadline => Some(indexed),
+                (_, deadline) => deadline,
+            };
+            entry.indexed = Indexed { heard, deadline };
+            if before.heard != heard {
+                self.silent.remove(&(before.heard, id));
+                self.silent.insert((heard, id));
+            }
+            self.shares.put(id, entry.network(), entry.is_served(), heard);
+            if before.deadline != deadline {
+                before.deadline.map(|at| self.deadlines.remove(&(at, id)));
+                deadline.map(|at| self.deadlines.insert((at, id)));
+            }
         }
     }
 
     /// The time at which [`Input::Deadline`] is wanted at the latest.
     pub fn next_deadline(&self) -> Option<Moment> {
         [self.deadlines.first().map(|(at, _)| *at), self.next_sweep].into_iter().flatten().min()
-    }
-
-    /// Returns true if this server is the primary of the view announced last.
-    fn leads(&self) -> bool {
-        self.view().primary() == Some(self.me)
     }
 
     fn view(&self) -> View {
@@ -389,32 +426,32 @@ impl Delivery {
                 number: 0,
             };
             let entry = Session::new(now, id, Link::starting_at(envelope, key, self.next_number));
+            self.silent.insert((entry.indexed.heard, id));
             self.sessions.insert(id, entry);
+            self.next_sweep.get_or_insert(now + SWEEP_EVERY);
         }
         let token = self.entropy.number();
-        let leads = self.leads();
-        self.with(now, id, out, |entry, view, out| {
-            if !entry.on_heard(now, heard, token, out) {
-                out.push(Effect::Refused(RefusedDatagram::Repeated));
-            } else if leads {
-                entry.remind(now, view, out);
-            }
-        });
+        let (leads, view) = (self.leads, self.view());
+        let Some(entry) = self.touch(id) else { return };
+        if !entry.on_heard(now, heard, token, out) {
+            return out.push(Effect::Refused(RefusedDatagram::Repeated));
+        }
+        if leads {
+            entry.remind(now);
+        }
+        // An ack has a bounded number of ranges, so it does not wait for the end of a long turn.
+        if let Some(entry) = self.sessions.get_mut(&id) {
+            entry.send_ack_due(&mut Turn { now, view, sending: &mut self.sending, out });
+        }
     }
 
     /// Sends a packet to a session: the answer to a query until it is acknowledged, any other once.
-    fn on_answer(&mut self, now: Moment, session: SessionId, packet: ToClient, out: &mut Vec<Effect>) {
-        let view = self.view();
-        match query_of(&packet) {
-            Some(query) if self.sessions.contains_key(&session) => {
-                self.with(now, session, out, |entry, _, out| entry.answer(query, packet, out));
-            }
-            Some(query) => out.push(Effect::AnswerDone { session, query }),
-            None => {
-                if let Some(entry) = self.sessions.get_mut(&session) {
-                    entry.say(now, view, &[packet], out);
-                }
-            }
+    fn on_answer(&mut self, session: SessionId, packet: ToClient, out: &mut Vec<Effect>) {
+        match (query_of(&packet), self.touch(session)) {
+            (Some(query), Some(entry)) => entry.answer(query, packet, out),
+            (Some(query), None) => out.push(Effect::AnswerDone { session, query }),
+            (None, Some(entry)) => entry.say(&packet),
+            (None, None) => {}
         }
     }
 
@@ -438,47 +475,37 @@ impl Delivery {
         }
     }
 
-    /// Runs `act` on a session, sends what the session can send after it, and updates the indexes. Does
-    /// nothing if the session is not in the table.
-    fn with(
-        &mut self,
-        now: Moment,
-        id: SessionId,
-        out: &mut Vec<Effect>,
-        act: impl FnOnce(&mut Session, View, &mut Vec<Effect>),
-    ) {
-        let view = self.view();
-        let Some(mut entry) = self.remove(id) else { return };
-        act(&mut entry, view, out);
-        entry.pump(now, view, &mut self.next_token, out);
-        entry.deadline = entry.next_deadline(now);
-        self.silent.insert((entry.heard, id));
-        self.shares.put(id, entry.network(), entry.is_served(), entry.heard);
-        if let Some(at) = entry.deadline {
-            self.deadlines.insert((at, id));
-        }
-        self.sessions.insert(id, entry);
-        self.next_sweep.get_or_insert(now + SWEEP_EVERY);
-    }
-
-    fn remove(&mut self, id: SessionId) -> Option<Session> {
-        let entry = self.sessions.remove(&id)?;
-        self.silent.remove(&(entry.heard, id));
-        if let Some(at) = entry.deadline {
-            self.deadlines.remove(&(at, id));
+    /// A session that an input concerns, which the next flush pumps.
+    fn touch(&mut self, id: SessionId) -> Option<&mut Session> {
+        let entry = self.sessions.get_mut(&id)?;
+        if !mem::replace(&mut entry.dirty, true) {
+            self.dirty.push(id);
         }
         Some(entry)
     }
 
-    /// Removes a session, also from the shares.
-    fn forget(&mut self, id: SessionId) -> Option<Session> {
-        self.shares.remove(&id);
-        self.remove(id)
+    /// Runs `act` on the stream of a session, if it has one.
+    fn with_stream(&mut self, id: SessionId, act: impl FnOnce(&mut Stream)) {
+        if self.sessions.get(&id).is_some_and(|entry| entry.stream.is_some())
+            && let Some(entry) = self.touch(id)
+        {
+            entry.stream.as_mut().map(act);
+        }
     }
 
-    /// Gives up the answers of a dropped session, and records the numbers of its link, because a later link
-    /// must not use them again.
-    fn retire(&mut self, mut entry: Session, out: &mut Vec<Effect>) {
+    /// Removes a session from the table and its indexes.
+    fn forget(&mut self, id: SessionId) -> Option<Session> {
+        self.shares.remove(&id);
+        let entry = self.sessions.remove(&id)?;
+        self.silent.remove(&(entry.indexed.heard, id));
+        entry.indexed.deadline.map(|at| self.deadlines.remove(&(at, id)));
+        Some(entry)
+    }
+
+    /// Sends what was said to a dropped session, gives up its answers, and records the numbers of its link,
+    /// because a later link must not use them again.
+    fn retire(&mut self, now: Moment, mut entry: Session, out: &mut Vec<Effect>) {
+        entry.send_said(&mut Turn { now, view: self.view(), sending: &mut self.sending, out });
         entry.give_up_answers(out);
         self.next_number = self.next_number.max(entry.link.next_number());
     }
@@ -492,41 +519,36 @@ impl Delivery {
         // for no network, together with all such places: forged addresses get no more than the share of one
         // network.
         let network = Some(Network::of(from.ip()));
-        let Some(least) = self.shares.gives_way(&network, now - AWAY_AFTER) else { return false };
-        let view = self.view();
+        let Some(least) = self.shares.gives_way(&network, now - AWAY_AFTER - GRAIN) else { return false };
         if let Some(mut entry) = self.forget(least) {
-            entry.send_displaced(now, view, out);
-            self.retire(entry, out);
+            entry.say_displaced();
+            self.retire(now, entry, out);
         }
         true
     }
 
-    fn silence(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    fn silence(&mut self) {
+        self.leads = false;
         let active = self.sessions.iter().filter(|(_, entry)| entry.is_served() || entry.has_answers());
         for id in active.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.with(now, id, out, |entry, _, _| entry.stop_serving());
+            if let Some(entry) = self.touch(id) {
+                entry.stop_serving();
+            }
         }
     }
 
-    fn each_stream(&mut self, now: Moment, out: &mut Vec<Effect>, act: impl Fn(&mut Session)) {
-        let served = self.sessions.iter().filter(|(_, entry)| entry.stream.is_some());
-        for id in served.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.with(now, id, out, |entry, _, _| act(entry));
-        }
-    }
-
-    fn announce(&mut self, now: Moment, coordinator: Coordinator, out: &mut Vec<Effect>) {
+    fn announce(&mut self, now: Moment, coordinator: Coordinator) {
         if coordinator.view < self.view() {
             return;
         }
-        let view = coordinator.view;
-        let packets = [ToClient::Coordinator(coordinator.clone())];
+        self.leads = coordinator.view.primary() == Some(self.me);
+        let packet = ToClient::Coordinator(coordinator.clone());
         self.coordinator = Some(coordinator);
-        let lately = now - AWAY_AFTER;
+        let lately = now - AWAY_AFTER - GRAIN;
         let present = self.silent.range((lately, SessionId::default())..).map(|(_, id)| *id);
         for id in present.collect::<Vec<_>>() {
-            if let Some(entry) = self.sessions.get_mut(&id) {
-                entry.say(now, view, &packets, out);
+            if let Some(entry) = self.touch(id).filter(|entry| entry.present(now)) {
+                entry.say(&packet);
             }
         }
     }
@@ -534,7 +556,7 @@ impl Delivery {
     fn on_deadline(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let due = self.deadlines.range(..=(now, SessionId(Op(u64::MAX)))).map(|(_, id)| *id);
         for id in due.collect::<Vec<_>>() {
-            self.with(now, id, out, |_, _, _| {});
+            self.touch(id);
         }
         if self.next_sweep.is_some_and(|at| now >= at) {
             self.sweep(now, out);
@@ -549,11 +571,11 @@ impl Delivery {
         for (heard, id) in away.copied().collect::<Vec<_>>() {
             let served = self.sessions.get(&id).is_some_and(|entry| entry.stream.is_some());
             if served {
-                self.with(now, id, out, |_, _, _| {});
+                self.touch(id);
             } else if now >= heard + FORGET_AFTER
                 && let Some(entry) = self.forget(id)
             {
-                self.retire(entry, out);
+                self.retire(now, entry, out);
             }
         }
     }

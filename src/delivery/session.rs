@@ -2,18 +2,21 @@
 //! its queries.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN, PACKETS_MAX};
+use recado_proto::fragment::PIECE_MAX;
 use recado_proto::id::{Moment, Op, SessionId, View};
 use recado_proto::link::{LinkEvent, PADDING_LEN};
-use recado_proto::packet::{Answers, ClientAck, Code, QueryId, Refused, ToClient};
+use recado_proto::packet::{self, Answers, ClientAck, Code, Delivered, Fragment, QueryId, Refused, ToClient};
 use recado_proto::seal::TAG_LEN;
-use recado_proto::{Link, codec, fragment};
+use recado_proto::{Link, codec};
 
-use super::Effect;
 use super::stream::Stream;
+use super::{Effect, Turn};
 use crate::fair::Network;
 
 /// A client that was not heard for this long is away: nothing is announced to it and its queue is dropped.
@@ -85,23 +88,71 @@ enum Piece {
     Arrived,
 }
 
+/// A packet to a client, encoded or nearly so.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// A packet that is encoded.
+    Encoded(Vec<u8>),
+    /// DELIVERED, whose item is encoded.
+    Item {
+        /// The op before it in the stream.
+        prev: Op,
+        encoded: Arc<[u8]>,
+    },
+}
+
+impl Outgoing {
+    fn packet(packet: &ToClient) -> Outgoing {
+        Outgoing::Encoded(codec::encode(packet))
+    }
+
+    /// The bytes of its encoding.
+    fn len(&self) -> usize {
+        match self {
+            Outgoing::Encoded(packet) => packet.len(),
+            Outgoing::Item { prev, encoded } => Delivered::prefix_len(*prev) + encoded.len(),
+        }
+    }
+
+    pub(super) fn piece(piece: Fragment) -> Outgoing {
+        Outgoing::packet(&ToClient::Fragment(piece))
+    }
+}
+
+impl packet::Outgoing for Outgoing {
+    type Direction = ToClient;
+
+    fn encode_onto(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Outgoing::Encoded(packet) => bytes.extend_from_slice(packet),
+            Outgoing::Item { prev, encoded } => Delivered::encode_onto(*prev, encoded, bytes),
+        }
+    }
+
+    fn is_padding(&self) -> bool {
+        false
+    }
+}
+
 /// An answer to a query, which the client has not acknowledged completely.
 #[derive(Debug)]
 struct Answer {
     query: QueryId,
+    /// A page shares its notifications with the service, so it is kept rather than its encoding.
     packet: ToClient,
     /// The bytes of its encoding.
     length: usize,
     /// The datagrams that carry it: one, or one for each fragment.
     pieces: Vec<Piece>,
-    /// The number of the datagram that first carried its first fragment.
+    /// The number of the datagram that first carried its first fragment. It identifies the fragments of all
+    /// transmissions, so that they complete each other.
     first: Option<u64>,
 }
 
 impl Answer {
     fn new(query: QueryId, packet: ToClient) -> Answer {
         let length = codec::encoded_len(&packet);
-        let count = if length <= PACKETS_MAX { 1 } else { length.div_ceil(fragment::PIECE_MAX) };
+        let count = if length <= PACKETS_MAX { 1 } else { length.div_ceil(PIECE_MAX) };
         Answer { query, packet, length, pieces: vec![Piece::Waiting; count], first: None }
     }
 
@@ -117,11 +168,17 @@ impl Answer {
         self.pieces.iter().all(|piece| *piece == Piece::Arrived)
     }
 
-    /// The packets that carry it, each in a datagram of its own; `next` is the number of the next datagram.
-    /// The encoding of a packet is always the same, and the first transmission identifies the fragments of
-    /// all, so they complete each other, and none of them has to be kept.
-    fn cut(&mut self, next: u64) -> Vec<ToClient> {
-        fragment::cut(self.packet.clone(), *self.first.get_or_insert(next))
+    /// The packet of a datagram that carries it: of its encoding, which is always the same, one piece. `next`
+    /// is the number of that datagram.
+    fn piece(&mut self, encoded: &[u8], index: usize, next: u64) -> Outgoing {
+        if !self.large() {
+            return Outgoing::Encoded(encoded.to_vec());
+        }
+        let first = *self.first.get_or_insert(next);
+        let total = encoded.len() as u32;
+        let piece = encoded.chunks(PIECE_MAX).nth(index).unwrap_or_default();
+        let offset = (index * PIECE_MAX) as u32;
+        Outgoing::piece(Fragment { first, offset, total, bytes: piece.to_vec() })
     }
 }
 
@@ -140,7 +197,21 @@ pub(super) struct Session {
     /// The outstanding answers, the oldest first: at most [`ANSWERS_MAX`].
     answers: VecDeque<Answer>,
     serving: Serving,
-    /// The deadline it has in the delivery's index.
+    /// The packets that are sent once, at the next [`Session::pump`].
+    once: Vec<Outgoing>,
+    /// It waits for [`Session::pump`].
+    pub(super) dirty: bool,
+    /// Its places in the delivery's indexes.
+    pub(super) indexed: Indexed,
+}
+
+/// The values under which the delivery's indexes hold a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Indexed {
+    /// When its client was last heard, rounded down.
+    pub(super) heard: Moment,
+    /// A deadline that is no later than its own. When it has come, the session is pumped, and indexed under
+    /// its own; so an acknowledgement, which moves it on, moves nothing in the index.
     pub(super) deadline: Option<Moment>,
 }
 
@@ -156,7 +227,9 @@ impl Session {
             stream: None,
             answers: VecDeque::new(),
             serving: Serving::No { spoke: None },
-            deadline: None,
+            once: Vec::new(),
+            dirty: false,
+            indexed: Indexed::default(),
         }
     }
 
@@ -268,26 +341,26 @@ impl Session {
 
     /// Handles a client's datagram while this server is primary. A client whose place was given to another
     /// may believe that it is served; if it goes on sending without resuming, it is sent Busy.
-    pub(super) fn remind(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+    pub(super) fn remind(&mut self, now: Moment) {
         let Serving::No { spoke } = self.serving else { return };
         let since = spoke.unwrap_or(now);
         self.serving = Serving::No { spoke: Some(since) };
         if now.since(since) >= REMIND_EVERY {
             self.serving = Serving::No { spoke: Some(now) };
-            self.say_busy(now, view, Duration::ZERO, out);
+            self.say_busy(Duration::ZERO);
         }
     }
 
     /// Tells the client that its place was given to another.
-    pub(super) fn send_displaced(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
-        self.say_busy(now, view, TURNED_AWAY_RETRY, out);
+    pub(super) fn say_displaced(&mut self) {
+        self.say_busy(TURNED_AWAY_RETRY);
     }
 
     /// Tells the client that it is not served, so that it resumes.
-    fn say_busy(&mut self, now: Moment, view: View, retry: Duration, out: &mut Vec<Effect>) {
+    fn say_busy(&mut self, retry: Duration) {
         let retry_ms = retry.as_millis() as u32;
         let busy = Refused::new(Code::Busy, Answers::Session, retry_ms);
-        self.say(now, view, &[ToClient::Error(busy)], out);
+        self.say(&ToClient::Error(busy));
     }
 
     /// Returns true if its client was heard lately.
@@ -295,24 +368,27 @@ impl Session {
         now < self.heard + AWAY_AFTER
     }
 
-    /// Sends packets at once, without tracking them: the client asks again for what was lost. They are
-    /// dropped while the client's address is not known. Answers to queries go by [`Session::answer`].
-    pub(super) fn say(&mut self, now: Moment, view: View, packets: &[ToClient], out: &mut Vec<Effect>) {
-        self.transmit(now, view, packets, None, out);
+    /// Takes a packet that is sent once, without being tracked, at the next [`Session::pump`]: the client
+    /// asks again for what was lost. It is dropped while the client's address is not known. Answers to
+    /// queries go by [`Session::answer`].
+    pub(super) fn say(&mut self, packet: &ToClient) {
+        if self.address.is_some() {
+            self.once.push(Outgoing::packet(packet));
+        }
     }
 
-    fn transmit(
-        &mut self,
-        now: Moment,
-        view: View,
-        packets: &[ToClient],
-        token: Option<u64>,
-        out: &mut Vec<Effect>,
-    ) {
+    /// Sends what was said and not sent yet.
+    pub(super) fn send_said(&mut self, turn: &mut Turn) {
+        let said = mem::take(&mut self.once);
+        if !said.is_empty() {
+            self.transmit(turn, &said, None);
+        }
+    }
+
+    fn transmit(&mut self, turn: &mut Turn, packets: &[Outgoing], token: Option<u64>) {
         let Some(to) = self.address else { return };
-        let mut datagrams = Vec::new();
-        self.link.transmit(now, view, packets, token, &mut datagrams);
-        out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
+        self.link.transmit(turn.now, turn.view, packets, token, &mut turn.sending.datagrams);
+        turn.out.extend(turn.sending.datagrams.drain(..).map(|bytes| Effect::Datagram { to, bytes }));
     }
 
     /// The link reports the outcome of a token: of an answer's datagram, or of a batch of the stream.
@@ -333,8 +409,8 @@ impl Session {
 
     /// Sends what waits of the answers, the oldest first, as far as the link's window allows. Each datagram
     /// has a token of its own, so only what was lost is sent again.
-    fn send_answers(&mut self, now: Moment, view: View, next_token: &mut u64, out: &mut Vec<Effect>) {
-        let mut answers = std::mem::take(&mut self.answers);
+    fn send_answers(&mut self, turn: &mut Turn) {
+        let mut answers = mem::take(&mut self.answers);
         let mut large = 0;
         for answer in &mut answers {
             large += usize::from(answer.large());
@@ -344,22 +420,25 @@ impl Session {
             if self.link.room() == 0 {
                 break;
             }
-            let packets = answer.cut(self.link.next_number());
-            for (piece, packet) in answer.pieces.iter_mut().zip(packets) {
-                if *piece == Piece::Waiting && self.link.room() > 0 {
-                    let token = *next_token;
-                    *next_token += 1;
-                    *piece = Piece::Sent(token);
-                    self.transmit(now, view, &[packet], Some(token), out);
+            let encoded = codec::encode(&answer.packet);
+            for index in 0..answer.pieces.len() {
+                if answer.pieces[index] == Piece::Waiting && self.link.room() > 0 {
+                    let token = turn.sending.next_token;
+                    turn.sending.next_token += 1;
+                    let packet = answer.piece(&encoded, index, self.link.next_number());
+                    answer.pieces[index] = Piece::Sent(token);
+                    self.transmit(turn, &[packet], Some(token));
                 }
             }
         }
         self.answers = answers;
     }
 
-    /// Runs the timers that are due, handles the link's reports, asks for a page if one is wanted, and sends
-    /// what credit and windows allow, answers before the stream.
-    pub(super) fn pump(&mut self, now: Moment, view: View, next_token: &mut u64, out: &mut Vec<Effect>) {
+    /// Runs the timers that are due, handles the link's reports, asks for a page if one is wanted, and sends:
+    /// first what was said, then what credit and windows allow, answers before the stream. What was said
+    /// shares a datagram with the stream.
+    pub(super) fn pump(&mut self, turn: &mut Turn) {
+        let now = turn.now;
         let present = self.present(now) && self.address.is_some();
         if self.link.next_deadline().is_some_and(|at| now >= at) {
             self.link.on_deadline(now);
@@ -367,33 +446,51 @@ impl Session {
         while let Some(event) = self.link.poll_event() {
             self.on_event(now, event);
         }
-        self.end_answers(Answer::arrived, out);
+        self.end_answers(Answer::arrived, &mut turn.out);
         if present {
-            self.send_answers(now, view, next_token, out);
+            self.send_answers(turn);
+            self.send_stream(turn);
         } else {
-            self.give_up_answers(out);
+            self.give_up_answers(&mut turn.out);
+            if let Some(stream) = &mut self.stream {
+                stream.withdraw();
+            }
         }
-        if present && self.link.ack_due() {
-            self.say(now, view, &[], out);
+        self.send_said(turn);
+        self.send_ack_due(turn);
+    }
+
+    /// Sends an empty datagram if the client is owed an ack.
+    pub(super) fn send_ack_due(&mut self, turn: &mut Turn) {
+        if self.link.ack_due() && self.present(turn.now) {
+            self.transmit(turn, &[], None);
         }
+    }
+
+    /// Asks for a page if one is wanted, and sends what credit and windows allow of the stream.
+    fn send_stream(&mut self, turn: &mut Turn) {
         let Some(stream) = &mut self.stream else { return };
-        if !present {
-            stream.withdraw();
-            return;
-        }
-        stream.on_deadline(now);
-        if let Some((after, limit)) = stream.want_page(now) {
-            out.push(Effect::WantPage { session: self.id, after, limit });
+        stream.on_deadline(turn.now);
+        if let Some((after, limit)) = stream.want_page(turn.now) {
+            turn.out.push(Effect::WantPage { session: self.id, after, limit });
         }
         while self.link.room() > 0 {
             let Some(stream) = &mut self.stream else { return };
-            let packets = stream.next_batch(*next_token, self.link.next_number());
-            if packets.is_empty() {
+            let said: usize = self.once.iter().map(Outgoing::len).sum();
+            let room = PACKETS_MAX.saturating_sub(said);
+            let token = turn.sending.next_token;
+            let batch = stream.next_batch(token, self.link.next_number(), room, &mut turn.sending.encodings);
+            if !batch.is_empty() {
+                turn.sending.next_token += 1;
+                let mut packets = mem::take(&mut self.once);
+                packets.extend(batch);
+                self.transmit(turn, &packets, Some(token));
+            } else if !self.once.is_empty() {
+                // Without it there may be room.
+                self.send_said(turn);
+            } else {
                 return;
             }
-            let token = *next_token;
-            *next_token += 1;
-            self.transmit(now, view, &packets, Some(token), out);
         }
     }
 

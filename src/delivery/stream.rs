@@ -15,9 +15,12 @@ use std::time::Duration;
 
 use recado_proto::envelope::PACKETS_MAX;
 use recado_proto::id::{Moment, Op};
-use recado_proto::packet::{ClientAck, Delivered, Item, Notification, ToClient};
+use recado_proto::packet::{ClientAck, Delivered, Item, Notification};
 use recado_proto::{codec, fragment};
 use recado_service::Page;
+
+use super::encodings::Encodings;
+use super::session::Outgoing;
 
 /// The most notifications queued for a session; later ones are asked for in pages.
 pub(super) const QUEUE_MAX: usize = 512;
@@ -66,8 +69,8 @@ struct Queued {
     /// The notification; none for a gap.
     notification: Option<Arc<Notification>>,
     weight: usize,
-    /// The bytes of the encoding of the packet that carries it.
-    length: usize,
+    /// Its packet is larger than a datagram. Known once it was sent.
+    large: bool,
     flight: Flight,
     /// The number of the datagram that first carried its first fragment; none for a small item, and before
     /// it is sent.
@@ -75,30 +78,13 @@ struct Queued {
 }
 
 impl Queued {
-    /// The packets that carry it; `next` is the number of the next datagram. The fragments of all
-    /// transmissions complete each other.
-    fn packets(&mut self, next: u64) -> Vec<ToClient> {
-        if !self.large() {
-            return vec![self.packet()];
+    /// Its encoding, without the op before it.
+    fn item(&self, encodings: &mut Encodings) -> Arc<[u8]> {
+        match &self.notification {
+            Some(notification) => encodings.of(notification),
+            None => codec::encode(&Item::Gap { upto: self.op }).into(),
         }
-        fragment::cut(self.packet(), *self.first.get_or_insert(next))
     }
-
-    fn packet(&self) -> ToClient {
-        packet(self.op, self.prev, self.notification.as_ref())
-    }
-
-    fn large(&self) -> bool {
-        self.length > PACKETS_MAX
-    }
-}
-
-fn packet(op: Op, prev: Op, notification: Option<&Arc<Notification>>) -> ToClient {
-    let item = match notification {
-        Some(notification) => Item::Notification(notification.clone()),
-        None => Item::Gap { upto: op },
-    };
-    ToClient::Delivered(Delivered { stream: 0, prev, item })
 }
 
 /// The delivery state of an item.
@@ -203,8 +189,7 @@ impl Stream {
         let weight = notification.as_deref().map_or(32, weight);
         self.queue_bytes += weight;
         let (prev, flight) = (self.tail, Flight::Waiting);
-        let length = codec::encoded_len(&packet(op, prev, notification.as_ref()));
-        self.queue.push_back(Queued { op, prev, notification, weight, length, flight, first: None });
+        self.queue.push_back(Queued { op, prev, notification, weight, large: false, flight, first: None });
         self.tail = op;
     }
 
@@ -307,9 +292,16 @@ impl Stream {
         }
     }
 
-    /// The packets to send next under `token`, from the datagram with the number `next` on: as many as fit in
-    /// one datagram, or the fragments of a large one alone. Empty if credit and window allow nothing.
-    pub(super) fn next_batch(&mut self, token: u64, next: u64) -> Vec<ToClient> {
+    /// The packets to send next under `token`, from the datagram with the number `next` on: as many as have
+    /// `room` bytes together, or the fragments of a large one alone if the room is a whole datagram. Empty if
+    /// credit, window or room allow nothing.
+    pub(super) fn next_batch(
+        &mut self,
+        token: u64,
+        next: u64,
+        room: usize,
+        encodings: &mut Encodings,
+    ) -> Vec<Outgoing> {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
         let mut bytes = 0;
@@ -317,17 +309,32 @@ impl Stream {
         let mut packets = Vec::new();
         for item in self.queue.iter_mut().take(allowed) {
             if item.flight != Flight::Waiting {
-                large += usize::from(item.large() && matches!(item.flight, Flight::Sent(_)));
+                large += usize::from(item.large && matches!(item.flight, Flight::Sent(_)));
                 continue;
             }
-            let full = bytes + item.length > PACKETS_MAX && !packets.is_empty();
-            if full || (item.large() && large >= LARGE_IN_FLIGHT) {
+            let (prev, encoded) = (item.prev, item.item(encodings));
+            let length = Delivered::prefix_len(prev) + encoded.len();
+            item.large = length > PACKETS_MAX;
+            if item.large {
+                if !packets.is_empty() || room < PACKETS_MAX || large >= LARGE_IN_FLIGHT {
+                    break;
+                }
+                let mut packet = Vec::with_capacity(length);
+                Delivered::encode_onto(prev, &encoded, &mut packet);
+                // The fragments of all transmissions complete each other.
+                let pieces = fragment::split(*item.first.get_or_insert(next), &packet);
+                packets.extend(pieces.into_iter().map(Outgoing::piece));
+            } else if bytes + length > room {
                 break;
+            } else {
+                bytes += length;
+                packets.push(Outgoing::Item { prev, encoded });
             }
-            bytes += item.length;
             item.flight = Flight::Sent(token);
             ops.push(item.op);
-            packets.extend(item.packets(next));
+            if item.large {
+                break;
+            }
         }
         if !ops.is_empty() {
             self.tokens.insert(token, ops);

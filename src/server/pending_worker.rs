@@ -61,6 +61,7 @@ impl PendingWorker {
             if self.delivery.next_deadline().is_some_and(|deadline| deadline <= now) {
                 self.delivery.handle(now, Input::Deadline, &mut effects);
             }
+            self.delivery.flush(now, &mut effects);
             for effect in effects.drain(..) {
                 match effect {
                     Effect::Datagram { to, bytes } => datagrams.push((to, bytes)),

@@ -607,6 +607,7 @@ impl Server {
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();
         process.delivery.handle(now, input, &mut effects);
+        process.delivery.flush(now, &mut effects);
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());
     }
 
@@ -881,6 +882,7 @@ impl Server {
         let Some((places, lasts)) = self.bounds.delivery_queue else {
             let mut effects = Vec::new();
             process.delivery.handle(now, input, &mut effects);
+            process.delivery.flush(now, &mut effects);
             return work.extend(effects.into_iter().map(Work::Delivery));
         };
         let full = process.delivery_queue.len() >= places || process.missed;
@@ -905,6 +907,7 @@ impl Server {
         if std::mem::take(&mut process.missed) {
             process.delivery.handle(now, delivery::Input::AppliedDropped, &mut effects);
         }
+        process.delivery.flush(now, &mut effects);
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());
     }
 

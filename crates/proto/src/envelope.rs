@@ -207,13 +207,14 @@ pub struct Header {
 impl Header {
     /// Encodes it in at most [`HEADER_MAX`] bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut header = self.clone();
-        loop {
-            let bytes = codec::encode(&header);
-            let lowest = header.ack.as_mut().filter(|_| bytes.len() > HEADER_MAX);
-            if lowest.and_then(|ack| ack.further.pop()).is_none() {
-                return bytes;
-            }
+        let bytes = codec::encode(self);
+        if bytes.len() <= HEADER_MAX {
+            return bytes;
+        }
+        let mut shorter = self.clone();
+        match shorter.ack.as_mut().and_then(|ack| ack.further.pop()) {
+            Some(_) => shorter.encode(),
+            None => bytes,
         }
     }
 }
@@ -234,13 +235,20 @@ pub struct Opened<P> {
 pub fn seal(key: &Key, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
     let length: usize = packets.iter().map(Vec::len).sum();
     debug_assert!(length <= PACKETS_MAX, "{length} bytes of packets in one datagram");
-    let mut datagram = Vec::with_capacity(OUTER_LEN + HEADER_MAX + length + TAG_LEN);
-    envelope.write(&mut datagram);
-    datagram.extend_from_slice(&header.encode());
+    let mut datagram = begin(envelope, &header.encode());
     for packet in packets {
         datagram.extend_from_slice(packet);
     }
     key.seal(envelope.number, OUTER_LEN, &mut datagram);
+    datagram
+}
+
+/// A datagram with its headers, the inner one already encoded. Packets are appended, and it is sealed in
+/// place from [`OUTER_LEN`] on.
+pub(super) fn begin(envelope: &Envelope, header: &[u8]) -> Vec<u8> {
+    let mut datagram = Vec::with_capacity(DATAGRAM_MAX);
+    envelope.write(&mut datagram);
+    datagram.extend_from_slice(header);
     datagram
 }
 

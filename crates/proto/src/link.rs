@@ -28,9 +28,9 @@ use self::congestion::Congestion;
 use self::received::Received;
 use self::rtt::RoundTrip;
 use super::codec;
-use super::envelope::{self, Ack, Envelope, Header, PACKETS_MAX};
+use super::envelope::{self, Ack, Envelope, Header, OUTER_LEN, PACKETS_MAX};
 use super::fragment;
-use super::packet::Packet;
+use super::packet::{Outgoing, Packet};
 use super::seal::Key;
 use crate::id::{Moment, View};
 
@@ -137,32 +137,58 @@ impl Link {
     /// by [`Link::poll_event`]; without one they are not tracked. Without packets one datagram is made, which
     /// only acknowledges.
     ///
+    /// The fragments of a packet begin a datagram, whose number identifies them. A caller that sends a large
+    /// packet again cuts it itself ([`fragment::cut`]).
+    ///
     /// The window is advice: packets beyond [`Link::room`] are sent all the same. If a token is used again
     /// while it is in flight, it stands for the newer transmission alone.
-    pub fn transmit(
+    pub fn transmit<O: Outgoing>(
         &mut self,
         now: Moment,
         view: View,
-        packets: &[impl Packet],
+        packets: &[O],
         token: Option<u64>,
         out: &mut Vec<Vec<u8>>,
     ) {
-        let header = Header { ack: self.ack(), view };
+        let header = Header { ack: self.ack(), view }.encode();
         self.received.acknowledged();
         if let Some(token) = token {
             self.forget(token);
         }
         let first = self.envelope.number + 1;
-        for load in pack(packets, first) {
-            self.envelope.number += 1;
-            let datagram = envelope::seal(&self.key, &self.envelope, &header, &load);
-            if let Some(token) = token {
-                let bytes = datagram.len();
-                self.flight.insert(self.envelope.number, Sent { at: now, bytes, token });
-                self.flight_bytes += bytes;
+        let mut datagram = self.begin(&header);
+        let empty = datagram.len();
+        // True if nothing more may follow in the datagram: what is behind PADDING is not read.
+        let mut closed = false;
+        for packet in packets {
+            let at = datagram.len();
+            packet.encode_onto(&mut datagram);
+            let is_padding = packet.is_padding();
+            if is_padding {
+                datagram.resize(datagram.len() + PADDING_LEN, 0);
             }
-            out.push(datagram);
+            if closed || datagram.len() > empty + PACKETS_MAX {
+                let encoded = datagram.split_off(at);
+                if at > empty {
+                    self.finish(now, token, datagram, out);
+                    datagram = self.begin(&header);
+                }
+                if encoded.len() <= PACKETS_MAX {
+                    datagram.extend_from_slice(&encoded);
+                } else {
+                    for piece in fragment::split(self.envelope.number, &encoded) {
+                        let piece = codec::encode(&O::Direction::from_fragment(piece));
+                        if datagram.len() + piece.len() > empty + PACKETS_MAX {
+                            self.finish(now, token, datagram, out);
+                            datagram = self.begin(&header);
+                        }
+                        datagram.extend_from_slice(&piece);
+                    }
+                }
+            }
+            closed = is_padding;
         }
+        self.finish(now, token, datagram, out);
         if let Some(token) = token {
             let last = self.envelope.number;
             self.tokens.insert(token, Tracked { first, last, left: (last + 1 - first) as usize });
@@ -173,6 +199,24 @@ impl Link {
                 self.lose(sent.token);
             }
         }
+    }
+
+    /// Begins the next datagram.
+    fn begin(&mut self, header: &[u8]) -> Vec<u8> {
+        self.envelope.number += 1;
+        envelope::begin(&self.envelope, header)
+    }
+
+    /// Seals the datagram begun last and pushes it to `out`.
+    fn finish(&mut self, now: Moment, token: Option<u64>, mut datagram: Vec<u8>, out: &mut Vec<Vec<u8>>) {
+        let number = self.envelope.number;
+        self.key.seal(number, OUTER_LEN, &mut datagram);
+        if let Some(token) = token {
+            let bytes = datagram.len();
+            self.flight.insert(number, Sent { at: now, bytes, token });
+            self.flight_bytes += bytes;
+        }
+        out.push(datagram);
     }
 
     /// Records a received datagram: its number and its ack. Returns false if the number came before or is
@@ -321,44 +365,4 @@ impl Link {
             self.late_at = None;
         }
     }
-}
-
-/// The contents of the datagrams from number `first` on that hold `packets` in their order; one empty content
-/// if there are no packets. The fragments of a packet begin a datagram, whose number identifies them. A
-/// caller that sends a large packet again cuts it itself ([`fragment::cut`]).
-fn pack<P: Packet>(packets: &[P], first: u64) -> Vec<Vec<Vec<u8>>> {
-    let mut loads: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
-    let mut capacity = PACKETS_MAX;
-    for packet in packets {
-        let mut encoded = codec::encode(packet);
-        let is_padding = packet.is_padding();
-        if is_padding {
-            encoded.resize(encoded.len() + PADDING_LEN, 0);
-        }
-        let pieces = if encoded.len() <= PACKETS_MAX {
-            vec![encoded]
-        } else {
-            if capacity < PACKETS_MAX {
-                loads.push(Vec::new());
-                capacity = PACKETS_MAX;
-            }
-            let fragments = fragment::split(first + loads.len() as u64 - 1, &encoded).into_iter();
-            fragments.map(|piece| codec::encode(&P::from_fragment(piece))).collect()
-        };
-        for piece in pieces {
-            if piece.len() > capacity {
-                loads.push(Vec::new());
-                capacity = PACKETS_MAX;
-            }
-            capacity = capacity.saturating_sub(piece.len());
-            if let Some(load) = loads.last_mut() {
-                load.push(piece);
-            }
-        }
-        if is_padding {
-            // Nothing after it would be read.
-            capacity = 0;
-        }
-    }
-    loads
 }

@@ -112,6 +112,7 @@ impl Play {
     fn input(&mut self, input: Input) {
         let mut out = Vec::new();
         self.delivery.handle(self.now, input, &mut out);
+        self.delivery.flush(self.now, &mut out);
         for effect in out {
             match effect {
                 Effect::Datagram { to, bytes } => {

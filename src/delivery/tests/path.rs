@@ -146,6 +146,7 @@ impl World {
     fn deliver(&mut self, input: Input) {
         let mut out = Vec::new();
         self.delivery.handle(self.now, input, &mut out);
+        self.delivery.flush(self.now, &mut out);
         for effect in out {
             match effect {
                 Effect::Datagram { to, bytes } if to == self.home => self.send(None, bytes),

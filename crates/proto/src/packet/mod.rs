@@ -39,7 +39,7 @@ mod to_server;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::DecodeError;
+use crate::codec::{self, DecodeError};
 
 pub use self::admin::{Admin, AdminChange, AdminOk};
 pub use self::body::Body;
@@ -87,6 +87,30 @@ pub trait Packet: Serialize + DeserializeOwned {
     /// # Errors
     /// [`DecodeError::Bounds`]; the sender's fault, nothing changed.
     fn check(&self) -> Result<(), DecodeError>;
+}
+
+/// What a link sends: a packet, or the encoding of one.
+pub trait Outgoing {
+    /// The direction of the packets.
+    type Direction: Packet;
+
+    /// Appends the packet's encoding.
+    fn encode_onto(&self, bytes: &mut Vec<u8>);
+
+    /// Returns true if it is PADDING.
+    fn is_padding(&self) -> bool;
+}
+
+impl<P: Packet> Outgoing for P {
+    type Direction = P;
+
+    fn encode_onto(&self, bytes: &mut Vec<u8>) {
+        codec::encode_onto(self, bytes);
+    }
+
+    fn is_padding(&self) -> bool {
+        Packet::is_padding(self)
+    }
 }
 
 /// Implements [`Packet`] for the packets of a direction, with the bounds that `is_bounded` checks, and the

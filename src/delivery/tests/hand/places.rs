@@ -24,6 +24,7 @@ impl Crowd {
     fn input(&mut self, input: Input) {
         self.out.clear();
         self.delivery.handle(self.now, input, &mut self.out);
+        self.delivery.flush(self.now, &mut self.out);
     }
 
     /// A datagram of a session from a network; its client answers if it is challenged.

@@ -162,6 +162,7 @@ impl World {
     fn deliver(&mut self, input: delivery::Input) {
         let mut out = Vec::new();
         self.delivery.handle(self.clock.now, input, &mut out);
+        self.delivery.flush(self.clock.now, &mut out);
         for effect in out {
             match effect {
                 delivery::Effect::Datagram { to, bytes } => {
