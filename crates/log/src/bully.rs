@@ -385,9 +385,9 @@ impl Bully {
         let Entry { op, kind, payload, .. } = entry;
         let ticket = self.awaited.pop_front_if(|(awaited, _)| *awaited == op).map(|(_, ticket)| ticket);
         let payload = match kind {
-            EntryKind::ViewStart | EntryKind::Members => Arc::default(),
             EntryKind::Command => payload,
         };
         Event::Committed { op, payload, ticket }
     }
 }
+            EntryKind::ViewStart | EntryKind::Members | EntryKind::Unknown(_) => Arc::default(),

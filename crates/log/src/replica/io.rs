@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use recado_proto::entry::{Entry, Unknown};
+use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::id::{Incarnation, KnownBoot, NodeId, Op, View};
 use recado_proto::packet::{RoleName, ToPeer};
 
@@ -156,7 +156,7 @@ pub enum Report {
     Contradicted(Contradiction),
     /// A leader's log has an entry that names other members. This server follows none, and takes nothing of
     /// the packet. Reported each time.
-    MembersRefused {
+    EntryRefused {
         /// The leader's view.
         view: View,
         /// The op of the entry.
@@ -169,6 +169,8 @@ pub enum Report {
         view: View,
         /// The first op replaced.
         first: Op,
+        /// Its kind.
+        kind: EntryKind,
         /// The last op replaced.
         last: Op,
     },

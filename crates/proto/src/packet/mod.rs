@@ -22,7 +22,6 @@ mod election;
 mod extension;
 mod fragment;
 mod heartbeat;
-mod open_enum;
 mod options;
 mod position;
 mod query;

@@ -69,17 +69,7 @@ fn cast(rig: &mut Rig<Peers>, ops: RangeInclusive<u64>) {
     for op in ops {
         let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: command_of(1_000) };
         let prev_view = if op == 1 { View::ZERO } else { view };
-        let (prev_op, commit) = (Op(op - 1), Op(op - 1));
-        let cast = Entries {
-            view,
-            fetch: None,
-            prev_op,
-            prev_view,
-            commit,
-            entries: vec![entry],
-            members_op: Op::ZERO,
-        };
-        rig.peer(3, vec![ToPeer::Entries(cast)]);
+        rig.peer(3, vec![members::cast(view, (op - 1, prev_view), op - 1, vec![entry])]);
         rig.flush();
     }
 }
