@@ -249,11 +249,11 @@ impl ReplicaThread {
                 Effect::SessionGone(session) => {
                     self.with_keyring(session, |keyring| keyring.forget(session));
                 }
-                // Once for each transfer, which takes its time.
+                // Once for each snapshot that another server has written.
                 Effect::SnapshotRefused(error) => tracing::error!(
                     %error,
-                    "A SNAPSHOT OF ANOTHER SERVER IS REFUSED: this server lacks what is in it, and fetches it again; do \
-                     all servers run the same version of recadod?"
+                    "A SNAPSHOT OF ANOTHER SERVER IS REFUSED: this server lacks what is in it, and waits for another \
+                     one; do all servers run the same version of recadod?"
                 ),
                 Effect::Stopped => ended = Some(Ok(())),
                 Effect::Failed(entry) => ended = Some(Err(entry)),

@@ -258,6 +258,10 @@ impl OrderedLog for Bully {
         installed
     }
 
+    fn refuse_snapshot(&mut self, op: Op) {
+        self.replica.refuse_snapshot(op);
+    }
+
     fn trim(&mut self, op: Op) {
         self.replica.forget_upto(op);
     }
@@ -357,6 +361,7 @@ impl Bully {
                 return self.put_first(effects.into_iter().map(Step::from));
             }
             replica::Effect::Apply(entry) => self.committed(entry),
+            replica::Effect::SnapshotBegun { op, start } => Event::SnapshotBegun { op, start },
             replica::Effect::SnapshotReceived { op, view, bytes } => {
                 Event::SnapshotReceived(StoredSnapshot { op, view, bytes })
             }
@@ -386,8 +391,8 @@ impl Bully {
         let ticket = self.awaited.pop_front_if(|(awaited, _)| *awaited == op).map(|(_, ticket)| ticket);
         let payload = match kind {
             EntryKind::Command => payload,
+            EntryKind::ViewStart | EntryKind::Members | EntryKind::Unknown(_) => Arc::default(),
         };
         Event::Committed { op, payload, ticket }
     }
 }
-            EntryKind::ViewStart | EntryKind::Members | EntryKind::Unknown(_) => Arc::default(),

@@ -129,15 +129,24 @@ pub fn restore(config: &Config, stored: Option<&StoredSnapshot>) -> Result<Servi
 
 /// The service of a snapshot that was stored, or that a peer sent.
 ///
+/// Checks the format of a snapshot at `op` that begins with `start`.
+///
+/// # Errors
+/// [`SnapshotError::OtherFormat`], or [`SnapshotError::Unreadable`], which more bytes may mend.
+pub(super) fn check_format(op: Op, start: &[u8]) -> Result<(), SnapshotError> {
+    match codec::decode_snapshot_start(start) {
+        Ok(Image::FORMAT) => Ok(()),
+        Ok(found) => Err(SnapshotError::OtherFormat { op, found }),
+        Err(error) => Err(SnapshotError::Unreadable(op, error)),
+    }
+}
+
 /// # Errors
 /// [`SnapshotError`].
 pub(super) fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, SnapshotError> {
     let StoredSnapshot { op, view, ref bytes } = *stored;
     let unreadable = |error| SnapshotError::Unreadable(op, error);
-    let found: u16 = codec::decode_snapshot_start(bytes).map_err(unreadable)?;
-    if found != Image::FORMAT {
-        return Err(SnapshotError::OtherFormat { op, found });
-    }
+    check_format(op, bytes)?;
     let image: Image = codec::decode_snapshot(bytes).map_err(unreadable)?;
     image.members.check().map_err(unreadable)?;
     if !image.is_of(config) {

@@ -85,8 +85,16 @@ pub enum Effect {
     },
     /// This entry is committed: apply it.
     Apply(Entry),
+    /// The transfer of a snapshot has begun. If its start shows that it cannot be installed, call
+    /// [`ReplicaManager::refuse_snapshot`](super::ReplicaManager::refuse_snapshot).
+    SnapshotBegun {
+        /// Its op.
+        op: Op,
+        /// Its first bytes.
+        start: Vec<u8>,
+    },
     /// A snapshot has arrived completely and its checksum is right. Validate it, then call
-    /// [`ReplicaManager::install`](super::ReplicaManager::install) or drop it.
+    /// [`ReplicaManager::install`](super::ReplicaManager::install) or drop it; it is not fetched again.
     SnapshotReceived {
         /// Its op.
         op: Op,

@@ -62,7 +62,7 @@ use recado_proto::planted::{Planted, PlantedBug};
 use crate::config::{Config, Preempt, Timing};
 
 use backup::Backup;
-use catchup::Receiving;
+use catchup::{Receiving, Settled};
 use detector::FailureDetector;
 use disk_pace::DiskPace;
 use handover::Stopping;
@@ -107,6 +107,8 @@ pub struct ReplicaManager {
     contradiction: Option<Contradiction>,
     receiving: Option<Receiving>,
 
+    /// The last snapshot that is not fetched again.
+    settled: Option<Settled>,
     peers: Peers,
     /// Learners to answer once their boot is durable, with their nonces.
     learners: Vec<(NodeId, Incarnation, u64)>,
@@ -171,6 +173,7 @@ impl ReplicaManager {
             best_seen: Op::ZERO,
             round_seen: 0,
             failed_views: 0,
+            settled: None,
             unfetched_end: None,
             suspected_since: Some(now),
             suspicion: Cause::Started,
