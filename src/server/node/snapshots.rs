@@ -6,10 +6,10 @@ use recado_log::ordered::{OrderedLog, StoredSnapshot};
 use recado_proto::codec;
 use recado_proto::command::Stamped;
 use recado_proto::id::{ClusterId, Epoch, Incarnation, Moment, Op, View};
-use recado_proto::members::{Member, Members};
+use recado_proto::members::{Member, Members, default_tie_holder};
 use recado_service::{Service, State};
 
-use crate::config::{self, Cluster, Config, Planted};
+use crate::config::{self, Config, Planted};
 
 /// How many times [`Config::snapshot_bytes`] the log since the last snapshot may become while a peer reads
 /// a stored one. At that length another is begun all the same: the log stays bounded, whatever a peer asks.
@@ -57,24 +57,25 @@ impl Image {
     /// Returns true if the snapshot is of this cluster with these members, in the first epoch. The addresses
     /// may differ, because each server's configuration names its own.
     fn is_of(&self, config: &Config) -> bool {
-        let ids = config.cluster.members.iter().map(|member| member.id);
-        (self.cluster, self.members_op, self.members.epoch) == (config.cluster.id, Op::ZERO, Epoch::FIRST)
-            && self.members.list.iter().map(|member| member.id).eq(ids)
+        let Members { list, tie_holder, epoch } = &self.members;
+        let ids = || config.cluster.members.iter().map(|member| member.id);
+        (self.cluster, self.members_op, *epoch) == (config.cluster.id, Op::ZERO, Epoch::FIRST)
+            && list.iter().map(|member| member.id).eq(ids())
+            && *tie_holder == default_tie_holder(ids())
     }
 }
 
 /// The members that the configuration names.
 pub(super) fn members(config: &Config) -> Members {
-    let Cluster { members, me, .. } = &config.cluster;
     let joined = Incarnation(0);
-    let list = members.iter().map(|config::Member { id, client, peer }| Member {
+    let list = config.cluster.members.iter().map(|config::Member { id, client, peer }| Member {
         id: *id,
         client: *client,
         peer: *peer,
         joined,
         role: 0,
     });
-    let tie_holder = members.last().map_or(*me, |highest| highest.id);
+    let tie_holder = default_tie_holder(config.cluster.members.iter().map(|member| member.id));
     Members { list: list.collect(), tie_holder, epoch: Epoch::FIRST }
 }
 

@@ -133,10 +133,11 @@ fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresse
     };
     assert!(refusal(&|_| ()).is_none());
     assert!(refusal(&|image| image.members.list[0].client.set_port(7)).is_none());
-    let foreign: [&dyn Fn(&mut Image); 4] = [
+    let foreign: [&dyn Fn(&mut Image); 5] = [
         &|image| image.cluster = ClusterId(8),
         &|image| image.members_op = Op(1),
         &|image| image.members.epoch = Epoch(1),
+        &|image| image.members.tie_holder = NodeId(2),
         &|image| {
             image.members.list.truncate(2);
             image.members.tie_holder = NodeId(2);
