@@ -36,7 +36,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// The format that this version writes, and the only one that it reads.
+    /// The format that this version writes, and the only one that it reads. Any change of the fields of what
+    /// is in an image needs another one, and so does a new kind of entries that leaves something in it.
     pub const FORMAT: u16 = 1;
 
     /// The image of what is applied now; none if the log has lost the view of the last op.
@@ -128,8 +129,6 @@ pub fn restore(config: &Config, stored: Option<&StoredSnapshot>) -> Result<Servi
     stored.map_or_else(|| Ok(empty()), |stored| open(config, stored))
 }
 
-/// The service of a snapshot that was stored, or that a peer sent.
-///
 /// Checks the format of a snapshot at `op` that begins with `start`.
 ///
 /// # Errors
@@ -142,6 +141,8 @@ pub(super) fn check_format(op: Op, start: &[u8]) -> Result<(), SnapshotError> {
     }
 }
 
+/// The service of a snapshot that was stored, or that a peer sent.
+///
 /// # Errors
 /// [`SnapshotError`].
 pub(super) fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, SnapshotError> {
