@@ -213,7 +213,7 @@ impl Meta {
     }
 
     /// The ids of the members, ascending.
-    pub fn member_ids(&self) -> impl Iterator<Item = NodeId> {
+    pub(crate) fn member_ids(&self) -> impl Iterator<Item = NodeId> {
         self.members.iter().map(|member| member.id)
     }
 
