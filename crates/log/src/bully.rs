@@ -1,4 +1,4 @@
-//! The bully engine: an ordered log of a primary and its backups. It joins the [`ReplicaManager`], the links
+//! The bully engine: an ordered log of a primary and its backups. It joins the `ReplicaManager`, the links
 //! to its peers and the transfer of snapshots to them.
 //!
 //! Nothing is decided here: the replica decides, the links carry. This module turns the replica's effects
