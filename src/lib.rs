@@ -49,7 +49,7 @@
 //!    it ([`recado_proto`]).
 //! 3. The replica thread asks the [node](server::node) if the session is live and if this is the next
 //!    number. If so, the node proposes the operation to its [ordered log](recado_log::ordered):
-//!    [`recado_log::replica`] gives it an **op**, its position in the log, and casts it in ENTRIES to the
+//!    `recado_log::replica` gives it an **op**, its position in the log, and casts it in ENTRIES to the
 //!    backups while [`recado_log::journal`] writes it here.
 //! 4. Each backup writes it, fsyncs, and acknowledges the ops that it has matched with this primary. With a
 //!    majority of fsyncs the op is **committed**.
@@ -69,7 +69,7 @@
 //! # Reading order
 //!
 //! [`recado_proto`], above all its `id`, `entry`, `packet` and `seal`; [`config`]; [`recado_service`];
-//! [`recado_log::ordered`]; [`recado_log::replica`], the core, and [`recado_log::links`], which
+//! [`recado_log::ordered`]; `recado_log::replica`, the core, and `recado_log::links`, which
 //! [`recado_log::bully`] joins; [`delivery`]; [`recado_client::machine`]; [`server::node`], the service over
 //! the log; [`server::handshake`]; then the parts with I/O: [`recado_log::journal`], [`recado_sys`],
 //! [`server`], [`recado_client`].
@@ -78,7 +78,7 @@
 //!
 //! - The pure parts never read a clock, never block, and never iterate a hash map: the same inputs give the
 //!   same outputs, byte for byte.
-//! - [`recado_log::replica`] does not know what it replicates; [`recado_service`] does not know that it is
+//! - `recado_log::replica` does not know what it replicates; [`recado_service`] does not know that it is
 //!   replicated; [`server::node`], between them, does not know how ([`recado_log::ordered`]).
 //! - Nothing pending is stored. The notifications that a device has yet to see follow from its follows and
 //!   its cursor.

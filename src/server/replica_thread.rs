@@ -97,7 +97,7 @@ pub(super) struct Turns {
     /// For the warning about a server with a log of another epoch.
     epochs: LogThrottle,
     beyond: LogThrottle,
-    members: LogThrottle,
+    entries: LogThrottle,
 }
 
 impl ReplicaThread {
@@ -249,11 +249,11 @@ impl ReplicaThread {
                 Effect::SessionGone(session) => {
                     self.with_keyring(session, |keyring| keyring.forget(session));
                 }
-                // Once for each transfer, which takes its time.
+                // Once for each snapshot that another server has written.
                 Effect::SnapshotRefused(error) => tracing::error!(
                     %error,
-                    "A SNAPSHOT OF ANOTHER SERVER IS REFUSED: this server lacks what is in it, and fetches it again; do \
-                     all servers run the same version of recadod?"
+                    "A SNAPSHOT OF ANOTHER SERVER IS REFUSED: this server lacks what is in it, and waits for another \
+                     one; do all servers run the same version of recadod?"
                 ),
                 Effect::Stopped => ended = Some(Ok(())),
                 Effect::Failed(entry) => ended = Some(Err(entry)),
@@ -374,13 +374,13 @@ fn log_report(turns: &mut Turns, now: Moment, report: Report) {
              server and keep its data directory: it may be the only one with what was acknowledged; with an \
              empty one in its place the server follows again"
         ),
-        Report::MembersRefused { view, op } => {
-            if let Some(suppressed) = turns.members.allow(now) {
+        Report::EntryRefused { view, op, kind } => {
+            if let Some(suppressed) = turns.entries.allow(now) {
                 tracing::error!(
-                    %view, %op, suppressed,
-                    "THE OTHER SERVERS HAVE CHANGED THE MEMBERS OF THE CLUSTER, which this version of recadod \
-                     cannot follow: this server takes nothing more from that primary; run the recadod that the \
-                     others run"
+                    %view, %op, ?kind, suppressed,
+                    "THE OTHER SERVERS' LOG HAS AN ENTRY THAT THIS VERSION OF RECADOD CANNOT FOLLOW, a change of the \
+                     members or one of a later version: this server takes nothing more from that primary; run the \
+                     recadod that the others run"
                 );
             }
         }

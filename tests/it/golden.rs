@@ -1,16 +1,18 @@
-//! The wire protocol and the log's format, pinned byte by byte: `golden/*.hex` has a file for every packet
-//! and command. A difference means that old and new programs do not understand each other. `UPDATE_EXPECT=1`
-//! rewrites the files.
+//! The wire protocol, the log's format and that of snapshots, pinned byte by byte: `golden/*.hex` has a file
+//! for every packet and command, and one of a snapshot. A difference means that old and new programs do not
+//! understand each other. `UPDATE_EXPECT=1` rewrites the files.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
 use std::fs;
 use std::path::PathBuf;
 
-use recado_proto::codec::{decode, decode_packet, encode};
+use recado::server::node::Image;
+use recado_proto::codec::{decode, decode_packet, decode_snapshot, encode, encode_snapshot};
 use recado_proto::command::{Command, Stamped};
 use recado_proto::envelope::{Ack, AckRange, Class, Envelope, Header, open, seal};
-use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, Seq, SessionId, View};
+use recado_proto::id::{ClusterId, Epoch, Incarnation, NodeId, Op, Seq, SessionId, View};
+use recado_proto::members::{Member, Members};
 use recado_proto::packet::{OptionalFields, Packet, SendAck, ToClient, ToPeer, ToServer};
 use recado_proto::seal::Key;
 
@@ -50,7 +52,10 @@ fn expect(golden: &Golden) {
             fs::write(&path, text).unwrap();
         }
         let pinned = fs::read_to_string(&path).unwrap_or_default();
-        assert_eq!(&pinned, text, "{name} is not what golden/{name}.hex has; the format is append only");
+        assert_eq!(
+            &pinned, text,
+            "{name} is not what golden/{name}.hex has: another format needs another version"
+        );
     }
 }
 
@@ -127,9 +132,42 @@ fn datagrams_have_their_pinned_bytes() {
     expect(&golden);
 }
 
+/// The state in it has a record of every kind, each optional field both set and unset.
+#[test]
+fn a_snapshot_has_its_pinned_bytes() {
+    let state = include_str!("../../crates/service/src/tests/golden/state.hex").trim_end();
+    let digits = state.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    let state: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    let member = |id: u16, client: &str, peer: &str| Member {
+        id: NodeId(id),
+        client: client.parse().unwrap(),
+        peer: peer.parse().unwrap(),
+        joined: Incarnation(u64::from(id) + 0x20),
+        role: 0,
+    };
+    let list = vec![
+        member(2, "192.0.2.1:10097", "192.0.2.1:11097"),
+        member(3, "[2001:db8::1]:10098", "[2001:db8::1]:11098"),
+    ];
+    let image = Image {
+        format: Image::FORMAT,
+        cluster: ClusterId(0x0102_0304_0506_0708),
+        members_op: Op(300),
+        members: Members { list, tie_holder: NodeId(3), epoch: Epoch(0x1112_1314) },
+        op: Op(4_000),
+        view: View::new(7, NodeId(3)),
+        state: decode_snapshot(&state).unwrap(),
+    };
+    let bytes = encode_snapshot(&image).unwrap();
+    assert_eq!(decode_snapshot(&bytes), Ok(image));
+    let mut golden = Golden::new();
+    add(&mut golden, "snapshot".into(), &bytes);
+    expect(&golden);
+}
+
 #[test]
 fn no_golden_file_is_left_of_something_that_is_gone() {
-    let mut wanted = vec!["datagram".to_owned()];
+    let mut wanted = vec!["datagram".to_owned(), "snapshot".to_owned()];
     wanted.extend(files::<ToServer>());
     wanted.extend(files::<ToClient>());
     wanted.extend(files::<ToPeer>());

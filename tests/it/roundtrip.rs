@@ -67,11 +67,7 @@ fn entries() -> impl Strategy<Value = ToPeer> {
             let entries = (prev + 1..).zip(payloads).map(|(op, payload)| Entry {
                 op: Op(op),
                 view,
-                kind: match op % 3 {
-                    0 => EntryKind::Command,
-                    1 => EntryKind::ViewStart,
-                    _ => EntryKind::Members,
-                },
+                kind: EntryKind::from((op % 5) as u16),
                 payload: payload.into(),
             });
             ToPeer::Entries(Entries {

@@ -203,6 +203,7 @@ fn entries(fetch: Option<QueryId>) -> ToPeer {
             Entry { op: Op(9), view, kind: EntryKind::ViewStart, payload: Arc::new([]) },
             Entry { op: Op(10), view, kind: EntryKind::Command, payload: Arc::new([1, 2, 255]) },
             Entry { op: Op(11), view, kind: EntryKind::Members, payload: Arc::new([4, 5, 6]) },
+            Entry { op: Op(12), view, kind: EntryKind::Unknown(300), payload: Arc::new([7]) },
         ],
         members_op: Op(3),
     })

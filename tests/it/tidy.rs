@@ -26,7 +26,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// prefix of its path; a name is a path under `crate::` and includes everything below it.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("crates/proto/src/id.rs", &["hex"]),
-    ("crates/proto/src/entry.rs", &["id", "bulk"]),
+    ("crates/proto/src/entry.rs", &["id", "bulk", "open_enum"]),
     ("crates/sys/src/net", &[]),
     ("crates/sys/src/sync", &["net"]),
     ("crates/sys/src/durable.rs", &[]),

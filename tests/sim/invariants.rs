@@ -253,8 +253,8 @@ impl Invariants {
     fn read(&mut self, entry: &Entry, latest_ms: u64) -> Result<(), String> {
         match entry.kind {
             EntryKind::ViewStart => return Ok(()),
-            EntryKind::Members => {
-                return Err(format!("op {} names members, and no server proposes them", entry.op));
+            EntryKind::Members | EntryKind::Unknown(_) => {
+                return Err(format!("op {} is {:?}, and no server proposes one", entry.op, entry.kind));
             }
             EntryKind::Command => {}
         }

@@ -59,8 +59,8 @@ impl Replay {
                 return Err(format!("nobody was seen to apply what is before op {op}"));
             }
             let stamped = match entry.kind {
-                EntryKind::ViewStart | EntryKind::Members => None,
                 EntryKind::Command => codec::decode::<Stamped>(&entry.payload).ok(),
+                EntryKind::ViewStart | EntryKind::Members | EntryKind::Unknown(_) => None,
             };
             self.apply(*op, stamped.as_ref(), sessions, history);
         }

@@ -1179,8 +1179,8 @@ impl Server {
                 step.out
                     .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
             }
-            bully::Effect::Report(Report::MembersRefused { view, op }) => {
-                step.out.push(Output::Violation(format!("{me} is told members by {op} of {view}")));
+            bully::Effect::Report(Report::EntryRefused { view, op, kind }) => {
+                step.out.push(Output::Violation(format!("{me} is told {kind:?} by {op} of {view}")));
             }
             bully::Effect::Report(Report::Contradicted(found)) => {
                 step.out.push(Output::Violation(format!("{me} has what a leader lacks: {found:?}")));

@@ -1,4 +1,4 @@
-//! The bully engine: an ordered log of a primary and its backups. It joins the [`ReplicaManager`], the links
+//! The bully engine: an ordered log of a primary and its backups. It joins the `ReplicaManager`, the links
 //! to its peers and the transfer of snapshots to them.
 //!
 //! Nothing is decided here: the replica decides, the links carry. This module turns the replica's effects
@@ -258,6 +258,10 @@ impl OrderedLog for Bully {
         installed
     }
 
+    fn refuse_snapshot(&mut self, op: Op) {
+        self.replica.refuse_snapshot(op);
+    }
+
     fn trim(&mut self, op: Op) {
         self.replica.forget_upto(op);
     }
@@ -357,6 +361,7 @@ impl Bully {
                 return self.put_first(effects.into_iter().map(Step::from));
             }
             replica::Effect::Apply(entry) => self.committed(entry),
+            replica::Effect::SnapshotBegun { op, start } => Event::SnapshotBegun { op, start },
             replica::Effect::SnapshotReceived { op, view, bytes } => {
                 Event::SnapshotReceived(StoredSnapshot { op, view, bytes })
             }
@@ -385,8 +390,8 @@ impl Bully {
         let Entry { op, kind, payload, .. } = entry;
         let ticket = self.awaited.pop_front_if(|(awaited, _)| *awaited == op).map(|(_, ticket)| ticket);
         let payload = match kind {
-            EntryKind::ViewStart | EntryKind::Members => Arc::default(),
             EntryKind::Command => payload,
+            EntryKind::ViewStart | EntryKind::Members | EntryKind::Unknown(_) => Arc::default(),
         };
         Event::Committed { op, payload, ticket }
     }

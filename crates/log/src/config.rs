@@ -75,7 +75,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// The number of servers in a quorum. The only place that defines it.
-    pub fn quorum(&self) -> usize {
+    pub(crate) fn quorum(&self) -> usize {
         self.members.len() / 2 + 1
     }
 
@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     /// The other members, ascending by id.
-    pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.members.iter().map(|member| member.id).filter(|id| *id != self.me)
     }
 }

@@ -34,18 +34,18 @@ const EARLIER_MAX: usize = 64;
 
 /// The identity under which a server's peers know its present boot.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The boot id: random, and never used before.
-    pub boot_id: BootId,
+    pub(crate) boot_id: BootId,
     /// The incarnation of this boot.
-    pub incarnation: Incarnation,
+    pub(crate) incarnation: Incarnation,
     /// The keys of the cluster.
-    pub keys: ClusterKeys,
+    pub(crate) keys: ClusterKeys,
 }
 
 /// An effect that the caller performs; effects are performed in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Send these bytes to a peer.
     Send {
         /// The peer.
@@ -124,7 +124,7 @@ struct CurrentBoot {
 
 /// The links to all peers.
 #[derive(Debug)]
-pub struct PeerLinks {
+pub(crate) struct PeerLinks {
     peers: BTreeMap<NodeId, Peer>,
     keys: ClusterKeys,
     me: NodeId,
@@ -137,7 +137,7 @@ pub struct PeerLinks {
 impl PeerLinks {
     /// Creates the links of a server that starts now. `known` has the latest known boots of its peers; a peer
     /// that is not in it has none.
-    pub fn new(
+    pub(crate) fn new(
         cluster: &Cluster,
         timing: &Timing,
         identity: Identity,
@@ -189,7 +189,7 @@ impl PeerLinks {
     /// # Errors
     /// The reason why it was refused. Nothing changed, except that a hello may answer a datagram whose seal
     /// fails.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         now: Moment,
         view: View,
@@ -333,7 +333,7 @@ impl PeerLinks {
     }
 
     /// Sends a packet at once, and reports `ops` in [`PeerLinks::losses`] if it is lost.
-    pub fn send_tracked(
+    pub(crate) fn send_tracked(
         &mut self,
         now: Moment,
         view: View,
@@ -356,14 +356,14 @@ impl PeerLinks {
     }
 
     /// Queues a packet for the next [`PeerLinks::flush`].
-    pub fn send(&mut self, to: NodeId, packet: ToPeer) {
+    pub(crate) fn send(&mut self, to: NodeId, packet: ToPeer) {
         if let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.waiting.len() < WAITING_MAX) {
             peer.waiting.push(packet);
         }
     }
 
     /// Sends the queued packets, and a hello to each peer without keys whose time has come.
-    pub fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+    pub(crate) fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         let mut unknown = Vec::new();
         for (to, peer) in &mut self.peers {
             let Some(current) = &mut peer.current else {
@@ -387,7 +387,7 @@ impl PeerLinks {
     }
 
     /// Returns the ops that were sent with [`PeerLinks::send_tracked`] and are considered lost.
-    pub fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
+    pub(crate) fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
         let mut lost = Vec::new();
         for (id, peer) in &mut self.peers {
             let Some(current) = &mut peer.current else { continue };
@@ -405,13 +405,13 @@ impl PeerLinks {
     }
 
     /// Bytes that the link to `peer` accepts now; zero before keys are established.
-    pub fn room(&self, peer: NodeId) -> usize {
+    pub(crate) fn room(&self, peer: NodeId) -> usize {
         self.peers.get(&peer).and_then(|peer| peer.current.as_ref()).map_or(0, |current| current.link.room())
     }
 
     /// The latest time at which [`PeerLinks::losses`] and [`PeerLinks::flush`] are wanted; none without
     /// peers.
-    pub fn next_deadline(&self) -> Option<Moment> {
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let deadline = |peer: &Peer| match &peer.current {
             Some(current) => current.link.next_deadline(),
             None => Some(peer.next_hello_at),

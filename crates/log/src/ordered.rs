@@ -56,6 +56,10 @@ pub trait OrderedLog {
     /// returns true. Returns false if the snapshot is of no use any more; nothing has changed then.
     fn install(&mut self, now: Moment, snapshot: StoredSnapshot) -> bool;
 
+    /// Ends the transfer of the snapshot at `op`, whose start the caller cannot read. It is not fetched
+    /// again.
+    fn refuse_snapshot(&mut self, op: Op);
+
     /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.
     fn trim(&mut self, op: Op);
 
@@ -100,8 +104,16 @@ pub enum Event<E> {
         /// The first void ticket.
         from: Ticket,
     },
+    /// The transfer of another server's snapshot has begun. If its start shows that it is none to install,
+    /// have it refused.
+    SnapshotBegun {
+        /// Its op.
+        op: Op,
+        /// Its first bytes.
+        start: Vec<u8>,
+    },
     /// Another server's snapshot has arrived completely. Validate it, then have it installed or drop it,
-    /// before the next event is taken.
+    /// before the next event is taken. It is not fetched again.
     SnapshotReceived(StoredSnapshot),
     /// This view is active: announce it to clients. Its primary serves them.
     Active(View),

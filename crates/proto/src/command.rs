@@ -1,6 +1,8 @@
 //! The commands of the service: the contents of log entries. They travel inside ENTRIES as opaque payloads.
 //!
-//! WARNING: append only. Variants and fields are part of the log's format, pinned by golden bytes.
+//! WARNING: part of the log's format, pinned by golden bytes. Variants may be appended, fields never: any
+//! change of a struct's fields needs another version of the protocol and of the journal. What may come later
+//! travels in the optional fields.
 
 use serde::{Deserialize, Serialize};
 

@@ -6,17 +6,30 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Op, View};
+use crate::open_enum::open_enum;
 
-/// The purpose of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum EntryKind {
-    /// The first entry of a view. Its commit commits all older entries (DESIGN.md section 4).
-    ViewStart,
-    /// A command of the service, encoded.
-    Command,
-    /// A list of members, encoded: a [`Members`](crate::members::Members). No server of this version proposes
-    /// one, and none takes one into its log: it would go on counting by the old list.
-    Members,
+open_enum! {
+    /// The purpose of an entry.
+    pub enum EntryKind {
+        /// The first entry of a view. Its commit commits all older entries (DESIGN.md section 4).
+        ViewStart,
+        /// A command of the service, encoded.
+        Command,
+        /// A list of members, encoded: a [`Members`](crate::members::Members). No server of this version
+        /// proposes one, and none takes one into its log: it would go on counting by the old list.
+        Members,
+    }
+}
+
+impl EntryKind {
+    /// Returns true if a server of this version can have such an entry in its log. It takes no other from a
+    /// peer, and does not start on a log that has one: it does not know what follows from that entry.
+    pub const fn is_followed(self) -> bool {
+        match self {
+            EntryKind::ViewStart | EntryKind::Command => true,
+            EntryKind::Members | EntryKind::Unknown(_) => false,
+        }
+    }
 }
 
 /// One op of the replicated log. `(op, view)` names its content and that of everything before it.

@@ -4,8 +4,8 @@
 //! Reading order: [`id`], [`entry`], [`members`]; [`packet`], [`command`], [`codec`]; [`seal`] (the keys),
 //! [`envelope`], [`fragment`], [`link`]; [`noise`], [`handshake`] (the agreement of a client's keys) and
 //! [`version`].
-//! [`entropy`] draws random numbers from a seed; [`hex`], [`fnv`] and `bulk` are small tools; [`planted`]
-//! names the mistakes that the tests must find.
+//! [`entropy`] draws random numbers from a seed; [`hex`], [`fnv`], `bulk` and `open_enum` are small tools;
+//! [`planted`] names the mistakes that the tests must find.
 //!
 //! It may not know what servers and clients do with a packet, and depends on no other crate of recado.
 //!
@@ -28,6 +28,7 @@ pub mod id;
 pub mod link;
 pub mod members;
 pub mod noise;
+mod open_enum;
 pub mod packet;
 pub mod planted;
 pub mod seal;

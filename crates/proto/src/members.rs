@@ -37,6 +37,11 @@ pub struct Members {
     pub epoch: Epoch,
 }
 
+/// The member that holds the tie unless a list names another: the one with the highest id.
+pub fn default_tie_holder(ids: impl IntoIterator<Item = NodeId>) -> NodeId {
+    ids.into_iter().max().unwrap_or(NodeId(0))
+}
+
 impl Members {
     /// Decodes the payload of an entry.
     ///

@@ -93,20 +93,17 @@ impl Service {
             self.is_used(&author);
         }
         let kept_max = self.limits.outstanding;
-        if let Some(device) = self.state.devices.get_mut(&id) {
-            // The number is another one only with a planted bug.
-            if seq == device.last_seq.next() {
-                let forgotten = self.planted.is(Planted::ForgetsOneResultTooMany);
-                let answered_below = if forgotten { answered_below.next() } else { answered_below };
-                while device.lowest_held() < answered_below && device.results.pop_front().is_some() {}
-                device.last_seq = seq;
-                device.results.push_back(Outcome { digest, result });
-                while device.results.len() as u64 > kept_max {
-                    device.results.pop_front();
-                }
+        let forgotten = self.planted.is(Planted::ForgetsOneResultTooMany);
+        let answered_below = if forgotten { answered_below.next() } else { answered_below };
+        // The number is another one only with a planted bug.
+        if let Some(device) = self.seen(id).filter(|device| seq == device.last_seq.next()) {
+            while device.lowest_held() < answered_below && device.results.pop_front().is_some() {}
+            device.last_seq = seq;
+            device.results.push_back(Outcome { digest, result });
+            while device.results.len() as u64 > kept_max {
+                device.results.pop_front();
             }
         }
-        self.seen(id);
         out.push(Applied::Answered { session, seq, result });
         out.append(&mut ended);
     }

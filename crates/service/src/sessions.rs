@@ -161,23 +161,21 @@ impl Service {
     pub(super) fn move_cursors(&mut self, cursors: &[(SessionId, Op)]) {
         for (session, upto) in cursors {
             let Some(open) = self.state.live(*session).map(|(open, _)| *open) else { continue };
-            if open.receives
-                && *upto <= self.state.applied
-                && let Some(device) = self.state.devices.get_mut(&open.device)
-            {
+            let moves = open.receives && *upto <= self.state.applied;
+            if let Some(device) = self.seen(open.device).filter(|_| moves) {
                 device.cursor = device.cursor.max(*upto);
             }
-            self.seen(open.device);
         }
     }
 
-    /// Records that the device was seen now, by the log's clock.
-    pub(super) fn seen(&mut self, id: DeviceId) {
+    /// Records that the device was seen now, by the log's clock, and returns it.
+    pub(super) fn seen(&mut self, id: DeviceId) -> Option<&mut Device> {
         let now_ms = self.state.clock_ms;
-        let Some(device) = self.state.devices.get_mut(&id) else { return };
+        let device = self.state.devices.get_mut(&id)?;
         let before_ms = std::mem::replace(&mut device.last_seen_ms, now_ms);
         if let Some(session) = device.session {
             self.index.session_seen(session, before_ms, now_ms);
         }
+        Some(device)
     }
 }

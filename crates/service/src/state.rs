@@ -1,6 +1,7 @@
 //! The replicated state: plain records in persistent maps.
 //!
-//! WARNING: part of the snapshot's format; fields are only appended, and only at the end.
+//! WARNING: part of the snapshot's format, pinned by golden bytes. Variants may be appended, fields never:
+//! any change of a struct's fields needs another format of the snapshot (`Image::FORMAT` of the server).
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ mod claims;
 mod cost;
 mod expiry;
 mod follows;
+mod golden;
 mod keys;
 mod planted;
 mod queries;

@@ -132,8 +132,8 @@ pub enum Effect<L> {
     /// The wall clock of this primary is ahead of the log's time by this many ms (negative: behind). For
     /// logs, at most once a minute.
     ClockAway(i64),
-    /// Another server's snapshot has arrived completely and is not taken. This server goes on without it, and
-    /// what asks for it will ask again. For logs, as an error.
+    /// Another server's snapshot is not taken. This server goes on without it and does not fetch it again; it
+    /// takes the next one that is offered. For logs, as an error.
     SnapshotRefused(SnapshotError),
     /// The server may end now.
     Stopped,

@@ -181,6 +181,7 @@ impl<L: OrderedLog> Node<L> {
             match event {
                 Event::Committed { op, payload, ticket } => self.on_committed(clock, op, &payload, ticket),
                 Event::Lost { from } => self.on_lost(from),
+                Event::SnapshotBegun { op, start } => self.on_snapshot_begun(op, &start),
                 Event::SnapshotReceived(snapshot) => self.on_snapshot_received(clock, snapshot),
                 Event::Active(view) => self.on_active(clock.now, view),
                 Event::Deposed => self.on_deposed(),
@@ -282,6 +283,14 @@ impl<L: OrderedLog> Node<L> {
         }
         let begun = self.snapshots.begin(clock.now, &self.config, &self.log, &self.service);
         self.out.extend(begun.map(|image| Effect::Snapshot(Box::new(image))));
+    }
+
+    /// What this version cannot read is refused before all of it is fetched.
+    fn on_snapshot_begun(&mut self, op: Op, start: &[u8]) {
+        if let Err(error @ SnapshotError::OtherFormat { .. }) = snapshots::check_format(op, start) {
+            self.log.refuse_snapshot(op);
+            self.out.push(Effect::SnapshotRefused(error));
+        }
     }
 
     fn on_snapshot_received(&mut self, clock: Clock, snapshot: StoredSnapshot) {

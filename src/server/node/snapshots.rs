@@ -6,10 +6,10 @@ use recado_log::ordered::{OrderedLog, StoredSnapshot};
 use recado_proto::codec;
 use recado_proto::command::Stamped;
 use recado_proto::id::{ClusterId, Epoch, Incarnation, Moment, Op, View};
-use recado_proto::members::{Member, Members};
+use recado_proto::members::{Member, Members, default_tie_holder};
 use recado_service::{Service, State};
 
-use crate::config::{self, Cluster, Config, Planted};
+use crate::config::{self, Config, Planted};
 
 /// How many times [`Config::snapshot_bytes`] the log since the last snapshot may become while a peer reads
 /// a stored one. At that length another is begun all the same: the log stays bounded, whatever a peer asks.
@@ -36,7 +36,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// The format that this version writes, and the only one that it reads.
+    /// The format that this version writes, and the only one that it reads. Any change of the fields of what
+    /// is in an image needs another one, and so does a new kind of entries that leaves something in it.
     pub const FORMAT: u16 = 1;
 
     /// The image of what is applied now; none if the log has lost the view of the last op.
@@ -57,24 +58,25 @@ impl Image {
     /// Returns true if the snapshot is of this cluster with these members, in the first epoch. The addresses
     /// may differ, because each server's configuration names its own.
     fn is_of(&self, config: &Config) -> bool {
-        let ids = config.cluster.members.iter().map(|member| member.id);
-        (self.cluster, self.members_op, self.members.epoch) == (config.cluster.id, Op::ZERO, Epoch::FIRST)
-            && self.members.list.iter().map(|member| member.id).eq(ids)
+        let Members { list, tie_holder, epoch } = &self.members;
+        let ids = || config.cluster.members.iter().map(|member| member.id);
+        (self.cluster, self.members_op, *epoch) == (config.cluster.id, Op::ZERO, Epoch::FIRST)
+            && list.iter().map(|member| member.id).eq(ids())
+            && *tie_holder == default_tie_holder(ids())
     }
 }
 
 /// The members that the configuration names.
 pub(super) fn members(config: &Config) -> Members {
-    let Cluster { members, me, .. } = &config.cluster;
     let joined = Incarnation(0);
-    let list = members.iter().map(|config::Member { id, client, peer }| Member {
+    let list = config.cluster.members.iter().map(|config::Member { id, client, peer }| Member {
         id: *id,
         client: *client,
         peer: *peer,
         joined,
         role: 0,
     });
-    let tie_holder = members.last().map_or(*me, |highest| highest.id);
+    let tie_holder = default_tie_holder(config.cluster.members.iter().map(|member| member.id));
     Members { list: list.collect(), tie_holder, epoch: Epoch::FIRST }
 }
 
@@ -127,6 +129,18 @@ pub fn restore(config: &Config, stored: Option<&StoredSnapshot>) -> Result<Servi
     stored.map_or_else(|| Ok(empty()), |stored| open(config, stored))
 }
 
+/// Checks the format of a snapshot at `op` that begins with `start`.
+///
+/// # Errors
+/// [`SnapshotError::OtherFormat`], or [`SnapshotError::Unreadable`], which more bytes may mend.
+pub(super) fn check_format(op: Op, start: &[u8]) -> Result<(), SnapshotError> {
+    match codec::decode_snapshot_start(start) {
+        Ok(Image::FORMAT) => Ok(()),
+        Ok(found) => Err(SnapshotError::OtherFormat { op, found }),
+        Err(error) => Err(SnapshotError::Unreadable(op, error)),
+    }
+}
+
 /// The service of a snapshot that was stored, or that a peer sent.
 ///
 /// # Errors
@@ -134,10 +148,7 @@ pub fn restore(config: &Config, stored: Option<&StoredSnapshot>) -> Result<Servi
 pub(super) fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, SnapshotError> {
     let StoredSnapshot { op, view, ref bytes } = *stored;
     let unreadable = |error| SnapshotError::Unreadable(op, error);
-    let found: u16 = codec::decode_snapshot_start(bytes).map_err(unreadable)?;
-    if found != Image::FORMAT {
-        return Err(SnapshotError::OtherFormat { op, found });
-    }
+    check_format(op, bytes)?;
     let image: Image = codec::decode_snapshot(bytes).map_err(unreadable)?;
     image.members.check().map_err(unreadable)?;
     if !image.is_of(config) {

@@ -254,6 +254,16 @@ fn the_files_of_a_device_have_their_pinned_bytes() {
     assert_eq!(read(slot.dir().join(STATE)), state);
 }
 
+/// What is said of a file with these bytes, which are not touched. The file has its own again afterwards.
+fn refusal(state: &Path, file: &Path, bytes: &[u8]) -> StoreError {
+    let good = fs::read(file).unwrap();
+    fs::write(file, bytes).unwrap();
+    let error = take(state).unwrap_err();
+    assert_eq!(fs::read(file).unwrap(), bytes, "{error}");
+    fs::write(file, good).unwrap();
+    error
+}
+
 #[test]
 fn a_file_of_another_version_is_refused_as_such_and_not_touched() {
     let state = tempfile::tempdir().unwrap();
@@ -273,15 +283,11 @@ fn a_file_of_another_version_is_refused_as_such_and_not_touched() {
         (dir.join(STATE), checked),
         (dir.join(STATE), elsewhere_created),
     ] {
-        let good = fs::read(&path).unwrap();
-        fs::write(&path, &text).unwrap();
-        let error = take(state.path()).unwrap_err();
+        let error = refusal(state.path(), &path, text.as_bytes());
         assert!(
             matches!(&error, StoreError::OtherVersion { path: named, found: 2, reads: 1 } if *named == path),
             "{error}"
         );
-        assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        fs::write(&path, good).unwrap();
     }
     assert!(take(state.path()).is_ok());
 }
@@ -294,11 +300,8 @@ fn an_error_about_a_file_that_is_no_text_names_the_file_and_a_cure() {
     save(&slot, &[]);
     drop(slot);
     for path in [dir.join("state.toml"), dir.join("cursor"), key] {
-        let good = fs::read(&path).unwrap();
-        fs::write(&path, [0xff; 64]).unwrap();
-        let message = take(state.path()).unwrap_err().to_string();
+        let message = refusal(state.path(), &path, &[0xff; 64]).to_string();
         assert!(message.starts_with(&format!("{} is damaged; ", path.display())), "{message}");
-        fs::write(&path, good).unwrap();
     }
     assert!(take(state.path()).is_ok());
 }
@@ -314,8 +317,7 @@ fn no_flipped_bit_of_a_cursor_makes_another_cursor() {
     for bit in 0..8 * good.len() {
         let mut bad = good.clone();
         bad[bit / 8] ^= 1 << (bit % 8);
-        fs::write(&path, &bad).unwrap();
-        let message = take(state.path()).unwrap_err().to_string();
+        let message = refusal(state.path(), &path, &bad).to_string();
         assert!(message.contains("cursor is damaged; delete it"), "bit {bit}: {message}");
     }
     fs::write(&path, &good).unwrap();

@@ -7,7 +7,7 @@
 use super::error::JournalError;
 
 /// The version of every file that the journal writes: one digit, so that a dump of a file shows it.
-pub(super) const VERSION: u8 = 4;
+pub(super) const VERSION: u8 = 5;
 pub(super) const DIGIT: u8 = b'0' + VERSION;
 
 /// The kinds of files, or of records in them.

@@ -155,7 +155,7 @@ fn encode(seq: u64, meta: &Meta, mark: Mark) -> [u8; SLOT] {
     put(MARK, marked.map(u64::to_le_bytes).as_flattened());
     put(EPOCH, &meta.epoch.0.to_le_bytes());
     put(MEMBERS_OP, &meta.members_op.0.to_le_bytes());
-    put(TIE_HOLDER, &meta.tie_holder.map_or(0, |id| id.0).to_le_bytes());
+    put(TIE_HOLDER, &meta.tie_holder.0.to_le_bytes());
     for (index, member) in meta.members.iter().enumerate() {
         let at = MEMBERS + MEMBER * index;
         put(at, &member.id.0.to_le_bytes());
@@ -189,7 +189,7 @@ fn decode(slot: &[u8; SLOT]) -> Result<Option<Slot>, JournalError> {
         voter: slot[42] == 1,
         epoch: Epoch(u64_at(slot, EPOCH)),
         members_op: Op(u64_at(slot, MEMBERS_OP)),
-        tie_holder: Some(node_at(TIE_HOLDER)).filter(|id| *id != NodeId(0)),
+        tie_holder: node_at(TIE_HOLDER),
         members: (0..members)
             .map(|index| MEMBERS + MEMBER * index)
             .map(|at| Member {

@@ -104,6 +104,7 @@ use std::io;
 
 use recado_proto::entry::{Entry, Unknown};
 use recado_proto::id::{ClusterId, Epoch, Incarnation, KnownBoot, NodeId, Op, View};
+use recado_proto::members::default_tie_holder;
 use recado_proto::planted::PlantedBug;
 
 pub use directory::{Directory, DirectoryFile};
@@ -168,8 +169,8 @@ pub struct Meta {
     pub epoch: Epoch,
     /// The op of the entry that named the members; zero: the configuration named them.
     pub members_op: Op,
-    /// The member that may go on alone if two are left; `None`: the one with the highest id.
-    pub tie_holder: Option<NodeId>,
+    /// The member that may go on alone if two are left.
+    pub tie_holder: NodeId,
     /// All members, by id ascending.
     pub members: Vec<Member>,
     /// True if the server votes. A server that started without meta is a learner first.
@@ -197,13 +198,14 @@ impl Meta {
     /// ascending.
     pub fn new(cluster: ClusterId, node: NodeId, members: impl IntoIterator<Item = NodeId>) -> Meta {
         let member = |id| Member { id, joined: Incarnation(0), known: KnownBoot::default() };
+        let members: Vec<Member> = members.into_iter().map(member).collect();
         Meta {
             cluster,
             node,
             epoch: Epoch::FIRST,
             members_op: Op::ZERO,
-            tie_holder: None,
-            members: members.into_iter().map(member).collect(),
+            tie_holder: default_tie_holder(members.iter().map(|member| member.id)),
+            members,
             voter: true,
             incarnation: Incarnation(0),
             promised: View::ZERO,
@@ -211,7 +213,7 @@ impl Meta {
     }
 
     /// The ids of the members, ascending.
-    pub fn member_ids(&self) -> impl Iterator<Item = NodeId> {
+    pub(crate) fn member_ids(&self) -> impl Iterator<Item = NodeId> {
         self.members.iter().map(|member| member.id)
     }
 

@@ -2,6 +2,7 @@
 
 use recado_proto::entry::Unknown;
 use recado_proto::id::{Epoch, Incarnation, MEMBERS_MAX, Op, View};
+use recado_proto::members::default_tie_holder;
 
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::log::{ASIDE, Closed, Journal, judge_removal, reserve};
@@ -212,7 +213,7 @@ pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), Journal
         return Err(JournalError::OtherNode { found: meta.node, expected: expected.node });
     }
     let fixed = meta.members_op == Op::ZERO
-        && meta.tie_holder.is_none()
+        && meta.tie_holder == default_tie_holder(meta.member_ids())
         && meta.members.iter().all(|member| member.joined == Incarnation(0));
     if meta.epoch != Epoch::FIRST || !fixed {
         return Err(JournalError::Unsupported);

@@ -159,22 +159,16 @@ fn checksum(segment: u64, record: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, &record[8..])
 }
 
+/// The number of a kind, from 1. The highest stands for all kinds that have no number here; it is none that
+/// this program follows.
 fn entry_tag(kind: EntryKind) -> u8 {
-    match kind {
-        EntryKind::ViewStart => 1,
-        EntryKind::Command => 2,
-        EntryKind::Members => 3,
-    }
+    u8::try_from(u16::from(kind).saturating_add(1)).unwrap_or(u8::MAX)
 }
 
-/// Returns `None` for a kind that this program does not follow: a log with a list of members is one that
-/// others count by that list.
+/// Returns `None` for a kind that this program does not follow.
 fn entry_kind(tag: u8) -> Option<EntryKind> {
-    match tag {
-        1 => Some(EntryKind::ViewStart),
-        2 => Some(EntryKind::Command),
-        _ => None,
-    }
+    let kind = EntryKind::from(u16::from(tag.checked_sub(1)?));
+    kind.is_followed().then_some(kind)
 }
 
 fn start_payload(prev: u64, lost: Option<Unknown>) -> [u8; START_PAYLOAD] {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::entry::Entry;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, OptionalFields, Reply, ToPeer};
 use recado_proto::planted::Planted;
@@ -188,12 +188,6 @@ impl ReplicaManager {
         entries: Entries,
         out: &mut Vec<Effect>,
     ) {
-        // With an entry that names other members in its log, this server would go on counting by the old
-        // list.
-        if let Some(named) = entries.entries.iter().find(|entry| entry.kind == EntryKind::Members) {
-            let refused = Report::MembersRefused { view: entries.view, op: named.op };
-            return out.push(Effect::Report(refused));
-        }
         if entries.fetch.is_some() {
             return self.on_fetched(now, from, entries, out);
         }
@@ -201,6 +195,9 @@ impl ReplicaManager {
             return;
         }
         self.hear_primary(now, out);
+        if refuses(&entries, out) {
+            return;
+        }
         if !self.follows_log(&entries) {
             let kept = self.keep_early(entries);
             return self.acknowledge(!kept, out);
@@ -341,4 +338,14 @@ impl ReplicaManager {
         }
         self.suspect(now, cause, out);
     }
+}
+
+/// Returns true if this server takes nothing of the packet, and reports that: one of the entries is of a kind
+/// that it does not follow. With a list of members in its log, for example, it would go on counting by the
+/// old one. The packet's sender is one from which entries are taken.
+pub(super) fn refuses(entries: &Entries, out: &mut Vec<Effect>) -> bool {
+    let Some(entry) = entries.entries.iter().find(|entry| !entry.kind.is_followed()) else { return false };
+    let (view, op, kind) = (entries.view, entry.op, entry.kind);
+    out.push(Effect::Report(Report::EntryRefused { view, op, kind }));
+    true
 }

@@ -6,17 +6,17 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{Moment, NodeId, Op};
+use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Entries, EntriesAck, ToPeer};
 use recado_proto::planted::Planted;
 
-use super::{Effect, ReplicaManager, Role};
+use super::{Effect, Log, ReplicaManager, Role};
 
 /// Most entries in flight to one backup beyond its matched op, whatever the link's room.
 const AHEAD_MAX: u64 = 4_096;
 
 /// The primary's knowledge of a backup.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Progress {
     next: Op,
     /// Ranges of sent ops that are believed lost, first op to last op. The link's limit in flight bounds
@@ -55,64 +55,70 @@ impl Progress {
     pub(super) fn forget_acks(&mut self) {
         (self.matched, self.durable) = (Op::ZERO, Op::ZERO);
     }
+
+    /// Sends to this backup, `to`, what was lost and then what follows, as far as there is room.
+    fn cast(&mut self, source: &Source<'_>, to: NodeId, mut room: usize, out: &mut Vec<Effect>) {
+        for (first, last) in std::mem::take(&mut self.lost) {
+            self.cast_range(source, to, (first.max(self.matched.next()), last), &mut room, out);
+        }
+        let limit = Op(self.matched.0.max(source.commit.0) + AHEAD_MAX).min(source.log.last());
+        self.cast_range(source, to, (self.next, limit), &mut room, out);
+    }
+
+    /// Sends the ops from `first` to `last`, as far as there is room; the rest of them below `next` stays
+    /// lost.
+    fn cast_range(
+        &mut self,
+        source: &Source<'_>,
+        to: NodeId,
+        (first, last): (Op, Op),
+        room: &mut usize,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut sent = first.prev();
+        for (prev_op, prev_view, entries) in source.log.pieces(first.prev(), last, *room) {
+            sent = Op(prev_op.0 + entries.len() as u64);
+            let size: usize = entries.iter().map(|entry| entry.payload.len() + 24).sum();
+            *room = room.saturating_sub(size);
+            // The commit is capped at the last op sent, so a retransmission of the same ops has the same
+            // bytes, and the fragments of both complete each other.
+            let (view, commit) = (source.view, source.commit.min(sent));
+            let cast =
+                Entries { view, fetch: None, prev_op, prev_view, commit, entries, members_op: Op::ZERO };
+            let tracked = Some((prev_op.next(), sent));
+            out.push(Effect::Send { to, packet: ToPeer::Entries(cast), tracked });
+        }
+        let left = last.min(self.next.prev());
+        if sent < left {
+            self.lost.insert(sent.next(), left);
+        }
+        self.next = self.next.max(sent.next());
+    }
+}
+
+/// What a primary casts: the entries of its log.
+struct Source<'a> {
+    log: &'a Log,
+    view: View,
+    commit: Op,
 }
 
 impl ReplicaManager {
     /// Sends every backup the entries that it lacks, as far as there is room.
     pub(super) fn cast(&mut self, now: Moment, room: impl Fn(NodeId) -> usize, out: &mut Vec<Effect>) {
-        let Role::Primary(primary) = &self.role else { return };
-        let targets: Vec<(NodeId, Progress)> =
-            primary.backups.iter().map(|(id, backup)| (*id, backup.clone())).collect();
-        for (to, mut backup) in targets {
-            if backup.next <= self.log.base() {
+        let source = Source { log: &self.log, view: self.promised, commit: self.commit };
+        let Role::Primary(primary) = &mut self.role else { return };
+        for (&to, backup) in &mut primary.backups {
+            if backup.next <= source.log.base() {
                 // The entries that it lacks are only in a snapshot: offer the newest one, once a heartbeat.
                 if now.since(backup.offered) >= self.timing.heartbeat {
                     backup.offered = now;
                     out.push(Effect::ReadSnapshot { to, op: Op::ZERO, offset: 0, chunks: 1 });
                 }
             } else {
-                let mut room = room(to);
-                for (first, last) in std::mem::take(&mut backup.lost) {
-                    self.cast_range(to, first.max(backup.matched.next()), last, &mut room, &mut backup, out);
-                }
-                let limit = Op(backup.matched.0.max(self.commit.0) + AHEAD_MAX).min(self.log.last());
-                self.cast_range(to, backup.next, limit, &mut room, &mut backup, out);
-            }
-            if let Role::Primary(primary) = &mut self.role {
-                primary.backups.insert(to, backup);
+                backup.cast(&source, to, room(to), out);
             }
         }
-    }
-
-    /// Sends the ops from `first` to `last`, as far as there is room; the rest of them below `next` stays
-    /// lost.
-    fn cast_range(
-        &self,
-        to: NodeId,
-        first: Op,
-        last: Op,
-        room: &mut usize,
-        backup: &mut Progress,
-        out: &mut Vec<Effect>,
-    ) {
-        let mut sent = first.prev();
-        for (prev_op, prev_view, entries) in self.log.pieces(first.prev(), last, *room) {
-            sent = Op(prev_op.0 + entries.len() as u64);
-            let size: usize = entries.iter().map(|entry| entry.payload.len() + 24).sum();
-            *room = room.saturating_sub(size);
-            // The commit is capped at the last op sent, so a retransmission of the same ops has the same
-            // bytes, and the fragments of both complete each other.
-            let (view, commit) = (self.promised, self.commit.min(sent));
-            let cast =
-                Entries { view, fetch: None, prev_op, prev_view, commit, entries, members_op: Op::ZERO };
-            let tracked = Some((prev_op.next(), sent));
-            out.push(Effect::Send { to, packet: ToPeer::Entries(cast), tracked });
-        }
-        let left = last.min(backup.next.prev());
-        if sent < left {
-            backup.lost.insert(sent.next(), left);
-        }
-        backup.next = backup.next.max(sent.next());
     }
 
     pub(super) fn on_entries_ack(

@@ -44,6 +44,22 @@ pub(super) struct Receiving {
     progressed: Moment,
 }
 
+/// A snapshot that is not fetched again, because it arrived completely or was refused. It would be refused
+/// again, whoever sends it; only if its checksum was wrong, another server may hold it undamaged.
+#[derive(Debug)]
+pub(super) struct Settled {
+    op: Op,
+    crc: u32,
+    /// The only server from which it is not fetched; `None`: it is fetched from none.
+    from: Option<NodeId>,
+}
+
+impl Settled {
+    fn is_of(&self, from: NodeId, chunk: &SnapshotChunk) -> bool {
+        (self.op, self.crc) == (chunk.op, chunk.crc) && self.from.is_none_or(|donor| donor == from)
+    }
+}
+
 impl Receiving {
     pub(super) fn forgive(&mut self, gap: Duration) {
         self.progressed = self.progressed + gap;
@@ -137,6 +153,9 @@ impl ReplicaManager {
             self.fetched_upto(now, chunk.op, out);
             return self.acknowledge(true, out);
         }
+        if self.settled.as_ref().is_some_and(|settled| settled.is_of(from, &chunk)) {
+            return;
+        }
         let known = self.receiving.as_ref().is_some_and(|receiving| {
             receiving.from == from && receiving.op == chunk.op && receiving.crc == chunk.crc
         });
@@ -161,6 +180,10 @@ impl ReplicaManager {
                 asked: now,
                 progressed: now,
             });
+            // What one chunk holds is judged as a whole.
+            if (chunk.bytes.len() as u64) < chunk.total {
+                out.push(Effect::SnapshotBegun { op: chunk.op, start: chunk.bytes.clone() });
+            }
         }
         let Some(receiving) = &mut self.receiving else { return };
         if !receiving.take(chunk.offset, chunk.bytes) {
@@ -176,8 +199,18 @@ impl ReplicaManager {
             return;
         }
         let Some(done) = self.receiving.take() else { return };
-        if crc32c::crc32c(&done.bytes) == done.crc {
+        let is_whole = crc32c::crc32c(&done.bytes) == done.crc;
+        self.settled = Some(Settled { op: done.op, crc: done.crc, from: (!is_whole).then_some(from) });
+        if is_whole {
             out.push(Effect::SnapshotReceived { op: done.op, view: done.op_view, bytes: done.bytes });
+        }
+    }
+
+    /// Ends the transfer of the snapshot at `op`, whose start the caller cannot read. It is not fetched
+    /// again.
+    pub(crate) fn refuse_snapshot(&mut self, op: Op) {
+        if let Some(refused) = self.receiving.take_if(|receiving| receiving.op == op) {
+            self.settled = Some(Settled { op, crc: refused.crc, from: None });
         }
     }
 
@@ -207,7 +240,7 @@ impl ReplicaManager {
 
     /// Replaces the whole log with a received snapshot. The caller has validated the snapshot and loads its
     /// state. Returns false if it is of no use any more; nothing has changed then.
-    pub fn install(
+    pub(crate) fn install(
         &mut self,
         now: Moment,
         op: Op,

@@ -8,6 +8,7 @@ use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::{Entries, Fetch, QueryId, ToPeer};
 use recado_proto::planted::Planted;
 
+use super::backup::refuses;
 use super::{Effect, ReplicaManager, Role};
 
 /// Entries asked for by one FETCH.
@@ -83,6 +84,7 @@ impl ReplicaManager {
         if from != fetching.donor
             || entries.fetch != Some(fetching.query)
             || entries.entries.last().is_some_and(|entry| entry.op > fetching.target)
+            || refuses(&entries, out)
         {
             return;
         }
@@ -134,8 +136,7 @@ impl ReplicaManager {
     }
 
     /// The donor's snapshot at `op` has arrived up to `bytes`. Only bytes beyond the most so far count as
-    /// progress: a donor whose disk cannot read further, or whose bytes fail the checksum, starts again
-    /// without end.
+    /// progress: a donor whose disk cannot read further starts again without end.
     pub(super) fn donor_progressed(&mut self, now: Moment, op: Op, bytes: u64) {
         if let Some(preparing) = self.role.preparing_mut()
             && let Some(fetching) = &mut preparing.fetching

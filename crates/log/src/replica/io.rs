@@ -5,32 +5,32 @@
 
 use std::time::Duration;
 
-use recado_proto::entry::{Entry, Unknown};
+use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::id::{Incarnation, KnownBoot, NodeId, Op, View};
 use recado_proto::packet::{RoleName, ToPeer};
 
 /// The state that a server starts with, from its journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Boot {
+pub(crate) struct Boot {
     /// True if the server votes.
-    pub voter: bool,
+    pub(crate) voter: bool,
     /// The promised view: the server accepts nothing below it.
-    pub promised: View,
+    pub(crate) promised: View,
     /// The view and op of the newest snapshot, zero if there is none.
-    pub base: (View, Op),
+    pub(crate) base: (View, Op),
     /// The entries after the snapshot.
-    pub entries: Vec<Entry>,
+    pub(crate) entries: Vec<Entry>,
     /// The highest op known to be committed.
-    pub commit: Op,
+    pub(crate) commit: Op,
     /// The latest known boot of each other server that was heard of.
-    pub known: Vec<(NodeId, KnownBoot)>,
+    pub(crate) known: Vec<(NodeId, KnownBoot)>,
     /// The ops that damage may have destroyed.
-    pub unknown: Option<Unknown>,
+    pub(crate) unknown: Option<Unknown>,
 }
 
 /// An input of the replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// A packet from a peer.
     Packet {
         /// The sender.
@@ -66,7 +66,7 @@ pub enum Input {
 
 /// An effect that the caller performs; effects are performed in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Send a packet to a peer.
     Send {
         /// The receiver.
@@ -85,8 +85,16 @@ pub enum Effect {
     },
     /// This entry is committed: apply it.
     Apply(Entry),
+    /// The transfer of a snapshot has begun. If its start shows that it cannot be installed, call
+    /// [`ReplicaManager::refuse_snapshot`](super::ReplicaManager::refuse_snapshot).
+    SnapshotBegun {
+        /// Its op.
+        op: Op,
+        /// Its first bytes.
+        start: Vec<u8>,
+    },
     /// A snapshot has arrived completely and its checksum is right. Validate it, then call
-    /// [`ReplicaManager::install`](super::ReplicaManager::install) or drop it.
+    /// [`ReplicaManager::install`](super::ReplicaManager::install) or drop it; it is not fetched again.
     SnapshotReceived {
         /// Its op.
         op: Op,
@@ -154,13 +162,15 @@ pub enum Report {
     Waiting(Vec<NodeId>),
     /// An op that is committed here is missing in a leader's log: see [`Contradiction`].
     Contradicted(Contradiction),
-    /// A leader's log has an entry that names other members. This server follows none, and takes nothing of
+    /// A leader's log has an entry of a kind that this server does not follow. The server takes nothing of
     /// the packet. Reported each time.
-    MembersRefused {
+    EntryRefused {
         /// The leader's view.
         view: View,
         /// The op of the entry.
         op: Op,
+        /// Its kind.
+        kind: EntryKind,
     },
     /// Entries that were durable here are replaced by those of a leader, whose log lacks them. As far as
     /// this server knows they were never committed.

@@ -62,7 +62,7 @@ use recado_proto::planted::{Planted, PlantedBug};
 use crate::config::{Config, Preempt, Timing};
 
 use backup::Backup;
-use catchup::Receiving;
+use catchup::{Receiving, Settled};
 use detector::FailureDetector;
 use disk_pace::DiskPace;
 use handover::Stopping;
@@ -73,11 +73,12 @@ use log::Log;
 use peers::Peers;
 use role::Role;
 
-pub use io::{Boot, Cause, Contradiction, Effect, Input, Report, RoleChange, Task};
+pub(crate) use io::{Boot, Effect, Input};
+pub use io::{Cause, Contradiction, Report, RoleChange, Task};
 
 /// The replication and election state of one server.
 #[derive(Debug)]
-pub struct ReplicaManager {
+pub(crate) struct ReplicaManager {
     me: NodeId,
     /// All servers, this one included.
     members: Vec<NodeId>,
@@ -106,6 +107,8 @@ pub struct ReplicaManager {
     /// The latest contradiction.
     contradiction: Option<Contradiction>,
     receiving: Option<Receiving>,
+    /// The last snapshot that is not fetched again.
+    settled: Option<Settled>,
 
     peers: Peers,
     /// Learners to answer once their boot is durable, with their nonces.
@@ -139,7 +142,13 @@ fn digest(members: &[NodeId]) -> u64 {
 
 impl ReplicaManager {
     /// Starts a server as a backup, or as a learner if it has no vote.
-    pub fn new(config: &Config, boot: Boot, seed: u64, now: Moment, out: &mut Vec<Effect>) -> ReplicaManager {
+    pub(crate) fn new(
+        config: &Config,
+        boot: Boot,
+        seed: u64,
+        now: Moment,
+        out: &mut Vec<Effect>,
+    ) -> ReplicaManager {
         let members: Vec<NodeId> = config.cluster.members.iter().map(|member| member.id).collect();
         let (base_view, base) = boot.base;
         let mut log = Log::new(base, base_view);
@@ -164,6 +173,7 @@ impl ReplicaManager {
             unknown: boot.unknown,
             contradiction: None,
             receiving: None,
+            settled: None,
             peers: Peers::new(config.cluster.me, &members, &boot.known),
             learners: Vec::new(),
             detector: FailureDetector::new(config.timing, now),
@@ -195,7 +205,7 @@ impl ReplicaManager {
     }
 
     /// Takes one input at `now`, and pushes the effects to perform.
-    pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
+    pub(crate) fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         self.forgive_own_lateness(now);
         match input {
             Input::Packet { from, incarnation, packet } => {
@@ -214,7 +224,7 @@ impl ReplicaManager {
 
     /// Takes a command into the log, if this is the active primary and no hand-over is in progress;
     /// otherwise returns `None`. The next [`ReplicaManager::flush`] casts and journals it.
-    pub fn propose(&mut self, payload: Arc<[u8]>) -> Option<Op> {
+    pub(crate) fn propose(&mut self, payload: Arc<[u8]>) -> Option<Op> {
         if !self.accepts() {
             return None;
         }
@@ -227,7 +237,7 @@ impl ReplicaManager {
 
     /// Journals and casts the entries taken in since the last flush. `room` returns the number of bytes
     /// that the link to a peer takes now.
-    pub fn flush(&mut self, now: Moment, room: impl Fn(NodeId) -> usize, out: &mut Vec<Effect>) {
+    pub(crate) fn flush(&mut self, now: Moment, room: impl Fn(NodeId) -> usize, out: &mut Vec<Effect>) {
         self.journal_appended(now, out);
         self.cast(now, room, out);
         self.handled = now;
@@ -236,7 +246,7 @@ impl ReplicaManager {
     // ---- accessors
 
     /// The role of this server.
-    pub fn role(&self) -> RoleName {
+    pub(crate) fn role(&self) -> RoleName {
         match &self.role {
             Role::Learner(_) => RoleName::Learner,
             Role::Backup(_) => RoleName::Backup,
@@ -246,49 +256,49 @@ impl ReplicaManager {
     }
 
     /// Returns true if commands are accepted now.
-    pub fn accepts(&self) -> bool {
+    pub(crate) fn accepts(&self) -> bool {
         self.stopping.is_none()
             && matches!(&self.role, Role::Primary(primary) if primary.state.permits().accepts)
     }
 
     /// The promised view: nothing below it is accepted.
-    pub fn promised(&self) -> View {
+    pub(crate) fn promised(&self) -> View {
         self.promised
     }
 
     /// The highest active view known.
-    pub fn active_view(&self) -> View {
+    pub(crate) fn active_view(&self) -> View {
         self.active
     }
 
     /// The last op known to be committed.
-    pub fn commit(&self) -> Op {
+    pub(crate) fn commit(&self) -> Op {
         self.commit
     }
 
     /// The last op held.
-    pub fn last(&self) -> Op {
+    pub(crate) fn last(&self) -> Op {
         self.log.last()
     }
 
     /// The end of the fsynced prefix.
-    pub fn durable(&self) -> Op {
+    pub(crate) fn durable(&self) -> Op {
         self.journaling.durable
     }
 
     /// An entry still held.
-    pub fn entry(&self, op: Op) -> Option<&Entry> {
+    pub(crate) fn entry(&self, op: Op) -> Option<&Entry> {
         self.log.get(op)
     }
 
     /// Bytes of payload taken into the log since the start or the last snapshot installed from a peer, for
     /// the snapshot policy.
-    pub fn appended_bytes(&self) -> u64 {
+    pub(crate) fn appended_bytes(&self) -> u64 {
         self.log.appended()
     }
 
     /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.
-    pub fn forget_upto(&mut self, op: Op) {
+    pub(crate) fn forget_upto(&mut self, op: Op) {
         self.log.forget_upto(op.min(self.applied));
     }
 

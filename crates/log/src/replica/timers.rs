@@ -47,7 +47,7 @@ impl Timer {
 impl ReplicaManager {
     /// The latest time for an [`Input::Deadline`](super::Input::Deadline). It is never further away than a
     /// heartbeat, so that this server notices its own lateness.
-    pub fn next_deadline(&self) -> Moment {
+    pub(crate) fn next_deadline(&self) -> Moment {
         // `Idle` always runs.
         Timer::ALL.into_iter().filter_map(|timer| self.deadline(timer)).min().unwrap_or(self.handled)
     }

@@ -11,8 +11,9 @@
 //! that types do not express are checked once, when a packet is decoded ([`Packet::check`]), so that no other
 //! code has to.
 //!
-//! WARNING: append only. The order of variants and fields is the protocol, pinned by golden bytes
-//! in `tests/it/golden`.
+//! WARNING: the order of variants and fields is the protocol, pinned by golden bytes in `tests/it/golden`.
+//! Variants may be appended, fields never: any change of a struct's fields needs another
+//! [`VERSION`](crate::envelope::VERSION). What may come later travels in the optional fields.
 
 mod admin;
 mod body;
@@ -22,7 +23,6 @@ mod election;
 mod extension;
 mod fragment;
 mod heartbeat;
-mod open_enum;
 mod options;
 mod position;
 mod query;

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::open_enum::open_enum;
 use super::{OptionalFields, QueryId};
 use crate::id::Seq;
+use crate::open_enum::open_enum;
 
 open_enum! {
     /// The reason of a refusal. A code and never a string: the client chooses the words. An unknown one is

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::open_enum::open_enum;
 use crate::id::{Incarnation, MEMBERS_MAX, NodeId, Op, View};
+use crate::open_enum::open_enum;
 
 /// The status of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -63,7 +63,7 @@ impl Chance {
             at = at.max(self.view(near));
             // Few that a server refuses, or ends at, so that most runs go on.
             let (kind, payload) = match self.below(40) {
-                0 => (EntryKind::Members, vec![n as u8; self.below(40) as usize].into()),
+                0 => (EntryKind::from(2 + n as u16), vec![n as u8; self.below(40) as usize].into()),
                 1 => (EntryKind::Command, vec![n as u8; self.below(40) as usize].into()),
                 2..20 => (EntryKind::ViewStart, Default::default()),
                 _ => (EntryKind::Command, command_of(300 + self.below(40) as usize)),

@@ -51,8 +51,8 @@ pub(super) struct Peers {
     /// Peers that came with an earlier incarnation: the server, its incarnation, and the latest seen.
     pub(super) earlier: Vec<(u16, u64, u64)>,
     pub(super) promises: usize,
-    /// Entries that name members and were refused: the leader's view, and the op.
-    pub(super) named: Vec<(View, Op)>,
+    /// The entries whose kind was refused: the leader's view, the op and the kind.
+    pub(super) entries_refused: Vec<(View, Op, EntryKind)>,
 }
 
 impl Surroundings for Peers {
@@ -91,8 +91,8 @@ impl Surroundings for Peers {
                 None
             }
             bully::Effect::OtherEpoch { .. } => None,
-            bully::Effect::Report(Report::MembersRefused { view, op }) => {
-                self.named.push((view, op));
+            bully::Effect::Report(Report::EntryRefused { view, op, kind }) => {
+                self.entries_refused.push((view, op, kind));
                 None
             }
             bully::Effect::Report(_) => None,
@@ -215,4 +215,10 @@ pub(super) fn prepare(view: View, progress: u64) -> ToPeer {
         disk_ms: 0,
         members_op: Op::ZERO,
     })
+}
+
+/// A cast of the primary of `view`, of the entries that follow op and view `prev`.
+pub(super) fn cast(view: View, prev: (u64, View), commit: u64, entries: Vec<Entry>) -> ToPeer {
+    let (prev_op, prev_view, commit) = (Op(prev.0), prev.1, Op(commit));
+    ToPeer::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries, members_op: Op::ZERO })
 }

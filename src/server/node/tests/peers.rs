@@ -6,7 +6,7 @@ use recado_proto::envelope::{Envelope, PeerHello};
 use recado_proto::id::Epoch;
 use recado_proto::members::{self, Members};
 
-use super::members::{envelope_of, prepare};
+use super::members::{cast, envelope_of, prepare};
 use super::*;
 
 #[test]
@@ -72,17 +72,7 @@ fn a_flood_of_requests_is_not_answered_with_thousands_of_times_its_size() {
     };
     for first in [1, 33, 65, 97, 129, 161, 193, 225] {
         let prev_view = if first == 1 { View::ZERO } else { view };
-        let (prev_op, commit) = (Op(first - 1), Op::ZERO);
-        let cast = Entries {
-            view,
-            fetch: None,
-            prev_op,
-            prev_view,
-            commit,
-            entries: entries(first),
-            members_op: Op::ZERO,
-        };
-        rig.peer(3, vec![ToPeer::Entries(cast)]);
+        rig.peer(3, vec![cast(view, (first - 1, prev_view), 0, entries(first))]);
     }
     rig.flush();
     rig.around.sent.clear();
@@ -102,20 +92,20 @@ fn a_flood_of_requests_is_not_answered_with_thousands_of_times_its_size() {
 }
 
 #[test]
-fn an_entry_that_names_members_is_not_taken_and_is_reported() {
-    let mut rig = Rig::new(true);
+fn an_entry_that_names_members_or_is_of_a_later_kind_is_not_taken_and_is_reported() {
     let view = View::new(1, NodeId(3));
     let (client, peer) = (([192, 0, 2, 1], 1).into(), ([192, 0, 2, 1], 2).into());
     let member = members::Member { id: NodeId(9), client, peer, joined: Incarnation(1), role: 0 };
     let members = Members { list: vec![member], tie_holder: NodeId(9), epoch: Epoch(5) };
     assert_eq!(members.check(), Ok(()));
-    let entry = Entry { op: Op(1), view, kind: EntryKind::Members, payload: encode(&members).into() };
-    let (prev_op, prev_view, commit) = (Op::ZERO, View::ZERO, Op::ZERO);
-    let cast =
-        Entries { view, fetch: None, prev_op, prev_view, commit, entries: vec![entry], members_op: Op::ZERO };
-    rig.peer(3, vec![ToPeer::Entries(cast)]);
-    rig.flush();
-    assert_eq!((rig.last(), &rig.around.named[..]), (Op::ZERO, &[(view, Op(1))][..]));
+    for kind in [EntryKind::Members, EntryKind::Unknown(3), EntryKind::Unknown(u16::MAX)] {
+        let mut rig = Rig::new(true);
+        let entries = vec![Entry { op: Op(1), view, kind, payload: encode(&members).into() }];
+        rig.peer(3, vec![cast(view, (0, View::ZERO), 0, entries)]);
+        rig.flush();
+        assert_eq!((rig.last(), &rig.around.entries_refused[..]), (Op::ZERO, &[(view, Op(1), kind)][..]));
+        assert_eq!(rig.around.refused, [], "the datagram around it is read");
+    }
 }
 
 #[test]
@@ -125,22 +115,10 @@ fn a_command_that_cannot_be_read_ends_the_server_before_it_applies_anything_more
     let entry = |op: u64, payload| Entry { op: Op(op), view, kind: EntryKind::Command, payload };
     let of_a_later_version = [command_of(300).to_vec(), vec![7]].concat().into();
     let entries = vec![entry(1, command_of(300)), entry(2, of_a_later_version), entry(3, command_of(300))];
-    let cast = |prev_op: u64, prev_view, commit: u64, entries| {
-        let (prev_op, commit) = (Op(prev_op), Op(commit));
-        ToPeer::Entries(Entries {
-            view,
-            fetch: None,
-            prev_op,
-            prev_view,
-            commit,
-            entries,
-            members_op: Op::ZERO,
-        })
-    };
-    rig.peer(3, vec![cast(0, View::ZERO, 0, entries)]);
+    rig.peer(3, vec![cast(view, (0, View::ZERO), 0, entries)]);
     rig.flush();
     assert!(rig.failed.is_empty(), "it is not committed");
-    rig.peer(3, vec![cast(3, view, 3, Vec::new())]);
+    rig.peer(3, vec![cast(view, (3, view), 3, Vec::new())]);
     rig.flush();
     let cause = recado_proto::DecodeError::TrailingBytes;
     assert_eq!(rig.failed, [UnreadableEntry { op: Op(2), cause }]);
@@ -163,19 +141,10 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
     let view = View::new(20_000, NodeId(3));
     let mut prev = View::ZERO;
     for op in 1..=16_000 {
-        let (prev_op, prev_view) = (Op(op - 1), prev);
+        let prev_view = prev;
         prev = View::new(op, NodeId(3));
         let entry = Entry { op: Op(op), view: prev, kind: EntryKind::ViewStart, payload: [].into() };
-        let cast = Entries {
-            view,
-            fetch: None,
-            prev_op,
-            prev_view,
-            commit: Op::ZERO,
-            entries: vec![entry],
-            members_op: Op::ZERO,
-        };
-        rig.peer(3, vec![ToPeer::Entries(cast)]);
+        rig.peer(3, vec![cast(view, (op - 1, prev_view), 0, vec![entry])]);
     }
     rig.flush();
     assert_eq!(rig.last(), Op(16_000));

@@ -69,17 +69,7 @@ fn cast(rig: &mut Rig<Peers>, ops: RangeInclusive<u64>) {
     for op in ops {
         let entry = Entry { op: Op(op), view, kind: EntryKind::Command, payload: command_of(1_000) };
         let prev_view = if op == 1 { View::ZERO } else { view };
-        let (prev_op, commit) = (Op(op - 1), Op(op - 1));
-        let cast = Entries {
-            view,
-            fetch: None,
-            prev_op,
-            prev_view,
-            commit,
-            entries: vec![entry],
-            members_op: Op::ZERO,
-        };
-        rig.peer(3, vec![ToPeer::Entries(cast)]);
+        rig.peer(3, vec![members::cast(view, (op - 1, prev_view), op - 1, vec![entry])]);
         rig.flush();
     }
 }
@@ -143,10 +133,11 @@ fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresse
     };
     assert!(refusal(&|_| ()).is_none());
     assert!(refusal(&|image| image.members.list[0].client.set_port(7)).is_none());
-    let foreign: [&dyn Fn(&mut Image); 4] = [
+    let foreign: [&dyn Fn(&mut Image); 5] = [
         &|image| image.cluster = ClusterId(8),
         &|image| image.members_op = Op(1),
         &|image| image.members.epoch = Epoch(1),
+        &|image| image.members.tie_holder = NodeId(2),
         &|image| {
             image.members.list.truncate(2);
             image.members.tie_holder = NodeId(2);
@@ -175,29 +166,49 @@ fn a_snapshot_of_another_format_is_known_as_such_whatever_follows() {
     assert!(matches!(refused(Vec::new()), Some(SnapshotError::Unreadable(..))));
 }
 
-/// The transfer of it begins again, and nobody would know why.
-#[test]
-fn a_snapshot_of_another_server_that_is_not_taken_is_reported() {
+/// Server 3 leads, and has cast nothing yet.
+fn following() -> Rig<Peers> {
     let mut rig = Rig::new(true);
-    let view = View::new(1, NodeId(3));
-    let (prev_op, prev_view, commit, entries) = (Op::ZERO, View::ZERO, Op::ZERO, Vec::new());
-    rig.peer(
-        3,
-        vec![ToPeer::Entries(Entries {
-            view,
-            fetch: None,
-            prev_op,
-            prev_view,
-            commit,
-            entries,
-            members_op: Op::ZERO,
-        })],
-    );
+    rig.peer(3, vec![members::cast(View::new(1, NodeId(3)), (0, View::ZERO), 0, Vec::new())]);
+    rig
+}
+
+/// The first chunk of a snapshot of server 3.
+fn first_chunk(op: u64, whole: &[u8]) -> ToPeer {
+    let (op, view, total, crc) = (Op(op), View::new(1, NodeId(3)), whole.len() as u64, crc32c::crc32c(whole));
+    let bytes = whole.iter().take(SnapshotChunk::BYTES_MAX).copied().collect();
+    ToPeer::SnapshotChunk(SnapshotChunk { op, view, offset: 0, total, crc, bytes })
+}
+
+#[test]
+fn a_snapshot_of_another_server_that_is_not_taken_is_reported_once_for_each_that_is_offered() {
+    let mut rig = following();
     let found = Image::FORMAT + 1;
-    let bytes = encode(&found);
-    let (total, crc) = (bytes.len() as u64, crc32c::crc32c(&bytes));
-    let chunk = SnapshotChunk { op: Op(9), view, offset: 0, total, crc, bytes };
-    rig.peer(3, vec![ToPeer::SnapshotChunk(chunk)]);
-    assert_eq!(rig.refused, [SnapshotError::OtherFormat { op: Op(9), found }]);
+    for op in [9, 9, 9, 10] {
+        rig.peer(3, vec![first_chunk(op, &encode(&found))]);
+    }
+    assert_eq!(rig.refused, [9, 10].map(|op| SnapshotError::OtherFormat { op: Op(op), found }));
     assert_eq!(rig.node.applied(), Op::ZERO);
+}
+
+#[test]
+fn a_snapshot_of_another_format_is_refused_by_its_first_chunk_and_not_requested_again() {
+    let found = Image::FORMAT + 1;
+    for (format, refused) in [(Image::FORMAT, false), (found, true)] {
+        let mut rig = following();
+        let whole = [encode(&format), vec![0; 8 * SnapshotChunk::BYTES_MAX]].concat();
+        rig.peer(3, vec![first_chunk(9, &whole)]);
+        rig.flush();
+        rig.around.sent.clear();
+        for _ in 0..4 {
+            rig.pass(Duration::from_millis(40));
+            rig.peer(3, vec![first_chunk(9, &whole)]);
+            rig.flush();
+        }
+        let sent = rig.around.sent.iter().flat_map(|(_, opened)| &opened.packets);
+        let requests = sent.filter(|packet| matches!(packet, ToPeer::SnapshotGet(_))).count();
+        assert_eq!(requests == 0, refused, "{requests} requests");
+        let expected = refused.then_some(SnapshotError::OtherFormat { op: Op(9), found });
+        assert_eq!(rig.refused, Vec::from_iter(expected));
+    }
 }

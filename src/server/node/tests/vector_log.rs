@@ -184,6 +184,8 @@ impl OrderedLog for VectorLog {
         false
     }
 
+    fn refuse_snapshot(&mut self, _: Op) {}
+
     fn trim(&mut self, op: Op) {
         let covered = op.0.saturating_sub(self.trimmed) as usize;
         self.entries.drain(..covered.min(self.entries.len()));

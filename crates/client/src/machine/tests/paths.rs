@@ -149,8 +149,8 @@ fn a_datagram_of_a_server_counts_once() {
     assert_eq!(play.machine.heard, heard, "somebody says it again: the primary need not be alive");
 }
 
-#[test]
-fn only_the_answer_to_the_last_hello_is_a_greeting() {
+/// A client that has sent its first HELLO, to server 1, and the RETRY that answers it.
+fn greeted() -> (Play, Vec<u8>) {
     let mut play = Play::among(std::iter::empty());
     let mut server = HandshakeServer::new(handshake_config(1, 1));
     let mut out = Vec::new();
@@ -158,7 +158,13 @@ fn only_the_answer_to_the_last_hello_is_a_greeting() {
     play.machine.handle(play.now, Input::Deadline, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
     let from = ([127, 0, 0, 9], 4_000).into();
-    let Some(HandshakeEvent::Retry(bytes)) = server.receive(from, hello) else { panic!("no RETRY") };
+    let Some(HandshakeEvent::Retry(retry)) = server.receive(from, hello) else { panic!("no RETRY") };
+    (play, retry)
+}
+
+#[test]
+fn only_the_answer_to_the_last_hello_is_a_greeting() {
+    let (mut play, bytes) = greeted();
     let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(&bytes) else { panic!("no RETRY") };
 
     let forged = handshake::Retry { echo: retry.echo ^ 1, ..retry };
@@ -191,16 +197,8 @@ fn forged_answers_to_a_hello_before_and_after_the_true_one_cost_no_time() {
 
 #[test]
 fn answers_to_a_hello_are_forged_without_end_and_cost_a_few_initiations_each() {
-    let mut play = Play::among(std::iter::empty());
-    let mut server = HandshakeServer::new(handshake_config(1, 1));
+    let (mut play, retry) = greeted();
     let mut out = Vec::new();
-    play.now = play.machine.next_deadline().unwrap();
-    play.machine.handle(play.now, Input::Deadline, &mut out);
-    let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
-    let Some(HandshakeEvent::Retry(retry)) = server.receive(([127, 0, 0, 9], 4_000).into(), hello) else {
-        panic!()
-    };
-    out.clear();
     for lie in 0..=255 {
         let bytes = forged_retry(&retry, lie);
         play.machine.handle(play.now, Input::Datagram { from: address(1), bytes }, &mut out);

@@ -37,10 +37,10 @@ fn the_files_of_a_directory_have_their_pinned_bytes() {
     let boot = |incarnation, boot_id| KnownBoot { incarnation: Incarnation(incarnation), boot_id };
     let known = [(NodeId(2), boot(5, Some(BootId([0xb2; 16])))), (NodeId(3), boot(0x0102, None))];
     journal.know(&known).unwrap();
-    let kinds = [EntryKind::ViewStart, EntryKind::Command, EntryKind::Members];
+    let kinds = EntryKind::ALL;
     let entries: Vec<Entry> = (1..)
         .zip(kinds)
-        .map(|(op, kind)| Entry { op: Op(op), view: VIEW, kind, payload: vec![op as u8; 3].into() })
+        .map(|(op, kind)| Entry { op: Op(op), view: VIEW, kind: *kind, payload: vec![op as u8; 3].into() })
         .collect();
     journal.append(&entries, Op(1)).unwrap();
     journal.promise(View(2 << 16 | 3)).unwrap();

@@ -44,7 +44,7 @@ fn meta_is_read_as_it_was_written_whatever_the_ids() {
         node: NodeId(0x0102),
         epoch: Epoch(0x1112_1314_1516_1718),
         members_op: Op(0x2122_2324),
-        tie_holder: Some(NodeId(0xfffe)),
+        tie_holder: NodeId(0xfffe),
         members: vec![
             Member { id: NodeId(1), joined: Incarnation(0), known: known(7, Some(BootId([0x31; 16]))) },
             Member { id: NodeId(0x0102), joined: Incarnation(3), known: KnownBoot::default() },

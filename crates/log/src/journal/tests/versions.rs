@@ -37,16 +37,18 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
 }
 
 #[test]
-fn a_log_with_an_entry_that_names_members_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    init(dir.path());
-    let (mut journal, _) = open(dir.path());
-    let members = Entry { kind: EntryKind::Members, ..with_payload(1, 3) };
-    journal.append(&[members], Op(0)).unwrap();
-    journal.sync().unwrap();
-    drop(journal);
-    let refused = refusal(dir.path());
-    assert!(matches!(refused, JournalError::Unsupported), "{refused}");
+fn a_log_with_an_entry_that_is_not_followed_is_refused_and_nothing_in_it_is_touched() {
+    for kind in [EntryKind::Members, EntryKind::Unknown(3), EntryKind::Unknown(u16::MAX)] {
+        let dir = tempfile::tempdir().unwrap();
+        init(dir.path());
+        let (mut journal, _) = open(dir.path());
+        journal.append(&[Entry { kind, ..with_payload(1, 3) }], Op(0)).unwrap();
+        journal.sync().unwrap();
+        drop(journal);
+        let refused = refusal(dir.path());
+        assert!(matches!(refused, JournalError::Unsupported), "{kind:?}: {refused}");
+        assert!(refused.is_wrong_directory(), "exit code 78");
+    }
 }
 
 #[test]

@@ -112,15 +112,61 @@ fn a_cast_that_arrives_early_and_finds_no_room_is_requested_again() {
 }
 
 #[test]
-fn nothing_of_a_packet_with_an_entry_that_names_members_is_taken_and_that_is_reported() {
+fn nothing_of_a_packet_with_an_entry_that_is_not_followed_is_taken_and_that_is_reported() {
     let view = View::new(1, NodeId(3));
-    let mut one = One::new(boot());
-    one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
-    one.sync();
-    let members = Entry { kind: EntryKind::Members, ..entry(3, 1, 3) };
-    let effects = one.packet(3, cast(view, 1, view, 1, vec![entry(2, 1, 3), members, entry(4, 1, 3)]));
-    assert!(effects.contains(&Effect::Report(Report::MembersRefused { view, op: Op(3) })), "{effects:?}");
-    assert_eq!((acked(&effects), one.replica.last()), (None, Op(1)));
+    for kind in NOT_FOLLOWED {
+        let mut one = One::new(boot());
+        one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
+        one.sync();
+        let other = Entry { kind, ..entry(3, 1, 3) };
+        let effects = one.packet(3, cast(view, 1, view, 1, vec![entry(2, 1, 3), other, entry(4, 1, 3)]));
+        assert_eq!(refusals(&effects), [Report::EntryRefused { view, op: Op(3), kind }]);
+        assert_eq!((acked(&effects), one.replica.last()), (None, Op(1)), "{kind:?}");
+    }
+}
+
+#[test]
+fn an_entry_that_is_not_followed_is_reported_only_of_the_primary_or_of_the_donor() {
+    let (old, view) = (View::new(1, NodeId(3)), View::new(2, NodeId(3)));
+    let entries = || vec![Entry { kind: EntryKind::Members, ..entry(1, 1, 3) }];
+    let unasked = |view| {
+        let ToPeer::Entries(cast) = cast(view, 0, View::ZERO, 0, entries()) else { unreachable!() };
+        ToPeer::Entries(Entries { fetch: Some(QueryId(1)), ..cast })
+    };
+    for (what, from, packet, reported) in [
+        ("of the view", 3, cast(view, 0, View::ZERO, 0, entries()), 1),
+        ("of an older view", 3, cast(old, 0, View::ZERO, 0, entries()), 0),
+        ("of another server", 2, cast(view, 0, View::ZERO, 0, entries()), 0),
+        ("an answer to no request", 3, unasked(view), 0),
+    ] {
+        let mut one = One::new(boot());
+        hear(&mut one, view);
+        assert_eq!(refusals(&one.packet(from, packet)).len(), reported, "{what}");
+    }
+}
+
+#[test]
+fn a_candidate_does_not_lead_with_an_entry_that_it_does_not_follow() {
+    for kind in NOT_FOLLOWED {
+        let (mut one, view) = preparing(3);
+        let asks = fetches(&one.packet(3, promise_of_log(view, 1, 2)));
+        let answer = vec![entry(1, 3, 3), Entry { kind, ..entry(2, 3, 3) }];
+        let effects = one.packet(3, fetched(view, asks[0].query, 0, answer));
+        assert_eq!(refusals(&effects), [Report::EntryRefused { view, op: Op(2), kind }]);
+        assert_eq!((one.replica.last(), one.replica.role()), (Op::ZERO, RoleName::Candidate), "{kind:?}");
+    }
+}
+
+const NOT_FOLLOWED: [EntryKind; 3] =
+    [EntryKind::Members, EntryKind::Unknown(3), EntryKind::Unknown(u16::MAX)];
+
+/// The reports of entries whose kind is refused.
+fn refusals(effects: &[Effect]) -> Vec<Report> {
+    let reports = effects.iter().filter_map(|effect| match effect {
+        Effect::Report(report @ Report::EntryRefused { .. }) => Some(report.clone()),
+        _ => None,
+    });
+    reports.collect()
 }
 
 fn tasks(effects: &[Effect]) -> Vec<Task> {

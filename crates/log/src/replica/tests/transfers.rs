@@ -332,6 +332,54 @@ fn a_candidate_that_holds_the_donors_snapshot_fetches_what_follows_it() {
     assert!(matches!(one.replica.role, Role::Primary(_)));
 }
 
+#[test]
+fn a_snapshot_that_arrived_and_was_not_installed_is_fetched_from_nobody_until_another_is_offered() {
+    let whole = [7; 2 * CHUNK];
+    let mut one = following();
+    receive(&mut one, piece(&whole, 0, CHUNK));
+    assert!(received(&receive(&mut one, piece(&whole, CHUNK, CHUNK))));
+    hear_on(&mut one, 20);
+    assert!(asked(&receive(&mut one, piece(&whole, 0, CHUNK))).is_empty(), "from the same server");
+    hear_unsynced(&mut one, View::new(2, NodeId(2)));
+    let again = ToPeer::SnapshotChunk(piece(&whole, 0, CHUNK));
+    assert!(asked(&one.packet(2, again.clone())).is_empty(), "from another one");
+    let (other_op, other_bytes) = (other(), piece(&[8; 2 * CHUNK], 0, CHUNK));
+    for offered in [other_op, other_bytes] {
+        let mut one = following();
+        receive(&mut one, piece(&whole, 0, CHUNK));
+        receive(&mut one, piece(&whole, CHUNK, CHUNK));
+        let op = offered.op;
+        assert_eq!(asked(&receive(&mut one, offered)), vec![(op, CHUNK, 64)]);
+    }
+}
+
+#[test]
+fn a_snapshot_with_a_wrong_checksum_is_fetched_again_only_from_another_server() {
+    let good = piece(&[7; CHUNK + 8], 0, CHUNK);
+    let damaged = SnapshotChunk { bytes: vec![9; 8], ..piece(&[7; CHUNK + 8], CHUNK, 8) };
+    let mut one = following();
+    receive(&mut one, good.clone());
+    assert!(!received(&receive(&mut one, damaged)));
+    assert!(asked(&receive(&mut one, good.clone())).is_empty(), "it is damaged there");
+    hear_unsynced(&mut one, View::new(2, NodeId(2)));
+    assert_eq!(asked(&one.packet(2, ToPeer::SnapshotChunk(good))), vec![(Op(10), CHUNK, 64)]);
+}
+
+#[test]
+fn a_transfer_that_is_refused_at_its_start_ends_and_does_not_begin_again() {
+    let whole: Vec<u8> = (0..=255).cycle().take(2 * CHUNK).collect();
+    for (refused, ends) in [(10, true), (11, false)] {
+        let mut one = following();
+        let effects = receive(&mut one, piece(&whole, 0, CHUNK));
+        let begun = Effect::SnapshotBegun { op: Op(10), start: whole[..CHUNK].to_vec() };
+        assert!(effects.contains(&begun), "{effects:?}");
+        one.replica.refuse_snapshot(Op(refused));
+        receive(&mut one, piece(&whole, 0, CHUNK));
+        assert_eq!(asked(&one.idle(MS * 160)).is_empty(), ends, "op {refused} was refused");
+        assert_eq!(received(&receive(&mut one, piece(&whole, CHUNK, CHUNK))), !ends);
+    }
+}
+
 // ---- the installation
 
 #[test]

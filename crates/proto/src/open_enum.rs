@@ -1,7 +1,7 @@
 //! Enums of which a receiver need not know every value.
 
 /// Declares an enum whose values travel as numbers of 16 bits. A number of a later version is `Unknown`, so
-/// that the packet around it is still read.
+/// that what is around it is still read.
 ///
 /// The encoding is that of an enum in [`codec`](crate::codec): the position of the variant, from zero.
 macro_rules! open_enum {
@@ -45,11 +45,12 @@ macro_rules! open_enum {
     };
 }
 
-pub(super) use open_enum;
+pub(crate) use open_enum;
 
 #[cfg(test)]
 mod tests {
     use crate::codec;
+    use crate::entry::EntryKind;
     use crate::packet::{Code, RefusedDatagram, RoleName};
 
     #[test]
@@ -64,6 +65,7 @@ mod tests {
             assert_eq!(codec::decode(&bytes), Ok(Code::Unknown(number)));
             assert_eq!(codec::decode(&bytes), Ok(RefusedDatagram::Unknown(number)));
             assert_eq!(codec::decode(&bytes), Ok(RoleName::Unknown(number)));
+            assert_eq!(codec::decode(&bytes), Ok(EntryKind::Unknown(number)));
         }
     }
 }
