@@ -78,6 +78,13 @@ impl Poll {
             .map_err(Failure::io("epoll"))
     }
 
+    /// Chooses whether a socket's room to write counts too.
+    pub(crate) fn want_to_write(&self, socket: impl AsFd, index: usize, wanted: bool) -> Result<(), Failure> {
+        let write = if wanted { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::modify(&self.epoll, socket, data, epoll::EventFlags::IN | write).map_err(Failure::io("epoll"))
+    }
+
     /// Waits at most `wait`, and returns the indices of the sockets that are ready.
     pub(crate) fn wait(&mut self, wait: Duration) -> Result<Vec<usize>, Failure> {
         self.events.clear();

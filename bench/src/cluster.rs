@@ -17,6 +17,7 @@ use crate::broker::wait_until;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::process::Watched;
+use crate::progress;
 
 /// The longest wait for servers to start, to elect or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -96,6 +97,7 @@ impl Cluster {
             Some(path) => path.clone(),
             None => beside_this_program()?,
         };
+        progress::say(format_args!("starting {} servers", target.servers));
         let port = free_ports(target.servers)?;
         let home = dir.path().join("cluster");
         let output = Command::new(&recadod)

@@ -11,6 +11,7 @@ use crate::broker::{Broker, Observed};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::process::{Used, Watched};
+use crate::progress;
 
 /// The longest wait of one turn.
 const TURN: Duration = Duration::from_millis(50);
@@ -67,6 +68,7 @@ pub(crate) fn run(
     mut watched: Vec<Watched>,
     mut each: impl FnMut(Moment, &mut Ledger) -> Result<(), Failure>,
 ) -> Result<Ran, Failure> {
+    progress::say(format_args!("measuring for {:?}, after {:?}", load.measured, load.warm_up));
     let began = clock.now();
     let from = began + load.warm_up;
     let until = from + load.measured;
@@ -124,6 +126,7 @@ pub(crate) fn store(
     window: usize,
     size: usize,
 ) -> Result<(), Failure> {
+    progress::say(format_args!("storing {count} messages"));
     let mut ledger = Ledger::new(1, 0, true, Moment(0)..Moment(0))?;
     let mut observed = Vec::new();
     let mut acked_at = clock.now();

@@ -21,6 +21,7 @@ use recado_sys::random;
 use crate::broker::{Broker, Number, Observed, Poll};
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::progress;
 
 /// Most datagrams of one receive, as the client's driver has it.
 const BATCH: usize = 32;
@@ -205,6 +206,7 @@ impl Machines {
     /// Starts a machine for each device, so many at a time, and waits until all are ready: connected, and
     /// following if they follow.
     pub(crate) fn start_all(&mut self, devices: &[(Device, Role)], at_once: usize) -> Result<(), Failure> {
+        progress::say(format_args!("connecting {} clients", devices.len()));
         let deadline = self.clock.now() + PATIENCE;
         let first = self.links.len();
         let mut waiting = devices.iter();

@@ -6,7 +6,7 @@
 //! in one thread, where thousands are needed.
 //!
 //! Reading order: `runs`, then `load` (the loops), `ledger` (every message), `broker` (what is measured),
-//! `machines` and `clients` (recado), `cluster`, `process`, `report`.
+//! `machines` and `clients` (recado), `peers`, `cluster`, `process`, `report`.
 
 mod allocations;
 mod broker;
@@ -17,7 +17,9 @@ mod interrupt;
 mod ledger;
 mod load;
 mod machines;
+mod peers;
 mod process;
+mod progress;
 mod report;
 mod runs;
 mod setup;

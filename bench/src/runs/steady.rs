@@ -1,5 +1,6 @@
 //! The measurements of load: `send`, `fanout` and `paced`.
 
+use clap::ValueEnum as _;
 use recado_sys::clock::MachineClock;
 use serde_json::json;
 
@@ -7,6 +8,7 @@ use crate::broker::Broker;
 use crate::cluster::Target;
 use crate::failure::Failure;
 use crate::load::{self, Load, Pace};
+use crate::peers::{Kind, Peer};
 use crate::process::Watched;
 use crate::report::Report;
 use crate::setup::{Setup, Through, Timing, through, written};
@@ -21,6 +23,15 @@ pub(crate) struct Common {
     /// The kind of client [default: client for up to 16 participants, else machines]
     #[arg(long, value_enum)]
     through: Option<Through>,
+    /// What is measured; a peer must run already, at --server
+    #[arg(long, value_enum, default_value_t = Kind::Recado)]
+    broker: Kind,
+    /// Process id of a server of the peer, whose use is measured
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
+    /// Replicas of a JetStream stream, and those that Redis is to wait for
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    replicas: u16,
 }
 
 /// `send`: acknowledged messages, closed loop.
@@ -102,11 +113,28 @@ impl PacedRun {
 
 impl Run<'_> {
     fn run(&self) -> Result<Report, Failure> {
-        let Common { target, through: asked, .. } = self.common;
+        let Common { target, through: asked, broker, .. } = self.common;
+        if *broker != Kind::Recado {
+            return self.on_peer(*broker);
+        }
         let through = through(*asked, usize::from(self.senders) + self.followers);
         let setup = Setup::new(target, &[])?;
         let mut participants = setup.participants(through, self.senders, self.followers)?;
         self.on(setup.clock, &mut *participants, setup.broker(), setup.watched()?, written(through))
+    }
+
+    fn on_peer(&self, kind: Kind) -> Result<Report, Failure> {
+        let Common { target, pid, replicas, .. } = self.common;
+        let Some(server) = target.server else {
+            return Err(Failure::Usage("a peer must run already: give its address with --server".into()));
+        };
+        let clock = MachineClock::start();
+        let mut watched: Vec<Watched> =
+            pid.iter().filter_map(|pid| Watched::new(format!("server {pid}"), *pid, "")).collect();
+        watched.push(Watched::this());
+        let mut peer = Peer::connect(clock, kind, server, *replicas, self.senders, self.followers)?;
+        let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        self.on(clock, &mut peer, name, watched, "connections")
     }
 
     fn on(
