@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use recado_proto::id::Moment;
-use recado_sys::clock::MachineClock;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -95,22 +94,6 @@ impl Poll {
         }
         Ok(self.events.iter().filter_map(|event| usize::try_from(event.data.u64()).ok()).collect())
     }
-}
-
-/// Polls until `done` returns true, at most for `patience`.
-pub(crate) fn wait_until(
-    clock: MachineClock,
-    what: &str,
-    patience: Duration,
-    mut done: impl FnMut() -> Result<bool, Failure>,
-) -> Result<(), Failure> {
-    let deadline = clock.now() + patience;
-    while !done()? {
-        if clock.now() >= deadline {
-            return Err(Failure::Late(what.to_owned()));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

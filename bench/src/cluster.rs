@@ -13,7 +13,6 @@ use recado_proto::id::NodeId;
 use recado_sys::clock::MachineClock;
 use recado_sys::random;
 
-use crate::broker::wait_until;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::process::Watched;
@@ -21,8 +20,10 @@ use crate::progress;
 
 /// The longest wait for servers to start, to elect or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The longest wait for the answers of all servers to one query.
-const STATUS_PATIENCE: Duration = Duration::from_millis(300);
+/// The same for the answers of all servers to one query while they start.
+const LOOK_PATIENCE: Duration = Duration::from_millis(300);
+/// The same of servers that are known to run.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// The interval between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -90,7 +91,7 @@ impl Cluster {
             let recadod = PathBuf::new();
             let mut cluster =
                 Cluster { clock, recadod, addresses: vec![server], identity, servers: vec![], dir };
-            cluster.addresses = cluster.statuses()?.iter().map(|server| server.addr).collect();
+            cluster.addresses = cluster.statuses(ANSWER_PATIENCE)?.iter().map(|server| server.addr).collect();
             return Ok(cluster);
         }
         let recadod = match &target.recadod {
@@ -150,19 +151,20 @@ impl Cluster {
         self.addresses.len()
     }
 
-    fn statuses(&self) -> Result<Vec<ServerStatus>, Failure> {
-        Ok(status(&self.addresses, STATUS_PATIENCE, &Trust::Pinned(self.identity.key))?)
+    /// The status of every server that answers in time. Returns once all have answered.
+    fn statuses(&self, patience: Duration) -> Result<Vec<ServerStatus>, Failure> {
+        Ok(status(&self.addresses, patience, &Trust::Pinned(self.identity.key))?)
     }
 
     /// The primary's id.
     pub(crate) fn primary(&self) -> Result<NodeId, Failure> {
-        let statuses = self.statuses()?;
+        let statuses = self.statuses(ANSWER_PATIENCE)?;
         primary_of(&statuses).ok_or_else(|| Failure::Late("a primary".into()))
     }
 
     /// The server processes on this machine, the primary first.
     pub(crate) fn processes(&self) -> Result<Vec<Watched>, Failure> {
-        let statuses = self.statuses()?;
+        let statuses = self.statuses(ANSWER_PATIENCE)?;
         let primary = primary_of(&statuses);
         let mut watched: Vec<Watched> = statuses
             .iter()
@@ -179,25 +181,30 @@ impl Cluster {
     /// Waits until there is a primary and every server has answered as primary or backup in its view.
     pub(crate) fn wait_ready(&self) -> Result<(), Failure> {
         let (_never, pace) = mpsc::channel::<()>();
-        wait_until(self.clock, "the servers are ready", PATIENCE, || {
+        let deadline = self.clock.now() + PATIENCE;
+        while !self.is_ready()? {
             interrupt::check()?;
-            let statuses = match self.statuses() {
-                Ok(statuses) => statuses,
-                Err(Failure::Client(_)) => return Ok(false),
-                Err(failure) => return Err(failure),
-            };
-            let answers: Vec<_> = statuses.iter().filter_map(|server| server.answer.as_ref()).collect();
-            let view = answers.iter().map(|status| status.view).max();
-            let ready = answers.len() == self.len()
-                && primary_of(&statuses).is_some()
-                && answers.iter().all(|status| {
-                    matches!(status.role, RoleName::Primary | RoleName::Backup) && Some(status.view) == view
-                });
-            if !ready {
-                let _ = pace.recv_timeout(LOOK_EVERY);
+            if self.clock.now() >= deadline {
+                return Err(Failure::Late("the servers are ready".into()));
             }
-            Ok(ready)
-        })
+            let _ = pace.recv_timeout(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> Result<bool, Failure> {
+        let statuses = match self.statuses(LOOK_PATIENCE) {
+            Ok(statuses) => statuses,
+            Err(Failure::Client(_)) => return Ok(false),
+            Err(failure) => return Err(failure),
+        };
+        let answers: Vec<_> = statuses.iter().filter_map(|server| server.answer.as_ref()).collect();
+        let view = answers.iter().map(|status| status.view).max();
+        Ok(answers.len() == self.len()
+            && primary_of(&statuses).is_some()
+            && answers.iter().all(|status| {
+                matches!(status.role, RoleName::Primary | RoleName::Backup) && Some(status.view) == view
+            }))
     }
 
     /// Kills a server of ours with SIGKILL. It has ended when this returns.

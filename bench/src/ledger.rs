@@ -16,6 +16,9 @@ const LATENCY_MAX: u64 = 600_000_000;
 /// Most missing messages that are remembered, so that one of them that comes late is known as reordered.
 const MISSING_MAX: usize = 100_000;
 
+/// Most pairs of a sender and a follower: for each there is the number that comes next.
+const PAIRS_MAX: usize = 10_000_000;
+
 /// A histogram of times in us, from 1 us to 10 min with three digits.
 pub(crate) fn histogram() -> Result<Histogram<u64>, Failure> {
     Histogram::new_with_bounds(1, LATENCY_MAX, 3).map_err(|error| Failure::Other(error.to_string()))
@@ -115,6 +118,9 @@ impl Ledger {
         acknowledged: bool,
         measured: Range<Moment>,
     ) -> Result<Ledger, Failure> {
+        if usize::from(senders).saturating_mul(followers) > PAIRS_MAX {
+            return Err(Failure::Usage(format!("more than {PAIRS_MAX} pairs of a sender and a follower")));
+        }
         let sent =
             || Sent { first: 0, entries: VecDeque::new(), outstanding: 0, expected: vec![0; followers] };
         Ok(Ledger {

@@ -94,7 +94,7 @@ impl Setup {
         Ok(Setup { clock, cluster, topic })
     }
 
-    /// The servers' addresses, or how many there are, for a report.
+    /// What is measured, for a report.
     pub(crate) fn broker(&self) -> String {
         format!("recado, {} servers", self.cluster.len())
     }
