@@ -35,9 +35,10 @@
 //! ```
 //!
 //! A crate depends only on those that its `Cargo.toml` names, and a test (`tests/it/tidy.rs`) holds that
-//! list: proto on none; service and sys on proto; log and client on proto and sys; the terminal client
-//! (`ui`) on client and proto. The same test holds what the modules of this package may know: `config` and
-//! `fair` none of the others, [`delivery`] these two, [`server`] these three.
+//! list: proto on none; service and sys on proto; log and client on proto and sys; the terminal client (`ui`)
+//! on client and proto; `bench`, which measures, on client, proto and sys. The same test holds what the
+//! modules of this package may know: `config` and `fair` none of the others, [`delivery`] these two,
+//! [`server`] these three.
 //!
 //! # The path of a notification
 //!

@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod cluster;
 mod commands;
+#[path = "../../../tests/it/daemon.rs"]
+mod daemon;
 #[path = "../../../tests/it/relay.rs"]
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod relay;
@@ -16,40 +18,9 @@ mod terminal;
 mod tmux;
 mod trust;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::OnceLock;
+use std::path::Path;
 
-/// Path of the daemon, beside the command under test. `cargo test --workspace` has built it before any test
-/// runs. A test of this package alone may not find it, and then builds it once.
+/// The daemon, for the clusters of the tests.
 pub(crate) fn recadod() -> &'static Path {
-    static DAEMON: OnceLock<PathBuf> = OnceLock::new();
-    DAEMON.get_or_init(|| {
-        let daemon = Path::new(env!("CARGO_BIN_EXE_recado")).with_file_name("recadod");
-        if !daemon.exists() {
-            let profile = daemon.parent().expect("in a directory");
-            let target = profile.parent().expect("in a directory");
-            let profile = match profile.file_name().and_then(|name| name.to_str()) {
-                Some("debug") | None => "dev",
-                Some(other) => other,
-            };
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let build = Command::new(cargo)
-                .args([
-                    "build",
-                    "--package",
-                    "recado",
-                    "--bin",
-                    "recadod",
-                    "--profile",
-                    profile,
-                    "--target-dir",
-                ])
-                .arg(target)
-                .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-                .output();
-            cluster::succeeded(&build.unwrap());
-        }
-        daemon
-    })
+    daemon::beside(env!("CARGO_BIN_EXE_recado"))
 }

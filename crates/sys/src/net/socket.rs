@@ -1,6 +1,7 @@
 //! Bound socket of a port: many threads may send on it, one receives.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -76,6 +77,13 @@ impl BoundSocket {
     /// the report and lost, like any datagram that is lost on the network.
     pub fn send(&self, datagrams: &[(SocketAddr, Vec<u8>)]) -> SendReport {
         batch::send(&self.socket, datagrams)
+    }
+}
+
+/// For a thread that waits for many sockets at once.
+impl AsFd for BoundSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
