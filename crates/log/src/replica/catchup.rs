@@ -249,6 +249,8 @@ impl ReplicaManager {
         out: &mut Vec<Effect>,
     ) -> bool {
         if op <= self.commit || matches!(self.role, Role::Primary(_)) || view > self.promised {
+            // Nothing is wrong with it, and it may be of use later.
+            self.settled = None;
             return false;
         }
         // No committed entry beyond `op` is lost: either the log ends before `op`, or its entry at `op`
