@@ -446,12 +446,12 @@ impl Session {
         while let Some(event) = self.link.poll_event() {
             self.on_event(now, event);
         }
-        self.end_answers(Answer::arrived, &mut turn.out);
+        self.end_answers(Answer::arrived, turn.out);
         if present {
             self.send_answers(turn);
             self.send_stream(turn);
         } else {
-            self.give_up_answers(&mut turn.out);
+            self.give_up_answers(turn.out);
             if let Some(stream) = &mut self.stream {
                 stream.withdraw();
             }
