@@ -81,6 +81,7 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
     let mut storage = Storage::initialised(&config);
     storage.step = plan.swarm.segment.unwrap_or(storage.step);
     let mut server = Server::new(config, storage, DiskSpeed { sync: plan.sync });
+    server.turn = plan.swarm.turn;
     server.skew_ms = plan.swarm.skews[usize::from(id.0) % plan.swarm.skews.len()];
     server.bounds = Bounds {
         delivery_queue: plan.swarm.delivery_queue,

@@ -27,6 +27,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::RecastCuts,
     Planted::SnapshotUncommitted,
     Planted::LogTimeGoesBack,
+    Planted::ServesBehind,
     Planted::SessionsUnknownAfterInstall,
     Planted::ResultsNotInSnapshot,
     Planted::TrimForgotten,

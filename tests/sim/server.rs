@@ -191,6 +191,8 @@ pub struct Server {
     /// The end of the fsyncs that were begun last, at the speed that the disk had then.
     pub disk_until: Micros,
     pub bounds: Bounds,
+    /// The time from one turn of the node to the next while it has more to apply.
+    pub turn: Micros,
     /// The datagrams that wait while it is paused.
     pub backlog: usize,
     pub armed_death: Option<(Trigger, Death)>,
@@ -238,6 +240,8 @@ pub struct Process {
     keyring: Keyring,
     delivery: Delivery,
     began: Micros,
+    /// The time of the node's last turn.
+    turned: Micros,
     queued: VecDeque<Job>,
     /// The group that is being written. The appends at its beginning are on the disk already.
     writing: Vec<Job>,
@@ -302,6 +306,7 @@ impl Server {
             speed,
             disk_until: 0,
             bounds: Bounds { delivery_queue: None, request_queue: None, journal: usize::MAX },
+            turn: 0,
             backlog: 0,
             armed_death: None,
             suppression: None,
@@ -417,6 +422,7 @@ impl Server {
             keyring: Keyring::new(&handshake_config),
             delivery,
             began: step.now,
+            turned: step.now,
             queued: VecDeque::new(),
             writing: Vec::new(),
             written: 0,
@@ -598,6 +604,7 @@ impl Server {
         let mut effects = Vec::new();
         process.node.handle(clock, input, &mut effects);
         process.node.flush(clock, &mut effects);
+        process.turned = step.now;
         let work = self.taken_on(step, effects);
         self.perform(step, work);
     }
@@ -671,8 +678,11 @@ impl Server {
     /// Returns the time at which [`Server::on_wake`] is due.
     pub fn next_deadline(&self) -> Option<Micros> {
         let process = self.process.as_ref()?;
-        let deadlines = [process.node.next_deadline(), process.delivery.next_deadline()];
-        deadlines.into_iter().flatten().min().map(|deadline| process.began.saturating_add(deadline.0))
+        let at = |deadline: Moment| process.began.saturating_add(deadline.0);
+        // While there is more to apply, a turn follows the last one as soon as that has taken its time.
+        let of_node = process.node.next_deadline().map(at);
+        let of_node = of_node.map(|due| if due <= process.turned { process.turned + self.turn } else { due });
+        of_node.into_iter().chain(process.delivery.next_deadline().map(at)).min()
     }
 
     /// Does the rest of the group, as the journal thread does. The time of further fsyncs passes before

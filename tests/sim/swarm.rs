@@ -38,6 +38,10 @@ pub struct Swarm {
     pub request_queue: Option<(usize, Micros)>,
     /// The number of groups of writes that may wait before the journal counts as behind.
     pub journal: usize,
+    /// The most entries that a server applies in a turn, and the time from one turn to the next while there
+    /// are more.
+    pub applied_per_turn: u32,
+    pub turn: Micros,
     /// The number of datagrams that a paused server's sockets hold.
     pub backlog: usize,
     /// The errors of the servers' wall clocks in ms, assigned in turn.
@@ -79,6 +83,8 @@ impl Swarm {
             delivery_queue: None,
             request_queue: None,
             journal: usize::MAX,
+            applied_per_turn: Limits::default().applied_per_turn,
+            turn: 0,
             backlog: usize::MAX,
             skews: [0; 3],
             queries: 0,
@@ -112,6 +118,8 @@ impl Swarm {
             delivery_queue: rng.permille(300).then(|| (rng.range(1, 4) as usize, rng.range(100, 20_000))),
             request_queue: None,
             journal: if rng.permille(300) { rng.range(0, 3) as usize } else { calm.journal },
+            applied_per_turn: calm.applied_per_turn,
+            turn: calm.turn,
             backlog: if rng.permille(500) { rng.range(4, 64) as usize } else { calm.backlog },
             skews: if rng.permille(300) { [skew(rng), skew(rng), skew(rng)] } else { calm.skews },
             queries: if rng.permille(300) { rng.range(50, 400) } else { 0 },
@@ -143,6 +151,9 @@ impl Swarm {
         self.unused = rng.permille(50).then(|| rng.range(200, 800) * 1_000);
         self.removes = rng.permille(60);
         self.deleted = rng.permille(300).then(|| rng.range(200, 800) * 1_000);
+        if rng.permille(300) {
+            (self.applied_per_turn, self.turn) = (rng.range(1, 8) as u32, rng.range(0, 2_000));
+        }
     }
 
     /// Draws the number of servers: mostly three, rarely many.
@@ -164,6 +175,7 @@ impl Swarm {
     pub fn bound(&self, config: &mut Config) {
         let limits = &mut config.limits;
         limits.window = self.window.unwrap_or(limits.window);
+        limits.applied_per_turn = self.applied_per_turn;
         limits.outstanding = self.outstanding.unwrap_or(limits.outstanding);
         limits.session_requests = self.requests.unwrap_or(limits.session_requests);
         limits.devices = self.devices.unwrap_or(limits.devices);

@@ -199,6 +199,11 @@ pub struct Limits {
     /// credit, 256, and the congestion window of the link (RFC 8085) bound it too, so more has no effect with
     /// this client. Too small: a session gets at most this many in each round trip. Default 256.
     pub window: u32,
+    /// Most entries that a turn of the replica thread applies. Between two turns heartbeats go out and
+    /// arrive. One takes 2 to 15 us, so that a turn is shorter than 5 ms, and a heartbeat has 40 ms
+    /// (DESIGN.md section 6). Too small: a start with a long log spends its time between turns. Too large: a
+    /// server that applies a long log is believed dead. Default 256.
+    pub applied_per_turn: u32,
     /// The rate of requests, queries, and pages of what is pending, of one session. Beyond it a request or a
     /// query is refused as Busy with the time to wait, a page comes later, and a keepalive gets no answer.
     /// The unit is a short SEND, 1.7 us of the replica thread; what walks more costs more, a SEND to 100,000
@@ -275,6 +280,7 @@ impl Default for Limits {
             state_bytes: Limits::STATE_BYTES,
             record_bytes: Limits::RECORD_BYTES,
             window: 256,
+            applied_per_turn: 256,
             session_requests: Rate { per_s: 50_000, burst: 100_000 },
             profile_requests: Rate { per_s: 100_000, burst: 200_000 },
             network_requests: Rate { per_s: 200_000, burst: 400_000 },

@@ -2,13 +2,14 @@
 //! replica thread and the simulator drive it alike.
 //!
 //! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
-//! (where packets of clients go), `admission` (sessions and numbered requests), `charges`, `queries`,
+//! (where packets of clients go), `backlog`, `admission` (sessions and numbered requests), `charges`, `queries`,
 //! `admin`, `housekeeping`, `snapshots`, `log_clock`.
 //!
 //! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
 
 mod admin;
 mod admission;
+mod backlog;
 mod charges;
 mod clients;
 mod housekeeping;
@@ -30,6 +31,7 @@ use crate::delivery;
 
 use admin::Administration;
 use admission::UnderWay;
+use backlog::{Backlog, Due};
 use charges::Charges;
 use housekeeping::Housekeeping;
 use log_clock::LogClock;
@@ -60,6 +62,8 @@ pub struct Node<L: OrderedLog> {
     snapshots: Snapshots,
     log_clock: LogClock,
     refused: Vec<(RefusedDatagram, u64)>,
+    /// The events of the log that are not acted on yet.
+    backlog: Backlog,
     /// True once a committed entry could not be read. Nothing is done any more.
     failed: bool,
     applied: Vec<Applied>,
@@ -92,6 +96,7 @@ impl<L: OrderedLog> Node<L> {
             snapshots: Snapshots::new(now, service.applied()),
             log_clock: LogClock::new(now, service.clock_ms()),
             refused: Vec::new(),
+            backlog: Backlog::new(config.limits.applied_per_turn),
             failed: false,
             applied: Vec::new(),
             out: Vec::new(),
@@ -152,12 +157,15 @@ impl<L: OrderedLog> Node<L> {
         }
         self.log.flush(clock.now);
         self.take_events(clock);
+        self.backlog.begin_turn();
         self.finish(out);
     }
 
-    /// The latest time at which an [`Input::Deadline`] is wanted.
+    /// The latest time at which an [`Input::Deadline`] is wanted: at once while there is more to apply.
     pub fn next_deadline(&self) -> Option<Moment> {
-        (!self.failed).then(|| self.log.next_deadline())
+        let log = self.log.next_deadline();
+        let at = if self.backlog.is_empty() { log } else { log.min(Moment::default()) };
+        (!self.failed).then_some(at)
     }
 
     fn finish(&mut self, out: &mut Vec<Effect<L::Effect>>) {
@@ -165,6 +173,9 @@ impl<L: OrderedLog> Node<L> {
     }
 
     fn propose(&mut self, clock: Clock, command: Command) -> Option<Ticket> {
+        if !self.accepts() {
+            return None;
+        }
         let mut unix_ms = self.log_clock.read(clock);
         if self.config.planted.is(Planted::LogTimeGoesBack) {
             unix_ms = clock.unix_ms;
@@ -173,20 +184,35 @@ impl<L: OrderedLog> Node<L> {
         self.log.propose(codec::encode(&stamped).into())
     }
 
-    /// Acts on the events of the log. Follows each call that makes some.
+    /// Takes the events of the log, and acts on as many as this turn may. Follows each call that makes some.
     fn take_events(&mut self, clock: Clock) {
-        while !self.failed
-            && let Some(event) = self.log.poll(clock.now)
-        {
+        while let Some(event) = self.log.poll(clock.now) {
             match event {
-                Event::Committed { op, payload, ticket } => self.on_committed(clock, op, &payload, ticket),
-                Event::Lost { from } => self.on_lost(from),
-                Event::SnapshotBegun { op, start } => self.on_snapshot_begun(op, &start),
-                Event::SnapshotReceived(snapshot) => self.on_snapshot_received(clock, snapshot),
-                Event::Active(view) => self.on_active(clock.now, view),
-                Event::Deposed => self.on_deposed(),
-                Event::Stopped => self.out.push(Effect::Stopped),
                 Event::Effect(effect) => self.out.push(Effect::Log(effect)),
+                Event::SnapshotBegun { op, start } => self.on_snapshot_begun(op, &start),
+                // At once: the log goes on from what it has installed.
+                Event::SnapshotReceived(snapshot) => self.on_snapshot_received(clock, snapshot),
+                Event::Committed { op, payload, ticket } => {
+                    self.backlog.push(Due::Committed { op, payload, ticket });
+                }
+                Event::Lost { from } => self.backlog.push(Due::Lost { from }),
+                Event::Active(view) if self.config.planted.is(Planted::ServesBehind) => {
+                    self.on_active(clock.now, view);
+                }
+                Event::Active(view) => self.backlog.push(Due::Active(view)),
+                Event::Deposed => self.backlog.push(Due::Deposed),
+                Event::Stopped => self.backlog.push(Due::Stopped),
+            }
+        }
+        while !self.failed
+            && let Some(due) = self.backlog.pop()
+        {
+            match due {
+                Due::Committed { op, payload, ticket } => self.on_committed(clock, op, &payload, ticket),
+                Due::Lost { from } => self.on_lost(from),
+                Due::Active(view) => self.on_active(clock.now, view),
+                Due::Deposed => self.on_deposed(),
+                Due::Stopped => self.out.push(Effect::Stopped),
             }
         }
     }
@@ -252,14 +278,15 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    /// Returns true if requests and queries are answered: on a primary that is not isolated.
+    /// Returns true if requests and queries are answered: on a primary that is not isolated, and has applied
+    /// what was committed before its view.
     fn serves(&self) -> bool {
-        self.is_primary && self.role() == RoleName::Primary
+        self.is_primary && !self.backlog.is_turning() && self.role() == RoleName::Primary
     }
 
     /// Returns true if commands are logged now.
     fn accepts(&self) -> bool {
-        self.log.status().accepts
+        !self.backlog.is_turning() && self.log.status().accepts
     }
 
     fn coordinator(&self) -> Coordinator {
@@ -302,6 +329,7 @@ impl<L: OrderedLog> Node<L> {
         if !self.log.install(clock.now, snapshot) {
             return;
         }
+        self.backlog.drop_entries();
         let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
         self.service = service;
         self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);

@@ -15,6 +15,7 @@ macro_rules! over_each_log {
 
 mod admin;
 mod admission;
+mod backlog;
 mod charges;
 mod forged;
 mod housekeeping;

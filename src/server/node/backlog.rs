@@ -1,0 +1,79 @@
+//! The events of the log that the node has not acted on yet, in their order.
+//!
+//! A turn applies a bounded number of entries, so that no heartbeat waits while a long log is applied, as
+//! after a start or a partition. Whatever else the log reports keeps its place among the entries: a server
+//! serves a view only once it has applied what was committed before it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use recado_log::ordered::Ticket;
+use recado_proto::id::{Op, View};
+
+/// An event of the log that has its place among the committed entries.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// Apply this entry.
+    Committed { op: Op, payload: Arc<[u8]>, ticket: Option<Ticket> },
+    /// This ticket and all after it are void.
+    Lost { from: Ticket },
+    /// This view is active.
+    Active(View),
+    /// This server leads no more.
+    Deposed,
+    /// The log has stopped.
+    Stopped,
+}
+
+/// The events that wait. They are as many as the log in memory has entries at most, and few others.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    due: VecDeque<Due>,
+    /// How many of them are no entries.
+    others: usize,
+    /// The most entries of a turn.
+    most: u32,
+    /// How many more entries this turn applies.
+    left: u32,
+}
+
+impl Backlog {
+    pub(super) fn new(most: u32) -> Backlog {
+        Backlog { due: VecDeque::new(), others: 0, most, left: most }
+    }
+
+    pub(super) fn push(&mut self, due: Due) {
+        self.others += usize::from(!matches!(due, Due::Committed { .. }));
+        self.due.push_back(due);
+    }
+
+    /// The next event to act on in this turn.
+    pub(super) fn pop(&mut self) -> Option<Due> {
+        let is_entry = matches!(self.due.front()?, Due::Committed { .. });
+        if is_entry {
+            self.left = self.left.checked_sub(1)?;
+        } else {
+            self.others -= 1;
+        }
+        self.due.pop_front()
+    }
+
+    /// Another turn may apply as many entries again.
+    pub(super) fn begin_turn(&mut self) {
+        self.left = self.most;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
+    /// Returns true if the node's role is behind that of the log.
+    pub(super) fn is_turning(&self) -> bool {
+        self.others > 0
+    }
+
+    /// Drops the entries, because a snapshot that contains them was installed.
+    pub(super) fn drop_entries(&mut self) {
+        self.due.retain(|due| !matches!(due, Due::Committed { .. }));
+    }
+}
