@@ -1,6 +1,6 @@
 //! Delivery of pending notifications: one stream per session, in op order, with window, retransmission and
 //! congestion control; and of the answers to queries, which are retransmitted alike. Everything sent to
-//! clients except RETRY goes through here, so that one machine numbers the packets of a session.
+//! clients except RETRY and VERSION goes through here, so that one machine numbers the packets of a session.
 //!
 //! Reading order: [`Input`], [`Effect`], `stream` (the pending notifications of a session), `session` (its
 //! link, address and answers), [`Delivery`] (the table of sessions), `encodings`.
@@ -27,8 +27,9 @@
 //! Invariants: everything sent on a session is numbered here, and numbers never repeat under
 //! (session, server, incarnation), nor under (session, server): see [`Delivery::new`]. Pure:
 //! `handle(now, input, &mut effects)`, `flush(now, &mut effects)` and `next_deadline()`. Handling an input
-//! sends nothing but the answers to INITIATIONs, PATH_CHALLENGEs and acks that are due; all that the inputs
-//! of a turn have left to send goes out in its flush, so that it shares datagrams.
+//! sends nothing but the answers to INITIATIONs, PATH_CHALLENGEs, acks that are due, the last packets of
+//! sessions that leave the table, and what was said in a view that ends; all that the inputs of a turn have
+//! left to send goes out in its flush, so that it shares datagrams.
 
 mod encodings;
 mod session;
@@ -51,7 +52,7 @@ use recado_proto::seal::Key;
 use recado_proto::{Class, Envelope, Header, Link, codec, handshake};
 
 use self::encodings::Encodings;
-use self::session::{AWAY_AFTER, Indexed, Liveness, Session};
+use self::session::{AWAY_AFTER, Indexed, Received, Session};
 use self::stream::Stream;
 use crate::config::{Config, Planted, PlantedBug};
 use crate::fair::{Network, Shares};
@@ -224,7 +225,7 @@ pub enum Effect {
     Refused(RefusedDatagram),
 }
 
-/// What all sessions send with.
+/// The state that the sessions share to send.
 #[derive(Debug)]
 struct Sending {
     next_token: u64,
@@ -233,7 +234,7 @@ struct Sending {
     datagrams: Vec<Vec<u8>>,
 }
 
-/// What a session needs to send.
+/// The circumstances in which a session sends.
 struct Turn<'a> {
     now: Moment,
     /// The view of the headers.
@@ -255,10 +256,12 @@ pub struct Delivery {
     most: usize,
     /// The COORDINATOR announced last.
     coordinator: Option<Coordinator>,
-    /// This server is the primary of the view announced last, and was not silenced since.
+    /// This server is the primary of the view announced last, and was not silenced since: after
+    /// [`Input::Silence`] the view stays, for the headers.
     leads: bool,
     sessions: BTreeMap<SessionId, Session>,
-    /// The sessions that [`Delivery::flush`] pumps, each once.
+    /// The sessions that [`Delivery::flush`] pumps: at most one for each input since the last flush, and all
+    /// after an input about all. One that left the table and came back may be here twice.
     dirty: Vec<SessionId>,
     /// All sessions, by the second in which they were last heard.
     silent: BTreeSet<(Moment, SessionId)>,
@@ -312,11 +315,12 @@ impl Delivery {
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::DatagramReceived { session, from, number, ack, length, key } => {
-                self.on_heard(now, session, key, Liveness { from, number, ack, length }, out);
+                self.on_heard(now, session, key, Received { from, number, ack, length }, out);
             }
             Input::PathResponse { session, from, token } => {
                 let moved = self.touch(session).and_then(|entry| entry.on_path_response(from, token));
                 out.extend(moved.map(|address| Effect::Path { session, address }));
+                self.index(session);
             }
             Input::ClientAck(session, ack) => {
                 let beyond = self.planted.is(Planted::CursorBeyondAcknowledged);
@@ -334,6 +338,7 @@ impl Delivery {
                 if let Some(entry) = self.touch(session) {
                     entry.serve(credit.map(|credit| Stream::new(cursor, credit, window)));
                 }
+                self.index(session);
             }
             Input::SessionEnded { session, packets } => {
                 if let Some(mut entry) = self.forget(session) {
@@ -362,7 +367,7 @@ impl Delivery {
             Input::PageLater { session, after, wait } => {
                 self.with_stream(session, |stream| stream.page_later(now, after, wait));
             }
-            Input::Announce(coordinator) => self.announce(now, coordinator),
+            Input::Announce(coordinator) => self.announce(now, coordinator, out),
             Input::AppliedDropped if self.planted.is(Planted::MissedUnheeded) => {}
             Input::AppliedDropped => {
                 let served = self.sessions.iter().filter(|(_, entry)| entry.stream.is_some());
@@ -370,7 +375,7 @@ impl Delivery {
                     self.with_stream(id, Stream::missed);
                 }
             }
-            Input::Silence => self.silence(),
+            Input::Silence => self.silence(now, out),
             Input::Deadline => self.on_deadline(now, out),
         }
     }
@@ -383,23 +388,33 @@ impl Delivery {
             let Some(entry) = self.sessions.get_mut(&id) else { continue };
             entry.dirty = false;
             entry.pump(&mut turn);
-            let before = entry.indexed;
-            let heard = Moment(entry.heard.0 - entry.heard.0 % GRAIN.as_micros() as u64);
-            let deadline = match (before.deadline, entry.next_deadline(now)) {
+            let before = entry.deadline;
+            entry.deadline = match (before, entry.next_deadline(now)) {
                 (Some(indexed), Some(deadline)) if indexed > now && indexed <= deadline => Some(indexed),
                 (_, deadline) => deadline,
             };
-            entry.indexed = Indexed { heard, deadline };
-            if before.heard != heard {
-                self.silent.remove(&(before.heard, id));
-                self.silent.insert((heard, id));
-            }
-            self.shares.put(id, entry.network(), entry.is_served(), heard);
-            if before.deadline != deadline {
-                before.deadline.map(|at| self.deadlines.remove(&(at, id)));
-                deadline.map(|at| self.deadlines.insert((at, id)));
+            if before != entry.deadline {
+                before.map(|at| self.deadlines.remove(&(at, id)));
+                entry.deadline.map(|at| self.deadlines.insert((at, id)));
             }
         }
+    }
+
+    /// Gives a session the places in the indexes that its state asks for. Follows each change of when it was
+    /// heard, of its network, and of whether it is served, because other inputs of the turn look there.
+    fn index(&mut self, id: SessionId) {
+        let Some(entry) = self.sessions.get_mut(&id) else { return };
+        let heard = Moment(entry.heard.0 - entry.heard.0 % GRAIN.as_micros() as u64);
+        let indexed = Indexed { heard, network: entry.network(), served: entry.is_served() };
+        let Some(before) = entry.indexed.replace(indexed).filter(|before| *before != indexed) else {
+            self.silent.insert((heard, id));
+            return self.shares.put(id, indexed.network, indexed.served, heard);
+        };
+        if before.heard != heard {
+            self.silent.remove(&(before.heard, id));
+            self.silent.insert((heard, id));
+        }
+        self.shares.put(id, indexed.network, indexed.served, heard);
     }
 
     /// The time at which [`Input::Deadline`] is wanted at the latest.
@@ -412,7 +427,7 @@ impl Delivery {
     }
 
     /// Handles a datagram of a session; a session that is not in the table is added to it.
-    fn on_heard(&mut self, now: Moment, id: SessionId, key: Key, heard: Liveness, out: &mut Vec<Effect>) {
+    fn on_heard(&mut self, now: Moment, id: SessionId, key: Key, heard: Received, out: &mut Vec<Effect>) {
         if !self.make_room_for(now, id, heard.from, out) {
             return out.push(Effect::Refused(RefusedDatagram::QueueFull));
         }
@@ -426,8 +441,8 @@ impl Delivery {
                 number: 0,
             };
             let entry = Session::new(now, id, Link::starting_at(envelope, key, self.next_number));
-            self.silent.insert((entry.indexed.heard, id));
             self.sessions.insert(id, entry);
+            self.index(id);
             self.next_sweep.get_or_insert(now + SWEEP_EVERY);
         }
         let token = self.entropy.number();
@@ -439,6 +454,7 @@ impl Delivery {
         if leads {
             entry.remind(now);
         }
+        self.index(id);
         // An ack has a bounded number of ranges, so it does not wait for the end of a long turn.
         if let Some(entry) = self.sessions.get_mut(&id) {
             entry.send_ack_due(&mut Turn { now, view, sending: &mut self.sending, out });
@@ -497,8 +513,8 @@ impl Delivery {
     fn forget(&mut self, id: SessionId) -> Option<Session> {
         self.shares.remove(&id);
         let entry = self.sessions.remove(&id)?;
-        self.silent.remove(&(entry.indexed.heard, id));
-        entry.indexed.deadline.map(|at| self.deadlines.remove(&(at, id)));
+        entry.indexed.map(|indexed| self.silent.remove(&(indexed.heard, id)));
+        entry.deadline.map(|at| self.deadlines.remove(&(at, id)));
         Some(entry)
     }
 
@@ -527,20 +543,34 @@ impl Delivery {
         true
     }
 
-    fn silence(&mut self) {
+    /// Sends what was said and not sent yet, in the view in which it was said: a client that has heard of
+    /// another view ignores it.
+    fn send_said(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let mut turn = Turn { now, view: self.view(), sending: &mut self.sending, out };
+        for id in &self.dirty {
+            if let Some(entry) = self.sessions.get_mut(id) {
+                entry.send_said(&mut turn);
+            }
+        }
+    }
+
+    fn silence(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.send_said(now, out);
         self.leads = false;
         let active = self.sessions.iter().filter(|(_, entry)| entry.is_served() || entry.has_answers());
         for id in active.map(|(id, _)| *id).collect::<Vec<_>>() {
             if let Some(entry) = self.touch(id) {
                 entry.stop_serving();
             }
+            self.index(id);
         }
     }
 
-    fn announce(&mut self, now: Moment, coordinator: Coordinator) {
+    fn announce(&mut self, now: Moment, coordinator: Coordinator, out: &mut Vec<Effect>) {
         if coordinator.view < self.view() {
             return;
         }
+        self.send_said(now, out);
         self.leads = coordinator.view.primary() == Some(self.me);
         let packet = ToClient::Coordinator(coordinator.clone());
         self.coordinator = Some(coordinator);

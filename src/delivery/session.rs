@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN, PACKETS_MAX};
-use recado_proto::fragment::PIECE_MAX;
+use recado_proto::fragment::{self, PIECE_MAX};
 use recado_proto::id::{Moment, Op, SessionId, View};
 use recado_proto::link::{LinkEvent, PADDING_LEN};
-use recado_proto::packet::{self, Answers, ClientAck, Code, Delivered, Fragment, QueryId, Refused, ToClient};
+use recado_proto::packet::{
+    Answers, ClientAck, Code, Delivered, Fragment, Outgoing, QueryId, Refused, ToClient,
+};
 use recado_proto::seal::TAG_LEN;
 use recado_proto::{Link, codec};
 
@@ -52,7 +54,7 @@ const _: () = assert!(OUTER_LEN + 2 + 1 + 1 + PADDING_LEN + TAG_LEN >= CHALLENGE
 
 /// An authentic datagram of a session.
 #[derive(Clone, Debug)]
-pub(super) struct Liveness {
+pub(super) struct Received {
     pub(super) from: SocketAddr,
     pub(super) number: u64,
     pub(super) ack: Option<Ack>,
@@ -88,44 +90,33 @@ enum Piece {
     Arrived,
 }
 
-/// A packet to a client, encoded or nearly so.
+/// A packet to a client that is encoded, but for the op before an item.
 #[derive(Debug)]
-pub(super) enum Outgoing {
-    /// A packet that is encoded.
-    Encoded(Vec<u8>),
-    /// DELIVERED, whose item is encoded.
+pub(super) enum Encoded {
+    /// A packet.
+    Packet(Vec<u8>),
+    /// DELIVERED.
     Item {
         /// The op before it in the stream.
         prev: Op,
-        encoded: Arc<[u8]>,
+        /// The encoding of the item.
+        item: Arc<[u8]>,
     },
 }
 
-impl Outgoing {
-    fn packet(packet: &ToClient) -> Outgoing {
-        Outgoing::Encoded(codec::encode(packet))
-    }
-
-    /// The bytes of its encoding.
-    fn len(&self) -> usize {
-        match self {
-            Outgoing::Encoded(packet) => packet.len(),
-            Outgoing::Item { prev, encoded } => Delivered::prefix_len(*prev) + encoded.len(),
-        }
-    }
-
-    pub(super) fn piece(piece: Fragment) -> Outgoing {
-        Outgoing::packet(&ToClient::Fragment(piece))
+impl Encoded {
+    pub(super) fn piece(piece: Fragment) -> Encoded {
+        Encoded::Packet(codec::encode(&ToClient::Fragment(piece)))
     }
 }
 
-impl packet::Outgoing for Outgoing {
+impl Outgoing for Encoded {
     type Direction = ToClient;
 
     fn encode_onto(&self, bytes: &mut Vec<u8>) {
         match self {
-            Outgoing::Encoded(packet) => bytes.extend_from_slice(packet),
-            Outgoing::Item { prev, encoded } => Delivered::encode_onto(*prev, encoded, bytes),
+            Encoded::Packet(packet) => bytes.extend_from_slice(packet),
+            Encoded::Item { prev, item } => Delivered::encode_onto(*prev, item, bytes),
         }
     }
 
@@ -170,15 +161,11 @@ impl Answer {
 
     /// The packet of a datagram that carries it: of its encoding, which is always the same, one piece. `next`
     /// is the number of that datagram.
-    fn piece(&mut self, encoded: &[u8], index: usize, next: u64) -> Outgoing {
+    fn piece(&mut self, encoded: &[u8], index: usize, next: u64) -> Encoded {
         if !self.large() {
-            return Outgoing::Encoded(encoded.to_vec());
+            return Encoded::Packet(encoded.to_vec());
         }
-        let first = *self.first.get_or_insert(next);
-        let total = encoded.len() as u32;
-        let piece = encoded.chunks(PIECE_MAX).nth(index).unwrap_or_default();
-        let offset = (index * PIECE_MAX) as u32;
-        Outgoing::piece(Fragment { first, offset, total, bytes: piece.to_vec() })
+        Encoded::piece(fragment::piece(*self.first.get_or_insert(next), encoded, index))
     }
 }
 
@@ -197,22 +184,28 @@ pub(super) struct Session {
     /// The outstanding answers, the oldest first: at most [`ANSWERS_MAX`].
     answers: VecDeque<Answer>,
     serving: Serving,
-    /// The packets that are sent once, at the next [`Session::pump`].
-    once: Vec<Outgoing>,
+    /// The packets that are sent once, encoded, at the next [`Session::pump`]. As many as a turn has inputs
+    /// for this session: their number is bounded by the channels that feed a turn.
+    once: Vec<Vec<u8>>,
     /// It waits for [`Session::pump`].
     pub(super) dirty: bool,
-    /// Its places in the delivery's indexes.
-    pub(super) indexed: Indexed,
+    /// Its place in the delivery's indexes; none before it is in them.
+    pub(super) indexed: Option<Indexed>,
+    /// The deadline under which it is indexed, no later than its own. When it has come, the session is
+    /// pumped, and indexed under its own; so an acknowledgement, which moves its own, moves nothing in the
+    /// index.
+    pub(super) deadline: Option<Moment>,
 }
 
 /// The values under which the delivery's indexes hold a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Indexed {
     /// When its client was last heard, rounded down.
     pub(super) heard: Moment,
-    /// A deadline that is no later than its own. When it has come, the session is pumped, and indexed under
-    /// its own; so an acknowledgement, which moves it on, moves nothing in the index.
-    pub(super) deadline: Option<Moment>,
+    /// The network where its client has proved that it receives.
+    pub(super) network: Option<Network>,
+    /// True if it is served.
+    pub(super) served: bool,
 }
 
 impl Session {
@@ -229,7 +222,8 @@ impl Session {
             serving: Serving::No { spoke: None },
             once: Vec::new(),
             dirty: false,
-            indexed: Indexed::default(),
+            indexed: None,
+            deadline: None,
         }
     }
 
@@ -241,11 +235,11 @@ impl Session {
     pub(super) fn on_heard(
         &mut self,
         now: Moment,
-        heard: Liveness,
+        heard: Received,
         token: u64,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let Liveness { from, number, ack, length } = heard;
+        let Received { from, number, ack, length } = heard;
         if !self.link.receive(now, number, ack.as_ref()) {
             return false;
         }
@@ -373,19 +367,23 @@ impl Session {
     /// queries go by [`Session::answer`].
     pub(super) fn say(&mut self, packet: &ToClient) {
         if self.address.is_some() {
-            self.once.push(Outgoing::packet(packet));
+            self.once.push(codec::encode(packet));
         }
     }
 
     /// Sends what was said and not sent yet.
     pub(super) fn send_said(&mut self, turn: &mut Turn) {
-        let said = mem::take(&mut self.once);
-        if !said.is_empty() {
+        if !self.once.is_empty() {
+            let said = self.take_said();
             self.transmit(turn, &said, None);
         }
     }
 
-    fn transmit(&mut self, turn: &mut Turn, packets: &[Outgoing], token: Option<u64>) {
+    fn take_said(&mut self) -> Vec<Encoded> {
+        mem::take(&mut self.once).into_iter().map(Encoded::Packet).collect()
+    }
+
+    fn transmit(&mut self, turn: &mut Turn, packets: &[Encoded], token: Option<u64>) {
         let Some(to) = self.address else { return };
         self.link.transmit(turn.now, turn.view, packets, token, &mut turn.sending.datagrams);
         turn.out.extend(turn.sending.datagrams.drain(..).map(|bytes| Effect::Datagram { to, bytes }));
@@ -448,6 +446,9 @@ impl Session {
         }
         self.end_answers(Answer::arrived, turn.out);
         if present {
+            if self.answers.iter().any(Answer::waits) {
+                self.send_said(turn);
+            }
             self.send_answers(turn);
             self.send_stream(turn);
         } else {
@@ -460,7 +461,7 @@ impl Session {
         self.send_ack_due(turn);
     }
 
-    /// Sends an empty datagram if the client is owed an ack.
+    /// Sends an empty datagram if an ack is due.
     pub(super) fn send_ack_due(&mut self, turn: &mut Turn) {
         if self.link.ack_due() && self.present(turn.now) {
             self.transmit(turn, &[], None);
@@ -476,17 +477,17 @@ impl Session {
         }
         while self.link.room() > 0 {
             let Some(stream) = &mut self.stream else { return };
-            let said: usize = self.once.iter().map(Outgoing::len).sum();
-            let room = PACKETS_MAX.saturating_sub(said);
+            let said: usize = self.once.iter().map(Vec::len).sum();
+            let left = PACKETS_MAX.saturating_sub(said);
             let token = turn.sending.next_token;
-            let batch = stream.next_batch(token, self.link.next_number(), room, &mut turn.sending.encodings);
+            let batch = stream.next_batch(token, self.link.next_number(), left, &mut turn.sending.encodings);
             if !batch.is_empty() {
                 turn.sending.next_token += 1;
-                let mut packets = mem::take(&mut self.once);
+                let mut packets = self.take_said();
                 packets.extend(batch);
                 self.transmit(turn, &packets, Some(token));
             } else if !self.once.is_empty() {
-                // Without it there may be room.
+                // Once that is sent, a whole datagram is free.
                 self.send_said(turn);
             } else {
                 return;

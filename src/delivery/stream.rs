@@ -20,7 +20,7 @@ use recado_proto::{codec, fragment};
 use recado_service::Page;
 
 use super::encodings::Encodings;
-use super::session::Outgoing;
+use super::session::Encoded;
 
 /// The most notifications queued for a session; later ones are asked for in pages.
 pub(super) const QUEUE_MAX: usize = 512;
@@ -69,7 +69,7 @@ struct Queued {
     /// The notification; none for a gap.
     notification: Option<Arc<Notification>>,
     weight: usize,
-    /// Its packet is larger than a datagram. Known once it was sent.
+    /// Its packet is larger than a datagram. Known once it was about to be sent.
     large: bool,
     flight: Flight,
     /// The number of the datagram that first carried its first fragment; none for a small item, and before
@@ -301,7 +301,7 @@ impl Stream {
         next: u64,
         room: usize,
         encodings: &mut Encodings,
-    ) -> Vec<Outgoing> {
+    ) -> Vec<Encoded> {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
         let mut bytes = 0;
@@ -323,12 +323,12 @@ impl Stream {
                 Delivered::encode_onto(prev, &encoded, &mut packet);
                 // The fragments of all transmissions complete each other.
                 let pieces = fragment::split(*item.first.get_or_insert(next), &packet);
-                packets.extend(pieces.into_iter().map(Outgoing::piece));
+                packets.extend(pieces.into_iter().map(Encoded::piece));
             } else if bytes + length > room {
                 break;
             } else {
                 bytes += length;
-                packets.push(Outgoing::Item { prev, encoded });
+                packets.push(Encoded::Item { prev, item: encoded });
             }
             item.flight = Flight::Sent(token);
             ops.push(item.op);

@@ -113,7 +113,7 @@ pub enum Event<E> {
         start: Vec<u8>,
     },
     /// Another server's snapshot has arrived completely. Validate it, then have it installed or drop it,
-    /// before the next event is taken. It is not fetched again.
+    /// before the next event is taken. One that is dropped is not fetched again.
     SnapshotReceived(StoredSnapshot),
     /// This view is active: announce it to clients. Its primary serves them.
     Active(View),

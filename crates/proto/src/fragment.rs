@@ -38,12 +38,13 @@ pub const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// that carries the first piece when the packet is first sent.
 pub fn split(first: u64, encoded: &[u8]) -> Vec<Fragment> {
     debug_assert!(encoded.len() <= PACKET_MAX, "a packet of {} bytes", encoded.len());
-    let total = encoded.len() as u32;
-    (0..total)
-        .step_by(PIECE_MAX)
-        .zip(encoded.chunks(PIECE_MAX))
-        .map(|(offset, piece)| Fragment { first, offset, total, bytes: piece.to_vec() })
-        .collect()
+    (0..encoded.len().div_ceil(PIECE_MAX)).map(|index| piece(first, encoded, index)).collect()
+}
+
+/// One of the pieces that [`split`] cuts; without bytes beyond the last one.
+pub fn piece(first: u64, encoded: &[u8], index: usize) -> Fragment {
+    let bytes = encoded.chunks(PIECE_MAX).nth(index).unwrap_or_default().to_vec();
+    Fragment { first, offset: (index * PIECE_MAX) as u32, total: encoded.len() as u32, bytes }
 }
 
 /// The packets that carry `packet`: the packet itself if a datagram has room for it, otherwise its FRAGMENTs.

@@ -2,8 +2,8 @@
 //! replica thread and the simulator drive it alike.
 //!
 //! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
-//! (where packets of clients go), `backlog`, `admission` (sessions and numbered requests), `charges`, `queries`,
-//! `admin`, `housekeeping`, `snapshots`, `log_clock`.
+//! (where packets of clients go), `backlog`, `admission` (sessions and numbered requests), `charges`,
+//! `queries`, `admin`, `housekeeping`, `snapshots`, `log_clock`.
 //!
 //! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
 

@@ -195,7 +195,7 @@ impl ReplicaManager {
             return;
         }
         self.hear_primary(now, out);
-        if refuses(&entries, out) {
+        if refuse_unfollowed(&entries, out) {
             return;
         }
         if !self.follows_log(&entries) {
@@ -343,7 +343,7 @@ impl ReplicaManager {
 /// Returns true if this server takes nothing of the packet, and reports that: one of the entries is of a kind
 /// that it does not follow. With a list of members in its log, for example, it would go on counting by the
 /// old one. The packet's sender is one from which entries are taken.
-pub(super) fn refuses(entries: &Entries, out: &mut Vec<Effect>) -> bool {
+pub(super) fn refuse_unfollowed(entries: &Entries, out: &mut Vec<Effect>) -> bool {
     let Some(entry) = entries.entries.iter().find(|entry| !entry.kind.is_followed()) else { return false };
     let (view, op, kind) = (entries.view, entry.op, entry.kind);
     out.push(Effect::Report(Report::EntryRefused { view, op, kind }));

@@ -44,20 +44,12 @@ pub(super) struct Receiving {
     progressed: Moment,
 }
 
-/// A snapshot that is not fetched again, because it arrived completely or was refused. It would be refused
-/// again, whoever sends it; only if its checksum was wrong, another server may hold it undamaged.
-#[derive(Debug)]
-pub(super) struct Settled {
+/// A snapshot that is not fetched again, from whichever server: this one cannot read it. One that arrived
+/// whole counts as refused until the caller has it installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RefusedSnapshot {
     op: Op,
     crc: u32,
-    /// The only server from which it is not fetched; `None`: it is fetched from none.
-    from: Option<NodeId>,
-}
-
-impl Settled {
-    fn is_of(&self, from: NodeId, chunk: &SnapshotChunk) -> bool {
-        (self.op, self.crc) == (chunk.op, chunk.crc) && self.from.is_none_or(|donor| donor == from)
-    }
 }
 
 impl Receiving {
@@ -153,7 +145,7 @@ impl ReplicaManager {
             self.fetched_upto(now, chunk.op, out);
             return self.acknowledge(true, out);
         }
-        if self.settled.as_ref().is_some_and(|settled| settled.is_of(from, &chunk)) {
+        if self.refused == Some(RefusedSnapshot { op: chunk.op, crc: chunk.crc }) {
             return;
         }
         let known = self.receiving.as_ref().is_some_and(|receiving| {
@@ -199,9 +191,9 @@ impl ReplicaManager {
             return;
         }
         let Some(done) = self.receiving.take() else { return };
-        let is_whole = crc32c::crc32c(&done.bytes) == done.crc;
-        self.settled = Some(Settled { op: done.op, crc: done.crc, from: (!is_whole).then_some(from) });
-        if is_whole {
+        // Bytes that were read or changed wrongly may be right the next time.
+        if crc32c::crc32c(&done.bytes) == done.crc {
+            self.refused = Some(RefusedSnapshot { op: done.op, crc: done.crc });
             out.push(Effect::SnapshotReceived { op: done.op, view: done.op_view, bytes: done.bytes });
         }
     }
@@ -210,7 +202,7 @@ impl ReplicaManager {
     /// again.
     pub(crate) fn refuse_snapshot(&mut self, op: Op) {
         if let Some(refused) = self.receiving.take_if(|receiving| receiving.op == op) {
-            self.settled = Some(Settled { op, crc: refused.crc, from: None });
+            self.refused = Some(RefusedSnapshot { op, crc: refused.crc });
         }
     }
 
@@ -248,9 +240,9 @@ impl ReplicaManager {
         bytes: Vec<u8>,
         out: &mut Vec<Effect>,
     ) -> bool {
+        // The caller can read it.
+        self.refused = None;
         if op <= self.commit || matches!(self.role, Role::Primary(_)) || view > self.promised {
-            // Nothing is wrong with it, and it may be of use later.
-            self.settled = None;
             return false;
         }
         // No committed entry beyond `op` is lost: either the log ends before `op`, or its entry at `op`

@@ -8,7 +8,7 @@ use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::{Entries, Fetch, QueryId, ToPeer};
 use recado_proto::planted::Planted;
 
-use super::backup::refuses;
+use super::backup::refuse_unfollowed;
 use super::{Effect, ReplicaManager, Role};
 
 /// Entries asked for by one FETCH.
@@ -84,7 +84,7 @@ impl ReplicaManager {
         if from != fetching.donor
             || entries.fetch != Some(fetching.query)
             || entries.entries.last().is_some_and(|entry| entry.op > fetching.target)
-            || refuses(&entries, out)
+            || refuse_unfollowed(&entries, out)
         {
             return;
         }

@@ -94,7 +94,8 @@ pub(crate) enum Effect {
         start: Vec<u8>,
     },
     /// A snapshot has arrived completely and its checksum is right. Validate it, then call
-    /// [`ReplicaManager::install`](super::ReplicaManager::install) or drop it; it is not fetched again.
+    /// [`ReplicaManager::install`](super::ReplicaManager::install) or drop it; one that is dropped is not
+    /// fetched again.
     SnapshotReceived {
         /// Its op.
         op: Op,

@@ -62,7 +62,7 @@ use recado_proto::planted::{Planted, PlantedBug};
 use crate::config::{Config, Preempt, Timing};
 
 use backup::Backup;
-use catchup::{Receiving, Settled};
+use catchup::{Receiving, RefusedSnapshot};
 use detector::FailureDetector;
 use disk_pace::DiskPace;
 use handover::Stopping;
@@ -108,7 +108,7 @@ pub(crate) struct ReplicaManager {
     contradiction: Option<Contradiction>,
     receiving: Option<Receiving>,
     /// The last snapshot that is not fetched again.
-    settled: Option<Settled>,
+    refused: Option<RefusedSnapshot>,
 
     peers: Peers,
     /// Learners to answer once their boot is durable, with their nonces.
@@ -173,7 +173,7 @@ impl ReplicaManager {
             unknown: boot.unknown,
             contradiction: None,
             receiving: None,
-            settled: None,
+            refused: None,
             peers: Peers::new(config.cluster.me, &members, &boot.known),
             learners: Vec::new(),
             detector: FailureDetector::new(config.timing, now),

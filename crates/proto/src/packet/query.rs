@@ -152,8 +152,8 @@ pub struct History {
 impl History {
     /// The most notifications in one page.
     pub const LIMIT_MAX: u32 = 256;
-    /// The most bytes of the contents of a page, unless it has a single notification. Each notification counts
-    /// 64 bytes more, whatever its names: with the longest ones a page still fits into a packet.
+    /// The most bytes of the contents of a page, unless it has a single notification. Each notification
+    /// counts 64 bytes more, whatever its names: with the longest ones a page still fits into a packet.
     pub const BYTES_MAX: usize = 24 * 1024;
 }
 

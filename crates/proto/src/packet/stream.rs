@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Notification, Position};
+use super::{Notification, Position, ToClient};
 use crate::codec;
 use crate::id::Op;
 
@@ -20,18 +20,15 @@ pub struct Delivered {
 impl Delivered {
     /// Appends the encoding of DELIVERED with an item that is encoded already.
     pub fn encode_onto(prev: Op, item: &[u8], bytes: &mut Vec<u8>) {
-        codec::encode_onto(&(TAG, prev), bytes);
+        codec::encode_onto(&(ToClient::DELIVERED, prev), bytes);
         bytes.extend_from_slice(item);
     }
 
     /// The bytes of the encoding of DELIVERED before its item.
     pub fn prefix_len(prev: Op) -> usize {
-        codec::encoded_len(&(TAG, prev))
+        codec::encoded_len(&(ToClient::DELIVERED, prev))
     }
 }
-
-/// The tag of DELIVERED among the packets to clients.
-const TAG: u8 = 4;
 
 /// An item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +82,6 @@ impl ClientAck {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::ToClient;
 
     #[test]
     fn an_item_that_is_encoded_already_makes_the_same_packet() {

@@ -45,6 +45,9 @@ pub enum ToClient {
 }
 
 impl ToClient {
+    /// The tag of DELIVERED, the place of its variant.
+    pub(super) const DELIVERED: u8 = 4;
+
     fn is_bounded(&self) -> bool {
         match self {
             ToClient::AcceptConn(accept) => accept.coordinator.is_bounded_with(&accept.options),
