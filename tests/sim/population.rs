@@ -85,6 +85,7 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
     server.skew_ms = plan.swarm.skews[usize::from(id.0) % plan.swarm.skews.len()];
     server.bounds = Bounds {
         delivery_queue: plan.swarm.delivery_queue,
+        delivery_turn: plan.swarm.delivery_turn,
         request_queue: plan.swarm.request_queue,
         journal: plan.swarm.journal,
     };

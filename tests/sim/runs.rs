@@ -27,7 +27,6 @@ pub const PLANTED: &[Planted] = &[
     Planted::RecastCuts,
     Planted::SnapshotUncommitted,
     Planted::LogTimeGoesBack,
-    Planted::ServesBehind,
     Planted::SessionsUnknownAfterInstall,
     Planted::ResultsNotInSnapshot,
     Planted::TrimForgotten,

@@ -123,6 +123,8 @@ pub enum Alarm {
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
     /// The delivery processes its queue.
     DeliveryQueue,
+    /// A turn of the delivery ends.
+    DeliveryTurn,
     /// The node processes its queue of client requests.
     RequestQueue,
     /// The death of a server whose packets were suppressed in this boot.
@@ -152,6 +154,8 @@ pub struct Bounds {
     /// The places in the delivery's queue, and the time that an item waits there; `None`: the queue is never
     /// full.
     pub delivery_queue: Option<(usize, Micros)>,
+    /// The longest turn of the delivery; `None`: each input is a turn.
+    pub delivery_turn: Option<Micros>,
     /// The places in the node's queue of client requests, and the time that an item waits there; `None`: the
     /// queue is never full.
     pub request_queue: Option<(usize, Micros)>,
@@ -242,6 +246,8 @@ pub struct Process {
     began: Micros,
     /// The time of the node's last turn.
     turned: Micros,
+    /// A turn of the delivery has begun and not ended.
+    delivery_turns: bool,
     queued: VecDeque<Job>,
     /// The group that is being written. The appends at its beginning are on the disk already.
     writing: Vec<Job>,
@@ -305,7 +311,12 @@ impl Server {
             dead: None,
             speed,
             disk_until: 0,
-            bounds: Bounds { delivery_queue: None, request_queue: None, journal: usize::MAX },
+            bounds: Bounds {
+                delivery_queue: None,
+                delivery_turn: None,
+                request_queue: None,
+                journal: usize::MAX,
+            },
             turn: 0,
             backlog: 0,
             armed_death: None,
@@ -423,6 +434,7 @@ impl Server {
             delivery,
             began: step.now,
             turned: step.now,
+            delivery_turns: false,
             queued: VecDeque::new(),
             writing: Vec::new(),
             written: 0,
@@ -614,6 +626,32 @@ impl Server {
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();
         process.delivery.handle(now, input, &mut effects);
+        self.end_delivery_turn(step, now, &mut effects);
+        self.perform(step, effects.into_iter().map(Work::Delivery).collect());
+    }
+
+    /// Ends the turn of the delivery at once, or later with the inputs that come until then.
+    fn end_delivery_turn(&mut self, step: &mut Step, now: Moment, effects: &mut Vec<delivery::Effect>) {
+        let Some(process) = &mut self.process else { return };
+        match self.bounds.delivery_turn {
+            None => process.delivery.flush(now, effects),
+            Some(lasts) => {
+                if !std::mem::replace(&mut process.delivery_turns, true) {
+                    step.out.push(Output::Later(step.rng.range(0, lasts), Alarm::DeliveryTurn));
+                }
+            }
+        }
+    }
+
+    /// Ends a turn of the delivery as the pending worker does: the deadline is its last input.
+    fn on_delivery_turn(&mut self, step: &mut Step) {
+        let now = self.clock(step.now).now;
+        let Some(process) = &mut self.process else { return };
+        process.delivery_turns = false;
+        let mut effects = Vec::new();
+        if process.delivery.next_deadline().is_some_and(|deadline| deadline <= now) {
+            process.delivery.handle(now, delivery::Input::Deadline, &mut effects);
+        }
         process.delivery.flush(now, &mut effects);
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());
     }
@@ -625,7 +663,8 @@ impl Server {
         if self.process.as_ref().is_some_and(|process| due(process.node.next_deadline())) {
             self.on_input(step, Input::Deadline);
         }
-        if self.process.as_ref().is_some_and(|process| due(process.delivery.next_deadline())) {
+        let turns = |process: &Process| !process.delivery_turns && due(process.delivery.next_deadline());
+        if self.process.as_ref().is_some_and(turns) {
             self.on_delivery(step, delivery::Input::Deadline);
         }
     }
@@ -668,6 +707,7 @@ impl Server {
                     self.die(step, death);
                 }
             }
+            Alarm::DeliveryTurn => self.on_delivery_turn(step),
             Alarm::SnapshotRead { to, op, offset, chunks } => {
                 let piece = self.storage.read_snapshot(op, offset, chunks);
                 self.on_input(step, Input::Log(bully::Input::SnapshotRead { to, piece }));
@@ -682,7 +722,8 @@ impl Server {
         // While there is more to apply, a turn follows the last one as soon as that has taken its time.
         let of_node = process.node.next_deadline().map(at);
         let of_node = of_node.map(|due| if due <= process.turned { process.turned + self.turn } else { due });
-        of_node.into_iter().chain(process.delivery.next_deadline().map(at)).min()
+        let of_delivery = process.delivery.next_deadline().filter(|_| !process.delivery_turns).map(at);
+        of_node.into_iter().chain(of_delivery).min()
     }
 
     /// Does the rest of the group, as the journal thread does. The time of further fsyncs passes before
@@ -892,7 +933,7 @@ impl Server {
         let Some((places, lasts)) = self.bounds.delivery_queue else {
             let mut effects = Vec::new();
             process.delivery.handle(now, input, &mut effects);
-            process.delivery.flush(now, &mut effects);
+            self.end_delivery_turn(step, now, &mut effects);
             return work.extend(effects.into_iter().map(Work::Delivery));
         };
         let full = process.delivery_queue.len() >= places || process.missed;
@@ -917,7 +958,7 @@ impl Server {
         if std::mem::take(&mut process.missed) {
             process.delivery.handle(now, delivery::Input::AppliedDropped, &mut effects);
         }
-        process.delivery.flush(now, &mut effects);
+        self.end_delivery_turn(step, now, &mut effects);
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());
     }
 

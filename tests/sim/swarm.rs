@@ -33,6 +33,8 @@ pub struct Swarm {
     /// The places in the delivery's queue, and the time that an item waits there; `None`: the queue is never
     /// full.
     pub delivery_queue: Option<(usize, Micros)>,
+    /// The longest turn of the delivery; `None`: each input is a turn.
+    pub delivery_turn: Option<Micros>,
     /// The places in the queue of client requests, and the time that an item waits there; `None`: the queue
     /// is never full.
     pub request_queue: Option<(usize, Micros)>,
@@ -81,6 +83,7 @@ impl Swarm {
             kept: 12,
             segment: None,
             delivery_queue: None,
+            delivery_turn: None,
             request_queue: None,
             journal: usize::MAX,
             applied_per_turn: Limits::default().applied_per_turn,
@@ -116,6 +119,7 @@ impl Swarm {
             kept: rng.range(2, 12),
             segment: rng.permille(300).then_some(4_096),
             delivery_queue: rng.permille(300).then(|| (rng.range(1, 4) as usize, rng.range(100, 20_000))),
+            delivery_turn: None,
             request_queue: None,
             journal: if rng.permille(300) { rng.range(0, 3) as usize } else { calm.journal },
             applied_per_turn: calm.applied_per_turn,
@@ -154,6 +158,7 @@ impl Swarm {
         if rng.permille(300) {
             (self.applied_per_turn, self.turn) = (rng.range(1, 8) as u32, rng.range(0, 2_000));
         }
+        self.delivery_turn = rng.permille(300).then(|| rng.range(50, 10_000));
     }
 
     /// Draws the number of servers: mostly three, rarely many.

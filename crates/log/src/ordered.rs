@@ -23,7 +23,8 @@ pub use crate::journal::StoredSnapshot;
 /// 2. call [`OrderedLog::advance`] before each of its own inputs and [`OrderedLog::settle`] after it, and
 ///    [`OrderedLog::flush`] after a batch of them;
 /// 3. after each call that takes a `now`, and after [`OrderedLog::stop`], take events from
-///    [`OrderedLog::poll`] until there is none, and act on each before it takes the next;
+///    [`OrderedLog::poll`] until there is none, act on an effect or a snapshot before it takes the next, and
+///    on the others in their order;
 /// 4. let the driver perform the effects in order;
 /// 5. have an input at [`OrderedLog::next_deadline`] at the latest.
 ///

@@ -48,8 +48,6 @@ pub enum Planted {
     OvertakesHeard,
     /// The primary stamps entries with its wall clock, so that the log's time goes back.
     LogTimeGoesBack,
-    /// A primary serves before it has applied what was committed before its view.
-    ServesBehind,
     /// The handlers do not learn the sessions of a snapshot that was installed from a peer.
     SessionsUnknownAfterInstall,
     /// A snapshot holds no results of requests.

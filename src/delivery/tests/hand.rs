@@ -3,6 +3,7 @@
 mod addresses;
 mod places;
 mod stream;
+mod turns;
 
 use std::sync::Arc;
 
@@ -110,8 +111,15 @@ impl Play {
     }
 
     fn input(&mut self, input: Input) {
+        self.turn([input]);
+    }
+
+    /// The inputs of one turn.
+    fn turn(&mut self, inputs: impl IntoIterator<Item = Input>) {
         let mut out = Vec::new();
-        self.delivery.handle(self.now, input, &mut out);
+        for input in inputs {
+            self.delivery.handle(self.now, input, &mut out);
+        }
         self.delivery.flush(self.now, &mut out);
         for effect in out {
             match effect {

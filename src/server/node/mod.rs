@@ -106,6 +106,7 @@ impl<L: OrderedLog> Node<L> {
         };
         node.emit_sessions(&[]);
         node.take_events(clock);
+        node.backlog.begin_turn();
         node.finish(out);
         node
     }
@@ -196,9 +197,6 @@ impl<L: OrderedLog> Node<L> {
                     self.backlog.push(Due::Committed { op, payload, ticket });
                 }
                 Event::Lost { from } => self.backlog.push(Due::Lost { from }),
-                Event::Active(view) if self.config.planted.is(Planted::ServesBehind) => {
-                    self.on_active(clock.now, view);
-                }
                 Event::Active(view) => self.backlog.push(Due::Active(view)),
                 Event::Deposed => self.backlog.push(Due::Deposed),
                 Event::Stopped => self.backlog.push(Due::Stopped),

@@ -1,6 +1,12 @@
 //! A long log is applied over several turns, and nothing waits for all of it.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use recado_log::journal::{Meta, Recovered};
+use recado_log::ordered::Status;
+use recado_service::State;
 
 use super::*;
 use crate::server::engine::{self, BootIdentity};
@@ -36,5 +42,92 @@ fn a_start_with_a_long_log_applies_a_part_of_it_each_turn() {
         let before = std::mem::replace(&mut applied, node.applied());
         assert!((1..=most).contains(&(applied.0 - before.0)), "{before} to {applied} in a turn");
     }
-    assert!(node.next_deadline().is_some_and(|due| due > clock.now), "nothing is left");
+    assert!(node.backlog.is_empty());
+}
+
+/// A log that reports what a test has put into it, and leads.
+#[derive(Default)]
+struct Scripted {
+    events: VecDeque<Event<Infallible>>,
+    proposed: u64,
+}
+
+impl OrderedLog for Scripted {
+    type Input = Infallible;
+    type Effect = Infallible;
+
+    fn advance(&mut self, _: Moment) {}
+
+    fn handle(&mut self, _: Moment, input: Infallible) {
+        match input {}
+    }
+
+    fn settle(&mut self, _: Moment) {}
+
+    fn propose(&mut self, _: Arc<[u8]>) -> Option<Ticket> {
+        self.proposed += 1;
+        Some(Ticket(self.proposed))
+    }
+
+    fn flush(&mut self, _: Moment) {}
+
+    fn install(&mut self, _: Moment, _: StoredSnapshot) -> bool {
+        false
+    }
+
+    fn refuse_snapshot(&mut self, _: Op) {}
+
+    fn trim(&mut self, _: Op) {}
+
+    fn stop(&mut self) {}
+
+    fn poll(&mut self, _: Moment) -> Option<Event<Infallible>> {
+        self.events.pop_front()
+    }
+
+    fn next_deadline(&self) -> Moment {
+        Moment(u64::MAX)
+    }
+
+    fn status(&self) -> Status {
+        let (view, op) = (View::new(2, ME), Op(ENTRIES));
+        Status {
+            role: RoleName::Primary,
+            view,
+            active: view,
+            accepts: true,
+            commit: op,
+            last: op,
+            durable: op,
+            appended_bytes: 0,
+            fetched: None,
+        }
+    }
+
+    fn entry(&self, _: Op) -> Option<&Entry> {
+        None
+    }
+}
+
+#[test]
+fn a_view_is_served_once_everything_before_it_is_applied() {
+    let (keys, clock) = (handshake_config(ME.0, 1).keys, Clock { now: Moment(0), unix_ms: 1 });
+    let committed = |op| Event::Committed { op: Op(op), payload: command_of(300), ticket: None };
+    let mut events: VecDeque<_> = (1..=ENTRIES).map(committed).collect();
+    events.push_back(Event::Active(View::new(2, ME)));
+    let service = Service::new(State::default(), config().limits, Default::default());
+    let boot = Boot { incarnation: Incarnation(1), keys, service };
+    let mut out = Vec::new();
+    let mut node = Node::new(config(), boot, Scripted { events, proposed: 0 }, clock, &mut out);
+    while node.applied() < Op(ENTRIES) {
+        assert!(!node.serves() && !node.accepts(), "at {}", node.applied());
+        assert!(node.propose(clock, Command::Cursors(Vec::new())).is_none());
+        assert!(!out.iter().any(|effect| matches!(effect, Effect::Delivery(delivery::Input::Announce(_)))));
+        node.handle(clock, Input::Deadline, &mut out);
+        node.flush(clock, &mut out);
+    }
+    assert!(out.iter().any(|effect| matches!(effect, Effect::Delivery(delivery::Input::Announce(_)))));
+    assert!(node.serves() && node.accepts());
+    assert_eq!(node.log.proposed, 0);
+    assert!(node.propose(clock, Command::Cursors(Vec::new())).is_some());
 }

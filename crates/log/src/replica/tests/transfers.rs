@@ -354,15 +354,13 @@ fn a_snapshot_that_arrived_and_was_not_installed_is_fetched_from_nobody_until_an
 }
 
 #[test]
-fn a_snapshot_with_a_wrong_checksum_is_fetched_again_only_from_another_server() {
+fn a_snapshot_with_a_wrong_checksum_is_fetched_again() {
     let good = piece(&[7; CHUNK + 8], 0, CHUNK);
     let damaged = SnapshotChunk { bytes: vec![9; 8], ..piece(&[7; CHUNK + 8], CHUNK, 8) };
     let mut one = following();
     receive(&mut one, good.clone());
     assert!(!received(&receive(&mut one, damaged)));
-    assert!(asked(&receive(&mut one, good.clone())).is_empty(), "it is damaged there");
-    hear_unsynced(&mut one, View::new(2, NodeId(2)));
-    assert_eq!(asked(&one.packet(2, ToPeer::SnapshotChunk(good))), vec![(Op(10), CHUNK, 64)]);
+    assert_eq!(asked(&receive(&mut one, good)), vec![(Op(10), CHUNK, 64)], "it may be read rightly now");
 }
 
 #[test]
