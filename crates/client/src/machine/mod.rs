@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado_proto::id::{Moment, Op, SessionId, View};
+use recado_proto::id::{Moment, Op, Seq, SessionId, View};
 use recado_proto::packet::{QueryId, ToServer};
 
 use again::Again;
@@ -158,6 +158,13 @@ impl Machine {
     /// [`OUTSTANDING_MAX`](recado_proto::id::OUTSTANDING_MAX).
     pub fn has_room(&self) -> bool {
         self.outbox.has_room()
+    }
+
+    /// The highest number of which the servers were told, or are with the datagrams that were not sent yet,
+    /// that all requests below it are answered. The servers drop the results below it, so those answers must
+    /// be durable first.
+    pub fn told_below(&self) -> Seq {
+        self.outbox.told_below()
     }
 
     /// The latest time at which the machine wants an [`Input::Deadline`].

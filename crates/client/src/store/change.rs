@@ -1,43 +1,130 @@
-//! The state file of a device: its text, which no change of the machine's types or of packets changes.
+//! A change of what a device keeps, and its form in the outbox's file, which no change of the machine's types
+//! or of packets changes.
 
-use std::io;
-use std::path::Path;
+use std::collections::BTreeMap;
 
-use recado_proto::hex::{self, Hex};
+use recado_proto::codec;
 use recado_proto::id::{ChannelName, DeviceKey, Name, Op, Priority, Seq, Topic};
-use recado_proto::packet::{Body, ChannelChange, CodeHash, Content, FollowChange, KeyChange, Role};
+use recado_proto::packet::{Body, ChannelChange, CodeHash, Content, FollowChange, KeyChange, Position, Role};
 use serde::{Deserialize, Serialize};
 
-use super::files::{at, read_text, replace, unreadable};
-use super::{Remembered, position, read_position};
-use crate::error::{StoreError, StoreOp};
-use crate::format::{self, Unreadable};
 use crate::machine::{Numbered, Request};
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StateFile {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<String>,
-    #[serde(default)]
-    given: Seq,
-    #[serde(default)]
-    unanswered: Vec<Unanswered>,
+/// What outlives the process that uses a device, apart from its cursor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The op that admitted the device; none if it was never admitted.
+    pub(crate) created_op: Option<Op>,
+    /// The highest number known here. If the servers know a higher one, a copy of this device gave it.
+    pub(crate) given: Seq,
+    /// The requests without an answer.
+    pub(crate) unanswered: BTreeMap<Seq, Unanswered>,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Unanswered {
-    seq: Seq,
-    /// In hexadecimal: TOML has no unsigned 64-bit integer.
-    nonce: String,
-    ask: StoredRequest,
+/// A request without an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unanswered {
+    /// See [`Numbered::nonce`].
+    pub(crate) nonce: u64,
+    pub(crate) request: Request,
 }
 
-/// A [`Request`] in the file's own format. That is stated by the types of this file down to names, numbers
-/// and keys, so it does not change when the machine's types or those of packets do.
+/// A change of what is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The servers have told by which op the device was admitted, and its highest number.
+    Known { created_op: Option<Op>, given: Seq },
+    /// A request has got its number.
+    Asked(Numbered),
+    /// Requests have other numbers: pairs (before, after), ascending.
+    Renumbered(Vec<(Seq, Seq)>),
+    /// A request has its answer, or will never have one.
+    Answered(Seq),
+}
+
+impl Kept {
+    pub(crate) fn apply(&mut self, change: Change) {
+        match change {
+            Change::Known { created_op, given } => (self.created_op, self.given) = (created_op, given),
+            Change::Asked(Numbered { seq, nonce, request }) => {
+                self.unanswered.insert(seq, Unanswered { nonce, request });
+            }
+            Change::Renumbered(moved) => {
+                let moving = moved.iter().map(|(from, to)| (*to, self.unanswered.remove(from)));
+                let moving: Vec<_> = moving.collect();
+                self.unanswered.extend(moving.into_iter().filter_map(|(to, of)| Some((to, of?))));
+            }
+            Change::Answered(seq) => drop(self.unanswered.remove(&seq)),
+        }
+    }
+
+    /// Ends a turn. Within a turn numbers can be given and given up again, which counts for nothing.
+    pub(super) fn end_turn(&mut self) {
+        let last = self.unanswered.last_key_value();
+        self.given = last.map_or(self.given, |(seq, _)| self.given.max(*seq));
+    }
+
+    /// The changes that lead here from nothing.
+    pub(super) fn as_changes(&self) -> impl Iterator<Item = Change> + '_ {
+        let known = Change::Known { created_op: self.created_op, given: self.given };
+        std::iter::once(known).chain(self.numbered().map(Change::Asked))
+    }
+
+    /// The requests without an answer, ascending.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = Numbered> + '_ {
+        self.unanswered.iter().map(|(seq, Unanswered { nonce, request })| Numbered {
+            seq: *seq,
+            nonce: *nonce,
+            request: request.clone(),
+        })
+    }
+}
+
+/// A [`Change`] in the file's own format. That is stated by the types of this file down to names, numbers and
+/// keys, so it does not change when the machine's types or those of packets do. Kinds may be appended, fields
+/// never.
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum StoredChange {
+    Known { created: Option<Position>, given: Seq },
+    Asked { seq: Seq, nonce: u64, request: StoredRequest },
+    Renumbered(Vec<(Seq, Seq)>),
+    Answered(Seq),
+}
+
+/// Encodes a change.
+pub(super) fn encode(change: &Change) -> Vec<u8> {
+    codec::encode(&match change {
+        Change::Known { created_op, given } => {
+            StoredChange::Known { created: created_op.map(Position::of), given: *given }
+        }
+        Change::Asked(Numbered { seq, nonce, request }) => {
+            StoredChange::Asked { seq: *seq, nonce: *nonce, request: request.into() }
+        }
+        Change::Renumbered(moved) => StoredChange::Renumbered(moved.clone()),
+        Change::Answered(seq) => StoredChange::Answered(*seq),
+    })
+}
+
+/// Decodes a change that [`encode`] encoded; none if it is not of this version, or names an op of another log.
+pub(super) fn decode(bytes: &[u8]) -> Option<Change> {
+    Some(match codec::decode(bytes).ok()? {
+        StoredChange::Known { created, given } => {
+            let created_op = match created {
+                Some(position) => Some(position.op()?),
+                None => None,
+            };
+            Change::Known { created_op, given }
+        }
+        StoredChange::Asked { seq, nonce, request } => {
+            Change::Asked(Numbered { seq, nonce, request: request.into() })
+        }
+        StoredChange::Renumbered(moved) => Change::Renumbered(moved),
+        StoredChange::Answered(seq) => Change::Answered(seq),
+    })
+}
+
+/// A [`Request`].
+#[derive(Serialize, Deserialize)]
 enum StoredRequest {
     Follow {
         #[serde(with = "StoredTopic")]
@@ -64,7 +151,6 @@ enum StoredRequest {
 
 /// The topic of a SEND that names one.
 #[derive(Serialize, Deserialize)]
-#[serde(transparent)]
 struct Target(#[serde(with = "StoredTopic")] Topic);
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +162,7 @@ enum StoredTopic {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "ChannelChange", deny_unknown_fields)]
+#[serde(remote = "ChannelChange")]
 enum StoredChannelChange {
     Create {
         private: bool,
@@ -101,43 +187,46 @@ enum StoredRole {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "KeyChange", deny_unknown_fields)]
+#[serde(remote = "KeyChange")]
 enum StoredKeyChange {
     Enrol { code: CodeHash },
     Revoke { key: DeviceKey },
 }
 
-/// A [`Content`]; bytes that are no text stand as numbers.
+/// A [`Content`].
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct StoredContent {
-    #[serde(skip_serializing_if = "Option::is_none")]
     title: Option<String>,
     priority: Priority,
     tags: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    bytes: Vec<u8>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    body: StoredBody,
     extra: Vec<(String, Vec<u8>)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredBody {
+    Text(String),
+    Bytes(Vec<u8>),
 }
 
 impl From<&Content> for StoredContent {
     fn from(content: &Content) -> StoredContent {
         let Content { title, priority, tags, body, extra } = content.clone();
-        let (body, bytes) = match body.is_text() {
-            true => (Some(body.to_string()), Vec::new()),
-            false => (None, body.as_bytes().to_vec()),
+        let body = match body.is_text() {
+            true => StoredBody::Text(body.to_string()),
+            false => StoredBody::Bytes(body.as_bytes().to_vec()),
         };
-        StoredContent { title, priority, tags, body, bytes, extra }
+        StoredContent { title, priority, tags, body, extra }
     }
 }
 
 impl From<StoredContent> for Content {
     fn from(stored: StoredContent) -> Content {
-        let StoredContent { title, priority, tags, body, bytes, extra } = stored;
-        let body = body.map_or_else(|| Body::binary(bytes), Body::text);
+        let StoredContent { title, priority, tags, body, extra } = stored;
+        let body = match body {
+            StoredBody::Text(text) => Body::text(text),
+            StoredBody::Bytes(bytes) => Body::binary(bytes),
+        };
         Content { title, priority, tags, body, extra }
     }
 }
@@ -175,46 +264,4 @@ impl From<StoredRequest> for Request {
             StoredRequest::Keys { change } => Request::Keys { change },
         }
     }
-}
-
-/// Reads a device's state file; the default if there is none.
-pub(crate) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
-    let cure = "delete its directory to start the device anew, without the requests it left unanswered";
-    let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
-    let unreadable = unreadable(path, cure);
-    let damaged = || unreadable(Unreadable::Damaged);
-    let rest = format::read_sealed(&text).map_err(&unreadable)?;
-    // A table that a program wrote, and in which this one does not know its way, is a later program's.
-    let file: StateFile = toml::from_str(rest).map_err(|_| match rest.parse::<toml::Table>() {
-        Ok(_) => unreadable(Unreadable::OtherVersion(format::VERSION + 1)),
-        Err(_) => damaged(),
-    })?;
-    let created_op = file.created.as_deref().map(read_position).transpose().map_err(&unreadable)?;
-    let numbered = |stored: Unanswered| {
-        let nonce = u64::from_be_bytes(hex::parse(&stored.nonce).ok_or_else(damaged)?);
-        Ok(Numbered { seq: stored.seq, nonce, request: stored.ask.into() })
-    };
-    let unanswered: Vec<Numbered> =
-        file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
-    let highest = unanswered.last().map_or(Seq(0), |of| of.seq);
-    Ok(Remembered { created_op, given: file.given.max(highest), unanswered })
-}
-
-/// Replaces a device's state file, whole or not at all.
-pub(super) fn write_state<'a>(
-    path: &Path,
-    created_op: Option<Op>,
-    given: Seq,
-    unanswered: impl Iterator<Item = (Seq, u64, &'a Request)>,
-) -> Result<(), StoreError> {
-    let unanswered = unanswered
-        .map(|(seq, nonce, request)| Unanswered {
-            seq,
-            nonce: Hex(&nonce.to_be_bytes()).to_string(),
-            ask: request.into(),
-        })
-        .collect();
-    let file = StateFile { created: created_op.map(position), given, unanswered };
-    let text = toml::to_string(&file).map_err(|error| at(StoreOp::Write, path)(io::Error::other(error)))?;
-    replace(path, format::sealed(&text).as_bytes())
 }
