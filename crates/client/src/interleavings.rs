@@ -47,7 +47,7 @@ impl Rig {
             profile: alice(),
             code: None,
             invite: None,
-            highest_seq: Seq(0),
+            highest_seq: Some(Seq(0)),
             receives: true,
             cursor: None,
             outbox: Vec::new(),

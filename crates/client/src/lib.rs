@@ -134,7 +134,8 @@ const STATUS_MAX: usize = 32;
 /// The time that [`Client::open`] looks for a server before it goes on without one.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A request that an earlier run of this device left unanswered and that this client settles.
+/// A request that an earlier run of this device left unanswered and that this client settles. After a power
+/// cut it may be one that was answered: it gets the same answer again.
 #[derive(Clone, Debug)]
 pub struct RecoveredRequest {
     /// The request.
@@ -287,7 +288,8 @@ impl Client {
         cluster_identity: ClusterIdentity,
         patience: Duration,
     ) -> Result<(Client, Receiver<()>), ClientError> {
-        let take = || Slot::take(&options.state, cluster_identity.cluster, &options.profile);
+        let take = if options.memory_only { Slot::take_without_files } else { Slot::take };
+        let take = || take(&options.state, cluster_identity.cluster, &options.profile);
         let (slot, outbox) = store::once_free(clock, patience, take)?;
         let slot = Arc::new(slot);
 
@@ -315,7 +317,7 @@ impl Client {
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: outbox.kept().numbered().collect(),
-            highest_seq: outbox.kept().given,
+            highest_seq: outbox.has_file().then_some(outbox.kept().given),
             entropy: Entropy::new(random::bytes()?),
             planted: PlantedBug::default(),
             servers: options.trust.places(&options.servers)?,
@@ -666,7 +668,7 @@ impl Client {
         self.slot.device()
     }
 
-    /// The directory of the device's files.
+    /// The directory of the device's files ([`Options::memory_only`]: of its lock alone).
     pub fn device_dir(&self) -> &Path {
         self.slot.dir()
     }

@@ -79,7 +79,8 @@ pub(super) struct Slot {
 
 #[derive(Debug)]
 struct CursorFile {
-    file: File,
+    /// None if the client keeps no files.
+    file: Option<File>,
     op: Option<Op>,
 }
 
@@ -94,6 +95,34 @@ impl Slot {
         cluster: ClusterId,
         profile: &Name,
     ) -> Result<(Slot, Outbox), StoreError> {
+        Slot::take_first(state, cluster, profile, 0..SLOTS, |dir| {
+            Ok(Some((Outbox::open(dir.join(OUTBOX))?, CursorFile::open(&dir.join("cursor"))?)))
+        })
+    }
+
+    /// Takes the last free slot that no client with files has used, for a client without: files that did not
+    /// know its numbers would pass for those of a copy. Of its files the slot gets the lock alone.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the file and the cure.
+    pub(super) fn take_without_files(
+        state: &Path,
+        cluster: ClusterId,
+        profile: &Name,
+    ) -> Result<(Slot, Outbox), StoreError> {
+        Slot::take_first(state, cluster, profile, (0..SLOTS).rev(), |dir| {
+            let free = !dir.join(OUTBOX).exists();
+            Ok(free.then(|| (Outbox::in_memory(), CursorFile { file: None, op: None })))
+        })
+    }
+
+    fn take_first(
+        state: &Path,
+        cluster: ClusterId,
+        profile: &Name,
+        slots: impl Iterator<Item = u8>,
+        open: impl Fn(&Path) -> Result<Option<(Outbox, CursorFile)>, StoreError>,
+    ) -> Result<(Slot, Outbox), StoreError> {
         let installation = installation(state, cluster, profile);
         make_dir(&installation)?;
         let private = device_key(&installation)?;
@@ -102,18 +131,19 @@ impl Slot {
             make_private(dir)?;
         }
         let key = DeviceKey(noise::public(&private));
-        for slot in 0..SLOTS {
+        for slot in slots {
             let dir = installation.join(format!("slot-{slot}"));
             make_dir(&dir)?;
             let read = || {
                 make_private(&dir)?;
-                Outbox::open(dir.join(OUTBOX))
+                open(&dir)
             };
-            let (lock, outbox) = match sync::locked(|| lock_slot(&dir), read) {
+            let (lock, opened) = match sync::locked(|| lock_slot(&dir), read) {
                 Err(StoreError::InUse(_)) => continue,
                 taken => taken?,
             };
-            let cursor = Mutex::new(CursorFile::open(&dir.join("cursor"))?);
+            let Some((outbox, cursor)) = opened else { continue };
+            let cursor = Mutex::new(cursor);
             let device = DeviceId { key, slot };
             return Ok((Slot { dir, device, private, cursor, _lock: lock }, outbox));
         }
@@ -199,12 +229,14 @@ impl CursorFile {
                 Some(format::read_line(line).and_then(read_position).map_err(unreadable(path, cure))?)
             }
         };
-        Ok(CursorFile { file, op })
+        Ok(CursorFile { file: Some(file), op })
     }
 
     fn write(&mut self, op: Op, dir: &Path) -> Result<(), StoreError> {
-        let written = self.file.write_all_at(format::line(&position(op)).as_bytes(), 0);
-        written.map_err(at(StoreOp::Write, &dir.join("cursor")))?;
+        if let Some(file) = &self.file {
+            let written = file.write_all_at(format::line(&position(op)).as_bytes(), 0);
+            written.map_err(at(StoreOp::Write, &dir.join("cursor")))?;
+        }
         self.op = Some(op);
         Ok(())
     }

@@ -53,7 +53,8 @@ const CURE: &str = "delete its directory to start the device anew, without the r
 /// The outbox of a device, and its file.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    path: PathBuf,
+    /// None if the client keeps no files.
+    path: Option<PathBuf>,
     /// None if the next turn writes the file whole.
     file: Option<File>,
     kept: Kept,
@@ -110,7 +111,25 @@ impl Outbox {
         let is_whole = scanned.as_ref().is_some_and(|scanned| !scanned.torn);
         let file = if is_whole { Some(open(&path, CURE)?) } else { None };
         let Scanned { kept, ends, .. } = scanned.unwrap_or_default();
-        Ok(Outbox { path, file, kept, turn: Vec::new(), must_sync: false, ends, answered_below: Seq(0) })
+        Ok(Outbox { path: Some(path), file, kept, ends, ..Outbox::in_memory() })
+    }
+
+    /// The outbox of a client that keeps no files.
+    pub(super) fn in_memory() -> Outbox {
+        Outbox {
+            path: None,
+            file: None,
+            kept: Kept::default(),
+            turn: Vec::new(),
+            must_sync: false,
+            ends: Ends::default(),
+            answered_below: Seq(0),
+        }
+    }
+
+    /// Returns true if it outlives the process.
+    pub(crate) fn has_file(&self) -> bool {
+        self.path.is_some()
     }
 
     /// What is kept, with the changes of this turn.
@@ -140,7 +159,9 @@ impl Outbox {
 
     fn change(&mut self, change: Change) {
         self.must_sync |= !matches!(change, Change::Answered(_));
-        put(&mut self.turn, &change);
+        if self.has_file() {
+            put(&mut self.turn, &change);
+        }
         self.kept.apply(change);
     }
 
@@ -152,6 +173,7 @@ impl Outbox {
     pub(crate) fn end_turn(&mut self, told_below: Seq) -> Result<(), NotKept> {
         sync::step();
         self.kept.end_turn();
+        let Some(path) = self.path.clone() else { return Ok(()) };
         let body = std::mem::take(&mut self.turn);
         let must_sync = std::mem::take(&mut self.must_sync) || told_below > self.answered_below;
         let Ends { written, whole, .. } = self.ends;
@@ -160,15 +182,15 @@ impl Outbox {
             Some(file) if body.is_empty() || grown <= whole.max(GROWTH_MIN) => {
                 if let Err(error) = self.append(&file, &body, must_sync) {
                     let undone = file.set_len(written).and_then(|()| file.sync_data()).is_ok();
-                    return Err(NotKept { error: at(StoreOp::Write, &self.path)(error), undone });
+                    return Err(NotKept { error: at(StoreOp::Write, &path)(error), undone });
                 }
                 self.file = Some(file);
             }
             None if body.is_empty() && !must_sync => {}
             _ => {
-                self.write_whole().map_err(|error| {
+                self.write_whole(&path).map_err(|error| {
                     // Of the steps only the last can fail after the file was replaced.
-                    let undone = read_outbox(&self.path).is_ok_and(|kept| kept != self.kept);
+                    let undone = read_outbox(&path).is_ok_and(|kept| kept != self.kept);
                     NotKept { error, undone }
                 })?;
             }
@@ -195,10 +217,10 @@ impl Outbox {
         Ok(())
     }
 
-    fn write_whole(&mut self) -> Result<(), StoreError> {
+    fn write_whole(&mut self, path: &Path) -> Result<(), StoreError> {
         let bytes = whole(&self.kept);
-        replace(&self.path, &bytes)?;
-        self.file = Some(open(&self.path, CURE)?);
+        replace(path, &bytes)?;
+        self.file = Some(open(path, CURE)?);
         let length = bytes.len() as u64;
         self.ends =
             Ends { written: length, changed: length, synced: length, attested: length, whole: length };
@@ -211,7 +233,7 @@ impl Outbox {
         let Some(file) = self.file.filter(|_| attested < changed) else { return };
         let done = if synced < changed { file.sync_data() } else { Ok(()) };
         if let Err(error) = done.and_then(|()| file.write_all_at(&frame(&[], written), written)) {
-            tracing::warn!(path = %self.path.display(), %error, "the end of the outbox is not written");
+            tracing::warn!(path = ?self.path, %error, "the end of the outbox is not written");
         }
     }
 }

@@ -83,6 +83,31 @@ fn a_slot_that_becomes_free_in_time_is_taken() {
 }
 
 #[test]
+fn a_client_without_files_takes_a_device_that_has_none_and_writes_the_lock_alone() {
+    let state = tempfile::tempdir().unwrap();
+    let without = || Slot::take_without_files(state.path(), ClusterId(7), &"alice".parse().unwrap());
+    let (slot, mut outbox) = without().unwrap();
+    outbox.known(Op(3), Seq(7));
+    outbox.asked(numbered(8, send("in memory")));
+    outbox.end_turn(Seq(8)).unwrap();
+    slot.save_cursor(Op(9)).unwrap();
+    assert_eq!((slot.device().slot, slot.cursor(), unanswered(&outbox).len()), (15, Some(Op(9)), 1));
+    let names = fs::read_dir(slot.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["lock"]);
+    assert_eq!(without().unwrap().0.device().slot, 14);
+    outbox.close();
+    drop(slot);
+    let (slot, outbox) = without().unwrap();
+    assert_eq!((slot.device().slot, slot.cursor(), unanswered(&outbox)), (15, None, vec![]));
+    drop(slot);
+    // All devices have files.
+    let taken: Vec<_> = (0..SLOTS).map(|_| ask(state.path(), &[numbered(1, send("kept"))])).collect();
+    drop(taken);
+    assert!(matches!(without(), Err(StoreError::NoSlot(_))));
+    assert!(take(state.path()).is_ok(), "nothing is locked");
+}
+
+#[test]
 fn clusters_and_profiles_have_their_own_keys() {
     let state = tempfile::tempdir().unwrap();
     let (alice, _) = take(state.path()).unwrap();
