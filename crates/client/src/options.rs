@@ -75,9 +75,9 @@ impl Options {
         self
     }
 
-    /// Makes a client that keeps its requests and its cursor in memory alone. Under the state directory it has
-    /// the installation's key, which makes the profile its own, and the lock of a device; it writes and syncs
-    /// nothing when it sends or receives. It takes a device that no client with files has used.
+    /// Makes a client that keeps its requests and its cursor in memory alone. Under the state directory it
+    /// has the installation's key, which makes the profile its own, and the lock of a device; it writes and
+    /// syncs nothing when it sends or receives. It takes a device that no client with files has used.
     ///
     /// - **A request without an answer when the process ends has an unknown outcome.** It was applied, will
     ///   be, or never will be, and no later client settles it ([`Client::recovered`] is empty). The history
@@ -89,8 +89,8 @@ impl Options {
     /// - Numbers are known once the session is open. Until then a request waits in the client and has no
     ///   effect; if the client ends first, its receipt says [`ReceiptError::NotSent`].
     /// - The stream goes on from the replicated cursor, which follows once a second, unless
-    ///   [`Options::cursor`] is given. So in either [`DeliveryMode`] what was read last may come again after a
-    ///   crash.
+    ///   [`Options::cursor`] is given. So in either [`DeliveryMode`] what was read last may come again after
+    ///   a crash.
     ///
     /// [`Client::recovered`]: super::Client::recovered
     /// [`ReceiptError::NotSent`]: super::ReceiptError::NotSent

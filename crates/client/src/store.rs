@@ -16,11 +16,11 @@
 //! is refused as of another version. So is an `outbox` with an unknown change: if this program ignored it, it
 //! would send another request than the stored one.
 //!
-//! A cluster created anew has a new id, so its devices start anew beside the old ones. A request is durably in
-//! the `outbox` before its first datagram is sent. The cursor is overwritten in place, in one write within one
-//! sector, and never synced: it must survive the process, and a power cut only repeats what was read. Both
-//! files have a checksum: bit rot in a nonce would turn an applied request into another one, and bit rot in a
-//! body would change the text.
+//! A cluster created anew has a new id, so its devices start anew beside the old ones. A request is durably
+//! in the `outbox` before its first datagram is sent. The cursor is overwritten in place, in one write within
+//! one sector, and never synced: it must survive the process, and a power cut only repeats what was read.
+//! Both files have a checksum: bit rot in a nonce would turn an applied request into another one, and bit rot
+//! in a body would change the text. A client without files has the lock alone in its slot.
 //!
 //! The device key is the public half of `key`: the handshake proves to the servers that this device holds the
 //! private half.

@@ -105,7 +105,8 @@ pub(super) fn encode(change: &Change) -> Vec<u8> {
     })
 }
 
-/// Decodes a change that [`encode`] encoded; none if it is not of this version, or names an op of another log.
+/// Decodes a change that [`encode`] encoded; none if it is not of this version, or names an op of another
+/// log.
 pub(super) fn decode(bytes: &[u8]) -> Option<Change> {
     Some(match codec::decode(bytes).ok()? {
         StoredChange::Known { created, given } => {

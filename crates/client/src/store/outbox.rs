@@ -6,9 +6,9 @@
 //! body    changes: length u32 | the change (`change`)
 //! ```
 //!
-//! Integers are little-endian. **A frame has the changes of one turn**, so a turn is kept whole or not at all:
-//! without that, a device that was admitted anew could be left with the requests of the removed one. A frame
-//! is appended in one write. It says how much of the file before it was durable.
+//! Integers are little-endian. **A frame has the changes of one turn**, so a turn is kept whole or not at
+//! all: without that, a device that was admitted anew could be left with the requests of the removed one. A
+//! frame is appended in one write. It says how much of the file before it was durable.
 //!
 //! **When a turn is synced.** A request must be durable before it is sent, and so must whatever gives it its
 //! number. An answer need not be: the servers keep the result of a request until the client tells them, in a
@@ -21,10 +21,11 @@
 //! its length is bounded by the unanswered requests, and each byte that is kept is written about twice.
 //!
 //! **Torn or damaged?** What cannot be read is damage if the head, or a frame after it, says that it was
-//! durable. Else it is an end that was never synced, of a turn that has sent nothing, and it is cut. An orderly
-//! end writes an empty frame, which says so of the last turn. After a crash nothing says it of the last synced
-//! turn, so bit rot in that alone passes for a torn end. The device then continues from the number that the
-//! servers have, and the requests of that turn are missing from those that are recovered.
+//! durable. Else it is an end that was never synced, of a turn that has sent nothing, and it is cut. An
+//! orderly end writes an empty frame, which says so of the last turn. After a crash nothing says it of the
+//! last synced turn, nor of answers after it, so bit rot in these alone passes for a torn end. The device
+//! then continues from the number that the servers have, and the requests of that turn are missing from those
+//! that are recovered.
 
 use std::fs::File;
 use std::io;
