@@ -174,7 +174,7 @@ impl Machines {
             receives: role.follower().is_some(),
             cursor: device.cursor,
             outbox: Vec::new(),
-            highest_seq: device.highest_seq,
+            highest_seq: Some(device.highest_seq),
             entropy: Entropy::new(random::bytes().map_err(Failure::io("randomness"))?),
             planted: PlantedBug::default(),
         };

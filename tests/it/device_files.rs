@@ -1,6 +1,7 @@
 //! The files of a device, and the effect on its requests and its stream when these files fail.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,10 +31,13 @@ fn a_request_that_cannot_be_saved_is_reported_as_not_sent_and_never_is() {
     let options = Options::new("alice".parse().unwrap(), cluster.addresses(), state.path()).timeout(PATIENCE);
     let client = Client::connect(options.clone()).unwrap();
     client.send(None, content("one")).unwrap().wait(PATIENCE).unwrap();
-    let aside = client.device_dir().join("state.tmp");
+    let outbox = client.device_dir().join("outbox");
     // Dropping the client completes the last write.
     drop(client);
-    // A directory with that name makes the next write fail, as a full disk would.
+    // A torn end makes the next turn write the file whole, and a directory in the place of the temporary file
+    // makes that fail, as a full disk would.
+    OpenOptions::new().append(true).open(&outbox).unwrap().write_all(b"torn").unwrap();
+    let aside = outbox.with_extension("tmp");
     fs::create_dir(&aside).unwrap();
     let client = Client::connect(options.clone()).unwrap();
     let receipt = client.send(None, content("two")).unwrap();
@@ -43,7 +47,7 @@ fn a_request_that_cannot_be_saved_is_reported_as_not_sent_and_never_is() {
                 matches!(&*why, ClientError::Store(error) if matches!(**error, StoreError::Io { .. })),
                 "{why:?}"
             );
-            assert!(why.to_string().contains("state.toml"), "{why}");
+            assert!(why.to_string().contains("slot-0/outbox"), "{why}");
         }
         other => panic!("{other:?}"),
     }

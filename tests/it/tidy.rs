@@ -137,7 +137,7 @@ const SERIALIZED: &[&str] = &[
     "crates/log/src/journal/inspect.rs",
     "crates/client/src/format.rs",
     "crates/client/src/keyfile.rs",
-    "crates/client/src/store/state_file.rs",
+    "crates/client/src/store/change.rs",
     "crates/client/src/known.rs",
     "src/server/node",
     "src/config/file.rs",

@@ -281,7 +281,7 @@ impl Client {
             receives: self.character.receives,
             cursor: self.files.cursor,
             outbox: self.kept().collect(),
-            highest_seq: self.files.given,
+            highest_seq: Some(self.files.given),
             entropy: Entropy::new(self.rng.bytes()),
             planted: self.character.planted,
         };

@@ -15,8 +15,8 @@
 //! | incoming | held back, and no datagram is taken meanwhile; the credit granted bounds how much is held |
 //! | events | the newest is dropped: events only report, and no state depends on them |
 //!
-//! A turn takes the inputs that have come, gives them to the machine, writes the unanswered requests to disk
-//! (one write for the whole turn), and only then sends the datagrams.
+//! A turn takes the inputs that have come, gives them to the machine, keeps the changes of the outbox (one
+//! write for the whole turn, and at most one sync), and only then sends the datagrams.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -34,9 +34,9 @@ use recado_sys::net::Inbox;
 
 use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
-use super::machine::{Answer, Effect, Event, Input, Machine, Query, Request, Start};
+use super::machine::{Answer, Effect, Event, Input, Machine, Numbered, Query, Request, Start};
 use super::receipt::Promise;
-use super::store::Slot;
+use super::store::{NotKept, Outbox, Slot};
 use super::trust::{ClusterIdentity, Trust};
 
 /// Most inputs of one turn.
@@ -130,12 +130,10 @@ pub(super) struct Driver {
     pub(super) events: Sender<ConnectionEvent>,
     pub(super) connection: Arc<Mutex<Option<Connection>>>,
     pub(super) ending: Arc<Ending>,
-    /// The op that admitted the device; none if it was never admitted.
-    pub(super) created_op: Option<Op>,
-    /// The highest number known: given by this device, or applied by the service for it.
-    pub(super) highest_seq: Seq,
-    /// Unanswered requests, each with its nonce, as they stand in the device's file.
-    pub(super) outbox: BTreeMap<Seq, (u64, PendingRequest)>,
+    /// The unanswered requests, and the file that keeps them.
+    pub(super) outbox: Outbox,
+    /// What waits for the answers to them.
+    pub(super) promises: BTreeMap<Seq, Promise>,
     /// Sent once, when the session is open; closed without it if the client ends before.
     pub(super) ready: Sender<()>,
 }
@@ -144,10 +142,12 @@ pub(super) struct Driver {
 #[derive(Default)]
 struct Turn {
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    /// True if the outbox differs from the file. A new request must be in the file before it is sent. An
-    /// answered request must be gone from the file before the servers learn that it was answered: from then
-    /// on they drop its result, and a later run of the device would ask for it in vain.
+    /// True if the outbox has changed. A new request must be in the file before it is sent. An answered
+    /// request must be gone from the file before the servers learn that it was answered: from then on they
+    /// drop its result, and a later run of the device would ask for it in vain.
     changed: bool,
+    /// True if the outbox has new requests.
+    asked: bool,
     /// The request that the machine is being asked; the machine numbers it at once.
     pending: Option<PendingRequest>,
     /// True if the session has just been opened. `ready` is sent after the connection's events are queued.
@@ -187,10 +187,11 @@ impl Driver {
         let mut machine = Machine::new(self.clock.now(), start, &mut effects);
         self.perform(&mut effects, &mut turn, &mut under_way);
         loop {
-            self.end_turn(&mut turn);
+            self.end_turn(&machine, &mut turn);
             if let Some(cause) = turn.over.take() {
                 tracing::debug!(?cause, "the client ends");
-                return self.ending.set(cause);
+                self.ending.set(cause);
+                return self.outbox.close();
             }
             self.hand_over(&mut under_way);
             self.wait(&mut machine, &mut effects, &mut turn, &mut under_way);
@@ -353,8 +354,9 @@ impl Driver {
                     }
                     self.news(ConnectionEvent::SetBack { from: lost, to: cursor });
                 }
-                if self.created_op != Some(born) || self.highest_seq != last_seq {
-                    (self.created_op, self.highest_seq) = (Some(born), last_seq);
+                let kept = self.outbox.kept();
+                if kept.created_op != Some(born) || kept.given != last_seq {
+                    self.outbox.known(born, last_seq);
                     turn.changed = true;
                 }
                 *self.connection.lock() = Some(Connection { session, view, primary });
@@ -387,28 +389,31 @@ impl Driver {
                 self.news(ConnectionEvent::ServersSetBack { answered, last });
             }
             Event::Numbered { seq, nonce } => {
-                if let Some(pending) = turn.pending.take() {
-                    pending.promise.numbered(seq);
-                    self.outbox.insert(seq, (nonce, pending));
-                    turn.changed = true;
+                if let Some(PendingRequest { request, promise }) = turn.pending.take() {
+                    promise.numbered(seq);
+                    self.promises.insert(seq, promise);
+                    self.outbox.asked(Numbered { seq, nonce, request });
+                    (turn.changed, turn.asked) = (true, true);
                 }
             }
             Event::Renumbered(moved) => {
-                let moving = moved.iter().map(|(from, to)| (*to, self.outbox.remove(from)));
-                for (seq, of) in moving.collect::<Vec<_>>() {
-                    let Some(of) = of else { continue };
-                    of.1.promise.numbered(seq);
-                    self.outbox.insert(seq, of);
+                let moving = moved.iter().map(|(from, to)| (*to, self.promises.remove(from)));
+                for (seq, promise) in moving.collect::<Vec<_>>() {
+                    let Some(promise) = promise else { continue };
+                    promise.numbered(seq);
+                    self.promises.insert(seq, promise);
                 }
                 turn.changed = true;
                 self.news(ConnectionEvent::Renumbered { requests: moved.len() });
+                self.outbox.renumbered(moved);
             }
             // The promise is dropped without a number, which tells the application that the request was not
             // sent.
             Event::NotTaken => turn.pending = None,
             Event::Answered { seq, result } => {
-                if let Some((_, pending)) = self.outbox.remove(&seq) {
-                    pending.promise.settle(result);
+                if let Some(promise) = self.promises.remove(&seq) {
+                    promise.settle(result);
+                    self.outbox.answered(seq);
                     turn.changed = true;
                 }
             }
@@ -430,24 +435,19 @@ impl Driver {
         let _ = self.events.try_send(event);
     }
 
-    /// Writes the outbox if it has changed, then sends the datagrams.
-    fn end_turn(&mut self, turn: &mut Turn) {
-        if turn.changed {
-            self.highest_seq =
-                self.highest_seq.max(self.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq));
-            let unanswered =
-                self.outbox.iter().map(|(seq, (nonce, pending))| (*seq, *nonce, &pending.request));
-            match self.slot.save_state(self.created_op, self.highest_seq, unanswered) {
-                Ok(()) => self.outbox.values().for_each(|(_, pending)| pending.promise.saved()),
-                Err(error) => {
-                    // A request that is not written down must not be sent: a later run of the device would
-                    // not know of it.
-                    turn.datagrams.clear();
-                    turn.over = Some(Cause::Store(Arc::new(error)));
-                }
-            }
-            turn.changed = false;
+    /// Keeps what has changed in the outbox, then sends the datagrams.
+    fn end_turn(&mut self, machine: &Machine, turn: &mut Turn) {
+        let kept = self.outbox.end_turn(machine.told_below());
+        // What may be in the file may be sent by a later client.
+        if std::mem::take(&mut turn.asked) && kept.as_ref().err().is_none_or(|failed| !failed.undone) {
+            self.promises.values().for_each(Promise::saved);
         }
+        if let Err(NotKept { error, .. }) = kept {
+            // A request that is not kept must not be sent: a later run of the device would not know of it.
+            turn.datagrams.clear();
+            turn.over = Some(Cause::Store(Arc::new(error)));
+        }
+        turn.changed = false;
         if std::mem::take(&mut turn.connected) {
             let _ = self.ready.try_send(());
         }

@@ -40,34 +40,6 @@ pub(super) fn read_line(text: &str) -> Result<&str, Unreadable> {
     }
 }
 
-/// A file of several lines, of which the first is a comment with the version and the CRC-32C of
-/// that and of the others.
-pub(super) fn sealed(rest: &str) -> String {
-    first_line(VERSION, rest) + rest
-}
-
-/// What stands after the first line of a file that [`sealed`] wrote.
-///
-/// # Errors
-/// [`Unreadable`].
-pub(super) fn read_sealed(text: &str) -> Result<&str, Unreadable> {
-    let parts = || {
-        let (first, rest) = text.split_at(text.find('\n')? + 1);
-        let version = first.strip_prefix("# Version ")?.split_once(',')?.0.parse::<u32>().ok()?;
-        (first == first_line(version, rest)).then_some((version, rest))
-    };
-    match parts().ok_or(Unreadable::Damaged)? {
-        (VERSION, rest) => Ok(rest),
-        (other, _) => Err(Unreadable::OtherVersion(other)),
-    }
-}
-
-fn first_line(version: u32, rest: &str) -> String {
-    let versioned = format!("# Version {version}");
-    let crc = crc32c::crc32c_append(crc32c::crc32c(versioned.as_bytes()), rest.as_bytes());
-    format!("{versioned}, CRC-32C {crc:08x}\n")
-}
-
 /// Checks the version that a file of TOML without a checksum names as `version`.
 ///
 /// # Errors
@@ -108,9 +80,6 @@ mod tests {
         let versioned = "v2 something else";
         let text = format!("{versioned} {:08x}\n", crc32c::crc32c(versioned.as_bytes()));
         assert_eq!(read_line(&text), Err(Unreadable::OtherVersion(2)));
-        let text = first_line(2, "rest\n") + "rest\n";
-        assert_eq!(read_sealed(&text), Err(Unreadable::OtherVersion(2)));
-        assert_eq!(read_sealed(&text.replace("rest", "test")), Err(Unreadable::Damaged));
         assert_eq!(check_toml("version = 2\nmore = 1\n"), Err(Unreadable::OtherVersion(2)));
         assert_eq!(check_toml("more = 1\n"), Err(Unreadable::Damaged));
         assert_eq!(check_toml("version = 1\nmore = 1\n"), Ok(()));

@@ -11,7 +11,7 @@ use recado_sys::sync::model::{TimeOuts, explore, seeds_to_find};
 use super::driver::{Command, Driver, PendingRequest};
 use super::machine::{Numbered, Start};
 use super::receipt;
-use super::store::{Remembered, Slot, read_state};
+use super::store::{Slot, read_outbox};
 use super::*;
 
 fn alice() -> Name {
@@ -36,7 +36,7 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let state = tempfile::tempdir().unwrap();
-        let (slot, _) = Slot::take(state.path(), ClusterId(7), &alice()).unwrap();
+        let (slot, outbox) = Slot::take(state.path(), ClusterId(7), &alice()).unwrap();
         let (slot, ending) = (Arc::new(slot), Arc::new(Ending::default()));
         let nobody = ([127, 0, 0, 1], 1).into();
         let key = ClusterKey(noise::public(&recado_proto::seal::Key::new([9; 32])));
@@ -47,7 +47,7 @@ impl Rig {
             profile: alice(),
             code: None,
             invite: None,
-            highest_seq: Seq(0),
+            highest_seq: Some(Seq(0)),
             receives: true,
             cursor: None,
             outbox: Vec::new(),
@@ -74,9 +74,8 @@ impl Rig {
             events,
             connection: Arc::default(),
             ending: ending.clone(),
-            created_op: None,
-            highest_seq: Seq(0),
-            outbox: BTreeMap::new(),
+            outbox,
+            promises: BTreeMap::new(),
             ready,
         };
         let dir = slot.dir().to_owned();
@@ -91,8 +90,7 @@ impl Rig {
 
 /// The requests that the next run of the device in `dir` would send.
 fn saved(dir: &Path) -> Vec<Request> {
-    let Remembered { unanswered, .. } = read_state(&dir.join("state.toml")).unwrap();
-    unanswered.into_iter().map(|one| one.request).collect()
+    read_outbox(&dir.join("outbox")).unwrap().numbered().map(|one| one.request).collect()
 }
 
 /// Asks three requests without any server, one thread waiting for each outcome, and ends the client at any
@@ -158,12 +156,10 @@ fn two_users() {
             let state = state.clone();
             let uses = move || {
                 for round in 0..2u64 {
-                    let (slot, remembered) = take(&state);
-                    let mut unanswered = remembered.unanswered;
-                    unanswered.push(Numbered { seq: Seq(10 * round + user), nonce: 1, request: send(0) });
-                    let numbered = unanswered.iter().map(|one| (one.seq, one.nonce, &one.request));
-                    slot.save_state(Some(Op(3)), Seq(99), numbered).unwrap();
-                    slot.save_cursor(Op(unanswered.len() as u64)).unwrap();
+                    let (slot, mut outbox) = take(&state);
+                    outbox.asked(Numbered { seq: Seq(10 * round + user), nonce: 1, request: send(0) });
+                    outbox.end_turn(Seq(0)).unwrap();
+                    slot.save_cursor(Op(outbox.kept().unanswered.len() as u64)).unwrap();
                 }
             };
             spawn_named("user", uses).unwrap()
@@ -172,10 +168,11 @@ fn two_users() {
     users.into_iter().for_each(Thread::join);
     let (slots, keys): (Vec<_>, Vec<_>) = (0..2)
         .map(|_| take(&state))
-        .map(|(slot, remembered)| {
-            assert_eq!(slot.cursor().map_or(0, |op| op.0), remembered.unanswered.len() as u64);
+        .map(|(slot, outbox)| {
+            let requests = outbox.kept().unanswered.len();
+            assert_eq!(slot.cursor().map_or(0, |op| op.0), requests as u64);
             let key = slot.device().key;
-            ((slot, remembered.unanswered.len()), key)
+            ((slot, requests), key)
         })
         .unzip();
     assert_eq!(slots.iter().map(|(_, requests)| requests).sum::<usize>(), 4, "a request of one user is lost");

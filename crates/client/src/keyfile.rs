@@ -170,17 +170,18 @@ mod tests {
     fn another_key_is_overwritten_only_by_force_and_its_devices_go_with_it() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let device_here = device(here.path());
-        let (slot, _) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
-        slot.save_state(Some(Op(3)), Seq(0), [].into_iter()).unwrap();
+        let (slot, mut outbox) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
+        outbox.known(Op(3), Seq(0));
+        outbox.end_turn(Seq(0)).unwrap();
         let file = KeyFile::export(here.path(), ClusterId(7), &alice()).unwrap();
         assert!(matches!(file.import(there.path(), false), Err(StoreError::OtherKey(_))));
         assert!(matches!(file.import(there.path(), true), Err(StoreError::InUse(_))));
         drop(slot);
         assert_ne!(device(there.path()), device_here);
         file.import(there.path(), true).unwrap();
-        let (slot, remembered) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
+        let (slot, outbox) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
         assert_eq!(slot.device(), device_here);
-        assert!(remembered.created_op.is_none(), "what the other key's device remembered is not this one's");
+        assert!(outbox.kept().created_op.is_none(), "what the other key's device kept is not this one's");
     }
 
     #[test]

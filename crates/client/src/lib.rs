@@ -88,7 +88,7 @@ use recado_sys::threads::{Thread, spawn_named};
 use self::driver::{Command, Driver, PendingRequest, RecvThread};
 use self::ending::Ending;
 use self::machine::handshake::Identity;
-use self::machine::{Answer, Numbered, Query, Start};
+use self::machine::{Answer, Query, Start};
 use self::store::Slot;
 
 pub use recado_proto::id::{
@@ -134,7 +134,8 @@ const STATUS_MAX: usize = 32;
 /// The time that [`Client::open`] looks for a server before it goes on without one.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A request that an earlier run of this device left unanswered and that this client settles.
+/// A request that an earlier run of this device left unanswered and that this client settles. After a power
+/// cut it may be one that was answered: it gets the same answer again.
 #[derive(Clone, Debug)]
 pub struct RecoveredRequest {
     /// The request.
@@ -287,19 +288,20 @@ impl Client {
         cluster_identity: ClusterIdentity,
         patience: Duration,
     ) -> Result<(Client, Receiver<()>), ClientError> {
-        let take = || Slot::take(&options.state, cluster_identity.cluster, &options.profile);
-        let (slot, remembered) = store::once_free(clock, patience, take)?;
+        let take = if options.memory_only { Slot::take_without_files } else { Slot::take };
+        let take = || take(&options.state, cluster_identity.cluster, &options.profile);
+        let (slot, outbox) = store::once_free(clock, patience, take)?;
         let slot = Arc::new(slot);
 
         let ending = Arc::new(Ending::default());
         let mut recovered = Vec::new();
-        let mut outbox = BTreeMap::new();
-        for Numbered { seq, nonce, request } in &remembered.unanswered {
+        let mut promises = BTreeMap::new();
+        for (seq, unanswered) in &outbox.kept().unanswered {
             let (promise, receipt) = receipt::pair(ending.clone());
             promise.numbered(*seq);
             promise.saved();
-            recovered.push(RecoveredRequest { request: request.clone(), receipt });
-            outbox.insert(*seq, (*nonce, PendingRequest { request: request.clone(), promise }));
+            recovered.push(RecoveredRequest { request: unanswered.request.clone(), receipt });
+            promises.insert(*seq, promise);
         }
         let start = Start {
             identity: Identity {
@@ -308,14 +310,14 @@ impl Client {
                 private: slot.private().clone(),
             },
             device: slot.device(),
-            created_op: remembered.created_op,
+            created_op: outbox.kept().created_op,
             profile: options.profile.clone(),
             code: options.code.map(|code| code.hash(&options.profile)),
             invite: options.invite.map(|code| code.invite_hash()),
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
-            outbox: remembered.unanswered,
-            highest_seq: remembered.given,
+            outbox: outbox.kept().numbered().collect(),
+            highest_seq: outbox.has_file().then_some(outbox.kept().given),
             entropy: Entropy::new(random::bytes()?),
             planted: PlantedBug::default(),
             servers: options.trust.places(&options.servers)?,
@@ -344,9 +346,8 @@ impl Client {
             events: events_in,
             connection: connection.clone(),
             ending: ending.clone(),
-            created_op: remembered.created_op,
-            highest_seq: remembered.given,
             outbox,
+            promises,
             ready: ready_in,
         };
         let mut threads = Threads { machine: None, inlet: None, stop: Some(stop), socket };
@@ -667,7 +668,7 @@ impl Client {
         self.slot.device()
     }
 
-    /// The directory of the device's files.
+    /// The directory of the device's files ([`Options::memory_only`]: of its lock alone).
     pub fn device_dir(&self) -> &Path {
         self.slot.dir()
     }

@@ -37,6 +37,7 @@ pub struct Options {
     pub(super) servers: Vec<SocketAddr>,
     pub(super) state: PathBuf,
     pub(super) receives: bool,
+    pub(super) memory_only: bool,
     pub(super) mode: DeliveryMode,
     pub(super) cursor: Option<Op>,
     pub(super) code: Option<EnrolmentCode>,
@@ -57,6 +58,7 @@ impl Options {
             trust: Trust::known(KnownClusters::under(&state)),
             state,
             receives: true,
+            memory_only: false,
             mode: DeliveryMode::default(),
             cursor: None,
             code: None,
@@ -70,6 +72,31 @@ impl Options {
     #[must_use]
     pub fn send_only(mut self) -> Options {
         self.receives = false;
+        self
+    }
+
+    /// Makes a client that keeps its requests and its cursor in memory alone. Under the state directory it
+    /// has the installation's key, which makes the profile its own, and the lock of a device; it writes and
+    /// syncs nothing when it sends or receives. It takes a device that no client with files has used.
+    ///
+    /// - **A request without an answer when the process ends has an unknown outcome.** It was applied, will
+    ///   be, or never will be, and no later client settles it ([`Client::recovered`] is empty). The history
+    ///   tells what became of a notification.
+    /// - The next client of the device opens a session of its own, which fences the one before; session keys
+    ///   are never stored. Its numbers continue from the last one that the servers had applied when they
+    ///   fenced that session. So from its first request on nothing of the former process is applied any more,
+    ///   and no request is taken for another one.
+    /// - Numbers are known once the session is open. Until then a request waits in the client and has no
+    ///   effect; if the client ends first, its receipt says [`ReceiptError::NotSent`].
+    /// - The stream goes on from the replicated cursor, which follows once a second, unless
+    ///   [`Options::cursor`] is given. So in either [`DeliveryMode`] what was read last may come again after
+    ///   a crash.
+    ///
+    /// [`Client::recovered`]: super::Client::recovered
+    /// [`ReceiptError::NotSent`]: super::ReceiptError::NotSent
+    #[must_use]
+    pub fn memory_only(mut self) -> Options {
+        self.memory_only = true;
         self
     }
 

@@ -7,7 +7,7 @@ use recado_proto::id::{ClusterId, Name};
 use super::error::StoreError;
 use super::keyfile::KeyFile;
 use super::known::KnownClusters;
-use super::store::{SLOTS, installation, read_state};
+use super::store::{OUTBOX, SLOTS, installation, read_outbox};
 
 /// Requests that no server has answered, kept for a cluster that is not known any more. They are not sent
 /// unless the cluster is met again.
@@ -38,8 +38,8 @@ impl Orphaned {
             }
             let dir = installation(state, cluster, profile);
             let of_slot = |slot| {
-                let remembered = read_state(&dir.join(format!("slot-{slot}")).join("state.toml"));
-                remembered.map_or(0, |remembered| remembered.unanswered.len())
+                let kept = read_outbox(&dir.join(format!("slot-{slot}")).join(OUTBOX));
+                kept.map_or(0, |kept| kept.unanswered.len())
             };
             let requests = (0..SLOTS).map(of_slot).sum();
             if requests > 0 {
@@ -56,7 +56,7 @@ mod tests {
     use recado_proto::packet::FollowChange;
 
     use super::*;
-    use crate::machine::Request;
+    use crate::machine::{Numbered, Request};
     use crate::store::Slot;
     use crate::trust::ClusterIdentity;
 
@@ -66,9 +66,12 @@ mod tests {
         let alice: Name = "alice".parse().unwrap();
         let ask = Request::Follow { topic: Topic::to_follow("#ops").unwrap(), change: FollowChange::Add };
         let leave = |cluster, requests: u64| {
-            let (slot, _) = Slot::take(state.path(), ClusterId(cluster), &alice).unwrap();
-            let numbered = (1..=requests).map(|seq| (Seq(seq), seq, &ask));
-            slot.save_state(Some(Op(3)), Seq(requests), numbered).unwrap();
+            let (_slot, mut outbox) = Slot::take(state.path(), ClusterId(cluster), &alice).unwrap();
+            outbox.known(Op(3), Seq(0));
+            for nonce in 1..=requests {
+                outbox.asked(Numbered { seq: Seq(nonce), nonce, request: ask.clone() });
+            }
+            outbox.end_turn(Seq(0)).unwrap();
         };
         leave(1, 3);
         leave(2, 0);

@@ -19,7 +19,8 @@ pub enum ReceiptError {
     Refused(Code),
     /// There is no answer so far, or the client ended before one came. The request was applied, will be, or
     /// never will be. It is kept in the device's files, and the device's next client settles it: it is never
-    /// applied twice.
+    /// applied twice. (Of a client without files, [`Options::memory_only`](super::Options::memory_only),
+    /// nobody settles it.)
     #[error("outcome unknown: no server acknowledged it in time")]
     OutcomeUnknown,
     /// The request had a number whose result the servers hold no longer, because some copy of this device has
@@ -36,7 +37,7 @@ pub enum ReceiptError {
 struct State {
     seq: Option<Seq>,
     result: Option<Result<Op, Code>>,
-    /// True if the request is in the device's files.
+    /// True if the request is in the device's files, or was sent by a client without files.
     saved: bool,
     over: bool,
 }

@@ -6,28 +6,29 @@
 //!     key                             0600: a line with 32 random bytes in hexadecimal, the x25519 secret
 //!     slot-0/ ... slot-15/            one device each
 //!         lock                        flock, held while a process uses the device
-//!         state.toml                  the position that admitted it, its highest number and unanswered
-//!                                     requests, after a line with version and CRC-32C
+//!         outbox                      the position that admitted it, its highest number and unanswered
+//!                                     requests: a log of their changes ([`outbox`])
 //!         cursor                      its cursor: a line with a position
 //! ```
 //!
 //! A line has a version and a CRC-32C ([`format`](super::format)). A position is `GROUP EPOCH GENERATION OP`,
 //! with 5, 20, 10 and 20 digits; all but the op are zero. A position with another group, epoch or generation
-//! is refused as of another version. So is a `state.toml` with an unknown field or request: if this program
-//! ignored it, it would send another request than the stored one.
+//! is refused as of another version. So is an `outbox` with an unknown change: if this program ignored it, it
+//! would send another request than the stored one.
 //!
-//! A cluster created anew has a new id, so its devices start anew beside the old ones. `state.toml` is
-//! replaced as a whole (tmp, fsync, rename, fsync of the directory); a request is in it before its first
-//! datagram is sent. The cursor moves far more often, and is overwritten in place, in one write within one
-//! sector. Both files have a checksum: bit rot in a nonce would turn an applied request into another one, and
-//! bit rot in a body would change the text.
+//! A cluster created anew has a new id, so its devices start anew beside the old ones. A request is durably
+//! in the `outbox` before its first datagram is sent. The cursor is overwritten in place, in one write within
+//! one sector, and never synced: it must survive the process, and a power cut only repeats what was read.
+//! Both files have a checksum: bit rot in a nonce would turn an applied request into another one, and bit rot
+//! in a body would change the text. A client without files has the lock alone in its slot.
 //!
 //! The device key is the public half of `key`: the handshake proves to the servers that this device holds the
 //! private half.
 
+mod change;
 mod files;
 mod key;
-mod state_file;
+mod outbox;
 #[cfg(test)]
 mod tests;
 
@@ -38,21 +39,19 @@ use std::time::Duration;
 
 use recado_sys::sync::{self, Mutex};
 
-use recado_proto::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Seq};
+use recado_proto::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op};
 use recado_proto::noise;
 use recado_proto::seal::Key;
 use recado_sys::clock::MachineClock;
 
 use self::files::{lock_slot, make_private, open};
 use self::key::device_key;
-use self::state_file::write_state;
 use super::error::{StoreError, StoreOp};
 use super::format::{self, Unreadable};
-use super::machine::{Numbered, Request};
 
 pub(super) use self::files::{at, make_dir, read_text, replace, unreadable, wait_for_lock};
 pub(super) use self::key::{put_key, read_key};
-pub(super) use self::state_file::read_state;
+pub(super) use self::outbox::{NotKept, Outbox, read_outbox};
 
 /// Devices of one installation, and so the number of processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
@@ -63,8 +62,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 /// The file of the installation's key, beside its slots.
 const KEY: &str = "key";
 
-/// The file with a device's state, in its slot.
-const STATE: &str = "state.toml";
+/// The file of a device's outbox, in its slot.
+pub(super) const OUTBOX: &str = "outbox";
 
 /// A device, locked for this process until it is dropped.
 #[derive(Debug)]
@@ -80,19 +79,9 @@ pub(super) struct Slot {
 
 #[derive(Debug)]
 struct CursorFile {
-    file: File,
+    /// None if the client keeps no files.
+    file: Option<File>,
     op: Option<Op>,
-}
-
-/// The content of a device's state file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Remembered {
-    /// The op that admitted the device; none if it was never admitted.
-    pub(super) created_op: Option<Op>,
-    /// The highest number known here. If the servers know a higher one, a copy of this file gave it.
-    pub(super) given: Seq,
-    /// Requests without an answer, ascending.
-    pub(super) unanswered: Vec<Numbered>,
 }
 
 impl Slot {
@@ -105,7 +94,35 @@ impl Slot {
         state: &Path,
         cluster: ClusterId,
         profile: &Name,
-    ) -> Result<(Slot, Remembered), StoreError> {
+    ) -> Result<(Slot, Outbox), StoreError> {
+        Slot::take_first(state, cluster, profile, 0..SLOTS, |dir| {
+            Ok(Some((Outbox::open(dir.join(OUTBOX))?, CursorFile::open(&dir.join("cursor"))?)))
+        })
+    }
+
+    /// Takes the last free slot that no client with files has used, for a client without: files that did not
+    /// know its numbers would pass for those of a copy. Of its files the slot gets the lock alone.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the file and the cure.
+    pub(super) fn take_without_files(
+        state: &Path,
+        cluster: ClusterId,
+        profile: &Name,
+    ) -> Result<(Slot, Outbox), StoreError> {
+        Slot::take_first(state, cluster, profile, (0..SLOTS).rev(), |dir| {
+            let free = !dir.join(OUTBOX).exists();
+            Ok(free.then(|| (Outbox::in_memory(), CursorFile { file: None, op: None })))
+        })
+    }
+
+    fn take_first(
+        state: &Path,
+        cluster: ClusterId,
+        profile: &Name,
+        slots: impl Iterator<Item = u8>,
+        open: impl Fn(&Path) -> Result<Option<(Outbox, CursorFile)>, StoreError>,
+    ) -> Result<(Slot, Outbox), StoreError> {
         let installation = installation(state, cluster, profile);
         make_dir(&installation)?;
         let private = device_key(&installation)?;
@@ -114,22 +131,21 @@ impl Slot {
             make_private(dir)?;
         }
         let key = DeviceKey(noise::public(&private));
-        for slot in 0..SLOTS {
+        for slot in slots {
             let dir = installation.join(format!("slot-{slot}"));
             make_dir(&dir)?;
             let read = || {
                 make_private(&dir)?;
-                read_state(&dir.join(STATE))
+                open(&dir)
             };
-            let (lock, remembered) = match sync::locked(|| lock_slot(&dir), read) {
+            let (lock, opened) = match sync::locked(|| lock_slot(&dir), read) {
                 Err(StoreError::InUse(_)) => continue,
                 taken => taken?,
             };
-            let cursor = Mutex::new(CursorFile::open(&dir.join("cursor"))?);
-            return Ok((
-                Slot { dir, device: DeviceId { key, slot }, private, cursor, _lock: lock },
-                remembered,
-            ));
+            let Some((outbox, cursor)) = opened else { continue };
+            let cursor = Mutex::new(cursor);
+            let device = DeviceId { key, slot };
+            return Ok((Slot { dir, device, private, cursor, _lock: lock }, outbox));
         }
         Err(StoreError::NoSlot(installation))
     }
@@ -180,19 +196,6 @@ impl Slot {
     pub(super) fn set_cursor(&self, op: Op) -> Result<(), StoreError> {
         self.cursor.lock().write(op, &self.dir)
     }
-
-    /// Replaces the state file, whole or not at all; on disk on return.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`]; the previous state is kept.
-    pub(super) fn save_state<'a>(
-        &self,
-        born: Option<Op>,
-        given: Seq,
-        unanswered: impl Iterator<Item = (Seq, u64, &'a Request)>,
-    ) -> Result<(), StoreError> {
-        write_state(&self.dir.join(STATE), born, given, unanswered)
-    }
 }
 
 /// Calls `take` until a slot is free, at most until `patience` after the start of the clock.
@@ -226,12 +229,14 @@ impl CursorFile {
                 Some(format::read_line(line).and_then(read_position).map_err(unreadable(path, cure))?)
             }
         };
-        Ok(CursorFile { file, op })
+        Ok(CursorFile { file: Some(file), op })
     }
 
     fn write(&mut self, op: Op, dir: &Path) -> Result<(), StoreError> {
-        let written = self.file.write_all_at(format::line(&position(op)).as_bytes(), 0);
-        written.map_err(at(StoreOp::Write, &dir.join("cursor")))?;
+        if let Some(file) = &self.file {
+            let written = file.write_all_at(format::line(&position(op)).as_bytes(), 0);
+            written.map_err(at(StoreOp::Write, &dir.join("cursor")))?;
+        }
         self.op = Some(op);
         Ok(())
     }

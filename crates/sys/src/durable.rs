@@ -75,14 +75,22 @@ pub fn is_not_regular(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<NotRegular>())
 }
 
+/// Reads a file of at most `most` bytes.
+///
+/// # Errors
+/// Those of [`open`]; `InvalidData` if the file is longer.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path, OpenOptions::new().read(true))?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(io::ErrorKind::InvalidData.into()) } else { Ok(bytes) }
+}
+
 /// Reads a UTF-8 text of at most `most` bytes.
 ///
 /// # Errors
-/// Those of [`open`]; `InvalidData` if the file is longer, or is not UTF-8.
+/// Those of [`read`]; `InvalidData` if the file is not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
-    let mut text = String::new();
-    open(path, OpenOptions::new().read(true))?.take(most + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > most { Err(io::ErrorKind::InvalidData.into()) } else { Ok(text) }
+    String::from_utf8(read(path, most)?).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// Creates a new file, durably.

@@ -91,7 +91,7 @@ impl World {
             receives: true,
             cursor: None,
             outbox: Vec::new(),
-            highest_seq: Default::default(),
+            highest_seq: Some(Default::default()),
             entropy: Entropy::new([seed as u8; 32]),
             planted: Default::default(),
         };

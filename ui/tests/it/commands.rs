@@ -154,12 +154,17 @@ fn a_request_that_cannot_be_saved_is_not_sent_and_the_error_names_the_file() {
     let alice = "--as=alice";
     terminal.ok(&[alice, "send", "one"]);
     let state = terminal.path(".local/state/recado").join(cluster.id.to_string()).join("alice");
-    let aside = state.join("slot-0/state.tmp");
+    // A torn end makes the next turn write the file whole, and a directory in the place of the temporary file
+    // makes that fail, as a full disk would.
+    let outbox = state.join("slot-0/outbox");
+    let torn = [std::fs::read(&outbox).unwrap(), b"torn".to_vec()].concat();
+    std::fs::write(&outbox, torn).unwrap();
+    let aside = outbox.with_extension("tmp");
     std::fs::create_dir(&aside).unwrap();
     for args in [&[alice, "send", "two"][..], &[alice, "follow", "#ops"]] {
         let (code, message) = terminal.fails(args);
         assert_eq!(code, 1, "{message}");
-        assert!(message.contains("not sent") && message.contains("state.toml"), "{message}");
+        assert!(message.contains("not sent") && message.contains("slot-0/outbox"), "{message}");
     }
     std::fs::remove_dir(&aside).unwrap();
     let past = terminal.json(&[alice, "history", "@alice", "--json"]);
@@ -175,15 +180,11 @@ fn requests_for_a_cluster_that_is_no_longer_known_are_reported() {
     let old = terminal.path(".local/state/recado/000000000000feed/alice");
     std::fs::create_dir_all(old.join("slot-0")).unwrap();
     std::fs::write(old.join("key"), "").unwrap();
-    let waits = |seq: u64| {
-        format!(
-            "[[unanswered]]\nseq = {seq}\nnonce = \"{seq:016x}\"\nask = {{ follow = {{ topic = {{ Channel = \"ops\" }} }} }}\n"
-        )
-    };
-    let created = "00000 00000000000000000000 0000000000 00000000000000000001";
-    let head = "# Version 1, CRC-32C 57d383a0";
-    let state = format!("{head}\ncreated = \"{created}\"\n{}{}", waits(1), waits(2));
-    std::fs::write(old.join("slot-0/state.toml"), state).unwrap();
+    // Two requests to follow #ops.
+    let outbox = "72656361646f4f42010000005100000000000000d2a00a7fd09fdf58250000004e0c2ec50000000000000000070000000001\
+                  0000000102090000000101010001036f7073090000000102020001036f7073";
+    let bytes = (0..outbox.len()).step_by(2).map(|at| u8::from_str_radix(&outbox[at..at + 2], 16).unwrap());
+    std::fs::write(old.join("slot-0/outbox"), bytes.collect::<Vec<_>>()).unwrap();
     let output = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
     assert!(
         output.contains("2 unsent requests for cluster 000000000000feed") && output.contains("feed/alice"),

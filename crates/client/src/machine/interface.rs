@@ -37,8 +37,10 @@ pub struct Start {
     pub cursor: Option<Op>,
     /// Unanswered requests of an earlier run of this device, ascending by number.
     pub outbox: Vec<Numbered>,
-    /// The highest number in the device's files: given by the device, or reported by the service.
-    pub highest_seq: Seq,
+    /// The highest number in the device's files: given by the device, or reported by the service. None if the
+    /// device has no files: then numbers are given from the first [`Event::Connected`] on, and continue from
+    /// the last one that the service has applied.
+    pub highest_seq: Option<Seq>,
     /// The source of keys, nonces and jitter; its seed is random and secret.
     pub entropy: Entropy,
     /// For the simulator only.
@@ -179,7 +181,7 @@ pub enum Input {
     PortRefused(SocketAddr),
     /// The application asks a request. The machine answers at once with [`Event::Numbered`], which gives the
     /// number, or with [`Event::NotTaken`]. Before the first [`Event::Connected`] numbering continues from
-    /// [`Start::highest_seq`].
+    /// [`Start::highest_seq`]; without that, no request is taken.
     Request(Request),
     /// The application asks a query, under an id of its choice.
     Query(QueryId, Query),

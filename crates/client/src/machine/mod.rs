@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado_proto::id::{Moment, Op, SessionId, View};
+use recado_proto::id::{Moment, Op, Seq, SessionId, View};
 use recado_proto::packet::{QueryId, ToServer};
 
 use again::Again;
@@ -105,7 +105,7 @@ pub struct Machine {
 impl Machine {
     /// Creates a machine and begins the search for the primary.
     pub fn new(now: Moment, mut start: Start, out: &mut Vec<Effect>) -> Machine {
-        let outbox = Outbox::new(start.outbox.iter().cloned(), start.highest_seq);
+        let outbox = Outbox::new(start.outbox.iter().cloned(), start.highest_seq.unwrap_or_default());
         let mut machine = Machine {
             servers: Servers::new(&start.servers, start.identity.clone()),
             inbox: Inbox::new(start.receives, start.planted),
@@ -140,6 +140,7 @@ impl Machine {
         match input {
             Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
             Input::PortRefused(server) => self.on_port_refused(now, server, out),
+            Input::Request(_) if !self.has_room() => out.push(Effect::Event(Event::NotTaken)),
             Input::Request(request) => {
                 let nonce = self.start.entropy.number();
                 self.outbox.add(now, request, nonce, out);
@@ -155,9 +156,17 @@ impl Machine {
 
     /// Returns true if another [`Input::Request`] would be taken: the numbers from the lowest unanswered one
     /// on, and the requests whose numbers other requests took, are together fewer than
-    /// [`OUTSTANDING_MAX`](recado_proto::id::OUTSTANDING_MAX).
+    /// [`OUTSTANDING_MAX`](recado_proto::id::OUTSTANDING_MAX), and the numbers are known (see
+    /// [`Start::highest_seq`]).
     pub fn has_room(&self) -> bool {
-        self.outbox.has_room()
+        (self.connected || self.start.highest_seq.is_some()) && self.outbox.has_room()
+    }
+
+    /// The highest number of which the servers were told, or are with the datagrams that were not sent yet,
+    /// that all requests below it are answered. The servers drop the results below it, so those answers must
+    /// be durable first.
+    pub fn told_below(&self) -> Seq {
+        self.outbox.told_below()
     }
 
     /// The latest time at which the machine wants an [`Input::Deadline`].

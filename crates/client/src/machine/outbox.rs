@@ -105,6 +105,8 @@ pub(super) struct Outbox {
     settling: Option<Seq>,
     /// Requests whose number another request took, by that number.
     displaced: BTreeMap<Seq, Outstanding>,
+    /// The highest number below which all are answered, as the servers were told.
+    told_below: Seq,
 }
 
 impl Outbox {
@@ -113,7 +115,8 @@ impl Outbox {
     pub(super) fn new(left: impl Iterator<Item = Numbered>, given: Seq) -> Outbox {
         let outstanding =
             left.map(|of| (of.seq, Outstanding::new(of.request, of.nonce, Moment(0)))).collect();
-        let mut outbox = Outbox { next: Seq(0), outstanding, settling: None, displaced: BTreeMap::new() };
+        let (settling, displaced) = (None, BTreeMap::new());
+        let mut outbox = Outbox { next: Seq(0), outstanding, settling, displaced, told_below: Seq(0) };
         outbox.go_on_from(given);
         outbox
     }
@@ -227,6 +230,7 @@ impl Outbox {
         outstanding.tries += 1;
         let Sent { first, answered_below } =
             *outstanding.sent.get_or_insert(Sent { first: next, answered_below: lowest });
+        self.told_below = self.told_below.max(answered_below);
         let seq = *seq;
         let nonce = outstanding.nonce;
         let options = OptionalFields::NONE;
@@ -243,6 +247,11 @@ impl Outbox {
             }
         };
         Some((seq.0, fragment::cut(packet, first)))
+    }
+
+    /// The highest number of which the servers were told that all requests below it are answered.
+    pub(super) fn told_below(&self) -> Seq {
+        self.told_below
     }
 
     /// The highest number that may be sent.
@@ -369,6 +378,23 @@ mod tests {
         outbox.begin(Moment(0), Seq(40), &mut out);
         assert_eq!(due(&mut outbox), [(41, 45), (42, 46)]);
         assert_eq!(out, [Effect::Event(Event::Renumbered(vec![(Seq(45), Seq(41)), (Seq(46), Seq(42))]))]);
+    }
+
+    #[test]
+    fn the_servers_are_told_of_an_answer_only_with_a_request_that_goes_after_it() {
+        let (mut outbox, mut out) = (left(&[]), Vec::new());
+        outbox.begin(Moment(0), Seq(0), &mut out);
+        (0..4).for_each(|_| outbox.add(Moment(0), request(), 0, &mut out));
+        assert_eq!(outbox.told_below(), Seq(0));
+        let one = |outbox: &mut Outbox| outbox.next_due(Moment(0), Duration::ZERO, usize::MAX, 1).is_some();
+        assert!(one(&mut outbox) && one(&mut outbox));
+        outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
+        assert_eq!(outbox.told_below(), Seq(1));
+        outbox.lost(Moment(0), 2);
+        assert!(one(&mut outbox));
+        assert_eq!(outbox.told_below(), Seq(1), "what is sent again has the same bytes");
+        assert!(one(&mut outbox));
+        assert_eq!(outbox.told_below(), Seq(2));
     }
 
     #[test]

@@ -265,13 +265,13 @@ impl Machine {
     /// unless it has lost it.
     fn answered_before(&self) -> Option<Seq> {
         let unanswered = |seq: &u64| self.start.outbox.iter().any(|of| of.seq.0 == *seq);
-        let answered = (1..=self.start.highest_seq.0).rev().find(|seq| !unanswered(seq));
+        let answered = (1..=self.start.highest_seq?.0).rev().find(|seq| !unanswered(seq));
         answered.map(Seq).filter(|_| self.start.created_op.is_some())
     }
 
     fn tell_of_copies(&self, resumed: &ResumeOk, remembered: Op, out: &mut Vec<Effect>) {
-        let (given, last) = (self.start.highest_seq, resumed.last_seq);
-        if last > given {
+        let last = resumed.last_seq;
+        if let Some(given) = self.start.highest_seq.filter(|given| last > *given) {
             out.push(Effect::Event(Event::Copied(CopySign::Numbers { given, last })));
         }
         // A device's cursor begins at the op that admitted it, before anything is read.

@@ -127,7 +127,7 @@ impl Play {
             invite: None,
             receives: true,
             cursor,
-            highest_seq: outbox.last().map_or(Seq(4), |of: &Numbered| of.seq),
+            highest_seq: Some(outbox.last().map_or(Seq(4), |of: &Numbered| of.seq)),
             outbox,
             entropy: Entropy::new([1; 32]),
             planted: PlantedBug::default(),

@@ -13,23 +13,30 @@ use rustix::io::Errno;
 use crate::error::{StoreError, StoreOp};
 use crate::format::{self, Unreadable};
 
-/// No file is longer: 256 unanswered requests of 16 KiB, each byte of which may take six bytes in the file.
-pub(super) const TEXT_MAX: u64 = 64 << 20;
+/// No file is longer. An outbox holds at most 256 unanswered requests of some 24 KiB after it was compacted,
+/// grows by as much, and by the 256 of a last turn.
+pub(super) const FILE_MAX: u64 = 64 << 20;
 
 /// The cure if another kind of file is in a lock's place.
 const LOCK_CURE: &str = "delete it: a lock file has no content";
 
-/// Reads a text file; none if there is no file. A file that is not UTF-8, or too long, is damaged.
-pub(crate) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String>, StoreError> {
+/// Reads a file; none if there is no file. One that is too long is damaged.
+pub(super) fn read(path: &Path, cure: &'static str) -> Result<Option<Vec<u8>>, StoreError> {
     sync::step();
-    match durable::read_text(path, TEXT_MAX) {
-        Ok(text) => Ok(Some(text)),
+    match durable::read(path, FILE_MAX) {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(StoreError::Damaged { path: path.to_owned(), cure })
         }
         Err(error) => Err(opening(StoreOp::Read, path, cure)(error)),
     }
+}
+
+/// Reads a text file; none if there is no file. A file that is not UTF-8, or too long, is damaged.
+pub(crate) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String>, StoreError> {
+    let text = read(path, cure)?.map(String::from_utf8).transpose();
+    text.map_err(|_| StoreError::Damaged { path: path.to_owned(), cure })
 }
 
 /// Replaces a file whole or not at all, durably. Only its owner may read it.

@@ -9,7 +9,7 @@ use recado_proto::seal::Key;
 use recado_sys::random;
 
 use super::files::{at, lock_slot, make_dir, read_text, replace, unreadable, wait_for_lock};
-use super::{KEY, STATE, slots};
+use super::{KEY, OUTBOX, slots};
 use crate::error::{StoreError, StoreOp};
 use crate::format::{self, Unreadable};
 
@@ -21,7 +21,7 @@ pub(super) fn device_key(installation: &Path) -> Result<Key, StoreError> {
     let _lock = wait_for_lock(&lock_path)?;
     let secret = match read_key(installation)? {
         Some(secret) => secret,
-        None if slots(installation).any(|slot| slot.join(STATE).exists()) => {
+        None if slots(installation).any(|slot| slot.join(OUTBOX).exists()) => {
             return Err(StoreError::KeyMissing {
                 key: installation.join(KEY),
                 devices: installation.to_owned(),

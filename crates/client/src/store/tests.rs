@@ -3,13 +3,15 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 
-use recado_proto::id::{ChannelName, Priority, Topic};
-use recado_proto::packet::{ChannelChange, Content, FollowChange, KeyChange, Role};
+use recado_proto::hex::Hex;
+use recado_proto::id::{ChannelName, Priority, Seq, Topic};
+use recado_proto::packet::{Body, ChannelChange, Content, FollowChange, KeyChange, Role};
 
-use super::files::TEXT_MAX;
+use super::files::FILE_MAX;
 use super::*;
+use crate::machine::{Numbered, Request};
 
-fn take(state: &Path) -> Result<(Slot, Remembered), StoreError> {
+fn take(state: &Path) -> Result<(Slot, Outbox), StoreError> {
     Slot::take(state, ClusterId(7), &"alice".parse().unwrap())
 }
 
@@ -24,10 +26,22 @@ fn send(body: &str) -> Request {
     Request::Send { topic: Some(Topic::to_send("#ops").unwrap()), content }
 }
 
-fn save(slot: &Slot, unanswered: &[(Seq, Request)]) {
-    let given = unanswered.last().map_or(Seq(0), |(seq, _)| *seq);
-    let numbered = unanswered.iter().map(|(seq, ask)| (*seq, seq.0, ask));
-    slot.save_state(Some(Op(3)), given, numbered).unwrap();
+fn numbered(seq: u64, request: Request) -> Numbered {
+    Numbered { seq: Seq(seq), nonce: seq, request }
+}
+
+/// Takes the device, which is admitted, asks these requests, and ends.
+fn ask(state: &Path, requests: &[Numbered]) -> Slot {
+    let (slot, mut outbox) = take(state).unwrap();
+    outbox.known(Op(3), Seq(0));
+    requests.iter().for_each(|of| outbox.asked(of.clone()));
+    outbox.end_turn(Seq(0)).unwrap();
+    outbox.close();
+    slot
+}
+
+fn unanswered(outbox: &Outbox) -> Vec<Numbered> {
+    outbox.kept().numbered().collect()
 }
 
 #[test]
@@ -69,6 +83,31 @@ fn a_slot_that_becomes_free_in_time_is_taken() {
 }
 
 #[test]
+fn a_client_without_files_takes_a_device_that_has_none_and_writes_the_lock_alone() {
+    let state = tempfile::tempdir().unwrap();
+    let without = || Slot::take_without_files(state.path(), ClusterId(7), &"alice".parse().unwrap());
+    let (slot, mut outbox) = without().unwrap();
+    outbox.known(Op(3), Seq(7));
+    outbox.asked(numbered(8, send("in memory")));
+    outbox.end_turn(Seq(8)).unwrap();
+    slot.save_cursor(Op(9)).unwrap();
+    assert_eq!((slot.device().slot, slot.cursor(), unanswered(&outbox).len()), (15, Some(Op(9)), 1));
+    let names = fs::read_dir(slot.dir()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["lock"]);
+    assert_eq!(without().unwrap().0.device().slot, 14);
+    outbox.close();
+    drop(slot);
+    let (slot, outbox) = without().unwrap();
+    assert_eq!((slot.device().slot, slot.cursor(), unanswered(&outbox)), (15, None, vec![]));
+    drop(slot);
+    // All devices have files.
+    let taken: Vec<_> = (0..SLOTS).map(|_| ask(state.path(), &[numbered(1, send("kept"))])).collect();
+    drop(taken);
+    assert!(matches!(without(), Err(StoreError::NoSlot(_))));
+    assert!(take(state.path()).is_ok(), "nothing is locked");
+}
+
+#[test]
 fn clusters_and_profiles_have_their_own_keys() {
     let state = tempfile::tempdir().unwrap();
     let (alice, _) = take(state.path()).unwrap();
@@ -86,6 +125,16 @@ fn unanswered_requests_and_the_cursor_outlive_the_process() {
     let member = || "bob".parse().unwrap();
     let longest: ChannelName = "Az09-_.~".repeat(16).parse().unwrap();
     assert_eq!(longest.as_str().len(), ChannelName::LEN_MAX);
+    let full = Request::Send {
+        topic: None,
+        content: Content {
+            title: Some("t".repeat(Content::TITLE_MAX)),
+            priority: Priority::default(),
+            tags: vec!["g".repeat(Content::TAG_MAX); Content::TAGS_MAX],
+            body: Body::binary(vec![0xff; Content::BODY_MAX]),
+            extra: vec![("key".into(), vec![0xfe; Content::EXTRA_MAX - 3])],
+        },
+    };
     let asks = [
         (Seq(1), change(ChannelChange::Create { private: true })),
         (Seq(2), change(ChannelChange::Add { member: member(), role: Role::Writer })),
@@ -95,34 +144,22 @@ fn unanswered_requests_and_the_cursor_outlive_the_process() {
         (Seq(6), Request::Channel { channel: longest.clone(), change: ChannelChange::Delete }),
         (Seq(7), Request::Follow { topic: Topic::Channel(longest), change: FollowChange::Add }),
         (Seq(8), send("two\nlines \u{1b}[0m \"quoted\"")),
+        (Seq(9), full),
     ];
-    let (slot, remembered) = take(state.path()).unwrap();
-    assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
+    let (slot, mut outbox) = take(state.path()).unwrap();
+    assert_eq!((unanswered(&outbox), slot.cursor()), (vec![], None));
+    outbox.known(Op(3), Seq(9));
     // A nonce that uses all 64 bits.
-    let nonce = |seq: Seq| u64::MAX - seq.0;
-    let numbered = asks.iter().map(|(seq, ask)| (*seq, nonce(*seq), ask));
-    slot.save_state(Some(Op(3)), Seq(9), numbered).unwrap();
+    let asks = asks.map(|(seq, request)| Numbered { seq, nonce: u64::MAX - seq.0, request });
+    asks.iter().for_each(|of| outbox.asked(of.clone()));
+    outbox.end_turn(Seq(0)).unwrap();
     slot.save_cursor(Op(17)).unwrap();
     slot.save_cursor(Op(12)).unwrap();
-    drop(slot);
-    let (slot, remembered) = take(state.path()).unwrap();
-    let unanswered = asks.map(|(seq, ask)| Numbered { seq, nonce: nonce(seq), request: ask }).to_vec();
-    assert_eq!(remembered, Remembered { created_op: Some(Op(3)), given: Seq(9), unanswered });
+    drop((slot, outbox));
+    let (slot, outbox) = take(state.path()).unwrap();
+    assert_eq!(unanswered(&outbox), asks);
+    assert_eq!((outbox.kept().created_op, outbox.kept().given), (Some(Op(3)), Seq(9)));
     assert_eq!(slot.cursor(), Some(Op(17)));
-}
-
-#[test]
-fn a_crash_between_write_and_rename_leaves_the_state_before() {
-    let state = tempfile::tempdir().unwrap();
-    let (slot, _) = take(state.path()).unwrap();
-    save(&slot, &[(Seq(1), send("kept"))]);
-    fs::write(slot.dir().join("state.tmp"), "born = 3\n[[unans").unwrap();
-    drop(slot);
-    let (slot, remembered) = take(state.path()).unwrap();
-    assert_eq!(remembered.unanswered, [Numbered { seq: Seq(1), nonce: 1, request: send("kept") }]);
-    save(&slot, &[]);
-    drop(slot);
-    assert_eq!(take(state.path()).unwrap().1.unanswered, vec![]);
 }
 
 #[test]
@@ -144,11 +181,10 @@ fn the_files_of_a_device_are_private_and_wrong_permissions_are_corrected() {
     let state = tempfile::tempdir().unwrap();
     let modes = |slot: &Slot| {
         let dir = slot.dir();
-        let paths = [dir.ancestors().nth(2).unwrap(), dir.parent().unwrap(), dir, &dir.join("state.toml")];
+        let paths = [dir.ancestors().nth(2).unwrap(), dir.parent().unwrap(), dir, &dir.join(OUTBOX)];
         paths.map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777)
     };
-    let (slot, _) = take(state.path()).unwrap();
-    save(&slot, &[]);
+    let slot = ask(state.path(), &[]);
     let private = [0o700, 0o700, 0o700, 0o600];
     assert_eq!(modes(&slot), private);
     let dir = slot.dir().to_owned();
@@ -157,7 +193,7 @@ fn the_files_of_a_device_are_private_and_wrong_permissions_are_corrected() {
         .ancestors()
         .take(3)
         .map(|dir| (dir.to_owned(), 0o755))
-        .chain([(dir.join("state.toml"), 0o644), (dir.join("cursor"), 0o664)])
+        .chain([(dir.join(OUTBOX), 0o644), (dir.join("cursor"), 0o664)])
     {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }
@@ -167,7 +203,7 @@ fn the_files_of_a_device_are_private_and_wrong_permissions_are_corrected() {
 }
 
 #[test]
-fn a_damaged_cursor_or_state_is_an_error_and_not_guessed() {
+fn a_damaged_cursor_or_outbox_is_an_error_and_not_guessed() {
     let state = tempfile::tempdir().unwrap();
     let (slot, _) = take(state.path()).unwrap();
     let dir = slot.dir().to_owned();
@@ -176,48 +212,9 @@ fn a_damaged_cursor_or_state_is_an_error_and_not_guessed() {
     assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
     fs::remove_file(dir.join("cursor")).unwrap();
     assert_eq!(take(state.path()).unwrap().0.cursor(), None);
-    for bad in
-        ["", "given = 3\n", "# Version 1", &format::sealed("created = "), &format::sealed("created = \"3\"")]
-    {
-        fs::write(dir.join("state.toml"), bad).unwrap();
+    for bad in ["", "recadoOB", "created = 3\n", &"x".repeat(99)] {
+        fs::write(dir.join(OUTBOX), bad).unwrap();
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })), "{bad}");
-    }
-}
-
-#[test]
-fn a_state_file_with_anything_that_this_program_does_not_know_is_of_another_version_and_not_touched() {
-    let state = tempfile::tempdir().unwrap();
-    let (slot, _) = take(state.path()).unwrap();
-    let path = slot.dir().join(STATE);
-    drop(slot);
-    let unanswered = "[[unanswered]]\nseq = 1\nnonce = \"0000000000000001\"\n";
-    let content = "priority = 3\ntags = []\nbody = \"at noon\"\n";
-    let send = format!("{unanswered}[unanswered.ask.send.content]\n{content}");
-    let create = format!(
-        "{unanswered}[unanswered.ask.channel]\nchannel = \"ops\"\n\
-         [unanswered.ask.channel.change.Create]\nprivate = true\n"
-    );
-    for known in [&send, &create] {
-        fs::write(&path, format::sealed(known)).unwrap();
-        assert_eq!(take(state.path()).unwrap().1.unanswered.len(), 1, "{known}");
-    }
-    for later in [
-        format!("later = 7\n{send}"),
-        send.replace("seq = 1\n", "seq = 1\nlater = 7\n"),
-        send.replace(
-            "[unanswered.ask.send.content]",
-            "[unanswered.ask.send]\nlater = 7\n[unanswered.ask.send.content]",
-        ),
-        send.replace(".send.", ".later."),
-        format!("{send}later = 7\n"),
-        format!("{create}later = 7\n"),
-        create.replace(".Create", ".Later"),
-    ] {
-        let text = format::sealed(&later);
-        fs::write(&path, &text).unwrap();
-        let told = take(state.path());
-        assert!(matches!(told, Err(StoreError::OtherVersion { .. })), "{later}: {told:?}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
 }
 
@@ -226,8 +223,16 @@ fn the_files_of_a_device_have_their_pinned_bytes() {
     let state = tempfile::tempdir().unwrap();
     put_key(&installation(state.path(), ClusterId(7), &"alice".parse().unwrap()), &[0x5e; 32], false)
         .unwrap();
-    let (slot, _) = take(state.path()).unwrap();
-    save(&slot, &[(Seq(1), send("at noon"))]);
+    let (slot, mut outbox) = take(state.path()).unwrap();
+    outbox.known(Op(3), Seq(0));
+    outbox.asked(numbered(1, send("at noon")));
+    outbox.end_turn(Seq(0)).unwrap();
+    outbox.asked(numbered(2, Request::Send { topic: None, content: Content::of("later") }));
+    outbox.renumbered(vec![(Seq(2), Seq(3))]);
+    outbox.end_turn(Seq(0)).unwrap();
+    outbox.answered(Seq(1));
+    outbox.end_turn(Seq(0)).unwrap();
+    outbox.close();
     slot.save_cursor(Op(1_234)).unwrap();
     let read = |path: PathBuf| fs::read_to_string(path).unwrap();
     assert_eq!(read(slot.key()), format!("v1 {} 65c538db\n", "5e".repeat(32)));
@@ -235,23 +240,20 @@ fn the_files_of_a_device_have_their_pinned_bytes() {
         read(slot.dir().join("cursor")),
         "v1 00000 00000000000000000000 0000000000 00000000000000001234 959acffd\n"
     );
-    let state = "# Version 1, CRC-32C 93ea56af\n\
-         created = \"00000 00000000000000000000 0000000000 00000000000000000003\"\n\
-         given = 1\n\
-         \n\
-         [[unanswered]]\n\
-         seq = 1\n\
-         nonce = \"0000000000000001\"\n\
-         \n\
-         [unanswered.ask.send.topic]\n\
-         Channel = \"ops\"\n\
-         \n\
-         [unanswered.ask.send.content]\n\
-         priority = 3\n\
-         tags = [\"a\"]\n\
-         body = \"at noon\"\n\
-         ";
-    assert_eq!(read(slot.dir().join(STATE)), state);
+    let head = "72656361646f4f42 01000000 5400000000000000 985f2b17";
+    let frames = [
+        "5390047f 28000000 aeb2fce9 0000000000000000",
+        "07000000 00 01000000 03 01",
+        "19000000 01 01 01 02 01 01 03 6f7073 00 03 01 01 61 00 07 6174206e6f6f6e 00",
+        "438e5a13 1c000000 308d1a70 5400000000000000",
+        "10000000 01 02 02 02 00 00 03 00 00 05 6c61746572 00",
+        "04000000 02 01 02 03",
+        "85f4d040 06000000 d3f72a4a 8400000000000000",
+        "02000000 03 01",
+        "c3795903 00000000 00000000 9e00000000000000",
+    ];
+    let bytes = fs::read(slot.dir().join(OUTBOX)).unwrap();
+    assert_eq!(Hex(&bytes).to_string(), (head.to_owned() + &frames.concat()).replace(' ', ""));
 }
 
 /// What is said of a file with these bytes, which are not touched. The file has its own again afterwards.
@@ -267,23 +269,23 @@ fn refusal(state: &Path, file: &Path, bytes: &[u8]) -> StoreError {
 #[test]
 fn a_file_of_another_version_is_refused_as_such_and_not_touched() {
     let state = tempfile::tempdir().unwrap();
-    let (slot, _) = take(state.path()).unwrap();
-    save(&slot, &[]);
+    let slot = ask(state.path(), &[]);
     slot.save_cursor(Op(3)).unwrap();
     let (dir, key) = (slot.dir().to_owned(), slot.key());
     drop(slot);
     let line = |versioned: &str| format!("{versioned} {:08x}\n", crc32c::crc32c(versioned.as_bytes()));
     let elsewhere = "00000 00000000000000000001 0000000000 00000000000000000003";
-    let checked = format!("# Version 2, CRC-32C {:08x}\nx", crc32c::crc32c(b"# Version 2x"));
-    let elsewhere_created = format::sealed(&format!("created = \"{elsewhere}\"\n"));
+    let outbox = {
+        let head = [&b"recadoOB"[..], &2u32.to_le_bytes(), &99u64.to_le_bytes()].concat();
+        [&head[..], &crc32c::crc32c(&head).to_le_bytes(), b"something else"].concat()
+    };
     for (path, text) in [
-        (key, line("v2 a key")),
-        (dir.join("cursor"), line("v2 a cursor")),
-        (dir.join("cursor"), format::line(elsewhere)),
-        (dir.join(STATE), checked),
-        (dir.join(STATE), elsewhere_created),
+        (key, line("v2 a key").into_bytes()),
+        (dir.join("cursor"), line("v2 a cursor").into_bytes()),
+        (dir.join("cursor"), format::line(elsewhere).into_bytes()),
+        (dir.join(OUTBOX), outbox),
     ] {
-        let error = refusal(state.path(), &path, text.as_bytes());
+        let error = refusal(state.path(), &path, &text);
         assert!(
             matches!(&error, StoreError::OtherVersion { path: named, found: 2, reads: 1 } if *named == path),
             "{error}"
@@ -295,11 +297,10 @@ fn a_file_of_another_version_is_refused_as_such_and_not_touched() {
 #[test]
 fn an_error_about_a_file_that_is_no_text_names_the_file_and_a_cure() {
     let state = tempfile::tempdir().unwrap();
-    let (slot, _) = take(state.path()).unwrap();
+    let slot = ask(state.path(), &[]);
     let (dir, key) = (slot.dir().to_owned(), slot.key());
-    save(&slot, &[]);
     drop(slot);
-    for path in [dir.join("state.toml"), dir.join("cursor"), key] {
+    for path in [dir.join(OUTBOX), dir.join("cursor"), key] {
         let message = refusal(state.path(), &path, &[0xff; 64]).to_string();
         assert!(message.starts_with(&format!("{} is damaged; ", path.display())), "{message}");
     }
@@ -329,33 +330,13 @@ fn no_flipped_bit_of_a_cursor_makes_another_cursor() {
 }
 
 #[test]
-fn no_flipped_bit_of_a_state_file_makes_another_request() {
-    let state = tempfile::tempdir().unwrap();
-    let (slot, remembered) = take(state.path()).unwrap();
-    save(&slot, &[(Seq(1), send("at noon"))]);
-    let path = slot.dir().join("state.toml");
-    drop(slot);
-    let good = fs::read(&path).unwrap();
-    for bit in 0..8 * good.len() {
-        let mut bad = good.clone();
-        bad[bit / 8] ^= 1 << (bit % 8);
-        fs::write(&path, &bad).unwrap();
-        let message = read_state(&path).unwrap_err().to_string();
-        assert!(message.contains("state.toml is damaged; delete its directory"), "bit {bit}: {message}");
-    }
-    fs::write(&path, &good).unwrap();
-    assert_ne!(read_state(&path).unwrap(), remembered);
-}
-
-#[test]
 fn a_file_that_is_not_regular_is_an_error_with_a_cure_and_blocks_nobody() {
     let state = tempfile::tempdir().unwrap();
-    let (slot, _) = take(state.path()).unwrap();
+    let slot = ask(state.path(), &[]);
     let (dir, key) = (slot.dir().to_owned(), slot.key());
-    save(&slot, &[]);
     drop(slot);
     let beside = key.with_file_name("lock");
-    for path in [dir.join("state.toml"), dir.join("cursor"), dir.join("lock"), key, beside] {
+    for path in [dir.join(OUTBOX), dir.join("cursor"), dir.join("lock"), key, beside] {
         let aside = path.with_extension("aside");
         fs::rename(&path, &aside).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
@@ -376,7 +357,7 @@ fn a_file_that_is_not_regular_is_an_error_with_a_cure_and_blocks_nobody() {
     }
     assert!(take(state.path()).is_ok());
     // A file that is longer than any that was ever written there.
-    OpenOptions::new().write(true).open(dir.join("cursor")).unwrap().set_len(TEXT_MAX + 1).unwrap();
+    OpenOptions::new().write(true).open(dir.join("cursor")).unwrap().set_len(FILE_MAX + 1).unwrap();
     assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
 }
 
@@ -391,9 +372,7 @@ fn a_missing_key_beside_a_device_is_an_error_and_no_new_key_is_drawn() {
     // The key was never used by a device, so a new one is made.
     assert_ne!(take(state.path()).unwrap().0.device(), device);
     fs::rename(&aside, &key).unwrap();
-    let (slot, _) = take(state.path()).unwrap();
-    save(&slot, &[(Seq(1), send("kept"))]);
-    drop(slot);
+    drop(ask(state.path(), &[numbered(1, send("kept"))]));
     fs::rename(&key, &aside).unwrap();
     let error = take(state.path()).unwrap_err();
     assert!(matches!(error, StoreError::KeyMissing { .. }), "{error}");
@@ -403,6 +382,6 @@ fn a_missing_key_beside_a_device_is_an_error_and_no_new_key_is_drawn() {
     }
     assert!(!key.exists());
     fs::rename(&aside, &key).unwrap();
-    let (slot, remembered) = take(state.path()).unwrap();
-    assert_eq!((slot.device(), remembered.unanswered.len()), (device, 1));
+    let (slot, outbox) = take(state.path()).unwrap();
+    assert_eq!((slot.device(), unanswered(&outbox).len()), (device, 1));
 }

@@ -10,6 +10,7 @@ over_each_log!(
     an_initiation_with_a_packet_of_a_session_has_no_effect,
     a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served,
     the_first_resume_confirms_a_session_once_and_fences_the_older,
+    a_session_is_told_the_last_number_once_nothing_of_the_older_one_can_follow,
     a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itself_answered_in_the_end,
     requests_buffered_for_one_network_leave_room_for_those_of_others,
     a_repeated_disconnect_is_logged_once,
@@ -140,6 +141,53 @@ fn the_first_resume_confirms_a_session_once_and_fences_the_older<S: Surroundings
     let over = |input: &delivery::Input| matches!(input, delivery::Input::SessionEnded { session, .. } if *session == old);
     assert!(rig.delivered.iter().any(over), "{:?}", rig.delivered);
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [new]);
+}
+
+fn a_session_is_told_the_last_number_once_nothing_of_the_older_one_can_follow<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
+    let old = rig.connect(1, "alice");
+    let new = rig.initiation(1, 77, "alice");
+    let send = |rig: &mut Rig<S>, seq| {
+        let content = Content::of("of a process that crashes");
+        let (seq, answered_below, options) = (Seq(seq), Seq(1), OptionalFields::NONE);
+        rig.client(
+            old.0.0,
+            ToServer::Send(Send { seq, answered_below, topic: None, content, nonce: 1, options }),
+        );
+    };
+    let told = |rig: &Rig<S>| {
+        let mut told = rig.delivered.iter().filter_map(|input| match input {
+            delivery::Input::Answer { session, packet: ToClient::ResumeOk(resumed) } if *session == new => {
+                Some(resumed.last_seq)
+            }
+            _ => None,
+        });
+        told.next_back()
+    };
+    // In the log and not applied, when the next process of the device resumes.
+    (1..=3).for_each(|seq| send(&mut rig, seq));
+    rig.client(new.0.0, RESUME);
+    assert_eq!(told(&rig), None, "not from a state without them");
+    // In the log behind the confirmation.
+    send(&mut rig, 4);
+    rig.live(100);
+    assert_eq!(told(&rig), Some(Seq(3)));
+    send(&mut rig, 4);
+    rig.client(new.0.0, RESUME);
+    rig.live(100);
+    assert_eq!(told(&rig), Some(Seq(3)), "the older session is fenced");
+}
+
+#[test]
+fn a_server_that_does_not_lead_may_be_behind_and_tells_a_session_only_who_leads() {
+    let (mut rig, session) = (Peers::rig(), SessionId(Op(7)));
+    rig.client(session.0.0, RESUME);
+    rig.live(100);
+    let is_told = |input: &delivery::Input| {
+        matches!(input, delivery::Input::Answer { packet: ToClient::Coordinator(_), .. })
+    };
+    assert!(!rig.resumed(session));
+    assert!(rig.delivered.iter().any(is_told), "{:?}", rig.delivered);
 }
 
 /// Opens pending sessions, of sixteen devices per profile, whose clients have proved to be in this network.

@@ -52,7 +52,7 @@ impl Client {
             receives: true,
             cursor: None,
             outbox: Vec::new(),
-            highest_seq: Default::default(),
+            highest_seq: Some(Default::default()),
             entropy: Entropy::new([1 + index as u8 + (seed << 2) as u8; 32]),
             planted: Default::default(),
         };

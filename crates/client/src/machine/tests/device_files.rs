@@ -77,7 +77,7 @@ fn a_number_that_no_other_can_follow_is_assigned_anew_and_the_loss_before_it_is_
 fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_has_grown_past_it() {
     let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
     let mut play = Play::remembering(handshake_configs, Some(Op(50)), Vec::new());
-    (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(9));
+    (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Some(Seq(9)));
     play.accept();
     play.resumed(1, 3);
     assert!(play.events.is_empty(), "what comes from there is of another history: {:?}", play.events);
@@ -92,7 +92,7 @@ fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_
 fn a_cursor_that_the_servers_remember_is_kept_though_they_lost_requests() {
     let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
     let mut play = Play::remembering(handshake_configs, Some(Op(10)), Vec::new());
-    (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(9));
+    (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Some(Seq(9)));
     play.accept();
     play.resumed(1, 3);
     let [Event::Connected { cursor, lost, .. }, set_back] = &play.events[..] else {
@@ -144,7 +144,7 @@ fn a_copy_of_the_devices_files_is_noticed_by_its_numbers_and_by_what_it_read() {
     ] {
         let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
         let mut play = Play::remembering(handshake_configs, cursor, Vec::new());
-        play.machine.start.highest_seq = Seq(given);
+        play.machine.start.highest_seq = Some(Seq(given));
         play.accept();
         play.resumed(1, 3);
         let told: Vec<CopySign> = play
@@ -206,7 +206,7 @@ fn what_was_never_applied_is_sent_once_more_under_another_number_and_what_nobody
 fn the_loss_of_the_only_answered_request_is_reported() {
     for (given, lost) in [(0, None), (1, Some(1)), (2, Some(2))] {
         let mut play = Play::new();
-        (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(given));
+        (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Some(Seq(given)));
         play.accept();
         let coordinator = coordinator(1, 3);
         let resumed = ResumeOk {
@@ -224,4 +224,30 @@ fn the_loss_of_the_only_answered_request_is_reported() {
         });
         assert_eq!(reported, lost, "{:?}", play.events);
     }
+}
+
+#[test]
+fn without_files_requests_are_taken_once_the_servers_have_told_the_last_number() {
+    let mut play = Play::new();
+    play.machine.start.highest_seq = None;
+    let not_taken = |play: &mut Play| {
+        assert!(!play.machine.has_room());
+        play.input(say("early"));
+        assert_eq!(play.events.pop(), Some(Event::NotTaken));
+    };
+    not_taken(&mut play);
+    play.accept();
+    // The process before this one has crashed. Its sends are in the log and not applied, and the primary
+    // says nothing before it has applied what fences them. Other servers know who the primary is, no more.
+    play.pass(200);
+    play.from(1, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
+    not_taken(&mut play);
+    let busy = Refused::new(Code::Busy, Answers::Session, 100);
+    play.from(3, 1, 3, ToClient::Error(busy));
+    not_taken(&mut play);
+    assert!(play.sends().is_empty());
+    play.resumed(1, 3);
+    assert!(matches!(play.events[..], [Event::Connected { last_seq: Seq(4), .. }]), "{:?}", play.events);
+    play.input(say("first"));
+    assert_eq!(play.sends(), [(3, 5)], "no number of the former process, and no hole after it");
 }
