@@ -13,9 +13,10 @@
 //!
 //! Each datagram of an answer to a query (QUERY_OK, but of a status) travels under a token of its own. What
 //! the link reports lost is sent again until all of the answer is acknowledged, another answer to the query
-//! supersedes it, its session ends, may read less or is not heard for a minute, or this server is primary no
-//! more. [`Effect::AnswerDone`] reports the end, because until then the query does not run again. Other
-//! answers are sent once: their clients ask again.
+//! supersedes it, its session ends, may read less or is not heard for a minute, there are too many answers,
+//! or this server is primary no more. [`Effect::AnswerDone`] reports the end, because until then the query
+//! does not run again; but of an answer that was superseded, and of the role, the node knows. Other answers
+//! are sent once: their clients ask again.
 //!
 //! The table has at most `Limits::sessions_served` sessions, served or not. To admit one more, the network
 //! with the most sessions gives one up: of those not served, or not heard for a minute, the one silent
@@ -406,14 +407,12 @@ impl Delivery {
         let Some(entry) = self.sessions.get_mut(&id) else { return };
         let heard = Moment(entry.heard.0 - entry.heard.0 % GRAIN.as_micros() as u64);
         let indexed = Indexed { heard, network: entry.network(), served: entry.is_served() };
-        let Some(before) = entry.indexed.replace(indexed).filter(|before| *before != indexed) else {
-            self.silent.insert((heard, id));
-            return self.shares.put(id, indexed.network, indexed.served, heard);
-        };
-        if before.heard != heard {
-            self.silent.remove(&(before.heard, id));
-            self.silent.insert((heard, id));
+        let before = entry.indexed.replace(indexed);
+        if before == Some(indexed) {
+            return;
         }
+        before.map(|before| self.silent.remove(&(before.heard, id)));
+        self.silent.insert((heard, id));
         self.shares.put(id, indexed.network, indexed.served, heard);
     }
 

@@ -34,8 +34,9 @@ const REMIND_EVERY: Duration = Duration::from_secs(1);
 /// displace each other in turn.
 const TURNED_AWAY_RETRY: Duration = Duration::from_secs(1);
 
-/// The most answers outstanding to one session. For one more the oldest is forgotten: its client asks again,
-/// and the query runs again. A client has at most as many queries under way, so it has given up the oldest.
+/// The most answers outstanding to one session. If another comes, the oldest is forgotten: its client asks
+/// again, and the query runs again. A client has at most as many queries under way, so it has given up the
+/// oldest.
 pub const ANSWERS_MAX: usize = 64;
 
 /// The most bytes of them, encoded: 40 full pages of history. Beyond it the oldest is forgotten too.

@@ -1,5 +1,5 @@
 //! Pending worker: owns the [`Delivery`], and is the only thread that sends to clients, except
-//! for RETRYs, which the handlers send.
+//! for RETRY and VERSION, which the handlers send.
 //!
 //! The handlers report what they received (`from_clients`), the replica thread what to send (`from_replica`).
 //! An answer finds its session's address only if the datagram it answers was handled before. So each turn

@@ -249,7 +249,8 @@ impl ReplicaThread {
                 Effect::SessionGone(session) => {
                     self.with_keyring(session, |keyring| keyring.forget(session));
                 }
-                // Once for each snapshot that another server has written.
+                // Once for each refused transfer. The same snapshot is refused again only after a restart, or
+                // if another one was refused meanwhile.
                 Effect::SnapshotRefused(error) => tracing::error!(
                     %error,
                     "A SNAPSHOT OF ANOTHER SERVER IS REFUSED: this server lacks what is in it, and waits for another \

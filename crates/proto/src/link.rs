@@ -6,7 +6,7 @@
 //! higher incarnation or a new session, numbers and acks start again, and so does the link.
 //!
 //! The caller's duties:
-//! 1. Feed a `now` that never goes back.
+//! 1. Give a `now` that never goes back.
 //! 2. Call [`Link::receive`] once for every opened datagram, before handling its packets, and drop the
 //!    datagram if it returns false.
 //! 3. After [`Link::transmit`], [`Link::receive`] and [`Link::on_deadline`], take all events with
@@ -140,8 +140,8 @@ impl Link {
     /// The fragments of a packet begin a datagram, whose number identifies them. A caller that sends a large
     /// packet again cuts it itself ([`fragment::cut`]).
     ///
-    /// The window is advice: packets beyond [`Link::room`] are sent all the same. If a token is used again
-    /// while it is in flight, it stands for the newer transmission alone.
+    /// The window does not bind: packets beyond [`Link::room`] are sent all the same. If a token is used
+    /// again while it is in flight, it stands for the newer transmission alone.
     pub fn transmit<O: Outgoing>(
         &mut self,
         now: Moment,

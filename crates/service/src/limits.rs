@@ -201,8 +201,9 @@ pub struct Limits {
     pub window: u32,
     /// Most entries that a turn of the replica thread applies. Between two turns heartbeats go out and
     /// arrive. One takes 2 to 15 us, so that a turn is shorter than 5 ms, and a heartbeat has 40 ms
-    /// (DESIGN.md section 6). Too small: a start with a long log spends its time between turns. Too large: a
-    /// server that applies a long log is believed dead. Default 256.
+    /// (DESIGN.md section 6). A turn takes fewer requests than this (`server::replica_thread`), so that a
+    /// primary proposes no faster than it applies. Too small: a start with a long log spends its time
+    /// between turns. Too large: a server that applies a long log is believed dead. Default 256.
     pub applied_per_turn: u32,
     /// The rate of requests, queries, and pages of what is pending, of one session. Beyond it a request or a
     /// query is refused as Busy with the time to wait, a page comes later, and a keepalive gets no answer.
