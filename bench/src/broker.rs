@@ -77,6 +77,11 @@ impl Poll {
             .map_err(Failure::io("epoll"))
     }
 
+    /// Removes a socket, which is read no more.
+    pub(crate) fn remove(&self, socket: impl AsFd) -> Result<(), Failure> {
+        epoll::delete(&self.epoll, socket).map_err(Failure::io("epoll"))
+    }
+
     /// Chooses whether a socket's room to write counts too.
     pub(crate) fn want_to_write(&self, socket: impl AsFd, index: usize, wanted: bool) -> Result<(), Failure> {
         let write = if wanted { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };

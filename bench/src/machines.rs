@@ -23,8 +23,8 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress;
 
-/// Most datagrams of one receive, as the client's driver has it.
-const BATCH: usize = 32;
+/// Slots of the one inbox.
+const BATCH: usize = 8;
 /// Machines that connect at the same time, unless that is what is measured.
 pub(crate) const CONNECTING_MAX: usize = 64;
 /// The machines of one loopback network (a /24). A server limits what one network may ask of it.
@@ -43,6 +43,8 @@ pub(crate) enum Role {
     Follower(usize),
     /// Followed the topic before, and reads what has come since.
     Returning(usize),
+    /// Follows the topic, and reads nothing from then on.
+    Stuck,
     /// Connects and does nothing else.
     Guest,
 }
@@ -51,8 +53,12 @@ impl Role {
     fn follower(self) -> Option<usize> {
         match self {
             Role::Follower(follower) | Role::Returning(follower) => Some(follower),
-            Role::Sender(_) | Role::Guest => None,
+            Role::Sender(_) | Role::Stuck | Role::Guest => None,
         }
+    }
+
+    fn receives(self) -> bool {
+        self.follower().is_some() || self == Role::Stuck
     }
 
     /// What a machine asks as soon as it is connected. A channel exists from its first message on.
@@ -62,7 +68,7 @@ impl Role {
             Role::Sender(_) => {
                 Some(Request::Send { topic: Some(topic), content: Content::of("opens the channel") })
             }
-            Role::Follower(_) => Some(Request::Follow { topic, change: FollowChange::Add }),
+            Role::Follower(_) | Role::Stuck => Some(Request::Follow { topic, change: FollowChange::Add }),
             Role::Returning(_) | Role::Guest => None,
         }
     }
@@ -107,6 +113,8 @@ pub(crate) struct Machines {
     /// The links of the senders.
     senders: BTreeMap<u16, usize>,
     due: BTreeSet<(Moment, usize)>,
+    /// The links that were asked for something since the last turn.
+    waiting: BTreeSet<usize>,
     inbox: Inbox,
     effects: Vec<Effect>,
     /// What was observed before all machines were ready.
@@ -147,6 +155,7 @@ impl Machines {
             links: Vec::new(),
             senders: BTreeMap::new(),
             due: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             inbox: Inbox::new(BATCH),
             effects: Vec::new(),
             early: Vec::new(),
@@ -171,7 +180,7 @@ impl Machines {
             profile: device.profile.clone(),
             code: None,
             invite: None,
-            receives: role.follower().is_some(),
+            receives: role.receives(),
             cursor: device.cursor,
             outbox: Vec::new(),
             highest_seq: Some(device.highest_seq),
@@ -199,8 +208,7 @@ impl Machines {
             self.senders.insert(sender, index);
         }
         self.perform(index, &mut Vec::new())?;
-        self.flush(index);
-        Ok(())
+        self.flush(index, &mut Vec::new())
     }
 
     /// Starts a machine for each device, so many at a time, and waits until all are ready: connected, and
@@ -242,7 +250,7 @@ impl Machines {
     pub(crate) fn disconnect(&mut self) -> Result<(), Failure> {
         for index in 0..self.links.len() {
             self.input(index, Input::Disconnect, &mut Vec::new())?;
-            self.flush(index);
+            self.flush(index, &mut Vec::new())?;
         }
         let deadline = self.clock.now() + PATIENCE;
         while self.links.iter().any(|link| !link.over) {
@@ -305,20 +313,32 @@ impl Machines {
         Ok(())
     }
 
-    /// Sends the datagrams of a machine, and notes when it is due again.
-    fn flush(&mut self, index: usize) {
-        let Some(link) = self.links.get_mut(index) else { return };
+    /// Ends a turn of a machine: tells it what was taken, sends its datagrams, and notes when it is due again.
+    fn flush(&mut self, index: usize, observed: &mut Vec<(Moment, Observed)>) -> Result<(), Failure> {
+        let now = self.clock.now();
+        let Some(link) = self.links.get_mut(index) else { return Ok(()) };
+        if let Some(op) = link.taken.take() {
+            link.machine.handle(now, Input::Taken(op), &mut self.effects);
+        }
+        link.machine.flush(now, &mut self.effects);
+        self.perform(index, observed)?;
+        let Some(link) = self.links.get_mut(index) else { return Ok(()) };
         if !link.datagrams.is_empty() {
             // A datagram that cannot be sent is lost; the machine retransmits.
             let _ = link.socket.send(&link.datagrams);
             link.datagrams.clear();
         }
-        let due = if link.over { None } else { link.machine.next_deadline() };
+        let is_stuck = link.ready && link.role == Role::Stuck;
+        if is_stuck {
+            self.poll.remove(&link.socket)?;
+        }
+        let due = if link.over || is_stuck { None } else { link.machine.next_deadline() };
         if due != link.due {
             link.due.map(|before| self.due.remove(&(before, index)));
             due.map(|due| self.due.insert((due, index)));
             link.due = due;
         }
+        Ok(())
     }
 }
 
@@ -393,31 +413,30 @@ impl Broker for Machines {
         let content = Content::of(number.body(size));
         let request = Request::Send { topic: Some(self.topic.clone()), content };
         self.input(index, Input::Request(request), &mut Vec::new())?;
-        self.flush(index);
+        self.waiting.insert(index);
         Ok(true)
     }
 
     fn turn(&mut self, wait: Duration, observed: &mut Vec<(Moment, Observed)>) -> Result<(), Failure> {
         interrupt::check()?;
+        for index in std::mem::take(&mut self.waiting) {
+            self.flush(index, observed)?;
+        }
         let due = self.due.first().map_or(IDLE, |(due, _)| due.since(self.clock.now()));
         for index in self.poll.wait(wait.min(due).min(IDLE))? {
             let Some(link) = self.links.get_mut(index) else { continue };
             // A refused port of a server that was killed shows here; the machine finds the next primary.
-            let _ = link.socket.receive(&mut self.inbox);
-            for (from, bytes, _) in self.inbox.datagrams() {
+            let _ = link.socket.take(&mut self.inbox);
+            for (from, bytes) in self.inbox.datagrams() {
                 let bytes = bytes.to_vec();
                 link.machine.handle(self.clock.now(), Input::Datagram { from, bytes }, &mut self.effects);
             }
             self.perform(index, observed)?;
-            if let Some(op) = self.links.get_mut(index).and_then(|link| link.taken.take()) {
-                self.input(index, Input::Taken(op), observed)?;
-            }
-            self.flush(index);
+            self.flush(index, observed)?;
         }
         let now = self.clock.now();
         while let Some((_, index)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
-            self.input(index, Input::Deadline, observed)?;
-            self.flush(index);
+            self.flush(index, observed)?;
             // A machine that is due at once again must not keep the others waiting.
             if self.due.first().is_some_and(|(due, again)| *again == index && *due <= now) {
                 break;

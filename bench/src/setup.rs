@@ -113,7 +113,12 @@ impl Setup {
     }
 
     /// Machines of the cluster that send and follow.
-    pub(crate) fn started_machines(&self, senders: u16, followers: usize) -> Result<Machines, Failure> {
+    pub(crate) fn started_machines(
+        &self,
+        senders: u16,
+        followers: usize,
+        stuck: usize,
+    ) -> Result<Machines, Failure> {
         let mut machines = self.machines()?;
         let sending =
             devices("sender", senders.into(), |at| Role::Sender(u16::try_from(at).unwrap_or_default()))?;
@@ -121,6 +126,7 @@ impl Setup {
         // The senders come first, because they open the channel.
         machines.start_all(&sending, CONNECTING_MAX)?;
         machines.start_all(&following, CONNECTING_MAX)?;
+        machines.start_all(&devices("stuck", stuck, |_| Role::Stuck)?, CONNECTING_MAX)?;
         Ok(machines)
     }
 
@@ -130,9 +136,13 @@ impl Setup {
         through: Through,
         senders: u16,
         followers: usize,
+        stuck: usize,
     ) -> Result<Box<dyn Broker>, Failure> {
         if through == Through::Machines {
-            return Ok(Box::new(self.started_machines(senders, followers)?));
+            return Ok(Box::new(self.started_machines(senders, followers, stuck)?));
+        }
+        if stuck > 0 {
+            return Err(Failure::Usage("only machines can be stuck: --through machines".into()));
         }
         let state = self.cluster.dir().join("clients");
         let place =

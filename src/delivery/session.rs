@@ -22,7 +22,7 @@ use super::{Effect, Turn};
 use crate::fair::Network;
 
 /// A client that was not heard for this long is away: nothing is announced to it and its queue is dropped.
-/// Clients send a keepalive every 2 s.
+/// Clients send a keepalive every 25 s at least.
 pub(super) const AWAY_AFTER: Duration = Duration::from_secs(60);
 
 /// The time for which a client may send on a session that is not served before it is sent Busy, and the
@@ -266,6 +266,9 @@ impl Session {
     /// and is returned.
     pub(super) fn on_path_response(&mut self, from: SocketAddr, token: u64) -> Option<SocketAddr> {
         let trial = self.trial.take_if(|trial| trial.address == from && trial.token == token)?;
+        if self.address.is_some_and(|before| before != trial.address) {
+            self.link.on_new_path();
+        }
         self.address = Some(trial.address);
         self.address
     }
@@ -385,8 +388,18 @@ impl Session {
     }
 
     fn transmit(&mut self, turn: &mut Turn, packets: &[Encoded], token: Option<u64>) {
+        self.transmit_batch(turn, packets, token, false);
+    }
+
+    /// Sends packets; if `more` follow at once, their last datagram is filled.
+    fn transmit_batch(&mut self, turn: &mut Turn, packets: &[Encoded], token: Option<u64>, more: bool) {
         let Some(to) = self.address else { return };
-        self.link.transmit(turn.now, turn.view, packets, token, &mut turn.sending.datagrams);
+        let datagrams = &mut turn.sending.datagrams;
+        if more {
+            self.link.transmit_filled(turn.now, turn.view, packets, token, datagrams);
+        } else {
+            self.link.transmit(turn.now, turn.view, packets, token, datagrams);
+        }
         turn.out.extend(turn.sending.datagrams.drain(..).map(|bytes| Effect::Datagram { to, bytes }));
     }
 
@@ -479,14 +492,14 @@ impl Session {
         while self.link.room() > 0 {
             let Some(stream) = &mut self.stream else { return };
             let said: usize = self.once.iter().map(Vec::len).sum();
-            let left = PACKETS_MAX.saturating_sub(said);
+            let left = self.link.packets_max().saturating_sub(said);
             let token = turn.sending.next_token;
             let batch = stream.next_batch(token, self.link.next_number(), left, &mut turn.sending.encodings);
-            if !batch.is_empty() {
+            if !batch.packets.is_empty() {
                 turn.sending.next_token += 1;
                 let mut packets = self.take_said();
-                packets.extend(batch);
-                self.transmit(turn, &packets, Some(token));
+                packets.extend(batch.packets);
+                self.transmit_batch(turn, &packets, Some(token), batch.more);
             } else if !self.once.is_empty() {
                 // Once that is sent, a whole datagram is free.
                 self.send_said(turn);

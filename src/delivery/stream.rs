@@ -87,6 +87,14 @@ impl Queued {
     }
 }
 
+/// What a stream sends next.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) packets: Vec<Encoded>,
+    /// More can be sent at once, in another batch.
+    pub(super) more: bool,
+}
+
 /// The delivery state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flight {
@@ -293,7 +301,7 @@ impl Stream {
     }
 
     /// The packets to send next under `token`, from the datagram with the number `next` on: as many as have
-    /// `room` bytes together, or the fragments of a large one alone if the room is a whole datagram. Empty if
+    /// `room` bytes together, or the fragments of a large one alone if the room is a whole datagram. None if
     /// credit, window or room allow nothing.
     pub(super) fn next_batch(
         &mut self,
@@ -301,12 +309,13 @@ impl Stream {
         next: u64,
         room: usize,
         encodings: &mut Encodings,
-    ) -> Vec<Encoded> {
+    ) -> Batch {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
         let mut bytes = 0;
         let mut ops = Vec::new();
         let mut packets = Vec::new();
+        let mut more = false;
         for item in self.queue.iter_mut().take(allowed) {
             if item.flight != Flight::Waiting {
                 large += usize::from(item.large && matches!(item.flight, Flight::Sent(_)));
@@ -317,6 +326,7 @@ impl Stream {
             item.large = length > PACKETS_MAX;
             if item.large {
                 if !packets.is_empty() || room < PACKETS_MAX || large >= LARGE_IN_FLIGHT {
+                    more = large < LARGE_IN_FLIGHT;
                     break;
                 }
                 let mut packet = Vec::with_capacity(length);
@@ -325,6 +335,7 @@ impl Stream {
                 let pieces = fragment::split(*item.first.get_or_insert(next), &packet);
                 packets.extend(pieces.into_iter().map(Encoded::piece));
             } else if bytes + length > room {
+                more = true;
                 break;
             } else {
                 bytes += length;
@@ -339,7 +350,7 @@ impl Stream {
         if !ops.is_empty() {
             self.tokens.insert(token, ops);
         }
-        packets
+        Batch { packets, more }
     }
 
     /// Every datagram of `token` was acknowledged.

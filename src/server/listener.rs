@@ -10,10 +10,10 @@ use std::sync::atomic::AtomicBool;
 use recado_sys::sync::BoundSocket;
 use recado_sys::sync::channel::Sender;
 
+use recado_proto::DecodeError;
 use recado_proto::envelope::{Class, Envelope};
 use recado_proto::id::ClusterId;
 use recado_proto::packet::RefusedDatagram;
-use recado_proto::{DATAGRAM_MAX, DecodeError};
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
@@ -46,17 +46,17 @@ impl Listener {
             stop,
             *clock,
             |inbox| socket.receive(inbox),
-            |from, bytes, len| {
-                if let Err(reason) = self.dispatch(from, bytes, len) {
-                    tracing::debug!(%from, len, ?reason, "datagram refused");
+            |from, bytes| {
+                if let Err(reason) = self.dispatch(from, bytes) {
+                    tracing::debug!(%from, len = bytes.len(), ?reason, "datagram refused");
                     self.counters.refuse(reason);
                 }
             },
         );
     }
 
-    fn dispatch(&self, from: SocketAddr, bytes: &[u8], len: usize) -> Result<(), RefusedDatagram> {
-        let lane = lane(from, bytes, len, self.cluster)?;
+    fn dispatch(&self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
+        let lane = lane(from, bytes, self.cluster)?;
         let handler = self.handlers.get(lane).ok_or(RefusedDatagram::QueueFull)?;
         let received = Received { from, bytes: bytes.to_vec() };
         handler.try_send(received).map_err(|_| RefusedDatagram::QueueFull)
@@ -64,10 +64,7 @@ impl Listener {
 }
 
 /// Selects the handler of a client's datagram: by its session, or by its sender's port if it has none.
-fn lane(from: SocketAddr, bytes: &[u8], len: usize, cluster: ClusterId) -> Result<usize, RefusedDatagram> {
-    if len > DATAGRAM_MAX {
-        return Err(RefusedDatagram::Oversized);
-    }
+fn lane(from: SocketAddr, bytes: &[u8], cluster: ClusterId) -> Result<usize, RefusedDatagram> {
     let by_port = usize::from(from.port()) % HANDLERS.len();
     let envelope = match Envelope::peek(bytes) {
         // A handler answers it.
@@ -87,10 +84,10 @@ fn lane(from: SocketAddr, bytes: &[u8], len: usize, cluster: ClusterId) -> Resul
 mod tests {
     use std::time::Duration;
 
-    use recado_proto::Header;
     use recado_proto::envelope::seal;
     use recado_proto::id::{Incarnation, NodeId, Op, SessionId};
     use recado_proto::seal::Key;
+    use recado_proto::{DATAGRAM_MAX, Header};
     use recado_sys::sync::channel::bounded;
 
     use super::*;
@@ -109,7 +106,7 @@ mod tests {
     }
 
     fn lane_of(bytes: &[u8]) -> Result<usize, RefusedDatagram> {
-        lane("127.0.0.1:4001".parse().unwrap(), bytes, bytes.len(), ClusterId(7))
+        lane("127.0.0.1:4001".parse().unwrap(), bytes, ClusterId(7))
     }
 
     #[test]
@@ -140,7 +137,7 @@ mod tests {
         };
         let dispatch = |session| {
             let bytes = datagram(Class::Client, 7, session);
-            listener.dispatch("127.0.0.1:4001".parse().unwrap(), &bytes, bytes.len())
+            listener.dispatch("127.0.0.1:4001".parse().unwrap(), &bytes)
         };
         assert_eq!(
             (dispatch(4), dispatch(6), dispatch(5)),

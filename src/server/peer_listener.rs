@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 use recado_sys::sync::BoundSocket;
 use recado_sys::sync::channel::Sender;
 
+use recado_proto::DecodeError;
 use recado_proto::envelope::{Class, Envelope};
 use recado_proto::packet::RefusedDatagram;
-use recado_proto::{DATAGRAM_MAX, DecodeError};
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
@@ -37,12 +37,12 @@ impl PeerListener {
             stop,
             *clock,
             |inbox| socket.receive(inbox),
-            |from, bytes, len| {
-                let taken = check(bytes, len, &self.cluster).and_then(|()| {
+            |from, bytes| {
+                let taken = check(bytes, &self.cluster).and_then(|()| {
                     self.peers.try_send(bytes.to_vec()).map_err(|_| RefusedDatagram::QueueFull)
                 });
                 if let Err(reason) = taken {
-                    tracing::debug!(%from, len, ?reason, "peer datagram refused");
+                    tracing::debug!(%from, len = bytes.len(), ?reason, "peer datagram refused");
                     self.counters.refuse(reason);
                 }
             },
@@ -51,10 +51,7 @@ impl PeerListener {
 }
 
 /// Checks by its outer header that a datagram may be of another member of this cluster.
-fn check(bytes: &[u8], len: usize, cluster: &Cluster) -> Result<(), RefusedDatagram> {
-    if len > DATAGRAM_MAX {
-        return Err(RefusedDatagram::Oversized);
-    }
+fn check(bytes: &[u8], cluster: &Cluster) -> Result<(), RefusedDatagram> {
     let envelope = Envelope::peek(bytes).map_err(DecodeError::refused)?;
     if !matches!(envelope.class, Class::Peer | Class::PeerHello) {
         return Err(RefusedDatagram::Malformed);

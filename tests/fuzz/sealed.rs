@@ -14,7 +14,7 @@ use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, Sessi
 use recado_proto::noise::{self, OPENING_LEN, Prologue, Reply};
 use recado_proto::packet::{Query, QueryId, QueryKind, ToServer};
 use recado_proto::seal::{ClusterKeys, Key};
-use recado_proto::{DATAGRAM_MAX, codec};
+use recado_proto::{DATAGRAM_BASE, codec};
 
 use crate::samples::{self, Samples};
 use crate::script::Script;
@@ -87,7 +87,7 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
         }
         script.corrupt(&mut inside);
         inside.extend_from_slice(script.bytes(input.len()));
-        inside.truncate(DATAGRAM_MAX - OUTER_LEN - recado_proto::seal::TAG_LEN);
+        inside.truncate(DATAGRAM_BASE - OUTER_LEN - recado_proto::seal::TAG_LEN);
         // The outer header of an empty datagram, with other content after it.
         let mut datagram = envelope::seal(&key, &envelope, &Header::default(), &[])[..OUTER_LEN].to_vec();
         datagram.extend_from_slice(&inside);

@@ -26,7 +26,7 @@ use recado_proto::packet::{
     Connect, Coordinator, OptionalFields, RefusedDatagram, Send, ToClient, ToPeer, ToServer,
 };
 use recado_proto::seal::{ClusterKeys, Key};
-use recado_proto::{DATAGRAM_MAX, codec};
+use recado_proto::{DATAGRAM_BASE, codec};
 
 use crate::cluster::{Cluster, PATIENCE, Port, lock_cluster_tests, primary_of};
 use crate::load::{connect, plain, round_trip};
@@ -579,7 +579,7 @@ fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
     assert_eq!(cluster.wait_ready(), primary);
     assert_eq!(views(&cluster), before, "a forgery is no reason to elect");
     assert_eq!(attacker.received(), Vec::<Vec<u8>>::new(), "a server answered the attacker");
-    assert!(attacker.sent > DATAGRAM_MAX);
+    assert!(attacker.sent > DATAGRAM_BASE);
     round_trip(&cluster, "after");
 }
 

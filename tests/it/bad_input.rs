@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use recado_proto::DATAGRAM_MAX;
 use recado_proto::envelope::{Class, Envelope, Header, OUTER_LEN, PACKETS_MAX, seal};
 use recado_proto::handshake::{COOKIE_LEN, initiation};
 use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
 use recado_proto::noise::INITIATION_OVERHEAD;
 use recado_proto::packet::RefusedDatagram;
 use recado_proto::seal::{Key, TAG_LEN};
+use recado_proto::{DATAGRAM_BASE, DATAGRAM_MAX};
 
 use crate::cluster::{Cluster, lock_cluster_tests};
 use crate::rng::Rng;
@@ -186,7 +186,7 @@ pub(crate) fn malform(
     let mut real = |cluster: ClusterId| match target.class {
         Class::Handshake => {
             let cookie = [rng.next() as u8; COOKIE_LEN];
-            let message = bytes_of(rng, (DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN) as u64);
+            let message = bytes_of(rng, (DATAGRAM_BASE - OUTER_LEN - 1 - COOKIE_LEN) as u64);
             assert!(message.len() > INITIATION_OVERHEAD);
             initiation(&envelope(cluster, target), &cookie, &message)
         }
@@ -204,7 +204,7 @@ pub(crate) fn malform(
     let mut bytes = real(if kind == Kind::OtherCluster { ClusterId(cluster.0 ^ 1 << 40) } else { cluster });
     match kind {
         Kind::Random => {
-            let length = rng.range(0, DATAGRAM_MAX as u64);
+            let length = rng.range(0, DATAGRAM_BASE as u64);
             let mut bytes = bytes_of(rng, length);
             if let Some(first) = bytes.first_mut() {
                 *first = 0xff;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam::channel::{tick, unbounded};
 use recado_client::machine::handshake::{HandshakeClient, Identity};
 use recado_client::{Client, Receipt};
-use recado_proto::DATAGRAM_MAX;
+use recado_proto::DATAGRAM_BASE;
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{Class, Envelope, OUTER_LEN};
 use recado_proto::handshake::{COOKIE_LEN, hello, initiation};
@@ -126,7 +126,8 @@ fn stranger(cluster: ClusterId) -> Envelope {
 
 fn random_initiation(rng: &mut Rng, cluster: ClusterId) -> Vec<u8> {
     let cookie: [u8; COOKIE_LEN] = std::array::from_fn(|_| rng.next() as u8);
-    let message: Vec<u8> = (0..DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN).map(|_| rng.next() as u8).collect();
+    let message: Vec<u8> =
+        (0..DATAGRAM_BASE - OUTER_LEN - 1 - COOKIE_LEN).map(|_| rng.next() as u8).collect();
     initiation(&stranger(cluster), &cookie, &message)
 }
 
@@ -140,7 +141,7 @@ fn initiations_with_cookies(cluster: &Cluster, server: SocketAddr, sockets: &[Ud
     };
     let initiation = |socket: &UdpSocket| {
         let mut initiator = HandshakeClient::default();
-        let mut bytes = [0; DATAGRAM_MAX];
+        let mut bytes = [0; DATAGRAM_BASE];
         let greeted = cluster.poll(PATIENCE, || {
             socket.send_to(&initiator.hello(cluster.id, &mut entropy), server).unwrap();
             let came = socket.recv_from(&mut bytes).ok();
@@ -279,7 +280,7 @@ fn send_at_rate(
     datagram: &mut impl FnMut(usize, usize) -> (SocketAddr, Vec<u8>),
 ) -> FloodTraffic {
     let mut flooded = FloodTraffic::default();
-    let mut bytes = [0; 2 * DATAGRAM_MAX];
+    let mut bytes = [0; 2 * DATAGRAM_BASE];
     let began = clock.now();
     let ticks = tick(Duration::from_millis(1));
     while flooded.took < LASTS {

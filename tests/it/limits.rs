@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use recado::config::{Limits, Rate, Retention};
-use recado_proto::DATAGRAM_MAX;
 use recado_proto::codec::PACKET_MAX;
 use recado_proto::id::{ChannelName, MEMBERS_MAX, Name};
 use recado_proto::packet::{Content, History, List};
+use recado_proto::{DATAGRAM_BASE, DATAGRAM_MAX};
 
 fn rate(rate: Rate) -> String {
     format!("{}/s, {} at once", rate.per_s, rate.burst)
@@ -104,6 +104,7 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("History::LIMIT_MAX", History::LIMIT_MAX.to_string()),
         ("List::ITEMS_MAX", List::ITEMS_MAX.to_string()),
         ("MEMBERS_MAX", MEMBERS_MAX.to_string()),
+        ("DATAGRAM_BASE", format!("{DATAGRAM_BASE} B")),
         ("DATAGRAM_MAX", format!("{DATAGRAM_MAX} B")),
         ("PACKET_MAX", format!("{PACKET_MAX} B")),
     ])

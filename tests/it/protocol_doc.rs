@@ -595,7 +595,7 @@ fn the_layouts_in_the_document_have_no_holes_and_the_length_of_their_datagrams()
         let length = match name {
             "outer header" => "OUTER_LEN",
             "HELLO" | "RETRY" => "HELLO_LEN",
-            "INITIATION" => "DATAGRAM_MAX",
+            "INITIATION" => "DATAGRAM_BASE",
             "ANSWER" => "OUTER_LEN + 1 + OPENING_LEN",
             "peer hello" => "PEER_HELLO_LEN",
             "VERSION" => "VERSION_LEN",

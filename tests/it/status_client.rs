@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use recado_client::machine::handshake::{FromServer, HandshakeClient, Identity};
-use recado_proto::DATAGRAM_MAX;
+use recado_proto::DATAGRAM_BASE;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, Moment};
 use recado_proto::noise;
@@ -52,7 +52,7 @@ impl StatusClient {
         let initiation = initiator.initiation(self.clock.now(), &self.identity, &status, entropy);
         let first = initiation.unwrap_or_else(|| initiator.hello(self.identity.cluster, entropy));
         self.socket.send_to(&first, server).ok()?;
-        let mut bytes = [0; DATAGRAM_MAX];
+        let mut bytes = [0; DATAGRAM_BASE];
         loop {
             let now = self.clock.now();
             let left = deadline.since(now);

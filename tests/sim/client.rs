@@ -63,6 +63,8 @@ pub struct ClientActions {
     pub away: Option<Micros>,
     /// The limit for the span of numbers from the lowest unanswered one.
     pub outstanding: Option<u64>,
+    /// The longest time for which its process collects inputs before it sends what they have left to send.
+    pub turn: Micros,
 }
 
 /// The result of a client's step, which the world has to act upon.
@@ -113,6 +115,8 @@ pub struct Client {
     device: DeviceId,
     machine: Option<Machine>,
     began: Micros,
+    /// The end of the turn that its inputs have begun.
+    turn_ends: Option<Micros>,
     connected: bool,
     rng: Rng,
     files: Files,
@@ -154,6 +158,7 @@ impl Client {
             wake_at: None,
             device,
             machine: None,
+            turn_ends: None,
             began: 0,
             connected: false,
             rng,
@@ -264,6 +269,7 @@ impl Client {
         self.began = now;
         self.connected = false;
         self.wake_at = None;
+        self.turn_ends = None;
         self.taken = None;
         self.acknowledged = self.acknowledged.max(self.files.cursor.unwrap_or_default());
         let start = Start {
@@ -333,7 +339,7 @@ impl Client {
         history.note(self.id, ClientEvent::Disowned { asks });
     }
 
-    /// Passes one input to the machine.
+    /// Passes one input to the machine, whose turn ends now or later.
     pub fn handle(&mut self, now: Micros, input: Input, history: &mut History) -> Outcome {
         if let Input::Taken(upto) = input {
             self.acknowledged = self.acknowledged.max(upto);
@@ -342,11 +348,30 @@ impl Client {
         if let Some(machine) = &mut self.machine {
             machine.handle(Moment(now - self.began), input, &mut effects);
         }
+        let mut outcome = self.perform(now, effects, history);
+        let turn = self.character.habits.turn;
+        if turn == 0 {
+            outcome.merge(self.end_turn(now, history));
+        } else if self.turn_ends.is_none() {
+            self.turn_ends = Some(now + self.rng.range(0, turn));
+        }
+        outcome
+    }
+
+    /// Ends the machine's turn: at a deadline of it, or after its inputs.
+    pub fn end_turn(&mut self, now: Micros, history: &mut History) -> Outcome {
+        self.turn_ends = None;
+        let mut effects = Vec::new();
+        if let Some(machine) = &mut self.machine {
+            machine.flush(Moment(now - self.began), &mut effects);
+        }
         self.perform(now, effects, history)
     }
 
+    /// The time at which its turn is to end: that of a turn begun, or else the machine's deadline.
     pub fn next_deadline(&self) -> Option<Micros> {
-        self.machine.as_ref()?.next_deadline().map(|deadline| self.began.saturating_add(deadline.0))
+        let machine = self.machine.as_ref()?;
+        self.turn_ends.or_else(|| Some(self.began.saturating_add(machine.next_deadline()?.0)))
     }
 
     /// The application makes a request, with or without a connection to a server.

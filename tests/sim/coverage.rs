@@ -116,11 +116,15 @@ pub enum Situation {
     PauseMeasured,
     /// A HELLO got a forged answer.
     Forged,
+    /// A datagram was longer than the base, on a path that carried it ...
+    Longer,
+    /// ... and on one that did not.
+    TooLong,
 }
 
 impl Situation {
     /// All of them.
-    pub const ALL: [Situation; 58] = [
+    pub const ALL: [Situation; 60] = [
         Situation::Fetched,
         Situation::StaleWinner,
         Situation::PromiseRefused,
@@ -179,6 +183,8 @@ impl Situation {
         Situation::DoneByCopy,
         Situation::PauseMeasured,
         Situation::Forged,
+        Situation::Longer,
+        Situation::TooLong,
     ];
 }
 

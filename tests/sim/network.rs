@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use recado_proto::id::NodeId;
+use recado_proto::{DATAGRAM_BASE, DATAGRAM_MAX};
 
 use crate::rng::Rng;
 
@@ -70,17 +71,26 @@ impl FaultMix {
     pub const CLEAR: FaultMix = FaultMix { loss: 0, duplication: 0, delay: (200, 800), spikes: (0, 0) };
 }
 
+/// The longest datagrams that paths carry between a client and the servers. Each path of a client has one of
+/// them for some time, and then another.
+const CARRIED: [usize; 6] = [DATAGRAM_BASE, 1_372, 1_400, 1_452, 4_452, DATAGRAM_MAX];
+/// The time for which a path carries the same.
+const CARRIED_FOR: Micros = 7_000_000;
+
 /// The state of all links.
 #[derive(Debug)]
 pub struct Network {
     pub fault_mix: FaultMix,
+    /// The time at which paths ceased to change; none: they change.
+    settled: Option<Micros>,
     cut: BTreeSet<(Host, Host)>,
     slow: BTreeMap<(Host, Host), Micros>,
 }
 
 impl Network {
     pub fn new(weather: FaultMix) -> Network {
-        Network { fault_mix: weather, cut: BTreeSet::new(), slow: BTreeMap::new() }
+        let settled = (weather.loss == 0).then_some(0);
+        Network { fault_mix: weather, settled, cut: BTreeSet::new(), slow: BTreeMap::new() }
     }
 
     /// Cuts the link from `from` to `to`; the other direction is not changed.
@@ -107,11 +117,21 @@ impl Network {
         }
     }
 
-    /// Restores all links, and ends loss, duplication and long delays.
-    pub fn heal(&mut self) {
+    /// Restores all links, and ends loss, duplication, long delays and changes of paths.
+    pub fn heal(&mut self, now: Micros) {
+        self.settled.get_or_insert(now);
         self.cut.clear();
         self.slow.clear();
         self.fault_mix = FaultMix::CLEAR;
+    }
+
+    /// Returns the length of the longest datagram that arrives between two hosts at some time.
+    pub fn carries(&self, now: Micros, one: Host, other: Host) -> usize {
+        let ((Host::Client(client), _) | (_, Host::Client(client))) = (one, other) else {
+            return DATAGRAM_MAX;
+        };
+        let turn = self.settled.unwrap_or(now).min(now) / CARRIED_FOR + 5 * u64::from(client);
+        CARRIED[(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % CARRIED.len()]
     }
 
     /// Returns the delay of each copy of a datagram that arrives: none, one or two.

@@ -129,6 +129,7 @@ pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> ClientProfile {
         may_be_disowned: swarm.disowns(),
         few_devices: swarm.devices.is_some(),
         outstanding: swarm.outstanding,
+        turn: if rng.permille(500) { 0 } else { rng.range(0, 2_000) },
         invite: (swarm.admission == Admission::Invite).then(|| invitation(id)),
         away: swarm.unused.filter(|_| id == plan.clients && !shares).map(away),
     };

@@ -143,7 +143,7 @@ impl ScenarioRun {
             ["cut", one, other] => {
                 self.world.network.cut(Host::Server(node(one)?), Host::Server(node(other)?))
             }
-            ["heal"] => self.world.network.heal(),
+            ["heal"] => self.world.network.heal(self.world.now),
             [name, "crash"] => {
                 let id = self.find(name)?;
                 self.world.with_client(id, |client, _, history| {

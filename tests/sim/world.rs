@@ -10,6 +10,7 @@ use recado::config::Timing;
 use recado::server::engine::Input;
 use recado_client::machine;
 use recado_log::bully;
+use recado_proto::DATAGRAM_BASE;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::id::{ChannelName, Name, NodeId, Op, SessionId, Topic};
 use recado_proto::packet::{Admin, HistoryRange, RoleName, ToClient, ToServer};
@@ -509,7 +510,7 @@ impl World {
         if client.next_deadline().is_none_or(|deadline| deadline > now) {
             return self.with_client(id, |_, _, _| Outcome::default());
         }
-        self.with_client(id, |client, now, history| client.handle(now, machine::Input::Deadline, history))
+        self.with_client(id, |client, now, history| client.end_turn(now, history))
     }
 
     fn on_client_act(&mut self, id: u8) -> Result<(), String> {
@@ -711,6 +712,12 @@ impl World {
                 self.after(delay, Event::Datagram { from: to, to: from, bytes: lie });
             }
         }
+        if bytes.len() > self.network.carries(self.now, source, goal) {
+            return self.met.note(Situation::TooLong);
+        }
+        if bytes.len() > DATAGRAM_BASE {
+            self.met.note(Situation::Longer);
+        }
         let [first, second] = self.network.carry(&mut self.rng, source, goal);
         if let Some(delay) = second {
             self.after(delay, Event::Datagram { from, to, bytes: bytes.clone() });
@@ -730,7 +737,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|| "HEALED".into());
         self.healed = true;
-        self.network.heal();
+        self.network.heal(self.now);
         self.network.fault_mix = FaultMix::CLEAR;
         self.forger = None;
         let mut wait = 0;

@@ -49,7 +49,7 @@ pub(crate) fn keeping(stored: u32) -> Vec<Setting> {
 impl CatchupRun {
     pub(crate) fn run(&self) -> Result<Report, Failure> {
         let setup = Setup::new(&self.target, &keeping(self.stored))?;
-        let mut sender = setup.started_machines(1, 0)?;
+        let mut sender = setup.started_machines(1, 0, 0)?;
         // The followers follow, and leave before anything is sent.
         let followers = self.followers as usize;
         let mut before = setup.machines()?;

@@ -47,7 +47,7 @@ impl FailoverRun {
         let followers = self.followers as usize;
         let through = through(self.through, usize::from(self.devices) + followers);
         let setup = Setup::new(&self.target, &[])?;
-        let mut participants = setup.participants(through, self.devices, followers)?;
+        let mut participants = setup.participants(through, self.devices, followers, 0)?;
         let Setup { clock, cluster, .. } = setup;
         let broker = format!("recado, {} servers", cluster.len());
         // The time of one kill, with what comes after it.

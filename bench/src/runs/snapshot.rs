@@ -41,11 +41,11 @@ impl SnapshotRun {
         settings.push(("every_s = 60", format!("every_s = {}", self.every)));
         let setup = Setup::new(&self.target, &settings)?;
         // Another sender, because a run numbers its messages from 0.
-        let mut before = setup.started_machines(1, 0)?;
+        let mut before = setup.started_machines(1, 0, 0)?;
         let Timing { size, .. } = self.timing;
         load::store(setup.clock, &mut before, self.stored.into(), STORE_WINDOW, size)?;
         before.disconnect()?;
-        let mut machines = setup.started_machines(1, 0)?;
+        let mut machines = setup.started_machines(1, 0, 0)?;
 
         let mut snapshots = Snapshots { data: setup.cluster.data().collect(), ..Snapshots::default() };
         let measured = self.timing.measured();

@@ -56,6 +56,9 @@ pub(crate) struct FanoutRun {
     /// Messages in flight: not yet at every follower
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     window: u16,
+    /// Further followers that read nothing, whose messages nobody waits for
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=50_000))]
+    stuck: u32,
     #[command(flatten)]
     common: Common,
 }
@@ -82,6 +85,7 @@ struct Run<'a> {
     operation: &'static str,
     senders: u16,
     followers: usize,
+    stuck: usize,
     pace: Pace,
     common: &'a Common,
 }
@@ -89,16 +93,17 @@ struct Run<'a> {
 impl SendRun {
     pub(crate) fn run(&self) -> Result<Report, Failure> {
         let pace = Pace::Closed { window: self.in_flight.into() };
-        let (command, operation, senders, followers) = ("send", "send", self.devices, 0);
-        Run { command, operation, senders, followers, pace, common: &self.common }.run()
+        let (command, operation, senders) = ("send", "send", self.devices);
+        Run { command, operation, senders, followers: 0, stuck: 0, pace, common: &self.common }.run()
     }
 }
 
 impl FanoutRun {
     pub(crate) fn run(&self) -> Result<Report, Failure> {
         let pace = Pace::Closed { window: self.window.into() };
-        let (command, operation, senders, followers) = ("fanout", "delivery", 1, self.followers as usize);
-        Run { command, operation, senders, followers, pace, common: &self.common }.run()
+        let (command, operation, senders) = ("fanout", "delivery", 1);
+        let (followers, stuck) = (self.followers as usize, self.stuck as usize);
+        Run { command, operation, senders, followers, stuck, pace, common: &self.common }.run()
     }
 }
 
@@ -107,7 +112,7 @@ impl PacedRun {
         let pace = Pace::Open { rate: f64::from(self.rate) };
         let (command, operation) = ("paced", "send");
         let (senders, followers) = (self.devices, self.followers as usize);
-        Run { command, operation, senders, followers, pace, common: &self.common }.run()
+        Run { command, operation, senders, followers, stuck: 0, pace, common: &self.common }.run()
     }
 }
 
@@ -117,9 +122,9 @@ impl Run<'_> {
         if *broker != Kind::Recado {
             return self.on_peer(*broker);
         }
-        let through = through(*asked, usize::from(self.senders) + self.followers);
+        let through = through(*asked, usize::from(self.senders) + self.followers + self.stuck);
         let setup = Setup::new(target, &[])?;
-        let mut participants = setup.participants(through, self.senders, self.followers)?;
+        let mut participants = setup.participants(through, self.senders, self.followers, self.stuck)?;
         self.on(setup.clock, &mut *participants, setup.broker(), setup.watched()?, written(through))
     }
 
@@ -128,6 +133,9 @@ impl Run<'_> {
         let Some(server) = target.server else {
             return Err(Failure::Usage("a peer must run already: give its address with --server".into()));
         };
+        if self.stuck > 0 {
+            return Err(Failure::Usage("the followers of a peer are never stuck: leave out --stuck".into()));
+        }
         let clock = MachineClock::start();
         let mut watched: Vec<Watched> =
             pid.iter().filter_map(|pid| Watched::new(format!("server {pid}"), *pid, "")).collect();
@@ -167,6 +175,7 @@ impl Run<'_> {
         report.parameters = vec![
             ("senders", json!(self.senders)),
             ("followers", json!(self.followers)),
+            ("stuck", json!(self.stuck)),
             pace,
             ("size", json!(size)),
             ("through", json!(through)),

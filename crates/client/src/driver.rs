@@ -49,8 +49,8 @@ const HELD_BACK: Duration = Duration::from_millis(5);
 /// The longest wait for the servers' answer to DISCONNECT. Without an answer the session stays open until the
 /// device's next session fences it.
 const DISCONNECT_WAIT: Duration = Duration::from_millis(500);
-/// Most datagrams per receive.
-const BATCH: usize = 32;
+/// Slots per receive; each takes as many datagrams as the system joins.
+const BATCH: usize = 2;
 
 /// A request on its way to the machine, with the driver's half of its receipt.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl RecvThread {
                 let _ = self.stop.recv_timeout(HELD_BACK);
                 continue;
             }
-            for (from, bytes, _) in inbox.datagrams() {
+            for (from, bytes) in inbox.datagrams() {
                 match self.datagrams.try_send((from, bytes.to_vec())) {
                     Ok(()) | Err(TrySendError::Full(_)) => {}
                     Err(TrySendError::Disconnected(_)) => return,
@@ -155,18 +155,6 @@ struct Turn {
     over: Option<Cause>,
 }
 
-impl Turn {
-    /// The longest wait for an input: until the deadline, and none at all while this turn has something to
-    /// write or to send. What a deadline has produced, an acknowledgement above all, must not wait for the
-    /// next one: the server would take the delay for a loss.
-    fn longest_wait(&self, now: Moment, deadline: Option<Moment>) -> Duration {
-        if self.changed || self.connected || !self.datagrams.is_empty() {
-            return Duration::ZERO;
-        }
-        deadline.map_or(IDLE, |deadline| deadline.since(now).min(IDLE))
-    }
-}
-
 /// State that is kept between turns.
 #[derive(Default)]
 struct UnderWay {
@@ -195,6 +183,8 @@ impl Driver {
             }
             self.hand_over(&mut under_way);
             self.wait(&mut machine, &mut effects, &mut turn, &mut under_way);
+            machine.flush(self.clock.now(), &mut effects);
+            self.perform(&mut effects, &mut turn, &mut under_way);
         }
     }
 
@@ -211,16 +201,9 @@ impl Driver {
             turn.over = Some(Cause::Disconnected);
             return;
         }
-        if machine.next_deadline().is_some_and(|at| at <= now) {
-            machine.handle(now, Input::Deadline, effects);
-            self.perform(effects, turn, under_way);
-            if turn.over.is_some() {
-                return;
-            }
-        }
         // A deadline that is already due again must not keep out inputs that have come.
         let deadline = [machine.next_deadline(), under_way.goodbye].into_iter().flatten().min();
-        let mut wait = turn.longest_wait(now, deadline);
+        let mut wait = deadline.map_or(IDLE, |deadline| deadline.since(now).min(IDLE));
         if !under_way.held_back.is_empty() {
             wait = wait.min(HELD_BACK);
         }
@@ -471,27 +454,6 @@ impl Driver {
                 // device's next client.
                 Err(TrySendError::Disconnected(_)) => {}
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_turn_with_something_to_send_or_to_write_does_not_wait() {
-        let (now, soon) = (Moment(1_000), Some(Moment(1_000) + Duration::from_millis(7)));
-        assert_eq!(Turn::default().longest_wait(now, soon), Duration::from_millis(7));
-        assert_eq!(Turn::default().longest_wait(now, None), IDLE);
-        let datagram = (SocketAddr::from(([127, 0, 0, 1], 9)), vec![1]);
-        let busy = [
-            Turn { datagrams: vec![datagram], ..Turn::default() },
-            Turn { changed: true, ..Turn::default() },
-            Turn { connected: true, ..Turn::default() },
-        ];
-        for turn in busy {
-            assert_eq!(turn.longest_wait(now, soon), Duration::ZERO);
         }
     }
 }

@@ -82,8 +82,15 @@ pub enum ClientError {
         offered: ClusterIdentity,
     },
     /// A server claimed to belong to a cluster and did not prove it in time: it stopped meanwhile, its
-    /// answers were lost, or the claim is false. Nothing was sent in the profile's name; try again.
-    #[error("the server at {server} answered, but did not prove its cluster's key within {}; try again", seconds(.waited))]
+    /// answers were lost, the path to it carries no datagram of [`DATAGRAM_BASE`] bytes, or the claim is
+    /// false. Nothing was sent in the profile's name; try again.
+    ///
+    /// [`DATAGRAM_BASE`]: recado_proto::DATAGRAM_BASE
+    #[error(
+        "the server at {server} answered, but did not prove its cluster's key within {}; try again. If that lasts, \
+         the path to it (a VPN, a tunnel) may be too small: it must carry UDP datagrams of {} bytes",
+        seconds(.waited), recado_proto::DATAGRAM_BASE
+    )]
     Unproved {
         /// The server.
         server: SocketAddr,

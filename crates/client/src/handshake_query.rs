@@ -60,7 +60,7 @@ pub(super) fn run(
         }
         socket.receive(&mut inbox)?;
         let now = clock.now();
-        for (from, bytes, _) in inbox.datagrams() {
+        for (from, bytes) in inbox.datagrams() {
             if query.take(now, from, bytes) {
                 ask_at = now;
             }

@@ -436,7 +436,7 @@ mod tests {
                     socket.receive(&mut inbox).unwrap();
                     let answers: Vec<_> = inbox
                         .datagrams()
-                        .filter_map(|(from, bytes, _)| Some((from, hand.answer(bytes, &mut entropy)?)))
+                        .filter_map(|(from, bytes)| Some((from, hand.answer(bytes, &mut entropy)?)))
                         .collect();
                     let _ = socket.send(&answers);
                 }

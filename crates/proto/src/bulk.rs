@@ -14,7 +14,7 @@ pub(crate) fn serialize<S: Serializer>(bytes: &impl AsRef<[u8]>, serializer: S) 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: From<Vec<u8>>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
-    deserializer.deserialize_byte_buf(Bytes).map(T::from)
+    deserializer.deserialize_bytes(Bytes).map(T::from)
 }
 
 /// Reads texts with bytes beside each, the bytes of each as one block; for

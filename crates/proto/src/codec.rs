@@ -16,7 +16,7 @@ use bincode::error::{DecodeError as Inner, EncodeError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::DATAGRAM_MAX;
+use super::DATAGRAM_BASE;
 use super::packet::{Packet, RefusedDatagram, SnapshotChunk};
 
 /// The most bytes of one encoded packet or command, and so of a reassembled one. It is twice the largest
@@ -144,8 +144,8 @@ pub(crate) fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usiz
     if bytes.len() > PACKET_MAX {
         return Err(DecodeError::Oversized);
     }
-    if bytes.len() <= DATAGRAM_MAX {
-        decode_within(bytes, config::standard().with_limit::<{ WIDTH_MAX * DATAGRAM_MAX }>())
+    if bytes.len() <= DATAGRAM_BASE {
+        decode_within(bytes, config::standard().with_limit::<{ WIDTH_MAX * DATAGRAM_BASE }>())
     } else {
         decode_within(bytes, config::standard().with_limit::<{ WIDTH_MAX * PACKET_MAX }>())
     }

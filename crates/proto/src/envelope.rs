@@ -21,10 +21,10 @@ use std::ops::RangeInclusive;
 
 use crate::id::{BootId, ClusterId, Epoch, Incarnation, NodeId, Op, SessionId, View};
 
-use super::DATAGRAM_MAX;
 use super::codec::{self, DecodeError};
 use super::packet::Packet;
 use super::seal::{Aead, Key, TAG_LEN};
+use super::{DATAGRAM_BASE, DATAGRAM_MAX};
 
 /// The first two bytes of every datagram: "re".
 pub const MAGIC: u16 = 0x7265;
@@ -38,8 +38,9 @@ pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 2 + 8 + 2 + 8 + 8;
 /// of the gaps longer than 251 numbers. The lowest ranges are left out of a header that would be longer, so
 /// that the bytes left for packets do not depend on what was lost.
 pub const HEADER_MAX: usize = 1 + 9 + 3 + 1 + 2 * (Ack::RANGES_MAX - 1) + 9;
-/// The bytes left for packets in every datagram, whatever its headers hold.
-pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - TAG_LEN;
+/// The bytes left for packets in a datagram of the base size, whatever its headers hold. Packets that are
+/// longer travel as fragments.
+pub const PACKETS_MAX: usize = DATAGRAM_BASE - OUTER_LEN - HEADER_MAX - TAG_LEN;
 
 /// The bytes of a peer hello, in which servers tell each other their boot ids.
 const PEER_HELLO_LEN: usize = OUTER_LEN + 16 + 16 + 1 + 8 + TAG_LEN;
@@ -246,7 +247,7 @@ pub fn seal(key: &Key, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]
 /// A datagram with its headers, the inner one already encoded. Packets are appended, and it is sealed in
 /// place from [`OUTER_LEN`] on.
 pub(super) fn begin(envelope: &Envelope, header: &[u8]) -> Vec<u8> {
-    let mut datagram = Vec::with_capacity(DATAGRAM_MAX);
+    let mut datagram = Vec::with_capacity(DATAGRAM_BASE);
     envelope.write(&mut datagram);
     datagram.extend_from_slice(header);
     datagram

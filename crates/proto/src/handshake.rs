@@ -24,7 +24,7 @@ use super::envelope::{self, Class, Envelope, HEADER_MAX, Header, OUTER_LEN, Open
 use super::noise::{INITIATION_OVERHEAD, OPENING_LEN, Reply};
 use super::packet::{ToClient, ToServer};
 use super::seal::{Key, TAG_LEN};
-use super::{DATAGRAM_MAX, codec};
+use super::{DATAGRAM_BASE, codec};
 use crate::id::BootId;
 
 const HELLO: u8 = 0;
@@ -37,11 +37,11 @@ const HELLO_LEN: usize = OUTER_LEN + 1 + 8 + COOKIE_LEN + 16 + 32;
 /// The bytes of a cookie.
 pub const COOKIE_LEN: usize = 16;
 /// The bytes of the load of an INITIATION, including the two bytes of its length.
-const LOAD_LEN: usize = DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN - INITIATION_OVERHEAD;
+const LOAD_LEN: usize = DATAGRAM_BASE - OUTER_LEN - 1 - COOKIE_LEN - INITIATION_OVERHEAD;
 /// The most bytes of packets in an INITIATION.
 const INITIATION_MAX: usize = LOAD_LEN - 2 - HEADER_MAX;
 /// The most bytes of packets in an ANSWER.
-pub const ANSWER_MAX: usize = DATAGRAM_MAX - OUTER_LEN - 1 - OPENING_LEN - HEADER_MAX - TAG_LEN;
+pub const ANSWER_MAX: usize = DATAGRAM_BASE - OUTER_LEN - 1 - OPENING_LEN - HEADER_MAX - TAG_LEN;
 
 /// A proof that its sender received a datagram at its address.
 pub type Cookie = [u8; COOKIE_LEN];
@@ -99,7 +99,7 @@ impl Handshake<'_> {
                 cluster_key: take(&mut rest)?,
             }),
             // A shorter INITIATION could be shorter than its answer.
-            INITIATION if datagram.len() != DATAGRAM_MAX => return Err(DecodeError::Truncated),
+            INITIATION if datagram.len() != DATAGRAM_BASE => return Err(DecodeError::Truncated),
             INITIATION => Handshake::Initiation { cookie: take(&mut rest)?, message: rest },
             ANSWER => Handshake::Answer(rest.first_chunk().ok_or(DecodeError::Truncated)?),
             _ => return Err(DecodeError::Malformed),
@@ -131,7 +131,7 @@ pub fn initiation(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u
     let mut datagram = begin(envelope, INITIATION);
     datagram.extend_from_slice(cookie);
     datagram.extend_from_slice(message);
-    debug_assert_eq!(datagram.len(), DATAGRAM_MAX, "an INITIATION fills its datagram");
+    debug_assert_eq!(datagram.len(), DATAGRAM_BASE, "an INITIATION fills its datagram");
     datagram
 }
 
@@ -184,7 +184,7 @@ pub fn open_answer(key: &Key, datagram: &[u8]) -> Result<Opened<ToClient>, Decod
 }
 
 fn begin(envelope: &Envelope, kind: u8) -> Vec<u8> {
-    let mut datagram = Vec::with_capacity(DATAGRAM_MAX);
+    let mut datagram = Vec::with_capacity(DATAGRAM_BASE);
     envelope.write(&mut datagram);
     datagram.push(kind);
     datagram
@@ -366,7 +366,7 @@ mod tests {
     fn no_answer_is_longer_than_the_datagram_that_it_answers() {
         assert!(retry(&envelope(), &SAID).len() <= hello(&envelope(), 9).len());
         let (_, initiation, reply, _) = initiated(&[filling(INITIATION_MAX)]);
-        assert_eq!(initiation.len(), DATAGRAM_MAX);
+        assert_eq!(initiation.len(), DATAGRAM_BASE);
         let further = vec![AckRange { gap: 250, length: 250 }; Ack::RANGES_MAX - 1];
         let ack = Ack { largest: u64::MAX, first: 251, further };
         let header = Header { ack: Some(ack), view: View(u64::MAX) };
@@ -406,8 +406,8 @@ mod tests {
         /// Everything that is parsed before anything is authenticated.
         #[test]
         fn whatever_comes_is_read_or_refused(
-            kind: u8, length in 0..=DATAGRAM_MAX + 1, mut bytes in prop::collection::vec(any::<u8>(), DATAGRAM_MAX + 1),
-            class in 0..4u8, ours: bool, exact in prop::option::of(prop::sample::select(vec![HELLO_LEN, DATAGRAM_MAX])),
+            kind: u8, length in 0..=DATAGRAM_BASE + 1, mut bytes in prop::collection::vec(any::<u8>(), DATAGRAM_BASE + 1),
+            class in 0..4u8, ours: bool, exact in prop::option::of(prop::sample::select(vec![HELLO_LEN, DATAGRAM_BASE])),
         ) {
             if ours {
                 bytes[..4].copy_from_slice(&[0x72, 0x65, envelope::VERSION, class]);

@@ -38,7 +38,9 @@ pub use codec::DecodeError;
 pub use envelope::{Class, Envelope, Header};
 pub use link::Link;
 
-/// The longest UDP payload (RFC 8085 section 3.2; DESIGN.md section 3). With the headers of UDP and IP it
-/// fits the smallest MTU of IPv6, 1,280 bytes. The sockets set no don't-fragment option, so on an IPv4 path
-/// with a smaller MTU IP may fragment it.
-pub const DATAGRAM_MAX: usize = 1200;
+/// The longest UDP payload on a path of which nothing is known (BASE_PLPMTU of RFC 8899; DESIGN.md section
+/// 3). With the headers of UDP and IP it fits the smallest MTU of IPv6, 1,280 bytes.
+pub const DATAGRAM_BASE: usize = 1200;
+/// The longest UDP payload that a receiver takes (MAX_PLPMTU of RFC 8899): that of a jumbo frame of 9,000
+/// bytes, less the headers of IPv6 and UDP.
+pub const DATAGRAM_MAX: usize = 8952;

@@ -16,6 +16,7 @@
 //!    and a number that no ack covers is taken for lost.
 
 mod congestion;
+mod discovery;
 pub mod received;
 mod rtt;
 #[cfg(test)]
@@ -25,13 +26,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use self::congestion::Congestion;
+use self::discovery::Discovery;
 use self::received::Received;
 use self::rtt::RoundTrip;
 use super::codec;
-use super::envelope::{self, Ack, Envelope, Header, OUTER_LEN, PACKETS_MAX};
+use super::envelope::{self, Ack, Envelope, HEADER_MAX, Header, OUTER_LEN, PACKETS_MAX};
 use super::fragment;
 use super::packet::{Outgoing, Packet};
-use super::seal::Key;
+use super::seal::{Key, TAG_LEN};
 use crate::id::{Moment, View};
 
 /// The number of datagrams received after which an ack is due: see [`Link::ack_due`].
@@ -48,6 +50,9 @@ const FLIGHT_MAX: usize = 2048;
 
 /// A datagram is lost when one with a number this much higher has arrived (RFC 9002 section 6.1.1).
 const REORDER_MAX: u64 = 3;
+
+/// The token of probes of the path, which no caller uses.
+const PROBE: u64 = u64::MAX;
 
 /// The outcome of a transmission under a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,18 @@ struct Tracked {
     left: usize,
 }
 
+/// Fills a datagram that is not sealed yet with PADDING, if its direction has that, so that it has `size`
+/// bytes once it is sealed.
+fn fill<P: Packet>(datagram: &mut Vec<u8>, size: usize) {
+    let full = size - TAG_LEN;
+    if datagram.len() < full
+        && let Some(padding) = P::padding()
+    {
+        codec::encode_onto(&padding, datagram);
+        datagram.resize(full, 0);
+    }
+}
+
 /// A link between two endpoints.
 #[derive(Debug)]
 pub struct Link {
@@ -85,6 +102,7 @@ pub struct Link {
     received: Received,
     round_trip: RoundTrip,
     congestion: Congestion,
+    discovery: Discovery,
     flight: BTreeMap<u64, Sent>,
     flight_bytes: usize,
     tokens: BTreeMap<u64, Tracked>,
@@ -111,6 +129,7 @@ impl Link {
             received: Received::default(),
             round_trip: RoundTrip::default(),
             congestion: Congestion::default(),
+            discovery: Discovery::default(),
             flight: BTreeMap::new(),
             flight_bytes: 0,
             tokens: BTreeMap::new(),
@@ -137,6 +156,9 @@ impl Link {
     /// by [`Link::poll_event`]; without one they are not tracked. Without packets one datagram is made, which
     /// only acknowledges.
     ///
+    /// Each datagram but the last is filled with PADDING, where the direction has it: those of one size cross
+    /// the kernel as one (segmentation offload, udp(7)).
+    ///
     /// The fragments of a packet begin a datagram, whose number identifies them. A caller that sends a large
     /// packet again cuts it itself ([`fragment::cut`]).
     ///
@@ -150,12 +172,37 @@ impl Link {
         token: Option<u64>,
         out: &mut Vec<Vec<u8>>,
     ) {
+        self.pack(now, view, packets, token, false, out);
+    }
+
+    /// As [`Link::transmit`], with the last datagram filled too, because others follow at once.
+    pub fn transmit_filled<O: Outgoing>(
+        &mut self,
+        now: Moment,
+        view: View,
+        packets: &[O],
+        token: Option<u64>,
+        out: &mut Vec<Vec<u8>>,
+    ) {
+        self.pack(now, view, packets, token, true, out);
+    }
+
+    fn pack<O: Outgoing>(
+        &mut self,
+        now: Moment,
+        view: View,
+        packets: &[O],
+        token: Option<u64>,
+        filled: bool,
+        out: &mut Vec<Vec<u8>>,
+    ) {
         let header = Header { ack: self.ack(), view }.encode();
         self.received.acknowledged();
         if let Some(token) = token {
             self.forget(token);
         }
         let first = self.envelope.number + 1;
+        let (size, room) = (self.discovery.size(), self.packets_max());
         let mut datagram = self.begin(&header);
         let empty = datagram.len();
         // True if nothing more may follow in the datagram: what is behind PADDING is not read.
@@ -167,9 +214,11 @@ impl Link {
             if is_padding {
                 datagram.resize(datagram.len() + PADDING_LEN, 0);
             }
-            if closed || datagram.len() > empty + PACKETS_MAX {
+            if closed || datagram.len() > empty + room {
                 let encoded = datagram.split_off(at);
                 if at > empty {
+                    self.discovery.want();
+                    fill::<O::Direction>(&mut datagram, size);
                     self.finish(now, token, datagram, out);
                     datagram = self.begin(&header);
                 }
@@ -178,7 +227,9 @@ impl Link {
                 } else {
                     for piece in fragment::split(self.envelope.number, &encoded) {
                         let piece = codec::encode(&O::Direction::from_fragment(piece));
-                        if datagram.len() + piece.len() > empty + PACKETS_MAX {
+                        if datagram.len() + piece.len() > empty + room {
+                            self.discovery.want();
+                            fill::<O::Direction>(&mut datagram, size);
                             self.finish(now, token, datagram, out);
                             datagram = self.begin(&header);
                         }
@@ -188,6 +239,10 @@ impl Link {
             }
             closed = is_padding;
         }
+        if filled {
+            self.discovery.want();
+            fill::<O::Direction>(&mut datagram, size);
+        }
         self.finish(now, token, datagram, out);
         if let Some(token) = token {
             let last = self.envelope.number;
@@ -196,9 +251,39 @@ impl Link {
             while self.flight.len() > FLIGHT_MAX
                 && let Some((_, sent)) = self.flight.first_key_value()
             {
-                self.lose(sent.token);
+                self.lose(now, sent.token);
             }
+            self.probe::<O::Direction>(now, &header, out);
         }
+    }
+
+    /// Sends a probe of the path, if one is due and the direction has the packets for it.
+    fn probe<P: Packet>(&mut self, now: Moment, header: &[u8], out: &mut Vec<Vec<u8>>) {
+        let Some(size) = self.discovery.next_probe(now) else { return };
+        let Some(ping) = P::ping() else { return };
+        let mut datagram = self.begin(header);
+        codec::encode_onto(&ping, &mut datagram);
+        fill::<P>(&mut datagram, size);
+        let number = self.envelope.number;
+        self.key.seal(number, OUTER_LEN, &mut datagram);
+        // It takes none of the window.
+        self.flight.insert(number, Sent { at: now, bytes: 0, token: PROBE });
+        self.tokens.insert(PROBE, Tracked { first: number, last: number, left: 1 });
+        self.discovery.on_probe_sent(number, size);
+        out.push(datagram);
+    }
+
+    /// The bytes left for packets in a datagram that the path carries: [`PACKETS_MAX`], and more once longer
+    /// datagrams have been found to arrive.
+    pub fn packets_max(&self) -> usize {
+        self.discovery.size() - OUTER_LEN - HEADER_MAX - TAG_LEN
+    }
+
+    /// The link goes on over another path, because an address has changed: nothing is known of what that one
+    /// carries.
+    pub fn on_new_path(&mut self) {
+        self.forget(PROBE);
+        self.discovery.on_new_path();
     }
 
     /// Begins the next datagram.
@@ -269,8 +354,10 @@ impl Link {
             self.find_losses(now);
         }
         if self.timer.is_some_and(|since| since + self.rto() <= now) {
+            let longest = self.flight.values().map(|sent| sent.bytes).max();
+            self.discovery.on_lost(now, longest.unwrap_or_default());
             while let Some((_, sent)) = self.flight.first_key_value() {
-                self.lose(sent.token);
+                self.lose(now, sent.token);
             }
             self.round_trip.back_off();
             self.congestion.collapse(self.envelope.number);
@@ -302,8 +389,11 @@ impl Link {
         let flight_bytes = self.flight_bytes;
         for (number, sent) in arrived {
             self.congestion.on_acked(number, sent.bytes, flight_bytes);
+            self.discovery.on_acked(number, sent.bytes);
             self.take(number);
-            if let Some(tracked) = self.tokens.get_mut(&sent.token) {
+            if sent.token == PROBE {
+                self.tokens.remove(&PROBE);
+            } else if let Some(tracked) = self.tokens.get_mut(&sent.token) {
                 tracked.left -= 1;
                 if tracked.left == 0 {
                     self.tokens.remove(&sent.token);
@@ -322,16 +412,20 @@ impl Link {
         for (number, sent) in self.flight.range(..self.largest_acked) {
             let late_at = sent.at + patience;
             if number + REORDER_MAX <= self.largest_acked || late_at <= now {
-                lost.push((*number, sent.token));
+                lost.push((*number, *sent));
             } else {
                 self.late_at = Some(self.late_at.map_or(late_at, |at| at.min(late_at)));
             }
         }
-        for (number, token) in lost {
+        let longest = lost.iter().map(|(_, sent)| sent.bytes).max();
+        self.discovery.on_lost(now, longest.unwrap_or_default());
+        for (number, Sent { token, .. }) in lost {
             // An earlier loss may have removed the whole token.
             if self.flight.contains_key(&number) {
-                self.congestion.on_lost(number, self.envelope.number);
-                self.lose(token);
+                if token != PROBE {
+                    self.congestion.on_lost(number, self.envelope.number);
+                }
+                self.lose(now, token);
             }
         }
         if self.flight.range(..self.largest_acked).next().is_none() {
@@ -340,9 +434,12 @@ impl Link {
     }
 
     /// Reports a token lost and stops tracking its datagrams in flight.
-    fn lose(&mut self, token: u64) {
+    fn lose(&mut self, now: Moment, token: u64) {
         if self.forget(token) {
-            self.events.push_back(LinkEvent::Lost(token));
+            match token {
+                PROBE => self.discovery.on_probe_lost(now),
+                token => self.events.push_back(LinkEvent::Lost(token)),
+            }
         }
     }
 

@@ -48,7 +48,7 @@ pub fn read(datagram: &[u8]) -> Option<(u64, u8)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DATAGRAM_MAX;
+    use crate::DATAGRAM_BASE;
     use crate::envelope::Envelope;
     use crate::handshake;
     use crate::id::{ClusterId, Incarnation, SessionId};
@@ -87,7 +87,7 @@ mod tests {
         for length in 0..ECHO_AT + 8 {
             assert_eq!(answer(&hello(2)[..length]), None, "{length} bytes");
         }
-        assert!(answer(&[&hello(2)[..], &[0; DATAGRAM_MAX]].concat()).is_some(), "it may be longer");
+        assert!(answer(&[&hello(2)[..], &[0; DATAGRAM_BASE]].concat()).is_some(), "it may be longer");
         let answer_of_another = [&begin(0)[..], &[7; 8], &[2]].concat();
         assert_eq!(answer(&answer_of_another), None);
     }

@@ -210,6 +210,11 @@ impl Service {
         self.state.sessions.iter().map(|(session, open)| (*session, open.device, open.nonce, open.aead))
     }
 
+    /// The number of sessions, live and pending.
+    pub fn session_count(&self) -> usize {
+        self.state.sessions.len()
+    }
+
     /// Returns true if the session is live or pending.
     pub fn has_session(&self, session: SessionId) -> bool {
         self.state.sessions.contains_key(&session)

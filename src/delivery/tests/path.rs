@@ -185,6 +185,13 @@ impl World {
         let mut out = Vec::new();
         self.machine.handle(self.now, input, &mut out);
         self.client_does(out);
+        self.flush_client();
+    }
+
+    fn flush_client(&mut self) {
+        let mut out = Vec::new();
+        self.machine.flush(self.now, &mut out);
+        self.client_does(out);
     }
 
     /// The work of listener, handler and replica thread on a datagram.
@@ -310,7 +317,7 @@ impl World {
                 }
             } else {
                 self.deliver(Input::Deadline);
-                self.client(machine::Input::Deadline);
+                self.flush_client();
             }
             turns += 1;
             assert!(turns < 2_000_000, "seed {}: no peace", self.seed);

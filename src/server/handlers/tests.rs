@@ -176,7 +176,7 @@ fn a_hello_gets_a_retry_at_once() {
     rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes }).unwrap();
     let mut inbox = Inbox::new(1);
     visitor.receive(&mut inbox).unwrap();
-    let (_, bytes, _) = inbox.datagrams().next().expect("a RETRY within five seconds");
+    let (_, bytes) = inbox.datagrams().next().expect("a RETRY within five seconds");
     assert!(matches!(Handshake::read(bytes), Ok((_, Handshake::Retry(retry))) if retry.echo == 5));
     assert!(rig.heard.is_empty() && rig.requests.len() == 0);
 }
@@ -198,7 +198,7 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
     let mut inbox = Inbox::new(1);
     visitor.receive(&mut inbox).unwrap();
     let now = rig.handler.clock.now();
-    inbox.datagrams().for_each(|(_, bytes, _)| drop(client.take(now, bytes)));
+    inbox.datagrams().for_each(|(_, bytes)| drop(client.take(now, bytes)));
     let mut initiation = || {
         let query = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
         let bytes = client.initiation(now, &identity, &query, &mut entropy).expect("it was greeted");
@@ -370,7 +370,7 @@ fn a_hello_of_another_version_is_counted_and_told_this_version() {
     assert_eq!(rig.take_bytes(hello.clone()), Err(RefusedDatagram::Version));
     let mut inbox = Inbox::new(1);
     client.receive(&mut inbox).unwrap();
-    let answers: Vec<Vec<u8>> = inbox.datagrams().map(|(_, bytes, _)| bytes.to_vec()).collect();
+    let answers: Vec<Vec<u8>> = inbox.datagrams().map(|(_, bytes)| bytes.to_vec()).collect();
     assert_eq!(answers, [version::answer(&hello).unwrap()]);
 }
 

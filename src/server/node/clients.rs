@@ -11,7 +11,7 @@ use recado_proto::packet::{
 };
 use recado_service::Applied;
 
-use super::admission::Numbered;
+use super::admission::{Numbered, keepalive_ms};
 use super::{Effect, Node};
 use crate::delivery::{self, ReplyTo};
 use crate::server::cost;
@@ -128,8 +128,11 @@ impl<L: OrderedLog> Node<L> {
     }
 
     fn on_keepalive(&mut self, clock: Clock, session: SessionId) {
-        let coordinator = ToClient::Coordinator(self.coordinator());
-        self.deliver(delivery::Input::Answer { session, packet: coordinator });
+        let mut coordinator = self.coordinator();
+        if self.serves() {
+            coordinator = coordinator.with_keepalive(keepalive_ms(self.service.session_count()));
+        }
+        self.deliver(delivery::Input::Answer { session, packet: ToClient::Coordinator(coordinator) });
         if self.serves() && self.service.session(session).is_some() {
             let log_ms = self.log_clock.read(clock);
             self.housekeeping.on_alive(session, log_ms, self.config.limits.session_idle);

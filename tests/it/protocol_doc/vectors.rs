@@ -16,7 +16,7 @@ use recado_proto::packet::{
     AcceptConn, Connect, Coordinator, Home, OptionalFields, Position, Resume, ResumeOk, ToClient, ToServer,
 };
 use recado_proto::seal::{Aead, ClusterKeys, Direction, Key};
-use recado_proto::{DATAGRAM_MAX, codec};
+use recado_proto::{DATAGRAM_BASE, codec};
 
 use super::{hex, read};
 
@@ -201,7 +201,7 @@ fn derived() -> Vec<Vector> {
     add("RESUME", &asked[0]);
     add("inside RESUME_OK", &inside(&to_client, &answered[0]));
     add("RESUME_OK", &answered[0]);
-    assert!([asked, answered].iter().flatten().all(|datagram| datagram.len() <= DATAGRAM_MAX));
+    assert!([asked, answered].iter().flatten().all(|datagram| datagram.len() <= DATAGRAM_BASE));
     vectors
 }
 

@@ -191,8 +191,6 @@ pub enum Input {
     Taken(Op),
     /// End the session.
     Disconnect,
-    /// A deadline may have passed.
-    Deadline,
 }
 
 /// An action that the machine requests.

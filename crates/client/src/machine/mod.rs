@@ -1,7 +1,9 @@
 //! Client machine: finds the primary, keeps a session through failovers, numbers requests and retransmits
 //! them until they are answered, and hands out notifications once and in order.
 //!
-//! Pure: `handle(now, input, &mut effects)` and `next_deadline()`.
+//! Pure: `handle(now, input, &mut effects)`, `flush(now, &mut effects)` and `next_deadline()`. Handling an input
+//! answers a server's handshake; what else the inputs of a turn have left to send goes out in its flush, so
+//! that it shares datagrams.
 //!
 //! | to read | about |
 //! |---|---|
@@ -30,7 +32,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use recado_proto::id::{Moment, Op, Seq, SessionId, View};
 use recado_proto::packet::{QueryId, ToServer};
@@ -39,7 +40,7 @@ use again::Again;
 use backoff::Backoff;
 use inbox::Inbox;
 use outbox::Outbox;
-use primary::{KEEPALIVE_EVERY, KEEPALIVE_FIRST};
+use primary::{KEEPALIVE_EVERY, KEEPALIVE_OTHERS, Keepalives};
 use queries::PendingQuery;
 use server::Servers;
 
@@ -96,10 +97,10 @@ pub struct Machine {
     queried_at: Moment,
     /// The time since which an answer of the primary is outstanding; none if none is.
     outstanding_since: Option<Moment>,
-    keepalive_at: Moment,
-    keepalive_wait: Duration,
-    /// The longest interval between two keepalives.
-    keepalive_every: Duration,
+    /// The keepalives to the primary of the highest view ...
+    to_primary: Keepalives,
+    /// ... and to the other servers.
+    to_others: Keepalives,
 }
 
 impl Machine {
@@ -126,16 +127,16 @@ impl Machine {
             other_version_since: None,
             queried_at: Moment(0),
             outstanding_since: None,
-            keepalive_at: now,
-            keepalive_wait: KEEPALIVE_FIRST,
-            keepalive_every: KEEPALIVE_EVERY,
+            to_primary: Keepalives::begin(now, KEEPALIVE_EVERY),
+            to_others: Keepalives::begin(now, KEEPALIVE_OTHERS),
             start,
         };
-        machine.on_time(now, out);
+        machine.flush(now, out);
         machine
     }
 
-    /// Takes one input at `now` and pushes the resulting effects to `out`.
+    /// Takes one input at `now` and pushes the resulting effects to `out`. What it leaves to send goes out in the
+    /// next [`Machine::flush`], which follows soon: at the end of the turn in which the input came.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
@@ -149,9 +150,7 @@ impl Machine {
             Input::GiveUp(id) => drop(self.queries.remove(&id)),
             Input::Taken(op) => self.inbox.taken(now, op),
             Input::Disconnect => self.on_disconnect(now, out),
-            Input::Deadline => {}
         }
-        self.on_time(now, out);
     }
 
     /// Returns true if another [`Input::Request`] would be taken: the numbers from the lowest unanswered one
@@ -169,7 +168,7 @@ impl Machine {
         self.outbox.told_below()
     }
 
-    /// The latest time at which the machine wants an [`Input::Deadline`].
+    /// The latest time at which the machine wants a [`Machine::flush`].
     pub fn next_deadline(&self) -> Option<Moment> {
         let mut next: Option<Moment> = None;
         let mut at = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
@@ -179,11 +178,11 @@ impl Machine {
             State::Resuming { again } => {
                 at(again.at);
                 at(self.search_at());
-                at(self.keepalive_at);
+                at(self.keepalive_at());
             }
             State::Served => {
                 at(self.search_at());
-                at(self.keepalive_at);
+                at(self.keepalive_at());
                 // Without a known primary, or without room on the link, requests set no deadline: they wait
                 // for an acknowledgement or the link's timer.
                 if let Some(primary) = self.primary() {
@@ -203,7 +202,9 @@ impl Machine {
         next
     }
 
-    fn on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    /// Sends what the inputs since the last flush have left to send, and what is due, as far as windows allow,
+    /// and pushes the effects.
+    pub fn flush(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.servers.on_deadline(now);
         for lost in self.servers.lost() {
             self.outbox.lost(now, lost);
@@ -236,7 +237,8 @@ impl Machine {
         while self.servers.room(primary) > 0 {
             let (rto, window) = (self.servers.rto(primary), self.backoff.window());
             let next = self.servers.next_number();
-            let Some((token, packets)) = self.outbox.next_due(now, rto, window, next) else { return };
+            let room = self.servers.packets_max(primary);
+            let Some((token, packets)) = self.outbox.next_batch(now, rto, window, next, room) else { return };
             self.servers.send(now, primary, self.view, &packets, Some(token), out);
         }
     }

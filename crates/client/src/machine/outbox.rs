@@ -14,9 +14,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recado_proto::fragment;
+use recado_proto::envelope::PACKETS_MAX;
 use recado_proto::id::{Moment, OUTSTANDING_MAX, Op, Seq};
 use recado_proto::packet::{Channel, Code, Follow, Keys, OptionalFields, Send, ToServer};
+use recado_proto::{codec, fragment};
 
 use super::{Effect, Event, Numbered, Request};
 
@@ -26,6 +27,9 @@ const AGAIN_MIN: Duration = Duration::from_millis(100);
 
 /// The longest wait before a retransmission.
 const AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// The most requests in one datagram. A server takes no more than 32 packets in one.
+const BATCH_MAX: usize = 16;
 
 /// Returns true if a refusal is transient: it used no number, and the same request may be accepted a moment
 /// later. `retry_ms` tells it of a code that this version does not know.
@@ -77,6 +81,8 @@ struct Outstanding {
     tries: u32,
     /// Of the first transmission to this primary.
     sent: Option<Sent>,
+    /// The token of the last transmission.
+    token: Option<u64>,
 }
 
 /// What a request keeps when it is sent again, so that its encoding stays the same and the fragments of all
@@ -91,7 +97,36 @@ struct Sent {
 
 impl Outstanding {
     fn new(request: Request, nonce: u64, due: Moment) -> Outstanding {
-        Outstanding { request, nonce, due, tries: 0, sent: None }
+        Outstanding { request, nonce, due, tries: 0, sent: None, token: None }
+    }
+
+    /// Its packet. The next transmission, which begins with the datagram of the number `next`, is the first to
+    /// this primary if there was none before.
+    fn packet(&mut self, seq: Seq, lowest: Seq, next: u64) -> (u64, ToServer) {
+        let Sent { first, answered_below } =
+            *self.sent.get_or_insert(Sent { first: next, answered_below: lowest });
+        let nonce = self.nonce;
+        let options = OptionalFields::NONE;
+        let packet = match self.request.clone() {
+            Request::Follow { topic, change } => {
+                ToServer::Follow(Follow { seq, answered_below, topic, change, nonce, options })
+            }
+            Request::Keys { change } => ToServer::Keys(Keys { seq, answered_below, change, nonce, options }),
+            Request::Channel { channel, change } => {
+                ToServer::Channel(Channel { seq, answered_below, channel, change, nonce, options })
+            }
+            Request::Send { topic, content } => {
+                ToServer::Send(Send { seq, answered_below, topic, content, nonce, options })
+            }
+        };
+        (first, packet)
+    }
+
+    fn on_sent(&mut self, now: Moment, rto: Duration, token: u64) {
+        let wait = rto.max(AGAIN_MIN) * (1 << self.tries.min(4));
+        self.due = now + wait.min(AGAIN_MAX);
+        self.tries += 1;
+        self.token = Some(token);
     }
 }
 
@@ -107,6 +142,8 @@ pub(super) struct Outbox {
     displaced: BTreeMap<Seq, Outstanding>,
     /// The highest number below which all are answered, as the servers were told.
     told_below: Seq,
+    /// The token of the last transmission.
+    token: u64,
 }
 
 impl Outbox {
@@ -116,7 +153,8 @@ impl Outbox {
         let outstanding =
             left.map(|of| (of.seq, Outstanding::new(of.request, of.nonce, Moment(0)))).collect();
         let (settling, displaced) = (None, BTreeMap::new());
-        let mut outbox = Outbox { next: Seq(0), outstanding, settling, displaced, told_below: Seq(0) };
+        let (next, told_below, token) = (Seq(0), Seq(0), 0);
+        let mut outbox = Outbox { next, outstanding, settling, displaced, told_below, token };
         outbox.go_on_from(given);
         outbox
     }
@@ -209,44 +247,48 @@ impl Outbox {
         out.push(Effect::Event(Event::Renumbered(vec![(seq, to)])));
     }
 
-    /// The packets of the next request that is due, among the `window` lowest numbers, with its number as the
-    /// token. They go from the datagram with the number `next` on.
-    pub(super) fn next_due(
+    /// The packets of the next requests that are due, among the `window` lowest numbers, with their token: as
+    /// many as share the datagram with the number `next`, which has `room` for them, or the fragments of a large one alone, which begin
+    /// there.
+    pub(super) fn next_batch(
         &mut self,
         now: Moment,
         rto: Duration,
         window: usize,
         next: u64,
+        room: usize,
     ) -> Option<(u64, Vec<ToServer>)> {
         let lowest = *self.outstanding.first_key_value()?.0;
         let upto = self.sendable_upto();
-        let (seq, outstanding) = self
-            .outstanding
-            .range_mut(..=upto)
-            .take(window)
-            .find(|(_, outstanding)| outstanding.due <= now)?;
-        let wait = rto.max(AGAIN_MIN) * (1 << outstanding.tries.min(4));
-        outstanding.due = now + wait.min(AGAIN_MAX);
-        outstanding.tries += 1;
-        let Sent { first, answered_below } =
-            *outstanding.sent.get_or_insert(Sent { first: next, answered_below: lowest });
-        self.told_below = self.told_below.max(answered_below);
-        let seq = *seq;
-        let nonce = outstanding.nonce;
-        let options = OptionalFields::NONE;
-        let packet = match outstanding.request.clone() {
-            Request::Follow { topic, change } => {
-                ToServer::Follow(Follow { seq, answered_below, topic, change, nonce, options })
+        let token = self.token + 1;
+        let (mut packets, mut bytes) = (Vec::new(), 0);
+        let sendable = self.outstanding.range_mut(..=upto).take(window);
+        for (seq, outstanding) in sendable.filter(|(_, outstanding)| outstanding.due <= now) {
+            let (first, packet) = outstanding.packet(*seq, lowest, next);
+            let length = codec::encoded_len(&packet);
+            let fits = length <= PACKETS_MAX && bytes + length <= room && packets.len() < BATCH_MAX;
+            if !packets.is_empty() && !fits {
+                // It begins another datagram.
+                if outstanding.token.is_none() {
+                    outstanding.sent = None;
+                }
+                break;
             }
-            Request::Keys { change } => ToServer::Keys(Keys { seq, answered_below, change, nonce, options }),
-            Request::Channel { channel, change } => {
-                ToServer::Channel(Channel { seq, answered_below, channel, change, nonce, options })
+            outstanding.on_sent(now, rto, token);
+            let told = outstanding.sent.map_or(Seq(0), |sent| sent.answered_below);
+            self.told_below = self.told_below.max(told);
+            bytes += length;
+            if length > PACKETS_MAX {
+                packets = fragment::cut(packet, first);
+                break;
             }
-            Request::Send { topic, content } => {
-                ToServer::Send(Send { seq, answered_below, topic, content, nonce, options })
-            }
-        };
-        Some((seq.0, fragment::cut(packet, first)))
+            packets.push(packet);
+        }
+        if packets.is_empty() {
+            return None;
+        }
+        self.token = token;
+        Some((token, packets))
     }
 
     /// The highest number of which the servers were told that all requests below it are answered.
@@ -264,9 +306,9 @@ impl Outbox {
         self.outstanding.contains_key(&seq).then(|| self.outstanding.range(..seq).count())
     }
 
-    /// The link declared the datagram of this request lost.
+    /// The link declared a datagram of this transmission lost.
     pub(super) fn lost(&mut self, now: Moment, token: u64) {
-        if let Some(outstanding) = self.outstanding.get_mut(&Seq(token)) {
+        for outstanding in self.outstanding.values_mut().filter(|one| one.token == Some(token)) {
             outstanding.due = now;
         }
     }
@@ -274,7 +316,8 @@ impl Outbox {
     /// A primary has begun to serve the session: all requests are sent to it at once, in order.
     pub(super) fn send_all(&mut self, now: Moment) {
         for outstanding in self.outstanding.values_mut() {
-            (outstanding.due, outstanding.tries, outstanding.sent) = (now, 0, None);
+            (outstanding.due, outstanding.tries) = (now, 0);
+            (outstanding.sent, outstanding.token) = (None, None);
         }
     }
 
@@ -326,9 +369,10 @@ mod tests {
 
     /// The numbers and nonces that would be sent at once.
     fn due(outbox: &mut Outbox) -> Vec<(u64, u64)> {
-        std::iter::from_fn(|| outbox.next_due(Moment(0), Duration::ZERO, usize::MAX, 1))
-            .map(|(seq, packets)| match &packets[..] {
-                [ToServer::Follow(follow)] => (seq, follow.nonce),
+        std::iter::from_fn(|| outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, 1, PACKETS_MAX))
+            .flat_map(|(_, packets)| packets)
+            .map(|packet| match packet {
+                ToServer::Follow(follow) => (follow.seq.0, follow.nonce),
                 other => panic!("{other:?}"),
             })
             .collect()
@@ -386,15 +430,79 @@ mod tests {
         outbox.begin(Moment(0), Seq(0), &mut out);
         (0..4).for_each(|_| outbox.add(Moment(0), request(), 0, &mut out));
         assert_eq!(outbox.told_below(), Seq(0));
-        let one = |outbox: &mut Outbox| outbox.next_due(Moment(0), Duration::ZERO, usize::MAX, 1).is_some();
-        assert!(one(&mut outbox) && one(&mut outbox));
+        let go = |outbox: &mut Outbox, window| {
+            outbox
+                .next_batch(Moment(0), Duration::ZERO, window, 1, PACKETS_MAX)
+                .map(|(_, packets)| packets.len())
+        };
+        assert_eq!(go(&mut outbox, 2), Some(2));
         outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
         assert_eq!(outbox.told_below(), Seq(1));
-        outbox.lost(Moment(0), 2);
-        assert!(one(&mut outbox));
+        outbox.lost(Moment(0), 1);
+        assert_eq!(go(&mut outbox, 1), Some(1));
         assert_eq!(outbox.told_below(), Seq(1), "what is sent again has the same bytes");
-        assert!(one(&mut outbox));
+        assert_eq!(go(&mut outbox, 3), Some(2));
         assert_eq!(outbox.told_below(), Seq(2));
+    }
+
+    #[test]
+    fn requests_share_a_datagram_in_their_order_and_are_lost_together() {
+        let (mut outbox, mut out) = (left(&[]), Vec::new());
+        outbox.begin(Moment(0), Seq(0), &mut out);
+        (0..40).for_each(|_| outbox.add(Moment(0), request(), 0, &mut out));
+        let mut go = || outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, 1, PACKETS_MAX);
+        let seqs = |packets: Vec<ToServer>| -> Vec<u64> {
+            packets.iter().filter_map(|packet| packet.seq()).map(|seq| seq.0).collect()
+        };
+        let batches: Vec<_> =
+            std::iter::from_fn(|| go().map(|(token, packets)| (token, seqs(packets)))).collect();
+        let all = [(1, (1..=16).collect()), (2, (17..=32).collect()), (3, (33..=40).collect::<Vec<_>>())];
+        assert_eq!(batches, all);
+        outbox.answered(Moment(0), Seq(20), Ok(Op(1)), &mut out);
+        outbox.lost(Moment(0), 2);
+        let again = due(&mut outbox).into_iter().map(|(seq, _)| seq);
+        assert!(again.eq((17..=32).filter(|seq| *seq != 20)));
+        outbox.lost(Moment(0), 2);
+        assert_eq!(due(&mut outbox), [], "the token stands for no later transmission");
+    }
+
+    #[test]
+    fn a_datagram_has_no_more_requests_than_bytes_for_them() {
+        let (mut outbox, mut out) = (left(&[]), Vec::new());
+        outbox.begin(Moment(0), Seq(0), &mut out);
+        let content = |length: usize| Content::of("7".repeat(length));
+        for length in [400, 400, 400, 1_000, 30, 1_080, 0] {
+            outbox.add(Moment(0), Request::Send { topic: None, content: content(length) }, 0, &mut out);
+        }
+        let room = PACKETS_MAX;
+        let batches =
+            std::iter::from_fn(|| outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, 1, room));
+        let lengths: Vec<_> = batches
+            .map(|(_, packets)| (packets.len(), packets.iter().map(codec::encoded_len).sum::<usize>()))
+            .collect();
+        assert_eq!(lengths.iter().map(|(count, _)| count).sum::<usize>(), 7);
+        assert!(lengths.iter().all(|(_, bytes)| *bytes <= PACKETS_MAX), "{lengths:?}");
+        assert_eq!(lengths[0].0, 2);
+    }
+
+    #[test]
+    fn a_longer_datagram_has_more_requests_and_a_large_one_goes_alone_all_the_same() {
+        let (mut outbox, mut out) = (left(&[]), Vec::new());
+        outbox.begin(Moment(0), Seq(0), &mut out);
+        let content = |length: usize| Content::of("7".repeat(length));
+        for length in [1_000, 1_000, 1_000, 1_300, 1_000] {
+            outbox.add(Moment(0), Request::Send { topic: None, content: content(length) }, 0, &mut out);
+        }
+        let room = 8 * PACKETS_MAX;
+        let batches =
+            std::iter::from_fn(|| outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, 1, room));
+        let kinds: Vec<_> = batches
+            .map(|(_, packets)| {
+                let pieces = packets.iter().filter(|packet| matches!(packet, ToServer::Fragment(_))).count();
+                (packets.len() - pieces, pieces)
+            })
+            .collect();
+        assert_eq!(kinds, [(3, 0), (0, 2), (1, 0)]);
     }
 
     #[test]
@@ -428,8 +536,8 @@ mod tests {
     fn waits(outbox: &mut Outbox, now: &mut Moment, rto: u64, times: usize) -> Vec<u64> {
         let rto = Duration::from_millis(rto);
         let wait = |_| {
-            assert!(outbox.next_due(*now, rto, usize::MAX, 1).is_some());
-            assert!(outbox.next_due(*now, rto, usize::MAX, 1).is_none(), "it has gone");
+            assert!(outbox.next_batch(*now, rto, usize::MAX, 1, PACKETS_MAX).is_some());
+            assert!(outbox.next_batch(*now, rto, usize::MAX, 1, PACKETS_MAX).is_none(), "it has gone");
             let next = outbox.next_deadline(usize::MAX).unwrap();
             (next.since(std::mem::replace(now, next))).as_millis() as u64
         };
@@ -449,7 +557,7 @@ mod tests {
         outbox.refused(Seq(1), now);
         assert_eq!(waits(&mut outbox, &mut now, 20, 1), [100]);
         now = Moment(now.0 - 50_000);
-        outbox.lost(now, 1);
+        outbox.lost(now, outbox.token);
         assert_eq!(waits(&mut outbox, &mut now, 20, 1), [200], "at once when it is lost");
     }
 
@@ -485,16 +593,15 @@ mod tests {
         let (title, priority, tags, extra) = (None, Default::default(), vec![], vec![]);
         let content = Content { title, priority, tags, body: "7".repeat(5_000).into(), extra };
         outbox.add(Moment(0), Request::Send { topic: None, content }, 0, &mut out);
-        assert_eq!(outbox.next_due(Moment(0), Duration::ZERO, usize::MAX, 7).unwrap().0, 1);
         let due = |outbox: &mut Outbox, next| {
-            let (seq, pieces) = outbox.next_due(Moment(0), Duration::ZERO, usize::MAX, next).unwrap();
-            assert_eq!((seq, pieces.len()), (2, 5));
-            pieces
+            outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, next, PACKETS_MAX).unwrap().1
         };
+        assert_eq!(due(&mut outbox, 7).len(), 1, "a large one shares no datagram");
         let once = due(&mut outbox, 8);
+        assert_eq!(once.len(), 5);
         // What is sent again has the same bytes, although less is unanswered now.
         outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
-        outbox.lost(Moment(0), 2);
+        outbox.lost(Moment(0), outbox.token);
         let again = due(&mut outbox, 90);
         let mut reassembler = Reassembler::default();
         let arrived = once.iter().skip(1).chain(&again[..4]).map(|packet| match packet {

@@ -76,7 +76,12 @@ impl Machine {
                 self.servers.learn_all(&status.members);
                 self.answer(now, id, Answer::Status(status), out);
             }
-            ToClient::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
+            ToClient::Coordinator(coordinator) => {
+                self.on_coordinator(now, &coordinator);
+                if fresh && self.primary() == Some(from) {
+                    coordinator.keepalive_ms().into_iter().for_each(|ms| self.on_keepalive_told(ms));
+                }
+            }
             ToClient::PathChallenge(token) => self.on_path_challenge(now, from, token, out),
             _ if !fresh => {}
             ToClient::AcceptConn(accept) => self.on_accept(now, accept),

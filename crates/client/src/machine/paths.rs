@@ -14,7 +14,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado_proto::envelope::{self, Class, Envelope, Opened};
+use recado_proto::envelope::{self, Class, Envelope, Opened, PACKETS_MAX};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
@@ -77,6 +77,12 @@ pub(super) struct Paths {
 impl Paths {
     pub(super) fn new(cluster: ClusterId, session: SessionId, secret: Key) -> Paths {
         Paths { cluster, session, secret, next_number: 1, paths: Vec::new() }
+    }
+
+    /// The bytes left for packets in a datagram to this address.
+    pub(super) fn packets_max(&self, to: SocketAddr) -> usize {
+        let path = self.at(to).and_then(|place| self.paths.get(place));
+        path.map_or(PACKETS_MAX, |path| path.link.packets_max())
     }
 
     /// The number of the next datagram, on any path.
@@ -172,6 +178,9 @@ impl Paths {
         }
         path.link.receive(now, envelope.number, opened.header.ack.as_ref()).then_some(())?;
         path.trials.clear();
+        if path.at.is_some_and(|before| before != from) {
+            path.link.on_new_path();
+        }
         path.at = Some(from);
         let (node, boot_id) = (path.node, path.boot_id);
         if let Some(trial) = trial {

@@ -1,6 +1,7 @@
 //! The primary of a session: the view that names it, keepalives, and the search when it is silent.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, View};
@@ -9,10 +10,17 @@ use recado_proto::packet::{Coordinator, ToServer};
 use super::again::Again;
 use super::{Effect, Event, Machine, State};
 
-/// The interval between two keepalives to each server, until one tells another. It lets a new primary find
-/// the client soon. Home routers keep a UDP mapping for longer (RFC 4787 section 4.3), so nothing else is
-/// needed behind a NAT (DESIGN.md section 3).
+/// The interval between two keepalives to the primary, until it tells another.
 pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// Bounds of the interval that the primary tells, in ms: not so short that keepalives are a load, and short
+/// enough that a server does not take the client for away.
+const KEEPALIVE_TOLD: RangeInclusive<u32> = 1_000..=25_000;
+
+/// The interval between two keepalives to each other server. They announce a new view to the clients that
+/// they have heard within a minute (DESIGN.md section 3). Home routers keep a UDP mapping for 30 s at least
+/// (RFC 4787 section 4.3 asks for 2 minutes), so nothing else is needed behind a NAT.
+pub(super) const KEEPALIVE_OTHERS: Duration = Duration::from_secs(25);
 
 /// The first interval of a new session; each one is twice as long as the one before. A backup learns of a
 /// session a little later than the primary, and must know the client's address before it becomes primary.
@@ -28,30 +36,79 @@ pub(super) const QUIET_IDLE: Duration = Duration::from_millis(500);
 /// A refused port causes all servers to be asked at once, but not more often than this.
 const REFUSED_EVERY: Duration = Duration::from_millis(20);
 
+/// When KEEPALIVE goes again. Each wait is twice as long as the one before, up to `most`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keepalives {
+    at: Moment,
+    wait: Duration,
+    pub(super) most: Duration,
+}
+
+impl Keepalives {
+    /// The first is due now.
+    pub(super) fn begin(now: Moment, most: Duration) -> Keepalives {
+        Keepalives { at: now, wait: KEEPALIVE_FIRST, most }
+    }
+
+    fn due(&self, now: Moment) -> bool {
+        self.at <= now
+    }
+
+    fn sent(&mut self, now: Moment) {
+        self.at = now + self.wait;
+        self.wait = (2 * self.wait).min(self.most);
+    }
+}
+
 impl Machine {
+    /// The time of the next KEEPALIVE.
+    pub(super) fn keepalive_at(&self) -> Moment {
+        self.to_primary.at.min(self.to_others.at)
+    }
+
     pub(super) fn keep_alive(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if now >= self.keepalive_at {
-            self.ask_all(now, out);
-            self.keepalive_at = now + self.keepalive_wait;
-            self.keepalive_wait = (2 * self.keepalive_wait).min(self.keepalive_every);
+        let (to_primary, to_others) = (self.to_primary.due(now), self.to_others.due(now));
+        let primary = self.primary();
+        for server in self.servers.addresses() {
+            if if primary == Some(server) { to_primary } else { to_others } {
+                self.ask(now, server, out);
+            }
+        }
+        if to_primary {
+            self.to_primary.sent(now);
+        }
+        if to_others {
+            self.to_others.sent(now);
         }
     }
 
-    /// Sends KEEPALIVE to every server. Each answers with the active view that it knows, and learns the
-    /// client's address. The serving primary also gets a CLIENT_ACK again: the last one may be lost, and a
-    /// primary without credit sends nothing that would cause another.
+    /// The primary tells the interval of keepalives to it, in ms.
+    pub(super) fn on_keepalive_told(&mut self, told: u32) {
+        let told = told.clamp(*KEEPALIVE_TOLD.start(), *KEEPALIVE_TOLD.end());
+        self.to_primary.most = Duration::from_millis(told.into());
+    }
+
+    /// Sends KEEPALIVE to every server, and the next ones when they would be due after these.
     pub(super) fn ask_all(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        self.keepalive_at = now + self.keepalive_every;
-        let serving = self.primary().filter(|_| matches!(self.state, State::Served));
+        self.to_primary.at = now + self.to_primary.most;
+        self.to_others.at = now + self.to_others.most;
         for server in self.servers.addresses() {
-            let mut packets = vec![ToServer::keepalive()];
-            if serving == Some(server) && self.inbox.receives() {
-                packets.push(ToServer::ClientAck(self.inbox.ack()));
-            }
-            packets.push(ToServer::Padding);
-            self.servers.send(now, server, self.view, &packets, None, out);
-            self.servers.check_boot(server, &mut self.start.entropy, out);
+            self.ask(now, server, out);
         }
+    }
+
+    /// Sends KEEPALIVE to a server, which answers with the active view that it knows, and learns the client's
+    /// address. The serving primary also gets a CLIENT_ACK again: the last one may be lost, and a primary
+    /// without credit sends nothing that would cause another.
+    fn ask(&mut self, now: Moment, server: SocketAddr, out: &mut Vec<Effect>) {
+        let serves = matches!(self.state, State::Served) && self.primary() == Some(server);
+        let mut packets = vec![ToServer::keepalive()];
+        if serves && self.inbox.receives() {
+            packets.push(ToServer::ClientAck(self.inbox.ack()));
+        }
+        packets.push(ToServer::Padding);
+        self.servers.send(now, server, self.view, &packets, None, out);
+        self.servers.check_boot(server, &mut self.start.entropy, out);
     }
 
     /// Returns true if an answer of the primary is outstanding. Requests and queries do not count while the
@@ -63,7 +120,7 @@ impl Machine {
 
     /// The time at which the search for a silent primary begins.
     pub(super) fn search_at(&self) -> Moment {
-        let idle_at = self.heard + 2 * self.keepalive_every + QUIET_IDLE;
+        let idle_at = self.heard + 2 * self.to_primary.most + QUIET_IDLE;
         let quiet_at = match self.outstanding_since {
             Some(since) => (self.heard.max(since) + QUIET).min(idle_at),
             None => idle_at,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
-use recado_proto::envelope::{Class, Envelope, Opened};
+use recado_proto::envelope::{Class, Envelope, Opened, PACKETS_MAX};
 use recado_proto::id::{MEMBERS_MAX, Moment, NodeId, SessionId, View};
 use recado_proto::packet::{ToClient, ToServer};
 use recado_proto::seal::Key;
@@ -246,6 +246,10 @@ impl Servers {
     /// Bytes that the link accepts at present.
     pub(super) fn room(&self, to: SocketAddr) -> usize {
         self.paths.as_ref().map_or(0, |paths| paths.room(to))
+    }
+
+    pub(super) fn packets_max(&self, to: SocketAddr) -> usize {
+        self.paths.as_ref().map_or(PACKETS_MAX, |paths| paths.packets_max(to))
     }
 
     pub(super) fn rto(&self, to: SocketAddr) -> Duration {

@@ -12,7 +12,7 @@ use recado_proto::seal::Aead;
 
 use super::again::{ASK_AGAIN_MIN, Again, retry_wait};
 use super::backoff::Backoff;
-use super::primary::KEEPALIVE_FIRST;
+use super::primary::{KEEPALIVE_OTHERS, Keepalives};
 use super::{CopySign, Effect, Event, Machine, State, outbox};
 
 /// Servers that send RETRY but nothing on the session are asked whether the session still exists: after a
@@ -28,10 +28,6 @@ pub(super) const DOUBT_EVERY: Duration = Duration::from_secs(5);
 /// and any server of this version answers it, with or without a primary. So a forged VERSION ends no client
 /// that can connect.
 pub(super) const OTHER_VERSION_AFTER: Duration = Duration::from_secs(10);
-
-/// Bounds of the interval that a server tells in RESUME_OK, in ms: not so short that keepalives are a load,
-/// and short enough that a server does not take the client for away.
-const KEEPALIVE_TOLD: std::ops::RangeInclusive<u32> = 1_000..=20_000;
 
 /// Most DISCONNECTs sent before the session is left to time out.
 const DISCONNECTS_MAX: u32 = 3;
@@ -158,8 +154,8 @@ impl Machine {
         self.session = Some((accept.session, nonce));
         self.view = accept.coordinator.view;
         self.heard = now;
-        self.keepalive_at = now;
-        self.keepalive_wait = KEEPALIVE_FIRST;
+        self.to_primary = Keepalives::begin(now, self.to_primary.most);
+        self.to_others = Keepalives::begin(now, KEEPALIVE_OTHERS);
         // The primary learns the client's address from the first datagram of the session.
         self.state = State::Resuming { again: Again::now(now) };
     }
@@ -249,8 +245,7 @@ impl Machine {
         } else if self.searching {
             out.push(Effect::Event(Event::PrimaryFound { primary: from, pause }));
         }
-        let told = resumed.keepalive_ms.clamp(*KEEPALIVE_TOLD.start(), *KEEPALIVE_TOLD.end());
-        self.keepalive_every = Duration::from_millis(told.into());
+        self.on_keepalive_told(resumed.keepalive_ms);
         self.served_by = view;
         self.state = State::Served;
         self.searching = false;

@@ -12,6 +12,7 @@ mod stream;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{self, Class, Envelope, Header};
@@ -33,6 +34,7 @@ use self::server::{
 };
 use super::again::{ASK_AGAIN_MAX, ASK_AGAIN_MIN};
 use super::handshake::Identity;
+use super::primary::KEEPALIVE_FIRST;
 use super::primary::{QUIET, QUIET_IDLE};
 use super::queries::QUERIES_MAX;
 use super::server::Received;
@@ -228,6 +230,13 @@ impl Play {
         let mut out = Vec::new();
         self.machine.handle(self.now, input, &mut out);
         self.note(out);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let mut out = Vec::new();
+        self.machine.flush(self.now, &mut out);
+        self.note(out);
     }
 
     /// A packet from a server in this view, in answer to an initiation or on the session.
@@ -279,7 +288,7 @@ impl Play {
         let end = self.now + Duration::from_millis(ms);
         while let Some(at) = self.machine.next_deadline().filter(|at| *at <= end) {
             self.now = at.max(self.now + Duration::from_micros(1));
-            self.input(Input::Deadline);
+            self.flush();
         }
         self.now = end;
     }
@@ -293,7 +302,7 @@ impl Play {
                 return self.now.since(began);
             }
             self.now = self.machine.next_deadline().expect("it waits for something").max(self.now);
-            self.input(Input::Deadline);
+            self.flush();
         }
         panic!("it spins, or it never comes: {:?}", self.sent)
     }

@@ -7,11 +7,12 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::{Deserializer, Error, Visitor};
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 /// The name of a profile: `[a-z0-9_.-]{2,32}`, but not only dots, because `.` and `..` are directories.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
 impl Name {
@@ -24,8 +25,7 @@ impl Name {
 /// The name of a channel: `[-_.~A-Za-z0-9]{1,128}`, the unreserved characters of a URL (RFC 3986 section
 /// 2.3), so that it stands in one as it is. It is not only dots, because the path of a URL loses `.` and `..`
 /// (section 5.2.4). Names that differ by case are different names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelName(Arc<str>);
 
 impl ChannelName {
@@ -129,16 +129,30 @@ macro_rules! checked_name {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-            fn try_from(text: String) -> Result<$name, NameError> {
-                text.parse()
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 
-        impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0.as_ref().to_owned()
+        /// From a text that is not copied before it is checked.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                struct Text;
+
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        write!(f, "{}", $kind)
+                    }
+
+                    fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Text)
             }
         }
 
@@ -212,6 +226,7 @@ impl fmt::Display for Topic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec;
 
     #[test]
     fn a_profiles_name_outside_the_alphabet_or_length_is_refused() {
@@ -233,7 +248,7 @@ mod tests {
         for text in ["x", "Ops", "a-b_c.d~e", "-", "~", "_", "0", ".a", "..Z", &"Ab~".repeat(43)[..128]] {
             let name: ChannelName = text.parse().unwrap();
             assert_eq!((name.as_str(), name.to_string()), (text, text.to_owned()));
-            assert_eq!(ChannelName::try_from(text.to_owned()), Ok(name), "from the network");
+            assert_eq!(codec::decode(&codec::encode(&text)), Ok(name), "from the network");
         }
         assert_ne!("Ops".parse::<ChannelName>(), "ops".parse::<ChannelName>());
         let all = (0..=u8::MAX).map(char::from).filter(|one| one.to_string() != ".");
@@ -251,7 +266,7 @@ mod tests {
         );
         for text in ["#ops", "a/b", "a%20b", "é", "a\nb", "a\0", &"x".repeat(129), &"é".repeat(64)] {
             assert!(text.parse::<ChannelName>().is_err(), "{text:?}");
-            assert!(ChannelName::try_from(text.to_owned()).is_err(), "from the network");
+            assert!(codec::decode::<ChannelName>(&codec::encode(&text)).is_err(), "from the network");
         }
         let long = "x".repeat(100_000).parse::<ChannelName>().unwrap_err();
         assert!(long.to_string().len() < 200, "an error shows a part of it");
@@ -271,9 +286,9 @@ mod tests {
     fn names_of_dots_alone_are_refused() {
         for dots in [".", "..", "...", &".".repeat(32), &".".repeat(128)] {
             assert!(dots.parse::<Name>().is_err(), "{dots}");
-            assert!(Name::try_from(dots.to_owned()).is_err(), "from the network");
+            assert!(codec::decode::<Name>(&codec::encode(&dots)).is_err(), "from the network");
             assert!(matches!(dots.parse::<ChannelName>(), Err(NameError::Dots(NameKind::Channel, _))));
-            assert!(ChannelName::try_from(dots.to_owned()).is_err(), "from the network");
+            assert!(codec::decode::<ChannelName>(&codec::encode(&dots)).is_err(), "from the network");
         }
         assert!(matches!("..".parse::<Name>(), Err(NameError::Dots(NameKind::Profile, _))));
         assert_eq!("..a".parse::<Name>().unwrap().as_str(), "..a");

@@ -1,14 +1,14 @@
 //! The congestion window: additive increase, multiplicative decrease, in bytes (RFC 8085 section
 //! 3.1, as RFC 5681 does it), with slow start.
 
-use crate::DATAGRAM_MAX;
+use crate::DATAGRAM_BASE;
 
 /// The window of a new link. A new primary has to reach many peers and clients at once.
-const WINDOW_INITIAL: usize = 16 * DATAGRAM_MAX;
+const WINDOW_INITIAL: usize = 16 * DATAGRAM_BASE;
 /// The smallest window; it lets something be sent at any time.
-pub(super) const WINDOW_MIN: usize = 2 * DATAGRAM_MAX;
+pub(super) const WINDOW_MIN: usize = 2 * DATAGRAM_BASE;
 /// The largest window; a socket's buffer holds hardly more.
-const WINDOW_MAX: usize = 512 * DATAGRAM_MAX;
+const WINDOW_MAX: usize = 512 * DATAGRAM_BASE;
 
 /// The window of a link.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Congestion {
             self.credit += bytes;
             if self.credit >= self.window {
                 self.credit -= self.window;
-                self.window += DATAGRAM_MAX;
+                self.window += DATAGRAM_BASE;
             }
         }
         self.window = self.window.min(WINDOW_MAX);

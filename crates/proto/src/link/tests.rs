@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::DATAGRAM_MAX;
+use crate::DATAGRAM_BASE;
 use crate::envelope::{AckRange, Class, Opened};
 use crate::fragment::Reassembler;
 use crate::id::{ClusterId, Incarnation, Op, Priority, Seq, SessionId};
@@ -216,7 +216,7 @@ fn silence_loses_all_collapses_the_window_and_backs_off_until_an_ack() {
     assert_eq!(events(&mut link), []);
     link.on_deadline(Moment(200_000));
     assert_eq!(events(&mut link), [LinkEvent::Lost(10), LinkEvent::Lost(11)]);
-    assert_eq!(link.congestion.window(), 2 * DATAGRAM_MAX);
+    assert_eq!(link.congestion.window(), 2 * DATAGRAM_BASE);
     assert_eq!(link.rto(), 400 * MS);
     let mut now = Moment(200_000);
     for token in 20..30 {
@@ -281,7 +281,7 @@ fn a_used_window_grows_and_an_unused_one_does_not() {
     assert_eq!(link.congestion.window(), before);
     for round in 0..2 {
         let mut token = 100 * (round + 1);
-        while link.room() >= DATAGRAM_MAX {
+        while link.room() >= DATAGRAM_BASE {
             link.transmit(Moment(1000), View::ZERO, &[chunk(1024)], Some(token), &mut Vec::new());
             token += 1;
         }
@@ -356,12 +356,44 @@ fn padding_ends_its_datagram_and_is_no_packet_to_the_receiver() {
     let read = |datagram| envelope::open::<ToServer>(&key(), datagram).unwrap().packets;
     assert_eq!(read(&out[0]), std::slice::from_ref(&one));
     assert_eq!(read(&out[1]), [two]);
-    let bare = {
-        let mut bare = Vec::new();
-        link.transmit(Moment(0), View::ZERO, &[one], None, &mut bare);
-        bare.remove(0)
+    let mut length = |packets: &[ToServer]| {
+        let mut out = Vec::new();
+        link.transmit(Moment(0), View::ZERO, packets, None, &mut out);
+        out[0].len()
     };
-    assert_eq!(out[0].len(), bare.len() + 1 + PADDING_LEN);
+    assert_eq!(length(&[one.clone(), ToServer::Padding]), length(&[one]) + 1 + PADDING_LEN);
+}
+
+proptest! {
+    /// Datagrams of one size cross the kernel as one.
+    #[test]
+    fn all_datagrams_of_a_transmission_but_the_last_have_one_size(
+        sizes in prop::collection::vec(0..1500usize, 1..40), filled: bool,
+    ) {
+        let mut link = link();
+        let packets: Vec<ToServer> = sizes.iter().copied().map(said).collect();
+        let mut out = Vec::new();
+        if filled {
+            link.transmit_filled(Moment(0), View(7), &packets, None, &mut out);
+        } else {
+            link.transmit(Moment(0), View(7), &packets, None, &mut out);
+        }
+        let lengths: Vec<usize> = out.iter().map(Vec::len).collect();
+        let (last, others) = lengths.split_last().unwrap();
+        prop_assert!(others.iter().all(|length| *length == DATAGRAM_BASE), "{lengths:?}");
+        prop_assert!(*last <= DATAGRAM_BASE && (!filled || *last == DATAGRAM_BASE), "{lengths:?}");
+        let mut reassembler = Reassembler::default();
+        let mut read = Vec::new();
+        for datagram in &out {
+            for packet in envelope::open::<ToServer>(&key(), datagram).unwrap().packets {
+                read.extend(match packet.into_fragment() {
+                    Ok(piece) => reassembler.accept(Moment(0), piece).unwrap(),
+                    Err(packet) => Some(packet),
+                });
+            }
+        }
+        prop_assert_eq!(read, packets);
+    }
 }
 
 #[test]
@@ -372,7 +404,7 @@ fn packets_share_datagrams_and_large_ones_go_in_fragments() {
     let packets: Vec<ToPeer> =
         (0..500).map(small).chain([large.clone()]).chain((500..510).map(small)).collect();
     link.transmit(Moment(0), View(u64::MAX), &packets, Some(1), &mut out);
-    assert!(out.iter().all(|datagram| datagram.len() <= DATAGRAM_MAX));
+    assert!(out.iter().all(|datagram| datagram.len() <= DATAGRAM_BASE));
     assert!(out.len() <= 33, "{} datagrams", out.len());
     let carried = out.iter().flat_map(|datagram| {
         let number = Envelope::peek(datagram).unwrap().number;
@@ -514,7 +546,7 @@ proptest! {
                     prop_assert!(carriers[&token].iter().all(|number| arrived.contains(number)));
                 }
             }
-            prop_assert!(ends[0].congestion.window() >= 2 * DATAGRAM_MAX);
+            prop_assert!(ends[0].congestion.window() >= 2 * DATAGRAM_BASE);
             let sum: usize = ends[0].flight.values().map(|sent| sent.bytes).sum();
             prop_assert_eq!(sum, ends[0].flight_bytes);
             prop_assert_eq!(ends[0].flight.is_empty(), ends[0].next_deadline().is_none());
@@ -566,4 +598,97 @@ fn fragments_of_a_link_are_put_together_again_in_any_order() {
     }
     assert_eq!(whole, [large]);
     assert_eq!(reassembler.waiting(), 0);
+}
+
+/// A path that carries datagrams of so many bytes, with a receiver that acknowledges each transmission.
+struct Way {
+    link: Link,
+    carries: usize,
+    now: Moment,
+    arrived: Received,
+    /// The numbers of the receiver's datagrams, and the tokens.
+    turn: u64,
+}
+
+impl Way {
+    fn new(carries: usize) -> Way {
+        Way { link: link(), carries, now: Moment(0), arrived: Received::default(), turn: 0 }
+    }
+
+    /// Sends so many packets of 200 bytes, and again what is lost. Returns the lengths of all datagrams of the
+    /// last transmission, and the number of transmissions.
+    fn send(&mut self, count: usize) -> (Vec<usize>, usize) {
+        let packets: Vec<ToServer> = (0..count).map(|_| said(200)).collect();
+        for times in 1..10 {
+            self.turn += 1;
+            self.now.0 += 1_000;
+            let mut out = Vec::new();
+            self.link.transmit(self.now, View::ZERO, &packets, Some(self.turn), &mut out);
+            for datagram in out.iter().filter(|datagram| datagram.len() <= self.carries) {
+                assert!(self.arrived.accept(Envelope::peek(datagram).unwrap().number));
+            }
+            self.now.0 += 1_000;
+            self.link.receive(self.now, self.turn, self.arrived.ack().as_ref());
+            loop {
+                match self.link.poll_event() {
+                    Some(LinkEvent::Acked(token)) if token == self.turn => {
+                        return (out.iter().map(Vec::len).collect(), times);
+                    }
+                    Some(LinkEvent::Lost(token)) if token == self.turn => break,
+                    Some(other) => panic!("{other:?}"),
+                    None => {
+                        self.now = self.link.next_deadline().unwrap();
+                        self.link.on_deadline(self.now);
+                    }
+                }
+            }
+        }
+        panic!("it never arrives")
+    }
+}
+
+#[test]
+fn a_link_with_much_to_send_finds_how_long_its_datagrams_may_be_and_fills_them() {
+    for (carries, found) in [(1_200, 1_200), (1_400, 1_372), (1_472, 1_452), (8_952, 8_952)] {
+        let mut way = Way::new(carries);
+        let window = way.link.congestion.window();
+        let sent: Vec<_> = (0..12).map(|_| way.send(60)).collect();
+        assert!(sent.iter().all(|(_, times)| *times == 1), "no probe makes anything count as lost");
+        assert!(way.link.congestion.window() >= window, "nor the path as congested");
+        let (lengths, _) = &sent[11];
+        let (_, others) = lengths.split_last().unwrap();
+        assert!(!others.is_empty() && others.iter().all(|length| *length == found), "{carries}: {lengths:?}");
+        assert_eq!(way.link.packets_max(), PACKETS_MAX + found - DATAGRAM_BASE);
+    }
+}
+
+#[test]
+fn a_link_with_little_to_send_probes_nothing() {
+    let mut way = Way::new(8_952);
+    for _ in 0..20 {
+        assert_eq!(way.send(4).0.len(), 1);
+    }
+}
+
+#[test]
+fn longer_datagrams_that_arrive_no_more_are_given_up_and_their_content_arrives() {
+    let mut way = Way::new(8_952);
+    (0..8).for_each(|_| drop(way.send(60)));
+    way.carries = 1_300;
+    let (lengths, times) = way.send(60);
+    assert!(lengths.iter().all(|length| *length <= DATAGRAM_BASE), "{lengths:?}");
+    assert_eq!(times, 3);
+    let (lengths, times) = way.send(60);
+    assert!(times == 1 && lengths.iter().all(|length| *length <= DATAGRAM_BASE), "{lengths:?}");
+}
+
+#[test]
+fn another_path_begins_with_short_datagrams() {
+    let mut way = Way::new(8_952);
+    (0..8).for_each(|_| drop(way.send(60)));
+    way.link.on_new_path();
+    way.carries = 1_200;
+    for _ in 0..8 {
+        assert_eq!(way.send(60).1, 1);
+    }
 }

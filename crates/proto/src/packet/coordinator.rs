@@ -28,6 +28,18 @@ impl Coordinator {
         Coordinator { view, members, roles: Vec::new(), options: OptionalFields::NONE }
     }
 
+    /// It tells a client the interval of its keepalives, in ms.
+    pub fn with_keepalive(mut self, ms: u32) -> Coordinator {
+        self.options = self.options.with(OptionalFields::KEEPALIVE, ms.to_be_bytes().to_vec());
+        self
+    }
+
+    /// The interval of keepalives that it tells, in ms; none also if the field has another length.
+    pub fn keepalive_ms(&self) -> Option<u32> {
+        let bytes = self.options.get(OptionalFields::KEEPALIVE)?;
+        Some(u32::from_be_bytes(bytes.try_into().ok()?))
+    }
+
     /// Checks the limits, also those of the optional fields of the packet that it is a part of: both lists
     /// together are bounded as one, so that ACCEPT_CONN fits into an ANSWER.
     pub(super) fn is_bounded_with(&self, options: &OptionalFields) -> bool {

@@ -77,9 +77,19 @@ pub trait Packet: Serialize + DeserializeOwned {
     /// The packet itself: it is not a FRAGMENT.
     fn into_fragment(self) -> Result<Fragment, Self>;
 
-    /// Returns true if it is PADDING, which ends the packets of a datagram. Not every direction has it.
+    /// PADDING, which ends the packets of a datagram. Not every direction has it.
+    fn padding() -> Option<Self> {
+        None
+    }
+
+    /// Returns true if it is PADDING.
     fn is_padding(&self) -> bool {
         false
+    }
+
+    /// PING, which has no effect but the acknowledgement of its datagram. Not every direction has it.
+    fn ping() -> Option<Self> {
+        None
     }
 
     /// Checks that every part is within the bounds that its documentation gives.
@@ -114,9 +124,9 @@ impl<P: Packet> Outgoing for P {
 }
 
 /// Implements [`Packet`] for the packets of a direction, with the bounds that `is_bounded` checks, and the
-/// variant of PADDING if the direction has it.
+/// variants of PADDING and PING if the direction has them.
 macro_rules! direction {
-    ($set:ident $(, $padding:ident)?) => {
+    ($set:ident $(, $padding:ident, $ping:ident)?) => {
         impl super::Packet for $set {
             fn from_fragment(piece: super::Fragment) -> $set {
                 $set::Fragment(piece)
@@ -129,8 +139,16 @@ macro_rules! direction {
                 }
             }
 
-            $(fn is_padding(&self) -> bool {
+            $(fn padding() -> Option<$set> {
+                Some($set::$padding)
+            }
+
+            fn is_padding(&self) -> bool {
                 matches!(self, $set::$padding)
+            }
+
+            fn ping() -> Option<$set> {
+                Some($set::$ping)
             })?
 
             fn check(&self) -> Result<(), crate::DecodeError> {

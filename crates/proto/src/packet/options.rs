@@ -17,7 +17,7 @@ pub struct OptionalField {
 /// with [`OptionalFields::BYTES_MAX`] bytes together.
 ///
 /// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical. The
-/// tags below are reserved: servers of this version honour none of them.
+/// tags below that servers would read are reserved: servers of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 
@@ -47,6 +47,9 @@ impl OptionalFields {
     pub const RETAINED: u16 = 7;
     /// FOLLOW: every channel that is listed, in place of the topic.
     pub const ALL_LISTED: u16 = 9;
+    /// COORDINATOR, from the primary in answer to KEEPALIVE: the interval at which the client is to send
+    /// KEEPALIVE to it, in ms; a u32, big-endian. Not critical: it replaces the interval of RESUME_OK.
+    pub const KEEPALIVE: u16 = 6;
     /// QUERY: the consistency of the answer, one byte: of any state, or linearizable. Without it the answer
     /// is of a state that is as late as the token.
     pub const CONSISTENCY: u16 = 11;
@@ -55,6 +58,18 @@ impl OptionalFields {
     /// CHANNEL and SEND: the channel that it creates is forgotten after so many ms without a notification and
     /// a follower, and its name is free then.
     pub const TRANSIENT: u16 = 15;
+
+    /// The fields with one more, whose tag they must not have yet.
+    pub fn with(mut self, tag: u16, bytes: Vec<u8>) -> OptionalFields {
+        let at = self.0.partition_point(|field| field.tag < tag);
+        self.0.insert(at, OptionalField { tag, bytes });
+        self
+    }
+
+    /// The content of a field.
+    pub fn get(&self, tag: u16) -> Option<&[u8]> {
+        self.0.iter().find(|field| field.tag == tag).map(|field| field.bytes.as_slice())
+    }
 
     /// Returns true if a receiver that honours no critical field may act on the packet.
     pub fn may_be_ignored(&self) -> bool {

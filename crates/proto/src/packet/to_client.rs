@@ -66,4 +66,4 @@ impl ToClient {
     }
 }
 
-direction!(ToClient, Padding);
+direction!(ToClient, Padding, Ping);

@@ -89,4 +89,4 @@ impl ToServer {
     }
 }
 
-direction!(ToServer, Padding);
+direction!(ToServer, Padding, Ping);

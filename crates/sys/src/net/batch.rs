@@ -1,53 +1,66 @@
-//! Batches of datagrams, sent and received.
-//!
-//! Sending uses `sendmmsg`, one system call for up to [`SEND_BATCH`] datagrams. For receiving, rustix has
-//! no `recvmmsg`, and this crate has no unsafe code to call it with. So a receive blocks for the first
-//! datagram and then takes the queued ones with `MSG_DONTWAIT`, which costs one system call each but wakes
-//! the thread, and the threads behind it, once per batch.
+//! Batches of datagrams, sent and received with few system calls. quinn-udp makes them: it holds the unsafe
+//! code of `recvmmsg`, and of segmentation and receive offload (GSO and GRO, udp(7)), by which datagrams of
+//! one size between two addresses cross the kernel as one.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
 
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
 
-/// Bytes kept of a datagram. One byte more than our longest datagram would show that a datagram is too
-/// long; the room beyond only lets a slightly longer one be counted with its true length.
-const SLOT_BYTES: usize = 1536;
-/// Maximum number of datagrams per `sendmmsg`.
-const SEND_BATCH: usize = 64;
+/// Bytes of a slot: what receive offload joins at most. Of a slot that is never filled, the system gives no
+/// memory.
+const SLOT_BYTES: usize = 64 * 1024;
+/// Maximum number of bytes sent as one: what an IPv4 packet holds, less the headers of IP and UDP with room
+/// for options of IP.
+const JOINED_MAX: usize = 65_487;
+/// The longest wait for room in the kernel's send buffer. Then the datagram is lost, like any that is lost on
+/// the network.
+const ROOM_PATIENCE: Duration = Duration::from_millis(5);
+
+/// What one slot of an [`Inbox`] holds: datagrams of one size, but the last, which may be shorter.
+#[derive(Clone, Copy, Debug)]
+struct Filled {
+    from: SocketAddr,
+    /// The bytes of all of them.
+    len: usize,
+    /// The bytes of each.
+    stride: usize,
+}
 
 /// Buffer for a batch of received datagrams; it is allocated once and reused.
 #[derive(Debug)]
 pub struct Inbox {
     bytes: Box<[u8]>,
-    filled: Vec<(SocketAddr, usize)>,
+    filled: Vec<Filled>,
     most: usize,
 }
 
 impl Inbox {
-    /// Creates a buffer for `most` datagrams (at least one).
+    /// Creates a buffer of `most` slots, from 1 to 32. Each takes a datagram, or what receive offload joins,
+    /// and up to 64 KiB of memory once it was filled.
     pub fn new(most: usize) -> Inbox {
-        let most = most.max(1);
+        let most = most.clamp(1, BATCH_SIZE);
         Inbox { bytes: vec![0; most * SLOT_BYTES].into_boxed_slice(), filled: Vec::with_capacity(most), most }
     }
 
-    /// The datagrams of the last receive: source address, bytes, and true length. The true length exceeds
-    /// the bytes if the datagram was too long for any protocol of ours.
-    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8], usize)> + '_ {
-        self.filled.iter().zip(self.bytes.chunks_exact(SLOT_BYTES)).map(|((from, len), slot)| {
-            let kept = slot.get(..*len).unwrap_or(slot);
-            (*from, kept, *len)
+    /// The datagrams of the last receive, with their source addresses, in the order in which they came.
+    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> + '_ {
+        self.filled.iter().zip(self.bytes.chunks_exact(SLOT_BYTES)).flat_map(|(filled, slot)| {
+            let Filled { from, len, stride } = *filled;
+            let joined = slot.get(..len).unwrap_or(slot);
+            // An empty datagram is one too.
+            let count = joined.len().div_ceil(stride.max(1)).max(1);
+            (0..count).map(move |index| {
+                let start = index * stride;
+                (from, joined.get(start..joined.len().min(start + stride)).unwrap_or_default())
+            })
         })
     }
 
-    /// The number of datagrams of the last receive.
-    pub fn len(&self) -> usize {
-        self.filled.len()
-    }
-
     /// Removes the datagrams of the last receive.
-    #[cfg(feature = "model")]
     pub fn clear(&mut self) {
         self.filled.clear();
     }
@@ -57,9 +70,9 @@ impl Inbox {
     pub fn put(&mut self, from: SocketAddr, bytes: &[u8]) {
         let start = self.filled.len() * SLOT_BYTES;
         if let Some(slot) = self.bytes.get_mut(start..start + SLOT_BYTES) {
-            let kept = bytes.len().min(SLOT_BYTES);
-            slot[..kept].copy_from_slice(&bytes[..kept]);
-            self.filled.push((from, bytes.len()));
+            let len = bytes.len().min(SLOT_BYTES);
+            slot[..len].copy_from_slice(&bytes[..len]);
+            self.filled.push(Filled { from, len, stride: len });
         }
     }
 
@@ -80,90 +93,141 @@ pub struct SendReport {
     pub last_error: Option<io::Error>,
 }
 
-impl SendReport {
-    fn fail(&mut self, error: Errno) {
-        self.failed += 1;
-        self.last_error = Some(error.into());
+/// Waits until the socket has a datagram, or an error; at most `patience`.
+pub(super) fn wait(socket: &UdpSocket, patience: Duration) -> io::Result<bool> {
+    ready(socket, PollFlags::IN, patience)
+}
+
+/// Takes the datagrams that are queued, as many as the inbox has slots for. None is no error.
+pub(super) fn take(socket: &UdpSocket, state: &UdpSocketState, inbox: &mut Inbox) -> io::Result<()> {
+    inbox.filled.clear();
+    let mut meta = [RecvMeta::default(); BATCH_SIZE];
+    let mut slots = inbox.bytes.chunks_exact_mut(SLOT_BYTES);
+    let mut slots: [IoSliceMut<'_>; BATCH_SIZE] =
+        std::array::from_fn(|_| IoSliceMut::new(slots.next().unwrap_or_default()));
+    let slots = slots.get_mut(..inbox.most).unwrap_or_default();
+    match state.recv(socket.into(), slots, &mut meta) {
+        Ok(count) => {
+            let filled = meta.iter().take(count);
+            inbox.filled.extend(filled.map(|meta| Filled {
+                from: meta.addr,
+                len: meta.len,
+                stride: meta.stride,
+            }));
+            Ok(())
+        }
+        // Nothing is queued. Some systems report the refused port of an earlier send here; it says nothing
+        // about our own port.
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionRefused) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
 }
 
-pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
-    inbox.filled.clear();
-    while inbox.filled.len() < inbox.most {
-        let start = inbox.filled.len() * SLOT_BYTES;
-        let Some(slot) = inbox.bytes.get_mut(start..start + SLOT_BYTES) else { break };
-        // TRUNC gives the true length of a datagram longer than the slot.
-        let wait = if start == 0 { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        match rustix::net::recvfrom(socket, slot, wait | RecvFlags::TRUNC) {
-            Ok((_, len, from)) => {
-                // A datagram without an IP address to answer to cannot come from a UDP socket.
-                if let Some(from) = from.and_then(|from| SocketAddr::try_from(from).ok()) {
-                    inbox.filled.push((from, len));
+/// Sends datagrams in order. Those that follow each other to one address and have one size, but the last,
+/// which may be shorter, go as one. If the system does not take them so, they go one by one; quinn-udp then
+/// joins no more on this socket where it sees that the network device cannot do it.
+pub(super) fn send(
+    socket: &UdpSocket,
+    state: &UdpSocketState,
+    datagrams: &[(SocketAddr, Vec<u8>)],
+) -> SendReport {
+    let mut report = SendReport::default();
+    let mut joined = Vec::new();
+    let mut rest = datagrams;
+    while let Some((to, first)) = rest.first() {
+        let (batch, after) = rest.split_at(alike(rest, state.max_gso_segments()));
+        rest = after;
+        if batch.len() > 1 {
+            joined.clear();
+            batch.iter().for_each(|(_, bytes)| joined.extend_from_slice(bytes));
+            if transmit(socket, state, *to, &joined, Some(first.len())).is_ok() {
+                report.sent += batch.len();
+                continue;
+            }
+        }
+        for (to, bytes) in batch {
+            match transmit(socket, state, *to, bytes, None) {
+                Ok(()) => report.sent += 1,
+                // Longer than the interface carries: it is lost, like a probe that is too long for the path.
+                Err(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => {}
+                Err(error) => {
+                    report.failed += 1;
+                    report.last_error = Some(error);
                 }
             }
-            Err(Errno::INTR) => {}
-            // Some systems report the refused port of an earlier send here; it says nothing about our own
-            // port.
-            Err(Errno::CONNREFUSED) => {}
-            // No (more) datagrams are queued. EAGAIN equals EWOULDBLOCK, and a read time-out gives it too.
-            Err(Errno::AGAIN) => break,
-            // The batch received so far is returned first; an error that lasts comes again.
-            Err(_) if !inbox.filled.is_empty() => break,
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(target_os = "linux")]
-pub(super) fn send(socket: &UdpSocket, datagrams: &[(SocketAddr, Vec<u8>)]) -> SendReport {
-    use rustix::net::{MMsgHdr, SendAncillaryBuffer, SocketAddrAny};
-
-    let mut report = SendReport::default();
-    for batch in datagrams.chunks(SEND_BATCH) {
-        let to: Vec<SocketAddrAny> = batch.iter().map(|(to, _)| SocketAddrAny::from(*to)).collect();
-        let bytes: Vec<[IoSlice<'_>; 1]> = batch.iter().map(|(_, bytes)| [IoSlice::new(bytes)]).collect();
-        let mut controls: Vec<SendAncillaryBuffer<'_, '_, '_>> =
-            batch.iter().map(|_| SendAncillaryBuffer::default()).collect();
-        let mut headers: Vec<MMsgHdr<'_>> = to
-            .iter()
-            .zip(&bytes)
-            .zip(&mut controls)
-            .map(|((to, bytes), control)| MMsgHdr::new_with_addr(to, bytes, control))
-            .collect();
-        let mut rest = headers.as_mut_slice();
-        while !rest.is_empty() {
-            let done = match rustix::net::sendmmsg(socket, rest, SendFlags::empty()) {
-                Ok(taken) => {
-                    report.sent += taken;
-                    // Zero taken without an error does not happen; skipping one keeps the loop finite.
-                    taken.max(1)
-                }
-                Err(Errno::INTR) => 0,
-                // The error belongs to the first datagram; the others have not been tried.
-                Err(error) => {
-                    report.fail(error);
-                    1
-                }
-            };
-            rest = rest.get_mut(done..).unwrap_or_default();
         }
     }
     report
 }
 
-#[cfg(not(target_os = "linux"))]
-pub(super) fn send(socket: &UdpSocket, datagrams: &[(SocketAddr, Vec<u8>)]) -> SendReport {
-    let mut report = SendReport::default();
-    for (to, bytes) in datagrams {
-        loop {
-            match rustix::net::sendto(socket, bytes, SendFlags::empty(), to) {
-                Ok(_) => report.sent += 1,
-                Err(Errno::INTR) => continue,
-                Err(error) => report.fail(error),
-            }
+/// The number of datagrams at the start that go as one; at least one.
+fn alike(datagrams: &[(SocketAddr, Vec<u8>)], most: usize) -> usize {
+    let Some((to, first)) = datagrams.first() else { return 0 };
+    let most = most.min(JOINED_MAX / first.len().max(1));
+    let mut count = 1;
+    for (next, bytes) in datagrams.iter().take(most).skip(1) {
+        if next != to || bytes.is_empty() || bytes.len() > first.len() {
+            break;
+        }
+        count += 1;
+        if bytes.len() < first.len() {
             break;
         }
     }
-    report
+    count
+}
+
+/// Sends bytes to one address, cut into datagrams of `segment` bytes.
+fn transmit(
+    socket: &UdpSocket,
+    state: &UdpSocketState,
+    to: SocketAddr,
+    bytes: &[u8],
+    segment: Option<usize>,
+) -> io::Result<()> {
+    let transmit =
+        Transmit { destination: to, ecn: None, contents: bytes, segment_size: segment, src_ip: None };
+    match state.try_send(socket.into(), &transmit) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            ready(socket, PollFlags::OUT, ROOM_PATIENCE)?;
+            state.try_send(socket.into(), &transmit)
+        }
+        done => done,
+    }
+}
+
+fn ready(socket: &UdpSocket, wanted: PollFlags, patience: Duration) -> io::Result<bool> {
+    let patience = Timespec::try_from(patience).ok();
+    match poll(&mut [PollFd::new(socket, wanted)], patience.as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_as_one_has_one_address_and_one_size_but_for_a_shorter_last() {
+        let [one, other]: [SocketAddr; 2] = [([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()];
+        let batch = |sizes: &[(SocketAddr, usize)]| -> Vec<_> {
+            sizes.iter().map(|(to, size)| (*to, vec![0; *size])).collect()
+        };
+        let counted = |sizes: &[(SocketAddr, usize)]| alike(&batch(sizes), 64);
+        assert_eq!(counted(&[(one, 9), (one, 9), (one, 9)]), 3);
+        assert_eq!(counted(&[(one, 9), (one, 5), (one, 5)]), 2);
+        assert_eq!(counted(&[(one, 5), (one, 9)]), 1);
+        assert_eq!(counted(&[(one, 9), (other, 9)]), 1);
+        assert_eq!(counted(&[(one, 9), (one, 0), (one, 9)]), 1);
+        assert_eq!(counted(&[(one, 0), (one, 0)]), 1);
+        assert_eq!(alike(&batch(&[(one, 9); 10]), 4), 4);
+        assert_eq!(alike(&batch(&[(one, 1200); 64]), 64), 54, "all of it is less than 64 KiB");
+        assert_eq!(alike(&batch(&[(one, 9); 3]), 1), 1, "where the system joins nothing");
+    }
 }

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::batch::{self, Inbox, SendReport};
@@ -28,8 +29,10 @@ pub struct Buffers {
 #[derive(Debug)]
 pub struct BoundSocket {
     socket: UdpSocket,
+    state: UdpSocketState,
     addr: SocketAddr,
     buffers: Buffers,
+    patience: Duration,
 }
 
 impl BoundSocket {
@@ -45,13 +48,11 @@ impl BoundSocket {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))
             .map_err(NetError::at(NetOp::Open, addr))?;
         let buffers = size_buffers(&socket).map_err(NetError::at(NetOp::Configure, addr))?;
-        // A zero read timeout means "wait for ever" to the system.
-        let patience = patience.max(Duration::from_millis(1));
-        socket.set_read_timeout(Some(patience)).map_err(NetError::at(NetOp::Configure, addr))?;
         socket.bind(&addr.into()).map_err(NetError::at(NetOp::Bind, addr))?;
         let socket = UdpSocket::from(socket);
         let addr = socket.local_addr().map_err(NetError::at(NetOp::Configure, addr))?;
-        Ok(BoundSocket { socket, addr, buffers })
+        let state = UdpSocketState::new((&socket).into()).map_err(NetError::at(NetOp::Configure, addr))?;
+        Ok(BoundSocket { socket, state, addr, buffers, patience })
     }
 
     /// The bound address; it has the real port if port 0 was asked for.
@@ -70,13 +71,26 @@ impl BoundSocket {
     /// # Errors
     /// [`NetError`] if the socket is not usable any more.
     pub fn receive(&self, inbox: &mut Inbox) -> Result<(), NetError> {
-        batch::receive(&self.socket, inbox).map_err(NetError::at(NetOp::Receive, self.addr))
+        inbox.clear();
+        match batch::wait(&self.socket, self.patience) {
+            Ok(true) => self.take(inbox),
+            Ok(false) => Ok(()),
+            Err(error) => Err(NetError::at(NetOp::Receive, self.addr)(error)),
+        }
+    }
+
+    /// Takes the datagrams that are queued, up to the inbox's size, without waiting for any.
+    ///
+    /// # Errors
+    /// [`NetError`] if the socket is not usable any more.
+    pub fn take(&self, inbox: &mut Inbox) -> Result<(), NetError> {
+        batch::take(&self.socket, &self.state, inbox).map_err(NetError::at(NetOp::Receive, self.addr))
     }
 
     /// Sends each datagram to its address, in order. A datagram that the system does not take is counted in
     /// the report and lost, like any datagram that is lost on the network.
     pub fn send(&self, datagrams: &[(SocketAddr, Vec<u8>)]) -> SendReport {
-        batch::send(&self.socket, datagrams)
+        batch::send(&self.socket, &self.state, datagrams)
     }
 }
 

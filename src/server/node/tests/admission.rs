@@ -3,10 +3,12 @@
 use recado_proto::id::{Seq, Topic};
 
 use super::*;
+use crate::server::node::admission::keepalive_ms;
 
 over_each_log!(
     a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sender,
     a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served,
+    a_keepalive_to_the_primary_is_answered_with_the_interval_of_the_next_ones,
     an_initiation_with_a_packet_of_a_session_has_no_effect,
     a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served,
     the_first_resume_confirms_a_session_once_and_fences_the_older,
@@ -76,6 +78,22 @@ fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served<S: Surroun
     rig.delivered.clear();
     rig.client(session.0.0, resume(end));
     assert!(rig.resumed(session), "{:?}", rig.delivered);
+}
+
+fn a_keepalive_to_the_primary_is_answered_with_the_interval_of_the_next_ones<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
+    let session = rig.connect(1, "alice");
+    rig.delivered.clear();
+    rig.client(session.0.0, ToServer::keepalive());
+    let told = rig.delivered.iter().find_map(|input| match input {
+        delivery::Input::Answer { packet: ToClient::Coordinator(coordinator), .. } => {
+            coordinator.keepalive_ms()
+        }
+        _ => None,
+    });
+    assert_eq!(told, Some(2_000));
+    let intervals = [0, 8_000, 8_004, 40_000, 100_000, 1_000_000, usize::MAX].map(keepalive_ms);
+    assert_eq!(intervals, [2_000, 2_000, 2_001, 10_000, 25_000, 25_000, 25_000]);
 }
 
 fn an_initiation_with_a_packet_of_a_session_has_no_effect<S: Surroundings>() {

@@ -225,6 +225,13 @@ impl World {
         let mut out = Vec::new();
         self.clients[index].machine.handle(self.clock.now, input, &mut out);
         self.perform_of_client(index, out);
+        self.flush_client(index);
+    }
+
+    fn flush_client(&mut self, index: usize) {
+        let mut out = Vec::new();
+        self.clients[index].machine.flush(self.clock.now, &mut out);
+        self.perform_of_client(index, out);
     }
 
     fn perform_of_client(&mut self, index: usize, effects: Vec<machine::Effect>) {
@@ -286,7 +293,7 @@ impl World {
             }
             self.input(Input::Deadline);
             self.deliver(delivery::Input::Deadline);
-            (0..NAMES.len()).for_each(|index| self.client(index, machine::Input::Deadline));
+            (0..NAMES.len()).for_each(|index| self.flush_client(index));
         }
         self.set_now(end);
     }

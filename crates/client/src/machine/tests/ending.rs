@@ -174,7 +174,7 @@ fn a_client_waits_longer_after_each_disconnect_whatever_arrives_meanwhile() {
     play.input(Input::Disconnect);
     let said = |play: &Play| play.sent_to(3, |packet| matches!(packet, ToServer::Disconnect(_)));
     for (times, wait) in [(2, 100), (3, 150)] {
-        (0..5).for_each(|_| play.input(Input::Deadline));
+        (0..5).for_each(|_| play.flush());
         assert_eq!(said(&play), times - 1);
         let waited = play.until(|play| said(play) == times);
         assert!(about(wait).contains(&waited), "{waited:?} before it is said for the {times}. time");

@@ -155,7 +155,7 @@ fn greeted() -> (Play, Vec<u8>) {
     let mut server = HandshakeServer::new(handshake_config(1, 1));
     let mut out = Vec::new();
     play.now = play.machine.next_deadline().unwrap();
-    play.machine.handle(play.now, Input::Deadline, &mut out);
+    play.machine.flush(play.now, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
     let from = ([127, 0, 0, 9], 4_000).into();
     let Some(HandshakeEvent::Retry(retry)) = server.receive(from, hello) else { panic!("no RETRY") };

@@ -18,7 +18,7 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_query_spin() {
         turns += 1;
         assert!(turns < 100, "it spins");
         play.now = at.max(play.now);
-        play.input(Input::Deadline);
+        play.flush();
     }
 }
 

@@ -79,8 +79,7 @@ fn each_keepalive_of_a_receiving_client_to_the_primary_repeats_its_cursor() {
         let acks: BTreeSet<(u16, Op)> = play.sent.iter().filter_map(ack).collect();
         let expected = if receives { vec![(3, Op(12))] } else { Vec::new() };
         assert_eq!(acks.into_iter().collect::<Vec<_>>(), expected);
-        let keepalives = [1, 2, 3].map(|node| play.sent_to(node, |packet| *packet == ToServer::keepalive()));
-        assert!(keepalives.iter().all(|times| *times > 0), "{keepalives:?}");
+        assert!(play.sent_to(3, |packet| *packet == ToServer::keepalive()) > 0);
     }
 }
 

@@ -1,0 +1,189 @@
+//! Discovery of the longest datagram that a path carries, by probes (DPLPMTUD, RFC 8899). Sizes are those of
+//! UDP payloads.
+//!
+//! A link begins at [`DATAGRAM_BASE`]. Once it has more to send at once than fits a datagram, it tries the
+//! sizes of [`LADDER`] upwards with one probe at a time: a datagram of that size with PING and PADDING. One
+//! that is acknowledged raises the size. If [`PROBES_MAX`] of a size are lost, the search rests for
+//! [`RAISE_EVERY`]. What ICMP says is not believed, because anybody can send it (section 4.6.1).
+//!
+//! Probes are sent beside the link's other datagrams and set no timer. They count for no congestion: the path
+//! may not carry them, whatever its load (section 3, point 7).
+
+use std::time::Duration;
+
+use crate::id::Moment;
+use crate::{DATAGRAM_BASE, DATAGRAM_MAX};
+
+/// The sizes to try: what remains of an Ethernet frame behind PPPoE and a tunnel, of one without these
+/// (1,500 bytes, less the headers of IPv6 and UDP), of half and of all of a jumbo frame of 9,000 bytes.
+const LADDER: [usize; 4] = [1_372, 1_452, 4_452, DATAGRAM_MAX];
+/// Probes of one size that are lost before the search rests (MAX_PROBES of RFC 8899 section 5.1.2).
+const PROBES_MAX: u32 = 3;
+/// The rest after a search that has come to its end (PMTU_RAISE_TIMER of RFC 8899 section 5.1.1).
+const RAISE_EVERY: Duration = Duration::from_secs(600);
+/// Times in a row that datagrams longer than the base were lost and none arrived, after which the path is
+/// taken for one that does not carry them any more (RFC 8899 section 4.3: a black hole).
+const BLACK_HOLE: u32 = 2;
+/// The rest after a black hole.
+const BLACK_HOLE_REST: Duration = Duration::from_secs(60);
+
+/// A probe in flight.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    number: u64,
+    size: usize,
+}
+
+/// The state of the search on one path.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    size: usize,
+    /// The link has had more to send at once than fits a datagram.
+    wanted: bool,
+    probe: Option<Probe>,
+    /// Probes of the next size that were lost.
+    tried: u32,
+    /// No probe is sent before.
+    rests_until: Moment,
+    /// Times in a row that long datagrams were lost.
+    lost: u32,
+}
+
+impl Default for Discovery {
+    fn default() -> Discovery {
+        let (size, wanted, probe) = (DATAGRAM_BASE, false, None);
+        Discovery { size, wanted, probe, tried: 0, rests_until: Moment(0), lost: 0 }
+    }
+}
+
+impl Discovery {
+    /// The longest datagram that the path carries, as far as it is known.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The link has more to send at once than fits a datagram.
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// The size to probe now, if any.
+    pub(super) fn next_probe(&self, now: Moment) -> Option<usize> {
+        let rests = !self.wanted || self.probe.is_some() || now < self.rests_until;
+        LADDER.into_iter().find(|size| *size > self.size).filter(|_| !rests)
+    }
+
+    pub(super) fn on_probe_sent(&mut self, number: u64, size: usize) {
+        self.probe = Some(Probe { number, size });
+    }
+
+    /// A datagram of `bytes` was acknowledged.
+    pub(super) fn on_acked(&mut self, number: u64, bytes: usize) {
+        if let Some(probe) = self.probe.take_if(|probe| probe.number == number) {
+            self.size = probe.size;
+            (self.tried, self.lost) = (0, 0);
+        } else if bytes > DATAGRAM_BASE {
+            self.lost = 0;
+        }
+    }
+
+    /// The probe is believed lost.
+    pub(super) fn on_probe_lost(&mut self, now: Moment) {
+        self.probe = None;
+        self.tried += 1;
+        if self.tried >= PROBES_MAX {
+            self.tried = 0;
+            self.rests_until = now + RAISE_EVERY;
+        }
+    }
+
+    /// Datagrams are believed lost, of which the longest has so many bytes.
+    pub(super) fn on_lost(&mut self, now: Moment, longest: usize) {
+        if longest <= DATAGRAM_BASE || longest > self.size {
+            return;
+        }
+        self.lost += 1;
+        if self.lost >= BLACK_HOLE {
+            self.on_new_path();
+            self.rests_until = now + BLACK_HOLE_REST;
+        }
+    }
+
+    /// The path is another one, of which nothing is known. A probe in flight says nothing about it.
+    pub(super) fn on_new_path(&mut self) {
+        let wanted = self.wanted;
+        *self = Discovery { wanted, ..Discovery::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Probes on a path that carries so many bytes, until the search rests; the sizes tried.
+    fn search(discovery: &mut Discovery, now: Moment, carries: usize) -> Vec<usize> {
+        let mut tried = Vec::new();
+        while let Some(size) = discovery.next_probe(now) {
+            tried.push(size);
+            let number = tried.len() as u64;
+            discovery.on_probe_sent(number, size);
+            assert_eq!(discovery.next_probe(now), None, "one at a time");
+            if size <= carries {
+                discovery.on_acked(number, size);
+            } else {
+                discovery.on_probe_lost(now);
+            }
+        }
+        tried
+    }
+
+    fn wanting() -> Discovery {
+        let mut discovery = Discovery::default();
+        discovery.want();
+        discovery
+    }
+
+    #[test]
+    fn a_link_with_little_to_send_probes_nothing() {
+        assert_eq!(search(&mut Discovery::default(), Moment(0), usize::MAX), []);
+    }
+
+    #[test]
+    fn the_search_goes_up_until_a_size_is_lost_three_times_and_rests_then() {
+        let mut discovery = wanting();
+        assert_eq!(search(&mut discovery, Moment(0), 1_472), [1_372, 1_452, 4_452, 4_452, 4_452]);
+        assert_eq!(discovery.size(), 1_452);
+        assert_eq!(search(&mut discovery, Moment(0) + RAISE_EVERY, usize::MAX), [4_452, DATAGRAM_MAX]);
+        assert_eq!(discovery.size(), DATAGRAM_MAX);
+    }
+
+    #[test]
+    fn long_datagrams_that_are_lost_twice_in_a_row_end_their_use() {
+        let mut discovery = wanting();
+        search(&mut discovery, Moment(0), 1_472);
+        discovery.on_lost(Moment(1), 1_452);
+        discovery.on_acked(90, 1_452);
+        discovery.on_lost(Moment(2), 1_452);
+        assert_eq!(discovery.size(), 1_452, "one arrived between");
+        discovery.on_lost(Moment(3), 1_200);
+        assert_eq!(discovery.size(), 1_452, "that one is no longer than the base");
+        discovery.on_acked(91, 1_200);
+        discovery.on_lost(Moment(4), 1_300);
+        assert_eq!(discovery.size(), DATAGRAM_BASE);
+        assert_eq!(search(&mut discovery, Moment(5), usize::MAX), []);
+        assert_eq!(search(&mut discovery, Moment(4) + BLACK_HOLE_REST, 1_400)[0], 1_372);
+    }
+
+    #[test]
+    fn another_path_begins_at_the_base_and_a_probe_of_the_old_one_raises_nothing() {
+        let mut discovery = wanting();
+        search(&mut discovery, Moment(0), 1_472);
+        let mut discovery = Discovery { rests_until: Moment(0), ..discovery };
+        discovery.on_probe_sent(50, 4_452);
+        discovery.on_new_path();
+        assert_eq!(discovery.size(), DATAGRAM_BASE);
+        discovery.on_acked(50, 0);
+        assert_eq!(discovery.size(), DATAGRAM_BASE);
+        assert_eq!(discovery.next_probe(Moment(1)), Some(1_372));
+    }
+}
