@@ -1,8 +1,8 @@
 //! Journal thread: owns the journal, writes the log and waits for its syncs.
 //!
 //! It writes everything queued, makes it durable with one sync, and reports it with one message; the next
-//! batch gathers meanwhile (group commit without a timer). A separate thread encodes and writes snapshots
-//! from an immutable image; this thread only begins and finishes them.
+//! batch gathers meanwhile (group commit without a timer). The [snapshot thread](super::snapshot_thread) writes
+//! snapshots; this thread only begins and finishes them.
 //!
 //! Any error of the journal in the data it keeps ends the server: a retried fsync may report success for
 //! data that is lost, and a server that cannot keep its promises must not make any. A full disk damages
@@ -13,15 +13,13 @@
 //! nothing: the peer gets no piece of it, and the log says so.
 
 use std::error::Error;
-use std::io;
 use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
 use recado_log::bully::{self, Task};
-use recado_log::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
-use recado_proto::codec;
-use recado_proto::id::{Moment, NodeId, Op, View};
+use recado_log::journal::{Disk, Journal, JournalError, SnapshotWritten};
+use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::SnapshotChunk;
 use recado_sys::clock::MachineClock;
 use recado_sys::sync::{Mistake, planted};
@@ -29,6 +27,7 @@ use recado_sys::sync::{Mistake, planted};
 use super::engine::Input;
 use super::log_throttle::LogThrottle;
 use super::node::Image;
+use super::snapshot_thread::{Finished, SnapshotStarted};
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
@@ -45,20 +44,6 @@ pub(super) enum Work {
     Snapshot(Box<Image>),
     /// Read a piece of a snapshot for a peer, then report [`bully::Input::SnapshotRead`].
     Read { to: NodeId, op: Op, offset: u64, chunks: u16 },
-}
-
-/// A snapshot for the snapshot thread to write.
-pub(super) struct SnapshotStarted<D> {
-    pub(super) job: SnapshotJob<D>,
-    pub(super) image: Box<Image>,
-}
-
-/// Outcome of a snapshot.
-pub(super) enum Finished {
-    /// The result of writing it.
-    Tried(io::Result<SnapshotWritten>),
-    /// The snapshot is larger than any server could read back. Nothing was written, and the disk is intact.
-    TooLarge(Op),
 }
 
 pub(super) struct JournalThread<D: Disk> {
@@ -242,20 +227,6 @@ impl<D: Disk> JournalThread<D> {
     fn report(&self, news: Input) {
         // The send fails if the replica thread has ended; then nobody waits for the news.
         let _ = self.news.send(news);
-    }
-}
-
-/// Runs the snapshot thread until the journal thread has ended.
-pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<SnapshotStarted<D>>, finished: &Sender<Finished>) {
-    for SnapshotStarted { job, image } in begun {
-        let view: View = image.view;
-        let done = match codec::encode_snapshot(&image) {
-            Ok(bytes) => Finished::Tried(job.write(view, &bytes)),
-            Err(_) => Finished::TooLarge(job.op()),
-        };
-        if finished.send(done).is_err() {
-            return;
-        }
     }
 }
 

@@ -30,14 +30,14 @@
 //!
 //! **Shutdown.** [`Stopper::stop`] sends Stop to the node, which hands over if it is primary and then
 //! emits Stopped. The replica thread ends and closes its channels. The journal thread finishes its queue, the
-//! pending worker sends what it was given, and both end. The listeners see the stop flag and end, and after
+//! pending worker sends what it was given, and both end. The snapshot thread gives up what it writes. The listeners see the stop flag and end, and after
 //! them the handlers. [`Server::wait`] joins them all. A disk failure ends the server at once, and so does a
 //! committed entry that the node cannot read; `wait` returns the error.
 //!
 //! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, and [`handshake`]
 //! (with `budget`); then the threads
 //! from the ports inwards: `recv_loop` with `listener` and `peer_listener`, `handlers`, `request_channel`,
-//! `replica_thread`, `journal_thread`, `pending_worker`; `overflow_queue` and `delivery_sender`, by which the
+//! `replica_thread`, `journal_thread`, `snapshot_thread`, `pending_worker`; `overflow_queue` and `delivery_sender`, by which the
 //! replica thread sends; then `counters`, `log_throttle` and `lines`.
 
 pub mod budget;
@@ -58,6 +58,7 @@ mod pending_worker;
 mod recv_loop;
 mod replica_thread;
 mod request_channel;
+mod snapshot_thread;
 
 #[cfg(test)]
 mod interleavings;
@@ -93,7 +94,7 @@ use self::delivery_sender::DeliverySender;
 use self::engine::{BootIdentity, Input};
 use self::handlers::{HANDLERS, Handler};
 use self::handshake::{HandshakeConfig, HandshakeServer, Keyring};
-use self::journal_thread::{JournalThread, Work, write_snapshots};
+use self::journal_thread::{JournalThread, Work};
 use self::listener::{Listener, Received};
 use self::log_throttle::LogThrottle;
 use self::node::UnreadableEntry;
@@ -102,6 +103,7 @@ use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
 use self::replica_thread::{Ended, Inputs, ReplicaThread};
 use self::request_channel::{RequestReceiver, RequestSender};
+use self::snapshot_thread::write_snapshots;
 use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
 
@@ -282,7 +284,8 @@ impl Server {
     ) -> io::Result<()> {
         let (begun, begun_out) = bounded(1);
         let (finished, finished_out) = bounded(1);
-        self.spawn("snapshot", move || write_snapshots(&begun_out, &finished))?;
+        let clock = shared.clock;
+        self.spawn("snapshot", move || write_snapshots(&begun_out, &finished, clock))?;
         let journal = JournalThread {
             journal,
             work: channels.work.1.clone(),
@@ -290,7 +293,7 @@ impl Server {
             begun,
             finished: finished_out,
             full: None,
-            clock: shared.clock,
+            clock,
             marked: Moment(0),
             unread: LogThrottle::default(),
         };

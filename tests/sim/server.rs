@@ -1147,12 +1147,9 @@ impl Server {
         let Some(process) = &mut self.process else { return };
         match effect {
             Effect::Log(effect) => self.perform_of_log(step, effect),
-            Effect::Snapshot(image) => match codec::encode_snapshot(&*image) {
-                Ok(bytes) => process.queued.push_back(Job::Snapshot(image.op, image.view, bytes)),
-                Err(error) => {
-                    step.out.push(Output::Violation(format!("{me} cannot encode its state: {error}")))
-                }
-            },
+            Effect::Snapshot(image) => {
+                process.queued.push_back(Job::Snapshot(image.op, image.view, codec::encode(&*image)));
+            }
             Effect::Delivery(input) => {
                 let history = matches!(
                     input,

@@ -6,6 +6,7 @@ use recado_log::journal::{
     Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob, SnapshotPiece,
     SnapshotWritten,
 };
+use recado_proto::codec::SNAPSHOT_PIECE;
 use recado_proto::id::{Incarnation, NodeId, Op, View};
 use recado_proto::packet::SnapshotChunk;
 
@@ -116,7 +117,7 @@ impl Storage {
 
     /// Writes the snapshot that was begun, as the snapshot thread does.
     pub fn write_snapshot(&mut self, view: View, bytes: &[u8]) {
-        self.tried = self.snapshot.take().map(|job| job.write(view, bytes));
+        self.tried = self.snapshot.take().map(|job| write_in_pieces(job, view, bytes, SNAPSHOT_PIECE));
     }
 
     /// Adds the written snapshot to the journal.
@@ -242,6 +243,30 @@ impl Storage {
     /// Makes the next `count` syncs fail. Each failure ends the process.
     pub fn fail_syncs(&mut self, count: u32) {
         self.disk.fail_syncs(count);
+    }
+}
+
+/// Writes a snapshot in pieces of this many bytes, each of which is synced, and reads it back, as the
+/// snapshot thread does.
+///
+/// # Errors
+/// The error of the disk, or of what was read.
+pub(crate) fn write_in_pieces(
+    job: SnapshotJob<MemDisk>,
+    view: View,
+    bytes: &[u8],
+    piece: usize,
+) -> std::io::Result<SnapshotWritten> {
+    let mut file = job.create()?;
+    for piece in bytes.chunks(piece) {
+        file.write(piece)?;
+        file.sync()?;
+    }
+    let mut reading = file.finish(view)?;
+    loop {
+        if let Some(written) = reading.next()? {
+            return Ok(written);
+        }
     }
 }
 

@@ -31,6 +31,10 @@ pub const ALLOCATION_MAX: usize = 2 * 1024 * 1024 + WIDTH_MAX * PACKET_MAX + 64 
 /// The most bytes of one encoded snapshot, which is what a peer accepts.
 const SNAPSHOT_MAX: usize = SnapshotChunk::TOTAL_MAX as usize;
 
+/// The bytes of a piece of a snapshot while it is written or read back: large enough for a write to be
+/// efficient, and small enough for the thread that encodes it to leave its core within a millisecond.
+pub const SNAPSHOT_PIECE: usize = 256 * 1024;
+
 /// bincode counts a decoded value at full width against its limit: an integer of one byte may count as eight.
 /// The limit is therefore eight times the number of input bytes.
 const WIDTH_MAX: usize = 8;
@@ -161,14 +165,83 @@ pub fn decode_packet<P: Packet>(bytes: &[u8]) -> Result<(P, usize), DecodeError>
     Ok((packet, length))
 }
 
-/// Encodes the contents of a snapshot.
+/// The reason why a snapshot was not encoded to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unencoded<E> {
+    /// It is longer than [`SnapshotChunk::TOTAL_MAX`] and could not be read back. The caller's fault.
+    Oversized,
+    /// A piece was not taken.
+    NotTaken(E),
+}
+
+/// Encodes the contents of a snapshot. `take` gets the bytes in pieces of [`SNAPSHOT_PIECE`], of which the
+/// last one is shorter: a state of any size is encoded with the memory for one piece.
 ///
 /// # Errors
-/// [`DecodeError::Oversized`]: it is longer than [`SnapshotChunk::TOTAL_MAX`] and could not be read back. The
-/// caller's fault; nothing changed.
-pub fn encode_snapshot<T: Serialize>(image: &T) -> Result<Vec<u8>, DecodeError> {
-    let bytes = encode(image);
-    if bytes.len() > SNAPSHOT_MAX { Err(DecodeError::Oversized) } else { Ok(bytes) }
+/// [`Unencoded`]: `take` has got a part of the bytes.
+pub fn encode_snapshot<T: Serialize, E>(
+    image: &T,
+    take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), Unencoded<E>> {
+    encode_in_pieces(image, SNAPSHOT_MAX, take)
+}
+
+fn encode_in_pieces<T: Serialize, E>(
+    image: &T,
+    most: usize,
+    take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), Unencoded<E>> {
+    let piece = Vec::with_capacity(SNAPSHOT_PIECE);
+    let mut pieces = Pieces { piece, left: most, take, failed: None };
+    let encoded = bincode::serde::encode_into_writer(image, &mut pieces, config::standard());
+    let ended = encoded.and_then(|()| pieces.end());
+    match (ended, pieces.failed) {
+        (_, Some(failed)) => Err(failed),
+        (ended, None) => {
+            ended.expect("plain data of known length is encoded unless a piece is not taken");
+            Ok(())
+        }
+    }
+}
+
+/// Gathers an encoding into pieces.
+struct Pieces<F, E> {
+    piece: Vec<u8>,
+    /// The bytes that the encoding may still have beyond those given to `take`.
+    left: usize,
+    take: F,
+    failed: Option<Unencoded<E>>,
+}
+
+impl<E, F: FnMut(&[u8]) -> Result<(), E>> Pieces<F, E> {
+    /// Gives what was gathered to `take`.
+    fn end(&mut self) -> Result<(), EncodeError> {
+        let taken = match self.left.checked_sub(self.piece.len()) {
+            None => Err(Unencoded::Oversized),
+            Some(left) => {
+                self.left = left;
+                (self.take)(&self.piece).map_err(Unencoded::NotTaken)
+            }
+        };
+        self.piece.clear();
+        taken.map_err(|failed| {
+            self.failed = Some(failed);
+            EncodeError::Other("a piece was not taken")
+        })
+    }
+}
+
+impl<E, F: FnMut(&[u8]) -> Result<(), E>> Writer for Pieces<F, E> {
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), EncodeError> {
+        while self.piece.len() + bytes.len() >= SNAPSHOT_PIECE {
+            let (fits, rest) = bytes.split_at(SNAPSHOT_PIECE - self.piece.len());
+            self.piece.extend_from_slice(fits);
+            self.end()?;
+            bytes = rest;
+        }
+        self.piece.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Decodes a whole snapshot. The caller has verified its checksum, so its lengths are trusted up to
@@ -203,4 +276,51 @@ fn decode_within<T: DeserializeOwned, C: Config>(bytes: &[u8], limits: C) -> Res
 
 fn all_of<T>(bytes: &[u8], (value, length): (T, usize)) -> Result<T, DecodeError> {
     if length == bytes.len() { Ok(value) } else { Err(DecodeError::TrailingBytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A value with texts that end within a piece, at its end and far beyond it.
+    fn image() -> Vec<String> {
+        let lengths = [0, 1, SNAPSHOT_PIECE - 20, 3, SNAPSHOT_PIECE, 5, 3 * SNAPSHOT_PIECE + 7, 250];
+        lengths.iter().zip('a'..).map(|(length, letter)| letter.to_string().repeat(*length)).collect()
+    }
+
+    #[test]
+    fn a_snapshot_is_encoded_in_pieces_of_one_length_which_together_are_its_encoding() {
+        for image in [image(), vec!["x".repeat(SNAPSHOT_PIECE - 6)], Vec::new()] {
+            let mut pieces: Vec<Vec<u8>> = Vec::new();
+            encode_snapshot(&image, |piece| Ok::<_, ()>(pieces.push(piece.to_vec()))).unwrap();
+            let (last, full) = pieces.split_last().unwrap();
+            assert!(full.iter().all(|piece| piece.len() == SNAPSHOT_PIECE), "{}", full.len());
+            assert!(last.len() < SNAPSHOT_PIECE, "{}", last.len());
+            assert!(pieces.concat() == encode(&image));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_beyond_the_limit_is_not_encoded_to_its_end() {
+        let length = encode(&image()).len();
+        for (most, fits) in [(length, true), (length - 1, false), (SNAPSHOT_PIECE - 1, false), (0, false)] {
+            let mut taken = 0;
+            let ended = encode_in_pieces(&image(), most, |piece| {
+                taken += piece.len();
+                Ok::<_, ()>(())
+            });
+            assert_eq!(ended, if fits { Ok(()) } else { Err(Unencoded::Oversized) }, "{most}");
+            assert!(taken <= most, "{taken} of {most}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_encoded_after_a_piece_that_was_not_taken() {
+        let mut taken = 0;
+        let ended = encode_snapshot(&image(), |_| {
+            taken += 1;
+            if taken == 2 { Err("full") } else { Ok(()) }
+        });
+        assert_eq!((ended, taken), (Err(Unencoded::NotTaken("full")), 2));
+    }
 }
