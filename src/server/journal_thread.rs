@@ -27,7 +27,7 @@ use recado_sys::sync::{Mistake, planted};
 use super::engine::Input;
 use super::log_throttle::LogThrottle;
 use super::node::Image;
-use super::snapshot_thread::{Finished, SnapshotStarted};
+use super::snapshot_thread::{Finished, SnapshotWork};
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
@@ -51,8 +51,9 @@ pub(super) struct JournalThread<D: Disk> {
     pub(super) work: Receiver<Work>,
     /// To the replica thread. A send waits for room, which the replica thread soon makes.
     pub(super) news: Sender<Input>,
-    /// To the snapshot thread; room for one, because the node has one snapshot in progress at a time.
-    pub(super) begun: Sender<SnapshotStarted<D>>,
+    /// To the snapshot thread; room for a removal and a snapshot, because the node has one in progress at a
+    /// time.
+    pub(super) snapshot_work: Sender<SnapshotWork<D>>,
     pub(super) finished: Receiver<Finished>,
     /// The error to end with once the node has stopped; set when the disk is full.
     pub(super) full: Option<JournalError>,
@@ -179,17 +180,26 @@ impl<D: Disk> JournalThread<D> {
 
     fn begin(&mut self, image: Box<Image>) -> Result<(), JournalError> {
         let job = self.journal.begin_snapshot(image.op)?;
-        if self.begun.try_send(SnapshotStarted { job, image }).is_err() {
-            // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
-            // this one.
-            tracing::error!("BUG: a snapshot was begun while another was under way; it is left out");
-        }
+        self.give(SnapshotWork::Write { job, image });
         Ok(())
+    }
+
+    /// Gives the snapshot thread work.
+    fn give(&self, work: SnapshotWork<D>) {
+        if self.snapshot_work.try_send(work).is_err() {
+            // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
+            // this one, and a start removes what is needless.
+            tracing::error!("BUG: more work for snapshots than one snapshot makes; it is left out");
+        }
     }
 
     fn finish(&mut self, finished: Finished) -> Result<(), JournalError> {
         let result = match finished {
             Finished::Tried(result) => result,
+            Finished::Removed(removed) => {
+                let ended = self.journal.finish_removal(removed);
+                return self.unless_full(ended).map(drop);
+            }
             // The node keeps waiting for this snapshot, so it asks for no further ones; the log goes on.
             Finished::TooLarge(op) => {
                 tracing::error!(
@@ -201,8 +211,10 @@ impl<D: Disk> JournalThread<D> {
             }
         };
         let op = result.as_ref().ok().map(SnapshotWritten::op);
-        let finished = self.journal.finish_snapshot(result);
-        self.unless_full(finished)?;
+        match self.journal.add_snapshot(result) {
+            Ok(removal) => removal.into_iter().for_each(|removal| self.give(SnapshotWork::Remove(removal))),
+            Err(error) => drop(self.unless_full(Err(error))?),
+        }
         if let Some(op) = op {
             tracing::info!(%op, "snapshot");
             self.report(Input::SnapshotDone(op));
@@ -259,13 +271,13 @@ mod tests {
         let journal = new_journal(dir.path());
         let (work, work_out) = unbounded();
         let (news, _told) = unbounded();
-        let (begun, _begun) = bounded(1);
+        let (snapshot_work, _works) = bounded(2);
         let (_finished, finished) = bounded(1);
         let clock = MachineClock::start();
         let (began, unread) = (clock.now(), LogThrottle::default());
         let (full, marked) = (None, began);
         let mut thread =
-            JournalThread { journal, work: work_out, news, begun, finished, full, clock, marked, unread };
+            JournalThread { journal, work: work_out, news, snapshot_work, finished, full, clock, marked, unread };
         let slack = Duration::from_millis(20);
         let mut unmarked = None;
         for (at, op) in batches.iter().copied().chain([3_000]).zip(1..) {
@@ -319,13 +331,13 @@ mod tests {
 
         let (work_in, work) = bounded(4);
         let (news, news_out) = bounded(4);
-        let (begun, _begun) = bounded(1);
+        let (snapshot_work, _works) = bounded(2);
         let (_finished, finished) = bounded(1);
         let thread = JournalThread {
             journal,
             work,
             news,
-            begun,
+            snapshot_work,
             finished,
             full: None,
             clock: MachineClock::start(),
@@ -363,14 +375,14 @@ mod tests {
         let expected = Expected { cluster, node, members };
         let (journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
         let (news, reported) = unbounded();
-        let (begun, _snapshots) = bounded(1);
+        let (snapshot_work, _works) = bounded(2);
         let (work, work_inputs) = unbounded();
         let (finished, finished_inputs) = bounded(1);
         let thread = JournalThread {
             journal,
             work: work_inputs,
             news,
-            begun,
+            snapshot_work,
             finished: finished_inputs,
             full: None,
             clock: MachineClock::start(),

@@ -1,5 +1,5 @@
-//! Snapshot thread: encodes and writes snapshots, one at a time, and reads each back. The journal thread
-//! begins and finishes them.
+//! Snapshot thread: encodes and writes snapshots, one at a time, reads each back, and removes the files that it
+//! makes needless. The journal thread begins and finishes them.
 //!
 //! A snapshot is as large as the state, and nobody waits for it, whereas every send waits for an fsync and
 //! for a core. So it is encoded, written and read back in pieces, with the memory for one piece. What was
@@ -14,7 +14,7 @@ use std::time::Duration;
 use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Sender};
 use recado_sys::sync::{Mistake, planted, thread};
 
-use recado_log::journal::{Disk, SnapshotJob, SnapshotWritten};
+use recado_log::journal::{Disk, JournalError, Removal, SnapshotJob, SnapshotWritten};
 use recado_proto::codec::{self, Unencoded};
 use recado_proto::id::{Moment, Op};
 use recado_sys::clock::MachineClock;
@@ -30,30 +30,39 @@ const REST_MOST: Duration = Duration::from_secs(20);
 /// The bytes after which what was written is synced.
 const SYNC_EVERY: usize = 1024 * 1024;
 
-/// A snapshot for the snapshot thread to write.
-pub(super) struct SnapshotStarted<D> {
-    pub(super) job: SnapshotJob<D>,
-    pub(super) image: Box<Image>,
+/// Work for the snapshot thread, done in order.
+pub(super) enum SnapshotWork<D> {
+    /// Write a snapshot, then report [`Finished::Tried`].
+    Write { job: SnapshotJob<D>, image: Box<Image> },
+    /// Remove what the last snapshot has made needless, then report [`Finished::Removed`].
+    Remove(Removal<D>),
 }
 
-/// Outcome of a snapshot.
+/// Outcome of work of the snapshot thread.
 pub(super) enum Finished {
-    /// The result of writing it.
+    /// The result of writing a snapshot.
     Tried(io::Result<SnapshotWritten>),
     /// The snapshot is larger than any server could read back. It is not stored, and the disk is intact.
     TooLarge(Op),
+    /// The result of a removal.
+    Removed(Result<(), JournalError>),
 }
 
 /// Runs the snapshot thread until the journal thread has ended. A snapshot that is being written then is
 /// given up.
 pub(super) fn write_snapshots<D: Disk>(
-    begun: &Receiver<SnapshotStarted<D>>,
+    works: &Receiver<SnapshotWork<D>>,
     finished: &Sender<Finished>,
     clock: MachineClock,
 ) {
-    for SnapshotStarted { job, image } in begun {
-        let mut pace = Pace { begun, clock, since: clock.now(), left: REST_MOST };
-        if finished.send(write(job, &image, &mut pace)).is_err() {
+    for work in works {
+        let done = match work {
+            SnapshotWork::Write { job, image } => {
+                write(job, &image, &mut Pace { works, clock, since: clock.now(), left: REST_MOST })
+            }
+            SnapshotWork::Remove(removal) => Finished::Removed(removal.run()),
+        };
+        if finished.send(done).is_err() {
             return;
         }
     }
@@ -96,7 +105,7 @@ fn try_write<D: Disk>(
 /// The pace of one snapshot.
 struct Pace<'a, D> {
     /// Closed when the journal thread has ended.
-    begun: &'a Receiver<SnapshotStarted<D>>,
+    works: &'a Receiver<SnapshotWork<D>>,
     clock: MachineClock,
     /// The end of the last rest.
     since: Moment,
@@ -121,12 +130,12 @@ impl<D> Pace<'_, D> {
         if planted(Mistake::RestsAtTheEnd) {
             thread::park_timeout(rest);
         }
-        match self.begun.recv_timeout(rest) {
+        match self.works.recv_timeout(rest) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::Interrupted.into()),
             // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
-            // this one.
-            Ok(_) => tracing::error!("BUG: a snapshot was begun while another was under way; it is left out"),
+            // the one that is left out.
+            Ok(_) => tracing::error!("BUG: work for snapshots came while one was written; it is left out"),
         }
         self.since = self.clock.now();
         Ok(())

@@ -193,8 +193,13 @@ impl Model {
                 let view = self.log[self.commit as usize - 1].view;
                 let job = journal.begin_snapshot(op)?;
                 self.possible = vec![self.log.clone()];
-                journal.finish_snapshot(write_in_pieces(job, view, &op.0.to_le_bytes(), 3))?;
+                let removal = journal.add_snapshot(write_in_pieces(job, view, &op.0.to_le_bytes(), 3))?;
                 self.snapshot = op.0;
+                if rng.chance(0.5) {
+                    // Another thread removes the files, so that anything may be written meanwhile.
+                    self.perform(0, journal, rng)?;
+                }
+                removal.map_or(Ok(()), |removal| journal.finish_removal(removal.run()))?;
             }
             13 => {
                 self.told += 1;

@@ -26,7 +26,7 @@ use crate::server::engine::Effect;
 use crate::server::handshake::tests::handshake_config;
 use crate::server::node::Image;
 use crate::server::replica_thread::{PER_TURN, Turns};
-use crate::server::snapshot_thread::SnapshotStarted;
+use crate::server::snapshot_thread::SnapshotWork;
 
 /// A disk in memory, on which every operation that takes time lets other threads go on.
 #[derive(Clone, Debug, Default)]
@@ -238,16 +238,17 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
     disk.with(|inner| inner.room = spare.map(|spare| spare + inner.used()));
     let (work, work_out) = bounded(1);
     let (news, news_out) = bounded(1);
-    let (begun, begun_out) = bounded(1);
+    let (snapshot_work, snapshot_works) = bounded(2);
     let (finished, finished_out) = bounded(1);
     let (ended, ended_out) = bounded(1);
     let clock = MachineClock::start();
-    let snapshots = spawn_named("snapshot", move || write_snapshots(&begun_out, &finished, clock)).unwrap();
+    let snapshots =
+        spawn_named("snapshot", move || write_snapshots(&snapshot_works, &finished, clock)).unwrap();
     let thread = JournalThread {
         journal,
         work: work_out,
         news,
-        begun,
+        snapshot_work,
         finished: finished_out,
         full: None,
         clock,
@@ -350,12 +351,12 @@ fn ends_amid_a_snapshot() {
     let Work::Snapshot(mut image) = image(1) else { unreachable!() };
     image.members.list = list;
     let job = journal.begin_snapshot(Op(1)).unwrap();
-    let ((begun, begun_out), (finished, finished_out)) = (bounded(1), bounded(1));
+    let ((work, works), (finished, finished_out)) = (bounded(2), bounded(1));
     let clock = MachineClock::start();
-    let thread = spawn_named("snapshot", move || write_snapshots(&begun_out, &finished, clock)).unwrap();
-    begun.send(SnapshotStarted { job, image }).unwrap();
+    let thread = spawn_named("snapshot", move || write_snapshots(&works, &finished, clock)).unwrap();
+    work.send(SnapshotWork::Write { job, image }).unwrap();
     park_timeout(Duration::from_millis(below(8 * SYNC_MS)));
-    drop((journal, begun, finished_out));
+    drop((journal, work, finished_out));
     let ended = clock.now();
     thread.join();
     let late = clock.now().since(ended);

@@ -61,6 +61,8 @@ pub(super) struct Header {
 pub struct SnapshotJob<D> {
     disk: D,
     op: Op,
+    /// Numbers whose names are taken, because their files are being removed.
+    removing: Vec<u64>,
     planted: PlantedBug,
 }
 
@@ -76,8 +78,8 @@ impl SnapshotWritten {
 }
 
 impl<D: Disk> SnapshotJob<D> {
-    pub(super) fn new(disk: D, op: Op, planted: PlantedBug) -> SnapshotJob<D> {
-        SnapshotJob { disk, op, planted }
+    pub(super) fn new(disk: D, op: Op, removing: Vec<u64>, planted: PlantedBug) -> SnapshotJob<D> {
+        SnapshotJob { disk, op, removing, planted }
     }
 
     /// The last op that belongs in it.
@@ -112,12 +114,16 @@ impl<D: Disk> SnapshotJob<D> {
 }
 
 impl<D: Disk> SnapshotJob<D> {
-    /// The first number whose names are usable. A file that the disk cannot open keeps its name: ext4 and xfs
-    /// read its inode before they rename, remove or replace it.
+    /// The first number whose names are usable. Not those of a file that is being removed; nor those of a file
+    /// that the disk cannot open, which keeps its name: ext4 and xfs read its inode before they rename, remove
+    /// or replace it.
     fn number(&self) -> u64 {
         let stuck = |name: String| self.disk.open(&name).is_err_and(|error| is_rot(&error));
         let mut numbers = self.op.0..self.op.0.saturating_add(NAMES);
-        let usable = numbers.find(|number| !stuck(snapshot_name(*number)) && !stuck(temporary_name(*number)));
+        let usable = numbers.find(|number| {
+            let removing = self.removing.contains(number);
+            !removing && !stuck(snapshot_name(*number)) && !stuck(temporary_name(*number))
+        });
         usable.unwrap_or(self.op.0)
     }
 }
@@ -164,7 +170,7 @@ impl<D: Disk> SnapshotFile<D> {
     /// # Errors
     /// The error of the disk.
     pub fn finish(mut self, view: View) -> io::Result<SnapshotReading<D>> {
-        let SnapshotJob { ref disk, op, planted } = self.job;
+        let SnapshotJob { ref disk, op, planted, .. } = self.job;
         let header = Header { number: self.number, op, view, len: self.len, crc: self.crc };
         self.file.allocate(HEADER as u64)?;
         self.file.write_at(0, &encode(&header))?;
@@ -364,7 +370,7 @@ mod tests {
     const VIEW: View = View(1 << 16 | 1);
 
     fn job<D: Disk>(disk: &D, op: u64) -> SnapshotJob<D> {
-        SnapshotJob::new(disk.clone(), Op(op), PlantedBug::default())
+        SnapshotJob::new(disk.clone(), Op(op), Vec::new(), PlantedBug::default())
     }
 
     /// A disk that renames no file, and reports that it did.
