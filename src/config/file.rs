@@ -510,7 +510,8 @@ all_mib = 512
 [snapshot]
 # Each server's own. Too small: the disk writes the whole state often, and a failover at that time waits
 # for more fsyncs. Too large: memory and disk hold a longer log, and a start reads it.
-# Seconds between snapshots if anything is new: 1 to 86400, default 60. Each server has its part of them.
+# Seconds between snapshots if anything is new: 1 to 86400, default 60. Each server begins its own in its
+# part of them, so that all do not write at once: the same on every server.
 every_s = 60
 # MiB of log after which one is written sooner, and at twice as many at the latest: 1 to 1024, default 64.
 # Choose about the size of the state.

@@ -1,8 +1,8 @@
 //! Journal thread: owns the journal, writes the log and waits for its syncs.
 //!
 //! It writes everything queued, makes it durable with one sync, and reports it with one message; the next
-//! batch gathers meanwhile (group commit without a timer). The [snapshot thread](super::snapshot_thread) writes
-//! snapshots; this thread only begins and finishes them.
+//! batch gathers meanwhile (group commit without a timer). The [snapshot thread](super::snapshot_thread)
+//! writes snapshots; this thread only begins and finishes them.
 //!
 //! Any error of the journal in the data it keeps ends the server: a retried fsync may report success for
 //! data that is lost, and a server that cannot keep its promises must not make any. A full disk damages
@@ -248,7 +248,7 @@ mod tests {
 
     use recado_log::journal::{Directory, Expected, Meta, Options};
     use recado_proto::entry::{Entry, EntryKind};
-    use recado_proto::id::ClusterId;
+    use recado_proto::id::{ClusterId, View};
     use recado_sys::sync::channel::{bounded, unbounded};
     use recado_sys::sync::model::{TimeOuts, explore};
     use recado_sys::sync::thread::park_timeout;
@@ -276,8 +276,17 @@ mod tests {
         let clock = MachineClock::start();
         let (began, unread) = (clock.now(), LogThrottle::default());
         let (full, marked) = (None, began);
-        let mut thread =
-            JournalThread { journal, work: work_out, news, snapshot_work, finished, full, clock, marked, unread };
+        let mut thread = JournalThread {
+            journal,
+            work: work_out,
+            news,
+            snapshot_work,
+            finished,
+            full,
+            clock,
+            marked,
+            unread,
+        };
         let slack = Duration::from_millis(20);
         let mut unmarked = None;
         for (at, op) in batches.iter().copied().chain([3_000]).zip(1..) {

@@ -1,5 +1,5 @@
-//! Snapshot thread: encodes and writes snapshots, one at a time, reads each back, and removes the files that it
-//! makes needless. The journal thread begins and finishes them.
+//! Snapshot thread: encodes and writes snapshots, one at a time, reads each back, and removes the files that
+//! it makes needless. The journal thread begins and finishes them.
 //!
 //! A snapshot is as large as the state, and nobody waits for it, whereas every send waits for an fsync and
 //! for a core. So it is encoded, written and read back in pieces, with the memory for one piece. What was
@@ -14,7 +14,7 @@ use std::time::Duration;
 use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Sender};
 use recado_sys::sync::{Mistake, planted, thread};
 
-use recado_log::journal::{Disk, JournalError, Removal, SnapshotJob, SnapshotWritten};
+use recado_log::journal::{Disk, JournalError, Removal, SNAPSHOT_PIECE, SnapshotJob, SnapshotWritten};
 use recado_proto::codec::{self, Unencoded};
 use recado_proto::id::{Moment, Op};
 use recado_sys::clock::MachineClock;
@@ -84,7 +84,7 @@ fn try_write<D: Disk>(
 ) -> Result<SnapshotWritten, Unencoded<io::Error>> {
     let mut file = job.create().map_err(Unencoded::NotTaken)?;
     let mut unsynced = 0;
-    codec::encode_snapshot(image, |piece| {
+    codec::encode_snapshot(image, SNAPSHOT_PIECE, |piece| {
         file.write(piece)?;
         unsynced += piece.len();
         if unsynced >= SYNC_EVERY && pace.is_kept() {

@@ -779,8 +779,8 @@ fn a_snapshot_that_the_disk_cannot_read_is_as_good_as_rotten() {
     assert!(disk.list().unwrap().contains(&format!("old.{newest}")), "set aside for whoever looks after it");
 }
 
-/// The power fails after each operation of the disk in turn: between two pieces, before the header, before and
-/// after the new name.
+/// The power fails after each operation of the disk in turn: between two pieces, before the header, before
+/// and after the new name.
 #[test]
 fn a_power_cut_at_any_piece_of_a_snapshot_leaves_the_older_one_or_the_whole_new_one() {
     let mut rng = Rng::seeded(8);

@@ -31,10 +31,6 @@ pub const ALLOCATION_MAX: usize = 2 * 1024 * 1024 + WIDTH_MAX * PACKET_MAX + 64 
 /// The most bytes of one encoded snapshot, which is what a peer accepts.
 const SNAPSHOT_MAX: usize = SnapshotChunk::TOTAL_MAX as usize;
 
-/// The bytes of a piece of a snapshot while it is written or read back: large enough for a write to be
-/// efficient, and small enough for the thread that encodes it to leave its core within a millisecond.
-pub const SNAPSHOT_PIECE: usize = 256 * 1024;
-
 /// bincode counts a decoded value at full width against its limit: an integer of one byte may count as eight.
 /// The limit is therefore eight times the number of input bytes.
 const WIDTH_MAX: usize = 8;
@@ -174,25 +170,27 @@ pub enum Unencoded<E> {
     NotTaken(E),
 }
 
-/// Encodes the contents of a snapshot. `take` gets the bytes in pieces of [`SNAPSHOT_PIECE`], of which the
-/// last one is shorter: a state of any size is encoded with the memory for one piece.
+/// Encodes the contents of a snapshot. `take` gets the bytes in pieces of this length, of which the last one
+/// is shorter: a state of any size is encoded with the memory for one piece.
 ///
 /// # Errors
 /// [`Unencoded`]: `take` has got a part of the bytes.
 pub fn encode_snapshot<T: Serialize, E>(
     image: &T,
+    piece: usize,
     take: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), Unencoded<E>> {
-    encode_in_pieces(image, SNAPSHOT_MAX, take)
+    encode_within(image, piece, SNAPSHOT_MAX, take)
 }
 
-fn encode_in_pieces<T: Serialize, E>(
+fn encode_within<T: Serialize, E>(
     image: &T,
+    length: usize,
     most: usize,
     take: impl FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<(), Unencoded<E>> {
-    let piece = Vec::with_capacity(SNAPSHOT_PIECE);
-    let mut pieces = Pieces { piece, left: most, take, failed: None };
+    let piece = Vec::with_capacity(length);
+    let mut pieces = Pieces { piece, length, left: most, take, failed: None };
     let encoded = bincode::serde::encode_into_writer(image, &mut pieces, config::standard());
     let ended = encoded.and_then(|()| pieces.end());
     match (ended, pieces.failed) {
@@ -207,6 +205,8 @@ fn encode_in_pieces<T: Serialize, E>(
 /// Gathers an encoding into pieces.
 struct Pieces<F, E> {
     piece: Vec<u8>,
+    /// The length of a piece.
+    length: usize,
     /// The bytes that the encoding may still have beyond those given to `take`.
     left: usize,
     take: F,
@@ -233,8 +233,8 @@ impl<E, F: FnMut(&[u8]) -> Result<(), E>> Pieces<F, E> {
 
 impl<E, F: FnMut(&[u8]) -> Result<(), E>> Writer for Pieces<F, E> {
     fn write(&mut self, mut bytes: &[u8]) -> Result<(), EncodeError> {
-        while self.piece.len() + bytes.len() >= SNAPSHOT_PIECE {
-            let (fits, rest) = bytes.split_at(SNAPSHOT_PIECE - self.piece.len());
+        while self.piece.len() + bytes.len() >= self.length {
+            let (fits, rest) = bytes.split_at(self.length - self.piece.len());
             self.piece.extend_from_slice(fits);
             self.end()?;
             bytes = rest;
@@ -282,20 +282,22 @@ fn all_of<T>(bytes: &[u8], (value, length): (T, usize)) -> Result<T, DecodeError
 mod tests {
     use super::*;
 
+    const PIECE: usize = 1_000;
+
     /// A value with texts that end within a piece, at its end and far beyond it.
     fn image() -> Vec<String> {
-        let lengths = [0, 1, SNAPSHOT_PIECE - 20, 3, SNAPSHOT_PIECE, 5, 3 * SNAPSHOT_PIECE + 7, 250];
+        let lengths = [0, 1, PIECE - 20, 3, PIECE, 5, 3 * PIECE + 7, 250];
         lengths.iter().zip('a'..).map(|(length, letter)| letter.to_string().repeat(*length)).collect()
     }
 
     #[test]
     fn a_snapshot_is_encoded_in_pieces_of_one_length_which_together_are_its_encoding() {
-        for image in [image(), vec!["x".repeat(SNAPSHOT_PIECE - 6)], Vec::new()] {
+        for image in [image(), vec!["x".repeat(PIECE - 4)], Vec::new()] {
             let mut pieces: Vec<Vec<u8>> = Vec::new();
-            encode_snapshot(&image, |piece| Ok::<_, ()>(pieces.push(piece.to_vec()))).unwrap();
+            encode_snapshot(&image, PIECE, |piece| Ok::<_, ()>(pieces.push(piece.to_vec()))).unwrap();
             let (last, full) = pieces.split_last().unwrap();
-            assert!(full.iter().all(|piece| piece.len() == SNAPSHOT_PIECE), "{}", full.len());
-            assert!(last.len() < SNAPSHOT_PIECE, "{}", last.len());
+            assert!(full.iter().all(|piece| piece.len() == PIECE), "{}", full.len());
+            assert!(last.len() < PIECE, "{}", last.len());
             assert!(pieces.concat() == encode(&image));
         }
     }
@@ -303,9 +305,9 @@ mod tests {
     #[test]
     fn a_snapshot_beyond_the_limit_is_not_encoded_to_its_end() {
         let length = encode(&image()).len();
-        for (most, fits) in [(length, true), (length - 1, false), (SNAPSHOT_PIECE - 1, false), (0, false)] {
+        for (most, fits) in [(length, true), (length - 1, false), (PIECE - 1, false), (0, false)] {
             let mut taken = 0;
-            let ended = encode_in_pieces(&image(), most, |piece| {
+            let ended = encode_within(&image(), PIECE, most, |piece| {
                 taken += piece.len();
                 Ok::<_, ()>(())
             });
@@ -317,7 +319,7 @@ mod tests {
     #[test]
     fn nothing_is_encoded_after_a_piece_that_was_not_taken() {
         let mut taken = 0;
-        let ended = encode_snapshot(&image(), |_| {
+        let ended = encode_snapshot(&image(), PIECE, |_| {
             taken += 1;
             if taken == 2 { Err("full") } else { Ok(()) }
         });

@@ -8,10 +8,10 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use recado_log::bully::{self, Task};
-use recado_log::journal::{DiskFile, Meta};
+use recado_log::journal::{DiskFile, Meta, SNAPSHOT_PIECE};
+use recado_proto::codec;
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{ClusterId, Epoch, Op, SessionId, View};
-use recado_proto::codec::{self, SNAPSHOT_PIECE};
 use recado_proto::members::{self, Members};
 use recado_proto::packet::{Home, OptionalFields, Resume, ToServer};
 use recado_service::State;

@@ -185,10 +185,10 @@ impl Snapshots {
     /// Begins a snapshot if one is due, if there is anything new and no other is being written. One is due
     /// when a turn of this server begins, and when the log since the last one is long.
     ///
-    /// Outside its turn the server lets the log become [`LOG_FACTOR_OUTSIDE`] times as long: the servers apply
-    /// the same log, and would otherwise write all at once. While a peer reads a stored snapshot, none is
-    /// begun before the log is [`LOG_FACTOR_READ`] times as long. Each new one brings the removal of the one
-    /// being read nearer, and of the log that the peer needs after it; a large one would never arrive.
+    /// Outside its turn the server lets the log become [`LOG_FACTOR_OUTSIDE`] times as long: the servers
+    /// apply the same log, and would otherwise write all at once. While a peer reads a stored snapshot, none
+    /// is begun before the log is [`LOG_FACTOR_READ`] times as long. Each new one brings the removal of the
+    /// one being read nearer, and of the log that the peer needs after it; a large one would never arrive.
     pub(super) fn begin(
         &mut self,
         clock: Clock,
@@ -231,9 +231,9 @@ impl Snapshots {
     }
 }
 
-/// The number of the turn that is under way, if it is this server's. In each [`Config::snapshot_every`] of the
-/// wall clock every member has one turn, in the order of the members.
-fn own_turn(clock: Clock, config: &Config) -> Option<u64> {
+/// The number of the turn that is under way, if it is this server's. In each [`Config::snapshot_every`] of
+/// the wall clock every member has one turn, in the order of the members.
+pub(super) fn own_turn(clock: Clock, config: &Config) -> Option<u64> {
     let Cluster { me, members, .. } = &config.cluster;
     let place = members.iter().position(|member| member.id == *me)? as u64;
     let (every, count) = (millis(config.snapshot_every), members.len() as u64);

@@ -111,7 +111,9 @@ pub use directory::{Directory, DirectoryFile};
 pub use error::{IoOp, JournalError};
 pub use inspect::{Inspection, LogRange, MetaState, SnapshotRange, check, inspect, inspect_disk};
 pub use log::{Journal, Removal};
-pub use snapshot::{SnapshotFile, SnapshotJob, SnapshotPiece, SnapshotReading, SnapshotWritten};
+pub use snapshot::{
+    SNAPSHOT_PIECE, SnapshotFile, SnapshotJob, SnapshotPiece, SnapshotReading, SnapshotWritten,
+};
 
 /// A directory of files. Clones are handles on the same directory.
 pub trait Disk: Clone + Send {

@@ -11,7 +11,6 @@
 
 use std::io;
 
-use recado_proto::codec::SNAPSHOT_PIECE;
 use recado_proto::id::{Epoch, Op, View};
 use recado_proto::planted::{Planted, PlantedBug};
 
@@ -24,6 +23,10 @@ const HEADER: usize = 64;
 const GROUP: usize = 36;
 const EPOCH: usize = 40;
 const CRC: usize = HEADER - 4;
+
+/// The bytes of a piece of a snapshot while it is written or read back: large enough for a write to be
+/// efficient, and small enough for the thread that encodes it to leave its core within a millisecond.
+pub const SNAPSHOT_PIECE: usize = 256 * 1024;
 
 /// How many file names a snapshot may have to choose from: its op, and the numbers after it.
 const NAMES: u64 = 8;
@@ -90,7 +93,8 @@ impl<D: Disk> SnapshotJob<D> {
     /// Creates the temporary file of the snapshot.
     ///
     /// # Errors
-    /// The error of the disk. Give the result of the job to [`super::Journal::finish_snapshot`] in every case.
+    /// The error of the disk. Give the result of the job to [`super::Journal::finish_snapshot`] in every
+    /// case.
     pub fn create(self) -> io::Result<SnapshotFile<D>> {
         let number = self.number();
         let file = self.disk.create(&temporary_name(number))?;
@@ -114,9 +118,9 @@ impl<D: Disk> SnapshotJob<D> {
 }
 
 impl<D: Disk> SnapshotJob<D> {
-    /// The first number whose names are usable. Not those of a file that is being removed; nor those of a file
-    /// that the disk cannot open, which keeps its name: ext4 and xfs read its inode before they rename, remove
-    /// or replace it.
+    /// The first number whose names are usable. Not those of a file that is being removed, nor those of one
+    /// that the disk cannot open, which keeps its name: ext4 and xfs read its inode before they rename,
+    /// remove or replace it.
     fn number(&self) -> u64 {
         let stuck = |name: String| self.disk.open(&name).is_err_and(|error| is_rot(&error));
         let mut numbers = self.op.0..self.op.0.saturating_add(NAMES);

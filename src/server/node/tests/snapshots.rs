@@ -65,7 +65,7 @@ fn outside_its_turn_a_server_takes_a_snapshot_when_the_log_is_twice_as_long() {
 #[test]
 fn each_turn_of_a_server_has_a_snapshot_of_what_is_new() {
     let mut rig = Rig::new(true);
-    let mut at = |rig: &mut Rig<Peers>, unix_ms| {
+    let at = |rig: &mut Rig<Peers>, unix_ms| {
         rig.clock.unix_ms = unix_ms;
         rig.input(Input::Deadline);
         rig.snapshots
