@@ -294,7 +294,11 @@ mod tests {
     fn a_snapshot_is_encoded_in_pieces_of_one_length_which_together_are_its_encoding() {
         for image in [image(), vec!["x".repeat(PIECE - 4)], Vec::new()] {
             let mut pieces: Vec<Vec<u8>> = Vec::new();
-            encode_snapshot(&image, PIECE, |piece| Ok::<_, ()>(pieces.push(piece.to_vec()))).unwrap();
+            let taken = encode_snapshot(&image, PIECE, |piece| {
+                pieces.push(piece.to_vec());
+                Ok::<_, ()>(())
+            });
+            assert_eq!(taken, Ok(()));
             let (last, full) = pieces.split_last().unwrap();
             assert!(full.iter().all(|piece| piece.len() == PIECE), "{}", full.len());
             assert!(last.len() < PIECE, "{}", last.len());

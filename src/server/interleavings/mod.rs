@@ -360,7 +360,7 @@ fn ends_amid_a_snapshot() {
     let ended = clock.now();
     thread.join();
     let late = clock.now().since(ended);
-    assert!(late <= Duration::from_millis(2 * SYNC_MS), "it goes on for {late:?}");
+    assert!(late <= Duration::from_millis(SYNC_MS + 10), "it goes on for {late:?}");
     let names = disk.list().unwrap();
     assert!(!names.iter().any(|name| name.starts_with("tmp.")), "{names:?}");
 }

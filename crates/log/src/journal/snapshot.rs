@@ -452,7 +452,7 @@ mod tests {
             ("the first is missing", [piece(1), piece(2), rest].concat()),
             ("the second is missing", [piece(0), piece(2), rest].concat()),
             ("the last is missing", state[..3 * P].to_vec()),
-            ("the second was not written", [piece(0), &vec![0; P], piece(2), rest].concat()),
+            ("the second was not written", [piece(0), &vec![0; P][..], piece(2), rest].concat()),
             ("the second is doubled", [piece(0), piece(1), piece(1), piece(2), rest].concat()),
             ("the second stands for the third", [piece(0), piece(1), piece(1), rest].concat()),
             ("two are exchanged", [piece(1), piece(0), piece(2), rest].concat()),
