@@ -91,7 +91,7 @@ fn the_turns_of_the_servers_do_not_overlap() {
         let mut config = config();
         let member = config.cluster.members[0];
         config.cluster.members = (1..=count).map(|id| Member { id: NodeId(id), ..member }).collect();
-        let mut turns = BTreeMap::new();
+        let mut turns: BTreeMap<u16, u64> = BTreeMap::new();
         for unix_ms in (0..600_000).step_by(250) {
             let mut having = (1..=count).filter(|id| {
                 config.cluster.me = NodeId(*id);
