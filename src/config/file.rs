@@ -503,17 +503,18 @@ mib = 64
 # Days: 1 to 3650, default 30.
 days = 30
 # MiB of all topics together, in the memory of every server: 1 to 768, default 512. Beyond it the
-# largest topics lose their oldest. Choose what the smallest machine has to spare: while a snapshot is
-# written, a server holds the state and twice its encoding.
+# largest topics lose their oldest. Choose what the smallest machine has to spare: a server that copies
+# the state from another holds its encoding too.
 all_mib = 512
 
 [snapshot]
 # Each server's own. Too small: the disk writes the whole state often, and a failover at that time waits
 # for more fsyncs. Too large: memory and disk hold a longer log, and a start reads it.
-# Seconds between snapshots if anything is new: 1 to 86400, default 60.
+# Seconds between snapshots if anything is new: 1 to 86400, default 60. Each server begins its own in its
+# part of them, so that all do not write at once: the same on every server.
 every_s = 60
-# MiB of log after which one is written at the latest: 1 to 1024, default 64. Choose about the size of
-# the state.
+# MiB of log after which one is written sooner, and at twice as many at the latest: 1 to 1024, default 64.
+# Choose about the size of the state.
 log_mib = 64
 
 [admission]

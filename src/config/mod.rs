@@ -44,17 +44,18 @@ pub struct Config {
     /// first; choose it where everybody who reaches a server may have one. With another rule each newcomer
     /// needs a code or a key from an administrator. Default [`Admission::Open`].
     pub admission: Admission,
-    /// The longest time from one snapshot to the next, if anything is new; 1 s to a day in the file. Too
-    /// small: the disk writes the whole state again and again, and a failover waits for up to five more
+    /// The time from one snapshot to the next, if anything is new; 1 s to a day in the file. Each server
+    /// begins its own in its n-th of that time, by the wall clock; the same value on all keeps them apart.
+    /// Too small: the disk writes the whole state again and again, and a failover waits for up to four more
     /// fsyncs where a snapshot has just begun (PERFORMANCE.md). Too large: nothing, `snapshot_bytes` applies
     /// first. Default 60 s (DESIGN.md section 5).
     pub snapshot_every: Duration,
-    /// The bytes of payload in the log since the last snapshot at which another one is due; 1 MiB to 1 GiB in
-    /// the file. Choose about the size of the state: with less, snapshots write more than the log does. Too
-    /// small: that, and a backup that was away longer than two of them fetches a snapshot. Too large: a start
-    /// reads and holds a longer log, a running server holds the log of up to two snapshots in memory, and its
-    /// disk that of three. While a peer fetches a snapshot, the next one waits for up to four times as many.
-    /// Default 64 MiB (DESIGN.md section 5).
+    /// The bytes of payload in the log since the last snapshot at which another one is due, and twice as many
+    /// outside the server's turn; 1 MiB to 1 GiB in the file. Choose about the size of the state: with less,
+    /// snapshots write more than the log does. Too small: that, and a backup that was away longer than two of
+    /// them fetches a snapshot. Too large: a start reads and holds a longer log, a running server holds the
+    /// log of up to two snapshots in memory, and its disk that of three. While a peer fetches a snapshot, the
+    /// next one waits for up to four times as many. Default 64 MiB (DESIGN.md section 5).
     pub snapshot_bytes: u64,
     /// The mistake that a test plants, none by default; only tests can build with one (the feature
     /// `planted-bugs`).

@@ -1,8 +1,8 @@
 //! Journal thread: owns the journal, writes the log and waits for its syncs.
 //!
 //! It writes everything queued, makes it durable with one sync, and reports it with one message; the next
-//! batch gathers meanwhile (group commit without a timer). A separate thread encodes and writes snapshots
-//! from an immutable image; this thread only begins and finishes them.
+//! batch gathers meanwhile (group commit without a timer). The [snapshot thread](super::snapshot_thread)
+//! writes snapshots; this thread only begins and finishes them.
 //!
 //! Any error of the journal in the data it keeps ends the server: a retried fsync may report success for
 //! data that is lost, and a server that cannot keep its promises must not make any. A full disk damages
@@ -13,15 +13,13 @@
 //! nothing: the peer gets no piece of it, and the log says so.
 
 use std::error::Error;
-use std::io;
 use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
 use recado_log::bully::{self, Task};
-use recado_log::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
-use recado_proto::codec;
-use recado_proto::id::{Moment, NodeId, Op, View};
+use recado_log::journal::{Disk, Journal, JournalError, SnapshotWritten};
+use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::SnapshotChunk;
 use recado_sys::clock::MachineClock;
 use recado_sys::sync::{Mistake, planted};
@@ -29,6 +27,7 @@ use recado_sys::sync::{Mistake, planted};
 use super::engine::Input;
 use super::log_throttle::LogThrottle;
 use super::node::Image;
+use super::snapshot_thread::{Finished, SnapshotWork};
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
@@ -47,27 +46,14 @@ pub(super) enum Work {
     Read { to: NodeId, op: Op, offset: u64, chunks: u16 },
 }
 
-/// A snapshot for the snapshot thread to write.
-pub(super) struct SnapshotStarted<D> {
-    pub(super) job: SnapshotJob<D>,
-    pub(super) image: Box<Image>,
-}
-
-/// Outcome of a snapshot.
-pub(super) enum Finished {
-    /// The result of writing it.
-    Tried(io::Result<SnapshotWritten>),
-    /// The snapshot is larger than any server could read back. Nothing was written, and the disk is intact.
-    TooLarge(Op),
-}
-
 pub(super) struct JournalThread<D: Disk> {
     pub(super) journal: Journal<D>,
     pub(super) work: Receiver<Work>,
     /// To the replica thread. A send waits for room, which the replica thread soon makes.
     pub(super) news: Sender<Input>,
-    /// To the snapshot thread; room for one, because the node has one snapshot in progress at a time.
-    pub(super) begun: Sender<SnapshotStarted<D>>,
+    /// To the snapshot thread; room for a removal and a snapshot, because the node has one in progress at a
+    /// time.
+    pub(super) snapshot_work: Sender<SnapshotWork<D>>,
     pub(super) finished: Receiver<Finished>,
     /// The error to end with once the node has stopped; set when the disk is full.
     pub(super) full: Option<JournalError>,
@@ -194,17 +180,26 @@ impl<D: Disk> JournalThread<D> {
 
     fn begin(&mut self, image: Box<Image>) -> Result<(), JournalError> {
         let job = self.journal.begin_snapshot(image.op)?;
-        if self.begun.try_send(SnapshotStarted { job, image }).is_err() {
-            // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
-            // this one.
-            tracing::error!("BUG: a snapshot was begun while another was under way; it is left out");
-        }
+        self.give(SnapshotWork::Write { job, image });
         Ok(())
+    }
+
+    /// Gives the snapshot thread work.
+    fn give(&self, work: SnapshotWork<D>) {
+        if self.snapshot_work.try_send(work).is_err() {
+            // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
+            // this one, and a start removes what is needless.
+            tracing::error!("BUG: more work for snapshots than one snapshot makes; it is left out");
+        }
     }
 
     fn finish(&mut self, finished: Finished) -> Result<(), JournalError> {
         let result = match finished {
             Finished::Tried(result) => result,
+            Finished::Removed(removed) => {
+                let ended = self.journal.finish_removal(removed);
+                return self.unless_full(ended).map(drop);
+            }
             // The node keeps waiting for this snapshot, so it asks for no further ones; the log goes on.
             Finished::TooLarge(op) => {
                 tracing::error!(
@@ -216,8 +211,10 @@ impl<D: Disk> JournalThread<D> {
             }
         };
         let op = result.as_ref().ok().map(SnapshotWritten::op);
-        let finished = self.journal.finish_snapshot(result);
-        self.unless_full(finished)?;
+        match self.journal.add_snapshot(result) {
+            Ok(removal) => removal.into_iter().for_each(|removal| self.give(SnapshotWork::Remove(removal))),
+            Err(error) => drop(self.unless_full(Err(error))?),
+        }
         if let Some(op) = op {
             tracing::info!(%op, "snapshot");
             self.report(Input::SnapshotDone(op));
@@ -245,27 +242,13 @@ impl<D: Disk> JournalThread<D> {
     }
 }
 
-/// Runs the snapshot thread until the journal thread has ended.
-pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<SnapshotStarted<D>>, finished: &Sender<Finished>) {
-    for SnapshotStarted { job, image } in begun {
-        let view: View = image.view;
-        let done = match codec::encode_snapshot(&image) {
-            Ok(bytes) => Finished::Tried(job.write(view, &bytes)),
-            Err(_) => Finished::TooLarge(job.op()),
-        };
-        if finished.send(done).is_err() {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use recado_log::journal::{Directory, Expected, Meta, Options};
     use recado_proto::entry::{Entry, EntryKind};
-    use recado_proto::id::ClusterId;
+    use recado_proto::id::{ClusterId, View};
     use recado_sys::sync::channel::{bounded, unbounded};
     use recado_sys::sync::model::{TimeOuts, explore};
     use recado_sys::sync::thread::park_timeout;
@@ -288,13 +271,22 @@ mod tests {
         let journal = new_journal(dir.path());
         let (work, work_out) = unbounded();
         let (news, _told) = unbounded();
-        let (begun, _begun) = bounded(1);
+        let (snapshot_work, _works) = bounded(2);
         let (_finished, finished) = bounded(1);
         let clock = MachineClock::start();
         let (began, unread) = (clock.now(), LogThrottle::default());
         let (full, marked) = (None, began);
-        let mut thread =
-            JournalThread { journal, work: work_out, news, begun, finished, full, clock, marked, unread };
+        let mut thread = JournalThread {
+            journal,
+            work: work_out,
+            news,
+            snapshot_work,
+            finished,
+            full,
+            clock,
+            marked,
+            unread,
+        };
         let slack = Duration::from_millis(20);
         let mut unmarked = None;
         for (at, op) in batches.iter().copied().chain([3_000]).zip(1..) {
@@ -348,13 +340,13 @@ mod tests {
 
         let (work_in, work) = bounded(4);
         let (news, news_out) = bounded(4);
-        let (begun, _begun) = bounded(1);
+        let (snapshot_work, _works) = bounded(2);
         let (_finished, finished) = bounded(1);
         let thread = JournalThread {
             journal,
             work,
             news,
-            begun,
+            snapshot_work,
             finished,
             full: None,
             clock: MachineClock::start(),
@@ -392,14 +384,14 @@ mod tests {
         let expected = Expected { cluster, node, members };
         let (journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
         let (news, reported) = unbounded();
-        let (begun, _snapshots) = bounded(1);
+        let (snapshot_work, _works) = bounded(2);
         let (work, work_inputs) = unbounded();
         let (finished, finished_inputs) = bounded(1);
         let thread = JournalThread {
             journal,
             work: work_inputs,
             news,
-            begun,
+            snapshot_work,
             finished: finished_inputs,
             full: None,
             clock: MachineClock::start(),

@@ -23,22 +23,23 @@
 //! | `to_delivery` | as `work`, and `from_delivery` is not read; notifications become `AppliedDropped` |
 //! | `work` | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
 //! | `internal` | the sender waits; the replica thread never blocks on a channel, so room comes soon |
-//! | begun | never full: the node has one snapshot in progress at a time |
+//! | `snapshot_work` | never full: the node has one snapshot in progress at a time |
 //! | finished | the snapshot thread waits; the journal thread never waits for it |
 //!
 //! The replica thread blocks on nothing but its inputs, so the blocking sends form no cycle.
 //!
 //! **Shutdown.** [`Stopper::stop`] sends Stop to the node, which hands over if it is primary and then
 //! emits Stopped. The replica thread ends and closes its channels. The journal thread finishes its queue, the
-//! pending worker sends what it was given, and both end. The listeners see the stop flag and end, and after
-//! them the handlers. [`Server::wait`] joins them all. A disk failure ends the server at once, and so does a
-//! committed entry that the node cannot read; `wait` returns the error.
+//! pending worker sends what it was given, and both end. The snapshot thread gives up what it is writing. The
+//! listeners see the stop flag and end, and after them the handlers. [`Server::wait`] joins them all. A disk
+//! failure ends the server at once, and so does a committed entry that the node cannot read; `wait` returns
+//! the error.
 //!
 //! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, and [`handshake`]
 //! (with `budget`); then the threads
 //! from the ports inwards: `recv_loop` with `listener` and `peer_listener`, `handlers`, `request_channel`,
-//! `replica_thread`, `journal_thread`, `pending_worker`; `overflow_queue` and `delivery_sender`, by which the
-//! replica thread sends; then `counters`, `log_throttle` and `lines`.
+//! `replica_thread`, `journal_thread`, `snapshot_thread`, `pending_worker`; `overflow_queue` and
+//! `delivery_sender`, by which the replica thread sends; then `counters`, `log_throttle` and `lines`.
 
 pub mod budget;
 mod cost;
@@ -58,6 +59,7 @@ mod pending_worker;
 mod recv_loop;
 mod replica_thread;
 mod request_channel;
+mod snapshot_thread;
 
 #[cfg(test)]
 mod interleavings;
@@ -93,7 +95,7 @@ use self::delivery_sender::DeliverySender;
 use self::engine::{BootIdentity, Input};
 use self::handlers::{HANDLERS, Handler};
 use self::handshake::{HandshakeConfig, HandshakeServer, Keyring};
-use self::journal_thread::{JournalThread, Work, write_snapshots};
+use self::journal_thread::{JournalThread, Work};
 use self::listener::{Listener, Received};
 use self::log_throttle::LogThrottle;
 use self::node::UnreadableEntry;
@@ -102,6 +104,7 @@ use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
 use self::replica_thread::{Ended, Inputs, ReplicaThread};
 use self::request_channel::{RequestReceiver, RequestSender};
+use self::snapshot_thread::write_snapshots;
 use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
 
@@ -280,17 +283,18 @@ impl Server {
         failed: Sender<JournalError>,
         shared: &Shared,
     ) -> io::Result<()> {
-        let (begun, begun_out) = bounded(1);
+        let (snapshot_work, works) = bounded(2);
         let (finished, finished_out) = bounded(1);
-        self.spawn("snapshot", move || write_snapshots(&begun_out, &finished))?;
+        let clock = shared.clock;
+        self.spawn("snapshot", move || write_snapshots(&works, &finished, clock))?;
         let journal = JournalThread {
             journal,
             work: channels.work.1.clone(),
             news: channels.internal.0.clone(),
-            begun,
+            snapshot_work,
             finished: finished_out,
             full: None,
-            clock: shared.clock,
+            clock,
             marked: Moment(0),
             unread: LogThrottle::default(),
         };

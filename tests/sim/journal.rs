@@ -10,6 +10,7 @@ use recado_proto::id::{BootId, ClusterId, Incarnation, KnownBoot, NodeId, Op, Vi
 use crate::disk::{Damage, Extent, MemDisk};
 use crate::rng::Rng;
 use crate::runs::from_environment;
+use crate::storage::write_in_pieces;
 
 const STEP: u64 = 16 * 1024;
 
@@ -192,8 +193,13 @@ impl Model {
                 let view = self.log[self.commit as usize - 1].view;
                 let job = journal.begin_snapshot(op)?;
                 self.possible = vec![self.log.clone()];
-                journal.finish_snapshot(job.write(view, &op.0.to_le_bytes()))?;
+                let removal = journal.add_snapshot(write_in_pieces(job, view, &op.0.to_le_bytes(), 3))?;
                 self.snapshot = op.0;
+                if rng.chance(0.5) {
+                    // Another thread removes the files, so that anything may be written meanwhile.
+                    self.perform(0, journal, rng)?;
+                }
+                removal.map_or(Ok(()), |removal| journal.finish_removal(removal.run()))?;
             }
             13 => {
                 self.told += 1;
@@ -771,6 +777,47 @@ fn a_snapshot_that_the_disk_cannot_read_is_as_good_as_rotten() {
     assert_eq!(recovered.snapshot.unwrap().bytes, 10u64.to_le_bytes());
     assert_eq!((recovered.entries, recovered.lost), (own[10..].to_vec(), None));
     assert!(disk.list().unwrap().contains(&format!("old.{newest}")), "set aside for whoever looks after it");
+}
+
+/// The power fails after each operation of the disk in turn: between two pieces, before the header, before
+/// and after the new name.
+#[test]
+fn a_power_cut_at_any_piece_of_a_snapshot_leaves_the_older_one_or_the_whole_new_one() {
+    let mut rng = Rng::seeded(8);
+    let (older, newer) = (vec![1; 3_000], (0..5_000).map(|at| (at % 251) as u8).collect::<Vec<u8>>());
+    let view = View::new(1, NodeId(1));
+    let own: Vec<Entry> = (1..=20).map(|op| entry(op, view, &mut rng)).collect();
+    let (mut cuts, mut kept) = (0, [0, 0]);
+    loop {
+        let disk = new_disk();
+        let (mut journal, _) = open(&disk);
+        journal.promise(view).unwrap();
+        journal.append(&own[..10], Op(10)).unwrap();
+        let job = journal.begin_snapshot(Op(10)).unwrap();
+        journal.finish_snapshot(job.write(view, &older)).unwrap();
+        journal.append(&own[10..], Op(20)).unwrap();
+        let job = journal.begin_snapshot(Op(20)).unwrap();
+        disk.die_after(Some(cuts));
+        let written = write_in_pieces(job, view, &newer, 1_000);
+        drop(journal);
+        for survives in [0.0, 0.5, 0.5, 0.5, 1.0] {
+            let disk = disk.copy();
+            disk.lose_power(survives, &mut rng);
+            let (_, recovered) = open(&disk);
+            let stored = recovered.snapshot.unwrap();
+            let is_new = stored.op == Op(20);
+            assert!(stored.bytes == if is_new { &newer[..] } else { &older }, "{cuts}: {}", stored.op);
+            assert!(is_new || written.is_err(), "{cuts}: what was reported is gone");
+            assert_eq!(recovered.entries, if is_new { &[] } else { &own[10..] }, "{cuts}");
+            kept[usize::from(is_new)] += 1;
+        }
+        if written.is_ok() {
+            break;
+        }
+        cuts += 1;
+    }
+    println!("{cuts} cuts, older and newer: {kept:?}");
+    assert!(cuts > 15 && kept.iter().all(|times| *times > 0), "{cuts}, {kept:?}");
 }
 
 /// A snapshot is read back before anything depends on it and before the entries that it covers are removed.

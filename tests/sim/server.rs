@@ -115,6 +115,8 @@ pub enum Alarm {
     Written,
     /// The snapshot's file is written.
     SnapshotWritten,
+    /// The files that a snapshot has made needless are to be removed.
+    Removal,
     /// The mark in meta is due.
     Mark,
     /// The journal found no room: the node is told to stop.
@@ -686,6 +688,10 @@ impl Server {
                 }
                 self.write_group(step);
             }
+            Alarm::Removal => {
+                let removed = self.storage.remove_needless();
+                self.unless_full(step, Situation::DiskFull, removed);
+            }
             Alarm::Mark => {
                 if let Some(process) = &mut self.process {
                     process.marking = false;
@@ -1134,7 +1140,12 @@ impl Server {
                 step.out.push(Output::Later(lasts, Alarm::SnapshotWritten));
                 Ok(())
             }
-            Job::Finish(_) => self.storage.finish_snapshot(),
+            Job::Finish(_) => {
+                self.storage.add_snapshot()?;
+                let lasts = step.rng.range(0, 30_000) + self.fsyncs(step, 1);
+                step.out.push(Output::Later(lasts, Alarm::Removal));
+                Ok(())
+            }
             Job::Mark => self.storage.mark(),
         }
     }
@@ -1147,12 +1158,9 @@ impl Server {
         let Some(process) = &mut self.process else { return };
         match effect {
             Effect::Log(effect) => self.perform_of_log(step, effect),
-            Effect::Snapshot(image) => match codec::encode_snapshot(&*image) {
-                Ok(bytes) => process.queued.push_back(Job::Snapshot(image.op, image.view, bytes)),
-                Err(error) => {
-                    step.out.push(Output::Violation(format!("{me} cannot encode its state: {error}")))
-                }
-            },
+            Effect::Snapshot(image) => {
+                process.queued.push_back(Job::Snapshot(image.op, image.view, codec::encode(&*image)));
+            }
             Effect::Delivery(input) => {
                 let history = matches!(
                     input,

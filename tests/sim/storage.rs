@@ -1,10 +1,12 @@
 //! The journal of one simulated server, and the faults of its disk.
 
+use std::collections::VecDeque;
+
 use recado::config::{Config, PlantedBug};
 use recado_log::bully::Task;
 use recado_log::journal::{
-    Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob, SnapshotPiece,
-    SnapshotWritten,
+    Disk, Expected, Journal, JournalError, Meta, Options, Recovered, Removal, SNAPSHOT_PIECE, SnapshotJob,
+    SnapshotPiece, SnapshotWritten,
 };
 use recado_proto::id::{Incarnation, NodeId, Op, View};
 use recado_proto::packet::SnapshotChunk;
@@ -33,6 +35,8 @@ pub struct Storage {
     snapshot: Option<SnapshotJob<MemDisk>>,
     /// The result of the snapshot's write.
     tried: Option<std::io::Result<SnapshotWritten>>,
+    /// The removals of what snapshots have made needless, in order.
+    removals: VecDeque<Removal<MemDisk>>,
     planted: PlantedBug,
     /// True if the stored data was ever changed by anything but crashes.
     pub damaged: bool,
@@ -51,6 +55,7 @@ impl Storage {
             journal: None,
             snapshot: None,
             tried: None,
+            removals: VecDeque::new(),
             planted: config.planted,
             damaged: false,
             step: STEP,
@@ -116,16 +121,28 @@ impl Storage {
 
     /// Writes the snapshot that was begun, as the snapshot thread does.
     pub fn write_snapshot(&mut self, view: View, bytes: &[u8]) {
-        self.tried = self.snapshot.take().map(|job| job.write(view, bytes));
+        self.tried = self.snapshot.take().map(|job| write_in_pieces(job, view, bytes, SNAPSHOT_PIECE));
     }
 
     /// Adds the written snapshot to the journal.
     ///
     /// # Errors
     /// The error of the journal; the process ends.
-    pub fn finish_snapshot(&mut self) -> Result<(), JournalError> {
+    pub fn add_snapshot(&mut self) -> Result<(), JournalError> {
         let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
-        self.tried.take().map_or(Ok(()), |tried| journal.finish_snapshot(tried))
+        let Some(tried) = self.tried.take() else { return Ok(()) };
+        self.removals.extend(journal.add_snapshot(tried)?);
+        Ok(())
+    }
+
+    /// Removes what a snapshot has made needless, as the snapshot thread does.
+    ///
+    /// # Errors
+    /// The error of the journal; the process ends.
+    pub fn remove_needless(&mut self) -> Result<(), JournalError> {
+        let Some(removal) = self.removals.pop_front() else { return Ok(()) };
+        let removed = removal.run();
+        self.journal.as_mut().map_or(Ok(()), |journal| journal.finish_removal(removed))
     }
 
     /// The total of the fsyncs of files and of the directory.
@@ -156,6 +173,7 @@ impl Storage {
     pub fn close(&mut self, power: bool, rng: &mut Rng) {
         self.journal = None;
         (self.snapshot, self.tried) = (None, None);
+        self.removals.clear();
         self.disk.fail_syncs(0);
         self.disk.fail_writes(0);
         self.disk.die_after(None);
@@ -242,6 +260,30 @@ impl Storage {
     /// Makes the next `count` syncs fail. Each failure ends the process.
     pub fn fail_syncs(&mut self, count: u32) {
         self.disk.fail_syncs(count);
+    }
+}
+
+/// Writes a snapshot in pieces of this many bytes, each of which is synced, and reads it back, as the
+/// snapshot thread does.
+///
+/// # Errors
+/// The error of the disk, or of what was read.
+pub(crate) fn write_in_pieces(
+    job: SnapshotJob<MemDisk>,
+    view: View,
+    bytes: &[u8],
+    piece: usize,
+) -> std::io::Result<SnapshotWritten> {
+    let mut file = job.create()?;
+    for piece in bytes.chunks(piece) {
+        file.write(piece)?;
+        file.sync()?;
+    }
+    let mut reading = file.finish(view)?;
+    loop {
+        if let Some(written) = reading.next()? {
+            return Ok(written);
+        }
     }
 }
 

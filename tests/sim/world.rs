@@ -869,12 +869,12 @@ fn right_ms(now: Micros) -> u64 {
 
 /// Returns the bound of the pause after the primary's death in a cluster without faults: the silence is
 /// detected, and the candidates collide once. The promise and the first entry of the view are written, after
-/// the jobs that wait in the journal. That is at most eight fsyncs, and five more if the journal has begun a
+/// the jobs that wait in the journal. That is at most eight fsyncs, and four more if the journal has begun a
 /// snapshot (DESIGN.md section 6).
 fn pause_max(timing: &Timing, sync: Micros) -> Micros {
     let micros = |time: Duration| time.as_micros() as Micros;
     let election = micros(timing.bully) + 3 * micros(timing.heartbeat) + micros(timing.coordinator);
-    micros(timing.suspect_max) + 2 * election + (8 + 5) * sync
+    micros(timing.suspect_max) + 2 * election + (8 + 4) * sync
 }
 
 /// Describes an opened datagram.
@@ -973,7 +973,7 @@ mod tests {
     #[test]
     fn the_bound_grows_by_the_disks_and_not_beyond() {
         let bound = |sync| pause_max(&population::TIMING, sync);
-        assert_eq!(bound(2_000 * MS) - bound(0), 13 * 2_000 * MS, "a snapshot in the way");
+        assert_eq!(bound(2_000 * MS) - bound(0), 12 * 2_000 * MS, "a snapshot in the way");
         assert!(bound(0) < 2_000 * MS, "{}", bound(0));
     }
 

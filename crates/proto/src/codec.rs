@@ -161,14 +161,87 @@ pub fn decode_packet<P: Packet>(bytes: &[u8]) -> Result<(P, usize), DecodeError>
     Ok((packet, length))
 }
 
-/// Encodes the contents of a snapshot.
+/// The reason why a snapshot was not encoded to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unencoded<E> {
+    /// It is longer than [`SnapshotChunk::TOTAL_MAX`] and could not be read back. The caller's fault.
+    Oversized,
+    /// A piece was not taken.
+    NotTaken(E),
+}
+
+/// Encodes the contents of a snapshot. `take` gets the bytes in pieces of this length, of which the last one
+/// is shorter: a state of any size is encoded with the memory for one piece.
 ///
 /// # Errors
-/// [`DecodeError::Oversized`]: it is longer than [`SnapshotChunk::TOTAL_MAX`] and could not be read back. The
-/// caller's fault; nothing changed.
-pub fn encode_snapshot<T: Serialize>(image: &T) -> Result<Vec<u8>, DecodeError> {
-    let bytes = encode(image);
-    if bytes.len() > SNAPSHOT_MAX { Err(DecodeError::Oversized) } else { Ok(bytes) }
+/// [`Unencoded`]: `take` has got a part of the bytes.
+pub fn encode_snapshot<T: Serialize, E>(
+    image: &T,
+    piece: usize,
+    take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), Unencoded<E>> {
+    encode_within(image, piece, SNAPSHOT_MAX, take)
+}
+
+fn encode_within<T: Serialize, E>(
+    image: &T,
+    length: usize,
+    most: usize,
+    take: impl FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), Unencoded<E>> {
+    let piece = Vec::with_capacity(length);
+    let mut pieces = Pieces { piece, length, left: most, take, failed: None };
+    let encoded = bincode::serde::encode_into_writer(image, &mut pieces, config::standard());
+    let ended = encoded.and_then(|()| pieces.end());
+    match (ended, pieces.failed) {
+        (_, Some(failed)) => Err(failed),
+        (ended, None) => {
+            ended.expect("plain data of known length is encoded unless a piece is not taken");
+            Ok(())
+        }
+    }
+}
+
+/// Gathers an encoding into pieces.
+struct Pieces<F, E> {
+    piece: Vec<u8>,
+    /// The length of a piece.
+    length: usize,
+    /// The bytes that the encoding may still have beyond those given to `take`.
+    left: usize,
+    take: F,
+    failed: Option<Unencoded<E>>,
+}
+
+impl<E, F: FnMut(&[u8]) -> Result<(), E>> Pieces<F, E> {
+    /// Gives what was gathered to `take`.
+    fn end(&mut self) -> Result<(), EncodeError> {
+        let taken = match self.left.checked_sub(self.piece.len()) {
+            None => Err(Unencoded::Oversized),
+            Some(left) => {
+                self.left = left;
+                (self.take)(&self.piece).map_err(Unencoded::NotTaken)
+            }
+        };
+        self.piece.clear();
+        taken.map_err(|failed| {
+            self.failed = Some(failed);
+            EncodeError::Other("a piece was not taken")
+        })
+    }
+}
+
+impl<E, F: FnMut(&[u8]) -> Result<(), E>> Writer for Pieces<F, E> {
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), EncodeError> {
+        while self.piece.len() + bytes.len() >= self.length {
+            let (fits, rest) = bytes.split_at(self.length - self.piece.len());
+            self.piece.extend_from_slice(fits);
+            self.end()?;
+            bytes = rest;
+        }
+        self.piece.extend_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// Decodes a whole snapshot. The caller has verified its checksum, so its lengths are trusted up to
@@ -203,4 +276,57 @@ fn decode_within<T: DeserializeOwned, C: Config>(bytes: &[u8], limits: C) -> Res
 
 fn all_of<T>(bytes: &[u8], (value, length): (T, usize)) -> Result<T, DecodeError> {
     if length == bytes.len() { Ok(value) } else { Err(DecodeError::TrailingBytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: usize = 1_000;
+
+    /// A value with texts that end within a piece, at its end and far beyond it.
+    fn image() -> Vec<String> {
+        let lengths = [0, 1, PIECE - 20, 3, PIECE, 5, 3 * PIECE + 7, 250];
+        lengths.iter().zip('a'..).map(|(length, letter)| letter.to_string().repeat(*length)).collect()
+    }
+
+    #[test]
+    fn a_snapshot_is_encoded_in_pieces_of_one_length_which_together_are_its_encoding() {
+        for image in [image(), vec!["x".repeat(PIECE - 4)], Vec::new()] {
+            let mut pieces: Vec<Vec<u8>> = Vec::new();
+            let taken = encode_snapshot(&image, PIECE, |piece| {
+                pieces.push(piece.to_vec());
+                Ok::<_, ()>(())
+            });
+            assert_eq!(taken, Ok(()));
+            let (last, full) = pieces.split_last().unwrap();
+            assert!(full.iter().all(|piece| piece.len() == PIECE), "{}", full.len());
+            assert!(last.len() < PIECE, "{}", last.len());
+            assert!(pieces.concat() == encode(&image));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_beyond_the_limit_is_not_encoded_to_its_end() {
+        let length = encode(&image()).len();
+        for (most, fits) in [(length, true), (length - 1, false), (PIECE - 1, false), (0, false)] {
+            let mut taken = 0;
+            let ended = encode_within(&image(), PIECE, most, |piece| {
+                taken += piece.len();
+                Ok::<_, ()>(())
+            });
+            assert_eq!(ended, if fits { Ok(()) } else { Err(Unencoded::Oversized) }, "{most}");
+            assert!(taken <= most, "{taken} of {most}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_encoded_after_a_piece_that_was_not_taken() {
+        let mut taken = 0;
+        let ended = encode_snapshot(&image(), PIECE, |_| {
+            taken += 1;
+            if taken == 2 { Err("full") } else { Ok(()) }
+        });
+        assert_eq!((ended, taken), (Err(Unencoded::NotTaken("full")), 2));
+    }
 }

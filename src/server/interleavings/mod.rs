@@ -8,10 +8,11 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use recado_log::bully::{self, Task};
-use recado_log::journal::{DiskFile, Meta};
+use recado_log::journal::{DiskFile, Meta, SNAPSHOT_PIECE};
+use recado_proto::codec;
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{ClusterId, Epoch, Op, SessionId, View};
-use recado_proto::members::Members;
+use recado_proto::members::{self, Members};
 use recado_proto::packet::{Home, OptionalFields, Resume, ToServer};
 use recado_service::State;
 use recado_sys::sync::Mistake;
@@ -25,6 +26,7 @@ use crate::server::engine::Effect;
 use crate::server::handshake::tests::handshake_config;
 use crate::server::node::Image;
 use crate::server::replica_thread::{PER_TURN, Turns};
+use crate::server::snapshot_thread::SnapshotWork;
 
 /// A disk in memory, on which every operation that takes time lets other threads go on.
 #[derive(Clone, Debug, Default)]
@@ -236,18 +238,20 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
     disk.with(|inner| inner.room = spare.map(|spare| spare + inner.used()));
     let (work, work_out) = bounded(1);
     let (news, news_out) = bounded(1);
-    let (begun, begun_out) = bounded(1);
+    let (snapshot_work, snapshot_works) = bounded(2);
     let (finished, finished_out) = bounded(1);
     let (ended, ended_out) = bounded(1);
-    let snapshots = spawn_named("snapshot", move || write_snapshots(&begun_out, &finished)).unwrap();
+    let clock = MachineClock::start();
+    let snapshots =
+        spawn_named("snapshot", move || write_snapshots(&snapshot_works, &finished, clock)).unwrap();
     let thread = JournalThread {
         journal,
         work: work_out,
         news,
-        begun,
+        snapshot_work,
         finished: finished_out,
         full: None,
-        clock: MachineClock::start(),
+        clock,
         unread: LogThrottle::default(),
         marked: Moment(0),
     };
@@ -333,6 +337,42 @@ fn the_journal_and_the_replica_thread_never_wait_for_each_other() {
 fn found(mistake: Mistake, scenario: fn()) {
     let seed = seeds_to_find(mistake, TimeOuts::Any, 300, scenario);
     eprintln!("{mistake:?} is found by seed {seed:?}");
+    assert!(seed.is_some(), "{mistake:?}");
+}
+
+/// The journal thread ends while a snapshot of several pieces is written to a disk that syncs slowly.
+fn ends_amid_a_snapshot() {
+    let disk = SlowDisk::default();
+    let (mut journal, _) = journal(&disk);
+    disk.with(|inner| inner.sync_ms = SYNC_MS);
+    let addr = ([127, 0, 0, 1], 1).into();
+    let member = members::Member { id: NodeId(1), client: addr, peer: addr, joined: Incarnation(0), role: 0 };
+    let list = vec![member; 16 * SNAPSHOT_PIECE / codec::encoded_len(&member)];
+    let Work::Snapshot(mut image) = image(1) else { unreachable!() };
+    image.members.list = list;
+    let job = journal.begin_snapshot(Op(1)).unwrap();
+    let ((work, works), (finished, finished_out)) = (bounded(2), bounded(1));
+    let clock = MachineClock::start();
+    let thread = spawn_named("snapshot", move || write_snapshots(&works, &finished, clock)).unwrap();
+    work.send(SnapshotWork::Write { job, image }).unwrap();
+    park_timeout(Duration::from_millis(below(8 * SYNC_MS)));
+    drop((journal, work, finished_out));
+    let ended = clock.now();
+    thread.join();
+    let late = clock.now().since(ended);
+    assert!(late <= Duration::from_millis(SYNC_MS + 10), "it goes on for {late:?}");
+    let names = disk.list().unwrap();
+    assert!(!names.iter().any(|name| name.starts_with("tmp.")), "{names:?}");
+}
+
+/// The longest sync of a file amid a snapshot, in ms.
+const SYNC_MS: u64 = 100;
+
+#[test]
+fn a_server_that_ends_does_not_wait_for_the_rests_of_a_snapshot() {
+    explore(TimeOuts::Last, 40, ends_amid_a_snapshot);
+    let mistake = Mistake::RestsAtTheEnd;
+    let seed = seeds_to_find(mistake, TimeOuts::Last, 40, ends_amid_a_snapshot);
     assert!(seed.is_some(), "{mistake:?}");
 }
 

@@ -93,7 +93,7 @@ impl<L: OrderedLog> Node<L> {
             outstanding: OutstandingAnswers::default(),
             charges: Charges::new(&config.limits),
             housekeeping: Housekeeping::new(now),
-            snapshots: Snapshots::new(now, service.applied()),
+            snapshots: Snapshots::new(clock, &config, service.applied()),
             log_clock: LogClock::new(now, service.clock_ms()),
             refused: Vec::new(),
             backlog: Backlog::new(config.limits.applied_per_turn),
@@ -306,7 +306,7 @@ impl<L: OrderedLog> Node<L> {
             }
             self.out.extend(self.log_clock.warn(clock).map(Effect::ClockAway));
         }
-        let begun = self.snapshots.begin(clock.now, &self.config, &self.log, &self.service);
+        let begun = self.snapshots.begin(clock, &self.config, &self.log, &self.service);
         self.out.extend(begun.map(|image| Effect::Snapshot(Box::new(image))));
     }
 

@@ -5,15 +5,17 @@
 use recado_log::ordered::{OrderedLog, StoredSnapshot};
 use recado_proto::codec;
 use recado_proto::command::Stamped;
-use recado_proto::id::{ClusterId, Epoch, Incarnation, Moment, Op, View};
+use recado_proto::id::{Clock, ClusterId, Epoch, Incarnation, Moment, Op, View, millis};
 use recado_proto::members::{Member, Members, default_tie_holder};
 use recado_service::{Service, State};
 
-use crate::config::{self, Config, Planted};
+use crate::config::{self, Cluster, Config, Planted};
 
-/// How many times [`Config::snapshot_bytes`] the log since the last snapshot may become while a peer reads
-/// a stored one. At that length another is begun all the same: the log stays bounded, whatever a peer asks.
-const DELAYED_LOG_FACTOR: u64 = 4;
+/// How many times [`Config::snapshot_bytes`] the log since the last snapshot may become outside the server's
+/// turn, and while a peer reads a stored one. At that length another is begun all the same: the log stays
+/// bounded, whatever the clock says and a peer asks.
+const LOG_FACTOR_OUTSIDE: u64 = 2;
+const LOG_FACTOR_READ: u64 = 4;
 
 /// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -166,8 +168,8 @@ pub(super) fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, 
 pub(super) struct Snapshots {
     /// The op of the newest durable snapshot.
     newest: Op,
-    /// When the last snapshot was begun.
-    begun: Moment,
+    /// The server's turn in which the last snapshot was begun, or in which the server started.
+    turn: Option<u64>,
     /// Bytes that the log had taken when the last snapshot was begun.
     bytes: u64,
     /// True while one is being written.
@@ -176,32 +178,37 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     /// The snapshots of a server that starts now with this newest one.
-    pub(super) fn new(now: Moment, newest: Op) -> Snapshots {
-        Snapshots { newest, begun: now, bytes: 0, busy: false }
+    pub(super) fn new(clock: Clock, config: &Config, newest: Op) -> Snapshots {
+        Snapshots { newest, turn: own_turn(clock, config), bytes: 0, busy: false }
     }
 
-    /// Begins a snapshot if one is due: after a time, or when the log since the last one is long, if there is
-    /// anything new and no other is being written.
+    /// Begins a snapshot if one is due, if there is anything new and no other is being written. One is due
+    /// when a turn of this server begins, and when the log since the last one is long.
     ///
-    /// While a peer reads a stored snapshot, none is begun before the log since the last one is
-    /// [`DELAYED_LOG_FACTOR`] times as long. Each new one brings the removal of the one being read nearer,
-    /// and of the log that the peer needs after it; a large one would never arrive.
+    /// Outside its turn the server lets the log become [`LOG_FACTOR_OUTSIDE`] times as long: the servers
+    /// apply the same log, and would otherwise write all at once. While a peer reads a stored snapshot, none
+    /// is begun before the log is [`LOG_FACTOR_READ`] times as long. Each new one brings the removal of the
+    /// one being read nearer, and of the log that the peer needs after it; a large one would never arrive.
     pub(super) fn begin(
         &mut self,
-        now: Moment,
+        clock: Clock,
         config: &Config,
         log: &impl OrderedLog,
         service: &Service,
     ) -> Option<Image> {
         let status = log.status();
+        let turn = own_turn(clock, config);
+        let (turn_begins, factor) = match turn {
+            _ if is_fetched(status.fetched, clock.now, config) => (false, LOG_FACTOR_READ),
+            Some(_) => (turn != self.turn, 1),
+            None => (false, LOG_FACTOR_OUTSIDE),
+        };
         let since_last = status.appended_bytes - self.bytes;
-        let due = now.since(self.begun) >= config.snapshot_every || since_last >= config.snapshot_bytes;
-        let delayed = is_fetched(status.fetched, now, config)
-            && since_last < config.snapshot_bytes.saturating_mul(DELAYED_LOG_FACTOR);
-        if !due || delayed || self.busy || service.applied() <= self.newest {
+        let due = turn_begins || since_last >= config.snapshot_bytes.saturating_mul(factor);
+        if !due || self.busy || service.applied() <= self.newest {
             return None;
         }
-        self.begun = now;
+        self.turn = turn.or(self.turn);
         self.bytes = status.appended_bytes;
         let image = Image::of(config, log, service)?;
         self.busy = true;
@@ -222,6 +229,16 @@ impl Snapshots {
         self.newest = op;
         self.bytes = bytes;
     }
+}
+
+/// The number of the turn that is under way, if it is this server's. In each [`Config::snapshot_every`] of
+/// the wall clock every member has one turn, in the order of the members.
+pub(super) fn own_turn(clock: Clock, config: &Config) -> Option<u64> {
+    let Cluster { me, members, .. } = &config.cluster;
+    let place = members.iter().position(|member| member.id == *me)? as u64;
+    let (every, count) = (millis(config.snapshot_every), members.len() as u64);
+    let turn = clock.unix_ms / (every / count).max(1);
+    (turn % count == place).then_some(turn)
 }
 
 /// Returns true if a peer reads a stored snapshot, a piece of which was last read for one at `fetched`. A

@@ -44,6 +44,8 @@ pub struct Journal<D: Disk> {
     pub(super) op_max: Op,
     /// The good snapshots, ascending by op.
     pub(super) snapshots: Vec<Header>,
+    /// The numbers of the snapshots that are being removed.
+    pub(super) removing: Vec<u64>,
     /// The ops of the snapshots that the disk could not read when a peer asked.
     pub(super) unreadable: Vec<Op>,
     /// The end of the log, durable or not.
@@ -221,20 +223,36 @@ impl<D: Disk> Journal<D> {
     pub fn begin_snapshot(&mut self, op: Op) -> Result<SnapshotJob<D>, JournalError> {
         self.sync_log()?;
         self.next_segment(self.last, true)?;
-        Ok(SnapshotJob::new(self.disk.clone(), op, self.options.planted))
+        Ok(self.job(op))
+    }
+
+    fn job(&self, op: Op) -> SnapshotJob<D> {
+        SnapshotJob::new(self.disk.clone(), op, self.removing.clone(), self.options.planted)
     }
 
     /// Adds the snapshot to the stored ones, and removes the files that are not needed any more.
     ///
     /// # Errors
-    /// [`JournalError::Full`] if the job met a full disk: nothing has changed. [`JournalError::Full`] if
-    /// removing files met one: the snapshot counts, and some of those files stay. Any other error poisons
-    /// the journal, also a failed job: a disk that cannot keep a snapshot cannot be relied on.
+    /// Those of [`Journal::add_snapshot`] and of [`Journal::finish_removal`].
     pub fn finish_snapshot(&mut self, job: std::io::Result<SnapshotWritten>) -> Result<(), JournalError> {
+        let removal = self.add_snapshot(job)?;
+        removal.map_or(Ok(()), |removal| self.finish_removal(removal.run()))
+    }
+
+    /// Adds the snapshot to the stored ones. Returns the removal of the files that are not needed any more,
+    /// which another thread may run; its result goes to [`Journal::finish_removal`].
+    ///
+    /// # Errors
+    /// [`JournalError::Full`] if the job met a full disk: nothing has changed. Any other error poisons the
+    /// journal, also a failed job: a disk that cannot keep a snapshot cannot be relied on.
+    pub fn add_snapshot(
+        &mut self,
+        job: std::io::Result<SnapshotWritten>,
+    ) -> Result<Option<Removal<D>>, JournalError> {
         self.check()?;
         let written = match job {
             Ok(written) => written,
-            Err(error) if is_full(&error) => return self.full(),
+            Err(error) if is_full(&error) => return self.full().map(|()| None),
             Err(error) => return self.guard(Err(error).during(IoOp::Write)),
         };
         let SnapshotWritten(new) = written;
@@ -242,9 +260,19 @@ impl<D: Disk> Journal<D> {
         self.unreadable.retain(|op| *op != new.op);
         let at = self.snapshots.partition_point(|header| header.op < new.op);
         self.snapshots.insert(at, new);
-        match self.prune() {
+        Ok(self.prune())
+    }
+
+    /// Ends a removal.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`] if the removal met a full disk: some files stay. Any other error of it poisons
+    /// the journal.
+    pub fn finish_removal(&mut self, removed: Result<(), JournalError>) -> Result<(), JournalError> {
+        self.removing.clear();
+        match removed {
             Err(JournalError::Full) => self.full(),
-            pruned => self.guard(pruned),
+            removed => self.guard(removed),
         }
     }
 
@@ -259,7 +287,7 @@ impl<D: Disk> Journal<D> {
         if self.snapshots.last().is_some_and(|newest| newest.op > op) {
             return Err(JournalError::Misplaced { op, last: self.last.0 });
         }
-        let written = match SnapshotJob::new(self.disk.clone(), op, self.options.planted).write(view, bytes) {
+        let written = match self.job(op).write(view, bytes) {
             Err(error) if is_full(&error) => return self.full(),
             other => other,
         };
@@ -358,29 +386,21 @@ impl<D: Disk> Journal<D> {
         if marks { self.mark() } else { Ok(()) }
     }
 
-    /// Keeps the newest [`SNAPSHOTS_KEPT`] snapshots and the log after the oldest of them. With fewer
-    /// snapshots it keeps the whole log.
-    fn prune(&mut self) -> Result<(), JournalError> {
-        if self.snapshots.len() < SNAPSHOTS_KEPT {
-            return Ok(());
-        }
-        let old = self.snapshots.len() - SNAPSHOTS_KEPT;
+    /// Keeps the newest [`SNAPSHOTS_KEPT`] snapshots and the log after the oldest of them, and returns the
+    /// removal of the rest. With fewer snapshots it keeps the whole log.
+    fn prune(&mut self) -> Option<Removal<D>> {
+        let old = self.snapshots.len().checked_sub(SNAPSHOTS_KEPT)?;
+        let mut names = Vec::new();
         for header in self.snapshots.drain(..old) {
             self.unreadable.retain(|op| *op != header.op);
-            let name = snapshot_name(header.number);
-            judge_removal(&self.disk, &name, self.disk.remove(&name))?;
+            self.removing.push(header.number);
+            names.push(snapshot_name(header.number));
         }
         let oldest = self.snapshots[0].op;
         let oldest = if self.options.planted.is(Planted::PruneTooFar) { oldest.next() } else { oldest };
         let needless = self.closed.iter().take_while(|closed| closed.op_max <= oldest).count();
-        for closed in self.closed.drain(..needless) {
-            let name = log_name(closed.first);
-            judge_removal(&self.disk, &name, self.disk.remove(&name))?;
-        }
-        for name in self.disk.list().during(IoOp::List)?.iter().filter(|name| name.starts_with(ASIDE)) {
-            judge_removal(&self.disk, name, self.disk.remove(name))?;
-        }
-        self.disk.sync().during(IoOp::Directory)
+        names.extend(self.closed.drain(..needless).map(|closed| log_name(closed.first)));
+        Some(Removal { disk: self.disk.clone(), names })
     }
 
     /// Judges a write or a sync in space that was allocated before: a slot of meta, or the room of a
@@ -412,6 +432,32 @@ impl<D: Disk> Journal<D> {
     fn guard<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
         self.poisoned |= result.is_err();
         result
+    }
+}
+
+/// The removal of files that nothing needs any more. A file system may take a millisecond for each MiB.
+#[derive(Debug)]
+pub struct Removal<D> {
+    disk: D,
+    names: Vec<String>,
+}
+
+impl<D: Disk> Removal<D> {
+    /// Removes the files, and those that a start has set aside.
+    ///
+    /// # Errors
+    /// The error of the disk. Give the result to [`Journal::finish_removal`] in every case.
+    pub fn run(mut self) -> Result<(), JournalError> {
+        let aside = self.disk.list().during(IoOp::List)?;
+        self.names.extend(aside.into_iter().filter(|name| name.starts_with(ASIDE)));
+        for name in &self.names {
+            match self.disk.remove(name) {
+                // Two removals may run at a time, and both take what was set aside.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => judge_removal(&self.disk, name, removed)?,
+            }
+        }
+        self.disk.sync().during(IoOp::Directory)
     }
 }
 

@@ -110,8 +110,10 @@ use recado_proto::planted::PlantedBug;
 pub use directory::{Directory, DirectoryFile};
 pub use error::{IoOp, JournalError};
 pub use inspect::{Inspection, LogRange, MetaState, SnapshotRange, check, inspect, inspect_disk};
-pub use log::Journal;
-pub use snapshot::{SnapshotJob, SnapshotPiece, SnapshotWritten};
+pub use log::{Journal, Removal};
+pub use snapshot::{
+    SNAPSHOT_PIECE, SnapshotFile, SnapshotJob, SnapshotPiece, SnapshotReading, SnapshotWritten,
+};
 
 /// A directory of files. Clones are handles on the same directory.
 pub trait Disk: Clone + Send {

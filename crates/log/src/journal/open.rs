@@ -107,6 +107,7 @@ impl<D: Disk> Journal<D> {
             segment,
             op_max,
             snapshots,
+            removing: Vec::new(),
             unreadable: Vec::new(),
             last: known.last,
             commit: known.commit,

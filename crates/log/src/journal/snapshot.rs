@@ -24,6 +24,10 @@ const GROUP: usize = 36;
 const EPOCH: usize = 40;
 const CRC: usize = HEADER - 4;
 
+/// The bytes of a piece of a snapshot while it is written or read back: large enough for a write to be
+/// efficient, and small enough for the thread that encodes it to leave its core within a millisecond.
+pub const SNAPSHOT_PIECE: usize = 256 * 1024;
+
 /// How many file names a snapshot may have to choose from: its op, and the numbers after it.
 const NAMES: u64 = 8;
 
@@ -60,6 +64,8 @@ pub(super) struct Header {
 pub struct SnapshotJob<D> {
     disk: D,
     op: Op,
+    /// Numbers whose names are taken, because their files are being removed.
+    removing: Vec<u64>,
     planted: PlantedBug,
 }
 
@@ -75,8 +81,8 @@ impl SnapshotWritten {
 }
 
 impl<D: Disk> SnapshotJob<D> {
-    pub(super) fn new(disk: D, op: Op, planted: PlantedBug) -> SnapshotJob<D> {
-        SnapshotJob { disk, op, planted }
+    pub(super) fn new(disk: D, op: Op, removing: Vec<u64>, planted: PlantedBug) -> SnapshotJob<D> {
+        SnapshotJob { disk, op, removing, planted }
     }
 
     /// The last op that belongs in it.
@@ -84,54 +90,161 @@ impl<D: Disk> SnapshotJob<D> {
         self.op
     }
 
-    /// Writes the snapshot to a temporary file, fsyncs and renames it, fsyncs the directory, and reads the
-    /// snapshot back.
+    /// Creates the temporary file of the snapshot.
     ///
     /// # Errors
-    /// The error of the disk, or a snapshot that does not read as it was written. Give the result to
-    /// [`super::Journal::finish_snapshot`] in every case.
-    pub fn write(self, view: View, bytes: &[u8]) -> io::Result<SnapshotWritten> {
+    /// The error of the disk. Give the result of the job to [`super::Journal::finish_snapshot`] in every
+    /// case.
+    pub fn create(self) -> io::Result<SnapshotFile<D>> {
         let number = self.number();
-        let (len, crc) = (bytes.len() as u64, crc32c::crc32c(bytes));
-        let header = Header { number, op: self.op, view, len, crc };
-        let (name, tmp) = (snapshot_name(number), temporary_name(number));
-        if let Err(error) = self.write_file(&tmp, &header, bytes) {
-            // On a full disk the unfinished file would take up room. If it cannot be removed, a restart
-            // does it.
-            let _ = self.disk.remove(&tmp);
-            return Err(error);
-        }
-        self.disk.rename(&tmp, &name)?;
-        if !self.planted.is(Planted::SnapshotNameNotSynced) {
-            self.disk.sync()?;
-        }
-        match read(&self.disk, number)? {
-            Some(stored) if stored.view == view && stored.bytes == bytes => Ok(SnapshotWritten(header)),
-            _ => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{name} does not read as it was written"),
-            )),
+        let file = self.disk.create(&temporary_name(number))?;
+        Ok(SnapshotFile { job: self, number, file, len: 0, crc: 0, stays: false })
+    }
+
+    /// Writes the whole snapshot.
+    ///
+    /// # Errors
+    /// Those of [`SnapshotJob::create`] and of its file.
+    pub fn write(self, view: View, bytes: &[u8]) -> io::Result<SnapshotWritten> {
+        let mut file = self.create()?;
+        bytes.chunks(SNAPSHOT_PIECE).try_for_each(|piece| file.write(piece))?;
+        let mut reading = file.finish(view)?;
+        loop {
+            if let Some(written) = reading.next()? {
+                return Ok(written);
+            }
         }
     }
 }
 
 impl<D: Disk> SnapshotJob<D> {
-    /// The first number whose names are usable. A file that the disk cannot open keeps its name: ext4 and xfs
-    /// read its inode before they rename, remove or replace it.
+    /// The first number whose names are usable. Not those of a file that is being removed, nor those of one
+    /// that the disk cannot open, which keeps its name: ext4 and xfs read its inode before they rename,
+    /// remove or replace it.
     fn number(&self) -> u64 {
         let stuck = |name: String| self.disk.open(&name).is_err_and(|error| is_rot(&error));
         let mut numbers = self.op.0..self.op.0.saturating_add(NAMES);
-        let usable = numbers.find(|number| !stuck(snapshot_name(*number)) && !stuck(temporary_name(*number)));
+        let usable = numbers.find(|number| {
+            let removing = self.removing.contains(number);
+            !removing && !stuck(snapshot_name(*number)) && !stuck(temporary_name(*number))
+        });
         usable.unwrap_or(self.op.0)
     }
+}
 
-    fn write_file(&self, name: &str, header: &Header, bytes: &[u8]) -> io::Result<()> {
-        let mut file = self.disk.create(name)?;
-        file.allocate(HEADER as u64 + header.len)?;
-        file.write_at(0, &encode(header))?;
-        file.write_at(HEADER as u64, bytes)?;
-        file.sync()
+/// A snapshot under its temporary name, to which pieces are appended. A restart removes what is not
+/// finished, and so does dropping it, because on a full disk it would take up room.
+#[derive(Debug)]
+pub struct SnapshotFile<D: Disk> {
+    job: SnapshotJob<D>,
+    number: u64,
+    file: D::File,
+    /// The length of what was written, without the header.
+    len: u64,
+    /// CRC-32C of what was written.
+    crc: u32,
+    /// True once the file has its final name.
+    stays: bool,
+}
+
+impl<D: Disk> SnapshotFile<D> {
+    /// Appends a piece. Not durable before [`SnapshotFile::sync`].
+    ///
+    /// # Errors
+    /// The error of the disk.
+    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        let end = self.len + piece.len() as u64;
+        self.file.allocate(HEADER as u64 + end)?;
+        self.file.write_at(HEADER as u64 + self.len, piece)?;
+        (self.len, self.crc) = (end, crc32c::crc32c_append(self.crc, piece));
+        Ok(())
     }
+
+    /// Makes what was written durable, so that [`SnapshotFile::finish`] finds little to sync.
+    ///
+    /// # Errors
+    /// The error of the disk.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Writes the header, fsyncs and renames the file, and fsyncs the directory. The snapshot is to be read
+    /// back then.
+    ///
+    /// # Errors
+    /// The error of the disk.
+    pub fn finish(mut self, view: View) -> io::Result<SnapshotReading<D>> {
+        let SnapshotJob { ref disk, op, planted, .. } = self.job;
+        let header = Header { number: self.number, op, view, len: self.len, crc: self.crc };
+        self.file.allocate(HEADER as u64)?;
+        self.file.write_at(0, &encode(&header))?;
+        self.file.sync()?;
+        disk.rename(&temporary_name(self.number), &snapshot_name(self.number))?;
+        self.stays = true;
+        if !planted.is(Planted::SnapshotNameNotSynced) {
+            disk.sync()?;
+        }
+        SnapshotReading::of(disk, header)
+    }
+}
+
+impl<D: Disk> Drop for SnapshotFile<D> {
+    fn drop(&mut self) {
+        if !self.stays {
+            // If it cannot be removed, a restart does it.
+            let _ = self.job.disk.remove(&temporary_name(self.number));
+        }
+    }
+}
+
+/// A durable snapshot that is being read back.
+#[derive(Debug)]
+pub struct SnapshotReading<D: Disk> {
+    file: D::File,
+    /// The header that was written and read.
+    header: Header,
+    /// How many bytes were read.
+    read: u64,
+    /// Their CRC-32C.
+    crc: u32,
+    piece: Vec<u8>,
+}
+
+impl<D: Disk> SnapshotReading<D> {
+    fn of(disk: &D, header: Header) -> io::Result<SnapshotReading<D>> {
+        let opened = disk.open(&snapshot_name(header.number));
+        let found = opened.and_then(|file| Ok(header_of(&file, header.number)?.map(|found| (file, found))));
+        match unless_rotten(header.number, found)? {
+            Some((file, found)) if found == header => {
+                Ok(SnapshotReading { file, header, read: 0, crc: 0, piece: Vec::new() })
+            }
+            _ => Err(not_as_written(header.number)),
+        }
+    }
+
+    /// Reads the next piece, of [`SNAPSHOT_PIECE`] bytes at most. Returns the snapshot after the last piece.
+    ///
+    /// # Errors
+    /// The error of the disk, or the snapshot does not read as it was written.
+    pub fn next(&mut self) -> io::Result<Option<SnapshotWritten>> {
+        let Header { number, len, crc, .. } = self.header;
+        let left = usize::try_from(len - self.read).unwrap_or(usize::MAX);
+        self.piece.resize(left.min(SNAPSHOT_PIECE), 0);
+        let read = self.file.read_at(HEADER as u64 + self.read, &mut self.piece);
+        unless_rotten(number, read.map(Some))?.ok_or_else(|| not_as_written(number))?;
+        self.read += self.piece.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, &self.piece);
+        match (self.read == len, self.crc == crc) {
+            (false, _) => Ok(None),
+            (true, true) => Ok(Some(SnapshotWritten(self.header))),
+            (true, false) => Err(not_as_written(number)),
+        }
+    }
+}
+
+fn not_as_written(number: u64) -> io::Error {
+    let name = snapshot_name(number);
+    io::Error::new(io::ErrorKind::InvalidData, format!("{name} does not read as it was written"))
 }
 
 fn temporary_name(number: u64) -> String {
@@ -261,7 +374,7 @@ mod tests {
     const VIEW: View = View(1 << 16 | 1);
 
     fn job<D: Disk>(disk: &D, op: u64) -> SnapshotJob<D> {
-        SnapshotJob::new(disk.clone(), Op(op), PlantedBug::default())
+        SnapshotJob::new(disk.clone(), Op(op), Vec::new(), PlantedBug::default())
     }
 
     /// A disk that renames no file, and reports that it did.
@@ -305,6 +418,79 @@ mod tests {
             let refused = job(&KeepsNames(disk.clone()), 5).write(view, bytes).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{refused}");
         }
+    }
+
+    /// A state of three pieces, no two alike, and some more.
+    fn large() -> Vec<u8> {
+        (0..3 * SNAPSHOT_PIECE + 1_000).map(|at| (at / SNAPSHOT_PIECE * 31 + at % 251) as u8).collect()
+    }
+
+    /// Reads the whole snapshot back.
+    fn read_back(disk: &Directory, header: Header) -> io::Result<SnapshotWritten> {
+        let mut reading = SnapshotReading::of(disk, header)?;
+        loop {
+            assert!(reading.piece.capacity() <= SNAPSHOT_PIECE);
+            if let Some(written) = reading.next()? {
+                return Ok(written);
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_whose_pieces_are_not_those_that_were_written_is_refused() {
+        const P: usize = SNAPSHOT_PIECE;
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        let written = job(&disk, 5).write(VIEW, &large()).unwrap();
+        assert_eq!(read_back(&disk, written.0).unwrap(), written);
+        let path = dir.path().join(snapshot_name(5));
+        let good = std::fs::read(&path).unwrap();
+        let (header, state) = good.split_at(HEADER);
+        let rest = &state[3 * P..];
+        let piece = |at: usize| &state[at * P..(at + 1) * P];
+        let others = [
+            ("the first is missing", [piece(1), piece(2), rest].concat()),
+            ("the second is missing", [piece(0), piece(2), rest].concat()),
+            ("the last is missing", state[..3 * P].to_vec()),
+            ("the second was not written", [piece(0), &vec![0; P][..], piece(2), rest].concat()),
+            ("the second is doubled", [piece(0), piece(1), piece(1), piece(2), rest].concat()),
+            ("the second stands for the third", [piece(0), piece(1), piece(1), rest].concat()),
+            ("two are exchanged", [piece(1), piece(0), piece(2), rest].concat()),
+        ];
+        for (which, other) in others {
+            std::fs::write(&path, [header, &other].concat()).unwrap();
+            assert_eq!(read(&disk, 5).unwrap(), None, "{which}");
+            let refused = read_back(&disk, written.0).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{which}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_the_same_whatever_the_pieces_in_which_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        let stored = StoredSnapshot { op: Op(5), view: VIEW, bytes: large() };
+        for piece in [1_000, SNAPSHOT_PIECE, usize::MAX] {
+            let mut file = job(&disk, 5).create().unwrap();
+            for piece in stored.bytes.chunks(piece) {
+                file.write(piece).unwrap();
+                file.sync().unwrap();
+            }
+            let header = file.finish(VIEW).unwrap().header;
+            assert_eq!(read(&disk, 5).unwrap().as_ref(), Some(&stored));
+            assert!(read_back(&disk, header).is_ok());
+        }
+    }
+
+    #[test]
+    fn an_unfinished_snapshot_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        let mut file = job(&disk, 5).create().unwrap();
+        file.write(b"a piece").unwrap();
+        assert_eq!(disk.list().unwrap(), [temporary_name(5)]);
+        drop(file);
+        assert_eq!(disk.list().unwrap(), [""; 0]);
     }
 
     #[test]

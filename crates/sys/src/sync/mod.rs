@@ -83,6 +83,8 @@ pub enum Mistake {
     ListensForEver,
     /// Threads that wait for a request's outcome are not woken when its client ends.
     EndIsNotTold,
+    /// The snapshot thread rests although the journal thread has ended.
+    RestsAtTheEnd,
     /// Log lines are written under the lock that logging threads take.
     WritesUnderLock,
     /// Log lines that find no room are not counted.

@@ -9,7 +9,7 @@ use recado_proto::id::Epoch;
 use recado_service::State;
 
 use super::*;
-use crate::server::node::snapshots::{members, restore};
+use crate::server::node::snapshots::{members, own_turn, restore};
 
 #[test]
 fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
@@ -25,42 +25,113 @@ fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
     assert_eq!(rig.around.reads, 2);
 }
 
-#[test]
-fn a_snapshot_is_taken_when_the_log_since_the_last_one_is_long_and_no_sooner() {
+/// A turn of server 2 begins at this time, in ms of the wall clock: of each minute it has the second third.
+const TURN: u64 = 20_000;
+
+/// A server in its turn, after the snapshot that the turn begins with: that of op 1.
+fn in_turn() -> Rig<Peers> {
     let mut rig = Rig::new(true);
     rig.node.config.snapshot_bytes = 10_000;
-    cast(&mut rig, 1..=101);
-    assert_eq!((rig.node.applied(), rig.snapshots), (Op(100), 10));
+    rig.clock.unix_ms = TURN;
+    cast(&mut rig, 1..=2);
+    assert_eq!((rig.node.applied(), rig.snapshots), (Op(1), 1));
+    rig
+}
+
+#[test]
+fn a_snapshot_is_taken_when_the_log_since_the_last_one_is_long_and_no_sooner() {
+    let mut rig = in_turn();
+    cast(&mut rig, 3..=11);
+    assert_eq!(rig.snapshots, 1);
+    cast(&mut rig, 12..=12);
+    assert_eq!(rig.snapshots, 2);
+    cast(&mut rig, 13..=102);
+    assert_eq!((rig.node.applied(), rig.snapshots), (Op(101), 11));
+}
+
+#[test]
+fn outside_its_turn_a_server_takes_a_snapshot_when_the_log_is_twice_as_long() {
+    for unix_ms in [1, TURN - 1, 2 * TURN, 4 * TURN - 1] {
+        let mut rig = Rig::new(true);
+        rig.node.config.snapshot_bytes = 10_000;
+        rig.clock.unix_ms = unix_ms;
+        cast(&mut rig, 1..=19);
+        assert_eq!(rig.snapshots, 0, "{unix_ms}");
+        cast(&mut rig, 20..=101);
+        assert_eq!((rig.node.applied(), rig.snapshots), (Op(100), 5), "{unix_ms}");
+    }
+}
+
+#[test]
+fn each_turn_of_a_server_has_a_snapshot_of_what_is_new() {
+    let mut rig = Rig::new(true);
+    let at = |rig: &mut Rig<Peers>, unix_ms| {
+        rig.clock.unix_ms = unix_ms;
+        rig.input(Input::Deadline);
+        rig.snapshots
+    };
+    cast(&mut rig, 1..=2);
+    assert_eq!(at(&mut rig, TURN - 1), 0);
+    assert_eq!(at(&mut rig, TURN), 1);
+    cast(&mut rig, 3..=3);
+    // Neither later in the same turn, nor in those of the others, nor in the next one if it is over.
+    assert_eq!([2 * TURN - 1, 2 * TURN, 3 * TURN, 6 * TURN].map(|unix_ms| at(&mut rig, unix_ms)), [1; 4]);
+    assert_eq!(at(&mut rig, 7 * TURN + 5_000), 2);
+    assert_eq!(at(&mut rig, 10 * TURN), 2, "nothing is new");
+    cast(&mut rig, 4..=4);
+    assert_eq!(rig.snapshots, 3, "the turn is under way");
+    cast(&mut rig, 5..=5);
+    assert_eq!(at(&mut rig, TURN), 4, "a clock that was set back");
+}
+
+/// By the same clock exactly one server has its turn at any time, and each has as many as the others.
+#[test]
+fn the_turns_of_the_servers_do_not_overlap() {
+    for count in [1, 2, 3, 5, 9] {
+        let mut config = config();
+        let member = config.cluster.members[0];
+        config.cluster.members = (1..=count).map(|id| Member { id: NodeId(id), ..member }).collect();
+        let mut turns: BTreeMap<u16, u64> = BTreeMap::new();
+        for unix_ms in (0..600_000).step_by(250) {
+            let mut having = (1..=count).filter(|id| {
+                config.cluster.me = NodeId(*id);
+                own_turn(Clock { now: Moment(0), unix_ms }, &config).is_some()
+            });
+            *turns.entry(having.next().unwrap()).or_default() += 1;
+            assert_eq!(having.next(), None, "{count} servers, {unix_ms}");
+        }
+        let (least, most) = (turns.values().min().unwrap(), turns.values().max().unwrap());
+        assert!(turns.len() == count.into() && most - least <= 10, "{turns:?}");
+    }
 }
 
 #[test]
 fn while_a_peer_reads_a_snapshot_none_is_begun_before_the_log_is_four_times_as_long() {
-    let mut rig = Rig::new(true);
-    rig.node.config.snapshot_bytes = 10_000;
+    let mut rig = in_turn();
     let read = |rig: &mut Rig<Peers>, offset| {
         let bytes = vec![0; SnapshotChunk::BYTES_MAX];
         let piece = SnapshotPiece { op: Op(9), view: View::ZERO, offset, total: 1 << 20, crc: 0, bytes };
         rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(1), piece: Some(piece) }));
     };
-    cast(&mut rig, 1..=10);
-    assert_eq!(rig.snapshots, 1);
+    cast(&mut rig, 3..=12);
+    assert_eq!(rig.snapshots, 2);
     // What was only offered, and what is not stored any more, is not being read.
     read(&mut rig, 0);
     rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(1), piece: None }));
-    cast(&mut rig, 11..=20);
-    assert_eq!(rig.snapshots, 2);
+    cast(&mut rig, 13..=22);
+    assert_eq!(rig.snapshots, 3);
     read(&mut rig, 65_536);
-    cast(&mut rig, 21..=59);
-    assert_eq!(rig.snapshots, 2, "the peer may need the log and the snapshots that another would remove");
-    cast(&mut rig, 60..=60);
-    assert_eq!(rig.snapshots, 3, "the log has a bound also while a peer reads");
-    cast(&mut rig, 61..=70);
-    assert_eq!(rig.snapshots, 3);
+    cast(&mut rig, 23..=61);
+    assert_eq!(rig.snapshots, 3, "the peer may need the log and the snapshots that another would remove");
+    cast(&mut rig, 62..=62);
+    assert_eq!(rig.snapshots, 4, "the log has a bound also while a peer reads");
+    cast(&mut rig, 63..=72);
+    assert_eq!(rig.snapshots, 4);
     rig.pass(rig.node.config.timing.coordinator * 2);
-    assert_eq!(rig.snapshots, 3);
+    assert_eq!(rig.snapshots, 4);
     rig.clock.now = rig.clock.now + Duration::from_micros(1);
     rig.input(Input::Deadline);
-    assert_eq!(rig.snapshots, 4, "a peer that asks no more delays nothing");
+    assert_eq!(rig.snapshots, 5, "a peer that asks no more delays nothing");
 }
 
 /// The primary casts entries of 1,000 bytes, one at a time, and each commits the one before it.
@@ -77,10 +148,9 @@ fn cast(rig: &mut Rig<Peers>, ops: RangeInclusive<u64>) {
 /// A peer that lacks a little of what the newest snapshot holds is sent entries, and no snapshot.
 #[test]
 fn the_log_is_kept_from_the_snapshot_before_the_newest_one_on() {
-    let mut rig = Rig::new(true);
-    rig.node.config.snapshot_bytes = 10_000;
-    let (mut before, mut newest) = (Op::ZERO, Op::ZERO);
-    for op in 1..=51 {
+    let mut rig = in_turn();
+    let (mut before, mut newest) = (Op::ZERO, Op(1));
+    for op in 3..=52 {
         let written = rig.snapshots;
         cast(&mut rig, op..=op);
         if rig.snapshots > written {
@@ -89,7 +159,7 @@ fn the_log_is_kept_from_the_snapshot_before_the_newest_one_on() {
         let first = (1..=op).find(|op| rig.node.log.entry(Op(*op)).is_some());
         assert_eq!(first, Some(before.0 + 1), "the newest one is that of {newest:?}");
     }
-    assert_eq!(rig.snapshots, 5);
+    assert_eq!(rig.snapshots, 6);
 }
 
 #[test]
@@ -103,7 +173,7 @@ fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and
         let (format, cluster) = (Image::FORMAT, ClusterId(7));
         let (members_op, members) = (Op::ZERO, members(&config));
         let image = Image { format, cluster, members_op, members, op, view, state };
-        let bytes = codec::encode_snapshot(&image).unwrap();
+        let bytes = encode(&image);
         let restored = restore(&config, Some(&StoredSnapshot { op: stored_op, view: stored_view, bytes }));
         restored.map(|service| service.applied())
     };
@@ -128,7 +198,7 @@ fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresse
         let (members_op, members, state) = (Op::ZERO, members(&config), State::default());
         let mut image = Image { format, cluster, members_op, members, op, view, state };
         change(&mut image);
-        let bytes = codec::encode_snapshot(&image).unwrap();
+        let bytes = encode(&image);
         restore(&config, Some(&StoredSnapshot { op, view, bytes })).err()
     };
     assert!(refusal(&|_| ()).is_none());

@@ -1,0 +1,143 @@
+//! Snapshot thread: encodes and writes snapshots, one at a time, reads each back, and removes the files that
+//! it makes needless. The journal thread begins and finishes them.
+//!
+//! A snapshot is as large as the state, and nobody waits for it, whereas every send waits for an fsync and
+//! for a core. So it is encoded, written and read back in pieces, with the memory for one piece. What was
+//! written is synced every few pieces, because a sync of the log waits for what the disk has taken before it.
+//! After each piece the thread rests for [`RESTS`] times as long as the piece took: it uses a quarter of a
+//! core and of the disk at most, whatever either can do. A rate in bytes would be too much for one disk and
+//! too little for another. [`REST_MOST`] bounds the rests of one snapshot.
+
+use std::io;
+use std::time::Duration;
+
+use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Sender};
+use recado_sys::sync::{Mistake, planted, thread};
+
+use recado_log::journal::{Disk, JournalError, Removal, SNAPSHOT_PIECE, SnapshotJob, SnapshotWritten};
+use recado_proto::codec::{self, Unencoded};
+use recado_proto::id::{Moment, Op};
+use recado_sys::clock::MachineClock;
+
+use super::node::Image;
+
+/// How many times as long as a piece took the thread rests after it.
+const RESTS: u32 = 3;
+/// The longest time that the thread rests for one snapshot: a third of the time between two snapshots by
+/// default. After that it goes on without rests and without syncs on the way, so that a large state on a slow
+/// disk is stored before the next snapshot is due, and the log does not grow meanwhile.
+const REST_MOST: Duration = Duration::from_secs(20);
+/// The bytes after which what was written is synced.
+const SYNC_EVERY: usize = 1024 * 1024;
+
+/// Work for the snapshot thread, done in order.
+pub(super) enum SnapshotWork<D> {
+    /// Write a snapshot, then report [`Finished::Tried`].
+    Write { job: SnapshotJob<D>, image: Box<Image> },
+    /// Remove what the last snapshot has made needless, then report [`Finished::Removed`].
+    Remove(Removal<D>),
+}
+
+/// Outcome of work of the snapshot thread.
+pub(super) enum Finished {
+    /// The result of writing a snapshot.
+    Tried(io::Result<SnapshotWritten>),
+    /// The snapshot is larger than any server could read back. It is not stored, and the disk is intact.
+    TooLarge(Op),
+    /// The result of a removal.
+    Removed(Result<(), JournalError>),
+}
+
+/// Runs the snapshot thread until the journal thread has ended. A snapshot that is being written then is
+/// given up.
+pub(super) fn write_snapshots<D: Disk>(
+    works: &Receiver<SnapshotWork<D>>,
+    finished: &Sender<Finished>,
+    clock: MachineClock,
+) {
+    for work in works {
+        let done = match work {
+            SnapshotWork::Write { job, image } => {
+                write(job, &image, &mut Pace { works, clock, since: clock.now(), left: REST_MOST })
+            }
+            SnapshotWork::Remove(removal) => Finished::Removed(removal.run()),
+        };
+        if finished.send(done).is_err() {
+            return;
+        }
+    }
+}
+
+fn write<D: Disk>(job: SnapshotJob<D>, image: &Image, pace: &mut Pace<'_, D>) -> Finished {
+    let op = job.op();
+    match try_write(job, image, pace) {
+        Ok(written) => Finished::Tried(Ok(written)),
+        Err(Unencoded::NotTaken(error)) => Finished::Tried(Err(error)),
+        Err(Unencoded::Oversized) => Finished::TooLarge(op),
+    }
+}
+
+fn try_write<D: Disk>(
+    job: SnapshotJob<D>,
+    image: &Image,
+    pace: &mut Pace<'_, D>,
+) -> Result<SnapshotWritten, Unencoded<io::Error>> {
+    let mut file = job.create().map_err(Unencoded::NotTaken)?;
+    let mut unsynced = 0;
+    codec::encode_snapshot(image, SNAPSHOT_PIECE, |piece| {
+        file.write(piece)?;
+        unsynced += piece.len();
+        if unsynced >= SYNC_EVERY && pace.is_kept() {
+            unsynced = 0;
+            file.sync()?;
+        }
+        pace.rest()
+    })?;
+    let mut reading = file.finish(image.view).map_err(Unencoded::NotTaken)?;
+    loop {
+        if let Some(written) = reading.next().map_err(Unencoded::NotTaken)? {
+            return Ok(written);
+        }
+        pace.rest().map_err(Unencoded::NotTaken)?;
+    }
+}
+
+/// The pace of one snapshot.
+struct Pace<'a, D> {
+    /// Closed when the journal thread has ended.
+    works: &'a Receiver<SnapshotWork<D>>,
+    clock: MachineClock,
+    /// The end of the last rest.
+    since: Moment,
+    /// The time for which this snapshot may still rest.
+    left: Duration,
+}
+
+impl<D> Pace<'_, D> {
+    /// Returns true while there are rests left.
+    fn is_kept(&self) -> bool {
+        !self.left.is_zero()
+    }
+
+    /// Rests after a piece.
+    ///
+    /// # Errors
+    /// The journal thread has ended.
+    fn rest(&mut self) -> io::Result<()> {
+        let worked = self.clock.now().since(self.since);
+        let rest = worked.saturating_mul(RESTS).min(self.left);
+        self.left -= rest;
+        if planted(Mistake::RestsAtTheEnd) {
+            thread::park_timeout(rest);
+        }
+        match self.works.recv_timeout(rest) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(io::ErrorKind::Interrupted.into()),
+            // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
+            // the one that is left out.
+            Ok(_) => tracing::error!("BUG: work for snapshots came while one was written; it is left out"),
+        }
+        self.since = self.clock.now();
+        Ok(())
+    }
+}
