@@ -112,6 +112,10 @@ pub enum Situation {
     NumberForgotten,
     /// ... or learned that another copy had completed a request that it made before it reached a server.
     DoneByCopy,
+    /// An answer was lost with the power of the client's machine ...
+    AnswerLost,
+    /// ... and its request, asked again, was answered again.
+    AnsweredAgain,
     /// The primary of a cluster without faults was killed, and the pause measured.
     PauseMeasured,
     /// A HELLO got a forged answer.
@@ -120,7 +124,7 @@ pub enum Situation {
 
 impl Situation {
     /// All of them.
-    pub const ALL: [Situation; 58] = [
+    pub const ALL: [Situation; 60] = [
         Situation::Fetched,
         Situation::StaleWinner,
         Situation::PromiseRefused,
@@ -177,6 +181,8 @@ impl Situation {
         Situation::Renumbered,
         Situation::NumberForgotten,
         Situation::DoneByCopy,
+        Situation::AnswerLost,
+        Situation::AnsweredAgain,
         Situation::PauseMeasured,
         Situation::Forged,
     ];

@@ -167,8 +167,8 @@ pub enum Fault {
     Clock(Target, i64),
     /// SIGTERM.
     Stop(Target),
-    /// A client crashes, and restarts after this time.
-    ClientCrash(u8, Micros),
+    /// A client crashes, or its machine loses power, and it restarts.
+    ClientCrash(u8, Death),
     /// A client's address changes.
     ClientMove(u8),
     /// A client disconnects in order, and returns.
@@ -629,9 +629,12 @@ impl Plan {
     fn client_fault(&self, rng: &mut Rng) -> Fault {
         let client = rng.range(1, u64::from(self.clients)) as u8;
         match rng.below(4) {
-            // Sometimes so long that retention drops unread notifications.
-            0 | 1 if rng.permille(200) => Fault::ClientCrash(client, rng.range(1_000, 3_000) * MS),
-            0 | 1 => Fault::ClientCrash(client, rng.range(1, 400) * MS),
+            0 | 1 => {
+                // Sometimes so long that retention drops unread notifications.
+                let long = rng.permille(200);
+                let down = if long { rng.range(1_000, 3_000) } else { rng.range(1, 400) } * MS;
+                Fault::ClientCrash(client, Death { power: rng.permille(500), down })
+            }
             2 => Fault::ClientMove(client),
             _ => Fault::ClientLeave(client),
         }

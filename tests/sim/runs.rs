@@ -51,6 +51,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::InviteTwice,
     Planted::AdministersTwice,
     Planted::NonceNotKept,
+    Planted::ToldBeforeSync,
 ];
 
 /// The planted bugs that only omit something, so that only a liveness check finds them.

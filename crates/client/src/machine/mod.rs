@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use recado_proto::id::{Moment, Op, Seq, SessionId, View};
 use recado_proto::packet::{QueryId, ToServer};
+use recado_proto::planted::Planted;
 
 use again::Again;
 use backoff::Backoff;
@@ -166,6 +167,9 @@ impl Machine {
     /// that all requests below it are answered. The servers drop the results below it, so those answers must
     /// be durable first.
     pub fn told_below(&self) -> Seq {
+        if self.start.planted.is(Planted::ToldBeforeSync) {
+            return Seq(0);
+        }
         self.outbox.told_below()
     }
 
