@@ -287,17 +287,15 @@ impl<L: OrderedLog> Node<L> {
         if !self.accepts() {
             return;
         }
-        if self.service.session(session).is_none() {
-            return self.refuse_session(session);
-        }
+        let Some(view) = self.service.session(session) else { return self.refuse_session(session) };
         // The client repeats DISCONNECT, and leaves after a while without an answer, so one close in the
         // log is enough.
         if self.is_busy() || !self.under_way.closing.insert(session) {
             return;
         }
-        // A closed session cannot move its cursor, so its last cursor is logged before the close.
+        // A closed session cannot move its cursor, so a last cursor that moves is logged before the close.
         self.housekeeping.drop_cursor(session);
-        if let Some(upto) = upto.op() {
+        if let Some(upto) = upto.op().filter(|upto| view.receives && *upto > view.cursor) {
             self.propose(clock, Command::Cursors(vec![(session, upto)]));
         }
         self.propose(clock, Command::SessionClose { session });
