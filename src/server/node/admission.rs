@@ -272,6 +272,9 @@ impl<L: OrderedLog> Node<L> {
     }
 
     pub(super) fn on_confirmed(&mut self, clock: Clock, session: SessionId) {
+        if self.is_primary {
+            self.housekeeping.on_logged(session, self.service.clock_ms());
+        }
         if let Some(resume) = self.under_way.confirming.remove(&session) {
             self.on_resume(clock, session, resume);
         }
@@ -288,6 +291,10 @@ impl<L: OrderedLog> Node<L> {
             return;
         }
         let Some(view) = self.service.session(session) else { return self.refuse_session(session) };
+        // It has no cursor to keep, and its client waits for no answer.
+        if !view.receives {
+            return self.housekeeping.on_left(session);
+        }
         // The client repeats DISCONNECT, and leaves after a while without an answer, so one close in the
         // log is enough.
         if self.is_busy() || !self.under_way.closing.insert(session) {
@@ -295,7 +302,7 @@ impl<L: OrderedLog> Node<L> {
         }
         // A closed session cannot move its cursor, so a last cursor that moves is logged before the close.
         self.housekeeping.drop_cursor(session);
-        if let Some(upto) = upto.op().filter(|upto| view.receives && *upto > view.cursor) {
+        if let Some(upto) = upto.op().filter(|upto| *upto > view.cursor) {
             self.propose(clock, Command::Cursors(vec![(session, upto)]));
         }
         self.propose(clock, Command::SessionClose { session });

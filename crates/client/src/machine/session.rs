@@ -95,6 +95,12 @@ impl Machine {
             Some(primary) => {
                 let last = ToServer::Disconnect(Disconnect { upto: self.inbox.ack().upto });
                 self.servers.send(now, primary, self.view, &[last], None, out);
+                // A session that only sends has no cursor to keep. If this is lost, the device's next session
+                // fences it, or it ends when it is idle for too long.
+                if !self.inbox.receives() {
+                    self.state = State::Over;
+                    return out.push(Effect::Event(Event::Disconnected));
+                }
             }
             None => self.ask_all(now, out),
         }
