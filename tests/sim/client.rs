@@ -281,6 +281,7 @@ impl Client {
         self.taken = None;
         self.acknowledged = self.acknowledged.max(self.files.cursor.unwrap_or_default());
         let start = Start {
+            handshakes: BTreeMap::new(),
             servers,
             identity: Identity {
                 cluster: population::CLUSTER,

@@ -107,8 +107,10 @@ impl Machine {
     /// Creates a machine and begins the search for the primary.
     pub fn new(now: Moment, mut start: Start, out: &mut Vec<Effect>) -> Machine {
         let outbox = Outbox::new(start.outbox.iter().cloned(), start.highest_seq.unwrap_or_default());
+        let mut servers = Servers::new(&start.servers, start.identity.clone());
+        servers.go_on(std::mem::take(&mut start.handshakes));
         let mut machine = Machine {
-            servers: Servers::new(&start.servers, start.identity.clone()),
+            servers,
             inbox: Inbox::new(start.receives, start.planted),
             state: State::Connecting { nonce: start.entropy.number(), again: Again::now(now) },
             view: View::ZERO,

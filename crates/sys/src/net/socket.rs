@@ -45,13 +45,22 @@ impl BoundSocket {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))
             .map_err(NetError::at(NetOp::Open, addr))?;
         let buffers = size_buffers(&socket).map_err(NetError::at(NetOp::Configure, addr))?;
-        // A zero read timeout means "wait for ever" to the system.
-        let patience = patience.max(Duration::from_millis(1));
-        socket.set_read_timeout(Some(patience)).map_err(NetError::at(NetOp::Configure, addr))?;
         socket.bind(&addr.into()).map_err(NetError::at(NetOp::Bind, addr))?;
         let socket = UdpSocket::from(socket);
         let addr = socket.local_addr().map_err(NetError::at(NetOp::Configure, addr))?;
-        Ok(BoundSocket { socket, addr, buffers })
+        let mut bound = BoundSocket { socket, addr, buffers };
+        bound.set_patience(patience)?;
+        Ok(bound)
+    }
+
+    /// From now on a receive waits at most `patience`.
+    ///
+    /// # Errors
+    /// [`NetError`] naming the address.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<(), NetError> {
+        // A zero read timeout means "wait for ever" to the system.
+        let patience = patience.max(Duration::from_millis(1));
+        self.socket.set_read_timeout(Some(patience)).map_err(NetError::at(NetOp::Configure, self.addr))
     }
 
     /// The bound address; it has the real port if port 0 was asked for.

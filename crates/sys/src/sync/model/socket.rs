@@ -107,6 +107,16 @@ impl BoundSocket {
         }
     }
 
+    pub fn set_patience(&mut self, patience: Duration) -> Result<(), NetError> {
+        match self {
+            BoundSocket::Real(socket) => socket.set_patience(patience),
+            BoundSocket::Model(port) => {
+                port.patience = patience;
+                Ok(())
+            }
+        }
+    }
+
     pub fn addr(&self) -> SocketAddr {
         match self {
             BoundSocket::Real(socket) => socket.addr(),
