@@ -398,6 +398,11 @@ fn to_client() -> Vec<ToClient> {
         delivered(Item::Notification(notification(300, channel.clone()))),
         delivered(Item::Gap { upto: Op(299) }),
         ToClient::SendAck(SendAck { seq: Seq(4), op: Op(300), data: OptionalFields::NONE }),
+        ToClient::SendAck(SendAck {
+            seq: Seq(4),
+            op: Op(300),
+            data: OptionalFields::flag(OptionalFields::MADE_CHANNEL),
+        }),
         refused(Code::Busy, Answers::Session),
         refused(Code::Busy, Answers::Query(query)),
         ToClient::Error(Refused { data: options(), ..Refused::new(Code::OtherEpoch, Answers::Session, 0) }),

@@ -109,7 +109,8 @@ impl Service {
                 device.results.pop_front();
             }
         }
-        out.push(Applied::Answered { session, seq, result });
+        let made_channel = self.made_channel(request, result);
+        out.push(Applied::Answered { session, seq, result, made_channel });
         out.append(&mut ended);
     }
 

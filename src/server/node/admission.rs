@@ -339,7 +339,10 @@ impl<L: OrderedLog> Node<L> {
             return self.deliver(refused(Code::Busy, wait));
         }
         let last_applied = match self.service.standing(session, seq, numbered.digest) {
-            Standing::Answered(result) => return self.answer(session, seq, result),
+            Standing::Answered(result) => {
+                let made_channel = self.service.made_channel(&numbered.request, result);
+                return self.answer(session, seq, result, made_channel);
+            }
             Standing::Taken => return self.deliver(refused(Code::NumberTaken, 0)),
             Standing::Forgotten if self.config.planted.is(Planted::ForgottenIsSilence) => return,
             Standing::Forgotten => return self.deliver(refused(Code::NumberForgotten, 0)),

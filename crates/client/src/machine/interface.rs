@@ -289,6 +289,11 @@ pub enum Event {
     /// No room for another request: this one was not taken (see
     /// [`Machine::has_room`](super::Machine::has_room)).
     NotTaken,
+    /// Sent before [`Event::Answered`]: the notification made the channel that it went to.
+    MadeChannel {
+        /// The request's number.
+        seq: Seq,
+    },
     /// A numbered request has its result.
     Answered {
         /// The request's number.
