@@ -264,23 +264,21 @@ impl Client {
             None => None,
         };
         let patience = if remembered.is_some() { options.timeout.min(LOOK) } else { options.timeout };
-        let (cluster_identity, begun) = match (
-            probe::meet(&options.servers, patience, &options.trust),
-            remembered,
-        ) {
-            (Ok(Meeting { cluster_identity, begun, .. }), _) => (cluster_identity, begun),
-            // A server that stopped between its RETRY and its proof counts as no server. So does one that is
-            // of another version: servers are upgraded one by one, and anybody can say so.
-            (
-                Err(
-                    ClientError::Unreachable { .. }
-                    | ClientError::Unproved { .. }
-                    | ClientError::OtherVersion { .. },
-                ),
-                Some(cluster_identity),
-            ) => (cluster_identity, Begun::nothing(&options.trust.places(&options.servers)?)?),
-            (Err(error), _) => return Err(error),
-        };
+        let (cluster_identity, begun) =
+            match (probe::meet(&options.servers, patience, &options.trust), remembered) {
+                (Ok(Meeting { cluster_identity, begun, .. }), _) => (cluster_identity, begun),
+                // A server that stopped between its RETRY and its proof counts as no server. So does one that is
+                // of another version: servers are upgraded one by one, and anybody can say so.
+                (
+                    Err(
+                        ClientError::Unreachable { .. }
+                        | ClientError::Unproved { .. }
+                        | ClientError::OtherVersion { .. },
+                    ),
+                    Some(cluster_identity),
+                ) => (cluster_identity, Begun::nothing(&options.trust.places(&options.servers)?)?),
+                (Err(error), _) => return Err(error),
+            };
         let until = begun.clock.now() + patience;
         Ok(Client::start(begun, options, cluster_identity, until)?.0)
     }
@@ -681,8 +679,8 @@ impl Client {
         self.slot.dir()
     }
 
-    /// Ends the session and waits, at most half a second, until the servers know. Unanswered requests are
-    /// kept and settled by the device's next client.
+    /// Ends the session. If it receives, waits until the servers know, at most half a second; a session that
+    /// only sends has no cursor to keep. Unanswered requests are kept and settled by the device's next client.
     pub fn disconnect(self) {
         drop(self);
     }

@@ -101,11 +101,7 @@ impl Begun {
 /// The cluster of the server that answers first, if it is trusted. A new cluster is remembered only after it
 /// has proved to hold its key. A known one is not asked for a proof here: it gives one in the handshake that
 /// goes on.
-pub(super) fn meet(
-    servers: &[SocketAddr],
-    timeout: Duration,
-    trust: &Trust,
-) -> Result<Meeting, ClientError> {
+pub(super) fn meet(servers: &[SocketAddr], timeout: Duration, trust: &Trust) -> Result<Meeting, ClientError> {
     let clock = MachineClock::start();
     let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
     let (clusters, decide, remembered) = match trust {

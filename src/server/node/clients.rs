@@ -181,8 +181,11 @@ impl<L: OrderedLog> Node<L> {
         result: Result<Op, Code>,
         made_channel: bool,
     ) {
-        let data =
-            if made_channel { OptionalFields::flag(OptionalFields::MADE_CHANNEL) } else { OptionalFields::NONE };
+        let data = if made_channel {
+            OptionalFields::flag(OptionalFields::MADE_CHANNEL)
+        } else {
+            OptionalFields::NONE
+        };
         let packet = match result {
             Ok(op) => ToClient::SendAck(SendAck { seq, op, data }),
             Err(code) => ToClient::Error(Refused::new(code, Answers::Request(seq), 0)),

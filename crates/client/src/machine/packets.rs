@@ -79,7 +79,7 @@ impl Machine {
             ToClient::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
             ToClient::PathChallenge(token) => self.on_path_challenge(now, from, token, out),
             _ if !fresh => {}
-            ToClient::AcceptConn(accept) => self.on_accept(now, accept),
+            ToClient::AcceptConn(accept) => self.on_accept(now, accept, out),
             ToClient::RejectConn(reject) => self.on_reject(now, reject, out),
             ToClient::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
             _ if self.primary() != Some(from) => {}

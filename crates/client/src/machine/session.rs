@@ -150,8 +150,12 @@ impl Machine {
         }
     }
 
-    pub(super) fn on_accept(&mut self, now: Moment, accept: AcceptConn) {
+    pub(super) fn on_accept(&mut self, now: Moment, accept: AcceptConn, out: &mut Vec<Effect>) {
         if self.opened_by(accept.nonce) {
+            // The device was removed, and a CONNECT of before, which came late, has admitted it anew.
+            if self.session.is_some_and(|(session, _)| session != accept.session) {
+                return self.on_over(now, Code::SessionOver, Duration::ZERO, out);
+            }
             // The session is already open; the primary may be new.
             return self.on_coordinator(now, &accept.coordinator);
         }

@@ -43,7 +43,10 @@ fn a_session_first_heard_where_it_was_admitted_is_answered_at_once() {
             aead: Default::default(),
             options: OptionalFields::NONE,
         };
-        Input::AnswerTo { reply_to: ReplyTo { to: home(), reply }, packets: vec![ToClient::AcceptConn(accept)] }
+        Input::AnswerTo {
+            reply_to: ReplyTo { to: home(), reply },
+            packets: vec![ToClient::AcceptConn(accept)],
+        }
     };
     let admitted = || {
         let mut play = Play::new();
