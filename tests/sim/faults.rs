@@ -631,7 +631,7 @@ impl Plan {
     fn cut_power(&mut self, rng: &mut Rng) {
         for (_, fault) in &mut self.faults {
             if let Fault::ClientCrash(_, death) = fault {
-                death.power = rng.permille(500);
+                death.power = rng.permille(700);
             }
         }
     }

@@ -70,6 +70,7 @@ pub fn seeds_to_find(bug: Planted) -> u64 {
         Planted::DigestUnchecked
         | Planted::InviteTwice
         | Planted::NonceNotKept
+        | Planted::ToldBeforeSync
         | Planted::TrimForgotten
         | Planted::AckUnmatched
         | Planted::MatchedSurvivesView
