@@ -170,6 +170,7 @@ impl Machines {
         self.poll.add(&socket, index)?;
         let start = Start {
             servers: self.servers.clone(),
+            handshakes: BTreeMap::new(),
             identity: Identity {
                 cluster: self.cluster.cluster,
                 cluster_key: self.cluster.key.0,
@@ -398,6 +399,7 @@ impl Link {
             | Event::Copied(_)
             | Event::ServersSetBack { .. }
             | Event::NotTaken
+            | Event::MadeChannel { .. }
             | Event::Answer(..) => {}
         }
         Ok(())

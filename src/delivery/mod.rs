@@ -65,6 +65,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// The indexes hold the times when sessions were last heard, rounded down to this, so that few datagrams move
 /// a session in them.
 const GRAIN: Duration = Duration::from_secs(1);
+/// The most sessions whose client was admitted here and has not sent on its session yet. For one more, the
+/// oldest is forgotten: its client is challenged.
+const ADMITTED_MAX: usize = 1_024;
 /// The interval between two searches for silent sessions.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -76,7 +79,8 @@ pub enum Input {
         /// The session.
         session: SessionId,
         /// The address it came from. If that is new and the number is the highest so far, the address is
-        /// challenged; until it has answered, the session is served at its old address.
+        /// challenged; until it has answered, the session is served at its old address. The address to which
+        /// the session's ACCEPT_CONN went is not challenged: the cookie has proved it.
         from: SocketAddr,
         /// Its packet number.
         number: u64,
@@ -264,6 +268,8 @@ pub struct Delivery {
     /// The sessions that [`Delivery::flush`] pumps: at most one for each input since the last flush, and all
     /// after an input about all. One that left the table and came back may be here twice.
     dirty: Vec<SessionId>,
+    /// The address to which the ACCEPT_CONN of each new session went, until its client sends on it.
+    admitted: BTreeMap<SessionId, SocketAddr>,
     /// All sessions, by the second in which they were last heard.
     silent: BTreeSet<(Moment, SessionId)>,
     /// All sessions, by the network where their client has proved that it receives; a place is of use if the
@@ -299,6 +305,7 @@ impl Delivery {
             coordinator: None,
             leads: false,
             sessions: BTreeMap::new(),
+            admitted: BTreeMap::new(),
             dirty: Vec::new(),
             silent: BTreeSet::new(),
             shares: Shares::default(),
@@ -342,6 +349,7 @@ impl Delivery {
                 self.index(session);
             }
             Input::SessionEnded { session, packets } => {
+                self.admitted.remove(&session);
                 if let Some(mut entry) = self.forget(session) {
                     packets.iter().for_each(|packet| entry.say(packet));
                     self.retire(now, entry, out);
@@ -431,6 +439,7 @@ impl Delivery {
             return out.push(Effect::Refused(RefusedDatagram::QueueFull));
         }
         if !self.sessions.contains_key(&id) {
+            let proved = self.admitted.remove(&id).filter(|address| *address == heard.from);
             let envelope = Envelope {
                 class: Class::Client,
                 cluster: self.cluster,
@@ -439,7 +448,11 @@ impl Delivery {
                 incarnation: self.incarnation,
                 number: 0,
             };
-            let entry = Session::new(now, id, Link::starting_at(envelope, key, self.next_number));
+            let mut entry = Session::new(now, id, Link::starting_at(envelope, key, self.next_number));
+            if let Some(address) = proved {
+                entry.proved_at(address);
+                out.push(Effect::Path { session: id, address });
+            }
             self.sessions.insert(id, entry);
             self.index(id);
             self.next_sweep.get_or_insert(now + SWEEP_EVERY);
@@ -473,6 +486,14 @@ impl Delivery {
     /// Answers an INITIATION in one datagram.
     fn answer(&mut self, reply_to: &ReplyTo, packets: &[ToClient], out: &mut Vec<Effect>) {
         self.answers += 1;
+        let admitted = |packet: &ToClient| match packet {
+            ToClient::AcceptConn(accept) => Some((accept.session, reply_to.to)),
+            _ => None,
+        };
+        self.admitted.extend(packets.iter().filter_map(admitted));
+        while self.admitted.len() > ADMITTED_MAX {
+            self.admitted.pop_first();
+        }
         let envelope = Envelope {
             class: Class::Handshake,
             cluster: self.cluster,
@@ -556,6 +577,7 @@ impl Delivery {
     fn silence(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.send_said(now, out);
         self.leads = false;
+        self.admitted.clear();
         let active = self.sessions.iter().filter(|(_, entry)| entry.is_served() || entry.has_answers());
         for id in active.map(|(id, _)| *id).collect::<Vec<_>>() {
             if let Some(entry) = self.touch(id) {

@@ -228,6 +228,11 @@ impl Session {
         }
     }
 
+    /// Makes this the client's address: its client has just proved that it receives there.
+    pub(super) fn proved_at(&mut self, address: SocketAddr) {
+        self.address = Some(address);
+    }
+
     /// Handles an authentic datagram; false if its number came before. Such a datagram changes nothing, not
     /// even the address, or replaying it would divert the stream. A datagram from a new address does not
     /// change the address either until somebody there has answered a challenge: an attacker that holds back a

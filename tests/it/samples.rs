@@ -61,7 +61,7 @@ samples!(ToPeer from to_peer as "to_peer_":
 
 samples!(Command from commands as "command_":
     SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Administer
-    Expire);
+    Expire SessionsClose);
 
 /// The encodings of all samples of packets.
 pub(crate) fn encoded() -> Vec<Vec<u8>> {
@@ -398,6 +398,11 @@ fn to_client() -> Vec<ToClient> {
         delivered(Item::Notification(notification(300, channel.clone()))),
         delivered(Item::Gap { upto: Op(299) }),
         ToClient::SendAck(SendAck { seq: Seq(4), op: Op(300), data: OptionalFields::NONE }),
+        ToClient::SendAck(SendAck {
+            seq: Seq(4),
+            op: Op(300),
+            data: OptionalFields::NONE.with(OptionalFields::MADE_CHANNEL, Vec::new()),
+        }),
         refused(Code::Busy, Answers::Session),
         refused(Code::Busy, Answers::Query(query)),
         ToClient::Error(Refused { data: options(), ..Refused::new(Code::OtherEpoch, Answers::Session, 0) }),
@@ -552,6 +557,7 @@ fn commands() -> Vec<Command> {
     all.push(Command::Expire(Claim::Profile { name: name("alice"), created_op: Op(300) }));
     all.push(Command::Expire(Claim::Channel { name: ops() }));
     all.push(Command::Expire(Claim::Deleted { name: ops() }));
+    all.push(Command::SessionsClose(vec![SessionId(Op(7)), SessionId(Op(70_000))]));
     all.extend(key_changes().map(|change| request(Request::Keys { change })));
     all.extend(changes().map(|change| request(Request::Channel { channel: ops(), change })));
     all.extend([feed, channel, inbox].map(|topic| Command::Trim { topic, upto: Op(300) }));

@@ -90,6 +90,8 @@ struct Files {
     given: Seq,
     cursor: Option<Op>,
     outbox: BTreeMap<Seq, StoredRequest>,
+    /// The requests whose answers are written but not synced, in the order of the answers.
+    unsynced: Vec<(Seq, StoredRequest)>,
 }
 
 /// An unanswered request in the files.
@@ -102,6 +104,8 @@ struct StoredRequest {
     what: Request,
     /// True if it was made before a server was reached.
     ahead: bool,
+    /// True if its answer was lost with the power of the machine.
+    answer_lost: bool,
 }
 
 /// A client, over all runs of its process.
@@ -141,10 +145,19 @@ pub struct Client {
     asking: Option<(AskId, Request)>,
     asks: u32,
     queries: u64,
+    /// True if what this turn changes in the files must be durable before anything is sent.
+    must_sync: bool,
     /// True while its device is refused.
     outside: bool,
     /// The highest op up to which the application has ever reported everything as taken.
     acknowledged: Op,
+}
+
+impl Files {
+    /// Returns a copy, of which all is durable.
+    fn copied(&self) -> Files {
+        Files { unsynced: Vec::new(), ..self.clone() }
+    }
 }
 
 impl Client {
@@ -176,6 +189,7 @@ impl Client {
             asking: None,
             asks: 0,
             queries: 0,
+            must_sync: false,
             outside: false,
             acknowledged: Op::ZERO,
         }
@@ -189,14 +203,14 @@ impl Client {
         }
         (self.copied, self.has_twin) = (true, true);
         let mut twin = Client::new(id, self.character.clone(), rng);
-        (twin.files, twin.copied, twin.visits) = (self.files.clone(), true, true);
+        (twin.files, twin.copied, twin.visits) = (self.files.copied(), true, true);
         Some(twin)
     }
 
     /// Copies the files.
     pub fn keep_copy(&mut self) {
         if self.has_files_to_copy() {
-            self.copy = Some(self.files.clone());
+            self.copy = Some(self.files.copied());
         }
     }
 
@@ -273,6 +287,7 @@ impl Client {
         self.taken = None;
         self.acknowledged = self.acknowledged.max(self.files.cursor.unwrap_or_default());
         let start = Start {
+            handshakes: BTreeMap::new(),
             servers,
             identity: Identity {
                 cluster: population::CLUSTER,
@@ -321,6 +336,25 @@ impl Client {
             self.files.given = Seq(0);
             self.give_up(&lost, history);
         }
+        if self.character.forgets {
+            self.files.unsynced.clear();
+        }
+    }
+
+    /// The machine of a running process loses power: a prefix of the answers that were not synced survives,
+    /// and the requests of the others are unanswered again. Returns the number of these.
+    pub fn lose_power(&mut self, history: &mut History) -> usize {
+        if self.machine.is_none() {
+            return 0;
+        }
+        self.crash(history);
+        let survive = self.rng.below(self.files.unsynced.len() as u64 + 1) as usize;
+        let lost = self.files.unsynced.split_off(survive);
+        self.files.unsynced.clear();
+        let number = lost.len();
+        let unanswered = |kept| StoredRequest { answer_lost: true, ..kept };
+        self.files.outbox.extend(lost.into_iter().map(|(seq, kept)| (seq, unanswered(kept))));
+        number
     }
 
     /// These requests have left the files without a result.
@@ -365,7 +399,9 @@ impl Client {
         if let Some(machine) = &mut self.machine {
             machine.flush(Moment(now - self.began), &mut effects);
         }
-        self.perform(now, effects, history)
+        let outcome = self.perform(now, effects, history);
+        self.sync();
+        outcome
     }
 
     /// The time at which its turn is to end: that of a turn begun, or else the machine's deadline.
@@ -555,9 +591,28 @@ impl Client {
         outcome
     }
 
+    /// Syncs the answers of this turn and of earlier ones, if this turn has changed more than that, or if the
+    /// servers are going to be told of one of them.
+    fn sync(&mut self) {
+        let told_below = self.machine.as_ref().map_or(Seq(0), Machine::told_below);
+        let tells = self.files.unsynced.iter().any(|(seq, _)| *seq < told_below);
+        if std::mem::take(&mut self.must_sync) || tells {
+            self.files.unsynced.clear();
+        }
+    }
+
     fn on_event(&mut self, event: Event, history: &mut History, outcome: &mut Outcome) {
         let id = self.id;
         let who = self.character.profile.clone();
+        // A client that ends closes its files in order.
+        self.must_sync |= matches!(
+            event,
+            Event::Connected { .. }
+                | Event::Numbered { .. }
+                | Event::Renumbered(_)
+                | Event::Ended(_)
+                | Event::Disconnected
+        );
         match event {
             Event::Connected { created_op: born, cursor, last_seq, lost, .. } => {
                 if lost.is_some() {
@@ -654,7 +709,14 @@ impl Client {
                 history.note(id, self.happened(ask_id, &ask));
                 self.files.outbox.insert(
                     seq,
-                    StoredRequest { owner: id, ask: ask_id, nonce, what: ask, ahead: !self.connected },
+                    StoredRequest {
+                        owner: id,
+                        ask: ask_id,
+                        nonce,
+                        what: ask,
+                        ahead: !self.connected,
+                        answer_lost: false,
+                    },
                 );
                 self.files.given = self.files.given.max(seq);
             }
@@ -671,12 +733,15 @@ impl Client {
                 }
             }
             Event::NotTaken => self.asking = None,
+            Event::MadeChannel { .. } => {}
             Event::Answered { seq, result } => {
                 let Some(kept) = self.files.outbox.remove(&seq) else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
                     return;
                 };
-                let StoredRequest { owner, ask, ahead, .. } = kept;
+                self.files.unsynced.push((seq, kept.clone()));
+                let StoredRequest { owner, ask, ahead, answer_lost, .. } = kept;
+                outcome.met.extend(answer_lost.then_some(Situation::AnsweredAgain));
                 let done_by_copy = owner != id || self.settled.contains(&ask);
                 outcome.met.extend((ahead && done_by_copy).then_some(Situation::DoneByCopy));
                 if result == Err(Code::NumberForgotten) {

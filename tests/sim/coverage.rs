@@ -112,6 +112,10 @@ pub enum Situation {
     NumberForgotten,
     /// ... or learned that another copy had completed a request that it made before it reached a server.
     DoneByCopy,
+    /// An answer was lost with the power of the client's machine ...
+    AnswerLost,
+    /// ... and its request, asked again, was answered again.
+    AnsweredAgain,
     /// The primary of a cluster without faults was killed, and the pause measured.
     PauseMeasured,
     /// A HELLO got a forged answer.
@@ -181,6 +185,8 @@ impl Situation {
         Situation::Renumbered,
         Situation::NumberForgotten,
         Situation::DoneByCopy,
+        Situation::AnswerLost,
+        Situation::AnsweredAgain,
         Situation::PauseMeasured,
         Situation::Forged,
         Situation::Longer,

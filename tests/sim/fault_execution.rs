@@ -11,6 +11,7 @@ use recado_proto::packet::{Admin, AdminChange, QueryId, RoleName, ToServer};
 use recado_proto::seal::Key;
 
 use crate::client::{ClientProfile, Outcome};
+use crate::coverage::Situation;
 use crate::faults::{Fault, MS, Target};
 use crate::network::{Host, Micros};
 use crate::retry_forger::RetryForger;
@@ -208,10 +209,11 @@ impl DueFault {
                 Some(node) => world.with_server(node, |server, step| server.on_input(step, Input::Stop)),
                 None => Ok(()),
             },
-            Fault::ClientCrash(id, down) => {
+            Fault::ClientCrash(id, Death { power, down }) => {
                 world.with_client(id, |client, _, history| {
+                    let lost = if power { client.lose_power(history) } else { 0 };
                     client.crash(history);
-                    Outcome::default()
+                    Outcome { met: vec![Situation::AnswerLost; lost], ..Outcome::default() }
                 })?;
                 world.after(down, Event::ClientStart(id));
                 Ok(())

@@ -167,8 +167,8 @@ pub enum Fault {
     Clock(Target, i64),
     /// SIGTERM.
     Stop(Target),
-    /// A client crashes, and restarts after this time.
-    ClientCrash(u8, Micros),
+    /// A client crashes, or its machine loses power, and it restarts.
+    ClientCrash(u8, Death),
     /// A client's address changes.
     ClientMove(u8),
     /// A client disconnects in order, and returns.
@@ -314,6 +314,7 @@ impl Plan {
         plan.fill_disks(&mut Rng::seeded(seed ^ 0xd15c_0000_0000_0000));
         plan.fill_copies(&mut Rng::seeded(seed ^ 0xc0b1_0000_0000_0000));
         plan.fill_names(&mut Rng::seeded(seed ^ 0x4a3e_0000_0000_0000));
+        plan.cut_power(&mut Rng::seeded(seed ^ 0x90e7_0000_0000_0000));
         // The attacker draws from its own generator, so that a seed's other faults do not depend on it.
         let mut rng = Rng::seeded(seed ^ 0xf026_e000_0000_0000);
         if rng.permille(200) {
@@ -626,12 +627,24 @@ impl Plan {
         }
     }
 
+    /// Makes some crashes of clients power cuts of their machines.
+    fn cut_power(&mut self, rng: &mut Rng) {
+        for (_, fault) in &mut self.faults {
+            if let Fault::ClientCrash(_, death) = fault {
+                death.power = rng.permille(700);
+            }
+        }
+    }
+
     fn client_fault(&self, rng: &mut Rng) -> Fault {
         let client = rng.range(1, u64::from(self.clients)) as u8;
         match rng.below(4) {
-            // Sometimes so long that retention drops unread notifications.
-            0 | 1 if rng.permille(200) => Fault::ClientCrash(client, rng.range(1_000, 3_000) * MS),
-            0 | 1 => Fault::ClientCrash(client, rng.range(1, 400) * MS),
+            0 | 1 => {
+                // Sometimes so long that retention drops unread notifications.
+                let long = rng.permille(200);
+                let down = if long { rng.range(1_000, 3_000) } else { rng.range(1, 400) } * MS;
+                Fault::ClientCrash(client, Death { power: false, down })
+            }
             2 => Fault::ClientMove(client),
             _ => Fault::ClientLeave(client),
         }

@@ -19,6 +19,7 @@
 //! | `scenario` | transcripts in `scenarios/*.txt` |
 //! | `slow_disks` | elections with slow disks |
 //! | `lossy_queries` | queries over a network that loses much |
+//! | `one_shot` | round trips and log entries of a one-shot command |
 //! | `journal` | the journal alone, on a disk that crashes and rots |
 //! | `runs` | many seeds on all cores, and the planted bugs that they must find |
 //!
@@ -43,6 +44,7 @@ mod lossy_queries;
 mod name_ownership;
 mod network;
 mod nonces;
+mod one_shot;
 mod population;
 mod replay;
 mod retry_forger;

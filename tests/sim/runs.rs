@@ -51,6 +51,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::InviteTwice,
     Planted::AdministersTwice,
     Planted::NonceNotKept,
+    Planted::ToldBeforeSync,
 ];
 
 /// The planted bugs that only omit something, so that only a liveness check finds them.
@@ -69,6 +70,7 @@ pub fn seeds_to_find(bug: Planted) -> u64 {
         Planted::DigestUnchecked
         | Planted::InviteTwice
         | Planted::NonceNotKept
+        | Planted::ToldBeforeSync
         | Planted::TrimForgotten
         | Planted::AckUnmatched
         | Planted::MatchedSurvivesView

@@ -393,6 +393,9 @@ impl Driver {
             // The promise is dropped without a number, which tells the application that the request was not
             // sent.
             Event::NotTaken => turn.pending = None,
+            Event::MadeChannel { seq } => {
+                self.promises.get(&seq).into_iter().for_each(Promise::made_channel);
+            }
             Event::Answered { seq, result } => {
                 if let Some(promise) = self.promises.remove(&seq) {
                     promise.settle(result);

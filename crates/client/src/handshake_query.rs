@@ -44,8 +44,19 @@ pub(super) fn run(
     servers: &[SocketAddr],
     timeout: Duration,
 ) -> Result<(), ClientError> {
-    let clock = MachineClock::start();
-    let socket = bind(servers, PATIENCE)?;
+    run_on(query, &bind(servers, PATIENCE)?, MachineClock::start(), timeout)
+}
+
+/// Runs `query` on a socket until it is over, at most until `timeout` after the start of the clock.
+///
+/// # Errors
+/// The socket fails.
+pub(super) fn run_on(
+    query: &mut impl HandshakeQuery,
+    socket: &BoundSocket,
+    clock: MachineClock,
+    timeout: Duration,
+) -> Result<(), ClientError> {
     let mut inbox = Inbox::new(16);
     let mut ask_at = Moment(0);
     loop {

@@ -41,6 +41,7 @@ impl Rig {
         let nobody = ([127, 0, 0, 1], 1).into();
         let key = ClusterKey(noise::public(&recado_proto::seal::Key::new([9; 32])));
         let start = Start {
+            handshakes: BTreeMap::new(),
             identity: Identity { cluster: ClusterId(7), cluster_key: key.0, private: slot.private().clone() },
             device: slot.device(),
             created_op: None,

@@ -89,6 +89,7 @@ use self::driver::{Command, Driver, PendingRequest, RecvThread};
 use self::ending::Ending;
 use self::machine::handshake::Identity;
 use self::machine::{Answer, Query, Start};
+use self::probe::{Begun, Meeting};
 use self::store::Slot;
 
 pub use recado_proto::id::{
@@ -219,11 +220,11 @@ impl Client {
     /// [`ClientError`]: no server answers in time, the cluster is not trusted, no primary admits the device,
     /// the session is refused, or the device's files cannot be used.
     pub fn connect(options: Options) -> Result<Client, ClientError> {
-        let (cluster_identity, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
-        let clock = MachineClock::start();
-        let timeout = options.timeout;
-        let (client, ready) = Client::start(clock, options, cluster_identity, left)?;
-        match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
+        let Meeting { cluster_identity, until, begun } =
+            probe::meet(&options.servers, options.timeout, &options.trust)?;
+        let (clock, timeout) = (begun.clock, options.timeout);
+        let (client, ready) = Client::start(begun, options, cluster_identity, until)?;
+        match ready.recv_timeout(until.since(clock.now())) {
             Ok(()) => Ok(client),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
             // The client ended before the session was open.
@@ -263,34 +264,38 @@ impl Client {
             None => None,
         };
         let patience = if remembered.is_some() { options.timeout.min(LOOK) } else { options.timeout };
-        let cluster_identity = match (probe::meet(&options.servers, patience, &options.trust), remembered) {
-            (Ok((cluster_identity, _)), _) => cluster_identity,
-            // A server that stopped between its RETRY and its proof counts as no server. So does one that is
-            // of another version: servers are upgraded one by one, and anybody can say so.
-            (
-                Err(
-                    ClientError::Unreachable { .. }
-                    | ClientError::Unproved { .. }
-                    | ClientError::OtherVersion { .. },
-                ),
-                Some(cluster_identity),
-            ) => cluster_identity,
-            (Err(error), _) => return Err(error),
-        };
-        Ok(Client::start(MachineClock::start(), options, cluster_identity, patience)?.0)
+        let (cluster_identity, begun) =
+            match (probe::meet(&options.servers, patience, &options.trust), remembered) {
+                (Ok(Meeting { cluster_identity, begun, .. }), _) => (cluster_identity, begun),
+                // A server that stopped between its RETRY and its proof counts as no server. So does one that is
+                // of another version: servers are upgraded one by one, and anybody can say so.
+                (
+                    Err(
+                        ClientError::Unreachable { .. }
+                        | ClientError::Unproved { .. }
+                        | ClientError::OtherVersion { .. },
+                    ),
+                    Some(cluster_identity),
+                ) => (cluster_identity, Begun::nothing(&options.trust.places(&options.servers)?)?),
+                (Err(error), _) => return Err(error),
+            };
+        let until = begun.clock.now() + patience;
+        Ok(Client::start(begun, options, cluster_identity, until)?.0)
     }
 
-    /// Takes a device, waiting at most `patience` for a free one, and starts its threads. The receiver gets a
-    /// message once the session is open.
+    /// Takes a device, waiting for a free one until `until` at most, and starts its threads, which go on with
+    /// the handshakes that have begun. The receiver gets a message once the session is open.
     fn start(
-        clock: MachineClock,
+        begun: Begun,
         options: Options,
         cluster_identity: ClusterIdentity,
-        patience: Duration,
+        until: Moment,
     ) -> Result<(Client, Receiver<()>), ClientError> {
+        let Begun { clock, mut socket, handshakes } = begun;
+        socket.set_patience(PATIENCE);
         let take = if options.memory_only { Slot::take_without_files } else { Slot::take };
         let take = || take(&options.state, cluster_identity.cluster, &options.profile);
-        let (slot, outbox) = store::once_free(clock, patience, take)?;
+        let (slot, outbox) = store::once_free(clock, until, take)?;
         let slot = Arc::new(slot);
 
         let ending = Arc::new(Ending::default());
@@ -321,9 +326,10 @@ impl Client {
             entropy: Entropy::new(random::bytes()?),
             planted: PlantedBug::default(),
             servers: options.trust.places(&options.servers)?,
+            handshakes,
         };
 
-        let socket = Arc::new(handshake_query::bind(&start.servers, PATIENCE)?);
+        let socket = Arc::new(socket);
         let (stop, stopped) = channel::bounded(0);
         let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
         let (requests_in, requests) = channel::bounded(REQUESTS);
@@ -673,8 +679,8 @@ impl Client {
         self.slot.dir()
     }
 
-    /// Ends the session and waits, at most half a second, until the servers know. Unanswered requests are
-    /// kept and settled by the device's next client.
+    /// Ends the session. If it receives, waits until the servers know, at most half a second; a session that
+    /// only sends has no cursor to keep. Unanswered requests are kept and settled by the device's next client.
     pub fn disconnect(self) {
         drop(self);
     }

@@ -11,9 +11,10 @@ use recado_proto::packet::{Answer, AnswerKind, Query, QueryId, QueryKind, Status
 use recado_proto::seal::Key;
 use recado_sys::clock::MachineClock;
 use recado_sys::random;
+use recado_sys::sync::BoundSocket;
 
 use super::error::ClientError;
-use super::handshake_query::{self, HandshakeClients, HandshakeQuery};
+use super::handshake_query::{self, HandshakeClients, HandshakeQuery, PATIENCE};
 use super::machine::handshake::{FromServer, HandshakeClient, Identity};
 use super::trust::{ClusterIdentity, Others, Trust, TrustDecision, trust_decision};
 
@@ -44,7 +45,8 @@ pub fn status(
     timeout: Duration,
     trust: &Trust,
 ) -> Result<Vec<ServerStatus>, ClientError> {
-    let (cluster_identity, left) = meet(servers, timeout, trust)?;
+    let Meeting { cluster_identity, until, begun } = meet(servers, timeout, trust)?;
+    let left = until.since(begun.clock.now());
     let servers = trust.places(servers)?;
     let round = query_status(&servers, &cluster_identity, left, Enough::All)?;
     let found = round.end().ok_or(ClientError::Unreachable { servers, waited: timeout })?;
@@ -60,27 +62,54 @@ pub fn status(
 /// [`ClientError::Unreachable`] if no server answers, [`ClientError::Unproved`].
 pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<ClusterIdentity, ClientError> {
     let clock = MachineClock::start();
-    let cluster_identity = find(servers, timeout, |_| true, |_| true)?;
+    let (cluster_identity, _) = find(servers, clock, timeout, |_| true, |_| true)?;
     prove(&cluster_identity, timeout.saturating_sub(clock.now().since(Moment(0))))?;
     Ok(cluster_identity)
 }
 
-/// The cluster of the server that answers first, if it is trusted, and the rest of `timeout`, which does not
-/// include the time for the decision. A new cluster is remembered only after it has proved to hold its key. A
-/// known one is not asked for a proof here: it gives one in the next handshake.
-pub(super) fn meet(
-    servers: &[SocketAddr],
-    timeout: Duration,
-    trust: &Trust,
-) -> Result<(ClusterIdentity, Duration), ClientError> {
+/// The result of [`meet`].
+pub(super) struct Meeting {
+    /// The cluster.
+    pub(super) cluster_identity: ClusterIdentity,
+    /// The end of the time-out, by the clock of `begun`. The time for the decision about a new cluster does
+    /// not count.
+    pub(super) until: Moment,
+    /// What a session goes on with.
+    pub(super) begun: Begun,
+}
+
+/// Handshakes that have begun, and the socket to whose address their cookies belong. A client goes on with
+/// them, which saves its first round trip.
+pub(super) struct Begun {
+    /// The clock of the handshakes.
+    pub(super) clock: MachineClock,
+    pub(super) socket: BoundSocket,
+    pub(super) handshakes: BTreeMap<SocketAddr, HandshakeClient>,
+}
+
+impl Begun {
+    /// Nothing has begun with these servers.
+    ///
+    /// # Errors
+    /// [`ClientError::NoServers`], or the system cannot provide a socket.
+    pub(super) fn nothing(servers: &[SocketAddr]) -> Result<Begun, ClientError> {
+        let socket = handshake_query::bind(servers, PATIENCE)?;
+        Ok(Begun { clock: MachineClock::start(), socket, handshakes: BTreeMap::new() })
+    }
+}
+
+/// The cluster of the server that answers first, if it is trusted. A new cluster is remembered only after it
+/// has proved to hold its key. A known one is not asked for a proof here: it gives one in the handshake that
+/// goes on.
+pub(super) fn meet(servers: &[SocketAddr], timeout: Duration, trust: &Trust) -> Result<Meeting, ClientError> {
     let clock = MachineClock::start();
     let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
     let (clusters, decide, remembered) = match trust {
         Trust::Pinned(key) => {
-            let cluster_identity =
-                find(servers, timeout, |_| true, |cluster_identity| *key == cluster_identity.key)?;
+            let (cluster_identity, begun) =
+                find(servers, clock, timeout, |_| true, |cluster_identity| *key == cluster_identity.key)?;
             if *key == cluster_identity.key {
-                return Ok((cluster_identity, left()));
+                return Ok(Meeting { cluster_identity, until: Moment(0) + timeout, begun });
             }
             // Only a server that proves its key may raise an alarm: one that took the port of a stopped
             // server cannot.
@@ -102,10 +131,12 @@ pub(super) fn meet(
         is_looked_for(cluster_identity)
             || trust_decision(&known, servers, cluster_identity) == TrustDecision::Known
     };
-    let cluster_identity = find(&places, timeout, counts, wanted)?;
+    let (cluster_identity, begun) = find(&places, clock, timeout, counts, wanted)?;
     let decision = trust_decision(&known, servers, &cluster_identity);
     match decision {
-        TrustDecision::Known => return Ok((cluster_identity, left())),
+        TrustDecision::Known => {
+            return Ok(Meeting { cluster_identity, until: Moment(0) + timeout, begun });
+        }
         TrustDecision::Changed(addr, known) => {
             prove(&cluster_identity, left())?;
             return Err(ClientError::changed(addr, known, cluster_identity));
@@ -120,7 +151,7 @@ pub(super) fn meet(
     if decision == TrustDecision::New {
         remembered(&cluster_identity);
     }
-    Ok((cluster_identity, left))
+    Ok(Meeting { cluster_identity, until: clock.now() + left, begun })
 }
 
 /// The cluster of the first server that answers and is `wanted`, among those for which `counts` is true. If
@@ -128,10 +159,12 @@ pub(super) fn meet(
 /// is a claim without any proof.
 fn find(
     servers: &[SocketAddr],
+    clock: MachineClock,
     timeout: Duration,
     counts: impl Fn(&ClusterIdentity) -> bool,
     wanted: impl Fn(&ClusterIdentity) -> bool,
-) -> Result<ClusterIdentity, ClientError> {
+) -> Result<(ClusterIdentity, Begun), ClientError> {
+    let socket = handshake_query::bind(servers, PATIENCE)?;
     let initiators = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
     let mut search = Search {
         counts,
@@ -141,9 +174,10 @@ fn find(
         offers: Vec::new(),
         first: None,
     };
-    handshake_query::run(&mut search, servers, timeout)?;
+    handshake_query::run_on(&mut search, &socket, clock, timeout)?;
     let other_version = handshake_query::other_version(&search.initiators);
-    search.found().ok_or_else(|| ClientError::unanswered(servers, timeout, other_version))
+    let found = search.found().ok_or_else(|| ClientError::unanswered(servers, timeout, other_version))?;
+    Ok((found, Begun { clock, socket, handshakes: search.initiators }))
 }
 
 /// The search for a cluster by the claims in RETRYs.
@@ -331,9 +365,8 @@ mod tests {
     use recado_proto::id::{BootId, Incarnation, Op, SessionId, View};
     use recado_proto::noise::{self, Prologue};
     use recado_proto::packet::{Position, RoleName};
-    use recado_sys::net::{BoundSocket, Inbox};
+    use recado_sys::net::Inbox;
 
-    use super::super::handshake_query::PATIENCE;
     use super::*;
     use crate::known::KnownClusters;
 
@@ -474,7 +507,7 @@ mod tests {
 
             let (yes, asked) = asking(&known, true);
             for _ in 0..2 {
-                assert_eq!(meet(&[at], LONG, &yes).unwrap().0.key, hand.says);
+                assert_eq!(meet(&[at], LONG, &yes).unwrap().cluster_identity.key, hand.says);
                 assert_eq!(status(&[at], LONG, &yes).unwrap()[0].node, NodeId(1));
             }
             assert_eq!(asked.load(Ordering::Relaxed), 1);
@@ -595,7 +628,7 @@ mod tests {
         with_server(&Hand::honest(5), |at| {
             let known = met_elsewhere(&state, dead, at);
             let (trust, asked) = asking(&known, false);
-            assert_eq!(meet(&[dead], LONG, &trust).unwrap().0.addr, at);
+            assert_eq!(meet(&[dead], LONG, &trust).unwrap().cluster_identity.addr, at);
             assert_eq!(asked.load(Ordering::Relaxed), 0);
             assert_eq!(known.list().unwrap()[0].addresses, [dead, at], "met there now");
             assert_eq!(status(&[dead], LONG, &trust).unwrap().len(), 1);
@@ -626,7 +659,7 @@ mod tests {
             let told = matches!(refused, ClientError::OtherVersion { server, version: 2 } if server == at);
             assert!(told && refused.to_string().contains("update recado here"), "{refused}");
             with_server(&Hand::honest(5), |good| {
-                assert_eq!(meet(&[at, good], LONG, &pinned).unwrap().0.addr, good);
+                assert_eq!(meet(&[at, good], LONG, &pinned).unwrap().cluster_identity.addr, good);
             });
         });
     }
@@ -648,7 +681,8 @@ mod tests {
                 true
             };
             let slow = Trust::asking(KnownClusters::under(state.path()), decide, |_| {});
-            let (_, left) = meet(&[at], LONG, &slow).unwrap();
+            let Meeting { until, begun, .. } = meet(&[at], LONG, &slow).unwrap();
+            let left = until.since(begun.clock.now());
             assert!(left >= LONG.saturating_sub(asked_at.lock().since(Moment(0))), "{left:?}");
         });
     }

@@ -37,6 +37,7 @@ pub enum ReceiptError {
 struct State {
     seq: Option<Seq>,
     result: Option<Result<Op, Code>>,
+    made_channel: bool,
     /// True if the request is in the device's files, or was sent by a client without files.
     saved: bool,
     over: bool,
@@ -73,6 +74,12 @@ impl Receipt {
         }
     }
 
+    /// Returns true if the notification is known to have made the open channel that it went to: its first
+    /// notification does. Known with the op.
+    pub fn made_channel(&self) -> bool {
+        self.0.state.lock().made_channel
+    }
+
     /// The request's number; none until the client has taken the request. It may change while there is no
     /// result: see [`ConnectionEvent::Renumbered`](super::ConnectionEvent::Renumbered).
     pub fn seq(&self) -> Option<Seq> {
@@ -92,6 +99,11 @@ impl Promise {
     /// The request is in the device's files: a later client settles it if this one does not.
     pub(super) fn saved(&self) {
         self.0.state.lock().saved = true;
+    }
+
+    /// The notification made the channel that it went to.
+    pub(super) fn made_channel(&self) {
+        self.0.state.lock().made_channel = true;
     }
 
     pub(super) fn settle(self, result: Result<Op, Code>) {

@@ -198,18 +198,18 @@ impl Slot {
     }
 }
 
-/// Calls `take` until a slot is free, at most until `patience` after the start of the clock.
+/// Calls `take` until a slot is free, at most until `until`.
 ///
 /// # Errors
 /// [`StoreError::NoSlot`] when the time is over; any other [`StoreError`] at once.
 pub(super) fn once_free<T>(
     clock: MachineClock,
-    patience: Duration,
+    until: Moment,
     mut take: impl FnMut() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     loop {
         match take() {
-            Err(StoreError::NoSlot(_)) if clock.now().since(Moment(0)) < patience => {
+            Err(StoreError::NoSlot(_)) if clock.now() < until => {
                 // `flock` cannot wait for the first of several locks to become free.
                 sync::thread::park_timeout(TRY_AGAIN);
             }

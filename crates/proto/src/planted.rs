@@ -94,6 +94,8 @@ pub enum Planted {
     NonceNotKept,
     /// An invitation that was used up is valid once more.
     InviteTwice,
+    /// Servers are told that a request is answered before its answer is durable at the client.
+    ToldBeforeSync,
     /// A repeated change by an administrator is made again.
     AdministersTwice,
 }

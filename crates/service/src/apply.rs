@@ -52,6 +52,11 @@ impl Service {
                 let numbered = NumberedRequest { seq: *seq, digest: *digest, may_make: *may_make, request };
                 self.apply_request(op, *session, *answered_below, &numbered, out);
             }
+            Command::SessionsClose(sessions) => {
+                for session in sessions {
+                    self.close_session(*session, Code::SessionOver, out);
+                }
+            }
             Command::Administer(admin) => self.administer(op, admin, out),
             Command::Expire(claim) => self.expire(claim, out),
             Command::Cursors(cursors) => self.move_cursors(cursors),
@@ -104,7 +109,8 @@ impl Service {
                 device.results.pop_front();
             }
         }
-        out.push(Applied::Answered { session, seq, result });
+        let made_channel = self.made_channel(request, result);
+        out.push(Applied::Answered { session, seq, result, made_channel });
         out.append(&mut ended);
     }
 

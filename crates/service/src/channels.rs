@@ -74,6 +74,17 @@ impl Service {
         if self.state.topics.is_deleted(channel) { Code::ChannelDeleted } else { Code::UnknownChannel }
     }
 
+    /// Returns true if the request with this result made the channel that it sent to: the channel is open, and
+    /// this is its first notification. False once that one was dropped.
+    pub fn made_channel(&self, request: &Request, result: Result<Op, Code>) -> bool {
+        let (Request::Send { topic: topic @ Topic::Channel(channel), .. }, Ok(op)) = (request, result) else {
+            return false;
+        };
+        let first = self.state.topics.get(topic).filter(|of| of.trimmed_upto == Op::ZERO);
+        let first = first.and_then(|of| of.retained.front()).map(|first| first.op);
+        first == Some(op) && !self.state.topics.owned.contains_key(channel)
+    }
+
     /// Returns true if the request would create a channel, given that its author has the right to.
     pub fn makes_channel(&self, request: &Request) -> bool {
         let topics = &self.state.topics;

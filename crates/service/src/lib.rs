@@ -118,6 +118,8 @@ pub enum Applied {
         seq: Seq,
         /// The op, or the reason of the refusal.
         result: Result<Op, Code>,
+        /// See [`Service::made_channel`].
+        made_channel: bool,
     },
     /// Some profiles may read less than before. Packets queued or in flight to these sessions may hold
     /// notifications that their profiles may no longer read.

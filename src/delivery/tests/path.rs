@@ -77,6 +77,7 @@ impl World {
         let mut out = Vec::new();
         let handshake_config = handshake_config(ME, 1);
         let start = Start {
+            handshakes: BTreeMap::new(),
             servers: vec![config().cluster.members[2].client],
             identity: Identity {
                 cluster: handshake_config.cluster,

@@ -286,6 +286,9 @@ impl<L: OrderedLog> Node<L> {
     }
 
     pub(super) fn on_confirmed(&mut self, clock: Clock, session: SessionId) {
+        if self.is_primary {
+            self.housekeeping.on_logged(session, self.service.clock_ms());
+        }
         if let Some(resume) = self.under_way.confirming.remove(&session) {
             self.on_resume(clock, session, resume);
         }
@@ -301,17 +304,19 @@ impl<L: OrderedLog> Node<L> {
         if !self.accepts() {
             return;
         }
-        if self.service.session(session).is_none() {
-            return self.refuse_session(session);
+        let Some(view) = self.service.session(session) else { return self.refuse_session(session) };
+        // It has no cursor to keep, and its client waits for no answer.
+        if !view.receives {
+            return self.housekeeping.on_left(session);
         }
         // The client repeats DISCONNECT, and leaves after a while without an answer, so one close in the
         // log is enough.
         if self.is_busy() || !self.under_way.closing.insert(session) {
             return;
         }
-        // A closed session cannot move its cursor, so its last cursor is logged before the close.
+        // A closed session cannot move its cursor, so a last cursor that moves is logged before the close.
         self.housekeeping.drop_cursor(session);
-        if let Some(upto) = upto.op() {
+        if let Some(upto) = upto.op().filter(|upto| *upto > view.cursor) {
             self.propose(clock, Command::Cursors(vec![(session, upto)]));
         }
         self.propose(clock, Command::SessionClose { session });
@@ -348,7 +353,10 @@ impl<L: OrderedLog> Node<L> {
             return self.deliver(refused(Code::Busy, wait));
         }
         let last_applied = match self.service.standing(session, seq, numbered.digest) {
-            Standing::Answered(result) => return self.answer(session, seq, result),
+            Standing::Answered(result) => {
+                let made_channel = self.service.made_channel(&numbered.request, result);
+                return self.answer(session, seq, result, made_channel);
+            }
             Standing::Taken => return self.deliver(refused(Code::NumberTaken, 0)),
             Standing::Forgotten if self.config.planted.is(Planted::ForgottenIsSilence) => return,
             Standing::Forgotten => return self.deliver(refused(Code::NumberForgotten, 0)),

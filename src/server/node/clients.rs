@@ -148,9 +148,9 @@ impl<L: OrderedLog> Node<L> {
             Applied::SessionRefused { device, nonce, code } => self.on_not_opened(device, nonce, code),
             Applied::SessionConfirmed { session } => self.on_confirmed(clock, session),
             Applied::SessionClosed { session, why } => self.on_closed(session, why),
-            Applied::Answered { session, seq, result } => {
+            Applied::Answered { session, seq, result, made_channel } => {
                 if self.is_primary {
-                    self.answer(session, seq, result);
+                    self.answer(session, seq, result, made_channel);
                 }
             }
             Applied::Administered { query, change, result } => self.on_administered(query, change, result),
@@ -177,9 +177,20 @@ impl<L: OrderedLog> Node<L> {
         self.charges.spend(clock.now, session, profile.as_ref(), cost)
     }
 
-    pub(super) fn answer(&mut self, session: SessionId, seq: Seq, result: Result<Op, Code>) {
+    pub(super) fn answer(
+        &mut self,
+        session: SessionId,
+        seq: Seq,
+        result: Result<Op, Code>,
+        made_channel: bool,
+    ) {
+        let data = if made_channel {
+            OptionalFields::NONE.with(OptionalFields::MADE_CHANNEL, Vec::new())
+        } else {
+            OptionalFields::NONE
+        };
         let packet = match result {
-            Ok(op) => ToClient::SendAck(SendAck { seq, op, data: OptionalFields::NONE }),
+            Ok(op) => ToClient::SendAck(SendAck { seq, op, data }),
             Err(code) => ToClient::Error(Refused::new(code, Answers::Request(seq), 0)),
         };
         self.deliver(delivery::Input::Answer { session, packet });

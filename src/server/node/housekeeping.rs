@@ -1,9 +1,9 @@
 //! What the primary logs of its own accord, and when: batches of cursors, which also say that a session is
-//! alive, and rounds of what the service finds due.
+//! alive, batches of the sessions that clients have left, and rounds of what the service finds due.
 //!
 //! Nothing here knows if this server may log: the caller says so, and proposes the commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use recado_log::ordered::Ticket;
@@ -13,11 +13,11 @@ use recado_service::Service;
 
 use crate::config::Retention;
 
-/// Interval between batches of cursors in the log; one batch covers all devices (DESIGN.md section 3).
-const CURSORS_EVERY: Duration = Duration::from_secs(1);
+/// Interval between batches in the log; one batch covers all devices (DESIGN.md section 3).
+const BATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// Maximum number of cursors in one batch; the rest waits for the next.
-const CURSORS_MAX: usize = 1_000;
+/// Maximum number of sessions in one batch; the rest waits for the next.
+const BATCH_MAX: usize = 1_000;
 
 /// Interval at which the primary looks for notifications to trim and idle sessions to close.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
@@ -30,10 +30,12 @@ const ROUND_MAX: usize = 64;
 pub(super) struct Housekeeping {
     /// Cursors that moved since the last batch.
     cursors: BTreeMap<SessionId, Op>,
+    /// Live sessions that only sent, and that their clients have left since the last batch.
+    left: BTreeSet<SessionId>,
     /// Log time in ms at which each session was last logged as alive. This keeps a session that reads
     /// nothing from counting as idle.
     alive: BTreeMap<SessionId, u64>,
-    cursors_at: Moment,
+    batch_at: Moment,
     round_at: Moment,
     /// The last command of the round in progress; the next round waits until it is applied or void.
     housekept: Option<Ticket>,
@@ -43,8 +45,9 @@ impl Housekeeping {
     pub(super) fn new(now: Moment) -> Housekeeping {
         Housekeeping {
             cursors: BTreeMap::new(),
+            left: BTreeSet::new(),
             alive: BTreeMap::new(),
-            cursors_at: now + CURSORS_EVERY,
+            batch_at: now + BATCH_EVERY,
             round_at: now + ROUND_EVERY,
             housekept: None,
         }
@@ -62,10 +65,17 @@ impl Housekeeping {
     pub(super) fn on_alive(&mut self, session: SessionId, log_ms: u64, idle: Duration) {
         let every_ms = millis(idle) / 4;
         let noted = self.alive.get(&session);
-        if noted.is_none_or(|noted| log_ms.saturating_sub(*noted) >= every_ms) {
+        if !self.left.contains(&session)
+            && noted.is_none_or(|noted| log_ms.saturating_sub(*noted) >= every_ms)
+        {
             self.alive.insert(session, log_ms);
             self.cursors.entry(session).or_default();
         }
+    }
+
+    /// Records that a session was logged as alive at the log's time `log_ms`, by another entry.
+    pub(super) fn on_logged(&mut self, session: SessionId, log_ms: u64) {
+        self.alive.insert(session, log_ms);
     }
 
     /// Drops the cursor of a session whose last cursor is logged by itself.
@@ -73,35 +83,45 @@ impl Housekeeping {
         self.cursors.remove(&session);
     }
 
+    /// Records that its client has left a session that only sends, which the next batch ends.
+    pub(super) fn on_left(&mut self, session: SessionId) {
+        self.cursors.remove(&session);
+        self.left.insert(session);
+    }
+
     /// Forgets a session that has ended.
     pub(super) fn forget(&mut self, session: SessionId) {
         self.cursors.remove(&session);
+        self.left.remove(&session);
         self.alive.remove(&session);
     }
 
-    /// Forgets everything but the times, because this server has lost its role.
+    /// Forgets everything but the times, because this server has lost its role. A session that its client has
+    /// left ends when its device's next one fences it, or when it is idle for too long.
     pub(super) fn discard(&mut self) {
         self.cursors.clear();
+        self.left.clear();
         self.alive.clear();
         self.housekept = None;
     }
 
-    /// Removes and returns the batch of cursors that is due, if there is one and this server `accepts`
-    /// commands. The next one is due an interval later in any case.
-    pub(super) fn take_batch(&mut self, now: Moment, accepts: bool) -> Option<Command> {
-        if now < self.cursors_at {
-            return None;
+    /// Removes and returns the batches that are due, if there are any and this server `accepts` commands: of
+    /// cursors, and of sessions to end. The next ones are due an interval later in any case.
+    pub(super) fn take_batches(&mut self, now: Moment, accepts: bool) -> Vec<Command> {
+        if now < self.batch_at {
+            return Vec::new();
         }
-        self.cursors_at = now + CURSORS_EVERY;
-        if !accepts || self.cursors.is_empty() {
-            return None;
+        self.batch_at = now + BATCH_EVERY;
+        let mut batches = Vec::new();
+        if accepts && !self.cursors.is_empty() {
+            let firsts = std::iter::from_fn(|| self.cursors.pop_first());
+            batches.push(Command::Cursors(firsts.take(BATCH_MAX).collect()));
         }
-        let batch: Vec<(SessionId, Op)> =
-            self.cursors.iter().take(CURSORS_MAX).map(|(session, op)| (*session, *op)).collect();
-        for (session, _) in &batch {
-            self.cursors.remove(session);
+        if accepts && !self.left.is_empty() {
+            let firsts = std::iter::from_fn(|| self.left.pop_first());
+            batches.push(Command::SessionsClose(firsts.take(BATCH_MAX).collect()));
         }
-        Some(Command::Cursors(batch))
+        batches
     }
 
     /// Returns true if a round is due now, this server `accepts` commands, and none of the last round is

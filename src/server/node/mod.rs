@@ -292,9 +292,9 @@ impl<L: OrderedLog> Node<L> {
         Coordinator::new(self.log.status().active, members)
     }
 
-    /// Proposes cursors and housekeeping if this is the primary, and begins a snapshot if one is due.
+    /// Proposes batches and housekeeping if this is the primary, and begins a snapshot if one is due.
     fn keep_house(&mut self, clock: Clock) {
-        if let Some(batch) = self.housekeeping.take_batch(clock.now, self.accepts()) {
+        for batch in self.housekeeping.take_batches(clock.now, self.accepts()) {
             self.propose(clock, batch);
         }
         if self.housekeeping.begin_round(clock.now, self.accepts()) {

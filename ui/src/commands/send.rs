@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use recado_client::{Client, ClientError, Code, Content, HistoryRange, Op, Receipt, ReceiptError, Topic};
+use recado_client::{Client, Content, Op, Receipt, ReceiptError};
 use serde_json::json;
 
 use super::Context;
@@ -30,11 +30,10 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     }
     check(&content)?;
     let client = context.connect()?;
-    let makes = made_by(&client, send.to.as_ref());
     let receipt = client.send(send.to.clone(), content)?;
     let op = acknowledged(&client, &receipt, context.timeout(), &send)?;
     context.out.done(op, json!({"op": op.0}), || op.to_string());
-    makes.iter().for_each(note);
+    note_made_channel(&receipt, &send);
     Ok(())
 }
 
@@ -43,16 +42,12 @@ fn acknowledged(client: &Client, receipt: &Receipt, timeout: Duration, send: &Se
     exit::wait(receipt, timeout, send.to.as_ref()).map_err(|failure| explained(client, failure, "a writer"))
 }
 
-/// Returns a note if the channel does not exist yet: its name may be mistyped, and the first notification
-/// creates it for good. If two senders send the first notification at the same time, both print the note.
-fn made_by(client: &Client, to: Option<&Topic>) -> Option<String> {
-    let topic @ Topic::Channel(_) = to? else { return None };
-    let newest = HistoryRange::Before(Op(u64::MAX));
-    match client.history(to.cloned(), newest, 1) {
-        Err(ClientError::Refused(Code::UnknownChannel)) => Some(format!(
+/// Prints a note if the notification made its channel, whose name may be mistyped.
+fn note_made_channel(receipt: &Receipt, send: &Send) {
+    if let Some(topic) = send.to.as_ref().filter(|_| receipt.made_channel()) {
+        note(format_args!(
             "created {topic}: there was no such channel; anyone can follow it and send to it now"
-        )),
-        Ok(_) | Err(_) => None,
+        ));
     }
 }
 
@@ -61,9 +56,8 @@ fn made_by(client: &Client, to: Option<&Topic>) -> Option<String> {
 /// all earlier lines are answered.
 fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     let client = &context.connect()?;
-    let makes = made_by(client, send.to.as_ref());
     let (receipts, alike) = (VecDeque::new(), None);
-    let mut under_way = UnderWay { context, client, send, receipts, makes, alike, failed: None };
+    let mut under_way = UnderWay { context, client, send, receipts, alike, failed: None };
     let lines = read_lines()?;
     let mut number = 0_u64;
     loop {
@@ -149,8 +143,6 @@ struct UnderWay<'a> {
     send: &'a Send,
     /// Receipts with the numbers of their lines, ascending.
     receipts: VecDeque<(u64, Receipt)>,
-    /// Note to print with the first line that is acknowledged.
-    makes: Option<String>,
     /// Consecutive lines that failed for the same reason, which is printed once.
     alike: Option<FailedRange>,
     /// Failure of the first line that failed.
@@ -192,7 +184,7 @@ impl UnderWay<'_> {
             Ok(op) => {
                 self.report_alike();
                 self.context.out.done(op, json!({"op": op.0}), || op.to_string());
-                self.makes.take().iter().for_each(note);
+                note_made_channel(receipt, self.send);
             }
             Err(failure) => self.fail(number, failure),
         }

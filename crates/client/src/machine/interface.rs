@@ -1,5 +1,6 @@
 //! The machine's inputs and effects, and the types in them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +13,15 @@ use recado_proto::packet::{
 };
 use recado_proto::planted::PlantedBug;
 
-use super::handshake::Identity;
+use super::handshake::{HandshakeClient, Identity};
 
 /// The parameters of a client machine.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Start {
     /// Addresses of servers. Any one is enough.
     pub servers: Vec<SocketAddr>,
+    /// Handshakes with some of them that have begun, from the same address and on the same clock.
+    pub handshakes: BTreeMap<SocketAddr, HandshakeClient>,
     /// The cluster with its key, and the device's private key, whose public half is the device's key.
     pub identity: Identity,
     /// The device.
@@ -284,6 +287,11 @@ pub enum Event {
     /// No room for another request: this one was not taken (see
     /// [`Machine::has_room`](super::Machine::has_room)).
     NotTaken,
+    /// Sent before [`Event::Answered`]: the notification made the channel that it went to.
+    MadeChannel {
+        /// The request's number.
+        seq: Seq,
+    },
     /// A numbered request has its result.
     Answered {
         /// The request's number.

@@ -35,6 +35,7 @@ use std::net::SocketAddr;
 
 use recado_proto::id::{Moment, Op, Seq, SessionId, View};
 use recado_proto::packet::{QueryId, ToServer};
+use recado_proto::planted::Planted;
 
 use again::Again;
 use backoff::Backoff;
@@ -107,8 +108,10 @@ impl Machine {
     /// Creates a machine and begins the search for the primary.
     pub fn new(now: Moment, mut start: Start, out: &mut Vec<Effect>) -> Machine {
         let outbox = Outbox::new(start.outbox.iter().cloned(), start.highest_seq.unwrap_or_default());
+        let mut servers = Servers::new(&start.servers, start.identity.clone());
+        servers.go_on(std::mem::take(&mut start.handshakes));
         let mut machine = Machine {
-            servers: Servers::new(&start.servers, start.identity.clone()),
+            servers,
             inbox: Inbox::new(start.receives, start.planted),
             state: State::Connecting { nonce: start.entropy.number(), again: Again::now(now) },
             view: View::ZERO,
@@ -165,6 +168,9 @@ impl Machine {
     /// that all requests below it are answered. The servers drop the results below it, so those answers must
     /// be durable first.
     pub fn told_below(&self) -> Seq {
+        if self.start.planted.is(Planted::ToldBeforeSync) {
+            return Seq(0);
+        }
         self.outbox.told_below()
     }
 

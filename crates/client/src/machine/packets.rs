@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use recado_proto::envelope::{Class, Opened};
 use recado_proto::id::{Moment, Op, Seq};
-use recado_proto::packet::{self, AnswerKind, Answers, Code, Refused, ToClient, ToServer};
+use recado_proto::packet::{self, AnswerKind, Answers, Code, OptionalFields, Refused, ToClient, ToServer};
 
 use super::again::{ASK_AGAIN_MIN, Again, retry_wait};
 use super::handshake::Greeting;
@@ -84,11 +84,17 @@ impl Machine {
             }
             ToClient::PathChallenge(token) => self.on_path_challenge(now, from, token, out),
             _ if !fresh => {}
-            ToClient::AcceptConn(accept) => self.on_accept(now, accept),
+            ToClient::AcceptConn(accept) => self.on_accept(now, accept, out),
             ToClient::RejectConn(reject) => self.on_reject(now, reject, out),
             ToClient::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
             _ if self.primary() != Some(from) => {}
-            ToClient::SendAck(ack) => self.on_result(now, ack.seq, Ok(ack.op), out),
+            ToClient::SendAck(ack) => {
+                let made_channel = ack.data.get(OptionalFields::MADE_CHANNEL).is_some();
+                if made_channel && self.outbox.rank(ack.seq).is_some() {
+                    out.push(Effect::Event(Event::MadeChannel { seq: ack.seq }));
+                }
+                self.on_result(now, ack.seq, Ok(ack.op), out);
+            }
             ToClient::Error(refused) => self.on_error(now, refused, out),
             // The stream may overtake RESUME_OK: each step names its predecessor.
             ToClient::Delivered(delivered) if self.has_stream() => {

@@ -1,6 +1,7 @@
 //! Servers as a client knows them: their addresses, the handshake with each, and the session's paths to
 //! them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -61,6 +62,15 @@ impl Servers {
         let mut servers = Servers { servers: Vec::new(), identity, paths: None };
         addresses.iter().for_each(|address| servers.learn(*address));
         servers
+    }
+
+    /// Goes on with handshakes that have begun with these servers.
+    pub(super) fn go_on(&mut self, handshakes: BTreeMap<SocketAddr, HandshakeClient>) {
+        for (address, initiator) in handshakes {
+            if let Some(server) = self.at_mut(address) {
+                server.initiator = initiator;
+            }
+        }
     }
 
     /// Adds an address, if there is room.

@@ -91,6 +91,12 @@ impl Machine {
             Some(primary) => {
                 let last = ToServer::Disconnect(Disconnect { upto: self.inbox.ack().upto });
                 self.servers.send(now, primary, self.view, &[last], None, out);
+                // A session that only sends has no cursor to keep. If this is lost, the device's next session
+                // fences it, or it ends when it is idle for too long.
+                if !self.inbox.receives() {
+                    self.state = State::Over;
+                    return out.push(Effect::Event(Event::Disconnected));
+                }
             }
             None => self.ask_all(now, out),
         }
@@ -140,8 +146,12 @@ impl Machine {
         }
     }
 
-    pub(super) fn on_accept(&mut self, now: Moment, accept: AcceptConn) {
+    pub(super) fn on_accept(&mut self, now: Moment, accept: AcceptConn, out: &mut Vec<Effect>) {
         if self.opened_by(accept.nonce) {
+            // The device was removed, and a CONNECT of before, which came late, has admitted it anew.
+            if self.session.is_some_and(|(session, _)| session != accept.session) {
+                return self.on_over(now, Code::SessionOver, Duration::ZERO, out);
+            }
             // The session is already open; the primary may be new.
             return self.on_coordinator(now, &accept.coordinator);
         }

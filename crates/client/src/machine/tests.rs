@@ -33,7 +33,7 @@ use self::server::{
     handshake_config,
 };
 use super::again::{ASK_AGAIN_MAX, ASK_AGAIN_MIN};
-use super::handshake::Identity;
+use super::handshake::{HandshakeClient, Identity};
 use super::primary::KEEPALIVE_FIRST;
 use super::primary::{QUIET, QUIET_IDLE};
 use super::queries::QUERIES_MAX;
@@ -113,10 +113,25 @@ impl Play {
         cursor: Option<Op>,
         outbox: Vec<Numbered>,
     ) -> Play {
+        Play::starting(handshake_configs, cursor, outbox, BTreeMap::new())
+    }
+
+    /// A client that goes on with handshakes that have begun.
+    fn begun(handshakes: BTreeMap<SocketAddr, HandshakeClient>) -> Play {
+        Play::starting((1..=3).map(|node| handshake_config(node, 1)), None, Vec::new(), handshakes)
+    }
+
+    fn starting(
+        handshake_configs: impl Iterator<Item = HandshakeConfig>,
+        cursor: Option<Op>,
+        outbox: Vec<Numbered>,
+        handshakes: BTreeMap<SocketAddr, HandshakeClient>,
+    ) -> Play {
         let now = Moment(1_000_000);
         let ours = handshake_config(1, 1);
         let start = Start {
             servers: vec![address(1)],
+            handshakes,
             identity: Identity {
                 cluster: ours.cluster,
                 cluster_key: noise::public(&ours.keys.cluster_private()),

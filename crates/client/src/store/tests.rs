@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 
 use recado_proto::hex::Hex;
-use recado_proto::id::{ChannelName, Priority, Seq, Topic};
+use recado_proto::id::{ChannelName, Moment, Priority, Seq, Topic};
 use recado_proto::packet::{Body, ChannelChange, Content, FollowChange, KeyChange, Role};
 
 use super::files::FILE_MAX;
@@ -70,7 +70,7 @@ fn a_slot_that_becomes_free_in_time_is_taken() {
     let mut taken: Vec<_> = (0..SLOTS).map(|_| take(state.path()).unwrap()).collect();
     let mut tries = 0;
     let clock = MachineClock::start();
-    let (slot, _) = once_free(clock, Duration::from_secs(60), || {
+    let (slot, _) = once_free(clock, Moment(60_000_000), || {
         tries += 1;
         if tries == 3 {
             taken.remove(5);
@@ -79,7 +79,7 @@ fn a_slot_that_becomes_free_in_time_is_taken() {
     })
     .unwrap();
     assert_eq!((tries, slot.device().slot), (3, 5));
-    assert!(matches!(once_free(clock, Duration::ZERO, || take(state.path())), Err(StoreError::NoSlot(_))));
+    assert!(matches!(once_free(clock, Moment(0), || take(state.path())), Err(StoreError::NoSlot(_))));
 }
 
 #[test]

@@ -16,8 +16,9 @@ pub struct OptionalField {
 /// The optional fields of a packet, ascending by tag, each tag once: at most [`OptionalFields::FIELDS_MAX`]
 /// with [`OptionalFields::BYTES_MAX`] bytes together.
 ///
-/// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical. The
-/// tags below that servers would read are reserved: servers of this version honour none of them.
+/// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical. Servers
+/// send [`OptionalFields::MADE_CHANNEL`] and [`OptionalFields::KEEPALIVE`]; the other tags below are reserved,
+/// and servers of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 
@@ -39,6 +40,8 @@ impl OptionalFields {
     pub const IDEMPOTENCY_KEY: u16 = 1;
     /// CONNECT: how long the session lives after its client was last heard, in ms. Not critical.
     pub const SESSION_EXPIRY: u16 = 2;
+    /// SEND_ACK: the notification made the channel that it went to. Without content.
+    pub const MADE_CHANNEL: u16 = 4;
     /// Requests: the profile in whose name a gateway asks.
     pub const ON_BEHALF_OF: u16 = 3;
     /// SEND: the time at which the notification is to be sent, in ms since 1970.

@@ -143,6 +143,6 @@ pub struct SendAck {
     pub seq: Seq,
     /// The op of its log entry.
     pub op: Op,
-    /// What the request results in beyond its op; nothing in this version.
+    /// What the request results in beyond its op: [`OptionalFields::MADE_CHANNEL`], or nothing.
     pub data: OptionalFields,
 }

@@ -55,6 +55,11 @@ impl BoundSocket {
         Ok(BoundSocket { socket, state, addr, buffers, patience })
     }
 
+    /// From now on a receive waits at most `patience`.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
     /// The bound address; it has the real port if port 0 was asked for.
     pub fn addr(&self) -> SocketAddr {
         self.addr

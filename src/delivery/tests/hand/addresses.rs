@@ -1,5 +1,8 @@
 //! The addresses of a session, its packet numbers, and what is announced to it.
 
+use recado_proto::noise::{OPENING_LEN, Reply};
+use recado_proto::packet::AcceptConn;
+
 use super::*;
 
 #[test]
@@ -26,6 +29,58 @@ fn a_session_first_heard_is_only_asked_whether_it_is_there() {
     play.serve(0, 256);
     play.page(0, vec![notification(1, 10)], false);
     assert_eq!(play.stream(), vec![(0, 1)]);
+}
+
+#[test]
+fn a_session_first_heard_where_it_was_admitted_is_answered_at_once() {
+    let accept = |session| {
+        let reply = Reply { opening: [0; OPENING_LEN], key: key() };
+        let accept = AcceptConn {
+            nonce: 1,
+            session,
+            coordinator: coordinator(1),
+            secret: key(),
+            aead: Default::default(),
+            options: OptionalFields::NONE,
+        };
+        Input::AnswerTo {
+            reply_to: ReplyTo { to: home(), reply },
+            packets: vec![ToClient::AcceptConn(accept)],
+        }
+    };
+    let admitted = || {
+        let mut play = Play::new();
+        play.delivery.handle(play.now, accept(SESSION), &mut Vec::new());
+        play
+    };
+    let mut play = admitted();
+    play.heard_from(home(), 1);
+    assert_eq!((play.challenges.len(), &play.paths[..]), (0, &[home()][..]));
+    assert_eq!(play.say(), Some(home()));
+    play.heard_from(away(), 2);
+    assert_eq!(play.say(), Some(home()), "another address is challenged");
+
+    let mut play = admitted();
+    play.heard_from(away(), 1);
+    assert_eq!((play.challenges.len(), play.say()), (1, None), "elsewhere");
+    play.heard_from(home(), 2);
+    assert_eq!((play.challenges.len(), play.say()), (2, None), "only the first datagram");
+
+    let ends: [&dyn Fn(&mut Play); 3] = [
+        &|play| play.input(Input::SessionEnded { session: SESSION, packets: Vec::new() }),
+        &|play| play.input(Input::Silence),
+        &|play| {
+            for session in 6..6 + ADMITTED_MAX as u64 {
+                play.delivery.handle(play.now, accept(SessionId(Op(session))), &mut Vec::new());
+            }
+        },
+    ];
+    for end in ends {
+        let mut play = admitted();
+        end(&mut play);
+        play.heard_from(home(), 1);
+        assert_eq!((play.challenges.len(), play.say()), (1, None));
+    }
 }
 
 #[test]

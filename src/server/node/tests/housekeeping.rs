@@ -18,11 +18,11 @@ fn a_batch_of_cursors_is_due_an_interval_after_one_that_was_empty_or_could_not_b
         if !accepts {
             housekeeping.on_cursor(session(1), Op(4));
         }
-        assert_eq!(housekeeping.take_batch(due, accepts), None);
+        assert_eq!(housekeeping.take_batches(due, accepts), []);
         housekeeping.on_cursor(session(1), Op(5));
-        assert_eq!(housekeeping.take_batch(due + EVERY - MS, true), None, "accepted before: {accepts}");
-        let batch = Some(Command::Cursors(vec![(session(1), Op(5))]));
-        assert_eq!(housekeeping.take_batch(due + EVERY, true), batch, "accepted before: {accepts}");
+        assert_eq!(housekeeping.take_batches(due + EVERY - MS, true), [], "accepted before: {accepts}");
+        let batch = [Command::Cursors(vec![(session(1), Op(5))])];
+        assert_eq!(housekeeping.take_batches(due + EVERY, true), batch, "accepted before: {accepts}");
     }
 }
 
@@ -34,9 +34,35 @@ fn a_batch_has_a_thousand_sessions_ascending_each_with_its_highest_op_and_the_re
         housekeeping.on_cursor(session(n), Op(n));
     }
     let cursors = |sessions: std::ops::RangeInclusive<u64>| {
-        Some(Command::Cursors(sessions.map(|n| (session(n), Op(n + 1))).collect()))
+        [Command::Cursors(sessions.map(|n| (session(n), Op(n + 1))).collect())]
     };
-    assert_eq!(housekeeping.take_batch(NOW + EVERY, true), cursors(1..=1_000));
-    assert_eq!(housekeeping.take_batch(NOW + EVERY * 2, true), cursors(1_001..=1_001));
-    assert_eq!(housekeeping.take_batch(NOW + EVERY * 3, true), None);
+    assert_eq!(housekeeping.take_batches(NOW + EVERY, true), cursors(1..=1_000));
+    assert_eq!(housekeeping.take_batches(NOW + EVERY * 2, true), cursors(1_001..=1_001));
+    assert_eq!(housekeeping.take_batches(NOW + EVERY * 3, true), []);
+}
+
+#[test]
+fn sessions_that_their_clients_left_end_together_and_leave_no_cursor() {
+    let (mut housekeeping, idle) = (Housekeeping::new(NOW), Duration::from_secs(60));
+    for n in [3, 1, 2] {
+        housekeeping.on_cursor(session(n), Op(9));
+        housekeeping.on_left(session(n));
+        housekeeping.on_alive(session(n), 1_000, idle);
+    }
+    housekeeping.on_left(session(1));
+    housekeeping.forget(session(2));
+    let closes = Command::SessionsClose(vec![session(1), session(3)]);
+    assert_eq!(housekeeping.take_batches(NOW + EVERY, true), [closes]);
+    assert_eq!(housekeeping.take_batches(NOW + EVERY * 2, true), []);
+}
+
+#[test]
+fn a_session_that_was_just_logged_is_not_logged_as_alive() {
+    let (mut housekeeping, idle) = (Housekeeping::new(NOW), Duration::from_secs(60));
+    housekeeping.on_logged(session(1), 1_000);
+    housekeeping.on_alive(session(1), 1_000 + 14_999, idle);
+    assert_eq!(housekeeping.take_batches(NOW + EVERY, true), []);
+    housekeeping.on_alive(session(1), 1_000 + 15_000, idle);
+    let alive = Command::Cursors(vec![(session(1), Op(0))]);
+    assert_eq!(housekeeping.take_batches(NOW + EVERY * 2, true), [alive]);
 }

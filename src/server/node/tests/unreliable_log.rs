@@ -39,6 +39,7 @@ impl Client {
         let private = || Key::new([1 + index as u8; 32]);
         let start = Start {
             servers: vec![server()],
+            handshakes: BTreeMap::new(),
             identity: Identity {
                 cluster: handshake_config.cluster,
                 cluster_key: noise::public(&handshake_config.keys.cluster_private()),
@@ -253,6 +254,7 @@ impl World {
                     self.client(index, machine::Input::Taken(one.op));
                 }
                 machine::Event::Numbered { .. }
+                | machine::Event::MadeChannel { .. }
                 | machine::Event::Searching
                 | machine::Event::PrimaryFound { .. } => {}
                 other => panic!("seed {}: {other:?}", self.seed),

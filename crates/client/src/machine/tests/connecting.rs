@@ -1,5 +1,7 @@
 //! Opening a session: CONNECT, its acceptance or rejection, and the first RESUME.
 
+use recado_proto::id::ClusterId;
+
 use super::*;
 
 #[test]
@@ -8,6 +10,24 @@ fn the_primary_is_found_from_any_one_address() {
     play.from(1, 0, 0, ToClient::Coordinator(coordinator(1, 3)));
     play.pass(300);
     assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, ToServer::Connect(_))));
+}
+
+#[test]
+fn a_client_goes_on_with_a_handshake_that_has_begun() {
+    let (mut begun, mut entropy) = (HandshakeClient::default(), Entropy::new([3; 32]));
+    let mut server = HandshakeServer::new(handshake_config(1, 1));
+    // The HELLO of a client that does not know the cluster.
+    let hello = begun.hello(ClusterId(0), &mut entropy);
+    let Some(HandshakeEvent::Retry(retry)) = server.receive(([127, 0, 0, 9], 4_000).into(), &hello) else {
+        panic!("no RETRY")
+    };
+    begun.take(Moment(1_000_000), &retry);
+    let mut play = Play::begun(BTreeMap::from([(address(1), begun)]));
+    assert!(matches!(&play.sent[..], [(1, ToServer::Connect(_))]), "{:?}", play.sent);
+    assert_eq!(play.hellos, []);
+    play.accept();
+    play.resumed(1, 3);
+    assert!(play.events.iter().any(|event| matches!(event, Event::Connected { .. })));
 }
 
 #[test]

@@ -141,6 +141,35 @@ fn a_session_that_still_is_goes_on_after_a_doubt() {
 }
 
 #[test]
+fn a_session_is_over_if_the_connect_that_opened_it_has_opened_another_one() {
+    let mut play = doubting();
+    let (nonce, session) = (play.nonce(), SessionId(SESSION.0.next()));
+    let secret = handshake_config(3, 1).keys.session_secret(session, device(), nonce, Default::default());
+    let accept = ToClient::AcceptConn(AcceptConn {
+        nonce,
+        session,
+        coordinator: coordinator(1, 3),
+        secret,
+        aead: Default::default(),
+        options: OptionalFields::NONE,
+    });
+    let bytes = play.answer(3, View::new(1, NodeId(3)), &accept);
+    play.input(Input::Datagram { from: address(3), bytes });
+    assert_eq!(play.events.last(), Some(&Event::Ended(Code::SessionOver)));
+}
+
+#[test]
+fn a_client_that_only_sends_disconnects_once_and_does_not_wait() {
+    let mut play = Play::new();
+    play.connect();
+    play.machine.inbox = Inbox::new(false, PlantedBug::default());
+    play.input(Input::Disconnect);
+    assert!(matches!(&play.sent[..], [(3, ToServer::Disconnect(_))]), "{:?}", play.sent);
+    assert_eq!(play.events, [Event::Disconnected]);
+    assert_eq!(play.machine.next_deadline(), None);
+}
+
+#[test]
 fn a_client_sends_disconnect_with_its_cursor_until_the_session_is_over() {
     let mut play = Play::new();
     play.connect();

@@ -107,6 +107,13 @@ impl BoundSocket {
         }
     }
 
+    pub fn set_patience(&mut self, patience: Duration) {
+        match self {
+            BoundSocket::Real(socket) => socket.set_patience(patience),
+            BoundSocket::Model(port) => port.patience = patience,
+        }
+    }
+
     pub fn addr(&self) -> SocketAddr {
         match self {
             BoundSocket::Real(socket) => socket.addr(),
