@@ -128,7 +128,7 @@ pub enum Situation {
 
 impl Situation {
     /// All of them.
-    pub const ALL: [Situation; 60] = [
+    pub const ALL: [Situation; 62] = [
         Situation::Fetched,
         Situation::StaleWinner,
         Situation::PromiseRefused,
