@@ -314,7 +314,8 @@ impl Machines {
         Ok(())
     }
 
-    /// Ends a turn of a machine: tells it what was taken, sends its datagrams, and notes when it is due again.
+    /// Ends a turn of a machine: tells it what was taken, sends its datagrams, and notes when it is due
+    /// again.
     fn flush(&mut self, index: usize, observed: &mut Vec<(Moment, Observed)>) -> Result<(), Failure> {
         let now = self.clock.now();
         let Some(link) = self.links.get_mut(index) else { return Ok(()) };

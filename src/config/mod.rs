@@ -54,8 +54,9 @@ pub struct Config {
     /// outside the server's turn; 1 MiB to 1 GiB in the file. Choose about the size of the state: with less,
     /// snapshots write more than the log does. Too small: that, and a backup that was away longer than two of
     /// them fetches a snapshot. Too large: a start reads and holds a longer log, a running server holds the
-    /// log of up to two snapshots in memory, and its disk that of three. While a peer fetches a snapshot, the
-    /// next one waits for up to four times as many. Default 64 MiB (DESIGN.md section 5).
+    /// log of up to two snapshots in memory, and its disk that of three, each of up to twice as many bytes.
+    /// While a peer fetches a snapshot, the next one waits for up to four times as many. Default 64 MiB
+    /// (DESIGN.md section 5).
     pub snapshot_bytes: u64,
     /// The mistake that a test plants, none by default; only tests can build with one (the feature
     /// `planted-bugs`).

@@ -68,6 +68,8 @@ const GRAIN: Duration = Duration::from_secs(1);
 /// The most sessions whose client was admitted here and has not sent on its session yet. For one more, the
 /// oldest is forgotten: its client is challenged.
 const ADMITTED_MAX: usize = 1_024;
+/// The time for which the address to which an ACCEPT_CONN went counts as proved: as long as a cookie.
+const ADMITTED_FOR: Duration = Duration::from_secs(20);
 /// The interval between two searches for silent sessions.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -268,8 +270,8 @@ pub struct Delivery {
     /// The sessions that [`Delivery::flush`] pumps: at most one for each input since the last flush, and all
     /// after an input about all. One that left the table and came back may be here twice.
     dirty: Vec<SessionId>,
-    /// The address to which the ACCEPT_CONN of each new session went, until its client sends on it.
-    admitted: BTreeMap<SessionId, SocketAddr>,
+    /// The address to which the ACCEPT_CONN of each new session went, and when, until its client sends on it.
+    admitted: BTreeMap<SessionId, (Moment, SocketAddr)>,
     /// All sessions, by the second in which they were last heard.
     silent: BTreeSet<(Moment, SessionId)>,
     /// All sessions, by the network where their client has proved that it receives; a place is of use if the
@@ -356,7 +358,7 @@ impl Delivery {
                 }
             }
             Input::Answer { session, packet } => self.on_answer(session, packet, out),
-            Input::AnswerTo { reply_to, packets } => self.answer(&reply_to, &packets, out),
+            Input::AnswerTo { reply_to, packets } => self.answer(now, &reply_to, &packets, out),
             Input::Applied { notification, sessions } => {
                 for session in sessions {
                     self.with_stream(session, |stream| stream.applied(&notification));
@@ -439,7 +441,10 @@ impl Delivery {
             return out.push(Effect::Refused(RefusedDatagram::QueueFull));
         }
         if !self.sessions.contains_key(&id) {
-            let proved = self.admitted.remove(&id).filter(|address| *address == heard.from);
+            let admitted = self
+                .admitted
+                .remove(&id)
+                .filter(|(at, address)| *address == heard.from && now < *at + ADMITTED_FOR);
             let envelope = Envelope {
                 class: Class::Client,
                 cluster: self.cluster,
@@ -449,7 +454,7 @@ impl Delivery {
                 number: 0,
             };
             let mut entry = Session::new(now, id, Link::starting_at(envelope, key, self.next_number));
-            if let Some(address) = proved {
+            if let Some((_, address)) = admitted {
                 entry.proved_at(address);
                 out.push(Effect::Path { session: id, address });
             }
@@ -484,13 +489,16 @@ impl Delivery {
     }
 
     /// Answers an INITIATION in one datagram.
-    fn answer(&mut self, reply_to: &ReplyTo, packets: &[ToClient], out: &mut Vec<Effect>) {
+    fn answer(&mut self, now: Moment, reply_to: &ReplyTo, packets: &[ToClient], out: &mut Vec<Effect>) {
         self.answers += 1;
-        let admitted = |packet: &ToClient| match packet {
-            ToClient::AcceptConn(accept) => Some((accept.session, reply_to.to)),
-            _ => None,
-        };
-        self.admitted.extend(packets.iter().filter_map(admitted));
+        for packet in packets {
+            // Of a session in the table the address is known or under trial.
+            if let ToClient::AcceptConn(accept) = packet
+                && !self.sessions.contains_key(&accept.session)
+            {
+                self.admitted.insert(accept.session, (now, reply_to.to));
+            }
+        }
         while self.admitted.len() > ADMITTED_MAX {
             self.admitted.pop_first();
         }

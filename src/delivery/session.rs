@@ -22,7 +22,7 @@ use super::{Effect, Turn};
 use crate::fair::Network;
 
 /// A client that was not heard for this long is away: nothing is announced to it and its queue is dropped.
-/// Clients send a keepalive every 25 s at least.
+/// Clients send keepalives at intervals of 25 s at most.
 pub(super) const AWAY_AFTER: Duration = Duration::from_secs(60);
 
 /// The time for which a client may send on a session that is not served before it is sent Busy, and the
@@ -504,7 +504,8 @@ impl Session {
                 turn.sending.next_token += 1;
                 let mut packets = self.take_said();
                 packets.extend(batch.packets);
-                self.transmit_batch(turn, &packets, Some(token), batch.more);
+                let more = batch.more && self.link.room() > self.link.datagram_max();
+                self.transmit_batch(turn, &packets, Some(token), more);
             } else if !self.once.is_empty() {
                 // Once that is sent, a whole datagram is free.
                 self.send_said(turn);

@@ -91,7 +91,7 @@ impl Queued {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) packets: Vec<Encoded>,
-    /// More can be sent at once, in another batch.
+    /// The next item would have been in the batch if the datagram were longer.
     pub(super) more: bool,
 }
 
@@ -301,8 +301,8 @@ impl Stream {
     }
 
     /// The packets to send next under `token`, from the datagram with the number `next` on: as many as have
-    /// `room` bytes together, or the fragments of a large one alone if the room is a whole datagram. None if
-    /// credit, window or room allow nothing.
+    /// `room` bytes together, or the fragments of a large one alone if the room is no less than a datagram's.
+    /// None if credit, window or room allow nothing.
     pub(super) fn next_batch(
         &mut self,
         token: u64,
@@ -326,7 +326,6 @@ impl Stream {
             item.large = length > PACKETS_MAX;
             if item.large {
                 if !packets.is_empty() || room < PACKETS_MAX || large >= LARGE_IN_FLIGHT {
-                    more = large < LARGE_IN_FLIGHT;
                     break;
                 }
                 let mut packet = Vec::with_capacity(length);

@@ -37,8 +37,8 @@ pub(super) const HANDLERS: [&str; 2] = ["handler-1", "handler-2"];
 /// most `fragment::PARTIAL_MAX` packets of 64 KiB each.
 const REASSEMBLERS_MAX: usize = 64;
 
-/// Maximum number of packets in one datagram of a client. Clients put at most four into one; a datagram
-/// full of the shortest packets would fill the replica thread's queue by itself.
+/// Maximum number of packets in one datagram of a client. Clients put at most 16 requests and a few other
+/// packets into one; a datagram full of the shortest packets would fill the replica thread's queue by itself.
 const PACKETS_MAX: usize = 32;
 
 /// Index of a session's handler. It is always the same one, so that the session's datagrams keep their order.

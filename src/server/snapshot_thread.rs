@@ -14,7 +14,7 @@ use std::time::Duration;
 use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Sender};
 use recado_sys::sync::{Mistake, planted, thread};
 
-use recado_log::journal::{Disk, JournalError, Removal, SNAPSHOT_PIECE, SnapshotJob, SnapshotWritten};
+use recado_log::journal::{Disk, Removal, Removed, SNAPSHOT_PIECE, SnapshotJob, SnapshotWritten};
 use recado_proto::codec::{self, Unencoded};
 use recado_proto::id::{Moment, Op};
 use recado_sys::clock::MachineClock;
@@ -45,7 +45,7 @@ pub(super) enum Finished {
     /// The snapshot is larger than any server could read back. It is not stored, and the disk is intact.
     TooLarge(Op),
     /// The result of a removal.
-    Removed(Result<(), JournalError>),
+    Removed(Removed),
 }
 
 /// Runs the snapshot thread until the journal thread has ended. A snapshot that is being written then is

@@ -236,7 +236,10 @@ fn declared(source: &Source) -> Vec<Declared> {
             };
             let attributes = code[..at].rfind(['{', '}', ';']).map_or(0, |end| end + 1);
             let is_open = code[..attributes.saturating_sub(1)].trim_end().ends_with("open_enum!");
-            let encoded = is_open || !places_of(&code[attributes..at], "Serialize").is_empty();
+            // A macro implements what is encoded as the text that it checks.
+            let is_text = code.contains(&format!("checked_name!({name},"));
+            let derived = !places_of(&code[attributes..at], "Serialize").is_empty();
+            let encoded = is_open || is_text || derived;
             found.push(Declared { name: name.to_owned(), encoded, shape });
         }
     }
@@ -356,8 +359,8 @@ fn constants(source: &Source) -> BTreeMap<String, String> {
         }
         let Some(begin) = code[at..].find('=').map(|equals| at + equals + 1) else { continue };
         let Some(end) = code[begin..].find(';').map(|end| begin + end) else { continue };
-        // A macro's constant is one of each type that it declares.
-        if code[begin..end].contains('$') {
+        // A macro's constant is one of each type that it declares, and a list is no number.
+        if code[begin..end].contains('$') || code[begin..end].trim_start().starts_with('[') {
             continue;
         }
         let name = owner(code, at).map_or(name.to_owned(), |owner| format!("{owner}::{name}"));

@@ -179,6 +179,8 @@ impl Driver {
             if let Some(cause) = turn.over.take() {
                 tracing::debug!(?cause, "the client ends");
                 self.ending.set(cause);
+                // Requests that nobody has taken were not sent, which their owners are told.
+                while self.requests.try_recv().is_ok() {}
                 return self.outbox.close();
             }
             self.hand_over(&mut under_way);

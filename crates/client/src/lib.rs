@@ -267,8 +267,8 @@ impl Client {
         let (cluster_identity, begun) =
             match (probe::meet(&options.servers, patience, &options.trust), remembered) {
                 (Ok(Meeting { cluster_identity, begun, .. }), _) => (cluster_identity, begun),
-                // A server that stopped between its RETRY and its proof counts as no server. So does one that is
-                // of another version: servers are upgraded one by one, and anybody can say so.
+                // A server that stopped between its RETRY and its proof counts as no server. So does one that
+                // is of another version: servers are upgraded one by one, and anybody can say so.
                 (
                     Err(
                         ClientError::Unreachable { .. }
@@ -680,7 +680,8 @@ impl Client {
     }
 
     /// Ends the session. If it receives, waits until the servers know, at most half a second; a session that
-    /// only sends has no cursor to keep. Unanswered requests are kept and settled by the device's next client.
+    /// only sends has no cursor to keep. Unanswered requests are kept and settled by the device's next
+    /// client.
     pub fn disconnect(self) {
         drop(self);
     }

@@ -68,6 +68,7 @@ pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<ClusterIden
 }
 
 /// The result of [`meet`].
+#[derive(Debug)]
 pub(super) struct Meeting {
     /// The cluster.
     pub(super) cluster_identity: ClusterIdentity,
@@ -80,6 +81,7 @@ pub(super) struct Meeting {
 
 /// Handshakes that have begun, and the socket to whose address their cookies belong. A client goes on with
 /// them, which saves its first round trip.
+#[derive(Debug)]
 pub(super) struct Begun {
     /// The clock of the handshakes.
     pub(super) clock: MachineClock,

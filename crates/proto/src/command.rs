@@ -45,8 +45,8 @@ pub enum Command {
     /// if it is unclaimed. The session is pending and fences nothing until it is confirmed, because an
     /// attacker may replay a recorded CONNECT.
     SessionOpen(SessionOpen),
-    /// Ends a session: because of a DISCONNECT of one that receives, or because it is idle for too long by the
-    /// primary's clock.
+    /// Ends a session: because of a DISCONNECT of one that receives, or because it is idle for too long by
+    /// the primary's clock.
     SessionClose {
         /// The session; an unknown one is ignored.
         session: SessionId,
@@ -93,7 +93,8 @@ pub enum Command {
     Administer(Admin),
     /// Frees the name of an unused profile or channel, or of a deleted channel (decided by the primary).
     Expire(Claim),
-    /// Ends sessions that only sent and whose clients have left; one batch a second. Unknown ones are ignored.
+    /// Ends sessions that only sent and whose clients have left; one batch a second. Unknown ones are
+    /// ignored.
     SessionsClose(Vec<SessionId>),
 }
 

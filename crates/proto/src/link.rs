@@ -51,9 +51,6 @@ const FLIGHT_MAX: usize = 2048;
 /// A datagram is lost when one with a number this much higher has arrived (RFC 9002 section 6.1.1).
 const REORDER_MAX: u64 = 3;
 
-/// The token of probes of the path, which no caller uses.
-const PROBE: u64 = u64::MAX;
-
 /// The outcome of a transmission under a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
@@ -214,7 +211,8 @@ impl Link {
             if is_padding {
                 datagram.resize(datagram.len() + PADDING_LEN, 0);
             }
-            if closed || datagram.len() > empty + room {
+            let length = datagram.len() - at;
+            if closed || length > PACKETS_MAX || datagram.len() > empty + room {
                 let encoded = datagram.split_off(at);
                 if at > empty {
                     self.discovery.want();
@@ -251,7 +249,7 @@ impl Link {
             while self.flight.len() > FLIGHT_MAX
                 && let Some((_, sent)) = self.flight.first_key_value()
             {
-                self.lose(now, sent.token);
+                self.lose(sent.token);
             }
             self.probe::<O::Direction>(now, &header, out);
         }
@@ -266,11 +264,13 @@ impl Link {
         fill::<P>(&mut datagram, size);
         let number = self.envelope.number;
         self.key.seal(number, OUTER_LEN, &mut datagram);
-        // It takes none of the window.
-        self.flight.insert(number, Sent { at: now, bytes: 0, token: PROBE });
-        self.tokens.insert(PROBE, Tracked { first: number, last: number, left: 1 });
-        self.discovery.on_probe_sent(number, size);
+        self.discovery.on_probe_sent(number, size, now);
         out.push(datagram);
+    }
+
+    /// The longest datagram that the path carries, as far as it is known.
+    pub fn datagram_max(&self) -> usize {
+        self.discovery.size()
     }
 
     /// The bytes left for packets in a datagram that the path carries: [`PACKETS_MAX`], and more once longer
@@ -282,7 +282,6 @@ impl Link {
     /// The link goes on over another path, because an address has changed: nothing is known of what that one
     /// carries.
     pub fn on_new_path(&mut self) {
-        self.forget(PROBE);
         self.discovery.on_new_path();
     }
 
@@ -357,7 +356,7 @@ impl Link {
             let longest = self.flight.values().map(|sent| sent.bytes).max();
             self.discovery.on_lost(now, longest.unwrap_or_default());
             while let Some((_, sent)) = self.flight.first_key_value() {
-                self.lose(now, sent.token);
+                self.lose(sent.token);
             }
             self.round_trip.back_off();
             self.congestion.collapse(self.envelope.number);
@@ -386,14 +385,13 @@ impl Link {
             self.round_trip.progress();
             self.timer = Some(now);
         }
+        self.discovery.on_ack(now, ack);
         let flight_bytes = self.flight_bytes;
         for (number, sent) in arrived {
             self.congestion.on_acked(number, sent.bytes, flight_bytes);
-            self.discovery.on_acked(number, sent.bytes);
+            self.discovery.on_arrived(sent.bytes);
             self.take(number);
-            if sent.token == PROBE {
-                self.tokens.remove(&PROBE);
-            } else if let Some(tracked) = self.tokens.get_mut(&sent.token) {
+            if let Some(tracked) = self.tokens.get_mut(&sent.token) {
                 tracked.left -= 1;
                 if tracked.left == 0 {
                     self.tokens.remove(&sent.token);
@@ -422,10 +420,8 @@ impl Link {
         for (number, Sent { token, .. }) in lost {
             // An earlier loss may have removed the whole token.
             if self.flight.contains_key(&number) {
-                if token != PROBE {
-                    self.congestion.on_lost(number, self.envelope.number);
-                }
-                self.lose(now, token);
+                self.congestion.on_lost(number, self.envelope.number);
+                self.lose(token);
             }
         }
         if self.flight.range(..self.largest_acked).next().is_none() {
@@ -434,12 +430,9 @@ impl Link {
     }
 
     /// Reports a token lost and stops tracking its datagrams in flight.
-    fn lose(&mut self, now: Moment, token: u64) {
+    fn lose(&mut self, token: u64) {
         if self.forget(token) {
-            match token {
-                PROBE => self.discovery.on_probe_lost(now),
-                token => self.events.push_back(LinkEvent::Lost(token)),
-            }
+            self.events.push_back(LinkEvent::Lost(token));
         }
     }
 

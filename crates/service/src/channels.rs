@@ -74,8 +74,8 @@ impl Service {
         if self.state.topics.is_deleted(channel) { Code::ChannelDeleted } else { Code::UnknownChannel }
     }
 
-    /// Returns true if the request with this result made the channel that it sent to: the channel is open, and
-    /// this is its first notification. False once that one was dropped.
+    /// Returns true if the request with this result made the channel that it sent to: the channel is open,
+    /// and this is its first notification. False once that one was dropped.
     pub fn made_channel(&self, request: &Request, result: Result<Op, Code>) -> bool {
         let (Request::Send { topic: topic @ Topic::Channel(channel), .. }, Ok(op)) = (request, result) else {
             return false;

@@ -19,7 +19,6 @@
 //! What a request does is not known here, only its number and its digest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
 
 use recado_log::ordered::OrderedLog;
 use recado_proto::command::{Command, Request, SessionOpen};
@@ -54,11 +53,13 @@ const BUFFERED_MAX: usize = 64;
 /// the rule of [`Table`] frees no place, the further request is dropped.
 const BUFFERED_ALL_MAX: usize = 4_096;
 
-/// The interval at which clients are to send KEEPALIVE to the primary, in ms: the shortest while there are
-/// few sessions, so that a client notices soon if it is not heard any more, and the longest, of which a
-/// mapping in a NAT lasts more than one (RFC 4787 section 4.3) and a server counts a client as present for
-/// two.
-const KEEPALIVE_MS: RangeInclusive<u32> = 2_000..=25_000;
+/// The shortest interval at which clients are to send KEEPALIVE to the primary, in ms, while there are few
+/// sessions: a client notices soon if it is not heard any more.
+const KEEPALIVE_MS: u32 = 2_000;
+
+/// The longest, in ms: a mapping in a NAT lasts for it (RFC 4787 section 4.3), and a server counts a client
+/// as present for two of them.
+const KEEPALIVE_LONGEST_MS: u32 = 25_000;
 
 /// The most keepalives a second that all sessions together are to send to the primary, while the longest
 /// interval allows that.
@@ -67,7 +68,7 @@ const KEEPALIVES_PER_S: usize = 4_000;
 /// The interval at which each of so many clients is to send KEEPALIVE, in ms.
 pub(super) fn keepalive_ms(sessions: usize) -> u32 {
     let ms = sessions.saturating_mul(1_000) / KEEPALIVES_PER_S;
-    u32::try_from(ms).unwrap_or(u32::MAX).clamp(*KEEPALIVE_MS.start(), *KEEPALIVE_MS.end())
+    u32::try_from(ms).unwrap_or(u32::MAX).clamp(KEEPALIVE_MS, KEEPALIVE_LONGEST_MS)
 }
 
 /// Work in progress on the primary. It is discarded when this server loses the role.

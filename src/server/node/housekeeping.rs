@@ -106,7 +106,8 @@ impl Housekeeping {
     }
 
     /// Removes and returns the batches that are due, if there are any and this server `accepts` commands: of
-    /// cursors, and of sessions to end. The next ones are due an interval later in any case.
+    /// cursors, and of sessions to end. The next ones are due an interval later, or at once if these are
+    /// full.
     pub(super) fn take_batches(&mut self, now: Moment, accepts: bool) -> Vec<Command> {
         if now < self.batch_at {
             return Vec::new();
@@ -120,6 +121,10 @@ impl Housekeeping {
         if accepts && !self.left.is_empty() {
             let firsts = std::iter::from_fn(|| self.left.pop_first());
             batches.push(Command::SessionsClose(firsts.take(BATCH_MAX).collect()));
+        }
+        // What does not fit goes in the next turn.
+        if !batches.is_empty() && !(self.cursors.is_empty() && self.left.is_empty()) {
+            self.batch_at = now;
         }
         batches
     }

@@ -12,9 +12,9 @@ use recado_service::{Service, State};
 use crate::config::{self, Cluster, Config, Planted};
 
 /// How many times [`Config::snapshot_bytes`] the log since the last snapshot may become outside the server's
-/// turn, and while a peer reads a stored one. At that length another is begun all the same: the log stays
-/// bounded, whatever the clock says and a peer asks.
+/// turn. At that length another is begun all the same: the log stays bounded, whatever the clock says.
 const LOG_FACTOR_OUTSIDE: u64 = 2;
+/// The same while a peer reads a stored one, whatever it asks.
 const LOG_FACTOR_READ: u64 = 4;
 
 /// The content of a snapshot. The codec encodes it whole.

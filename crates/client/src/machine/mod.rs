@@ -1,9 +1,9 @@
 //! Client machine: finds the primary, keeps a session through failovers, numbers requests and retransmits
 //! them until they are answered, and hands out notifications once and in order.
 //!
-//! Pure: `handle(now, input, &mut effects)`, `flush(now, &mut effects)` and `next_deadline()`. Handling an input
-//! answers a server's handshake; what else the inputs of a turn have left to send goes out in its flush, so
-//! that it shares datagrams.
+//! Pure: `handle(now, input, &mut effects)`, `flush(now, &mut effects)` and `next_deadline()`. Handling an
+//! input sends what answers a server's handshake, and acks that are due; what else the inputs of a turn have
+//! left to send goes out in its flush, so that it shares datagrams.
 //!
 //! | to read | about |
 //! |---|---|
@@ -138,11 +138,17 @@ impl Machine {
         machine
     }
 
-    /// Takes one input at `now` and pushes the resulting effects to `out`. What it leaves to send goes out in the
-    /// next [`Machine::flush`], which follows soon: at the end of the turn in which the input came.
+    /// Takes one input at `now` and pushes the resulting effects to `out`. What it leaves to send goes out in
+    /// the next [`Machine::flush`], which follows soon: at the end of the turn in which the input came.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
+            Input::Datagram { from, bytes } => {
+                self.on_datagram(now, from, &bytes, out);
+                // An ack has a bounded number of ranges, so it does not wait for the end of a long turn.
+                if self.primary().is_some_and(|primary| self.servers.owes_ack(primary)) {
+                    self.acknowledge(now, out);
+                }
+            }
             Input::PortRefused(server) => self.on_port_refused(now, server, out),
             Input::Request(_) if !self.has_room() => out.push(Effect::Event(Event::NotTaken)),
             Input::Request(request) => {
@@ -208,8 +214,8 @@ impl Machine {
         next
     }
 
-    /// Sends what the inputs since the last flush have left to send, and what is due, as far as windows allow,
-    /// and pushes the effects.
+    /// Sends what the inputs since the last flush have left to send, and what is due, as far as windows
+    /// allow, and pushes the effects.
     pub fn flush(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.servers.on_deadline(now);
         for lost in self.servers.lost() {
@@ -233,7 +239,9 @@ impl Machine {
         }
         if matches!(self.state, State::Served) {
             self.send_requests(now, out);
-            self.send_ack(now, out);
+            if self.inbox.ack_due(now) {
+                self.acknowledge(now, out);
+            }
         }
         self.send_queries(now, out);
     }
@@ -249,9 +257,11 @@ impl Machine {
         }
     }
 
-    fn send_ack(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let Some(primary) = self.primary() else { return };
-        if self.inbox.ack_due(now) || self.servers.owes_ack(primary) {
+    /// Sends CLIENT_ACK to the primary that serves the session.
+    fn acknowledge(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if matches!(self.state, State::Served)
+            && let Some(primary) = self.primary()
+        {
             let ack = ToServer::ClientAck(self.inbox.ack());
             self.servers.send(now, primary, self.view, &[ack], None, out);
         }

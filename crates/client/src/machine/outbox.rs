@@ -100,8 +100,8 @@ impl Outstanding {
         Outstanding { request, nonce, due, tries: 0, sent: None, token: None }
     }
 
-    /// Its packet. The next transmission, which begins with the datagram of the number `next`, is the first to
-    /// this primary if there was none before.
+    /// Its packet. The next transmission, which begins with the datagram of the number `next`, is the first
+    /// to this primary if there was none before.
     fn packet(&mut self, seq: Seq, lowest: Seq, next: u64) -> (u64, ToServer) {
         let Sent { first, answered_below } =
             *self.sent.get_or_insert(Sent { first: next, answered_below: lowest });
@@ -248,8 +248,8 @@ impl Outbox {
     }
 
     /// The packets of the next requests that are due, among the `window` lowest numbers, with their token: as
-    /// many as share the datagram with the number `next`, which has `room` for them, or the fragments of a large one alone, which begin
-    /// there.
+    /// many as share the datagram with the number `next`, which has `room` for them, or the fragments of a
+    /// large one alone, which begin there.
     pub(super) fn next_batch(
         &mut self,
         now: Moment,

@@ -79,7 +79,7 @@ impl Machine {
             ToClient::Coordinator(coordinator) => {
                 self.on_coordinator(now, &coordinator);
                 if fresh && self.primary() == Some(from) {
-                    coordinator.keepalive_ms().into_iter().for_each(|ms| self.on_keepalive_told(ms));
+                    coordinator.keepalive_ms().into_iter().for_each(|ms| self.on_keepalive_told(now, ms));
                 }
             }
             ToClient::PathChallenge(token) => self.on_path_challenge(now, from, token, out),

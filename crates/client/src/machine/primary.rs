@@ -18,8 +18,9 @@ pub(super) const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
 const KEEPALIVE_TOLD: RangeInclusive<u32> = 1_000..=25_000;
 
 /// The interval between two keepalives to each other server. They announce a new view to the clients that
-/// they have heard within a minute (DESIGN.md section 3). Home routers keep a UDP mapping for 30 s at least
-/// (RFC 4787 section 4.3 asks for 2 minutes), so nothing else is needed behind a NAT.
+/// they have heard within a minute (DESIGN.md section 3). RFC 4787 section 4.3 asks NATs to keep a UDP
+/// mapping for 2 minutes. Behind one that keeps it for 30 s, a lost KEEPALIVE costs the announcements until
+/// the next one; the client then finds the new primary by its search.
 pub(super) const KEEPALIVE_OTHERS: Duration = Duration::from_secs(25);
 
 /// The first interval of a new session; each one is twice as long as the one before. A backup learns of a
@@ -83,9 +84,11 @@ impl Machine {
     }
 
     /// The primary tells the interval of keepalives to it, in ms.
-    pub(super) fn on_keepalive_told(&mut self, told: u32) {
+    pub(super) fn on_keepalive_told(&mut self, now: Moment, told: u32) {
         let told = told.clamp(*KEEPALIVE_TOLD.start(), *KEEPALIVE_TOLD.end());
-        self.to_primary.most = Duration::from_millis(told.into());
+        let Keepalives { at, wait, most } = &mut self.to_primary;
+        *most = Duration::from_millis(told.into());
+        (*at, *wait) = ((*at).min(now + *most), (*wait).min(*most));
     }
 
     /// Sends KEEPALIVE to every server, and the next ones when they would be due after these.

@@ -93,7 +93,7 @@ impl Machine {
                 self.servers.send(now, primary, self.view, &[last], None, out);
                 // A session that only sends has no cursor to keep. If this is lost, the device's next session
                 // fences it, or it ends when it is idle for too long.
-                if !self.inbox.receives() {
+                if !self.inbox.receives() && self.outbox.is_empty() {
                     self.state = State::Over;
                     return out.push(Effect::Event(Event::Disconnected));
                 }
@@ -255,7 +255,7 @@ impl Machine {
         } else if self.searching {
             out.push(Effect::Event(Event::PrimaryFound { primary: from, pause }));
         }
-        self.on_keepalive_told(resumed.keepalive_ms);
+        self.on_keepalive_told(now, resumed.keepalive_ms);
         self.served_by = view;
         self.state = State::Served;
         self.searching = false;
@@ -308,6 +308,10 @@ impl Machine {
     pub(super) fn on_disconnect(&mut self, now: Moment, out: &mut Vec<Effect>) {
         match self.state {
             State::Served | State::Resuming { .. } if self.connected => {
+                // What was asked before the end is sent before it.
+                if matches!(self.state, State::Served) {
+                    self.send_requests(now, out);
+                }
                 self.state = State::Leaving { again: Again::now(now), sent: 0 };
             }
             // A session that was never served needs no DISCONNECT: it lapses by itself.

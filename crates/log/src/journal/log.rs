@@ -268,9 +268,11 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     /// [`JournalError::Full`] if the removal met a full disk: some files stay. Any other error of it poisons
     /// the journal.
-    pub fn finish_removal(&mut self, removed: Result<(), JournalError>) -> Result<(), JournalError> {
-        self.removing.clear();
-        match removed {
+    pub fn finish_removal(&mut self, removed: Removed) -> Result<(), JournalError> {
+        let Removed { numbers, result } = removed;
+        // Another removal may be under way.
+        self.removing.retain(|number| !numbers.contains(number));
+        match result {
             Err(JournalError::Full) => self.full(),
             removed => self.guard(removed),
         }
@@ -390,17 +392,18 @@ impl<D: Disk> Journal<D> {
     /// removal of the rest. With fewer snapshots it keeps the whole log.
     fn prune(&mut self) -> Option<Removal<D>> {
         let old = self.snapshots.len().checked_sub(SNAPSHOTS_KEPT)?;
-        let mut names = Vec::new();
+        let (mut names, mut numbers) = (Vec::new(), Vec::new());
         for header in self.snapshots.drain(..old) {
             self.unreadable.retain(|op| *op != header.op);
             self.removing.push(header.number);
+            numbers.push(header.number);
             names.push(snapshot_name(header.number));
         }
         let oldest = self.snapshots[0].op;
         let oldest = if self.options.planted.is(Planted::PruneTooFar) { oldest.next() } else { oldest };
         let needless = self.closed.iter().take_while(|closed| closed.op_max <= oldest).count();
         names.extend(self.closed.drain(..needless).map(|closed| log_name(closed.first)));
-        Some(Removal { disk: self.disk.clone(), names })
+        Some(Removal { disk: self.disk.clone(), names, numbers })
     }
 
     /// Judges a write or a sync in space that was allocated before: a slot of meta, or the room of a
@@ -440,14 +443,25 @@ impl<D: Disk> Journal<D> {
 pub struct Removal<D> {
     disk: D,
     names: Vec<String>,
+    /// The numbers of the snapshots among them.
+    numbers: Vec<u64>,
+}
+
+/// A removal that has run, for [`Journal::finish_removal`].
+#[derive(Debug)]
+pub struct Removed {
+    numbers: Vec<u64>,
+    result: Result<(), JournalError>,
 }
 
 impl<D: Disk> Removal<D> {
     /// Removes the files, and those that a start has set aside.
-    ///
-    /// # Errors
-    /// The error of the disk. Give the result to [`Journal::finish_removal`] in every case.
-    pub fn run(mut self) -> Result<(), JournalError> {
+    pub fn run(mut self) -> Removed {
+        let result = self.remove();
+        Removed { numbers: self.numbers, result }
+    }
+
+    fn remove(&mut self) -> Result<(), JournalError> {
         let aside = self.disk.list().during(IoOp::List)?;
         self.names.extend(aside.into_iter().filter(|name| name.starts_with(ASIDE)));
         for name in &self.names {

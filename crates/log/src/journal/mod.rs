@@ -110,7 +110,7 @@ use recado_proto::planted::PlantedBug;
 pub use directory::{Directory, DirectoryFile};
 pub use error::{IoOp, JournalError};
 pub use inspect::{Inspection, LogRange, MetaState, SnapshotRange, check, inspect, inspect_disk};
-pub use log::{Journal, Removal};
+pub use log::{Journal, Removal, Removed};
 pub use snapshot::{
     SNAPSHOT_PIECE, SnapshotFile, SnapshotJob, SnapshotPiece, SnapshotReading, SnapshotWritten,
 };

@@ -6,11 +6,14 @@
 //! that is acknowledged raises the size. If [`PROBES_MAX`] of a size are lost, the search rests for
 //! [`RAISE_EVERY`]. What ICMP says is not believed, because anybody can send it (section 4.6.1).
 //!
-//! Probes are sent beside the link's other datagrams and set no timer. They count for no congestion: the path
-//! may not carry them, whatever its load (section 3, point 7).
+//! Probes are sent beside the link's other datagrams, are not among those in flight, and set no timer. They
+//! count for no congestion: the path may not carry them, whatever its load (section 3, point 7). One is lost
+//! once it is overtaken as other datagrams are, or is not acknowledged for [`PROBE_TIMEOUT`].
 
 use std::time::Duration;
 
+use super::REORDER_MAX;
+use crate::envelope::Ack;
 use crate::id::Moment;
 use crate::{DATAGRAM_BASE, DATAGRAM_MAX};
 
@@ -19,6 +22,8 @@ use crate::{DATAGRAM_BASE, DATAGRAM_MAX};
 const LADDER: [usize; 4] = [1_372, 1_452, 4_452, DATAGRAM_MAX];
 /// Probes of one size that are lost before the search rests (MAX_PROBES of RFC 8899 section 5.1.2).
 const PROBES_MAX: u32 = 3;
+/// The time after which a probe that was not acknowledged is lost (PROBE_TIMER of RFC 8899 section 5.1.1).
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The rest after a search that has come to its end (PMTU_RAISE_TIMER of RFC 8899 section 5.1.1).
 const RAISE_EVERY: Duration = Duration::from_secs(600);
 /// Times in a row that datagrams longer than the base were lost and none arrived, after which the path is
@@ -32,6 +37,7 @@ const BLACK_HOLE_REST: Duration = Duration::from_secs(60);
 struct Probe {
     number: u64,
     size: usize,
+    at: Moment,
 }
 
 /// The state of the search on one path.
@@ -68,28 +74,39 @@ impl Discovery {
     }
 
     /// The size to probe now, if any.
-    pub(super) fn next_probe(&self, now: Moment) -> Option<usize> {
+    pub(super) fn next_probe(&mut self, now: Moment) -> Option<usize> {
+        if self.probe.take_if(|probe| probe.at + PROBE_TIMEOUT <= now).is_some() {
+            self.on_probe_lost(now);
+        }
         let rests = !self.wanted || self.probe.is_some() || now < self.rests_until;
         LADDER.into_iter().find(|size| *size > self.size).filter(|_| !rests)
     }
 
-    pub(super) fn on_probe_sent(&mut self, number: u64, size: usize) {
-        self.probe = Some(Probe { number, size });
+    pub(super) fn on_probe_sent(&mut self, number: u64, size: usize, at: Moment) {
+        self.probe = Some(Probe { number, size, at });
     }
 
-    /// A datagram of `bytes` was acknowledged.
-    pub(super) fn on_acked(&mut self, number: u64, bytes: usize) {
-        if let Some(probe) = self.probe.take_if(|probe| probe.number == number) {
+    /// An ack came, which may name the probe or a datagram that has overtaken it.
+    pub(super) fn on_ack(&mut self, now: Moment, ack: &Ack) {
+        let Some(probe) = self.probe else { return };
+        if ack.ranges().any(|range| range.contains(&probe.number)) {
+            self.probe = None;
             self.size = probe.size;
             (self.tried, self.lost) = (0, 0);
-        } else if bytes > DATAGRAM_BASE {
+        } else if probe.number + REORDER_MAX <= ack.largest {
+            self.probe = None;
+            self.on_probe_lost(now);
+        }
+    }
+
+    /// A datagram of `bytes` arrived.
+    pub(super) fn on_arrived(&mut self, bytes: usize) {
+        if bytes > DATAGRAM_BASE {
             self.lost = 0;
         }
     }
 
-    /// The probe is believed lost.
-    pub(super) fn on_probe_lost(&mut self, now: Moment) {
-        self.probe = None;
+    fn on_probe_lost(&mut self, now: Moment) {
         self.tried += 1;
         if self.tried >= PROBES_MAX {
             self.tried = 0;
@@ -125,16 +142,20 @@ mod tests {
         let mut tried = Vec::new();
         while let Some(size) = discovery.next_probe(now) {
             tried.push(size);
-            let number = tried.len() as u64;
-            discovery.on_probe_sent(number, size);
+            let number = 10 * tried.len() as u64;
+            discovery.on_probe_sent(number, size, now);
             assert_eq!(discovery.next_probe(now), None, "one at a time");
-            if size <= carries {
-                discovery.on_acked(number, size);
-            } else {
-                discovery.on_probe_lost(now);
-            }
+            discovery.on_ack(now, &ack(number - 1));
+            discovery.on_ack(now, &ack(number + 2));
+            assert_eq!(discovery.next_probe(now), None, "it may have been overtaken");
+            discovery.on_ack(now, &ack(if size <= carries { number } else { number + 3 }));
         }
         tried
+    }
+
+    /// An ack of this number alone.
+    fn ack(largest: u64) -> Ack {
+        Ack { largest, first: 0, further: Vec::new() }
     }
 
     fn wanting() -> Discovery {
@@ -162,12 +183,12 @@ mod tests {
         let mut discovery = wanting();
         search(&mut discovery, Moment(0), 1_472);
         discovery.on_lost(Moment(1), 1_452);
-        discovery.on_acked(90, 1_452);
+        discovery.on_arrived(1_452);
         discovery.on_lost(Moment(2), 1_452);
         assert_eq!(discovery.size(), 1_452, "one arrived between");
         discovery.on_lost(Moment(3), 1_200);
         assert_eq!(discovery.size(), 1_452, "that one is no longer than the base");
-        discovery.on_acked(91, 1_200);
+        discovery.on_arrived(1_200);
         discovery.on_lost(Moment(4), 1_300);
         assert_eq!(discovery.size(), DATAGRAM_BASE);
         assert_eq!(search(&mut discovery, Moment(5), usize::MAX), []);
@@ -175,14 +196,26 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_without_any_ack_is_lost_after_a_second() {
+        let mut discovery = wanting();
+        let mut now = Moment(0);
+        for _ in 0..PROBES_MAX {
+            assert_eq!(discovery.next_probe(now), Some(1_372));
+            discovery.on_probe_sent(7, 1_372, now);
+            now = now + PROBE_TIMEOUT;
+        }
+        assert_eq!(discovery.next_probe(now), None, "the search rests");
+    }
+
+    #[test]
     fn another_path_begins_at_the_base_and_a_probe_of_the_old_one_raises_nothing() {
         let mut discovery = wanting();
         search(&mut discovery, Moment(0), 1_472);
         let mut discovery = Discovery { rests_until: Moment(0), ..discovery };
-        discovery.on_probe_sent(50, 4_452);
+        discovery.on_probe_sent(50, 4_452, Moment(0));
         discovery.on_new_path();
         assert_eq!(discovery.size(), DATAGRAM_BASE);
-        discovery.on_acked(50, 0);
+        discovery.on_ack(Moment(0), &ack(50));
         assert_eq!(discovery.size(), DATAGRAM_BASE);
         assert_eq!(discovery.next_probe(Moment(1)), Some(1_372));
     }

@@ -615,8 +615,8 @@ impl Way {
         Way { link: link(), carries, now: Moment(0), arrived: Received::default(), turn: 0 }
     }
 
-    /// Sends so many packets of 200 bytes, and again what is lost. Returns the lengths of all datagrams of the
-    /// last transmission, and the number of transmissions.
+    /// Sends so many packets of 200 bytes, and again what is lost. Returns the lengths of all datagrams of
+    /// the last transmission, and the number of transmissions.
     fn send(&mut self, count: usize) -> (Vec<usize>, usize) {
         let packets: Vec<ToServer> = (0..count).map(|_| said(200)).collect();
         for times in 1..10 {
@@ -659,6 +659,19 @@ fn a_link_with_much_to_send_finds_how_long_its_datagrams_may_be_and_fills_them()
         let (_, others) = lengths.split_last().unwrap();
         assert!(!others.is_empty() && others.iter().all(|length| *length == found), "{carries}: {lengths:?}");
         assert_eq!(way.link.packets_max(), PACKETS_MAX + found - DATAGRAM_BASE);
+    }
+}
+
+/// The end of a burst, of which everything but the probe is acknowledged.
+#[test]
+fn a_lost_probe_at_the_end_of_a_burst_sets_no_timer_and_costs_no_window() {
+    let mut way = Way::new(1_200);
+    for _ in 0..4 {
+        let (window, rto) = (way.link.congestion.window(), way.link.rto());
+        way.send(60);
+        assert_eq!(way.link.next_deadline(), None);
+        assert!(way.link.congestion.window() >= window && way.link.rto() <= rto);
+        way.now.0 += 5_000_000;
     }
 }
 

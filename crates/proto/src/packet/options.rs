@@ -16,9 +16,9 @@ pub struct OptionalField {
 /// The optional fields of a packet, ascending by tag, each tag once: at most [`OptionalFields::FIELDS_MAX`]
 /// with [`OptionalFields::BYTES_MAX`] bytes together.
 ///
-/// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical. Servers
-/// send [`OptionalFields::MADE_CHANNEL`] and [`OptionalFields::KEEPALIVE`]; the other tags below are reserved,
-/// and servers of this version honour none of them.
+/// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical.
+/// Servers send [`OptionalFields::MADE_CHANNEL`] and [`OptionalFields::KEEPALIVE`]; the other tags below are
+/// reserved, and servers of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 
@@ -40,19 +40,19 @@ impl OptionalFields {
     pub const IDEMPOTENCY_KEY: u16 = 1;
     /// CONNECT: how long the session lives after its client was last heard, in ms. Not critical.
     pub const SESSION_EXPIRY: u16 = 2;
-    /// SEND_ACK: the notification made the channel that it went to. Without content.
-    pub const MADE_CHANNEL: u16 = 4;
     /// Requests: the profile in whose name a gateway asks.
     pub const ON_BEHALF_OF: u16 = 3;
+    /// SEND_ACK: the notification made the channel that it went to. Without content.
+    pub const MADE_CHANNEL: u16 = 4;
     /// SEND: the time at which the notification is to be sent, in ms since 1970.
     pub const DELIVER_AT: u16 = 5;
+    /// COORDINATOR, from the primary in answer to KEEPALIVE: the interval at which the client is to send
+    /// KEEPALIVE to it, in ms; a u32, big-endian. Not critical: it replaces the interval of RESUME_OK.
+    pub const KEEPALIVE: u16 = 6;
     /// SEND: the notification is the topic's retained one.
     pub const RETAINED: u16 = 7;
     /// FOLLOW: every channel that is listed, in place of the topic.
     pub const ALL_LISTED: u16 = 9;
-    /// COORDINATOR, from the primary in answer to KEEPALIVE: the interval at which the client is to send
-    /// KEEPALIVE to it, in ms; a u32, big-endian. Not critical: it replaces the interval of RESUME_OK.
-    pub const KEEPALIVE: u16 = 6;
     /// QUERY: the consistency of the answer, one byte: of any state, or linearizable. Without it the answer
     /// is of a state that is as late as the token.
     pub const CONSISTENCY: u16 = 11;

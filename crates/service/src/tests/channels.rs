@@ -24,6 +24,27 @@ fn an_owned_channel_is_read_by_anyone_and_written_by_writers_and_owners() {
 }
 
 #[test]
+fn the_first_notification_of_an_open_channel_makes_it_and_no_other_does() {
+    let mut log = Log::new();
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    let made = |log: &Log, topic: Topic, result| {
+        log.service.made_channel(&Request::Send { topic, content: content("hello") }, result)
+    };
+    let first = log.send(alice, channel("ops")).unwrap();
+    assert!(made(&log, channel("ops"), Ok(first)));
+    let second = log.send(bob, channel("ops")).unwrap();
+    assert!(!made(&log, channel("ops"), Ok(second)));
+    assert!(made(&log, channel("ops"), Ok(first)), "the same request is answered alike");
+    assert!(!made(&log, channel("ops"), Err(Code::NotAllowed)));
+    log.channel(alice, "own", create(false)).unwrap();
+    let sent = log.send(alice, channel("own")).unwrap();
+    assert!(!made(&log, channel("own"), Ok(sent)), "it was made before");
+    let feed = Topic::Feed(name("alice"));
+    let sent = log.send(alice, feed.clone()).unwrap();
+    assert!(!made(&log, feed, Ok(sent)));
+}
+
+#[test]
 fn a_private_channel_is_seen_by_its_members_alone() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
+use recado_proto::DATAGRAM_BASE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
@@ -16,8 +17,8 @@ const SLOT_BYTES: usize = 64 * 1024;
 /// Maximum number of bytes sent as one: what an IPv4 packet holds, less the headers of IP and UDP with room
 /// for options of IP.
 const JOINED_MAX: usize = 65_487;
-/// The longest wait for room in the kernel's send buffer. Then the datagram is lost, like any that is lost on
-/// the network.
+/// The longest wait of one call for room in the kernel's send buffer. What finds none then is lost, like any
+/// datagram that is lost on the network.
 const ROOM_PATIENCE: Duration = Duration::from_millis(5);
 
 /// What one slot of an [`Inbox`] holds: datagrams of one size, but the last, which may be shorter.
@@ -87,7 +88,8 @@ impl Inbox {
 pub struct SendReport {
     /// Number of datagrams that the system took.
     pub sent: usize,
-    /// Number of datagrams that it did not take.
+    /// Number of datagrams that it did not take, but for those longer than [`DATAGRAM_BASE`] and than its
+    /// interface carries: these are lost, like a probe that is too long for the path.
     pub failed: usize,
     /// The system's error for the last of those.
     pub last_error: Option<io::Error>,
@@ -137,6 +139,8 @@ pub(super) fn send(
 ) -> SendReport {
     let mut report = SendReport::default();
     let mut joined = Vec::new();
+    let mut waited = false;
+    let before = state.max_gso_segments();
     let mut rest = datagrams;
     while let Some((to, first)) = rest.first() {
         let (batch, after) = rest.split_at(alike(rest, state.max_gso_segments()));
@@ -144,22 +148,35 @@ pub(super) fn send(
         if batch.len() > 1 {
             joined.clear();
             batch.iter().for_each(|(_, bytes)| joined.extend_from_slice(bytes));
-            if transmit(socket, state, *to, &joined, Some(first.len())).is_ok() {
-                report.sent += batch.len();
-                continue;
+            match transmit(socket, state, *to, &joined, Some(first.len()), &mut waited) {
+                Ok(()) => {
+                    report.sent += batch.len();
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    report.failed += batch.len();
+                    report.last_error = Some(error);
+                    continue;
+                }
+                Err(_) => {}
             }
         }
         for (to, bytes) in batch {
-            match transmit(socket, state, *to, bytes, None) {
+            match transmit(socket, state, *to, bytes, None, &mut waited) {
                 Ok(()) => report.sent += 1,
                 // Longer than the interface carries: it is lost, like a probe that is too long for the path.
-                Err(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => {}
+                Err(error)
+                    if bytes.len() > DATAGRAM_BASE
+                        && error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => {}
                 Err(error) => {
                     report.failed += 1;
                     report.last_error = Some(error);
                 }
             }
         }
+    }
+    if state.max_gso_segments() < before {
+        tracing::info!("the system refuses joined datagrams (GSO); from now on they are sent one by one");
     }
     report
 }
@@ -181,18 +198,25 @@ fn alike(datagrams: &[(SocketAddr, Vec<u8>)], most: usize) -> usize {
     count
 }
 
-/// Sends bytes to one address, cut into datagrams of `segment` bytes.
+/// Sends bytes to one address, cut into datagrams of `segment` bytes. The first call that finds no room in
+/// the kernel's buffer waits for it, and sets `waited`.
 fn transmit(
     socket: &UdpSocket,
     state: &UdpSocketState,
     to: SocketAddr,
     bytes: &[u8],
     segment: Option<usize>,
+    waited: &mut bool,
 ) -> io::Result<()> {
+    // A datagram may claim to come from port 0. The system refuses to send there, as it refuses joined
+    // datagrams, and quinn-udp would take it for that.
+    if to.port() == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let transmit =
         Transmit { destination: to, ecn: None, contents: bytes, segment_size: segment, src_ip: None };
     match state.try_send(socket.into(), &transmit) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !std::mem::replace(waited, true) => {
             ready(socket, PollFlags::OUT, ROOM_PATIENCE)?;
             state.try_send(socket.into(), &transmit)
         }

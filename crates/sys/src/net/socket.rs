@@ -92,6 +92,12 @@ impl BoundSocket {
         batch::take(&self.socket, &self.state, inbox).map_err(NetError::at(NetOp::Receive, self.addr))
     }
 
+    /// The number of datagrams that the system sends as one; 1: it joins none.
+    #[cfg(test)]
+    pub(super) fn joins(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
     /// Sends each datagram to its address, in order. A datagram that the system does not take is counted in
     /// the report and lost, like any datagram that is lost on the network.
     pub fn send(&self, datagrams: &[(SocketAddr, Vec<u8>)]) -> SendReport {

@@ -78,6 +78,29 @@ fn datagrams_of_all_sizes_and_addresses_keep_their_bounds_and_their_order() {
 }
 
 #[test]
+fn what_the_system_joins_comes_in_one_slot() {
+    let (here, there) = (bound(), bound());
+    if here.joins() == 1 {
+        println!("left out: this system joins no datagrams");
+        return;
+    }
+    let report = here.send(&vec![(there.addr(), vec![7; 1200]); 20]);
+    assert_eq!((report.sent, report.failed), (20, 0));
+    let mut inbox = Inbox::new(1);
+    there.receive(&mut inbox).unwrap();
+    assert_eq!(inbox.datagrams().count(), 20);
+}
+
+/// The system refuses it as it refuses joined datagrams.
+#[test]
+fn a_datagram_to_port_zero_fails_and_others_are_joined_all_the_same() {
+    let here = bound();
+    let before = here.joins();
+    let report = here.send(&[("127.0.0.1:0".parse().unwrap(), vec![1; 90])]);
+    assert_eq!((report.sent, report.failed, here.joins()), (0, 1, before));
+}
+
+#[test]
 fn an_inbox_that_is_too_small_leaves_the_rest_for_the_next_receive() {
     let (here, there) = (bound(), bound());
     let other = bound();

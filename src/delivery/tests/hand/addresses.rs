@@ -66,7 +66,8 @@ fn a_session_first_heard_where_it_was_admitted_is_answered_at_once() {
     play.heard_from(home(), 2);
     assert_eq!((play.challenges.len(), play.say()), (2, None), "only the first datagram");
 
-    let ends: [&dyn Fn(&mut Play); 3] = [
+    let ends: [&dyn Fn(&mut Play); 4] = [
+        &|play| play.now = play.now + ADMITTED_FOR,
         &|play| play.input(Input::SessionEnded { session: SESSION, packets: Vec::new() }),
         &|play| play.input(Input::Silence),
         &|play| {
@@ -81,6 +82,12 @@ fn a_session_first_heard_where_it_was_admitted_is_answered_at_once() {
         play.heard_from(home(), 1);
         assert_eq!((play.challenges.len(), play.say()), (1, None));
     }
+
+    // A CONNECT that is repeated while the session is in the table proves nothing for later.
+    let mut play = admitted();
+    play.heard_from(away(), 1);
+    play.delivery.handle(play.now, accept(SESSION), &mut Vec::new());
+    assert!(play.delivery.admitted.is_empty());
 }
 
 #[test]

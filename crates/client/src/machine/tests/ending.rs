@@ -170,6 +170,30 @@ fn a_client_that_only_sends_disconnects_once_and_does_not_wait() {
 }
 
 #[test]
+fn what_is_asked_in_the_turn_of_the_end_is_sent_before_it_and_the_end_waits_for_the_answer() {
+    let mut play = Play::new();
+    play.connect();
+    play.machine.inbox = Inbox::new(false, PlantedBug::default());
+    play.sent.clear();
+    let mut out = Vec::new();
+    for input in [list_request(), Input::Disconnect] {
+        play.machine.handle(play.now, input, &mut out);
+    }
+    play.machine.flush(play.now, &mut out);
+    play.note(out);
+    let sent: Vec<bool> = play.sent.iter().map(|(_, packet)| packet.seq().is_some()).collect();
+    assert_eq!(sent, [true, false], "{:?}", play.sent);
+    assert!(!play.events.contains(&Event::Disconnected), "the request may be lost");
+}
+
+fn list_request() -> Input {
+    Input::Request(Request::Follow {
+        topic: Topic::to_follow("@bob").unwrap(),
+        change: recado_proto::packet::FollowChange::Add,
+    })
+}
+
+#[test]
 fn a_client_sends_disconnect_with_its_cursor_until_the_session_is_over() {
     let mut play = Play::new();
     play.connect();

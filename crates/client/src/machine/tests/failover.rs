@@ -177,9 +177,10 @@ fn the_client_sends_every_server_keepalives_often_at_first_and_then_fewer_to_the
         play.pass(500);
         play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     }
-    for (node, expected) in [(1, 4), (2, 4), (3, 50)] {
+    // The backups are silent here, so each KEEPALIVE to them is repeated with a new handshake.
+    for (node, expected) in [(1, 4..=8), (2, 4..=8), (3, 49..=51)] {
         let times = play.sent_to(node, |packet| *packet == ToServer::keepalive());
-        assert_eq!(times, expected, "to {node} in 100 s");
+        assert!(expected.contains(&times), "{times} to {node} in 100 s");
     }
     assert!(!play.events.contains(&Event::Searching));
 }
@@ -304,6 +305,24 @@ fn the_primarys_answer_to_a_keepalive_tells_the_interval_of_the_next_ones() {
     play.from(2, 1, 3, told(9_000));
     play.from(3, 0, 0, told(9_000));
     assert_keepalives(&mut play, 2_000);
+}
+
+#[test]
+fn a_shorter_interval_that_is_told_is_no_reason_to_search() {
+    let mut play = Play::new();
+    play.accept();
+    play.resumed_with(1, 3, 25_000);
+    // Each KEEPALIVE is answered, and nothing else comes.
+    let mut told = 25_000;
+    for _ in 0..400 {
+        let before = play.sent_to(3, |packet| *packet == ToServer::keepalive());
+        play.pass(250);
+        if play.sent_to(3, |packet| *packet == ToServer::keepalive()) > before {
+            play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3).with_keepalive(told)));
+            told = 2_000;
+        }
+    }
+    assert!(!play.events.contains(&Event::Searching));
 }
 
 /// Asserts the interval of keepalives to the primary, which is heard, in ms. The first ones of a session come

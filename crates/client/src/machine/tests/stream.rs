@@ -134,6 +134,23 @@ fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_a_client_that_do
     }
 }
 
+/// An ack names a bounded number of ranges.
+#[test]
+fn many_datagrams_of_one_turn_are_acknowledged_within_it() {
+    let mut play = Play::new();
+    play.connect();
+    play.sent.clear();
+    let secret = play.secret().unwrap();
+    for _ in 0..2 * ACK_EVERY + 2 {
+        play.number += 1;
+        let bytes = play.on_session(3, View::new(1, NodeId(3)), &ToClient::Ping, &secret);
+        let mut out = Vec::new();
+        play.machine.handle(play.now, Input::Datagram { from: address(3), bytes }, &mut out);
+        play.note(out);
+    }
+    assert_eq!(play.sent_to(3, |packet| matches!(packet, ToServer::ClientAck(_))), 2);
+}
+
 #[test]
 fn a_new_primary_gets_the_cursor_at_once() {
     let mut play = Play::new();
