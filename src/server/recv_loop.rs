@@ -11,7 +11,7 @@ use recado_sys::sync::{Mistake, planted, thread};
 use super::log_throttle::LogThrottle;
 
 /// Maximum number of datagrams taken at once, or of what the system joins.
-const BATCH: usize = 32;
+const BATCH: usize = 8;
 /// Pause after a failed receive. An interface that is down may come back; until then the loop must not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 

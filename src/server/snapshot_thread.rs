@@ -95,7 +95,7 @@ fn try_write<D: Disk>(
     })?;
     let mut reading = file.finish(image.view).map_err(Unencoded::NotTaken)?;
     loop {
-        if let Some(written) = reading.next().map_err(Unencoded::NotTaken)? {
+        if let Some(written) = reading.read_piece().map_err(Unencoded::NotTaken)? {
             return Ok(written);
         }
         pace.rest().map_err(Unencoded::NotTaken)?;

@@ -281,7 +281,7 @@ pub(crate) fn write_in_pieces(
     }
     let mut reading = file.finish(view)?;
     loop {
-        if let Some(written) = reading.next()? {
+        if let Some(written) = reading.read_piece()? {
             return Ok(written);
         }
     }

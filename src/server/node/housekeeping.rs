@@ -123,7 +123,8 @@ impl Housekeeping {
             batches.push(Command::SessionsClose(firsts.take(BATCH_MAX).collect()));
         }
         // What does not fit goes in the next turn.
-        if !batches.is_empty() && !(self.cursors.is_empty() && self.left.is_empty()) {
+        let more = !self.cursors.is_empty() || !self.left.is_empty();
+        if more && !batches.is_empty() {
             self.batch_at = now;
         }
         batches

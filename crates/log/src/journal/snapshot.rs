@@ -110,7 +110,7 @@ impl<D: Disk> SnapshotJob<D> {
         bytes.chunks(SNAPSHOT_PIECE).try_for_each(|piece| file.write(piece))?;
         let mut reading = file.finish(view)?;
         loop {
-            if let Some(written) = reading.next()? {
+            if let Some(written) = reading.read_piece()? {
                 return Ok(written);
             }
         }
@@ -226,7 +226,7 @@ impl<D: Disk> SnapshotReading<D> {
     ///
     /// # Errors
     /// The error of the disk, or the snapshot does not read as it was written.
-    pub fn next(&mut self) -> io::Result<Option<SnapshotWritten>> {
+    pub fn read_piece(&mut self) -> io::Result<Option<SnapshotWritten>> {
         let Header { number, len, crc, .. } = self.header;
         let left = usize::try_from(len - self.read).unwrap_or(usize::MAX);
         self.piece.resize(left.min(SNAPSHOT_PIECE), 0);
@@ -430,7 +430,7 @@ mod tests {
         let mut reading = SnapshotReading::of(disk, header)?;
         loop {
             assert!(reading.piece.capacity() <= SNAPSHOT_PIECE);
-            if let Some(written) = reading.next()? {
+            if let Some(written) = reading.read_piece()? {
                 return Ok(written);
             }
         }
