@@ -400,11 +400,7 @@ impl Session {
     fn transmit_batch(&mut self, turn: &mut Turn, packets: &[Encoded], token: Option<u64>, more: bool) {
         let Some(to) = self.address else { return };
         let datagrams = &mut turn.sending.datagrams;
-        if more {
-            self.link.transmit_filled(turn.now, turn.view, packets, token, datagrams);
-        } else {
-            self.link.transmit(turn.now, turn.view, packets, token, datagrams);
-        }
+        self.link.transmit_before(turn.now, turn.view, packets, token, more, datagrams);
         turn.out.extend(turn.sending.datagrams.drain(..).map(|bytes| Effect::Datagram { to, bytes }));
     }
 

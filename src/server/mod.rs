@@ -3,7 +3,7 @@
 //! ```text
 //!                    1024 each                  1024 requests                   4096 work
 //! client port -> listener -> handler-1, -2 --------------------> replica --------------> journal -> snapshot
-//!                                |                                ^  |  ^                  |  ^ 1 begun |
+//!                                |                                ^  |  ^                  |  ^ 2 works |
 //!                                | 4096               4096        |  |  '-- 1024 internal -'  '---------'
 //!                                | from_clients   from_delivery   |  |                         1 finished
 //!                                v                                |  |
@@ -23,7 +23,7 @@
 //! | `to_delivery` | as `work`, and `from_delivery` is not read; notifications become `AppliedDropped` |
 //! | `work` | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
 //! | `internal` | the sender waits; the replica thread never blocks on a channel, so room comes soon |
-//! | `snapshot_work` | never full: the node has one snapshot in progress at a time |
+//! | `snapshot_work`, works | never full: one snapshot and one removal are in progress at a time |
 //! | finished | the snapshot thread waits; the journal thread never waits for it |
 //!
 //! The replica thread blocks on nothing but its inputs, so the blocking sends form no cycle.
@@ -36,10 +36,10 @@
 //! the error.
 //!
 //! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, and [`handshake`]
-//! (with `budget`); then the threads
-//! from the ports inwards: `recv_loop` with `listener` and `peer_listener`, `handlers`, `request_channel`,
-//! `replica_thread`, `journal_thread`, `snapshot_thread`, `pending_worker`; `overflow_queue` and
-//! `delivery_sender`, by which the replica thread sends; then `counters`, `log_throttle` and `lines`.
+//! (with `budget`); then the threads from the ports inwards: `recv_loop` with `listener` and `peer_listener`,
+//! `handlers`, `request_channel`, `replica_thread`, `journal_thread`, `snapshot_thread`, `pending_worker`;
+//! `overflow_queue` and `delivery_sender`, by which the replica thread sends; then `counters`, `log_throttle`
+//! and `lines`.
 
 pub mod budget;
 mod cost;

@@ -179,7 +179,8 @@ impl Driver {
             if let Some(cause) = turn.over.take() {
                 tracing::debug!(?cause, "the client ends");
                 self.ending.set(cause);
-                // Requests that nobody has taken were not sent, which their owners are told.
+                // Dropping a promise wakes its owner, and a channel keeps its content until its senders are
+                // gone.
                 while self.requests.try_recv().is_ok() {}
                 return self.outbox.close();
             }

@@ -29,6 +29,11 @@ impl Ending {
         self.0.lock().get_or_insert(cause);
     }
 
+    /// Returns true if the client has ended. From then on it takes no request.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
     /// The error for an application that finds its channel closed.
     pub(super) fn error(&self) -> ClientError {
         match &*self.0.lock() {

@@ -62,14 +62,19 @@ impl Receipt {
     /// # Errors
     /// [`ReceiptError`].
     pub fn wait(&self, timeout: Duration) -> Result<Op, ReceiptError> {
+        // A client that has ended numbers no request. One that it has not taken may stay in its channel, with
+        // the promise, for as long as the application holds the client.
+        let untaken = |state: &State| state.seq.is_none() && self.0.ending.is_set();
         let mut state = self.0.state.lock();
-        let open = |state: &mut State| state.result.is_none() && !state.over;
+        let open = |state: &mut State| state.result.is_none() && !state.over && !untaken(state);
         // The state shows whether the wait timed out.
         self.0.changed.wait_while_for(&mut state, open, timeout);
         match state.result {
             Some(Err(Code::NumberForgotten)) => Err(ReceiptError::Forgotten),
             Some(result) => result.map_err(ReceiptError::Refused),
-            None if state.over && !state.saved => Err(ReceiptError::NotSent(Box::new(self.0.ending.error()))),
+            None if untaken(&state) || state.over && !state.saved => {
+                Err(ReceiptError::NotSent(Box::new(self.0.ending.error())))
+            }
             None => Err(ReceiptError::OutcomeUnknown),
         }
     }
@@ -128,12 +133,25 @@ pub(super) fn pair(ending: Arc<Ending>) -> (Promise, Receipt) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ending::Cause;
     use super::*;
 
     const LONG: Duration = Duration::from_secs(60);
 
     fn pair() -> (Promise, Receipt) {
         super::pair(Arc::default())
+    }
+
+    #[test]
+    fn a_request_that_an_ended_client_has_not_taken_was_not_sent() {
+        let ending = Arc::<Ending>::default();
+        let (promise, receipt) = super::pair(ending.clone());
+        assert!(matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown)));
+        ending.set(Cause::Disconnected);
+        assert!(matches!(receipt.wait(LONG), Err(ReceiptError::NotSent(_))), "although its promise is held");
+        promise.numbered(Seq(3));
+        promise.saved();
+        assert!(matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown)), "it was taken");
     }
 
     #[test]

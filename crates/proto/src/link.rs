@@ -169,28 +169,17 @@ impl Link {
         token: Option<u64>,
         out: &mut Vec<Vec<u8>>,
     ) {
-        self.pack(now, view, packets, token, false, out);
+        self.transmit_before(now, view, packets, token, false, out);
     }
 
-    /// As [`Link::transmit`], with the last datagram filled too, because others follow at once.
-    pub fn transmit_filled<O: Outgoing>(
+    /// As [`Link::transmit`]; if `more` is to follow at once, the last datagram is filled too.
+    pub fn transmit_before<O: Outgoing>(
         &mut self,
         now: Moment,
         view: View,
         packets: &[O],
         token: Option<u64>,
-        out: &mut Vec<Vec<u8>>,
-    ) {
-        self.pack(now, view, packets, token, true, out);
-    }
-
-    fn pack<O: Outgoing>(
-        &mut self,
-        now: Moment,
-        view: View,
-        packets: &[O],
-        token: Option<u64>,
-        filled: bool,
+        more: bool,
         out: &mut Vec<Vec<u8>>,
     ) {
         let header = Header { ack: self.ack(), view }.encode();
@@ -237,7 +226,7 @@ impl Link {
             }
             closed = is_padding;
         }
-        if filled {
+        if more {
             self.discovery.want();
             fill::<O::Direction>(&mut datagram, size);
         }

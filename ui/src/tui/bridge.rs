@@ -325,12 +325,10 @@ impl Linking {
                     }
                     ended => ended,
                 };
-                // The last owner goes first: a request that no thread has taken is known as unsent only when
-                // the channel is gone that it waits in.
-                drop(client);
                 // This keeps the order in which the requests were made.
                 self.settle(&mut outstanding)?;
                 self.unsent.append(&mut late);
+                drop(client);
                 let lapsed = matches!(ended, ClientError::Ended(Code::SessionOver | Code::Fenced))
                     && absence.explains_an_end(self.clock.now());
                 return Ok((!lapsed).then_some(ended));

@@ -100,14 +100,11 @@ impl Outstanding {
         Outstanding { request, nonce, due, tries: 0, sent: None, token: None }
     }
 
-    /// Its packet. The next transmission, which begins with the datagram of the number `next`, is the first
-    /// to this primary if there was none before.
-    fn packet(&mut self, seq: Seq, lowest: Seq, next: u64) -> (u64, ToServer) {
-        let Sent { first, answered_below } =
-            *self.sent.get_or_insert(Sent { first: next, answered_below: lowest });
+    /// Its packet.
+    fn packet(&self, seq: Seq, answered_below: Seq) -> ToServer {
         let nonce = self.nonce;
         let options = OptionalFields::NONE;
-        let packet = match self.request.clone() {
+        match self.request.clone() {
             Request::Follow { topic, change } => {
                 ToServer::Follow(Follow { seq, answered_below, topic, change, nonce, options })
             }
@@ -118,15 +115,14 @@ impl Outstanding {
             Request::Send { topic, content } => {
                 ToServer::Send(Send { seq, answered_below, topic, content, nonce, options })
             }
-        };
-        (first, packet)
+        }
     }
 
-    fn on_sent(&mut self, now: Moment, rto: Duration, token: u64) {
+    fn on_sent(&mut self, now: Moment, rto: Duration, token: u64, sent: Sent) {
         let wait = rto.max(AGAIN_MIN) * (1 << self.tries.min(4));
         self.due = now + wait.min(AGAIN_MAX);
         self.tries += 1;
-        self.token = Some(token);
+        (self.token, self.sent) = (Some(token), Some(sent));
     }
 }
 
@@ -264,22 +260,19 @@ impl Outbox {
         let (mut packets, mut bytes) = (Vec::new(), 0);
         let sendable = self.outstanding.range_mut(..=upto).take(window);
         for (seq, outstanding) in sendable.filter(|(_, outstanding)| outstanding.due <= now) {
-            let (first, packet) = outstanding.packet(*seq, lowest, next);
+            let sent = outstanding.sent.unwrap_or(Sent { first: next, answered_below: lowest });
+            let packet = outstanding.packet(*seq, sent.answered_below);
             let length = codec::encoded_len(&packet);
             let fits = length <= PACKETS_MAX && bytes + length <= room && packets.len() < BATCH_MAX;
             if !packets.is_empty() && !fits {
                 // It begins another datagram.
-                if outstanding.token.is_none() {
-                    outstanding.sent = None;
-                }
                 break;
             }
-            outstanding.on_sent(now, rto, token);
-            let told = outstanding.sent.map_or(Seq(0), |sent| sent.answered_below);
-            self.told_below = self.told_below.max(told);
+            outstanding.on_sent(now, rto, token, sent);
+            self.told_below = self.told_below.max(sent.answered_below);
             bytes += length;
             if length > PACKETS_MAX {
-                packets = fragment::cut(packet, first);
+                packets = fragment::cut(packet, sent.first);
                 break;
             }
             packets.push(packet);

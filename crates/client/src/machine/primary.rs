@@ -71,7 +71,8 @@ impl Machine {
         let (to_primary, to_others) = (self.to_primary.due(now), self.to_others.due(now));
         let primary = self.primary();
         for server in self.servers.addresses() {
-            if if primary == Some(server) { to_primary } else { to_others } {
+            let due = if primary == Some(server) { to_primary } else { to_others };
+            if due {
                 self.ask(now, server, out);
             }
         }

@@ -373,11 +373,7 @@ proptest! {
         let mut link = link();
         let packets: Vec<ToServer> = sizes.iter().copied().map(said).collect();
         let mut out = Vec::new();
-        if filled {
-            link.transmit_filled(Moment(0), View(7), &packets, None, &mut out);
-        } else {
-            link.transmit(Moment(0), View(7), &packets, None, &mut out);
-        }
+        link.transmit_before(Moment(0), View(7), &packets, None, filled, &mut out);
         let lengths: Vec<usize> = out.iter().map(Vec::len).collect();
         let (last, others) = lengths.split_last().unwrap();
         prop_assert!(others.iter().all(|length| *length == DATAGRAM_BASE), "{lengths:?}");
