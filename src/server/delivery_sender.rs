@@ -5,7 +5,7 @@
 //! dropped, before the next applied notification, because a stream that is up to date takes the next
 //! notification it receives for the next one there is.
 
-use recado_sys::sync::channel::Sender;
+use recado_sys::sync::signal::Sender;
 use recado_sys::sync::{Mistake, planted};
 
 use super::overflow_queue::OverflowQueue;
@@ -61,7 +61,8 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
-    use recado_sys::sync::channel::{Receiver, bounded};
+    use recado_sys::sync::channel::Receiver;
+    use recado_sys::sync::signal::Signal;
 
     use recado_proto::id::{Op, Topic};
     use recado_proto::packet::{Content, Notification, OptionalFields};
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_dropped_range_is_sent_before_the_next_notification() {
-        let (sender, receiver) = bounded(2);
+        let (sender, receiver) = Signal::default().bounded(2);
         let mut sender = DeliverySender::new(sender);
         sender.push(applied(1));
         sender.push(Input::Deadline);
@@ -115,7 +116,7 @@ mod tests {
         /// neighbours, it receives [`Input::AppliedDropped`].
         #[test]
         fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {
-            let (sender, receiver) = bounded(2);
+            let (sender, receiver) = Signal::default().bounded(2);
             let mut sender = DeliverySender::new(sender);
             let (mut op, mut told) = (0, vec![]);
             for (what, taken) in steps {

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use recado_sys::sync::channel::{Receiver, Sender};
+use recado_sys::sync::channel::{Receiver, TryRecvError};
+use recado_sys::sync::signal::{Sender, Signal};
 use recado_sys::sync::{BoundSocket, Mutex};
 
 use recado_proto::envelope::{Class, Envelope, Opened};
@@ -32,6 +34,9 @@ use crate::fair::{Network, Shares};
 /// replica thread behind them.
 pub(super) const HANDLERS: [&str; 2] = ["handler-1", "handler-2"];
 
+/// Maximum wait for a datagram; nothing depends on it.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Maximum number of sessions of one handler with fragments in progress. A further one displaces, in the
 /// network that has the most, the session that has waited longest for its next fragment. A session holds at
 /// most `fragment::PARTIAL_MAX` packets of 64 KiB each.
@@ -47,6 +52,8 @@ pub(super) fn lane_of(session: SessionId) -> usize {
 }
 
 pub(super) struct Handler {
+    /// Set by the listener.
+    pub(super) signal: Signal,
     pub(super) datagrams: Receiver<Received>,
     pub(super) responder: HandshakeServer,
     /// Keys of this handler's sessions. The replica thread adds new sessions and removes those that have
@@ -66,8 +73,15 @@ impl Handler {
     /// Runs until the listener has ended.
     pub(super) fn run(mut self) {
         let mut partial = Partial::default();
-        let datagrams = self.datagrams.clone();
-        for datagram in &datagrams {
+        loop {
+            let datagram = match self.datagrams.try_recv() {
+                Ok(datagram) => datagram,
+                Err(TryRecvError::Empty) => {
+                    self.signal.wait(IDLE, || false);
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => return,
+            };
             let from = datagram.from;
             if let Err(reason) = self.take(&mut partial, datagram) {
                 tracing::debug!(%from, ?reason, "datagram refused");

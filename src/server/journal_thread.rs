@@ -15,14 +15,15 @@
 use std::error::Error;
 use std::time::Duration;
 
-use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
+use recado_sys::sync::channel::{Receiver, TryRecvError};
+use recado_sys::sync::signal::{Sender, Signal};
 
 use recado_log::bully::{self, Task};
 use recado_log::journal::{Disk, Journal, JournalError, SnapshotWritten};
 use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::SnapshotChunk;
 use recado_sys::clock::MachineClock;
-use recado_sys::sync::{Mistake, planted};
+use recado_sys::sync::{Mistake, channel, planted};
 
 use super::engine::Input;
 use super::log_throttle::LogThrottle;
@@ -48,12 +49,14 @@ pub(super) enum Work {
 
 pub(super) struct JournalThread<D: Disk> {
     pub(super) journal: Journal<D>,
+    /// Set by the senders of `work` and `finished`.
+    pub(super) signal: Signal,
     pub(super) work: Receiver<Work>,
     /// To the replica thread. A send waits for room, which the replica thread soon makes.
     pub(super) news: Sender<Input>,
     /// To the snapshot thread; room for a removal and a snapshot, because the node has one in progress at a
     /// time.
-    pub(super) snapshot_work: Sender<SnapshotWork<D>>,
+    pub(super) snapshot_work: channel::Sender<SnapshotWork<D>>,
     pub(super) finished: Receiver<Finished>,
     /// The error to end with once the node has stopped; set when the disk is full.
     pub(super) full: Option<JournalError>,
@@ -80,21 +83,19 @@ impl<D: Disk> JournalThread<D> {
 
     /// Waits for something to do, and does it. Returns false if the replica thread has ended.
     fn turn(&mut self) -> Result<bool, JournalError> {
-        let mut select = Select::new();
-        select.recv(&self.work);
-        select.recv(&self.finished);
         let left = self.until_mark();
-        if left.is_zero() || select.ready_timeout(left).is_err() {
+        let queued = || !self.work.is_empty() || !self.finished.is_empty();
+        if left.is_zero() || !self.signal.wait(left, queued) {
             self.mark()?;
             return Ok(true);
         }
         if let Ok(finished) = self.finished.try_recv() {
             self.finish(finished)?;
         }
-        match self.work.recv_timeout(Duration::ZERO) {
+        match self.work.try_recv() {
             Ok(first) => self.batch(first)?,
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Disconnected) => return Ok(false),
         }
         Ok(true)
     }
@@ -249,7 +250,7 @@ mod tests {
     use recado_log::journal::{Directory, Expected, Meta, Options};
     use recado_proto::entry::{Entry, EntryKind};
     use recado_proto::id::{ClusterId, View};
-    use recado_sys::sync::channel::{bounded, unbounded};
+    use recado_sys::sync::channel::bounded;
     use recado_sys::sync::model::{TimeOuts, explore};
     use recado_sys::sync::thread::park_timeout;
 
@@ -269,15 +270,17 @@ mod tests {
     fn marks_in_time(batches: &[u64]) {
         let dir = tempfile::tempdir().unwrap();
         let journal = new_journal(dir.path());
-        let (work, work_out) = unbounded();
-        let (news, _told) = unbounded();
+        let signal = Signal::default();
+        let (work, work_out) = signal.bounded(4);
+        let (news, _told) = Signal::default().bounded(8);
         let (snapshot_work, _works) = bounded(2);
-        let (_finished, finished) = bounded(1);
+        let (_finished, finished) = signal.bounded(1);
         let clock = MachineClock::start();
         let (began, unread) = (clock.now(), LogThrottle::default());
         let (full, marked) = (None, began);
         let mut thread = JournalThread {
             journal,
+            signal,
             work: work_out,
             news,
             snapshot_work,
@@ -338,12 +341,14 @@ mod tests {
         let mut journal = new_journal(dir.path());
         journal.install(Op(9), View(1 << 16 | 1), b"state at 9").unwrap();
 
-        let (work_in, work) = bounded(4);
-        let (news, news_out) = bounded(4);
+        let signal = Signal::default();
+        let (work_in, work) = signal.bounded(4);
+        let (news, news_out) = Signal::default().bounded(4);
         let (snapshot_work, _works) = bounded(2);
-        let (_finished, finished) = bounded(1);
+        let (_finished, finished) = signal.bounded(1);
         let thread = JournalThread {
             journal,
+            signal,
             work,
             news,
             snapshot_work,
@@ -383,12 +388,14 @@ mod tests {
         let disk = Directory::lock(dir.path()).unwrap();
         let expected = Expected { cluster, node, members };
         let (journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
-        let (news, reported) = unbounded();
+        let signal = Signal::default();
+        let (news, reported) = Signal::default().bounded(4);
         let (snapshot_work, _works) = bounded(2);
-        let (work, work_inputs) = unbounded();
-        let (finished, finished_inputs) = bounded(1);
+        let (work, work_inputs) = signal.bounded(4);
+        let (finished, finished_inputs) = signal.bounded(1);
         let thread = JournalThread {
             journal,
+            signal,
             work: work_inputs,
             news,
             snapshot_work,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use recado_sys::sync::BoundSocket;
-use recado_sys::sync::channel::Sender;
+use recado_sys::sync::signal::Sender;
 
 use recado_proto::DecodeError;
 use recado_proto::envelope::{Class, Envelope};
@@ -88,7 +88,7 @@ mod tests {
     use recado_proto::id::{Incarnation, NodeId, Op, SessionId};
     use recado_proto::seal::Key;
     use recado_proto::{DATAGRAM_MAX, Header};
-    use recado_sys::sync::channel::bounded;
+    use recado_sys::sync::signal::Signal;
 
     use super::*;
 
@@ -126,7 +126,8 @@ mod tests {
     #[test]
     fn a_handler_that_is_behind_costs_the_datagrams_of_its_lane_alone() {
         let socket = BoundSocket::bind(([127, 0, 0, 1], 0).into(), Duration::from_millis(1));
-        let ((even, _even_out), (odd, _odd_out)) = (bounded(1), bounded(1));
+        let ((even, _even_out), (odd, _odd_out)) =
+            (Signal::default().bounded(1), Signal::default().bounded(1));
         let listener = Listener {
             socket: Arc::new(socket.unwrap()),
             cluster: ClusterId(7),

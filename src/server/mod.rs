@@ -76,7 +76,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use recado_sys::sync::channel::{Receiver, Select, Sender, TryRecvError, bounded};
+use recado_sys::sync::channel::{self, Receiver, Select, TryRecvError};
+use recado_sys::sync::signal::{Sender, Signal};
 use recado_sys::sync::{BoundSocket, Mistake, Mutex, PeerSocket, planted};
 
 use recado_log::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
@@ -223,7 +224,7 @@ impl Server {
             recovered,
             ports,
             shared,
-            channels: Channels::new(),
+            channels: Channels::new(&CAPACITIES),
         };
         Server::run(config, parts)
     }
@@ -241,8 +242,8 @@ impl Server {
         let node = engine::start(config, recovered, boot_id, shared.clock.read(), &mut effects)
             .map_err(|source| ServerError::Start { path: data.clone(), source })?;
 
-        let (stopped, stopped_out) = bounded(1);
-        let (failed, failed_out) = bounded(1);
+        let (stopped, stopped_out) = channel::bounded(1);
+        let (failed, failed_out) = channel::bounded(1);
         let mut server = Server {
             member,
             data,
@@ -280,15 +281,16 @@ impl Server {
         &mut self,
         journal: Journal<D>,
         channels: &Channels,
-        failed: Sender<JournalError>,
+        failed: channel::Sender<JournalError>,
         shared: &Shared,
     ) -> io::Result<()> {
-        let (snapshot_work, works) = bounded(2);
-        let (finished, finished_out) = bounded(1);
+        let (snapshot_work, works) = channel::bounded(2);
+        let (finished, finished_out) = channels.signals.journal.bounded(1);
         let clock = shared.clock;
         self.spawn("snapshot", move || write_snapshots(&works, &finished, clock))?;
         let journal = JournalThread {
             journal,
+            signal: channels.signals.journal.clone(),
             work: channels.work.1.clone(),
             news: channels.internal.0.clone(),
             snapshot_work,
@@ -316,6 +318,7 @@ impl Server {
     ) -> io::Result<()> {
         let pending = PendingWorker {
             delivery,
+            signal: channels.signals.pending.clone(),
             from_clients: channels.from_clients.1.clone(),
             from_replica: channels.to_delivery.1.clone(),
             from_delivery: OverflowQueue::new(channels.from_delivery.0.clone()),
@@ -355,9 +358,10 @@ impl Server {
         shared: &Shared,
     ) -> io::Result<()> {
         let mut lanes = Vec::with_capacity(HANDLERS.len());
-        for ((name, keyring), lane) in HANDLERS.into_iter().zip(keyrings).zip(&channels.lanes) {
+        for ((name, keyring), (signal, lane)) in HANDLERS.into_iter().zip(keyrings).zip(&channels.lanes) {
             lanes.push(lane.0.clone());
             let handler = Handler {
+                signal: signal.clone(),
                 datagrams: lane.1.clone(),
                 responder: HandshakeServer::new(handshake_config.clone(), random::bytes()?),
                 keyring,
@@ -492,9 +496,42 @@ impl Ports {
 
 type Channel<T> = (Sender<T>, Receiver<T>);
 
+/// The places in each channel between the threads.
+struct Capacities {
+    internal: usize,
+    peer_datagrams: usize,
+    from_delivery: usize,
+    requests: usize,
+    work: usize,
+    from_clients: usize,
+    to_delivery: usize,
+    lane: usize,
+}
+
+/// The table in the module documentation has the policies of the channels when they are full.
+const CAPACITIES: Capacities = Capacities {
+    internal: 1024,
+    peer_datagrams: 4096,
+    from_delivery: 4096,
+    requests: 1024,
+    work: 4096,
+    from_clients: 4096,
+    to_delivery: 4096,
+    lane: 1024,
+};
+
+/// The signals of the threads that receive from several channels.
+#[derive(Default)]
+struct Signals {
+    replica: Signal,
+    journal: Signal,
+    pending: Signal,
+}
+
 /// The channels between the threads. A channel closes when the threads that hold its ends have ended, so this
 /// struct is dropped as soon as the threads run.
 struct Channels {
+    signals: Signals,
     internal: Channel<Input>,
     peer_datagrams: Channel<Vec<u8>>,
     from_delivery: Channel<Input>,
@@ -502,28 +539,36 @@ struct Channels {
     work: Channel<Work>,
     from_clients: Channel<delivery::Input>,
     to_delivery: Channel<delivery::Input>,
-    /// One per handler.
-    lanes: Vec<Channel<Received>>,
+    /// One per handler, with its signal.
+    lanes: Vec<(Signal, Channel<Received>)>,
 }
 
 impl Channels {
-    /// Creates the channels. The table in the module documentation has their policies when they are full.
-    fn new() -> Channels {
+    fn new(capacities: &Capacities) -> Channels {
+        let signals = Signals::default();
+        let Signals { replica, journal, pending } = &signals;
+        let lane = |_| {
+            let signal = Signal::default();
+            let lane = signal.bounded(capacities.lane);
+            (signal, lane)
+        };
         Channels {
-            internal: bounded(1024),
-            peer_datagrams: bounded(4096),
-            from_delivery: bounded(4096),
-            requests: request_channel::bounded_by_network(1024),
-            work: bounded(4096),
-            from_clients: bounded(4096),
-            to_delivery: bounded(4096),
-            lanes: HANDLERS.iter().map(|_| bounded(1024)).collect(),
+            internal: replica.bounded(capacities.internal),
+            peer_datagrams: replica.bounded(capacities.peer_datagrams),
+            from_delivery: replica.bounded(capacities.from_delivery),
+            requests: request_channel::bounded_by_network(replica, capacities.requests),
+            work: journal.bounded(capacities.work),
+            from_clients: pending.bounded(capacities.from_clients),
+            to_delivery: pending.bounded(capacities.to_delivery),
+            lanes: HANDLERS.iter().map(lane).collect(),
+            signals,
         }
     }
 
     /// The receiving ends of the replica thread.
     fn inputs(&self) -> Inputs {
         Inputs {
+            signal: self.signals.replica.clone(),
             internal: self.internal.1.clone(),
             peers: self.peer_datagrams.1.clone(),
             from_delivery: self.from_delivery.1.clone(),

@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use recado_sys::sync::channel::{Sender, TrySendError};
+use recado_sys::sync::channel::TrySendError;
+use recado_sys::sync::signal::Sender;
 use recado_sys::sync::{Mistake, planted};
 
 /// Time for which [`OverflowQueue::finish`] waits for room for one message.
@@ -75,13 +76,13 @@ impl<T> OverflowQueue<T> {
 
 #[cfg(test)]
 mod tests {
-    use recado_sys::sync::channel::bounded;
+    use recado_sys::sync::signal::Signal;
 
     use super::*;
 
     #[test]
     fn what_does_not_fit_waits_in_order() {
-        let (sender, receiver) = bounded(2);
+        let (sender, receiver) = Signal::default().bounded(2);
         let mut held = OverflowQueue::new(sender);
         (1..=5).for_each(|n| held.push(n));
         assert!(!held.is_clear());

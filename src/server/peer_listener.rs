@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use recado_sys::sync::BoundSocket;
-use recado_sys::sync::channel::Sender;
+use recado_sys::sync::signal::Sender;
 
 use recado_proto::envelope::{Class, Envelope};
 use recado_proto::packet::RefusedDatagram;

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_sys::sync::BoundSocket;
-use recado_sys::sync::channel::{Receiver, Select, never};
+use recado_sys::sync::channel::{Receiver, Select};
+use recado_sys::sync::signal::Signal;
 
 use recado_proto::packet::RefusedDatagram;
 use recado_sys::clock::MachineClock;
@@ -28,6 +29,8 @@ const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) struct PendingWorker {
     pub(super) delivery: Delivery,
+    /// Set by the senders of both channels.
+    pub(super) signal: Signal,
     /// From the handlers.
     pub(super) from_clients: Receiver<Input>,
     /// From the replica thread.
@@ -102,15 +105,11 @@ impl PendingWorker {
     fn wait(&self) {
         let now = self.clock.now();
         let until = self.delivery.next_deadline().map_or(IDLE, |deadline| deadline.since(now));
-        let closed = never();
-        let heard = if self.from_delivery.is_clear() { &self.from_clients } else { &closed };
+        let clear = self.from_delivery.is_clear();
         // Queued messages are retried soon; the replica thread makes room within a turn.
-        let until = if self.from_delivery.is_clear() { until } else { until.min(Duration::from_millis(5)) };
-        let mut select = Select::new();
-        select.recv(&self.from_replica);
-        select.recv(heard);
-        // Both channels are checked, whichever became ready. A time-out means that the deadline has come.
-        let _ = select.ready_timeout(until);
+        let until = if clear { until } else { until.min(Duration::from_millis(5)) };
+        // A time-out means that the deadline has come.
+        self.signal.wait(until, || !self.from_replica.is_empty() || (clear && !self.from_clients.is_empty()));
     }
 
     fn send(&self, datagrams: &mut Vec<(SocketAddr, Vec<u8>)>, trouble: &mut LogThrottle) {

@@ -20,7 +20,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_sys::sync::channel::{Receiver, Select, Sender, never};
+use recado_sys::sync::channel::{Receiver, Sender};
+use recado_sys::sync::signal::Signal;
 use recado_sys::sync::{Mistake, Mutex, PeerSocket, planted};
 
 use recado_log::bully::{self, Report, RoleChange};
@@ -54,6 +55,8 @@ const HELD_RETRY: Duration = Duration::from_millis(2);
 
 /// Inputs of the replica thread, by sender.
 pub(super) struct Inputs {
+    /// Set by the senders of all these channels.
+    pub(super) signal: Signal,
     /// From the journal thread and the server's handle. The senders wait for room, because none of it may be
     /// lost.
     pub(super) internal: Receiver<Input>,
@@ -143,23 +146,17 @@ impl ReplicaThread {
         let now = self.clock.now();
         let counters = turns.counters_due.since(now);
         let mut until = self.node.next_deadline().map_or(counters, |due| due.since(now).min(counters));
-        let closed = never();
-        let unasked = never();
-        let (mut from_delivery, mut requests) = (&self.inputs.from_delivery, self.inputs.requests.channel());
         if !self.is_clear() {
-            requests = &unasked;
             until = until.min(HELD_RETRY);
         }
-        if !self.delivery.is_clear() {
-            from_delivery = &closed;
-        }
-        let mut select = Select::new();
-        select.recv(&self.inputs.internal);
-        select.recv(&self.inputs.peers);
-        select.recv(from_delivery);
-        select.recv(requests);
-        // All channels are checked, whichever became ready. A time-out means that the deadline has come.
-        let _ = select.ready_timeout(until);
+        let Inputs { signal, internal, peers, from_delivery, requests } = &self.inputs;
+        // A time-out means that the deadline has come.
+        signal.wait(until, || {
+            !internal.is_empty()
+                || !peers.is_empty()
+                || (self.delivery.is_clear() && !from_delivery.is_empty())
+                || (self.is_clear() && requests.len() > 0)
+        });
     }
 
     /// Feeds the node its queued inputs, then the deadline if it is due.

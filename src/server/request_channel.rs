@@ -12,7 +12,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use recado_sys::sync::channel::{Receiver, Sender, bounded};
+use recado_sys::sync::channel::Receiver;
+use recado_sys::sync::signal::{Sender, Signal};
 use recado_sys::sync::{Mistake, Mutex, planted};
 
 use super::engine::Input;
@@ -63,10 +64,10 @@ pub(super) struct RequestReceiver {
     receiver: Receiver<(Network, Input)>,
 }
 
-/// Creates a channel with `capacity` places.
-pub(super) fn bounded_by_network(capacity: usize) -> (RequestSender, RequestReceiver) {
+/// Creates a channel with `capacity` places that is bound to the signal of its receiver.
+pub(super) fn bounded_by_network(signal: &Signal, capacity: usize) -> (RequestSender, RequestReceiver) {
     let places = Arc::new(Mutex::new(Places { capacity, taken: 0, of: BTreeMap::new() }));
-    let (sender, receiver) = bounded(capacity);
+    let (sender, receiver) = signal.bounded(capacity);
     (RequestSender { places: Arc::clone(&places), sender }, RequestReceiver { places, receiver })
 }
 
@@ -106,11 +107,6 @@ impl RequestReceiver {
     pub(super) fn len(&self) -> usize {
         self.receiver.len()
     }
-
-    /// The receiver, to wait on.
-    pub(super) fn channel(&self) -> &Receiver<(Network, Input)> {
-        &self.receiver
-    }
 }
 
 #[cfg(test)]
@@ -128,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_network_leaves_half_of_the_places() {
-        let (asking, asked) = bounded_by_network(1_024);
+        let (asking, asked) = bounded_by_network(&Signal::default(), 1_024);
         assert_eq!(flood(&asking, 0), 512);
         assert_eq!(flood(&asking, 1), 256, "half of what is left");
         assert_eq!(std::iter::from_fn(|| asked.take()).count(), 768);
@@ -137,7 +133,7 @@ mod tests {
 
     #[test]
     fn floods_of_many_networks_leave_room_for_a_network_that_has_none() {
-        let (asking, asked) = bounded_by_network(1_024);
+        let (asking, asked) = bounded_by_network(&Signal::default(), 1_024);
         for round in 0..100 {
             for n in 0..20 {
                 flood(&asking, n);
@@ -149,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_any_more_is_refused_and_holds_no_place() {
-        let (asking, asked) = bounded_by_network(4);
+        let (asking, asked) = bounded_by_network(&Signal::default(), 4);
         drop(asked);
         assert_eq!(flood(&asking, 0), 0);
         assert_eq!(asking.places.lock().taken, 0);

@@ -11,7 +11,8 @@
 use std::io;
 use std::time::Duration;
 
-use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Sender};
+use recado_sys::sync::channel::{Receiver, RecvTimeoutError};
+use recado_sys::sync::signal::Sender;
 use recado_sys::sync::{Mistake, planted, thread};
 
 use recado_log::journal::{Disk, Removal, Removed, SNAPSHOT_PIECE, SnapshotJob, SnapshotWritten};

@@ -24,7 +24,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_sys::sync::channel::{Receiver, Select, Sender, TryRecvError, TrySendError, never};
+use recado_sys::sync::channel::{Receiver, Sender, TryRecvError, TrySendError};
+use recado_sys::sync::signal::{self, Signal};
 use recado_sys::sync::{BoundSocket, Mistake, Mutex, planted};
 
 use recado_proto::id::{Moment, Op, Seq, SessionId, View};
@@ -88,7 +89,7 @@ pub(super) struct RecvThread {
     pub(super) socket: Arc<BoundSocket>,
     /// The thread ends when this is closed.
     pub(super) stop: Receiver<Infallible>,
-    pub(super) datagrams: Sender<(SocketAddr, Vec<u8>)>,
+    pub(super) datagrams: signal::Sender<(SocketAddr, Vec<u8>)>,
 }
 
 impl RecvThread {
@@ -123,6 +124,8 @@ pub(super) struct Driver {
     pub(super) trust: Trust,
     /// The cluster of this client.
     pub(super) cluster_identity: ClusterIdentity,
+    /// Set by the senders of the next three channels.
+    pub(super) signal: Signal,
     pub(super) requests: Receiver<PendingRequest>,
     pub(super) commands: Receiver<Command>,
     pub(super) datagrams: Receiver<(SocketAddr, Vec<u8>)>,
@@ -210,50 +213,71 @@ impl Driver {
         if !under_way.held_back.is_empty() {
             wait = wait.min(HELD_BACK);
         }
-        let (no_requests, no_datagrams) = (never(), never());
+        self.signal.wait(wait, || {
+            !self.commands.is_empty()
+                || (machine.has_room() && !self.requests.is_empty())
+                || (under_way.held_back.is_empty() && !self.datagrams.is_empty())
+        });
+        // Of each channel one input in turn, so that none of them keeps out the others.
         for _ in 0..TURN_MAX {
-            let requests = if machine.has_room() { &self.requests } else { &no_requests };
-            let datagrams = if under_way.held_back.is_empty() { &self.datagrams } else { &no_datagrams };
-            let mut select = Select::new();
-            let from_servers = select.recv(datagrams);
-            let commanded = select.recv(&self.commands);
-            select.recv(requests);
-            let Ok(ready) = select.ready_timeout(wait) else { return };
-            if ready == from_servers {
-                match datagrams.try_recv() {
-                    Ok((from, bytes)) => {
-                        machine.handle(self.clock.now(), Input::Datagram { from, bytes }, effects);
-                    }
-                    Err(TryRecvError::Empty) => {}
-                    // The receiving thread never ends before this one.
-                    Err(TryRecvError::Disconnected) => turn.over = Some(Cause::Disconnected),
+            let taken = self.take_one_of_each(machine, effects, turn, under_way);
+            if !taken || turn.over.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Takes one input of each channel that has one and may be read now. Returns false if none has.
+    fn take_one_of_each(
+        &mut self,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        turn: &mut Turn,
+        under_way: &mut UnderWay,
+    ) -> bool {
+        let mut taken = false;
+        if under_way.held_back.is_empty() {
+            match self.datagrams.try_recv() {
+                Ok((from, bytes)) => {
+                    machine.handle(self.clock.now(), Input::Datagram { from, bytes }, effects);
+                    taken = true;
                 }
-            } else if ready == commanded {
-                let command = match self.commands.try_recv() {
-                    Ok(command) => command,
-                    Err(TryRecvError::Empty) => continue,
-                    // The application has dropped every handle.
-                    Err(TryRecvError::Disconnected) => Command::Disconnect,
-                };
-                if matches!(command, Command::Disconnect) && !planted(Mistake::AskedIsLost) {
-                    self.take_what_was_asked(machine, effects, turn, under_way);
+                Err(TryRecvError::Empty) => {}
+                // The receiving thread never ends before this one.
+                Err(TryRecvError::Disconnected) => turn.over = Some(Cause::Disconnected),
+            }
+            self.perform(effects, turn, under_way);
+        }
+        let command = match self.commands.try_recv() {
+            Ok(command) => {
+                taken = true;
+                Some(command)
+            }
+            Err(TryRecvError::Empty) => None,
+            // The application has dropped every handle.
+            Err(TryRecvError::Disconnected) => Some(Command::Disconnect),
+        };
+        if let Some(command) = command {
+            if matches!(command, Command::Disconnect) && !planted(Mistake::AskedIsLost) {
+                self.take_what_was_asked(machine, effects, turn, under_way);
+            }
+            self.command(command, machine, effects, under_way);
+            self.perform(effects, turn, under_way);
+        }
+        if machine.has_room() {
+            match self.requests.try_recv() {
+                Ok(pending) => {
+                    self.request(pending, machine, effects, turn);
+                    taken = true;
                 }
-                self.command(command, machine, effects, under_way);
-            } else {
-                match requests.try_recv() {
-                    Ok(pending) => self.request(pending, machine, effects, turn),
-                    Err(TryRecvError::Empty) => {}
-                    Err(TryRecvError::Disconnected) => {
-                        self.command(Command::Disconnect, machine, effects, under_way);
-                    }
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => {
+                    self.command(Command::Disconnect, machine, effects, under_way);
                 }
             }
             self.perform(effects, turn, under_way);
-            if turn.over.is_some() {
-                return;
-            }
-            wait = Duration::ZERO;
         }
+        taken
     }
 
     /// Takes the requests that were asked before the end, so that they are kept like the others and none is

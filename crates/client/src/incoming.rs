@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Sender};
+use recado_sys::sync::channel::{Receiver, RecvTimeoutError};
+use recado_sys::sync::signal::Sender;
 
 use recado_proto::id::{Op, Seq, SessionId, View};
 use recado_proto::packet::{Code, Notification};
@@ -169,7 +170,8 @@ pub(super) fn take(slot: &Slot, commands: &Sender<Command>, op: Op) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use recado_sys::sync::channel::bounded;
+    use recado_sys::sync::channel::{self, bounded};
+    use recado_sys::sync::signal::Signal;
 
     use recado_proto::id::ClusterId;
 
@@ -177,7 +179,7 @@ mod tests {
 
     struct Stream {
         notifications: Notifications,
-        incoming: Sender<Incoming>,
+        incoming: channel::Sender<Incoming>,
         commands: Receiver<Command>,
         _state: tempfile::TempDir,
     }
@@ -186,7 +188,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = Slot::take(state.path(), ClusterId(7), &"alice".parse().unwrap()).unwrap();
         let (incoming_in, incoming) = bounded(4);
-        let (commands, commands_out) = bounded(4);
+        let (commands, commands_out) = Signal::default().bounded(4);
         let notifications =
             Notifications { incoming, mode, slot: Arc::new(slot), commands, ending: Arc::default() };
         Stream { notifications, incoming: incoming_in, commands: commands_out, _state: state }

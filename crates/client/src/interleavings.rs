@@ -56,9 +56,10 @@ impl Rig {
             planted: PlantedBug::default(),
             servers: vec![nobody],
         };
-        let (asks_in, asks) = bounded(2);
-        let (commands_in, commands) = bounded(1);
-        let (datagrams_in, datagrams) = bounded(1);
+        let signal = Signal::default();
+        let (asks_in, asks) = signal.bounded(2);
+        let (commands_in, commands) = signal.bounded(1);
+        let (datagrams_in, datagrams) = signal.bounded(1);
         let (incoming, _incoming) = bounded(1);
         let (events, _events) = bounded(1);
         let (ready, _ready) = bounded(1);
@@ -68,6 +69,7 @@ impl Rig {
             slot: slot.clone(),
             trust: Trust::Pinned(key),
             cluster_identity: ClusterIdentity { addr: nobody, cluster: ClusterId(7), key },
+            signal,
             requests: asks,
             commands,
             datagrams,

@@ -74,7 +74,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use recado_sys::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use recado_sys::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError};
+use recado_sys::sync::signal::{Sender, Signal};
 use recado_sys::sync::{self, BoundSocket, Mutex};
 
 use recado_proto::entropy::Entropy;
@@ -186,7 +187,7 @@ struct Threads {
     machine: Option<Thread>,
     inlet: Option<Thread>,
     /// Dropping it ends the receiving thread.
-    stop: Option<Sender<Infallible>>,
+    stop: Option<channel::Sender<Infallible>>,
     socket: Arc<BoundSocket>,
 }
 
@@ -331,9 +332,10 @@ impl Client {
 
         let socket = Arc::new(socket);
         let (stop, stopped) = channel::bounded(0);
-        let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
-        let (requests_in, requests) = channel::bounded(REQUESTS);
-        let (commands_in, commands) = channel::bounded(COMMANDS);
+        let signal = Signal::default();
+        let (datagrams_in, datagrams) = signal.bounded(DATAGRAMS);
+        let (requests_in, requests) = signal.bounded(REQUESTS);
+        let (commands_in, commands) = signal.bounded(COMMANDS);
         let (incoming_in, incoming) = channel::bounded(INCOMING);
         let (events_in, events) = channel::bounded(EVENTS);
         let (ready_in, ready) = channel::bounded(1);
@@ -345,6 +347,7 @@ impl Client {
             slot: slot.clone(),
             trust: options.trust,
             cluster_identity,
+            signal,
             requests,
             commands,
             datagrams,

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use recado_sys::sync::Mistake;
-use recado_sys::sync::channel::{Select, bounded, unbounded};
 use recado_sys::sync::model::{TimeOuts, explore, seeds_to_find};
+use recado_sys::sync::signal::Signal;
 
 use recado_proto::codec::encode;
 use recado_proto::envelope::{Envelope, seal};
@@ -34,9 +34,10 @@ struct Rig {
 
 /// A handler with a request channel of this size; every session that sends is in its keyring.
 fn rig(requests_max: usize) -> Rig {
-    let (_, datagrams) = bounded(1);
-    let (heard, heard_inputs) = bounded(16);
-    let (requests, request_inputs) = bounded_by_network(requests_max);
+    let (signal, replica, pending) = (Signal::default(), Signal::default(), Signal::default());
+    let (_, datagrams) = signal.bounded(1);
+    let (heard, heard_inputs) = pending.bounded(16);
+    let (requests, request_inputs) = bounded_by_network(&replica, requests_max);
     let counters = Arc::new(Counters::default());
     let clock = MachineClock::start();
     let keyring = Arc::new(Mutex::new(Keyring::new(&handshake_config(1, 1))));
@@ -44,6 +45,7 @@ fn rig(requests_max: usize) -> Rig {
     let socket = Arc::new(socket());
     Rig {
         handler: Handler {
+            signal,
             datagrams,
             responder,
             keyring,
@@ -235,8 +237,9 @@ const EACH: u64 = 4;
 /// Three handlers with more requests than places, each of a network of its own, and a replica thread that
 /// takes the queued ones. Each request is taken once, or it is answered Busy and its datagram is counted.
 fn more_requests_than_places() {
-    let (requests, asked) = bounded_by_network(4);
-    let (heard, heard_inputs) = unbounded();
+    let (replica, pending) = (Signal::default(), Signal::default());
+    let (requests, asked) = bounded_by_network(&replica, 4);
+    let (heard, heard_inputs) = pending.bounded(1_024);
     let counters = Arc::new(Counters::default());
     let handlers: Vec<Thread> = (0..3u8)
         .map(|at| {
@@ -257,20 +260,19 @@ fn more_requests_than_places() {
     drop((requests, heard));
 
     let mut outcomes: Vec<Option<Seq>> = Vec::new();
-    loop {
-        let mut select = Select::new();
-        select.recv(asked.channel());
-        if select.ready_timeout(Duration::from_secs(1)).is_err() {
-            continue;
+    let mut take_all = || {
+        while let Some(input) = asked.take() {
+            match input {
+                engine::Input::Client { packet, .. } => outcomes.push(packet.seq()),
+                other => panic!("{other:?}"),
+            }
         }
-        match asked.take() {
-            Some(engine::Input::Client { packet, .. }) => outcomes.push(packet.seq()),
-            // A channel that is ready and empty means that the handlers have ended.
-            None => break,
-            other => panic!("{other:?}"),
-        }
+    };
+    while replica.wait(Duration::from_secs(1), || asked.len() > 0) {
+        take_all();
     }
     handlers.into_iter().for_each(Thread::join);
+    take_all();
     let busy: Vec<_> = heard_inputs
         .try_iter()
         .filter_map(|input| match input {

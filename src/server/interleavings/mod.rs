@@ -16,6 +16,7 @@ use recado_proto::members::{self, Members};
 use recado_proto::packet::{Home, OptionalFields, Resume, ToServer};
 use recado_service::State;
 use recado_sys::sync::Mistake;
+use recado_sys::sync::channel::bounded;
 use recado_sys::sync::model::{TimeOuts, below, explore, seeds_to_find, step};
 use recado_sys::sync::thread::park_timeout;
 
@@ -236,16 +237,18 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
     let disk = SlowDisk::default();
     let (journal, _) = journal(&disk);
     disk.with(|inner| inner.room = spare.map(|spare| spare + inner.used()));
-    let (work, work_out) = bounded(1);
-    let (news, news_out) = bounded(1);
+    let (signal, replica) = (Signal::default(), Signal::default());
+    let (work, work_out) = signal.bounded(1);
+    let (news, news_out) = replica.bounded(1);
     let (snapshot_work, snapshot_works) = bounded(2);
-    let (finished, finished_out) = bounded(1);
+    let (finished, finished_out) = signal.bounded(1);
     let (ended, ended_out) = bounded(1);
     let clock = MachineClock::start();
     let snapshots =
         spawn_named("snapshot", move || write_snapshots(&snapshot_works, &finished, clock)).unwrap();
     let thread = JournalThread {
         journal,
+        signal,
         work: work_out,
         news,
         snapshot_work,
@@ -267,9 +270,7 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
         held.flush();
     }
     while !held.is_clear() && !held.is_gone() {
-        let mut select = Select::new();
-        select.recv(&news_out);
-        let _ = select.ready_timeout(Duration::from_millis(2));
+        replica.wait(Duration::from_millis(2), || !news_out.is_empty());
         news_out.try_iter().for_each(|news| ran.hear(news));
         held.flush();
     }
@@ -351,7 +352,7 @@ fn ends_amid_a_snapshot() {
     let Work::Snapshot(mut image) = image(1) else { unreachable!() };
     image.members.list = list;
     let job = journal.begin_snapshot(Op(1)).unwrap();
-    let ((work, works), (finished, finished_out)) = (bounded(2), bounded(1));
+    let ((work, works), (finished, finished_out)) = (bounded(2), Signal::default().bounded(1));
     let clock = MachineClock::start();
     let thread = spawn_named("snapshot", move || write_snapshots(&works, &finished, clock)).unwrap();
     work.send(SnapshotWork::Write { job, image }).unwrap();
@@ -436,8 +437,8 @@ fn replica_of_one(
 /// The replica thread ends while it has queued work, and the journal thread has something to report to it.
 fn ends_with_work_held_back() {
     let recovered = journal(&SlowDisk::default()).1;
-    let (mut channels, shared) = (Channels::new(), Shared::new());
-    (channels.work, channels.internal) = (bounded(1), bounded(1));
+    let channels = Channels::new(&Capacities { work: 1, internal: 1, ..CAPACITIES });
+    let shared = Shared::new();
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     (1..=3).for_each(|op| replica.journal.push(append(op, 1)));
     let (news, work) = (channels.internal.0.clone(), channels.work.1.clone());
@@ -465,8 +466,7 @@ fn what_the_replica_thread_holds_back_at_its_end_is_not_lost() {
 #[test]
 fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
     let recovered = journal(&SlowDisk::default()).1;
-    let (mut channels, shared) = (Channels::new(), Shared::new());
-    channels.work = bounded(1);
+    let (channels, shared) = (Channels::new(&Capacities { work: 1, ..CAPACITIES }), Shared::new());
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     let mut turns = Turns::default();
     let request = || Input::Client {
@@ -492,8 +492,7 @@ fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
 #[test]
 fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_that_is_behind() {
     let recovered = journal(&SlowDisk::default()).1;
-    let (mut channels, shared) = (Channels::new(), Shared::new());
-    channels.to_delivery = bounded(1);
+    let (channels, shared) = (Channels::new(&Capacities { to_delivery: 1, ..CAPACITIES }), Shared::new());
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     let mut turns = Turns::default();
     for session in 1..=1_000 {

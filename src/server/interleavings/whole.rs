@@ -43,16 +43,16 @@ fn start(config: &Config) -> (Server, SlowDisk) {
         recovered,
         ports: Ports::bind(cluster, *cluster.member(cluster.me).unwrap()).unwrap(),
         shared: Shared::new(),
-        channels: Channels {
-            internal: bounded(1),
-            peer_datagrams: bounded(4),
-            from_delivery: bounded(1),
-            requests: request_channel::bounded_by_network(1),
-            work: bounded(1),
-            from_clients: bounded(2),
-            to_delivery: bounded(1),
-            lanes: HANDLERS.iter().map(|_| bounded(2)).collect(),
-        },
+        channels: Channels::new(&Capacities {
+            internal: 1,
+            peer_datagrams: 4,
+            from_delivery: 1,
+            requests: 1,
+            work: 1,
+            from_clients: 2,
+            to_delivery: 1,
+            lane: 2,
+        }),
     };
     (Server::run(config.clone(), parts).unwrap(), disk)
 }

@@ -15,6 +15,7 @@
     reason = "its items stand for the real ones of the same names, in tests alone"
 )]
 pub mod model;
+pub mod signal;
 
 #[cfg(not(feature = "model"))]
 pub use crate::net::{BoundSocket, PeerSocket};
@@ -89,6 +90,8 @@ pub enum Mistake {
     WritesUnderLock,
     /// Log lines that find no room are not counted.
     LossIsForgotten,
+    /// A thread that waits forgets what was signalled since it looked into its channels.
+    ForgetsTheSignal,
     /// The data that a lock guards is read before the lock is held.
     #[cfg(feature = "model")]
     ReadBeforeLock,
