@@ -26,6 +26,7 @@
 //!   crates/client       machine: a client's side                    a blocking Client around it
 //!   crates/sys                                                      threads, clocks, UDP, durable files
 //!   src/server          node: one server, over an ordered log       threads and channels around it
+//!                       shard: the sessions of one handler
 //!                       engine: the choice of its log
 //!                       handshake, budget (rates), cost
 //!   src/delivery        notifications and answers to sessions
@@ -46,7 +47,7 @@
 //!    takes the next number of this device, and sends SEND in a datagram to the current primary until it is
 //!    answered.
 //! 2. At the primary the listener ([`server`]) takes the datagram from [`recado_sys::net`] and hands it to
-//!    the handler of its session, which opens it with the session's key ([`server::handshake`]) and decodes
+//!    the handler of its session, whose [shard](server::shard) opens it with the session's key and decodes
 //!    it ([`recado_proto`]).
 //! 3. The replica thread asks the [node](server::node) if the session is live and if this is the next
 //!    number. If so, the node proposes the operation to its [ordered log](recado_log::ordered):
@@ -72,7 +73,7 @@
 //! [`recado_proto`], above all its `id`, `entry`, `packet` and `seal`; [`config`]; [`recado_service`];
 //! [`recado_log::ordered`]; `recado_log::replica`, the core, and `recado_log::links`, which
 //! [`recado_log::bully`] joins; [`delivery`]; [`recado_client::machine`]; [`server::node`], the service over
-//! the log; [`server::handshake`]; then the parts with I/O: [`recado_log::journal`], [`recado_sys`],
+//! the log; [`server::shard`] with [`server::handshake`]; then the parts with I/O: [`recado_log::journal`], [`recado_sys`],
 //! [`server`], [`recado_client`].
 //!
 //! # Invariants

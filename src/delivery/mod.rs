@@ -76,7 +76,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 /// An input of the delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// From a handler: an authentic datagram of a session arrived. Precedes the inputs made from its packets.
+    /// An authentic datagram of a session arrived. Precedes the inputs made from its packets.
     DatagramReceived {
         /// The session.
         session: SessionId,
@@ -93,9 +93,9 @@ pub enum Input {
         /// The key that datagrams to this session's client are sealed with.
         key: Key,
     },
-    /// From a handler: CLIENT_ACK of a session.
+    /// CLIENT_ACK of a session.
     ClientAck(SessionId, ClientAck),
-    /// From a handler: PATH_RESPONSE of a session.
+    /// PATH_RESPONSE of a session.
     PathResponse {
         /// The session.
         session: SessionId,
@@ -250,7 +250,7 @@ struct Turn<'a> {
     out: &'a mut Vec<Effect>,
 }
 
-/// The state machine of the pending worker: the table of sessions.
+/// The delivery of one shard: the table of its sessions.
 #[derive(Debug)]
 pub struct Delivery {
     cluster: ClusterId,

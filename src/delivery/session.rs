@@ -34,11 +34,6 @@ const REMIND_EVERY: Duration = Duration::from_secs(1);
 /// displace each other in turn.
 const TURNED_AWAY_RETRY: Duration = Duration::from_secs(1);
 
-/// The longest time for which notifications wait for the acknowledgement of the datagram before, if they do
-/// not fill another: that of a link between machines in one place. Where the round trip is longer, a datagram
-/// goes out each time that this has passed.
-pub(super) const GATHER_MAX: Duration = Duration::from_millis(2);
-
 /// The most answers outstanding to one session. If another comes, the oldest is forgotten: its client asks
 /// again, and the query runs again. A client has at most as many queries under way, so it has given up the
 /// oldest.
@@ -193,10 +188,6 @@ pub(super) struct Session {
     /// The packets that are sent once, encoded, at the next [`Session::pump`]. As many as a turn has inputs
     /// for this session: their number is bounded by the channels that feed a turn.
     once: Vec<Vec<u8>>,
-    /// The time when notifications were last sent.
-    streamed: Moment,
-    /// The time until which notifications wait for more; none while none does.
-    gathering: Option<Moment>,
     /// It waits for [`Session::pump`].
     pub(super) dirty: bool,
     /// Its place in the delivery's indexes; none before it is in them.
@@ -231,8 +222,6 @@ impl Session {
             answers: VecDeque::new(),
             serving: Serving::No { spoke: None },
             once: Vec::new(),
-            streamed: Moment::default(),
-            gathering: None,
             dirty: false,
             indexed: None,
             deadline: None,
@@ -463,7 +452,6 @@ impl Session {
     /// shares a datagram with the stream.
     pub(super) fn pump(&mut self, turn: &mut Turn) {
         let now = turn.now;
-        self.gathering = None;
         let present = self.present(now) && self.address.is_some();
         if self.link.next_deadline().is_some_and(|at| now >= at) {
             self.link.on_deadline(now);
@@ -496,21 +484,13 @@ impl Session {
     }
 
     /// Asks for a page if one is wanted, and sends what credit and windows allow of the stream.
-    ///
-    /// A lone notification leaves at once. Those that come while the datagram before is not acknowledged wait
-    /// for that, until they fill a datagram or [`GATHER_MAX`] has passed (Nagle's algorithm, RFC 896, with a
-    /// limit): most of the cost of a delivery is that of its datagram. What is said is not held up, and takes
-    /// them along.
     fn send_stream(&mut self, turn: &mut Turn) {
         let Some(stream) = &mut self.stream else { return };
         stream.on_deadline(turn.now);
         if let Some((after, limit)) = stream.want_page(turn.now) {
             turn.out.push(Effect::WantPage { session: self.id, after, limit });
         }
-        let until = self.streamed + GATHER_MAX;
-        let gathers = turn.now < until && self.once.is_empty() && stream.gathers(self.link.packets_max());
-        self.gathering = gathers.then_some(until);
-        while self.link.room() > 0 && !gathers {
+        while self.link.room() > 0 {
             let Some(stream) = &mut self.stream else { return };
             let said: usize = self.once.iter().map(Vec::len).sum();
             let left = self.link.packets_max().saturating_sub(said);
@@ -518,7 +498,6 @@ impl Session {
             let batch = stream.next_batch(token, self.link.next_number(), left, &mut turn.sending.encodings);
             if !batch.packets.is_empty() {
                 turn.sending.next_token += 1;
-                self.streamed = turn.now;
                 let mut packets = self.take_said();
                 packets.extend(batch.packets);
                 let more = batch.more && self.link.room() > self.link.datagram_max();
@@ -536,6 +515,6 @@ impl Session {
     pub(super) fn next_deadline(&self, now: Moment) -> Option<Moment> {
         let stream =
             if self.present(now) { self.stream.as_ref().and_then(Stream::next_deadline) } else { None };
-        [self.link.next_deadline(), stream, self.gathering].into_iter().flatten().min()
+        [self.link.next_deadline(), stream].into_iter().flatten().min()
     }
 }

@@ -300,22 +300,6 @@ impl Stream {
         }
     }
 
-    /// Returns true if all that waits is new, does not fill `room`, and follows items in flight.
-    pub(super) fn gathers(&self, room: usize) -> bool {
-        let mut items = self.queue.iter().rev();
-        let mut bytes = 0;
-        for item in items.by_ref() {
-            if item.flight != Flight::Waiting {
-                break;
-            }
-            bytes += item.weight;
-            if bytes >= room {
-                return false;
-            }
-        }
-        bytes > 0 && !self.tokens.is_empty() && items.all(|item| item.flight != Flight::Waiting)
-    }
-
     /// The packets to send next under `token`, from the datagram with the number `next` on: as many as have
     /// `room` bytes together, or the fragments of a large one alone if the room is no less than a datagram's.
     /// None if credit, window or room allow nothing.

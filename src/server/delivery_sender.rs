@@ -1,7 +1,7 @@
-//! Queue of the node's inputs for the delivery: ordered, and never blocking.
+//! Queues of what the replica thread tells the shards: each ordered, and none blocking.
 //!
-//! While the delivery's channel is full, applied notifications are dropped: they are in the service, and
-//! streams ask for pages of it. Every other input is queued. One [`Input::AppliedDropped`] reports what was
+//! While a shard's channel is full, applied notifications for it are dropped: they are in the service, and
+//! streams ask for pages of it. Everything else is queued. One [`Input::AppliedDropped`] reports what was
 //! dropped, before the next applied notification, because a stream that is up to date takes the next
 //! notification it receives for the next one there is.
 
@@ -9,50 +9,80 @@ use recado_sys::sync::signal::Sender;
 use recado_sys::sync::{Mistake, planted};
 
 use super::overflow_queue::OverflowQueue;
+use super::shard::{Told, distribute};
 use crate::delivery::Input;
 
-/// Sending end of the delivery's channel, with its queue.
+/// Sending ends of the channels of all shards, with their queues.
 #[derive(Debug)]
 pub(super) struct DeliverySender {
-    queue: OverflowQueue<Input>,
-    /// True if applied notifications were dropped and that is not reported yet.
-    missed: bool,
+    shards: Vec<ShardSender>,
 }
 
 impl DeliverySender {
-    pub(super) fn new(sender: Sender<Input>) -> DeliverySender {
-        DeliverySender { queue: OverflowQueue::new(sender), missed: false }
+    pub(super) fn new(senders: impl IntoIterator<Item = Sender<Told>>) -> DeliverySender {
+        DeliverySender { shards: senders.into_iter().map(ShardSender::new).collect() }
     }
 
-    /// Sends an input, or queues it behind those already queued, or drops it.
-    pub(super) fn push(&mut self, input: Input) {
-        self.flush();
-        if matches!(input, Input::Applied { .. }) && !self.is_clear() {
-            self.missed = true;
-        } else {
-            self.queue.push(input);
-        }
+    /// Tells the shards that it concerns, each as [`ShardSender::push`].
+    pub(super) fn push(&mut self, told: Told) {
+        let shards = &mut self.shards;
+        distribute(told, shards.len(), |shard, told| shards[shard].push(told));
     }
 
-    /// Sends as many queued inputs as the channel has room for.
+    /// Sends as much of the queues as the channels have room for, and wakes the handlers that were told
+    /// something since the last flush.
     pub(super) fn flush(&mut self) {
-        self.queue.flush();
-        if self.missed && self.queue.is_clear() {
-            self.missed = false;
-            if !planted(Mistake::MissedIsNotSaid) {
-                self.queue.push(Input::AppliedDropped);
-            }
-        }
+        self.shards.iter_mut().for_each(ShardSender::flush);
     }
 
     /// Returns true if nothing is queued and nothing is left to report.
     pub(super) fn is_clear(&self) -> bool {
-        self.queue.is_clear() && !self.missed
+        self.shards.iter().all(ShardSender::is_clear)
     }
 
-    /// Sends the queue and closes the channel: see [`OverflowQueue::finish`].
+    /// Sends the queues and closes the channels: see [`OverflowQueue::finish`].
     pub(super) fn finish(self) {
-        self.queue.finish();
+        self.shards.into_iter().for_each(|shard| shard.queue.finish());
+    }
+}
+
+/// Sending end of one shard's channel, with its queue.
+#[derive(Debug)]
+struct ShardSender {
+    queue: OverflowQueue<Told>,
+    /// True if applied notifications were dropped and that is not reported yet.
+    missed: bool,
+}
+
+impl ShardSender {
+    fn new(sender: Sender<Told>) -> ShardSender {
+        ShardSender { queue: OverflowQueue::new(sender), missed: false }
+    }
+
+    /// Sends it, or queues it behind what is queued already, or drops it.
+    fn push(&mut self, told: Told) {
+        if !self.is_clear() {
+            self.flush();
+        }
+        if matches!(told, Told::Delivery(Input::Applied { .. })) && !self.is_clear() {
+            self.missed = true;
+        } else {
+            self.queue.push(told);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.queue.flush();
+        if self.missed && self.queue.is_clear() {
+            self.missed = false;
+            if !planted(Mistake::MissedIsNotSaid) {
+                self.queue.push(Told::Delivery(Input::AppliedDropped));
+            }
+        }
+    }
+
+    fn is_clear(&self) -> bool {
+        self.queue.is_clear() && !self.missed
     }
 }
 
@@ -69,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    fn applied(op: u64) -> Input {
+    fn applied(op: u64) -> Told {
         let content = Content::of(String::new());
         let notification = Notification {
             op: Op(op),
@@ -79,14 +109,14 @@ mod tests {
             content,
             options: OptionalFields::NONE,
         };
-        Input::Applied { notification: Arc::new(notification), sessions: vec![] }
+        Told::Delivery(Input::Applied { notification: Arc::new(notification), sessions: vec![] })
     }
 
     /// The ops that the delivery receives, and `None` for each [`Input::AppliedDropped`].
-    fn heard(receiver: &Receiver<Input>, most: usize) -> Vec<Option<u64>> {
+    fn heard(receiver: &Receiver<Told>, most: usize) -> Vec<Option<u64>> {
         let told = receiver.try_iter().take(most).filter_map(|input| match input {
-            Input::Applied { notification, .. } => Some(Some(notification.op.0)),
-            Input::AppliedDropped => Some(None),
+            Told::Delivery(Input::Applied { notification, .. }) => Some(Some(notification.op.0)),
+            Told::Delivery(Input::AppliedDropped) => Some(None),
             _ => None,
         });
         told.collect()
@@ -95,10 +125,10 @@ mod tests {
     #[test]
     fn a_dropped_range_is_sent_before_the_next_notification() {
         let (sender, receiver) = Signal::default().bounded(2);
-        let mut sender = DeliverySender::new(sender);
+        let mut sender = ShardSender::new(sender);
         sender.push(applied(1));
-        sender.push(Input::Deadline);
-        sender.push(Input::Deadline);
+        sender.push(Told::Delivery(Input::Deadline));
+        sender.push(Told::Delivery(Input::Deadline));
         sender.push(applied(2));
         assert!(!sender.is_clear());
         assert_eq!(heard(&receiver, 2), [Some(1)]);
@@ -117,11 +147,11 @@ mod tests {
         #[test]
         fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {
             let (sender, receiver) = Signal::default().bounded(2);
-            let mut sender = DeliverySender::new(sender);
+            let mut sender = ShardSender::new(sender);
             let (mut op, mut told) = (0, vec![]);
             for (what, taken) in steps {
                 match what {
-                    0 => sender.push(Input::Deadline),
+                    0 => sender.push(Told::Delivery(Input::Deadline)),
                     1 => sender.flush(),
                     _ => {
                         op += 1;

@@ -1,235 +1,177 @@
-//! Handlers: a fixed pool of threads that open clients' datagrams ([`handshake`](super::handshake)),
-//! reassemble fragments, and pass each packet to the thread that handles it. They decide nothing else, and
-//! know nothing of a session but its keys. They send RETRY and VERSION themselves, so that a flood of HELLOs
-//! fills no queue that others need.
+//! Handlers: the threads that clients' sessions belong to. Each owns a [`Shard`], opens the datagrams that the
+//! listener dispatches to it, and delivers to its sessions; these threads alone send to clients.
+//!
+//! One turn: wait for a datagram, for something told by the replica thread, or for the shard's deadline; take
+//! what was told, then a limited number of datagrams; send what all of it leaves to send. While the replica
+//! thread takes nothing from the delivery, no datagram is taken either: the lane fills, the listener drops,
+//! and clients retransmit.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_sys::sync::channel::{Receiver, TryRecvError};
-use recado_sys::sync::signal::{Sender, Signal};
-use recado_sys::sync::{BoundSocket, Mutex};
+use recado_sys::sync::BoundSocket;
+use recado_sys::sync::channel::{Receiver, Select};
+use recado_sys::sync::signal::Signal;
 
-use recado_proto::envelope::{Class, Envelope, Opened};
-use recado_proto::fragment::Reassembler;
-use recado_proto::id::{Moment, SessionId};
-use recado_proto::packet::{
-    Answers, Code, Extension, Fragment, Packet, Refused, RefusedDatagram, ToClient, ToServer,
-};
-use recado_proto::{DecodeError, version};
+use recado_proto::packet::RefusedDatagram;
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
 use super::engine;
-use super::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 use super::listener::Received;
-use super::node::RETRY_MS;
+use super::log_throttle::LogThrottle;
+use super::overflow_queue::OverflowQueue;
 use super::request_channel::RequestSender;
-use crate::delivery;
-use crate::fair::{Network, Shares};
+use super::shard::{Effect, Shard, Told};
+use crate::fair::Network;
 
-/// Names of a server's handlers. Opening a datagram costs microseconds; two handlers keep up with the one
-/// replica thread behind them.
-pub(super) const HANDLERS: [&str; 2] = ["handler-1", "handler-2"];
+/// The names of the handlers of a server, as many as it can have.
+pub(super) const NAMES: [&str; 8] =
+    ["handler-1", "handler-2", "handler-3", "handler-4", "handler-5", "handler-6", "handler-7", "handler-8"];
 
-/// Maximum wait for a datagram; nothing depends on it.
-const IDLE: Duration = Duration::from_secs(60);
+/// Maximum number of datagrams in a turn: what they leave to send, acks above all, does not wait for more.
+const DATAGRAMS_PER_TURN: usize = 256;
 
-/// Maximum number of sessions of one handler with fragments in progress. A further one displaces, in the
-/// network that has the most, the session that has waited longest for its next fragment. A session holds at
-/// most `fragment::PARTIAL_MAX` packets of 64 KiB each.
-const REASSEMBLERS_MAX: usize = 64;
+/// Maximum wait without a deadline.
+const IDLE: Duration = Duration::from_secs(1);
+/// Maximum wait while messages for the replica thread are queued here, which makes room within a turn.
+const HELD_RETRY: Duration = Duration::from_millis(5);
 
-/// Maximum number of packets in one datagram of a client. Clients put at most 16 requests and a few other
-/// packets into one; a datagram full of the shortest packets would fill the replica thread's queue by itself.
-const PACKETS_MAX: usize = 32;
-
-/// Index of a session's handler. It is always the same one, so that the session's datagrams keep their order.
-pub(super) fn lane_of(session: SessionId) -> usize {
-    (session.0.0 % HANDLERS.len() as u64) as usize
+/// The number of handlers of a server: one for two cores. Opening, sealing and sending is half of its work or
+/// more; the other threads have the rest.
+pub(super) fn handlers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, NAMES.len())
 }
 
 pub(super) struct Handler {
-    /// Set by the listener.
+    pub(super) shard: Shard,
+    /// Set by the senders of both channels.
     pub(super) signal: Signal,
+    /// From the listener.
     pub(super) datagrams: Receiver<Received>,
-    pub(super) responder: HandshakeServer,
-    /// Keys of this handler's sessions. The replica thread adds new sessions and removes those that have
-    /// ended.
-    pub(super) keyring: Arc<Mutex<Keyring>>,
-    pub(super) socket: Arc<BoundSocket>,
-    /// To the pending worker. A full channel drops the datagram and counts it.
-    pub(super) to_delivery: Sender<delivery::Input>,
-    /// To the replica thread. If the network gets no place, the packet is dropped and counted, and a
-    /// numbered request is answered Busy.
+    /// From the replica thread.
+    pub(super) told: Receiver<Told>,
+    /// To the replica thread: the requests of clients.
     pub(super) requests: RequestSender,
+    /// To the replica thread: the pages that streams want, the cursors and the addresses of sessions.
+    pub(super) from_delivery: OverflowQueue<engine::Input>,
+    pub(super) socket: Arc<BoundSocket>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
 }
 
+/// State kept from turn to turn.
+#[derive(Default)]
+struct Turns {
+    effects: Vec<Effect>,
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    trouble: LogThrottle,
+    full: LogThrottle,
+}
+
 impl Handler {
-    /// Runs until the listener has ended.
+    /// Runs until the replica thread has ended and everything it told is sent.
     pub(super) fn run(mut self) {
-        let mut partial = Partial::default();
+        let mut turns = Turns::default();
         loop {
-            let datagram = match self.datagrams.try_recv() {
-                Ok(datagram) => datagram,
-                Err(TryRecvError::Empty) => {
-                    self.signal.wait(IDLE, || false);
-                    continue;
-                }
-                Err(TryRecvError::Disconnected) => return,
-            };
-            let from = datagram.from;
-            if let Err(reason) = self.take(&mut partial, datagram) {
+            self.wait();
+            self.take(&mut turns);
+            self.perform(&mut turns);
+            // The channel reports the end of the replica thread only once it is empty.
+            if self.told.is_empty() && (self.from_delivery.is_gone() || ended(&self.told)) {
+                return;
+            }
+        }
+    }
+
+    /// Blocks until there is something to do. A time-out means that the deadline has come.
+    fn wait(&self) {
+        let now = self.clock.now();
+        let until = self.shard.next_deadline().map_or(IDLE, |deadline| deadline.since(now));
+        let clear = self.from_delivery.is_clear();
+        let until = if clear { until } else { until.min(HELD_RETRY) };
+        self.signal.wait(until, || !self.told.is_empty() || (clear && !self.datagrams.is_empty()));
+    }
+
+    /// Gives the shard its inputs, and ends its turn.
+    fn take(&mut self, turns: &mut Turns) {
+        let now = self.clock.now();
+        for told in self.told.try_iter().take(self.told.len()) {
+            self.shard.tell(now, told, &mut turns.effects);
+        }
+        let heard = self.datagrams.len().min(DATAGRAMS_PER_TURN);
+        let heard = if self.from_delivery.is_clear() { heard } else { 0 };
+        let mut asked = false;
+        let mut ask = |from: SocketAddr, input| {
+            let taken = self.requests.try_queue(Network::of(from.ip()), input);
+            asked |= taken;
+            taken
+        };
+        for Received { from, bytes } in self.datagrams.try_iter().take(heard) {
+            if let Err(reason) = self.shard.receive(now, from, &bytes, &mut ask, &mut turns.effects) {
                 tracing::debug!(%from, ?reason, "datagram refused");
                 self.counters.refuse(reason);
             }
         }
-    }
-
-    fn take(&mut self, partial: &mut Partial, datagram: Received) -> Result<(), RefusedDatagram> {
-        let Received { from, bytes } = datagram;
-        let envelope = Envelope::peek(&bytes).map_err(|error| {
-            if let DecodeError::Version(_) = error {
-                self.name_version(from, &bytes);
-            }
-            error.refused()
-        })?;
-        match envelope.class {
-            Class::Handshake => self.on_handshake(from, &bytes),
-            Class::Client => self.on_session(partial, from, &bytes),
-            Class::Peer | Class::PeerHello => Err(RefusedDatagram::Malformed),
+        // The replica thread has the longer way to go.
+        if asked {
+            self.requests.wake();
         }
+        self.shard.flush(now, &mut turns.effects);
     }
 
-    /// Answers a handshake of another version, which is counted as refused.
-    fn name_version(&self, from: SocketAddr, bytes: &[u8]) {
-        if let Some(answer) = version::answer(bytes) {
-            let report = self.socket.send(&[(from, answer)]);
+    fn perform(&mut self, turns: &mut Turns) {
+        for effect in turns.effects.drain(..) {
+            match effect {
+                Effect::Datagram { to, bytes } => turns.datagrams.push((to, bytes)),
+                Effect::WantPage { session, after, limit } => {
+                    self.from_delivery.push(engine::Input::WantPage { session, after, limit });
+                }
+                Effect::Path { session, address } => {
+                    self.from_delivery.push(engine::Input::Path { session, address });
+                }
+                Effect::Cursor { session, upto } => {
+                    self.from_delivery.push(engine::Input::Cursor(session, upto));
+                }
+                Effect::AnswerDone { session, query } => {
+                    self.from_delivery.push(engine::Input::AnswerDone { session, query });
+                }
+                Effect::Refused(reason) => {
+                    self.counters.refuse(reason);
+                    if reason == RefusedDatagram::QueueFull
+                        && let Some(suppressed) = turns.full.allow(self.clock.now())
+                    {
+                        tracing::warn!(
+                            suppressed,
+                            "no more sessions fit; a session of the network that has the most waits until another ends \
+                             or its client is away"
+                        );
+                    }
+                }
+            }
+        }
+        self.from_delivery.flush();
+        if !turns.datagrams.is_empty() {
+            let report = self.socket.send(&turns.datagrams);
+            turns.datagrams.clear();
             self.counters.unsent(report.failed);
-        }
-    }
-
-    fn on_handshake(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
-        match self.responder.receive(self.clock.now(), from, bytes)? {
-            HandshakeEvent::Retry(answer) => {
-                // A RETRY that the system does not take counts as lost: the client repeats its HELLO.
-                let report = self.socket.send(&[(from, answer)]);
-                self.counters.unsent(report.failed);
-                Ok(())
-            }
-            HandshakeEvent::Initiation { reply_to, key, packet } => {
-                let initiation = engine::Input::Initiation { reply_to, key, packet };
-                let taken = self.requests.try_send(Network::of(from.ip()), initiation);
-                if taken { Ok(()) } else { Err(RefusedDatagram::QueueFull) }
+            if let Some(error) = report.last_error
+                && let Some(suppressed) = turns.trouble.allow(self.clock.now())
+            {
+                let so_far = self.counters.unsent_so_far();
+                tracing::warn!(%error, so_far, suppressed, "datagrams to clients were not sent");
             }
         }
-    }
-
-    fn on_session(
-        &mut self,
-        partial: &mut Partial,
-        from: SocketAddr,
-        bytes: &[u8],
-    ) -> Result<(), RefusedDatagram> {
-        let (opened, key) = self.keyring.lock().open(bytes)?;
-        let Opened { envelope, header, packets } = opened;
-        if packets.len() > PACKETS_MAX {
-            return Err(RefusedDatagram::Malformed);
-        }
-        let (session, number, ack) = (envelope.session, envelope.number, header.ack);
-        // The datagram is reported before its packets, so that an answer finds the session's address.
-        self.deliver(delivery::Input::DatagramReceived {
-            session,
-            from,
-            number,
-            ack,
-            length: bytes.len(),
-            key,
-        })?;
-        for packet in packets {
-            let whole = match packet.into_fragment() {
-                Ok(piece) => partial.accept(self.clock.now(), session, from, piece)?,
-                Err(whole) => Some(whole),
-            };
-            if let Some(packet) = whole {
-                self.route(session, from, packet)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn route(&self, session: SessionId, from: SocketAddr, packet: ToServer) -> Result<(), RefusedDatagram> {
-        let packet = match packet {
-            ToServer::Ping
-            | ToServer::Extension(Extension { answers: None | Some(Answers::Session), .. }) => {
-                return Ok(());
-            }
-            ToServer::PathResponse(token) => {
-                return self.deliver(delivery::Input::PathResponse { session, from, token });
-            }
-            ToServer::ClientAck(ack) => return self.deliver(delivery::Input::ClientAck(session, ack)),
-            // CONNECT and ADMIN travel in an INITIATION alone; PADDING is dropped when its datagram is
-            // opened.
-            ToServer::Connect(_) | ToServer::Admin(_) | ToServer::Padding => {
-                return Err(RefusedDatagram::Malformed);
-            }
-            packet => packet,
-        };
-        let seq = packet.seq();
-        if self.requests.try_send(Network::of(from.ip()), engine::Input::Client { session, packet }) {
-            return Ok(());
-        }
-        if let Some(seq) = seq {
-            let busy = Refused::new(Code::Busy, Answers::Request(seq), RETRY_MS);
-            self.deliver(delivery::Input::Answer { session, packet: ToClient::Error(busy) })?;
-        }
-        Err(RefusedDatagram::QueueFull)
-    }
-
-    fn deliver(&self, input: delivery::Input) -> Result<(), RefusedDatagram> {
-        self.to_delivery.try_send(input).map_err(|_| RefusedDatagram::QueueFull)
     }
 }
 
-/// Packets being reassembled, by session.
-#[derive(Debug, Default)]
-struct Partial {
-    sessions: BTreeMap<SessionId, Reassembler>,
-    shares: Shares<Network, SessionId>,
+/// Returns true if a channel is empty and its senders are gone. It takes nothing. The only receiver calls
+/// it right after finding the channel empty; a message that came since is found by the next turn.
+fn ended<T>(channel: &Receiver<T>) -> bool {
+    let mut select = Select::new();
+    select.recv(channel);
+    // A channel that is ready and still empty is disconnected.
+    select.try_ready().is_ok() && channel.is_empty()
 }
-
-impl Partial {
-    fn accept(
-        &mut self,
-        now: Moment,
-        session: SessionId,
-        from: SocketAddr,
-        piece: Fragment,
-    ) -> Result<Option<ToServer>, RefusedDatagram> {
-        let network = Network::of(from.ip());
-        if !self.sessions.contains_key(&session) && self.sessions.len() >= REASSEMBLERS_MAX {
-            // Incomplete packets count as idle, so there is always one that gives way.
-            let least = self.shares.gives_way(&network, now).ok_or(RefusedDatagram::QueueFull)?;
-            self.free(least);
-        }
-        self.shares.put(session, network, false, now);
-        let reassembler = self.sessions.entry(session).or_default();
-        let whole = reassembler.accept(now, piece).map_err(DecodeError::refused);
-        if reassembler.waiting() == 0 {
-            self.free(session);
-        }
-        whole
-    }
-
-    fn free(&mut self, session: SessionId) {
-        self.sessions.remove(&session);
-        self.shares.remove(&session);
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -81,11 +81,10 @@ impl<D: Disk> JournalThread<D> {
         self.full.take().map_or(Ok(()), Err)
     }
 
-    /// Waits for something to do, and does it. Returns false if the replica thread has ended.
+    /// Does what there is to do, or waits for it. Returns false if the replica thread has ended.
     fn turn(&mut self) -> Result<bool, JournalError> {
         let left = self.until_mark();
-        let queued = || !self.work.is_empty() || !self.finished.is_empty();
-        if left.is_zero() || !self.signal.wait(left, queued) {
+        if left.is_zero() {
             self.mark()?;
             return Ok(true);
         }
@@ -94,7 +93,10 @@ impl<D: Disk> JournalThread<D> {
         }
         match self.work.try_recv() {
             Ok(first) => self.batch(first)?,
-            Err(TryRecvError::Empty) => {}
+            // It waits only after it has found the channel empty and open: the signal tells of the end once.
+            Err(TryRecvError::Empty) => {
+                self.signal.wait(left, || !self.finished.is_empty());
+            }
             Err(TryRecvError::Disconnected) => return Ok(false),
         }
         Ok(true)
@@ -272,7 +274,7 @@ mod tests {
         let journal = new_journal(dir.path());
         let signal = Signal::default();
         let (work, work_out) = signal.bounded(4);
-        let (news, _told) = Signal::default().bounded(8);
+        let (news, _told) = Signal::default().bounded(4_096);
         let (snapshot_work, _works) = bounded(2);
         let (_finished, finished) = signal.bounded(1);
         let clock = MachineClock::start();

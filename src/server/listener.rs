@@ -10,15 +10,13 @@ use std::sync::atomic::AtomicBool;
 use recado_sys::sync::BoundSocket;
 use recado_sys::sync::signal::Sender;
 
-use recado_proto::DecodeError;
-use recado_proto::envelope::{Class, Envelope};
 use recado_proto::id::ClusterId;
 use recado_proto::packet::RefusedDatagram;
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
-use super::handlers::{HANDLERS, lane_of};
 use super::recv_loop;
+use super::shard::shard_for;
 
 /// A datagram for a handler.
 #[derive(Debug)]
@@ -52,31 +50,15 @@ impl Listener {
                     self.counters.refuse(reason);
                 }
             },
+            || self.handlers.iter().filter(|handler| !handler.is_empty()).for_each(Sender::wake),
         );
     }
 
     fn dispatch(&self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
-        let lane = lane(from, bytes, self.cluster)?;
-        let handler = self.handlers.get(lane).ok_or(RefusedDatagram::QueueFull)?;
+        let shard = shard_for(from, bytes, self.cluster, self.handlers.len())?;
+        let handler = self.handlers.get(shard).ok_or(RefusedDatagram::QueueFull)?;
         let received = Received { from, bytes: bytes.to_vec() };
-        handler.try_send(received).map_err(|_| RefusedDatagram::QueueFull)
-    }
-}
-
-/// Selects the handler of a client's datagram: by its session, or by its sender's port if it has none.
-fn lane(from: SocketAddr, bytes: &[u8], cluster: ClusterId) -> Result<usize, RefusedDatagram> {
-    let by_port = usize::from(from.port()) % HANDLERS.len();
-    let envelope = match Envelope::peek(bytes) {
-        // A handler answers it.
-        Err(DecodeError::Version(_)) => return Ok(by_port),
-        peeked => peeked.map_err(DecodeError::refused)?,
-    };
-    match envelope.class {
-        Class::Handshake if envelope.cluster == cluster || envelope.cluster.0 == 0 => Ok(by_port),
-        Class::Client if envelope.cluster == cluster => Ok(lane_of(envelope.session)),
-        Class::Handshake | Class::Client => Err(RefusedDatagram::Cluster),
-        // Servers send to the peer port.
-        Class::Peer | Class::PeerHello => Err(RefusedDatagram::Malformed),
+        handler.try_queue(received).map_err(|_| RefusedDatagram::QueueFull)
     }
 }
 
@@ -84,7 +66,7 @@ fn lane(from: SocketAddr, bytes: &[u8], cluster: ClusterId) -> Result<usize, Ref
 mod tests {
     use std::time::Duration;
 
-    use recado_proto::envelope::seal;
+    use recado_proto::envelope::{Class, Envelope, seal};
     use recado_proto::id::{Incarnation, NodeId, Op, SessionId};
     use recado_proto::seal::Key;
     use recado_proto::{DATAGRAM_MAX, Header};
@@ -105,26 +87,26 @@ mod tests {
         seal(&Key::new([1; 32]), &envelope, &Header::default(), &[])
     }
 
-    fn lane_of(bytes: &[u8]) -> Result<usize, RefusedDatagram> {
-        lane("127.0.0.1:4001".parse().unwrap(), bytes, ClusterId(7))
+    fn shard(bytes: &[u8]) -> Result<usize, RefusedDatagram> {
+        shard_for("127.0.0.1:4001".parse().unwrap(), bytes, ClusterId(7), 2)
     }
 
     #[test]
     fn a_session_always_goes_to_the_same_handler() {
-        assert_eq!(lane_of(&datagram(Class::Client, 7, 4)), Ok(0));
-        assert_eq!(lane_of(&datagram(Class::Client, 7, 5)), Ok(1));
-        assert_eq!(lane_of(&datagram(Class::Handshake, 7, 0)), Ok(1));
+        assert_eq!(shard(&datagram(Class::Client, 7, 4)), Ok(0));
+        assert_eq!(shard(&datagram(Class::Client, 7, 5)), Ok(1));
+        assert_eq!(shard(&datagram(Class::Handshake, 7, 0)), Ok(1));
     }
 
     #[test]
     fn a_client_may_not_know_the_cluster_before_its_session_but_must_on_it() {
-        assert_eq!(lane_of(&datagram(Class::Handshake, 0, 0)), Ok(1));
-        assert_eq!(lane_of(&datagram(Class::Client, 0, 5)), Err(RefusedDatagram::Cluster));
-        assert_eq!(lane_of(&datagram(Class::Handshake, 8, 0)), Err(RefusedDatagram::Cluster));
+        assert_eq!(shard(&datagram(Class::Handshake, 0, 0)), Ok(1));
+        assert_eq!(shard(&datagram(Class::Client, 0, 5)), Err(RefusedDatagram::Cluster));
+        assert_eq!(shard(&datagram(Class::Handshake, 8, 0)), Err(RefusedDatagram::Cluster));
     }
 
     #[test]
-    fn a_handler_that_is_behind_costs_the_datagrams_of_its_lane_alone() {
+    fn a_handler_that_is_behind_costs_its_own_datagrams_alone() {
         let socket = BoundSocket::bind(([127, 0, 0, 1], 0).into(), Duration::from_millis(1));
         let ((even, _even_out), (odd, _odd_out)) =
             (Signal::default().bounded(1), Signal::default().bounded(1));
@@ -150,15 +132,15 @@ mod tests {
     fn another_version_goes_to_a_handler_whatever_else_it_says() {
         let mut other = datagram(Class::Handshake, 8, 0);
         other[2] += 1;
-        assert_eq!(lane_of(&other), Ok(1));
+        assert_eq!(shard(&other), Ok(1));
     }
 
     #[test]
     fn what_is_plainly_not_ours_is_refused_by_reason() {
-        assert_eq!(lane_of(b"GET / HTTP/1.1"), Err(RefusedDatagram::Truncated));
-        assert_eq!(lane_of(&[0; 100]), Err(RefusedDatagram::Magic));
-        assert_eq!(lane_of(&vec![0; DATAGRAM_MAX + 1]), Err(RefusedDatagram::Oversized));
-        assert_eq!(lane_of(&datagram(Class::Peer, 7, 0)), Err(RefusedDatagram::Malformed));
-        assert_eq!(lane_of(&datagram(Class::PeerHello, 7, 0)), Err(RefusedDatagram::Malformed));
+        assert_eq!(shard(b"GET / HTTP/1.1"), Err(RefusedDatagram::Truncated));
+        assert_eq!(shard(&[0; 100]), Err(RefusedDatagram::Magic));
+        assert_eq!(shard(&vec![0; DATAGRAM_MAX + 1]), Err(RefusedDatagram::Oversized));
+        assert_eq!(shard(&datagram(Class::Peer, 7, 0)), Err(RefusedDatagram::Malformed));
+        assert_eq!(shard(&datagram(Class::PeerHello, 7, 0)), Err(RefusedDatagram::Malformed));
     }
 }

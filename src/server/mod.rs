@@ -1,26 +1,22 @@
 //! A running server: the threads and channels around the pure parts.
 //!
 //! ```text
-//!                    1024 each                  1024 requests                   4096 work
-//! client port -> listener -> handler-1, -2 --------------------> replica --------------> journal -> snapshot
-//!                                |                                ^  |  ^                  |  ^ 2 works |
-//!                                | 4096               4096        |  |  '-- 1024 internal -'  '---------'
-//!                                | from_clients   from_delivery   |  |                         1 finished
-//!                                v                                |  |
-//! client port <---------------- pending --------------------------'  |
-//!                                ^--------- 4096 to_delivery --------'
-//!                                                                    '-> one connected socket per peer
-//! peer port ---> peers --- 4096 peer_datagrams ---> replica
+//!                1024 datagrams each      1024 requests               4096 work
+//! client port -> listener ------> handlers ----------------> replica ----------> journal -----> snapshot
+//!                                  |  ^  \   4096 from_delivery ^ | ^ ^            | |  ^ 2 works  |
+//!                                  |  |   '--------------------' | | '- internal -' |  '----------'
+//! client port <--------------------'  '---- 4096 told each ------' |     1024      ->   1 finished
+//!                                                                  |
+//! peer port ---> peers ------------- 4096 peer_datagrams ----------'   replica -> a socket for each peer
 //! ```
 //!
 //! | channel | policy when it is full |
 //! |---|---|
-//! | `lanes`: datagrams, to each handler | dropped and counted; clients retransmit |
+//! | datagrams, to each handler | dropped and counted; clients retransmit |
 //! | `requests` | no place for the network (`places`): dropped and counted; answered Busy if numbered |
-//! | `from_clients` | dropped and counted; clients retransmit |
 //! | `peer_datagrams` | dropped and counted; peers retransmit |
-//! | `from_delivery` | queued by the pending worker, which takes nothing from `from_clients` meanwhile |
-//! | `to_delivery` | as `work`, and `from_delivery` is not read; notifications become `AppliedDropped` |
+//! | `from_delivery` | queued by the handler, which takes no datagrams meanwhile |
+//! | told, to each handler | as `work`, and `from_delivery` is not read; notifications become `AppliedDropped` |
 //! | `work` | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
 //! | `internal` | the sender waits; the replica thread never blocks on a channel, so room comes soon |
 //! | `snapshot_work`, works | never full: one snapshot and one removal are in progress at a time |
@@ -30,16 +26,15 @@
 //!
 //! **Shutdown.** [`Stopper::stop`] sends Stop to the node, which hands over if it is primary and then
 //! emits Stopped. The replica thread ends and closes its channels. The journal thread finishes its queue, the
-//! pending worker sends what it was given, and both end. The snapshot thread gives up what it is writing. The
-//! listeners see the stop flag and end, and after them the handlers. [`Server::wait`] joins them all. A disk
-//! failure ends the server at once, and so does a committed entry that the node cannot read; `wait` returns
-//! the error.
+//! handlers send what they were told, and they end. The snapshot thread gives up what it is writing. The
+//! listeners see the stop flag and end. [`Server::wait`] joins them all. A disk failure ends the server at
+//! once, and so does a committed entry that the node cannot read; `wait` returns the error.
 //!
-//! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, and [`handshake`]
-//! (with `budget`); then the threads from the ports inwards: `recv_loop` with `listener` and `peer_listener`,
-//! `handlers`, `request_channel`, `replica_thread`, `journal_thread`, `snapshot_thread`, `pending_worker`;
-//! `overflow_queue` and `delivery_sender`, by which the replica thread sends; then `counters`, `log_throttle`
-//! and `lines`.
+//! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, [`handshake`]
+//! (with `budget`), `intake` and [`shard`]; then the threads from the ports inwards: `recv_loop` with
+//! `listener` and `peer_listener`, `handlers`, `request_channel`, `replica_thread`, `journal_thread`,
+//! `snapshot_thread`; `overflow_queue` and `delivery_sender`, by which the replica thread sends; then
+//! `counters`, `log_throttle` and `lines`.
 
 pub mod budget;
 mod cost;
@@ -48,6 +43,7 @@ mod delivery_sender;
 pub mod engine;
 mod handlers;
 pub mod handshake;
+mod intake;
 mod journal_thread;
 mod lines;
 mod listener;
@@ -55,10 +51,10 @@ mod log_throttle;
 pub mod node;
 mod overflow_queue;
 mod peer_listener;
-mod pending_worker;
 mod recv_loop;
 mod replica_thread;
 mod request_channel;
+pub mod shard;
 mod snapshot_thread;
 
 #[cfg(test)]
@@ -78,10 +74,10 @@ use std::time::Duration;
 
 use recado_sys::sync::channel::{self, Receiver, Select, TryRecvError};
 use recado_sys::sync::signal::{Sender, Signal};
-use recado_sys::sync::{BoundSocket, Mistake, Mutex, PeerSocket, planted};
+use recado_sys::sync::{BoundSocket, Mistake, PeerSocket, planted};
 
 use recado_log::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
-use recado_proto::id::{BootId, ClusterKey, Incarnation, Moment, NodeId};
+use recado_proto::id::{BootId, ClusterId, ClusterKey, Incarnation, Moment, NodeId};
 use recado_proto::noise;
 use recado_proto::seal::ClusterKeys;
 use recado_sys::clock::MachineClock;
@@ -94,20 +90,19 @@ use recado_sys::threads::{Thread, spawn_named};
 use self::counters::Counters;
 use self::delivery_sender::DeliverySender;
 use self::engine::{BootIdentity, Input};
-use self::handlers::{HANDLERS, Handler};
-use self::handshake::{HandshakeConfig, HandshakeServer, Keyring};
+use self::handlers::{Handler, NAMES, handlers};
+use self::handshake::HandshakeConfig;
 use self::journal_thread::{JournalThread, Work};
 use self::listener::{Listener, Received};
 use self::log_throttle::LogThrottle;
 use self::node::UnreadableEntry;
 use self::overflow_queue::OverflowQueue;
 use self::peer_listener::PeerListener;
-use self::pending_worker::PendingWorker;
 use self::replica_thread::{Ended, Inputs, ReplicaThread};
 use self::request_channel::{RequestReceiver, RequestSender};
+use self::shard::{Shard, Told};
 use self::snapshot_thread::write_snapshots;
 use crate::config::{Cluster, Config, Member};
-use crate::delivery::{self, Delivery};
 
 /// Time-out of a listener's receive, after which it checks the stop flag.
 const LISTEN_PATIENCE: Duration = Duration::from_millis(100);
@@ -224,7 +219,7 @@ impl Server {
             recovered,
             ports,
             shared,
-            channels: Channels::new(&CAPACITIES),
+            channels: Channels::new(&Capacities::default()),
         };
         Server::run(config, parts)
     }
@@ -234,7 +229,10 @@ impl Server {
         let Parts { data, handshake_config, journal, recovered, ports, shared, channels } = parts;
         let cluster = config.cluster.clone();
         let member = *cluster.member(cluster.me).ok_or(ServerError::NotAMember)?;
-        let delivery = Delivery::new(&config, handshake_config.incarnation, random::bytes()?);
+        let mut shards = Vec::new();
+        for _ in &channels.lanes {
+            shards.push(Shard::new(&config, &handshake_config, channels.lanes.len(), random::bytes()?));
+        }
         let seed = u64::from_le_bytes(random::bytes()?);
         let boot_id =
             BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys.clone(), seed };
@@ -253,26 +251,23 @@ impl Server {
             failed: failed_out,
             threads: Vec::new(),
         };
-        let keyrings: Keyrings =
-            HANDLERS.iter().map(|_| Arc::new(Mutex::new(Keyring::new(&handshake_config)))).collect();
         let Ports { client, peer, peers } = ports;
         // The threads start from the disk outwards, so that nothing is received before it can be handled.
         server.spawn_journal(journal, &channels, failed, &shared)?;
-        server.spawn_pending(delivery, &client, &channels, &shared)?;
         let replica = ReplicaThread {
             node,
             inputs: channels.inputs(),
             peers,
             journal: OverflowQueue::new(channels.work.0.clone()),
-            delivery: DeliverySender::new(channels.to_delivery.0.clone()),
-            keyrings: keyrings.clone(),
+            delivery: DeliverySender::new(channels.lanes.iter().map(|lane| lane.told.0.clone())),
             counters: Arc::clone(&shared.counters),
             clock: shared.clock,
             stopped,
         };
         server.spawn("replica", move || replica.run(effects))?;
+        let cluster_id = cluster.id;
         server.spawn_peers(peer, cluster, &channels, &shared)?;
-        server.spawn_clients(client, &handshake_config, keyrings, &channels, &shared)?;
+        server.spawn_clients(client, cluster_id, shards, &channels, &shared)?;
         Ok(server)
     }
 
@@ -285,12 +280,12 @@ impl Server {
         shared: &Shared,
     ) -> io::Result<()> {
         let (snapshot_work, works) = channel::bounded(2);
-        let (finished, finished_out) = channels.signals.journal.bounded(1);
+        let (finished, finished_out) = channels.journal.bounded(1);
         let clock = shared.clock;
         self.spawn("snapshot", move || write_snapshots(&works, &finished, clock))?;
         let journal = JournalThread {
             journal,
-            signal: channels.signals.journal.clone(),
+            signal: channels.journal.clone(),
             work: channels.work.1.clone(),
             news: channels.internal.0.clone(),
             snapshot_work,
@@ -306,27 +301,6 @@ impl Server {
                 let _ = failed.try_send(error);
             }
         })
-    }
-
-    /// Starts the pending worker.
-    fn spawn_pending(
-        &mut self,
-        delivery: Delivery,
-        socket: &Arc<BoundSocket>,
-        channels: &Channels,
-        shared: &Shared,
-    ) -> io::Result<()> {
-        let pending = PendingWorker {
-            delivery,
-            signal: channels.signals.pending.clone(),
-            from_clients: channels.from_clients.1.clone(),
-            from_replica: channels.to_delivery.1.clone(),
-            from_delivery: OverflowQueue::new(channels.from_delivery.0.clone()),
-            socket: Arc::clone(socket),
-            counters: Arc::clone(&shared.counters),
-            clock: shared.clock,
-        };
-        self.spawn("pending", move || pending.run())
     }
 
     /// Starts the peer listener.
@@ -352,22 +326,20 @@ impl Server {
     fn spawn_clients(
         &mut self,
         socket: Arc<BoundSocket>,
-        handshake_config: &HandshakeConfig,
-        keyrings: Keyrings,
+        cluster: ClusterId,
+        shards: Vec<Shard>,
         channels: &Channels,
         shared: &Shared,
     ) -> io::Result<()> {
-        let mut lanes = Vec::with_capacity(HANDLERS.len());
-        for ((name, keyring), (signal, lane)) in HANDLERS.into_iter().zip(keyrings).zip(&channels.lanes) {
-            lanes.push(lane.0.clone());
+        for ((name, shard), lane) in NAMES.into_iter().zip(shards).zip(&channels.lanes) {
             let handler = Handler {
-                signal: signal.clone(),
-                datagrams: lane.1.clone(),
-                responder: HandshakeServer::new(handshake_config.clone(), random::bytes()?),
-                keyring,
-                socket: Arc::clone(&socket),
-                to_delivery: channels.from_clients.0.clone(),
+                shard,
+                signal: lane.signal.clone(),
+                datagrams: lane.datagrams.1.clone(),
+                told: lane.told.1.clone(),
                 requests: channels.requests.0.clone(),
+                from_delivery: OverflowQueue::new(channels.from_delivery.0.clone()),
+                socket: Arc::clone(&socket),
                 counters: Arc::clone(&shared.counters),
                 clock: shared.clock,
             };
@@ -375,8 +347,8 @@ impl Server {
         }
         let listener = Listener {
             socket,
-            cluster: handshake_config.cluster,
-            handlers: lanes,
+            cluster,
+            handlers: channels.lanes.iter().map(|lane| lane.datagrams.0.clone()).collect(),
             counters: Arc::clone(&shared.counters),
             clock: shared.clock,
             stop: Arc::clone(&shared.stop),
@@ -448,9 +420,6 @@ impl Server {
     }
 }
 
-/// The keyring of each handler.
-type Keyrings = Vec<Arc<Mutex<Keyring>>>;
-
 /// State that all threads share.
 struct Shared {
     counters: Arc<Counters>,
@@ -496,79 +465,79 @@ impl Ports {
 
 type Channel<T> = (Sender<T>, Receiver<T>);
 
-/// The places in each channel between the threads.
+/// The places in each channel between the threads, and the number of handlers.
 struct Capacities {
     internal: usize,
     peer_datagrams: usize,
     from_delivery: usize,
     requests: usize,
     work: usize,
-    from_clients: usize,
-    to_delivery: usize,
-    lane: usize,
+    datagrams: usize,
+    told: usize,
+    handlers: usize,
 }
 
-/// The table in the module documentation has the policies of the channels when they are full.
-const CAPACITIES: Capacities = Capacities {
-    internal: 1024,
-    peer_datagrams: 4096,
-    from_delivery: 4096,
-    requests: 1024,
-    work: 4096,
-    from_clients: 4096,
-    to_delivery: 4096,
-    lane: 1024,
-};
-
-/// The signals of the threads that receive from several channels.
-#[derive(Default)]
-struct Signals {
-    replica: Signal,
-    journal: Signal,
-    pending: Signal,
+impl Default for Capacities {
+    /// The table in the module documentation has the policies of the channels when they are full.
+    fn default() -> Capacities {
+        Capacities {
+            internal: 1024,
+            peer_datagrams: 4096,
+            from_delivery: 4096,
+            requests: 1024,
+            work: 4096,
+            datagrams: 1024,
+            told: 4096,
+            handlers: handlers(),
+        }
+    }
 }
 
 /// The channels between the threads. A channel closes when the threads that hold its ends have ended, so this
 /// struct is dropped as soon as the threads run.
 struct Channels {
-    signals: Signals,
+    replica: Signal,
     internal: Channel<Input>,
     peer_datagrams: Channel<Vec<u8>>,
     from_delivery: Channel<Input>,
     requests: (RequestSender, RequestReceiver),
+    journal: Signal,
     work: Channel<Work>,
-    from_clients: Channel<delivery::Input>,
-    to_delivery: Channel<delivery::Input>,
-    /// One per handler, with its signal.
-    lanes: Vec<(Signal, Channel<Received>)>,
+    /// One for each handler.
+    lanes: Vec<Lane>,
+}
+
+/// The channels to one handler.
+struct Lane {
+    signal: Signal,
+    datagrams: Channel<Received>,
+    told: Channel<Told>,
 }
 
 impl Channels {
     fn new(capacities: &Capacities) -> Channels {
-        let signals = Signals::default();
-        let Signals { replica, journal, pending } = &signals;
+        let (replica, journal) = (Signal::default(), Signal::default());
         let lane = |_| {
             let signal = Signal::default();
-            let lane = signal.bounded(capacities.lane);
-            (signal, lane)
+            let (datagrams, told) = (signal.bounded(capacities.datagrams), signal.bounded(capacities.told));
+            Lane { signal, datagrams, told }
         };
         Channels {
             internal: replica.bounded(capacities.internal),
             peer_datagrams: replica.bounded(capacities.peer_datagrams),
             from_delivery: replica.bounded(capacities.from_delivery),
-            requests: request_channel::bounded_by_network(replica, capacities.requests),
+            requests: request_channel::bounded_by_network(&replica, capacities.requests),
             work: journal.bounded(capacities.work),
-            from_clients: pending.bounded(capacities.from_clients),
-            to_delivery: pending.bounded(capacities.to_delivery),
-            lanes: HANDLERS.iter().map(lane).collect(),
-            signals,
+            lanes: (0..capacities.handlers).map(lane).collect(),
+            replica,
+            journal,
         }
     }
 
     /// The receiving ends of the replica thread.
     fn inputs(&self) -> Inputs {
         Inputs {
-            signal: self.signals.replica.clone(),
+            signal: self.replica.clone(),
             internal: self.internal.1.clone(),
             peers: self.peer_datagrams.1.clone(),
             from_delivery: self.from_delivery.1.clone(),

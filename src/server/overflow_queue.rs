@@ -1,8 +1,9 @@
 //! Sender that neither blocks nor loses: it queues, in order, the messages that do not fit the channel.
 //!
-//! It is for messages that must arrive but must not make their sender wait (tasks for the journal, inputs of
-//! the delivery). The owner bounds the queue: while [`OverflowQueue::is_clear`] is false, it takes no more of
-//! the work that fills the queue.
+//! It is for messages that must arrive but must not make their sender wait (tasks for the journal, what the
+//! handlers are told). The owner bounds the queue: while [`OverflowQueue::is_clear`] is false, it takes no more
+//! of the work that fills the queue. It calls [`OverflowQueue::flush`] at the end of each turn: only then is
+//! the receiver woken, for all that the turn has sent.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -19,29 +20,39 @@ const FINISH_PATIENCE: Duration = Duration::from_millis(100);
 pub(super) struct OverflowQueue<T> {
     sender: Sender<T>,
     waiting: VecDeque<T>,
+    /// True if the receiver is not woken yet for something sent.
+    unheard: bool,
     gone: bool,
 }
 
 impl<T> OverflowQueue<T> {
     pub(super) fn new(sender: Sender<T>) -> OverflowQueue<T> {
-        OverflowQueue { sender, waiting: VecDeque::new(), gone: false }
+        OverflowQueue { sender, waiting: VecDeque::new(), unheard: false, gone: false }
     }
 
-    /// Sends a message, or queues it behind those already queued.
+    /// Sends a message, or queues it behind those already queued. The receiver is woken by the next flush.
     pub(super) fn push(&mut self, message: T) {
         if planted(Mistake::WaitsForTheJournal) {
             let _ = self.sender.send(message);
             return;
         }
         self.waiting.push_back(message);
-        self.flush();
+        self.send();
     }
 
-    /// Sends as many queued messages as the channel has room for.
+    /// Sends as many queued messages as the channel has room for, and wakes the receiver if anything was sent
+    /// since the last flush.
     pub(super) fn flush(&mut self) {
+        self.send();
+        if std::mem::take(&mut self.unheard) {
+            self.sender.wake();
+        }
+    }
+
+    fn send(&mut self) {
         while let Some(message) = self.waiting.pop_front() {
-            match self.sender.try_send(message) {
-                Ok(()) => {}
+            match self.sender.try_queue(message) {
+                Ok(()) => self.unheard = true,
                 Err(TrySendError::Full(message)) => {
                     self.waiting.push_front(message);
                     return;
@@ -64,7 +75,8 @@ impl<T> OverflowQueue<T> {
         self.gone
     }
 
-    /// Sends the queue, waiting a short time for each message, then closes the channel.
+    /// Sends the queue, waiting a short time for each message, then closes the channel, which wakes the
+    /// receiver.
     pub(super) fn finish(self) {
         for message in self.waiting {
             if self.sender.send_timeout(message, FINISH_PATIENCE).is_err() {

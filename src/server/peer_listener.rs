@@ -39,11 +39,16 @@ impl PeerListener {
             |inbox| socket.receive(inbox),
             |from, bytes| {
                 let taken = check(bytes, &self.cluster).and_then(|()| {
-                    self.peers.try_send(bytes.to_vec()).map_err(|_| RefusedDatagram::QueueFull)
+                    self.peers.try_queue(bytes.to_vec()).map_err(|_| RefusedDatagram::QueueFull)
                 });
                 if let Err(reason) = taken {
                     tracing::debug!(%from, len = bytes.len(), ?reason, "peer datagram refused");
                     self.counters.refuse(reason);
+                }
+            },
+            || {
+                if !self.peers.is_empty() {
+                    self.peers.wake();
                 }
             },
         );

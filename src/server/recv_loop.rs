@@ -15,7 +15,7 @@ const BATCH: usize = 8;
 /// Pause after a failed receive. An interface that is down may come back; until then the loop must not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Receives until the stop flag is set. The flag is checked between batches: at the latest after the socket's
+/// Receives until the stop flag is set. `take` gets each datagram, and then `end` ends the batch. The flag is checked between batches: at the latest after the socket's
 /// time-out, or after the pause that follows a failure.
 pub(super) fn run(
     port: &'static str,
@@ -23,6 +23,7 @@ pub(super) fn run(
     clock: MachineClock,
     mut receive: impl FnMut(&mut Inbox) -> Result<(), NetError>,
     mut take: impl FnMut(SocketAddr, &[u8]),
+    mut end: impl FnMut(),
 ) {
     let mut inbox = Inbox::new(BATCH);
     let mut trouble = LogThrottle::default();
@@ -37,6 +38,7 @@ pub(super) fn run(
         for (from, bytes) in inbox.datagrams() {
             take(from, bytes);
         }
+        end();
     }
 }
 
@@ -61,7 +63,7 @@ mod tests {
             Err(NetError { op: NetOp::Receive, addr, source: io::ErrorKind::NetworkDown.into() })
         };
         let began = clock.now();
-        run("client", &stop, clock, fail, |_, _| panic!("nothing came"));
+        run("client", &stop, clock, fail, |_, _| panic!("nothing came"), || ());
         assert_eq!(failed, 4);
         // Only a spurious wake-up can cut a pause short, so four pauses take at least as long as one.
         assert!(clock.now().since(began) >= PAUSE, "{:?}", clock.now().since(began));
@@ -83,10 +85,11 @@ mod tests {
             }
         };
         let mut taken = Vec::new();
-        run("client", &stop, clock, receive, |from, bytes| {
+        let take = |from, bytes: &[u8]| {
             taken.push((from, bytes.to_vec()));
             stop.store(true, Ordering::Relaxed);
-        });
+        };
+        run("client", &stop, clock, receive, take, || ());
         assert_eq!(taken, [(sender.local_addr().unwrap(), b"word".to_vec())]);
     }
 }

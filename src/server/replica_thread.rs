@@ -1,12 +1,11 @@
 //! Replica thread: owns the [`Node`] and is the only thread that changes it, so the node needs no lock. The
-//! thread takes two kinds of locks: that of a handler's [`Keyring`], to add and remove sessions, which a
-//! handler holds while it opens one datagram; and that of the requests' [`places`](super::request_channel),
-//! held for a count.
+//! thread takes one lock, that of the requests' [`places`](super::request_channel), held for a count.
 //!
 //! One turn: wait for an input or the node's deadline; take what is queued, first from the journal and the
 //! server's handle, then from peers, then a limited number from the delivery and from clients; feed it to
 //! the node with one reading of the clocks, then the deadline with a second reading; perform the effects in
-//! order. Apart from the wait for inputs, it never blocks on a disk, a channel or a socket.
+//! order; wake the threads that were given something. Apart from the wait for inputs, it never blocks on a
+//! disk, a channel or a socket.
 //!
 //! *Deadlines.* The deadline is checked last, after every input that had come, and the node extends the
 //! time that it gives others by the delay of this thread itself.
@@ -22,10 +21,10 @@ use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, Sender};
 use recado_sys::sync::signal::Signal;
-use recado_sys::sync::{Mistake, Mutex, PeerSocket, planted};
+use recado_sys::sync::{Mistake, PeerSocket, planted};
 
 use recado_log::bully::{self, Report, RoleChange};
-use recado_proto::id::{Moment, NodeId, Op, SessionId};
+use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::AdminChange;
 use recado_sys::clock::MachineClock;
 use recado_sys::net::SendOutcome;
@@ -34,13 +33,12 @@ use super::cost::TURN_MAX;
 use super::counters::Counters;
 use super::delivery_sender::DeliverySender;
 use super::engine::{Effect, Input, Node};
-use super::handlers::lane_of;
-use super::handshake::Keyring;
 use super::journal_thread::Work;
 use super::log_throttle::LogThrottle;
 use super::node::UnreadableEntry;
 use super::overflow_queue::OverflowQueue;
 use super::request_channel::RequestReceiver;
+use super::shard::Told;
 
 /// Maximum number of pages, and of client requests, per turn; both together also stop after [`TURN_MAX`].
 /// This keeps a flood, or a thousand streams that are behind, from delaying peers or the deadline for long.
@@ -62,9 +60,9 @@ pub(super) struct Inputs {
     pub(super) internal: Receiver<Input>,
     /// From the peer listener.
     pub(super) peers: Receiver<Vec<u8>>,
-    /// From the pending worker: the pages that streams want, the cursors and the addresses of sessions.
+    /// From the handlers: the pages that streams want, the cursors and the addresses of sessions.
     pub(super) from_delivery: Receiver<Input>,
-    /// From the handlers.
+    /// From the handlers: the requests of clients.
     pub(super) requests: RequestReceiver,
 }
 
@@ -74,8 +72,6 @@ pub(super) struct ReplicaThread {
     pub(super) peers: BTreeMap<NodeId, PeerSocket>,
     pub(super) journal: OverflowQueue<Work>,
     pub(super) delivery: DeliverySender,
-    /// The keyring of each handler, which the handler locks for as long as one datagram takes to open.
-    pub(super) keyrings: Vec<Arc<Mutex<Keyring>>>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
     /// Reports to the server's handle that this thread ends because the node has stopped, or has failed.
@@ -109,9 +105,9 @@ impl ReplicaThread {
         let mut turns = Turns { effects: first, ..Turns::default() };
         let mut ended = self.perform(&mut turns);
         while ended.is_none() && !self.journal.is_gone() {
-            self.wait(&turns);
             self.journal.flush();
             self.delivery.flush();
+            self.wait(&turns);
             self.feed(&mut turns);
             ended = self.perform(&mut turns);
         }
@@ -223,7 +219,7 @@ impl ReplicaThread {
             match effect {
                 Effect::Log(effect) => self.perform_of_log(turns, now, effect),
                 Effect::Snapshot(image) => self.journal.push(Work::Snapshot(image)),
-                Effect::Delivery(input) => self.delivery.push(input),
+                Effect::Delivery(input) => self.delivery.push(Told::Delivery(input)),
                 Effect::Administered { change, op } => log_admin(&change, op),
                 Effect::BeyondEnd { session, cursor, applied } => {
                     if let Some(suppressed) = turns.beyond.allow(now) {
@@ -241,11 +237,9 @@ impl ReplicaThread {
                      expire, by the log's time"
                 ),
                 Effect::SessionKnown { session, device, nonce, aead } => {
-                    self.with_keyring(session, |keyring| keyring.learn(session, device.key, nonce, aead));
+                    self.delivery.push(Told::Known { session, device: device.key, nonce, aead });
                 }
-                Effect::SessionGone(session) => {
-                    self.with_keyring(session, |keyring| keyring.forget(session));
-                }
+                Effect::SessionGone(session) => self.delivery.push(Told::Gone(session)),
                 // Once for each refused transfer. The same snapshot is refused again only after a restart, or
                 // if another one was refused meanwhile.
                 Effect::SnapshotRefused(error) => tracing::error!(
@@ -297,12 +291,6 @@ impl ReplicaThread {
                     );
                 }
             }
-        }
-    }
-
-    fn with_keyring(&self, session: SessionId, act: impl FnOnce(&mut Keyring)) {
-        if let Some(keyring) = self.keyrings.get(lane_of(session)) {
-            act(&mut keyring.lock());
         }
     }
 

@@ -72,15 +72,20 @@ pub(super) fn bounded_by_network(signal: &Signal, capacity: usize) -> (RequestSe
 }
 
 impl RequestSender {
-    /// Sends a request of this network. Returns false if the network gets no more places, or if the
-    /// receiver has ended.
-    pub(super) fn try_send(&self, network: Network, input: Input) -> bool {
+    /// Wakes the receiver for what was queued.
+    pub(super) fn wake(&self) {
+        self.sender.wake();
+    }
+
+    /// Queues a request of this network; [`RequestSender::wake`] follows. Returns false if the network gets no
+    /// more places, or if the receiver has ended.
+    pub(super) fn try_queue(&self, network: Network, input: Input) -> bool {
         if planted(Mistake::LooksThenAsks) {
             let room = self.places.lock().capacity > self.sender.len();
             if room {
                 // The planted bug: another handler may have taken the last place since, and the failed send
                 // is ignored.
-                drop(self.sender.try_send((network, input)));
+                drop(self.sender.try_queue((network, input)));
             }
             return room;
         }
@@ -88,7 +93,7 @@ impl RequestSender {
             return false;
         }
         // The channel has room for a message per place, so only a receiver that has ended fails this send.
-        let sent = self.sender.try_send((network, input)).is_ok();
+        let sent = self.sender.try_queue((network, input)).is_ok();
         if !sent {
             self.places.lock().free(network);
         }
@@ -119,7 +124,7 @@ mod tests {
 
     /// Sends as many requests as this network can, and returns their number.
     fn flood(asking: &RequestSender, n: u8) -> usize {
-        (0..2_000).take_while(|_| asking.try_send(network(n), Input::Deadline)).count()
+        (0..2_000).take_while(|_| asking.try_queue(network(n), Input::Deadline)).count()
     }
 
     #[test]
@@ -138,7 +143,7 @@ mod tests {
             for n in 0..20 {
                 flood(&asking, n);
             }
-            assert!(round < 20 || asking.try_send(network(100 + round), Input::Stop), "round {round}");
+            assert!(round < 20 || asking.try_queue(network(100 + round), Input::Stop), "round {round}");
             (0..128).for_each(|_| drop(asked.take()));
         }
     }

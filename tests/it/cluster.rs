@@ -286,6 +286,13 @@ impl Cluster {
         self.start_by(Command::new(crate::recadod()), node, log);
     }
 
+    /// As [`Cluster::start_logging_to`], with SIGHUP not ignored, whatever runs the tests.
+    pub(crate) fn start_heeding_hangup(&mut self, node: NodeId, log: impl Into<Stdio>) {
+        let mut program = Command::new("env");
+        program.arg("--default-signal=HUP").arg(crate::recadod());
+        self.start_by(program, node, log);
+    }
+
     /// As [`Cluster::start_logging_to`], in a shell that runs the commands in `shell` first.
     pub(crate) fn start_after(&mut self, shell: &str, node: NodeId, log: impl Into<Stdio>) {
         self.start_by(after(shell, crate::recadod()), node, log);

@@ -71,10 +71,12 @@ fn a_terminal_that_closes_ends_a_server_in_order_unless_it_is_to_outlive_it() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::init(1);
     let node = cluster.nodes()[0];
-    cluster.start(node);
+    let log = fs::File::create(cluster.dir().join("terminal.log")).unwrap();
+    cluster.start_heeding_hangup(node, log);
     cluster.wait_ready();
     cluster.end_by(Signal::HUP, node);
-    assert!(cluster.log(node).contains("stopped"), "{}", cluster.log(node));
+    let log = fs::read_to_string(cluster.dir().join("terminal.log")).unwrap();
+    assert!(log.contains("stopped"), "{log}");
 
     let log = fs::File::create(cluster.dir().join("nohup.log")).unwrap();
     cluster.start_after("trap '' HUP", node, log);

@@ -1,4 +1,4 @@
-//! One simulated server: the production parts [`Node`], [`Delivery`] and the journal, connected as the
+//! One simulated server: the production parts [`Node`], [`Shard`] and the journal, connected as the
 //! threads connect them. The world chooses the duration of every task and the time of every death.
 //!
 //! Effects are performed one by one, and the process may die between any two of them.
@@ -7,22 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use recado::config::Config;
-use recado::delivery::{self, Delivery};
+use recado::delivery;
 use recado::server::engine::{self, BootIdentity, Effect, Input, Node};
-use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer, Keyring};
-use recado::server::node::RETRY_MS;
+use recado::server::handshake::HandshakeConfig;
+use recado::server::shard::{self, Shard, Told, distribute, shard_for};
 use recado_log::bully::{self, Cause, Report, RoleChange, Task};
 use recado_log::journal::{JournalError, MetaState, inspect_disk};
 use recado_proto::codec;
 use recado_proto::entry::Entry;
-use recado_proto::envelope::{Class, Envelope, Opened};
-use recado_proto::fragment::Reassembler;
+use recado_proto::envelope::Opened;
 use recado_proto::id::{Clock, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
-use recado_proto::packet::{
-    AdminChange, Answer, AnswerKind, Answers, Code, Extension, Fragment, Packet, Refused, Reply, RoleName,
-    ToClient, ToPeer, ToServer,
-};
-use recado_proto::seal::Key;
+use recado_proto::packet::{AdminChange, Answer, AnswerKind, Code, Reply, RoleName, ToClient, ToPeer};
 
 use crate::coverage::Situation;
 use crate::disk::MemDisk;
@@ -234,6 +229,9 @@ pub struct Server {
     tap: Tap,
 }
 
+/// The number of shards of every server.
+const SHARDS: usize = 2;
+
 /// One boot of the server.
 pub struct Process {
     pub node: Node,
@@ -242,9 +240,9 @@ pub struct Process {
     pub boot: u32,
     /// The sessions whose datagrams it can open.
     pub known: BTreeSet<SessionId>,
-    responder: HandshakeServer,
-    keyring: Keyring,
-    delivery: Delivery,
+    shards: Vec<Shard>,
+    /// The addresses where clients have proved that they receive.
+    addresses: BTreeMap<SessionId, SocketAddr>,
     began: Micros,
     /// The time of the node's last turn.
     turned: Micros,
@@ -266,9 +264,8 @@ pub struct Process {
     /// The next time at which the journal thread checks the mark, and true if a mark is scheduled.
     mark_at: Micros,
     marking: bool,
-    partial: BTreeMap<SessionId, Reassembler>,
-    /// The inputs that wait for the delivery, and true if some were left out because the queue was full.
-    delivery_queue: VecDeque<delivery::Input>,
+    /// What waits to be told to the shards, and true if some was left out because the queue was full.
+    delivery_queue: VecDeque<Told>,
     missed: bool,
     /// The client requests that wait for the node.
     request_queue: VecDeque<Input>,
@@ -279,9 +276,15 @@ pub struct Process {
     stopped: bool,
 }
 
+impl Process {
+    fn tell(&mut self, now: Moment, told: Told, effects: &mut Vec<shard::Effect>) {
+        distribute(told, SHARDS, |shard, told| self.shards[shard].tell(now, told, effects));
+    }
+}
+
 enum Work {
     Node(Effect),
-    Delivery(delivery::Effect),
+    Delivery(shard::Effect),
     Write(Job),
 }
 
@@ -416,7 +419,10 @@ impl Server {
             keys: tap::cluster_keys(),
             limits: self.config.limits,
         };
-        let delivery = Delivery::new(&self.config, incarnation, step.rng.bytes());
+        let mut shards = Vec::new();
+        for _ in 0..SHARDS {
+            shards.push(Shard::new(&self.config, &handshake_config, SHARDS, step.rng.bytes()));
+        }
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
         let boot = BootIdentity { id: boot, keys: tap::cluster_keys(), seed: step.rng.next() };
         let mut effects = Vec::new();
@@ -431,9 +437,8 @@ impl Server {
             log,
             boot: self.boots,
             known: BTreeSet::new(),
-            responder: HandshakeServer::new(handshake_config.clone(), step.rng.bytes()),
-            keyring: Keyring::new(&handshake_config),
-            delivery,
+            shards,
+            addresses: BTreeMap::new(),
             began: step.now,
             turned: step.now,
             delivery_turns: false,
@@ -447,7 +452,6 @@ impl Server {
             snapshot: None,
             mark_at: step.now + MARK_EVERY,
             marking: false,
-            partial: BTreeMap::new(),
             delivery_queue: VecDeque::new(),
             missed: false,
             request_queue: VecDeque::new(),
@@ -525,84 +529,41 @@ impl Server {
         step.out.push(Output::Died(death.down));
     }
 
-    /// Handles a datagram on the client port, as the listener and the handlers do.
+    /// Handles a datagram on the client port, as the listener and the handlers do: a request for which the
+    /// queue has no place is refused.
     pub fn on_client_datagram(&mut self, step: &mut Step, from: SocketAddr, bytes: &[u8]) {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
-        match Envelope::peek(bytes).map(|envelope| envelope.class) {
-            Ok(Class::Handshake) => match process.responder.receive(now, from, bytes) {
-                Ok(HandshakeEvent::Retry(bytes)) => {
-                    step.out.push(Output::Datagram { from: client_port(self.id), to: from, bytes });
-                }
-                Ok(HandshakeEvent::Initiation { reply_to, key, packet }) => {
-                    self.ask(step, Input::Initiation { reply_to, key, packet });
-                }
-                Err(_) => {}
-            },
-            Ok(Class::Client) => {
-                let Ok((opened, key)) = process.keyring.open(bytes) else { return };
-                self.on_session(step, from, bytes.len(), opened, key);
+        let Ok(shard) = shard_for(from, bytes, self.config.cluster.id, SHARDS) else { return };
+        let waiting = process.request_queue.len();
+        let places = self.bounds.request_queue.map(|(places, _)| places);
+        let (mut asked, mut refused) = (Vec::new(), false);
+        let mut ask = |_, input| {
+            let full = places.is_some_and(|places| waiting + asked.len() >= places);
+            refused |= full;
+            if !full {
+                asked.push(input);
             }
-            _ => {}
+            !full
+        };
+        let mut effects = Vec::new();
+        let _ = process.shards[shard].receive(now, from, bytes, &mut ask, &mut effects);
+        if refused {
+            step.out.push(Output::Met(Situation::QueueFull));
         }
+        self.end_delivery_turn(step, now, &mut effects);
+        self.perform(step, effects.into_iter().map(Work::Delivery).collect());
+        asked.into_iter().for_each(|input| self.ask(step, input));
     }
 
-    fn on_session(
-        &mut self,
-        step: &mut Step,
-        from: SocketAddr,
-        length: usize,
-        opened: Opened<ToServer>,
-        key: Key,
-    ) {
-        let Opened { envelope, header, packets } = opened;
-        let (session, number, ack) = (envelope.session, envelope.number, header.ack);
-        self.on_delivery(step, delivery::Input::DatagramReceived { session, from, number, ack, length, key });
-        for packet in packets {
-            let packet = match packet.into_fragment() {
-                Ok(piece) => match self.put_together(step.now, session, piece) {
-                    Some(whole) => whole,
-                    None => continue,
-                },
-                Err(whole) => whole,
-            };
-            match packet {
-                ToServer::Ping
-                | ToServer::Extension(Extension { answers: None | Some(Answers::Session), .. }) => {}
-                ToServer::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
-                ToServer::PathResponse(token) => {
-                    step.out.push(Output::Met(Situation::Moved));
-                    self.on_delivery(step, delivery::Input::PathResponse { session, from, token });
-                }
-                packet => self.ask(step, Input::Client { session, packet }),
-            }
-        }
-    }
-
-    fn put_together(&mut self, now: Micros, session: SessionId, piece: Fragment) -> Option<ToServer> {
-        let process = self.process.as_mut()?;
-        let now = Moment(now - process.began);
-        process.partial.entry(session).or_default().accept(now, piece).ok().flatten()
-    }
-
-    /// Passes a client request to the node, as the handlers do: a full queue drops it, and answers a numbered
-    /// request with Busy.
+    /// Passes a client request to the node, at once or by the queue.
     fn ask(&mut self, step: &mut Step, input: Input) {
-        let Some((places, lasts)) = self.bounds.request_queue else { return self.on_input(step, input) };
+        let Some((_, lasts)) = self.bounds.request_queue else { return self.on_input(step, input) };
         let Some(process) = &mut self.process else { return };
-        if process.request_queue.len() < places {
-            if process.request_queue.is_empty() {
-                step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::RequestQueue));
-            }
-            return process.request_queue.push_back(input);
+        if process.request_queue.is_empty() {
+            step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::RequestQueue));
         }
-        step.out.push(Output::Met(Situation::QueueFull));
-        if let Input::Client { session, packet } = input
-            && let Some(seq) = packet.seq()
-        {
-            let busy = Refused::new(Code::Busy, Answers::Request(seq), RETRY_MS);
-            self.on_delivery(step, delivery::Input::Answer { session, packet: ToClient::Error(busy) });
-        }
+        process.request_queue.push_back(input);
     }
 
     /// Passes the waiting requests to the node.
@@ -623,20 +584,11 @@ impl Server {
         self.perform(step, work);
     }
 
-    fn on_delivery(&mut self, step: &mut Step, input: delivery::Input) {
-        let now = self.clock(step.now).now;
-        let Some(process) = &mut self.process else { return };
-        let mut effects = Vec::new();
-        process.delivery.handle(now, input, &mut effects);
-        self.end_delivery_turn(step, now, &mut effects);
-        self.perform(step, effects.into_iter().map(Work::Delivery).collect());
-    }
-
-    /// Ends the turn of the delivery at once, or later with the inputs that come until then.
-    fn end_delivery_turn(&mut self, step: &mut Step, now: Moment, effects: &mut Vec<delivery::Effect>) {
+    /// Ends the turn of the handlers at once, or later with the inputs that come until then.
+    fn end_delivery_turn(&mut self, step: &mut Step, now: Moment, effects: &mut Vec<shard::Effect>) {
         let Some(process) = &mut self.process else { return };
         match self.bounds.delivery_turn {
-            None => process.delivery.flush(now, effects),
+            None => process.shards.iter_mut().for_each(|shard| shard.flush(now, effects)),
             Some(lasts) => {
                 if !std::mem::replace(&mut process.delivery_turns, true) {
                     step.out.push(Output::Later(step.rng.range(0, lasts), Alarm::DeliveryTurn));
@@ -645,16 +597,13 @@ impl Server {
         }
     }
 
-    /// Ends a turn of the delivery as the pending worker does: the deadline is its last input.
+    /// Ends a turn of the handlers.
     fn on_delivery_turn(&mut self, step: &mut Step) {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
         process.delivery_turns = false;
         let mut effects = Vec::new();
-        if process.delivery.next_deadline().is_some_and(|deadline| deadline <= now) {
-            process.delivery.handle(now, delivery::Input::Deadline, &mut effects);
-        }
-        process.delivery.flush(now, &mut effects);
+        process.shards.iter_mut().for_each(|shard| shard.flush(now, &mut effects));
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());
     }
 
@@ -665,9 +614,12 @@ impl Server {
         if self.process.as_ref().is_some_and(|process| due(process.node.next_deadline())) {
             self.on_input(step, Input::Deadline);
         }
-        let turns = |process: &Process| !process.delivery_turns && due(process.delivery.next_deadline());
+        let shards_due = |process: &Process| process.shards.iter().any(|shard| due(shard.next_deadline()));
+        let turns = |process: &Process| !process.delivery_turns && shards_due(process);
         if self.process.as_ref().is_some_and(turns) {
-            self.on_delivery(step, delivery::Input::Deadline);
+            let mut effects = Vec::new();
+            self.end_delivery_turn(step, now, &mut effects);
+            self.perform(step, effects.into_iter().map(Work::Delivery).collect());
         }
     }
 
@@ -728,8 +680,9 @@ impl Server {
         // While there is more to apply, a turn follows the last one as soon as that has taken its time.
         let of_node = process.node.next_deadline().map(at);
         let of_node = of_node.map(|due| if due <= process.turned { process.turned + self.turn } else { due });
-        let of_delivery = process.delivery.next_deadline().filter(|_| !process.delivery_turns).map(at);
-        of_node.into_iter().chain(of_delivery).min()
+        let shards = process.shards.iter().filter(|_| !process.delivery_turns);
+        let of_shards = shards.filter_map(Shard::next_deadline).map(at);
+        of_node.into_iter().chain(of_shards).min()
     }
 
     /// Does the rest of the group, as the journal thread does. The time of further fsyncs passes before
@@ -930,39 +883,38 @@ impl Server {
         self.process.as_ref().is_some_and(|process| process.queued.len() > self.bounds.journal)
     }
 
-    /// Passes an input to the delivery, as the replica thread does: in order, and without waiting. Applied
-    /// notifications are left out while the queue is full, and the delivery learns of that before the next
-    /// input.
-    fn tell(&mut self, step: &mut Step, input: delivery::Input, work: &mut VecDeque<Work>) {
+    /// Tells the shards, as the replica thread does: in order, and without waiting. Applied notifications are
+    /// left out while the queue is full, and the shards learn of that before the next input.
+    fn tell(&mut self, step: &mut Step, told: Told, work: &mut VecDeque<Work>) {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
         let Some((places, lasts)) = self.bounds.delivery_queue else {
             let mut effects = Vec::new();
-            process.delivery.handle(now, input, &mut effects);
+            process.tell(now, told, &mut effects);
             self.end_delivery_turn(step, now, &mut effects);
             return work.extend(effects.into_iter().map(Work::Delivery));
         };
         let full = process.delivery_queue.len() >= places || process.missed;
-        if full && matches!(input, delivery::Input::Applied { .. }) {
+        if full && matches!(told, Told::Delivery(delivery::Input::Applied { .. })) {
             process.missed = true;
             return step.out.push(Output::Met(Situation::Missed));
         }
         if process.delivery_queue.is_empty() {
             step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::DeliveryQueue));
         }
-        process.delivery_queue.push_back(input);
+        process.delivery_queue.push_back(told);
     }
 
-    /// Passes the waiting inputs to the delivery.
+    /// Tells the shards what waits.
     fn on_told(&mut self, step: &mut Step) {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();
-        for input in process.delivery_queue.drain(..) {
-            process.delivery.handle(now, input, &mut effects);
+        for told in std::mem::take(&mut process.delivery_queue) {
+            process.tell(now, told, &mut effects);
         }
         if std::mem::take(&mut process.missed) {
-            process.delivery.handle(now, delivery::Input::AppliedDropped, &mut effects);
+            process.tell(now, Told::Delivery(delivery::Input::AppliedDropped), &mut effects);
         }
         self.end_delivery_turn(step, now, &mut effects);
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());
@@ -1171,7 +1123,7 @@ impl Server {
                 );
                 self.histories_run += usize::from(history);
                 step.out.extend(met_in(&input).map(Output::Met));
-                self.tell(step, input, work);
+                self.tell(step, Told::Delivery(input), work);
             }
             Effect::ClockAway(ms) => {
                 let line = format!("{me} finds its clock {} h away", ms / 3_600_000);
@@ -1180,12 +1132,12 @@ impl Server {
             }
             Effect::SessionKnown { session, device, nonce, aead } => {
                 process.known.insert(session);
-                process.keyring.learn(session, device.key, nonce, aead);
+                self.tell(step, Told::Known { session, device: device.key, nonce, aead }, work);
                 step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
             }
             Effect::SessionGone(session) => {
                 process.known.remove(&session);
-                process.keyring.forget(session);
+                self.tell(step, Told::Gone(session), work);
             }
             Effect::Administered { change: AdminChange::Release { .. }, .. } => {
                 step.out.push(Output::Met(Situation::Released));
@@ -1248,17 +1200,23 @@ impl Server {
         }
     }
 
-    fn perform_delivery(&mut self, step: &mut Step, effect: delivery::Effect, work: &mut VecDeque<Work>) {
+    fn perform_delivery(&mut self, step: &mut Step, effect: shard::Effect, work: &mut VecDeque<Work>) {
         let clock = self.clock(step.now);
         let input = match effect {
-            delivery::Effect::Datagram { to, bytes } => {
+            shard::Effect::Datagram { to, bytes } => {
                 return step.out.push(Output::Datagram { from: client_port(self.id), to, bytes });
             }
-            delivery::Effect::WantPage { session, after, limit } => Input::WantPage { session, after, limit },
-            delivery::Effect::Path { session, address } => Input::Path { session, address },
-            delivery::Effect::Cursor { session, upto } => Input::Cursor(session, upto),
-            delivery::Effect::AnswerDone { session, query } => Input::AnswerDone { session, query },
-            delivery::Effect::Refused(_) => return,
+            shard::Effect::WantPage { session, after, limit } => Input::WantPage { session, after, limit },
+            shard::Effect::Path { session, address } => {
+                let Some(process) = &mut self.process else { return };
+                if process.addresses.insert(session, address).is_some_and(|before| before != address) {
+                    step.out.push(Output::Met(Situation::Moved));
+                }
+                Input::Path { session, address }
+            }
+            shard::Effect::Cursor { session, upto } => Input::Cursor(session, upto),
+            shard::Effect::AnswerDone { session, query } => Input::AnswerDone { session, query },
+            shard::Effect::Refused(_) => return,
         };
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();

@@ -106,10 +106,13 @@ impl RecvThread {
                 continue;
             }
             for (from, bytes) in inbox.datagrams() {
-                match self.datagrams.try_send((from, bytes.to_vec())) {
+                match self.datagrams.try_queue((from, bytes.to_vec())) {
                     Ok(()) | Err(TrySendError::Full(_)) => {}
                     Err(TrySendError::Disconnected(_)) => return,
                 }
+            }
+            if !self.datagrams.is_empty() {
+                self.datagrams.wake();
             }
         }
     }
@@ -225,6 +228,7 @@ impl Driver {
                 return;
             }
         }
+        self.signal.again();
     }
 
     /// Takes one input of each channel that has one and may be read now. Returns false if none has.

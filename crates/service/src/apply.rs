@@ -196,14 +196,14 @@ impl Service {
         {
             sent.push_back(Sent { op, to: to.clone() });
         }
-        out.push(Applied::Notified { notification, sessions: self.addressed(topic) });
+        out.push(Applied::Notified(notification));
         Ok(op)
     }
 
     /// The live receiving sessions that a notification of `topic` is addressed to, ascending. Walks the
     /// followers or the profiles with receiving sessions, whichever are fewer, so that absent followers cost
     /// nothing.
-    pub(super) fn addressed(&self, topic: &Topic) -> Vec<SessionId> {
+    pub fn addressed(&self, topic: &Topic) -> Vec<SessionId> {
         let receiving = &self.index.receiving;
         let mut sessions: Vec<SessionId> = match (topic, self.state.topics.get(topic)) {
             (Topic::Inbox(owner), _) => receiving.get(owner).into_iter().flatten().copied().collect(),

@@ -127,13 +127,8 @@ pub enum Applied {
         /// The live receiving sessions concerned, ascending.
         sessions: Vec<SessionId>,
     },
-    /// A notification was stored.
-    Notified {
-        /// The notification.
-        notification: Arc<Notification>,
-        /// The live receiving sessions it is addressed to, ascending.
-        sessions: Vec<SessionId>,
-    },
+    /// A notification was stored. [`Service::addressed`] has the sessions that it is for.
+    Notified(Arc<Notification>),
 }
 
 /// The standing of a numbered request against the committed state.

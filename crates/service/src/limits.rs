@@ -220,7 +220,7 @@ pub struct Limits {
     /// Too small: an office behind one address waits. Too large: one network takes the time of all, which is
     /// 588,000 a second. Default 200,000 a second, a third, on which SECURITY.md relies.
     pub network_requests: Rate,
-    /// The rate of handshakes that each of the two handlers computes for all clients together. Beyond it
+    /// The rate of handshakes that each handler of a server computes for all clients together. Beyond it
     /// initiations are dropped, and clients send them again. A handshake takes 0.27 ms of a core
     /// (PERFORMANCE.md), so this is the part of the handler's time that a flood can take from sessions. Too
     /// small: newcomers wait, many of them after an outage. Too large: a flood delays those who have

@@ -190,7 +190,7 @@ struct Model {
 }
 
 impl Model {
-    fn note(&mut self, command: &Command, out: &[Applied]) {
+    fn note(&mut self, service: &Service, command: &Command, out: &[Applied]) {
         for applied in out {
             match (applied, command) {
                 (Applied::SessionOpened { session, device, .. }, Command::SessionOpen(open)) => {
@@ -234,12 +234,13 @@ impl Model {
                     let asker = self.live[session].0.clone();
                     self.change(asker, channel, change);
                 }
-                (Applied::Notified { notification, sessions }, _) => {
+                (Applied::Notified(notification), _) => {
+                    let sessions = service.addressed(&notification.topic);
                     let follows =
                         |who: &Name| self.follows.contains_key(&(who.clone(), notification.topic.clone()));
                     let addressed = self.live.iter().filter(|(_, (who, receives))| *receives && follows(who));
                     let addressed: Vec<SessionId> = addressed.map(|(session, _)| *session).collect();
-                    assert_eq!(*sessions, addressed, "to exactly those it is for, ascending");
+                    assert_eq!(sessions, addressed, "to exactly those it is for, ascending");
                     if let Topic::Channel(channel) = &notification.topic
                         && let Some((true, members)) = self.owned.get(channel)
                     {
@@ -519,7 +520,7 @@ fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
                 };
                 model.answered.extend(out.iter().find_map(result));
             }
-            model.note(&command, &out);
+            model.note(&log.service, &command, &out);
             model.invited(&log, &command, &out, unclaimed);
             model.note_dropped(&log, &command);
             assert_eq!(out, twin.apply(command), "the same from the same log");

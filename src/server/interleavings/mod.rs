@@ -17,7 +17,7 @@ use recado_proto::packet::{Home, OptionalFields, Resume, ToServer};
 use recado_service::State;
 use recado_sys::sync::Mistake;
 use recado_sys::sync::channel::bounded;
-use recado_sys::sync::model::{TimeOuts, below, explore, seeds_to_find, step};
+use recado_sys::sync::model::{TimeOuts, below, explore, now_us, seeds_to_find, step};
 use recado_sys::sync::thread::park_timeout;
 
 use super::*;
@@ -45,7 +45,8 @@ struct Inner {
     failing: Option<usize>,
     /// Maximum duration of a file sync in ms; zero takes no time, but other threads may go on.
     sync_ms: u64,
-    failed: bool,
+    /// The virtual time at which a sync failed.
+    failed: Option<u64>,
 }
 
 impl Inner {
@@ -165,7 +166,7 @@ impl DiskFile for SlowFile {
         let synced = self.disk.with(|inner| {
             match &mut inner.failing {
                 Some(0) => {
-                    inner.failed = true;
+                    inner.failed = now_us();
                     return Err(io::ErrorKind::Other.into());
                 }
                 Some(left) => *left -= 1,
@@ -425,8 +426,7 @@ fn replica_of_one(
         inputs: channels.inputs(),
         peers: BTreeMap::new(),
         journal: OverflowQueue::new(channels.work.0.clone()),
-        delivery: DeliverySender::new(channels.to_delivery.0.clone()),
-        keyrings: Vec::new(),
+        delivery: DeliverySender::new(channels.lanes.iter().map(|lane| lane.told.0.clone())),
         counters: Arc::clone(&shared.counters),
         clock: shared.clock,
         stopped: bounded(1).0,
@@ -437,7 +437,7 @@ fn replica_of_one(
 /// The replica thread ends while it has queued work, and the journal thread has something to report to it.
 fn ends_with_work_held_back() {
     let recovered = journal(&SlowDisk::default()).1;
-    let channels = Channels::new(&Capacities { work: 1, internal: 1, ..CAPACITIES });
+    let channels = Channels::new(&Capacities { work: 1, internal: 1, ..Capacities::default() });
     let shared = Shared::new();
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     (1..=3).for_each(|op| replica.journal.push(append(op, 1)));
@@ -466,7 +466,7 @@ fn what_the_replica_thread_holds_back_at_its_end_is_not_lost() {
 #[test]
 fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
     let recovered = journal(&SlowDisk::default()).1;
-    let (channels, shared) = (Channels::new(&Capacities { work: 1, ..CAPACITIES }), Shared::new());
+    let (channels, shared) = (Channels::new(&Capacities { work: 1, ..Capacities::default() }), Shared::new());
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     let mut turns = Turns::default();
     let request = || Input::Client {
@@ -480,7 +480,7 @@ fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
     };
     replica.journal.push(append(1, 1));
     replica.journal.push(append(2, 1));
-    assert!(channels.requests.0.try_send(Network::of([10, 0, 0, 1].into()), request()));
+    assert!(channels.requests.0.try_queue(Network::of([10, 0, 0, 1].into()), request()));
     replica.feed(&mut turns);
     assert_eq!(channels.requests.1.len(), 1, "it waits");
     assert!(channels.work.1.try_recv().is_ok());
@@ -492,7 +492,8 @@ fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
 #[test]
 fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_that_is_behind() {
     let recovered = journal(&SlowDisk::default()).1;
-    let (channels, shared) = (Channels::new(&Capacities { to_delivery: 1, ..CAPACITIES }), Shared::new());
+    let (channels, shared) =
+        (Channels::new(&Capacities { told: 1, handlers: 1, ..Capacities::default() }), Shared::new());
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     let mut turns = Turns::default();
     for session in 1..=1_000 {
@@ -508,11 +509,11 @@ fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_th
     }
     assert!(turns_taken >= 1_000 / PER_TURN);
     channels.from_delivery.0.send(Input::Cursor(SessionId(Op(1)), Op(1))).unwrap();
-    replica.delivery.push(delivery::Input::Deadline);
-    replica.delivery.push(delivery::Input::Deadline);
+    replica.delivery.push(Told::Delivery(crate::delivery::Input::Deadline));
+    replica.delivery.push(Told::Delivery(crate::delivery::Input::Deadline));
     replica.feed(&mut turns);
     assert_eq!(channels.from_delivery.1.len(), 1, "it waits");
-    assert!(channels.to_delivery.1.try_recv().is_ok());
+    assert!(channels.lanes[0].told.1.try_recv().is_ok());
     replica.delivery.flush();
     replica.feed(&mut turns);
     assert_eq!(channels.from_delivery.1.len(), 0, "it is taken");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use recado_client::{Client, ClientError, Content, Incoming, Options as ClientOptions, ReceiptError, Trust};
 use recado_proto::id::Topic;
-use recado_sys::sync::model::{now_us, time_is_true};
+use recado_sys::sync::model::time_is_true;
 
 use super::*;
 use crate::config::Preempt;
@@ -47,11 +47,11 @@ fn start(config: &Config) -> (Server, SlowDisk) {
             internal: 1,
             peer_datagrams: 4,
             from_delivery: 1,
-            requests: 1,
+            requests: 4,
             work: 1,
-            from_clients: 2,
-            to_delivery: 1,
-            lane: 2,
+            datagrams: 2,
+            told: 1,
+            handlers: 2,
         }),
     };
     (Server::run(config.clone(), parts).unwrap(), disk)
@@ -195,7 +195,10 @@ fn disk_fails() {
     });
     let ended = server.wait();
     let failed = disk.with(|inner| inner.failed);
-    assert_eq!(ended.is_err(), failed, "{ended:?}");
+    assert_eq!(ended.is_err(), failed.is_some(), "{ended:?}");
+    if let Some(at) = failed {
+        within(SECOND, at);
+    }
     sender.unwrap().join();
 }
 

@@ -159,9 +159,12 @@ impl<L: OrderedLog> Node<L> {
                     self.deliver(delivery::Input::Withdrawn(sessions));
                 }
             }
-            Applied::Notified { notification, sessions } => {
-                if self.is_primary && !sessions.is_empty() {
-                    self.deliver(delivery::Input::Applied { notification, sessions });
+            Applied::Notified(notification) => {
+                if self.is_primary {
+                    let sessions = self.service.addressed(&notification.topic);
+                    if !sessions.is_empty() {
+                        self.deliver(delivery::Input::Applied { notification, sessions });
+                    }
                 }
             }
         }

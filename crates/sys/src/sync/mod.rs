@@ -103,5 +103,14 @@ pub const fn planted(_: Mistake) -> bool {
     false
 }
 
+/// Returns true while a failed execution of the model is unwound.
+#[cfg(not(feature = "model"))]
+const fn unwinds() -> bool {
+    false
+}
+
+#[cfg(feature = "model")]
+use self::model::unwinds;
+
 #[cfg(feature = "model")]
 pub use self::model::planted;

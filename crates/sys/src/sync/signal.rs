@@ -4,15 +4,16 @@
 //! waits for the signal and then looks into all of its channels. It parks at once: crossbeam's `Select` and
 //! blocking receives spin and yield first, which takes the cores from the threads that would send.
 //!
-//! Invariant: a message, or the end of the last sender, that came after the thread has looked ends its next
-//! wait, because it is queued before the signal is set, and the signal stays set until a wait.
+//! Invariant: a message, or the end of the last sender, that came after the thread has found a channel empty
+//! ends its next wait, because it is there before the signal is set, and the signal stays set until a wait. So
+//! a thread that heeds the end of a sender waits only after it has found that channel empty and open.
 
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::channel::{self, Receiver, SendError, SendTimeoutError, TrySendError};
-use super::{Condvar, Mistake, Mutex, planted};
+use super::{Condvar, Mistake, Mutex, planted, unwinds};
 
 /// The signal of one thread. Its clones are the same signal.
 #[derive(Clone, Debug)]
@@ -39,10 +40,18 @@ impl Signal {
 
     /// Sets the signal.
     fn set(&self) {
+        if unwinds() {
+            return;
+        }
         let before = mem::replace(&mut *self.0.set.lock(), true);
         if !before {
             self.0.changed.notify_all();
         }
+    }
+
+    /// Sets the signal for the thread's own next wait: it has not looked into its channels to the end.
+    pub fn again(&self) {
+        *self.0.set.lock() = true;
     }
 
     /// Waits until the signal is set, at most for `patience`, and clears it. If `queued` holds, it does not
@@ -106,13 +115,28 @@ impl<T> Sender<T> {
         Ok(())
     }
 
+    /// Queues a message if there is room, without setting the signal: the sender calls [`Sender::wake`] when
+    /// it has queued what it has. A receiver that is woken by the first of several messages may take the core
+    /// from their sender, and handle them one by one.
+    ///
+    /// # Errors
+    /// There is no room, or the receiver is gone; the error has the message.
+    pub fn try_queue(&self, message: T) -> Result<(), TrySendError<T>> {
+        self.queue.try_send(message)
+    }
+
+    /// Sets the signal: the receiver handles what was queued.
+    pub fn wake(&self) {
+        self.signal.0.set();
+    }
+
     /// Sends a message if there is room.
     ///
     /// # Errors
     /// There is no room, or the receiver is gone; the error has the message.
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        self.queue.try_send(message)?;
-        self.signal.0.set();
+        self.try_queue(message)?;
+        self.wake();
         Ok(())
     }
 
@@ -150,16 +174,23 @@ mod tests {
         };
         let threads = [sends(first), sends(second)];
         let mut taken = Vec::new();
-        while left.is_some() || right.is_some() {
+        loop {
+            let mut looks_again = false;
             for open in [&mut left, &mut right] {
                 match open.as_ref().map(Receiver::try_recv) {
-                    Some(Ok(n)) => taken.push(n),
+                    Some(Ok(n)) => {
+                        taken.push(n);
+                        looks_again = true;
+                    }
                     Some(Err(TryRecvError::Disconnected)) => *open = None,
                     Some(Err(TryRecvError::Empty)) | None => {}
                 }
             }
+            if left.is_none() && right.is_none() {
+                break;
+            }
             let queued = |of: &Option<Receiver<u64>>| of.as_ref().is_some_and(|of| !of.is_empty());
-            if left.is_some() || right.is_some() {
+            if !looks_again {
                 signal.wait(AN_HOUR, || queued(&left) || queued(&right));
             }
         }

@@ -1,7 +1,6 @@
 //! What the inputs of one turn have to do with each other.
 
 use super::*;
-use crate::delivery::session::GATHER_MAX;
 
 /// The packets sent since the last call, by the datagrams they were in, with the view of its header.
 fn datagrams(play: &mut Play) -> Vec<(View, Vec<ToClient>)> {
@@ -66,81 +65,4 @@ fn an_ack_does_not_wait_for_the_end_of_a_long_turn() {
     play.turn(numbers.map(heard));
     let acked = play.sent.iter().filter_map(|(_, opened)| opened.header.ack.as_ref()).count();
     assert_eq!(acked, 3, "one for each {}", recado_proto::link::ACK_EVERY);
-}
-
-/// The number of notifications in each datagram sent since the last call.
-fn batches(play: &mut Play) -> Vec<usize> {
-    let delivered = |packet: &&ToClient| matches!(packet, ToClient::Delivered(_));
-    let sent = datagrams(play).into_iter().map(|(_, packets)| packets.iter().filter(delivered).count());
-    sent.filter(|count| *count > 0).collect()
-}
-
-#[test]
-fn a_lone_notification_leaves_at_once_and_those_behind_it_gather_until_it_is_acknowledged() {
-    let mut play = Play::new();
-    play.live(10, 256);
-    play.sent.clear();
-    play.applied(11);
-    assert_eq!(play.sent.len(), 1, "it leaves at once");
-    play.applied(12);
-    play.applied(13);
-    assert_eq!(play.sent.len(), 1, "they wait");
-    play.heard();
-    assert_eq!(batches(&mut play), [1, 2]);
-}
-
-#[test]
-fn notifications_gather_for_a_limited_time() {
-    let mut play = Play::new();
-    play.live(10, 256);
-    play.sent.clear();
-    for op in 11..=14 {
-        play.applied(op);
-    }
-    assert_eq!(batches(&mut play), [1]);
-    let began = play.now;
-    assert_eq!(play.delivery.next_deadline(), Some(began + GATHER_MAX));
-    play.pass(GATHER_MAX);
-    assert_eq!(batches(&mut play), [3]);
-    // Nothing was acknowledged, so what comes next gathers too.
-    play.applied(15);
-    assert_eq!(batches(&mut play), []);
-    play.pass(GATHER_MAX);
-    assert_eq!(batches(&mut play), [1]);
-}
-
-#[test]
-fn what_fills_a_datagram_does_not_gather_and_takes_the_rest_along() {
-    let mut play = Play::new();
-    play.live(10, 256);
-    play.sent.clear();
-    play.applied(11);
-    let long = |op| Input::Applied { notification: notification(op, 300), sessions: vec![SESSION] };
-    play.turn((12..17).map(long));
-    assert_eq!(batches(&mut play), [1, 3, 2]);
-}
-
-#[test]
-fn what_is_said_does_not_wait_and_takes_notifications_along() {
-    let mut play = Play::new();
-    play.live(10, 256);
-    play.sent.clear();
-    play.applied(11);
-    play.applied(12);
-    play.input(Input::Answer { session: SESSION, packet: reply() });
-    assert_eq!(batches(&mut play), [1, 1]);
-}
-
-#[test]
-fn what_was_lost_does_not_gather() {
-    let mut play = Play::new();
-    play.live(10, 256);
-    play.sent.clear();
-    play.applied(11);
-    play.pass(GATHER_MAX);
-    play.applied(12);
-    assert_eq!(batches(&mut play), [1, 1]);
-    // The time-out of the link comes: both are sent again, at once.
-    play.pass(Duration::from_secs(2));
-    assert_eq!(batches(&mut play)[0], 2);
 }

@@ -32,6 +32,11 @@ thread_local! {
     static MISTAKE: Cell<Option<Mistake>> = const { Cell::new(None) };
 }
 
+/// Returns true while a failed execution is unwound, in which no thread may wait or let others go on.
+pub fn unwinds() -> bool {
+    turn().is_some() && std::thread::panicking()
+}
+
 pub fn planted(mistake: Mistake) -> bool {
     MISTAKE.get() == Some(mistake)
 }

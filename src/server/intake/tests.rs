@@ -1,8 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use recado_sys::sync::Mistake;
 use recado_sys::sync::model::{TimeOuts, explore, seeds_to_find};
 use recado_sys::sync::signal::Signal;
+use recado_sys::sync::{Mistake, Mutex};
 
 use recado_proto::codec::encode;
 use recado_proto::envelope::{Envelope, seal};
@@ -14,57 +15,35 @@ use recado_proto::packet::{
 };
 use recado_proto::seal::{Direction, Key};
 use recado_proto::{Header, Link};
-use recado_sys::net::Inbox;
 use recado_sys::threads::{Thread, spawn_named};
 
 use super::*;
 use crate::server::handshake::tests::handshake_config;
-use crate::server::request_channel::{RequestReceiver, bounded_by_network};
+use crate::server::request_channel::{RequestReceiver, RequestSender, bounded_by_network};
 
 const DEVICE: DeviceKey = DeviceKey([4; 32]);
 
 struct Rig {
-    handler: Handler,
-    heard: Receiver<delivery::Input>,
-    requests: RequestReceiver,
-    partial: Partial,
+    intake: Intake,
+    taken: Taken,
+    requests: RequestSender,
+    asked: RequestReceiver,
     from: SocketAddr,
     number: u64,
 }
 
-/// A handler with a request channel of this size; every session that sends is in its keyring.
+/// An intake with a request channel of this size; every session that sends is in its keyring.
 fn rig(requests_max: usize) -> Rig {
-    let (signal, replica, pending) = (Signal::default(), Signal::default(), Signal::default());
-    let (_, datagrams) = signal.bounded(1);
-    let (heard, heard_inputs) = pending.bounded(16);
-    let (requests, request_inputs) = bounded_by_network(&replica, requests_max);
-    let counters = Arc::new(Counters::default());
-    let clock = MachineClock::start();
-    let keyring = Arc::new(Mutex::new(Keyring::new(&handshake_config(1, 1))));
-    let responder = HandshakeServer::new(handshake_config(1, 1), [1; 32]);
-    let socket = Arc::new(socket());
+    let (requests, asked) = bounded_by_network(&Signal::default(), requests_max);
+    let handshakes = HandshakeServer::new(handshake_config(1, 1), [1; 32]);
     Rig {
-        handler: Handler {
-            signal,
-            datagrams,
-            responder,
-            keyring,
-            socket,
-            to_delivery: heard,
-            requests,
-            counters,
-            clock,
-        },
-        heard: heard_inputs,
-        requests: request_inputs,
-        partial: Partial::default(),
+        intake: Intake::new(handshakes, Keyring::new(&handshake_config(1, 1))),
+        taken: Taken::default(),
+        requests,
+        asked,
         from: from(),
         number: 0,
     }
-}
-
-fn socket() -> BoundSocket {
-    BoundSocket::bind(([127, 0, 0, 1], 0).into(), Duration::from_secs(5)).unwrap()
 }
 
 fn from() -> SocketAddr {
@@ -104,20 +83,38 @@ fn send(seq: u64, body: &str) -> ToServer {
 impl Rig {
     /// Gives the handler one datagram with these packets, on this session.
     fn take(&mut self, session: u64, packets: &[ToServer]) -> Result<(), RefusedDatagram> {
-        self.handler.keyring.lock().learn(SessionId(Op(session)), DEVICE, 1, Default::default());
+        self.intake.keyring.learn(SessionId(Op(session)), DEVICE, 1, Default::default());
         self.number += 1;
         let packets: Vec<Vec<u8>> = packets.iter().map(encode).collect();
         let envelope = envelope(Class::Client, session, self.number);
-        self.take_bytes(seal(&key(Direction::ToServer, session), &envelope, &Header::default(), &packets))
+        self.take_bytes(&seal(&key(Direction::ToServer, session), &envelope, &Header::default(), &packets))
     }
 
-    fn take_bytes(&mut self, bytes: Vec<u8>) -> Result<(), RefusedDatagram> {
-        self.handler.take(&mut self.partial, Received { from: self.from, bytes })
+    fn take_bytes(&mut self, bytes: &[u8]) -> Result<(), RefusedDatagram> {
+        let Rig { intake, taken, requests, from, .. } = self;
+        let mut ask = |from: SocketAddr, input| {
+            let taken = requests.try_queue(Network::of(from.ip()), input);
+            requests.wake();
+            taken
+        };
+        intake.receive(Moment(1_000_000), *from, bytes, &mut ask, taken)
+    }
+
+    /// The inputs of the delivery since the last call.
+    fn heard(&mut self) -> Vec<delivery::Input> {
+        std::mem::take(&mut self.taken.heard)
+    }
+
+    /// The only datagram to be sent at once.
+    fn reply(&mut self) -> Vec<u8> {
+        let [(to, bytes)] = &std::mem::take(&mut self.taken.replies)[..] else { panic!("one reply") };
+        assert_eq!(*to, self.from);
+        bytes.clone()
     }
 
     /// The packet that the replica thread gets, if it gets one.
-    fn asked(&self) -> Option<ToServer> {
-        match self.requests.take()? {
+    fn packet_asked(&self) -> Option<ToServer> {
+        match self.asked.take()? {
             engine::Input::Client { packet, .. } => Some(packet),
             other => panic!("{other:?}"),
         }
@@ -139,7 +136,7 @@ fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
         send(1, "hi"),
     ];
     rig.take(12, &packets).unwrap();
-    let heard: Vec<delivery::Input> = rig.heard.try_iter().collect();
+    let heard = rig.heard();
     let [delivery::Input::DatagramReceived { length, .. }, ..] = heard[..] else { panic!("{heard:?}") };
     assert!(length > 60, "all of it: {length}");
     let key = key(Direction::ToClient, 12);
@@ -151,8 +148,8 @@ fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
             delivery::Input::PathResponse { session, from: from(), token: 8 },
         ]
     );
-    assert_eq!(rig.requests.take(), Some(engine::Input::Client { session, packet: send(1, "hi") }));
-    assert!(rig.requests.len() == 0);
+    assert_eq!(rig.asked.take(), Some(engine::Input::Client { session, packet: send(1, "hi") }));
+    assert!(rig.asked.len() == 0);
 }
 
 #[test]
@@ -160,27 +157,23 @@ fn a_datagram_that_does_not_open_is_neither_reported_nor_queued() {
     let mut rig = rig(4);
     let wrong = key(Direction::ToServer, 13);
     rig.take(12, &[]).unwrap();
-    rig.heard.try_iter().for_each(drop);
+    rig.heard();
     let sealed =
         |session, number| seal(&wrong, &envelope(Class::Client, session, number), &Header::default(), &[]);
-    assert_eq!(rig.take_bytes(sealed(12, 2)), Err(RefusedDatagram::Seal));
-    assert_eq!(rig.take_bytes(sealed(13, 1)), Err(RefusedDatagram::Session), "nobody let it in");
+    assert_eq!(rig.take_bytes(&sealed(12, 2)), Err(RefusedDatagram::Seal));
+    assert_eq!(rig.take_bytes(&sealed(13, 1)), Err(RefusedDatagram::Session), "nobody let it in");
     rig.number = 0;
     assert_eq!(rig.take(12, &[]), Err(RefusedDatagram::Repeated));
-    assert!(rig.heard.is_empty() && rig.requests.len() == 0);
+    assert!(rig.taken.heard.is_empty() && rig.asked.len() == 0);
 }
 
 #[test]
 fn a_hello_gets_a_retry_at_once() {
     let mut rig = rig(0);
-    let visitor = socket();
-    let bytes = handshake::hello(&envelope(Class::Handshake, 0, 0), 5);
-    rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes }).unwrap();
-    let mut inbox = Inbox::new(1);
-    visitor.receive(&mut inbox).unwrap();
-    let (_, bytes) = inbox.datagrams().next().expect("a RETRY within five seconds");
-    assert!(matches!(Handshake::read(bytes), Ok((_, Handshake::Retry(retry))) if retry.echo == 5));
-    assert!(rig.heard.is_empty() && rig.requests.len() == 0);
+    rig.take_bytes(&handshake::hello(&envelope(Class::Handshake, 0, 0), 5)).unwrap();
+    let bytes = rig.reply();
+    assert!(matches!(Handshake::read(&bytes), Ok((_, Handshake::Retry(retry))) if retry.echo == 5));
+    assert!(rig.taken.heard.is_empty() && rig.asked.len() == 0);
 }
 
 #[test]
@@ -194,27 +187,23 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
         private: Key::new([3; 32]),
     };
     let mut rig = rig(1);
-    let visitor = socket();
-    let bytes = client.hello(handshake_config.cluster, &mut entropy);
-    rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes }).unwrap();
-    let mut inbox = Inbox::new(1);
-    visitor.receive(&mut inbox).unwrap();
-    let now = rig.handler.clock.now();
-    inbox.datagrams().for_each(|(_, bytes)| drop(client.take(now, bytes)));
+    rig.take_bytes(&client.hello(handshake_config.cluster, &mut entropy)).unwrap();
+    let now = Moment(1_000_000);
+    drop(client.take(now, &rig.reply()));
     let mut initiation = || {
         let query = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
         let bytes = client.initiation(now, &identity, &query, &mut entropy).expect("it was greeted");
-        rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes })
+        rig.take_bytes(&bytes)
     };
     assert_eq!(initiation(), Ok(()));
     assert_eq!(initiation(), Err(RefusedDatagram::QueueFull));
-    let Some(engine::Input::Initiation { reply_to, key, packet }) = rig.requests.take() else {
+    let Some(engine::Input::Initiation { reply_to, key, packet }) = rig.asked.take() else {
         panic!("no initiation")
     };
     let proved = DeviceKey(recado_proto::noise::public(&identity.private));
     assert_eq!(
         (reply_to.to, key, packet),
-        (visitor.addr(), proved, ToServer::Query(Query::new(QueryId(1), QueryKind::Status)))
+        (from(), proved, ToServer::Query(Query::new(QueryId(1), QueryKind::Status)))
     );
 }
 
@@ -224,46 +213,46 @@ fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     assert_eq!(rig.take(12, &[send(3, "hi")]), Err(RefusedDatagram::QueueFull));
     let busy = Refused::new(Code::Busy, Answers::Request(Seq(3)), RETRY_MS);
     let answer = delivery::Input::Answer { session: SessionId(Op(12)), packet: ToClient::Error(busy) };
-    assert_eq!(rig.heard.try_iter().nth(1), Some(answer));
+    assert_eq!(rig.heard().get(1), Some(&answer));
 
     let query = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
     assert_eq!(rig.take(12, &[query]), Err(RefusedDatagram::QueueFull));
-    assert_eq!(rig.heard.try_iter().count(), 1);
+    assert_eq!(rig.heard().len(), 1);
 }
 
 /// Requests that each handler below passes on.
 const EACH: u64 = 4;
 
-/// Three handlers with more requests than places, each of a network of its own, and a replica thread that
-/// takes the queued ones. Each request is taken once, or it is answered Busy and its datagram is counted.
+/// Three intakes with more requests than places, each of a network of its own, and a replica thread that
+/// takes the queued ones. Each request is taken once, or it is answered Busy and its datagram is refused.
 fn more_requests_than_places() {
-    let (replica, pending) = (Signal::default(), Signal::default());
+    let replica = Signal::default();
     let (requests, asked) = bounded_by_network(&replica, 4);
-    let (heard, heard_inputs) = pending.bounded(1_024);
-    let counters = Arc::new(Counters::default());
+    let refused = Arc::new(Mutex::new(Vec::new()));
     let handlers: Vec<Thread> = (0..3u8)
         .map(|at| {
             let mut rig = rig(0);
             rig.from = ([10, 0, at, 1], 4_000).into();
-            (rig.handler.requests, rig.handler.to_delivery) = (requests.clone(), heard.clone());
-            let (counters, first) = (Arc::clone(&counters), 1 + u64::from(at) * EACH);
+            rig.requests = requests.clone();
+            let (refused, first) = (Arc::clone(&refused), 1 + u64::from(at) * EACH);
             spawn_named("handler", move || {
                 for seq in first..first + EACH {
-                    if let Err(reason) = rig.take(12, &[send(seq, "hi")]) {
-                        counters.refuse(reason);
-                    }
+                    let taken = rig.take(12, &[send(seq, "hi")]);
+                    let busy: Vec<_> = rig.heard().into_iter().filter_map(busy).collect();
+                    assert_eq!(busy.len(), usize::from(taken.is_err()), "{taken:?}");
+                    refused.lock().extend(busy);
                 }
             })
             .unwrap()
         })
         .collect();
-    drop((requests, heard));
+    drop(requests);
 
-    let mut outcomes: Vec<Option<Seq>> = Vec::new();
+    let mut outcomes: Vec<Seq> = Vec::new();
     let mut take_all = || {
         while let Some(input) = asked.take() {
             match input {
-                engine::Input::Client { packet, .. } => outcomes.push(packet.seq()),
+                engine::Input::Client { packet, .. } => outcomes.extend(packet.seq()),
                 other => panic!("{other:?}"),
             }
         }
@@ -273,22 +262,21 @@ fn more_requests_than_places() {
     }
     handlers.into_iter().for_each(Thread::join);
     take_all();
-    let busy: Vec<_> = heard_inputs
-        .try_iter()
-        .filter_map(|input| match input {
-            delivery::Input::DatagramReceived { .. } => None,
-            delivery::Input::Answer {
-                packet: ToClient::Error(Refused { code: Code::Busy, answers: Answers::Request(seq), .. }),
-                ..
-            } => Some(Some(seq)),
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    let refused = counters.refused_so_far().iter().map(|(_, count)| *count).sum::<u64>();
-    assert_eq!(busy.len() as u64, refused, "each datagram that is not taken is counted");
-    outcomes.extend(busy);
+    outcomes.extend(refused.lock().iter());
     outcomes.sort();
-    assert_eq!(outcomes, (1..=3 * EACH).map(|seq| Some(Seq(seq))).collect::<Vec<_>>());
+    assert_eq!(outcomes, (1..=3 * EACH).map(Seq).collect::<Vec<_>>());
+}
+
+/// The number of the request that an input answers with Busy, if it does.
+fn busy(input: delivery::Input) -> Option<Seq> {
+    match input {
+        delivery::Input::DatagramReceived { .. } => None,
+        delivery::Input::Answer {
+            packet: ToClient::Error(Refused { code: Code::Busy, answers: Answers::Request(seq), .. }),
+            ..
+        } => Some(seq),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -307,7 +295,7 @@ fn a_flood_of_one_network_leaves_room_for_the_requests_of_others() {
     let ask = |rig: &mut Rig, session| rig.take(session, std::slice::from_ref(&query));
     let taken = (0..8).filter(|_| ask(&mut rig, 12).is_ok()).count();
     assert_eq!(taken, 4, "half of the places");
-    rig.heard.try_iter().for_each(drop);
+    rig.heard();
     rig.from = ([10, 0, 2, 1], 4_000).into();
     assert_eq!(ask(&mut rig, 13), Ok(()));
 }
@@ -332,13 +320,13 @@ fn a_session_accepts_no_packet_that_only_servers_send_or_that_precedes_a_session
     for (number, packet) in [(2, learn), (3, challenge)] {
         let envelope = envelope(Class::Client, 12, number);
         let bytes = seal(&key(Direction::ToServer, 12), &envelope, &Header::default(), &[packet]);
-        assert!(rig.take_bytes(bytes).is_err(), "no packet of a client");
+        assert!(rig.take_bytes(&bytes).is_err(), "no packet of a client");
     }
     for class in [Class::Peer, Class::PeerHello] {
         let bytes = seal(&key(Direction::ToServer, 12), &envelope(class, 0, 1), &Header::default(), &[]);
-        assert_eq!(rig.take_bytes(bytes), Err(RefusedDatagram::Malformed));
+        assert_eq!(rig.take_bytes(&bytes), Err(RefusedDatagram::Malformed));
     }
-    assert!(rig.requests.len() == 0);
+    assert!(rig.asked.len() == 0);
 }
 
 #[test]
@@ -356,24 +344,19 @@ fn a_packet_in_pieces_is_queued_once_it_is_complete() {
     );
     assert!(datagrams.len() > 1);
     for datagram in datagrams {
-        assert!(rig.requests.len() == 0);
-        rig.take_bytes(datagram).unwrap();
+        assert!(rig.asked.len() == 0);
+        rig.take_bytes(&datagram).unwrap();
     }
-    assert_eq!(rig.asked(), Some(large));
+    assert_eq!(rig.packet_asked(), Some(large));
 }
 
 #[test]
 fn a_hello_of_another_version_is_counted_and_told_this_version() {
     let mut rig = rig(1);
-    let client = socket();
-    rig.from = client.addr();
     let mut hello = handshake::hello(&envelope(Class::Handshake, 0, 0), 9);
     hello[2] += 1;
-    assert_eq!(rig.take_bytes(hello.clone()), Err(RefusedDatagram::Version));
-    let mut inbox = Inbox::new(1);
-    client.receive(&mut inbox).unwrap();
-    let answers: Vec<Vec<u8>> = inbox.datagrams().map(|(_, bytes)| bytes.to_vec()).collect();
-    assert_eq!(answers, [version::answer(&hello).unwrap()]);
+    assert_eq!(rig.take_bytes(&hello), Err(RefusedDatagram::Version));
+    assert_eq!(Some(rig.reply()), version::answer(&hello));
 }
 
 #[test]
@@ -382,9 +365,9 @@ fn sessions_with_pieces_under_way_are_bounded() {
     let piece = split(1, &encode(&send(1, &"x".repeat(5000)))).swap_remove(0);
     for session in 1..=(REASSEMBLERS_MAX as u64 + 10) {
         rig.take(session, &[ToServer::Fragment(piece.clone())]).unwrap();
-        rig.heard.try_iter().for_each(drop);
+        rig.heard();
     }
-    assert_eq!(rig.partial.sessions.len(), REASSEMBLERS_MAX);
+    assert_eq!(rig.intake.partial.sessions.len(), REASSEMBLERS_MAX);
 }
 
 #[test]
@@ -396,15 +379,15 @@ fn pieces_of_one_network_push_out_none_of_another() {
         rig.from = ([10, 0, 2, 1], 4_000).into();
         for piece in pieces {
             rig.take(10_000, &[ToServer::Fragment(piece.clone())]).unwrap();
-            rig.heard.try_iter().for_each(drop);
+            rig.heard();
         }
     };
     honest(&mut rig, others);
     rig.from = ([10, 0, 1, 1], 4_000).into();
     for session in 1..=(2 * REASSEMBLERS_MAX as u64) {
         rig.take(session, &[ToServer::Fragment(others[0].clone())]).unwrap();
-        rig.heard.try_iter().for_each(drop);
+        rig.heard();
     }
     honest(&mut rig, std::slice::from_ref(last));
-    assert_eq!(rig.asked(), Some(send(1, &"x".repeat(5000))));
+    assert_eq!(rig.packet_asked(), Some(send(1, &"x".repeat(5000))));
 }
