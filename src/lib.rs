@@ -73,8 +73,8 @@
 //! [`recado_proto`], above all its `id`, `entry`, `packet` and `seal`; [`config`]; [`recado_service`];
 //! [`recado_log::ordered`]; `recado_log::replica`, the core, and `recado_log::links`, which
 //! [`recado_log::bully`] joins; [`delivery`]; [`recado_client::machine`]; [`server::node`], the service over
-//! the log; [`server::shard`] with [`server::handshake`]; then the parts with I/O: [`recado_log::journal`], [`recado_sys`],
-//! [`server`], [`recado_client`].
+//! the log; [`server::shard`] with [`server::handshake`]; then the parts with I/O:
+//! [`recado_log::journal`], [`recado_sys`], [`server`], [`recado_client`].
 //!
 //! # Invariants
 //!

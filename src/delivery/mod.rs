@@ -3,7 +3,7 @@
 //! clients except RETRY and VERSION goes through here, so that one machine numbers the packets of a session.
 //!
 //! Reading order: [`Input`], [`Effect`], `stream` (the pending notifications of a session), `session` (its
-//! link, address and answers), [`Delivery`] (the table of sessions), `encodings`.
+//! link, address and answers), [`Delivery`] (the table of sessions).
 //!
 //! A notification arrives when it is applied, or in a page, and waits in its session's stream. It is sent
 //! under a token of the session's link as far as credit and windows allow, and the link reports the token
@@ -32,7 +32,6 @@
 //! sessions that leave the table, and what was said in a view that ends; all that the inputs of a turn have
 //! left to send goes out in its flush, so that it shares datagrams.
 
-mod encodings;
 mod session;
 mod stream;
 #[cfg(test)]
@@ -41,18 +40,17 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::Ack;
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::noise::Reply;
-use recado_proto::packet::{ClientAck, Coordinator, Notification, QueryId, RefusedDatagram, ToClient};
+use recado_proto::packet::{ClientAck, Coordinator, QueryId, RefusedDatagram, ToClient};
 use recado_proto::seal::Key;
 use recado_proto::{Class, Envelope, Header, Link, codec, handshake};
+use recado_service::Stored;
 
-use self::encodings::Encodings;
 use self::session::{AWAY_AFTER, Indexed, Received, Session};
 use self::stream::Stream;
 use crate::config::{Config, Planted, PlantedBug};
@@ -140,7 +138,7 @@ pub enum Input {
     /// A notification was applied.
     Applied {
         /// The notification.
-        notification: Arc<Notification>,
+        notification: Stored,
         /// The live receiving sessions it is addressed to.
         sessions: Vec<SessionId>,
     },
@@ -236,7 +234,6 @@ pub enum Effect {
 #[derive(Debug)]
 struct Sending {
     next_token: u64,
-    encodings: Encodings,
     /// Empty between two transmissions.
     datagrams: Vec<Vec<u8>>,
 }
@@ -316,7 +313,7 @@ impl Delivery {
             answers: 0,
             entropy: Entropy::new(seed),
             next_number,
-            sending: Sending { next_token: 1, encodings: Encodings::new(), datagrams: Vec::new() },
+            sending: Sending { next_token: 1, datagrams: Vec::new() },
         }
     }
 
@@ -481,7 +478,7 @@ impl Delivery {
     /// Sends a packet to a session: the answer to a query until it is acknowledged, any other once.
     fn on_answer(&mut self, session: SessionId, packet: ToClient, out: &mut Vec<Effect>) {
         match (query_of(&packet), self.touch(session)) {
-            (Some(query), Some(entry)) => entry.answer(query, packet, out),
+            (Some(query), Some(entry)) => entry.answer(query, &packet, out),
             (Some(query), None) => out.push(Effect::AnswerDone { session, query }),
             (None, Some(entry)) => entry.say(&packet),
             (None, None) => {}

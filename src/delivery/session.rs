@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN, PACKETS_MAX};
@@ -17,7 +16,7 @@ use recado_proto::packet::{
 use recado_proto::seal::TAG_LEN;
 use recado_proto::{Link, codec};
 
-use super::stream::Stream;
+use super::stream::{Encoding, Stream};
 use super::{Effect, Turn};
 use crate::fair::Network;
 
@@ -100,8 +99,8 @@ pub(super) enum Encoded {
     Item {
         /// The op before it in the stream.
         prev: Op,
-        /// The encoding of the item.
-        item: Arc<[u8]>,
+        /// The item.
+        item: Encoding,
     },
 }
 
@@ -117,7 +116,7 @@ impl Outgoing for Encoded {
     fn encode_onto(&self, bytes: &mut Vec<u8>) {
         match self {
             Encoded::Packet(packet) => bytes.extend_from_slice(packet),
-            Encoded::Item { prev, item } => Delivered::encode_onto(*prev, item, bytes),
+            Encoded::Item { prev, item } => Delivered::encode_onto(*prev, item.bytes(), bytes),
         }
     }
 
@@ -130,10 +129,7 @@ impl Outgoing for Encoded {
 #[derive(Debug)]
 struct Answer {
     query: QueryId,
-    /// A page shares its notifications with the service, so it is kept rather than its encoding.
-    packet: ToClient,
-    /// The bytes of its encoding.
-    length: usize,
+    encoded: Vec<u8>,
     /// The datagrams that carry it: one, or one for each fragment.
     pieces: Vec<Piece>,
     /// The number of the datagram that first carried its first fragment. It identifies the fragments of all
@@ -142,10 +138,11 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(query: QueryId, packet: ToClient) -> Answer {
-        let length = codec::encoded_len(&packet);
+    fn new(query: QueryId, packet: &ToClient) -> Answer {
+        let encoded = codec::encode(packet);
+        let length = encoded.len();
         let count = if length <= PACKETS_MAX { 1 } else { length.div_ceil(PIECE_MAX) };
-        Answer { query, packet, length, pieces: vec![Piece::Waiting; count], first: None }
+        Answer { query, encoded, pieces: vec![Piece::Waiting; count], first: None }
     }
 
     fn large(&self) -> bool {
@@ -160,13 +157,13 @@ impl Answer {
         self.pieces.iter().all(|piece| *piece == Piece::Arrived)
     }
 
-    /// The packet of a datagram that carries it: of its encoding, which is always the same, one piece. `next`
-    /// is the number of that datagram.
-    fn piece(&mut self, encoded: &[u8], index: usize, next: u64) -> Encoded {
+    /// The packet of a datagram that carries it, or one piece of it. `next` is the number of that datagram.
+    fn piece(&mut self, index: usize, next: u64) -> Encoded {
         if !self.large() {
-            return Encoded::Packet(encoded.to_vec());
+            return Encoded::Packet(self.encoded.clone());
         }
-        Encoded::piece(fragment::piece(*self.first.get_or_insert(next), encoded, index))
+        let first = *self.first.get_or_insert(next);
+        Encoded::piece(fragment::piece(first, &self.encoded, index))
     }
 }
 
@@ -301,11 +298,13 @@ impl Session {
 
     /// Takes the answer to a query, which is sent until all of it is acknowledged. It supersedes an
     /// outstanding answer to the same query. If there is no room, the oldest is forgotten.
-    pub(super) fn answer(&mut self, query: QueryId, packet: ToClient, out: &mut Vec<Effect>) {
+    pub(super) fn answer(&mut self, query: QueryId, packet: &ToClient, out: &mut Vec<Effect>) {
         let answer = Answer::new(query, packet);
         self.answers.retain(|held| held.query != query);
-        let bytes = |held: &VecDeque<Answer>| held.iter().map(|answer| answer.length).sum::<usize>();
-        while self.answers.len() >= ANSWERS_MAX || bytes(&self.answers) + answer.length > ANSWERS_BYTES_MAX {
+        let bytes = |held: &VecDeque<Answer>| held.iter().map(|answer| answer.encoded.len()).sum::<usize>();
+        while self.answers.len() >= ANSWERS_MAX
+            || bytes(&self.answers) + answer.encoded.len() > ANSWERS_BYTES_MAX
+        {
             let Some(oldest) = self.answers.pop_front() else { break };
             out.push(Effect::AnswerDone { session: self.id, query: oldest.query });
         }
@@ -433,12 +432,11 @@ impl Session {
             if self.link.room() == 0 {
                 break;
             }
-            let encoded = codec::encode(&answer.packet);
             for index in 0..answer.pieces.len() {
                 if answer.pieces[index] == Piece::Waiting && self.link.room() > 0 {
                     let token = turn.sending.next_token;
                     turn.sending.next_token += 1;
-                    let packet = answer.piece(&encoded, index, self.link.next_number());
+                    let packet = answer.piece(index, self.link.next_number());
                     answer.pieces[index] = Piece::Sent(token);
                     self.transmit(turn, &[packet], Some(token));
                 }
@@ -495,7 +493,7 @@ impl Session {
             let said: usize = self.once.iter().map(Vec::len).sum();
             let left = self.link.packets_max().saturating_sub(said);
             let token = turn.sending.next_token;
-            let batch = stream.next_batch(token, self.link.next_number(), left, &mut turn.sending.encodings);
+            let batch = stream.next_batch(token, self.link.next_number(), left);
             if !batch.packets.is_empty() {
                 turn.sending.next_token += 1;
                 let mut packets = self.take_said();

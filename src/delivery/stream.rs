@@ -10,21 +10,19 @@
 //! lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::envelope::PACKETS_MAX;
 use recado_proto::id::{Moment, Op};
-use recado_proto::packet::{ClientAck, Delivered, Item, Notification};
+use recado_proto::packet::{ClientAck, Delivered, Item};
 use recado_proto::{codec, fragment};
-use recado_service::Page;
+use recado_service::{Page, Stored};
 
-use super::encodings::Encodings;
 use super::session::Encoded;
 
 /// The most notifications queued for a session; later ones are asked for in pages.
 pub(super) const QUEUE_MAX: usize = 512;
-/// The most bytes queued for a session, by [`weight`]; a single notification may exceed it.
+/// The most bytes queued for a session; a single notification may exceed it.
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// A page is asked for only when this many places are free, so that a slow reader costs few pages.
 const PAGE_MIN: usize = QUEUE_MAX / 4;
@@ -42,22 +40,8 @@ const PROBE_MIN: Duration = Duration::from_millis(500);
 /// The largest probe interval; it doubles up to this one. A slow application is no reason to send much.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 
-/// The weight of a notification, and of each tag and named value in it, without their bytes.
-const REST: usize = 64;
-
-/// The approximate bytes that a notification takes in memory.
-fn weight(notification: &Notification) -> usize {
-    let Notification { topic, author, content, options, .. } = notification;
-    let parts = 1 + content.tags.len() + content.extra.len() + options.0.len();
-    parts * REST
-        + author.as_str().len()
-        + topic.name().len()
-        + content.title.as_ref().map_or(0, String::len)
-        + content.tags.iter().map(String::len).sum::<usize>()
-        + content.body.len()
-        + content.extra_len()
-        + options.size()
-}
+/// The bytes that a queued notification takes in memory beside its encoding.
+const REST: usize = 128;
 
 /// One item of the stream: a notification or a gap.
 #[derive(Debug)]
@@ -67,7 +51,7 @@ struct Queued {
     /// The op before it in the stream.
     prev: Op,
     /// The notification; none for a gap.
-    notification: Option<Arc<Notification>>,
+    notification: Option<Stored>,
     weight: usize,
     /// Its packet is larger than a datagram. Known once it was about to be sent.
     large: bool,
@@ -78,11 +62,29 @@ struct Queued {
 }
 
 impl Queued {
-    /// Its encoding, without the op before it.
-    fn item(&self, encodings: &mut Encodings) -> Arc<[u8]> {
+    /// What follows the op before it in its packet.
+    fn item(&self) -> Encoding {
         match &self.notification {
-            Some(notification) => encodings.of(notification),
-            None => codec::encode(&Item::Gap { upto: self.op }).into(),
+            Some(notification) => Encoding::Stored(notification.clone()),
+            None => Encoding::Gap(codec::encode(&Item::Gap { upto: self.op })),
+        }
+    }
+}
+
+/// The encoding of an item.
+#[derive(Debug)]
+pub(super) enum Encoding {
+    /// A notification's, which all sessions share.
+    Stored(Stored),
+    /// A gap's.
+    Gap(Vec<u8>),
+}
+
+impl Encoding {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Encoding::Stored(stored) => stored.item(),
+            Encoding::Gap(bytes) => bytes,
         }
     }
 }
@@ -193,8 +195,8 @@ impl Stream {
         self.queue.len() < QUEUE_MAX && self.queue_bytes < QUEUE_BYTES_MAX
     }
 
-    fn push(&mut self, op: Op, notification: Option<Arc<Notification>>) {
-        let weight = notification.as_deref().map_or(32, weight);
+    fn push(&mut self, op: Op, notification: Option<Stored>) {
+        let weight = REST + notification.as_ref().map_or(0, |stored| stored.item().len());
         self.queue_bytes += weight;
         let (prev, flight) = (self.tail, Flight::Waiting);
         self.queue.push_back(Queued { op, prev, notification, weight, large: false, flight, first: None });
@@ -202,12 +204,12 @@ impl Stream {
     }
 
     /// Appends an applied notification if the stream is live and has room.
-    pub(super) fn applied(&mut self, notification: &Arc<Notification>) {
-        if self.filling != Filling::Live || notification.op <= self.tail {
+    pub(super) fn applied(&mut self, notification: &Stored) {
+        if self.filling != Filling::Live || notification.op() <= self.tail {
             return;
         }
         if self.has_room() {
-            self.push(notification.op, Some(notification.clone()));
+            self.push(notification.op(), Some(notification.clone()));
         } else {
             self.filling = Filling::Behind(None);
         }
@@ -252,8 +254,8 @@ impl Stream {
                 self.filling = Filling::Behind(None);
                 return;
             }
-            if notification.op > self.tail {
-                self.push(notification.op, Some(notification));
+            if notification.op() > self.tail {
+                self.push(notification.op(), Some(notification));
             }
         }
     }
@@ -303,13 +305,7 @@ impl Stream {
     /// The packets to send next under `token`, from the datagram with the number `next` on: as many as have
     /// `room` bytes together, or the fragments of a large one alone if the room is no less than a datagram's.
     /// None if credit, window or room allow nothing.
-    pub(super) fn next_batch(
-        &mut self,
-        token: u64,
-        next: u64,
-        room: usize,
-        encodings: &mut Encodings,
-    ) -> Batch {
+    pub(super) fn next_batch(&mut self, token: u64, next: u64, room: usize) -> Batch {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
         let mut bytes = 0;
@@ -321,15 +317,15 @@ impl Stream {
                 large += usize::from(item.large && matches!(item.flight, Flight::Sent(_)));
                 continue;
             }
-            let (prev, encoded) = (item.prev, item.item(encodings));
-            let length = Delivered::prefix_len(prev) + encoded.len();
+            let (prev, encoded) = (item.prev, item.item());
+            let length = Delivered::prefix_len(prev) + encoded.bytes().len();
             item.large = length > PACKETS_MAX;
             if item.large {
                 if !packets.is_empty() || room < PACKETS_MAX || large >= LARGE_IN_FLIGHT {
                     break;
                 }
                 let mut packet = Vec::with_capacity(length);
-                Delivered::encode_onto(prev, &encoded, &mut packet);
+                Delivered::encode_onto(prev, encoded.bytes(), &mut packet);
                 // The fragments of all transmissions complete each other.
                 let pieces = fragment::split(*item.first.get_or_insert(next), &packet);
                 packets.extend(pieces.into_iter().map(Encoded::piece));

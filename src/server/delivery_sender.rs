@@ -96,6 +96,7 @@ mod tests {
 
     use recado_proto::id::{Op, Topic};
     use recado_proto::packet::{Content, Notification, OptionalFields};
+    use recado_service::Stored;
 
     use super::*;
 
@@ -109,13 +110,16 @@ mod tests {
             content,
             options: OptionalFields::NONE,
         };
-        Told::Delivery(Input::Applied { notification: Arc::new(notification), sessions: vec![] })
+        Told::Delivery(Input::Applied {
+            notification: Stored::new(&Arc::new(notification)),
+            sessions: vec![],
+        })
     }
 
     /// The ops that the delivery receives, and `None` for each [`Input::AppliedDropped`].
     fn heard(receiver: &Receiver<Told>, most: usize) -> Vec<Option<u64>> {
         let told = receiver.try_iter().take(most).filter_map(|input| match input {
-            Told::Delivery(Input::Applied { notification, .. }) => Some(Some(notification.op.0)),
+            Told::Delivery(Input::Applied { notification, .. }) => Some(Some(notification.op().0)),
             Told::Delivery(Input::AppliedDropped) => Some(None),
             _ => None,
         });

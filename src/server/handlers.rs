@@ -1,5 +1,5 @@
-//! Handlers: the threads that clients' sessions belong to. Each owns a [`Shard`], opens the datagrams that the
-//! listener dispatches to it, and delivers to its sessions; these threads alone send to clients.
+//! Handlers: the threads that clients' sessions belong to. Each owns a [`Shard`], opens the datagrams that
+//! the listener dispatches to it, and delivers to its sessions; these threads alone send to clients.
 //!
 //! One turn: wait for a datagram, for something told by the replica thread, or for the shard's deadline; take
 //! what was told, then a limited number of datagrams; send what all of it leaves to send. While the replica

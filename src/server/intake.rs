@@ -1,5 +1,5 @@
-//! Intake of clients' datagrams: opens them ([`handshake`](super::handshake)), reassembles fragments, and says
-//! for whom each packet is. It decides nothing else, and knows nothing of a session but its keys.
+//! Intake of clients' datagrams: opens them ([`handshake`](super::handshake)), reassembles fragments, and
+//! says for whom each packet is. It decides nothing else, and knows nothing of a session but its keys.
 //!
 //! Pure: a [shard](super::shard) drives it.
 

@@ -16,7 +16,7 @@
 //! | `requests` | no place for the network (`places`): dropped and counted; answered Busy if numbered |
 //! | `peer_datagrams` | dropped and counted; peers retransmit |
 //! | `from_delivery` | queued by the handler, which takes no datagrams meanwhile |
-//! | told, to each handler | as `work`, and `from_delivery` is not read; notifications become `AppliedDropped` |
+//! | told, to each handler | as `work`, `from_delivery` is not read; notifications become `AppliedDropped` |
 //! | `work` | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
 //! | `internal` | the sender waits; the replica thread never blocks on a channel, so room comes soon |
 //! | `snapshot_work`, works | never full: one snapshot and one removal are in progress at a time |

@@ -1,9 +1,9 @@
 //! Sender that neither blocks nor loses: it queues, in order, the messages that do not fit the channel.
 //!
 //! It is for messages that must arrive but must not make their sender wait (tasks for the journal, what the
-//! handlers are told). The owner bounds the queue: while [`OverflowQueue::is_clear`] is false, it takes no more
-//! of the work that fills the queue. It calls [`OverflowQueue::flush`] at the end of each turn: only then is
-//! the receiver woken, for all that the turn has sent.
+//! handlers are told). The owner bounds the queue: while [`OverflowQueue::is_clear`] is false, it takes no
+//! more of the work that fills the queue. It calls [`OverflowQueue::flush`] at the end of each turn: only
+//! then is the receiver woken, for all that the turn has sent.
 
 use std::collections::VecDeque;
 use std::time::Duration;

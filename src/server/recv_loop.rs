@@ -15,8 +15,10 @@ const BATCH: usize = 8;
 /// Pause after a failed receive. An interface that is down may come back; until then the loop must not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Receives until the stop flag is set. `take` gets each datagram, and then `end` ends the batch. The flag is checked between batches: at the latest after the socket's
-/// time-out, or after the pause that follows a failure.
+/// Receives until the stop flag is set. `take` gets each datagram, and then `end` ends the batch.
+///
+/// The flag is checked between batches: at the latest after the socket's time-out, or after the pause that
+/// follows a failure.
 pub(super) fn run(
     port: &'static str,
     stop: &AtomicBool,

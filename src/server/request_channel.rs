@@ -77,8 +77,8 @@ impl RequestSender {
         self.sender.wake();
     }
 
-    /// Queues a request of this network; [`RequestSender::wake`] follows. Returns false if the network gets no
-    /// more places, or if the receiver has ended.
+    /// Queues a request of this network; [`RequestSender::wake`] follows. Returns false if the network gets
+    /// no more places, or if the receiver has ended.
     pub(super) fn try_queue(&self, network: Network, input: Input) -> bool {
         if planted(Mistake::LooksThenAsks) {
             let room = self.places.lock().capacity > self.sender.len();

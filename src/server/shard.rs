@@ -1,9 +1,10 @@
 //! A shard: the sessions that one handler owns, in both directions: their keys and replay windows, what is
-//! reassembled of their packets, and their [delivery](crate::delivery). No state of a session is anywhere else
-//! but in the replica thread's node, which knows sessions from the log.
+//! reassembled of their packets, and their [delivery](crate::delivery). No state of a session is anywhere
+//! else but in the replica thread's node, which knows sessions from the log.
 //!
-//! What the replica thread tells a shard comes in one order, through one channel: the keys of a session before
-//! anything that is sent to its client, and notifications among the pages and answers as the log has them.
+//! What the replica thread tells a shard comes in one order, through one channel: the keys of a session
+//! before anything that is sent to its client, and notifications among the pages and answers as the log has
+//! them.
 //!
 //! Pure: [`Shard::receive`], [`Shard::tell`], [`Shard::flush`] once a turn, and [`Shard::next_deadline`]. The
 //! handlers and the simulator drive it.
@@ -51,8 +52,8 @@ pub fn shard_of(session: SessionId, shards: usize) -> usize {
     (session.0.0 % shards.max(1) as u64) as usize
 }
 
-/// Selects the shard that takes a client's datagram, of `shards`: by its session, or by its sender's port if it
-/// has none. It decrypts nothing.
+/// Selects the shard that takes a client's datagram, of `shards`: by its session, or by its sender's port if
+/// it has none. It decrypts nothing.
 ///
 /// # Errors
 /// The reason why the datagram is plainly invalid.
@@ -199,6 +200,7 @@ mod tests {
 
     use recado_proto::id::{Op, Seq, Topic};
     use recado_proto::packet::{Content, Notification, OptionalFields, SendAck};
+    use recado_service::Stored;
 
     use super::*;
 
@@ -228,14 +230,14 @@ mod tests {
 
     #[test]
     fn a_notification_goes_to_the_shards_of_its_sessions_each_with_its_own() {
-        let notification = Arc::new(Notification {
+        let notification = Stored::new(&Arc::new(Notification {
             op: Op(9),
             topic: Topic::Feed("alice".parse().unwrap()),
             author: "alice".parse().unwrap(),
             unix_ms: 0,
             content: Content::of("hi"),
             options: OptionalFields::NONE,
-        });
+        }));
         let applied =
             |ids: &[u64]| Input::Applied { notification: notification.clone(), sessions: sessions(ids) };
         let expected = BTreeMap::from([(0, applied(&[3, 6, 12])), (2, applied(&[5]))]);

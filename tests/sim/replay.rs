@@ -91,7 +91,8 @@ impl Replay {
         }
         for applied in out {
             let (by, deed) = match (applied, command) {
-                (Applied::Notified(notification), _) => {
+                (Applied::Notified { notification, .. }, _) => {
+                    let Some(notification) = notification.notification() else { continue };
                     let text = notification.content.body.to_string();
                     let deed = LoggedAction::Sent { topic: notification.topic.clone(), text };
                     (Some(notification.author.clone()), deed)

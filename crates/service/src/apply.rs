@@ -9,7 +9,7 @@ use recado_proto::planted::Planted;
 
 use super::capacity::{CHANNEL, MAKER, follow_bound, size_bound};
 use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
-use super::{Applied, Service};
+use super::{Applied, Service, Stored};
 
 impl Service {
     /// Applies the entry at `op`; `stamped` is none for a ViewStart. The caller passes every op, in order.
@@ -180,11 +180,12 @@ impl Service {
             content: content.clone(),
             options: OptionalFields::NONE,
         });
+        let stored = Stored::new(&notification);
         // Room is made before the notification is stored, so that it is not itself dropped.
-        self.make_room(opens.map_or(0, |_| CHANNEL) + size_bound(&notification));
+        self.make_room(opens.map_or(0, |_| CHANNEL) + size_bound(topic, &stored));
         let topic_state = self.state.topics.get_or_new(topic);
         self.index.remove_topic(topic, topic_state);
-        topic_state.push(notification.clone());
+        topic_state.push(stored.clone());
         self.index.add_topic(topic, topic_state);
         self.note_channel(topic);
         if let Topic::Inbox(to) = topic {
@@ -196,7 +197,7 @@ impl Service {
         {
             sent.push_back(Sent { op, to: to.clone() });
         }
-        out.push(Applied::Notified(notification));
+        out.push(Applied::Notified { topic: topic.clone(), notification: stored });
         Ok(op)
     }
 

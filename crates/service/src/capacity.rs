@@ -21,10 +21,10 @@
 //! administrator.
 
 use recado_proto::id::{ChannelName, Name, Topic};
-use recado_proto::packet::{Code, Content, Notification, OptionalFields, SnapshotChunk};
+use recado_proto::packet::{Code, Content, OptionalFields, SnapshotChunk};
 
-use super::Service;
-use super::state::{TopicState, weight};
+use super::state::TopicState;
+use super::{Service, Stored};
 use crate::limits::Limits;
 
 // The most bytes that each part takes in a snapshot: an integer of variable length has up to nine bytes, a
@@ -134,7 +134,7 @@ impl Service {
             let Some((_, largest)) = self.index.bytes.last().cloned() else { return };
             let topic_state = self.state.topics.get(&largest);
             let Some(oldest) =
-                topic_state.and_then(|topic_state| topic_state.retained.front()).map(|oldest| oldest.op)
+                topic_state.and_then(|topic_state| topic_state.retained.front()).map(Stored::op)
             else {
                 return;
             };
@@ -153,14 +153,14 @@ pub(super) fn follow_bound(topic: &Topic) -> u64 {
     topic_bound(topic) + FOLLOW
 }
 
-/// The part of a notification's weight in the state that [`weight`] does not count.
+/// The part of a notification's weight in the state that [`Stored::weight`] does not count.
 fn overhead(topic: &Topic) -> u64 {
     topic_bound(topic) + HEADER - super::state::REST
 }
 
 /// The weight of one notification in the state.
-pub(super) fn size_bound(notification: &Notification) -> u64 {
-    weight(notification) + overhead(&notification.topic)
+pub(super) fn size_bound(topic: &Topic, notification: &Stored) -> u64 {
+    notification.weight() + overhead(topic)
 }
 
 /// The weight of all notifications of a topic.

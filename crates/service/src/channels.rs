@@ -12,7 +12,7 @@ use recado_proto::packet::{Access, ChannelChange, Code, Role};
 
 use super::capacity::{CHANNEL, MAKER, MEMBER, OWNED, follow_bound};
 use super::state::Owned;
-use super::{Applied, Service};
+use super::{Applied, Service, Stored};
 
 impl Service {
     /// Checks that `name` may read a topic.
@@ -81,7 +81,7 @@ impl Service {
             return false;
         };
         let first = self.state.topics.get(topic).filter(|of| of.trimmed_upto == Op::ZERO);
-        let first = first.and_then(|of| of.retained.front()).map(|first| first.op);
+        let first = first.and_then(|of| of.retained.front()).map(Stored::op);
         first == Some(op) && !self.state.topics.owned.contains_key(channel)
     }
 

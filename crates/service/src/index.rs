@@ -106,7 +106,7 @@ impl Index {
         if let Some(oldest) = topic_state.retained.front() {
             self.counts.insert((topic_state.retained.len() as u64, topic.clone()));
             self.bytes.insert((topic_state.bytes, topic.clone()));
-            self.oldest.insert(oldest.op, topic.clone());
+            self.oldest.insert(oldest.op(), topic.clone());
             self.counted.retained += all_retained(topic, topic_state);
         }
     }
@@ -116,7 +116,7 @@ impl Index {
         if let Some(oldest) = topic_state.retained.front() {
             self.counts.remove(&(topic_state.retained.len() as u64, topic.clone()));
             self.bytes.remove(&(topic_state.bytes, topic.clone()));
-            self.oldest.remove(&oldest.op);
+            self.oldest.remove(&oldest.op());
             self.counted.retained -= all_retained(topic, topic_state);
         }
     }

@@ -8,8 +8,9 @@
 //! Reading order: `state` (the replicated records), `apply` (entries of the log), `channels` (rights in
 //! topics), `keys` (the keys of a profile), `claims` (the claiming of names), `administer` (changes by
 //! administrators), `expiry` and `removal` (the release of names), `sessions` (devices and their sessions),
-//! `stream` (pending notifications and gaps of a session), `queries`, [`limits`], `retention`, `capacity`
-//! (the size of the whole state), and `index` (lookup tables derived from the state).
+//! `stored` (a notification as it is held), `stream` (pending notifications and gaps of a session),
+//! `queries`, [`limits`], `retention`, `capacity` (the size of the whole state), and `index` (lookup tables
+//! derived from the state).
 //!
 //! Invariants: apply reads no clock (the log carries the time), no randomness and no hash-map order. Its
 //! result depends only on the state, the command and [`Limits`], so those that it reads are the same on all
@@ -32,6 +33,7 @@ mod removal;
 mod retention;
 mod sessions;
 mod state;
+mod stored;
 mod stream;
 
 #[cfg(test)]
@@ -40,16 +42,16 @@ mod properties;
 mod tests;
 
 use std::cell::Cell;
-use std::sync::Arc;
 
-use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId};
-use recado_proto::packet::{AdminChange, Code, Notification, QueryId};
+use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
+use recado_proto::packet::{AdminChange, Code, QueryId};
 use recado_proto::planted::{Planted, PlantedBug};
 use recado_proto::seal::Aead;
 
 use self::index::Index;
 use self::state::Outcome;
 pub use self::state::{EARLIEST_DATE_MS, State};
+pub use self::stored::Stored;
 use crate::limits::Limits;
 
 /// The state machine.
@@ -127,8 +129,13 @@ pub enum Applied {
         /// The live receiving sessions concerned, ascending.
         sessions: Vec<SessionId>,
     },
-    /// A notification was stored. [`Service::addressed`] has the sessions that it is for.
-    Notified(Arc<Notification>),
+    /// A notification was stored.
+    Notified {
+        /// Its topic; [`Service::addressed`] has the sessions that it is for.
+        topic: Topic,
+        /// The notification.
+        notification: Stored,
+    },
 }
 
 /// The standing of a numbered request against the committed state.
@@ -170,7 +177,7 @@ pub struct Page {
     /// notifications of this page; a later gap is in a later page.
     pub gap: Option<Op>,
     /// The notifications, ascending by op, all above `after` and above the gap.
-    pub notifications: Vec<Arc<Notification>>,
+    pub notifications: Vec<Stored>,
     /// True if more is pending.
     pub more: bool,
 }

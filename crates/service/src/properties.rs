@@ -234,20 +234,23 @@ impl Model {
                     let asker = self.live[session].0.clone();
                     self.change(asker, channel, change);
                 }
-                (Applied::Notified(notification), _) => {
-                    let sessions = service.addressed(&notification.topic);
-                    let follows =
-                        |who: &Name| self.follows.contains_key(&(who.clone(), notification.topic.clone()));
+                (Applied::Notified { topic, notification }, _) => {
+                    let sessions = service.addressed(topic);
+                    assert_eq!(
+                        notification.notification().map(|whole| whole.topic.clone()),
+                        Some(topic.clone())
+                    );
+                    let follows = |who: &Name| self.follows.contains_key(&(who.clone(), topic.clone()));
                     let addressed = self.live.iter().filter(|(_, (who, receives))| *receives && follows(who));
                     let addressed: Vec<SessionId> = addressed.map(|(session, _)| *session).collect();
                     assert_eq!(sessions, addressed, "to exactly those it is for, ascending");
-                    if let Topic::Channel(channel) = &notification.topic
+                    if let Topic::Channel(channel) = topic
                         && let Some((true, members)) = self.owned.get(channel)
                     {
                         let inside = sessions.iter().all(|session| members.contains(&self.live[session].0));
                         assert!(inside, "what is private reaches members alone");
                     }
-                    self.sent.push((notification.op, notification.topic.clone()));
+                    self.sent.push((notification.op(), topic.clone()));
                 }
                 _ => {}
             }
@@ -275,7 +278,7 @@ impl Model {
         assert!(encoded <= service.weight() + 1_024, "{encoded} bytes weigh {}", service.weight());
         let is_held = |(op, topic): &(Op, Topic)| {
             let retained = state.topics.get(topic).map(|topic_state| &topic_state.retained);
-            retained.is_some_and(|retained| retained.iter().any(|one| one.op == *op))
+            retained.is_some_and(|retained| retained.iter().any(|one| one.op() == *op))
         };
         let gone: Vec<(Op, Topic)> = self
             .sent

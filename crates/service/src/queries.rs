@@ -11,7 +11,7 @@ use recado_proto::packet::{
 };
 
 use super::Service;
-use super::state::{Profile, weight};
+use super::state::Profile;
 use super::stream::{Merge, MergeSource, followed, lost_upto};
 
 impl Service {
@@ -54,13 +54,13 @@ impl Service {
         let mut answer = HistoryPage { notifications: Vec::new(), more: false, trimmed_upto };
         let mut weighs = 0;
         for notification in merge {
-            weighs += weight(notification);
+            weighs += notification.weight();
             let full = answer.notifications.len() >= limit || weighs > History::BYTES_MAX as u64;
             if full && !answer.notifications.is_empty() {
                 answer.more = true;
                 break;
             }
-            answer.notifications.push(notification.clone());
+            answer.notifications.extend(notification.notification());
         }
         if newest_first {
             answer.notifications.reverse();

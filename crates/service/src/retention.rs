@@ -7,8 +7,8 @@ use recado_proto::command::Command;
 use recado_proto::id::{Op, Topic, millis};
 use recado_proto::planted::Planted;
 
-use super::Service;
-use super::state::{EARLIEST_DATE_MS, TopicState, first, weight};
+use super::state::{EARLIEST_DATE_MS, TopicState, first};
+use super::{Service, Stored};
 use crate::limits::Retention;
 
 impl Service {
@@ -39,7 +39,7 @@ impl Service {
         let too_large = self.index.bytes.iter().rev().take_while(|(bytes, _)| *bytes > retention.bytes);
         let too_old = self.index.oldest.values().take_while(|topic| {
             let oldest = self.state.topics.get(topic).and_then(|topic_state| topic_state.retained.front());
-            oldest.is_some_and(|oldest| age_ms(oldest.unix_ms) > retention.age_ms)
+            oldest.is_some_and(|oldest| age_ms(oldest.unix_ms()) > retention.age_ms)
         });
         // The limit of all topics together: the topics of at least half the largest one's weight give up to
         // half of theirs each, the largest first, until the sum is within it.
@@ -77,8 +77,9 @@ impl Service {
         self.index.remove_topic(topic, topic_state);
         while let Some(dropped) = topic_state.drop_oldest(upto) {
             if let Topic::Inbox(_) = topic
-                && let Some(author) = self.state.profiles.get_mut(&dropped.author)
-                && let Ok(at) = author.sent.binary_search_by_key(&dropped.op, |sent| sent.op)
+                && let Some(notification) = dropped.notification()
+                && let Some(author) = self.state.profiles.get_mut(&notification.author)
+                && let Ok(at) = author.sent.binary_search_by_key(&dropped.op(), |sent| sent.op)
             {
                 author.sent.remove(at);
             }
@@ -94,13 +95,13 @@ impl Service {
 /// The last op to drop so that the topic is within every limit again; none if it is.
 fn trim_upto(topic: &TopicState, age_ms: impl Fn(u64) -> u64, retention: &Retention) -> Option<Op> {
     let retained = &topic.retained;
-    let young = first(retained.len(), |at| age_ms(retained[at].unix_ms) <= retention.age_ms);
+    let young = first(retained.len(), |at| age_ms(retained[at].unix_ms()) <= retention.age_ms);
     let count_max = usize::try_from(retention.count).unwrap_or(usize::MAX);
     let mut keep_from = young.max(retained.len().saturating_sub(count_max));
-    let mut bytes = topic.bytes - retained.iter().take(keep_from).map(|dropped| weight(dropped)).sum::<u64>();
+    let mut bytes = topic.bytes - retained.iter().take(keep_from).map(Stored::weight).sum::<u64>();
     while bytes > retention.bytes && keep_from < retained.len() {
-        bytes -= weight(&retained[keep_from]);
+        bytes -= retained[keep_from].weight();
         keep_from += 1;
     }
-    retained.get(keep_from.checked_sub(1)?).map(|last| last.op)
+    retained.get(keep_from.checked_sub(1)?).map(Stored::op)
 }

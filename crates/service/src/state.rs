@@ -3,14 +3,14 @@
 //! WARNING: part of the snapshot's format, pinned by golden bytes. Variants may be appended, fields never:
 //! any change of a struct's fields needs another format of the snapshot (`Image::FORMAT` of the server).
 
-use std::sync::Arc;
-
 use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
 use recado_proto::id::{ChannelName, DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{Code, CodeHash, Notification, QueryId, Role};
 use recado_proto::seal::Aead;
+
+use super::stored::Stored;
 
 /// 2026-01-01 in ms since 1970, before the first release. An earlier stamp comes from a machine whose clock
 /// was not set: one without a battery starts in 1970 or at the date when its system image was made.
@@ -221,7 +221,7 @@ pub(super) struct TopicState {
     /// listed.
     pub(super) followers: OrdMap<Name, Op>,
     /// The notifications it holds, ascending by op and therefore by `unix_ms`.
-    pub(super) retained: Vector<Arc<Notification>>,
+    pub(super) retained: Vector<Stored>,
     /// The weight of the notifications it holds ([`weight`]).
     pub(super) bytes: u64,
     /// The op of the newest notification that was dropped; zero if none was.
@@ -330,10 +330,10 @@ impl Topics {
     }
 
     /// The notification that a [`Sent`] refers to.
-    pub(super) fn sent(&self, sent: &Sent) -> Option<&Arc<Notification>> {
+    pub(super) fn sent(&self, sent: &Sent) -> Option<&Stored> {
         let retained = &self.inboxes.get(&sent.to)?.retained;
-        let at = first(retained.len(), |at| retained[at].op >= sent.op);
-        retained.get(at).filter(|notification| notification.op == sent.op)
+        let at = first(retained.len(), |at| retained[at].op() >= sent.op);
+        retained.get(at).filter(|notification| notification.op() == sent.op)
     }
 
     /// Returns true if the channel was deleted and its name is still taken.
@@ -366,20 +366,20 @@ impl Topics {
 }
 
 impl TopicState {
-    pub(super) fn push(&mut self, notification: Arc<Notification>) {
-        self.bytes += weight(&notification);
-        self.last_op = notification.op;
+    pub(super) fn push(&mut self, notification: Stored) {
+        self.bytes += notification.weight();
+        self.last_op = notification.op();
         self.retained.push_back(notification);
     }
 
     /// Drops the oldest notification if its op is at most `upto`, and returns it.
-    pub(super) fn drop_oldest(&mut self, upto: Op) -> Option<Arc<Notification>> {
-        if self.retained.front()?.op > upto {
+    pub(super) fn drop_oldest(&mut self, upto: Op) -> Option<Stored> {
+        if self.retained.front()?.op() > upto {
             return None;
         }
         let dropped = self.retained.pop_front()?;
-        self.bytes -= weight(&dropped);
-        self.trimmed_upto = dropped.op;
+        self.bytes -= dropped.weight();
+        self.trimmed_upto = dropped.op();
         Some(dropped)
     }
 }

@@ -3,15 +3,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use imbl::Vector;
 
 use recado_proto::id::{Name, Op, SessionId};
-use recado_proto::packet::Notification;
 
-use super::state::{Profile, Sent, State, Topics, first, weight};
-use super::{Page, Service};
+use super::state::{Profile, Sent, State, Topics, first};
+use super::{Page, Service, Stored};
 
 impl Service {
     /// The page of the notifications pending for `session` after `after`: at most `count` notifications and
@@ -33,20 +31,21 @@ impl Service {
         let mut page = Page::default();
         let (mut at, mut weighs) = (after, 0);
         for notification in Merge::forward(sources) {
-            if at.next() < notification.op && at < lost_upto {
+            let op = notification.op();
+            if at.next() < op && at < lost_upto {
                 if at != after {
                     page.more = true;
                     return page;
                 }
-                page.gap = Some(lost_upto.min(notification.op.prev()));
+                page.gap = Some(lost_upto.min(op.prev()));
             }
-            weighs += weight(notification);
+            weighs += notification.weight();
             if !page.notifications.is_empty() && (page.notifications.len() >= count || weighs > bytes as u64)
             {
                 page.more = true;
                 return page;
             }
-            at = notification.op;
+            at = op;
             page.notifications.push(notification.clone());
         }
         if at < lost_upto {
@@ -79,7 +78,7 @@ pub(super) fn followed<'a>(
 ) -> Vec<MergeSource<'a>> {
     let sources = profile.followed(name).filter_map(|(topic, since)| {
         let retained = &state.topics.get(&topic)?.retained;
-        retained.back().filter(|newest| newest.op > after)?;
+        retained.back().filter(|newest| newest.op() > after)?;
         Some(MergeSource::retained(retained).after(after.max(since)))
     });
     sources.collect()
@@ -95,13 +94,13 @@ pub(super) struct MergeSource<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
-    Retained(&'a Vector<Arc<Notification>>),
+    Retained(&'a Vector<Stored>),
     Sent(&'a Vector<Sent>, &'a Topics),
 }
 
 impl<'a> MergeSource<'a> {
     /// All notifications that a topic holds.
-    pub(super) fn retained(retained: &'a Vector<Arc<Notification>>) -> MergeSource<'a> {
+    pub(super) fn retained(retained: &'a Vector<Stored>) -> MergeSource<'a> {
         MergeSource { source: Source::Retained(retained), from: 0, to: retained.len() }
     }
 
@@ -124,7 +123,7 @@ impl<'a> MergeSource<'a> {
 
     /// Restricts the strand to stamps at or after `unix_ms`.
     pub(super) fn since(mut self, unix_ms: u64) -> MergeSource<'a> {
-        let reached = |at| self.get(at).is_some_and(|notification| notification.unix_ms >= unix_ms);
+        let reached = |at| self.get(at).is_some_and(|notification| notification.unix_ms() >= unix_ms);
         self.from = self.from.max(first(self.to, reached));
         self
     }
@@ -135,13 +134,13 @@ impl<'a> MergeSource<'a> {
 
     fn op(&self, at: usize) -> Op {
         match self.source {
-            Source::Retained(retained) => retained.get(at).map(|notification| notification.op),
+            Source::Retained(retained) => retained.get(at).map(Stored::op),
             Source::Sent(sent, _) => sent.get(at).map(|sent| sent.op),
         }
         .unwrap_or(Op(u64::MAX))
     }
 
-    fn get(&self, at: usize) -> Option<&'a Arc<Notification>> {
+    fn get(&self, at: usize) -> Option<&'a Stored> {
         match self.source {
             Source::Retained(retained) => retained.get(at),
             Source::Sent(sent, topics) => topics.sent(sent.get(at)?),
@@ -189,7 +188,7 @@ impl<'a> Merge<'a> {
 }
 
 impl<'a> Iterator for Merge<'a> {
-    type Item = &'a Arc<Notification>;
+    type Item = &'a Stored;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {

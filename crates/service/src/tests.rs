@@ -23,8 +23,8 @@ use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
 use recado_proto::id::{Admission, ChannelName, DeviceKey, OUTSTANDING_MAX, Priority, Topic, millis};
 use recado_proto::packet::{
     Access, Admin, AdminChange, Answer, AnswerKind, ChannelChange, CodeHash, Content, FollowChange, History,
-    HistoryRange, KeyChange, List, ListItem, Listing, OptionalFields, Position, Query, QueryId, QueryKind,
-    Role, ToClient, ToServer,
+    HistoryRange, KeyChange, List, ListItem, Listing, Notification, OptionalFields, Position, Query, QueryId,
+    QueryKind, Role, ToClient, ToServer,
 };
 
 use super::*;
@@ -194,7 +194,9 @@ impl Log {
 
     fn history(&self, asker: &str, topic: Option<Topic>, range: HistoryRange) -> Result<Vec<Op>, Code> {
         let query = History { topic, range, limit: 2 };
-        self.service.history(&name(asker), &query).map(|answer| ops(&answer.notifications))
+        self.service
+            .history(&name(asker), &query)
+            .map(|answer| answer.notifications.iter().map(|one| one.op).collect())
     }
 
     fn administer(&mut self, change: AdminChange) -> Result<Op, Code> {
@@ -255,8 +257,8 @@ impl Log {
     }
 }
 
-pub(super) fn ops(notifications: &[Arc<Notification>]) -> Vec<Op> {
-    notifications.iter().map(|notification| notification.op).collect()
+pub(super) fn ops(notifications: &[Stored]) -> Vec<Op> {
+    notifications.iter().map(Stored::op).collect()
 }
 
 fn create(private: bool) -> ChannelChange {

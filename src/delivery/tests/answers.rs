@@ -25,7 +25,7 @@ fn key() -> Key {
 /// The answer to a query, with so many notifications of 1,000 bytes.
 fn page(query: u64, notifications: u64) -> ToClient {
     let page = HistoryPage {
-        notifications: (1..=notifications).map(|op| notification(op, 1_000)).collect(),
+        notifications: (1..=notifications).filter_map(|op| notification(op, 1_000).notification()).collect(),
         more: false,
         trimmed_upto: Op::ZERO,
     };

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use recado_proto::envelope;
 use recado_proto::fragment::Reassembler;
 use recado_proto::packet::{
-    Code, Content, Fragment, Home, OptionalField, OptionalFields, Packet, Position, SendAck, ToServer,
+    Code, Content, Fragment, Home, Notification, OptionalField, OptionalFields, Packet, Position, SendAck,
+    ToServer,
 };
-use recado_service::Page;
+use recado_service::{Page, Stored};
 
 use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing};
 use crate::delivery::*;
@@ -46,16 +47,17 @@ pub(super) fn coordinator(round: u64) -> Coordinator {
     Coordinator::new(View::new(round, ME), members)
 }
 
-pub(super) fn notification(op: u64, bytes: usize) -> Arc<Notification> {
+pub(super) fn notification(op: u64, bytes: usize) -> Stored {
     let body = "x".repeat(bytes);
-    Arc::new(Notification {
+    let notification = Notification {
         op: Op(op),
         topic: recado_proto::id::Topic::Feed("bob".parse().unwrap()),
         author: "bob".parse().unwrap(),
         unix_ms: op,
         content: Content::of(body),
         options: OptionalFields::NONE,
-    })
+    };
+    Stored::new(&Arc::new(notification))
 }
 
 fn home() -> SocketAddr {
@@ -186,7 +188,7 @@ impl Play {
         self.input(Input::Serve { session: SESSION, cursor: Op(cursor), credit: Some(credit) });
     }
 
-    fn page(&mut self, after: u64, notifications: Vec<Arc<Notification>>, more: bool) {
+    fn page(&mut self, after: u64, notifications: Vec<Stored>, more: bool) {
         let page = Page { gap: None, notifications, more };
         self.input(Input::Page { session: SESSION, after: Op(after), page });
     }

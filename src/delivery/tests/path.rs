@@ -2,7 +2,6 @@
 //! in order. The service is a list of notifications; an election is a new view at a given time.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use recado_client::machine::handshake::Identity;
 use recado_client::machine::{self, Event, Machine, Start};
@@ -62,7 +61,7 @@ struct World {
     /// the bytes.
     wire: BTreeMap<(Moment, u64), (Option<SocketAddr>, Vec<u8>)>,
     datagrams: u64,
-    log: Vec<Arc<Notification>>,
+    log: Vec<Stored>,
     seen: Vec<u64>,
     events: Vec<Event>,
     cursor: Op,
@@ -153,7 +152,7 @@ impl World {
                 Effect::Datagram { to, bytes } if to == self.home => self.send(None, bytes),
                 Effect::Datagram { .. } | Effect::Refused(_) => {}
                 Effect::WantPage { session, after, limit } => {
-                    let mut rest = self.log.iter().filter(|one| one.op > after).cloned();
+                    let mut rest = self.log.iter().filter(|one| one.op() > after).cloned();
                     let notifications = rest.by_ref().take(limit as usize).collect();
                     let page = Page { gap: None, notifications, more: rest.next().is_some() };
                     self.deliver(Input::Page { session, after, page });
@@ -276,7 +275,7 @@ impl World {
     }
 
     fn notify(&mut self, bytes: usize) {
-        let op = self.log.last().map_or(1, |one| one.op.0) + 1 + self.draw(5);
+        let op = self.log.last().map_or(1, |one| one.op().0) + 1 + self.draw(5);
         let one = notification(op, bytes);
         self.log.push(one.clone());
         self.deliver(Input::Applied { notification: one, sessions: vec![SESSION] });
@@ -327,7 +326,7 @@ impl World {
     }
 
     fn check(&self) {
-        let all: Vec<u64> = self.log.iter().map(|one| one.op.0).collect();
+        let all: Vec<u64> = self.log.iter().map(|one| one.op().0).collect();
         let same = self.seen.iter().zip(&all).take_while(|(seen, sent)| seen == sent).count();
         assert!(
             self.seen == all,
@@ -355,7 +354,7 @@ fn everything_comes_once_and_in_order_over_a_bad_path() {
         world.notify_many(300, 40);
         world.pass(Duration::from_secs(20));
         world.check();
-        assert_eq!(world.cursor, world.log.last().unwrap().op, "seed {seed}: the cursor");
+        assert_eq!(world.cursor, world.log.last().unwrap().op(), "seed {seed}: the cursor");
     }
 }
 

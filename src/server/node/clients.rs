@@ -159,9 +159,9 @@ impl<L: OrderedLog> Node<L> {
                     self.deliver(delivery::Input::Withdrawn(sessions));
                 }
             }
-            Applied::Notified(notification) => {
+            Applied::Notified { topic, notification } => {
                 if self.is_primary {
-                    let sessions = self.service.addressed(&notification.topic);
+                    let sessions = self.service.addressed(&topic);
                     if !sessions.is_empty() {
                         self.deliver(delivery::Input::Applied { notification, sessions });
                     }

@@ -27,7 +27,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         usage: crate::state::Usage::Used,
         channels_paid_ms: u64::MAX,
     };
-    let topic = |retained: Vec<Arc<Notification>>| TopicState {
+    let topic = |retained: Vec<Stored>| TopicState {
         followers: imbl::OrdMap::new(),
         retained: retained.into_iter().collect(),
         bytes: u64::MAX,
@@ -116,12 +116,12 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
             options: OptionalFields::NONE,
         };
         let sent = |at: u64| Sent { op: Op(u64::MAX - at), to: long(0) };
-        let held: Vec<Arc<Notification>> = (0..100).map(|at| Arc::new(of(at))).collect();
+        let held: Vec<Stored> = (0..100).map(|at| Stored::new(&Arc::new(of(at)))).collect();
         let mut inbox = topic(Vec::new());
         inbox.bytes = 0;
         held.iter().for_each(|held| inbox.push(held.clone()));
-        let weight = held.iter().map(|held| size_bound(held)).sum::<u64>();
-        assert_eq!(all_retained(&held[0].topic, &inbox), weight);
+        let weight = held.iter().map(|held| size_bound(&of(0).topic, held)).sum::<u64>();
+        assert_eq!(all_retained(&of(0).topic, &inbox), weight);
         service.state = State::default();
         service.state.topics.inboxes.insert(long(0), inbox);
         let mut author = profile(0, 0);
@@ -132,7 +132,8 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
 
         let (of_channel, mut held) = (channel(&longest(0)), topic(Vec::new()));
         held.bytes = 0;
-        (0..100).for_each(|at| held.push(Arc::new(Notification { topic: of_channel.clone(), ..of(at) })));
+        let in_channel = |at| Arc::new(Notification { topic: of_channel.clone(), ..of(at) });
+        (0..100).for_each(|at| held.push(Stored::new(&in_channel(at))));
         let weight = all_retained(&of_channel, &held);
         service.state = State::default();
         service.state.topics.channels.insert(long_channel(0), held);
@@ -164,7 +165,7 @@ fn a_profile_that_fills_the_state_loses_its_own_notifications_first_and_all_can_
     let flood: Vec<Op> = (0..50).map(|_| log.send(bobby, feed("bobby")).unwrap()).collect();
     let held = |log: &Log, topic: Topic| {
         let held = &log.service.state.topics.get(&topic).unwrap().retained;
-        held.iter().map(|held| held.op).collect::<Vec<Op>>()
+        held.iter().map(Stored::op).collect::<Vec<Op>>()
     };
     assert_eq!(held(&log, feed("alice")), quiet, "below an even share nothing is lost");
     assert_eq!(held(&log, feed("bobby")), flood[43..], "the flood lost its own, the oldest first");

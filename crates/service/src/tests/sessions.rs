@@ -186,7 +186,7 @@ fn a_pending_session_counts_as_none() {
         may_make: true,
         options: OptionalFields::NONE,
     });
-    assert!(matches!(out[0], Applied::Notified(_)));
+    assert!(matches!(out[0], Applied::Notified { .. }));
     assert_eq!(log.service.addressed(&inbox("bob")), []);
 }
 

@@ -5,8 +5,8 @@
 //! blocking receives spin and yield first, which takes the cores from the threads that would send.
 //!
 //! Invariant: a message, or the end of the last sender, that came after the thread has found a channel empty
-//! ends its next wait, because it is there before the signal is set, and the signal stays set until a wait. So
-//! a thread that heeds the end of a sender waits only after it has found that channel empty and open.
+//! ends its next wait, because it is there before the signal is set, and the signal stays set until a wait.
+//! So a thread that heeds the end of a sender waits only after it has found that channel empty and open.
 
 use std::mem;
 use std::sync::Arc;
@@ -55,7 +55,8 @@ impl Signal {
     }
 
     /// Waits until the signal is set, at most for `patience`, and clears it. If `queued` holds, it does not
-    /// wait: for what was left in a channel nobody sets the signal again. Returns true unless the time is over.
+    /// wait: for what was left in a channel nobody sets the signal again. Returns true unless the time is
+    /// over.
     pub fn wait(&self, patience: Duration, queued: impl Fn() -> bool) -> bool {
         if planted(Mistake::ForgetsTheSignal) {
             *self.0.set.lock() = false;

@@ -129,9 +129,10 @@ fn a_notification_is_large_by_its_encoding_whatever_part_makes_it_so() {
     let mut play = Play::new();
     play.live(0, 1);
     play.sent.clear();
-    let mut notification = Arc::unwrap_or_clone(notification(1, 800));
+    let mut notification = Arc::unwrap_or_clone(notification(1, 800).notification().unwrap());
     notification.options = OptionalFields(vec![OptionalField { tag: 0, bytes: vec![7; 500] }]);
-    play.input(Input::Applied { notification: Arc::new(notification), sessions: vec![SESSION] });
+    let notification = Stored::new(&Arc::new(notification));
+    play.input(Input::Applied { notification, sessions: vec![SESSION] });
     let first_of = |pieces: Vec<Fragment>| pieces.iter().map(|piece| piece.first).collect::<Vec<u64>>();
     let once = first_of(play.pieces());
     play.pass(Duration::from_millis(250));

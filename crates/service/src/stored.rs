@@ -1,0 +1,91 @@
+//! A stored notification, in its encoding.
+//!
+//! A state holds very many notifications and looks into few of them. So each is one piece of memory: the few
+//! numbers that the service asks for, and its encoding as an item of a stream, which pages and deliveries
+//! share and send as it is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use recado_proto::codec;
+use recado_proto::id::Op;
+use recado_proto::packet::{Item, Notification};
+
+use super::state::weight;
+
+/// A notification as it is stored. Clones share their bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stored(
+    /// Op, time in ms since 1970 and weight, 8 bytes each, little-endian; then the encoding of the item.
+    Arc<[u8]>,
+);
+
+/// The bytes before the item.
+const NUMBERS: usize = 3 * 8;
+
+impl Stored {
+    /// Encodes a notification.
+    pub fn new(notification: &Arc<Notification>) -> Stored {
+        let numbers = [notification.op.0, notification.unix_ms, weight(notification)];
+        let mut bytes = Vec::with_capacity(NUMBERS + notification.content.body.len() + 64);
+        numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        codec::encode_onto(&Item::Notification(Arc::clone(notification)), &mut bytes);
+        Stored(bytes.into())
+    }
+
+    fn number(&self, at: usize) -> u64 {
+        let bytes = self.0.get(8 * at..8 * at + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
+    }
+
+    /// Its op.
+    pub fn op(&self) -> Op {
+        Op(self.number(0))
+    }
+
+    /// The log's time when it was applied, in ms since 1970.
+    pub fn unix_ms(&self) -> u64 {
+        self.number(1)
+    }
+
+    /// Its weight against the limits of its topic, in bytes: its texts and a constant.
+    pub fn weight(&self) -> u64 {
+        self.number(2)
+    }
+
+    /// The encoding of [`Item::Notification`] with it.
+    pub fn item(&self) -> &[u8] {
+        self.0.get(NUMBERS..).unwrap_or_default()
+    }
+
+    /// The notification.
+    pub fn notification(&self) -> Option<Arc<Notification>> {
+        match codec::decode(self.item()) {
+            Ok(Item::Notification(notification)) => Some(notification),
+            // It holds nothing else.
+            Ok(Item::Gap { .. }) | Err(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.notification().fmt(f)
+    }
+}
+
+/// As the notification: a snapshot does not show how a server holds it.
+impl Serialize for Stored {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let notification = self.notification().ok_or_else(|| serde::ser::Error::custom("no notification"))?;
+        notification.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stored {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Stored, D::Error> {
+        Ok(Stored::new(&Arc::<Notification>::deserialize(deserializer)?))
+    }
+}
