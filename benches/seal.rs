@@ -27,7 +27,7 @@ use recado_proto::packet::{
     ToClient, ToServer,
 };
 use recado_proto::seal::{ClusterKeys, Direction, Key, TAG_LEN};
-use recado_service::Page;
+use recado_service::{Page, Stored};
 
 /// Number of rounds. They are many and short, so that some of them are not interrupted.
 const ROUNDS: usize = 200;
@@ -236,17 +236,17 @@ fn deliver(body: usize) -> Spent {
     let mut delivered = 0;
     for op in 1..=u64::from(NOTIFICATIONS) {
         now.0 += 1_000;
-        let notification = Arc::new(Notification {
+        let notification = Stored::new(&Arc::new(Notification {
             op: Op(op),
             topic: Topic::Feed("bob".parse().unwrap()),
             author: "bob".parse().unwrap(),
             unix_ms: op,
             content: Content::of("x".repeat(body)),
             options: OptionalFields::NONE,
-        });
+        }));
         let mut out = Vec::new();
         let began = Instant::now();
-        delivery.handle(now, Input::Applied { notification, sessions: vec![SESSION] }, &mut out);
+        delivery.handle(now, Input::Applied { notification, sessions: [SESSION].into() }, &mut out);
         delivery.flush(now, &mut out);
         spent.machine += began.elapsed();
         for effect in out {

@@ -40,6 +40,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
@@ -140,7 +141,7 @@ pub enum Input {
         /// The notification.
         notification: Stored,
         /// The live receiving sessions it is addressed to.
-        sessions: Vec<SessionId>,
+        sessions: Arc<[SessionId]>,
     },
     /// The page that [`Effect::WantPage`] asked for.
     Page {
@@ -357,8 +358,8 @@ impl Delivery {
             Input::Answer { session, packet } => self.on_answer(session, packet, out),
             Input::AnswerTo { reply_to, packets } => self.answer(now, &reply_to, &packets, out),
             Input::Applied { notification, sessions } => {
-                for session in sessions {
-                    self.with_stream(session, |stream| stream.applied(&notification));
+                for session in sessions.iter() {
+                    self.with_stream(*session, |stream| stream.applied(&notification));
                 }
             }
             Input::Withdrawn(sessions) => {

@@ -112,7 +112,7 @@ mod tests {
         };
         Told::Delivery(Input::Applied {
             notification: Stored::new(&Arc::new(notification)),
-            sessions: vec![],
+            sessions: [].into(),
         })
     }
 

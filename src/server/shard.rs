@@ -85,25 +85,18 @@ pub fn distribute(told: Told, shards: usize, mut to: impl FnMut(usize, Told)) {
         Told::Delivery(input) => input,
     };
     let mut to = |shard, input| to(shard, Told::Delivery(input));
-    // The sessions of each shard, ascending as they came; no shard without any.
-    let mut by_shard = |sessions: Vec<SessionId>, input: &mut dyn FnMut(Vec<SessionId>) -> Input| {
-        if shards == 1 {
-            return to(0, input(sessions));
-        }
-        let mut of_shard: Vec<Vec<SessionId>> = vec![Vec::new(); shards];
-        sessions.into_iter().for_each(|session| of_shard[shard_of(session, shards)].push(session));
-        for (shard, sessions) in of_shard.into_iter().enumerate().filter(|(_, of)| !of.is_empty()) {
-            to(shard, input(sessions));
-        }
-    };
     match input {
-        Input::Applied { notification, sessions } => {
-            by_shard(sessions, &mut |sessions| Input::Applied {
-                notification: notification.clone(),
-                sessions,
-            });
+        Input::Applied { notification, sessions } if shards == 1 => {
+            to(0, Input::Applied { notification, sessions });
         }
-        Input::Withdrawn(sessions) => by_shard(sessions, &mut Input::Withdrawn),
+        Input::Applied { notification, sessions } => {
+            for (shard, sessions) in by_shard(&sessions, shards) {
+                to(shard, Input::Applied { notification: notification.clone(), sessions: sessions.into() });
+            }
+        }
+        Input::Withdrawn(sessions) => {
+            by_shard(&sessions, shards).for_each(|(shard, sessions)| to(shard, Input::Withdrawn(sessions)));
+        }
         Input::DatagramReceived { session, .. }
         | Input::ClientAck(session, _)
         | Input::PathResponse { session, .. }
@@ -124,6 +117,13 @@ pub fn distribute(told: Told, shards: usize, mut to: impl FnMut(usize, Told)) {
             (0..shards).for_each(|shard| to(shard, input.clone()));
         }
     }
+}
+
+/// The shards that own some of these sessions, each with its own in their order.
+fn by_shard(sessions: &[SessionId], shards: usize) -> impl Iterator<Item = (usize, Vec<SessionId>)> {
+    let mut of_shard: Vec<Vec<SessionId>> = vec![Vec::new(); shards];
+    sessions.iter().for_each(|session| of_shard[shard_of(*session, shards)].push(*session));
+    of_shard.into_iter().enumerate().filter(|(_, sessions)| !sessions.is_empty())
 }
 
 /// The sessions of one handler.
@@ -238,8 +238,10 @@ mod tests {
             content: Content::of("hi"),
             options: OptionalFields::NONE,
         }));
-        let applied =
-            |ids: &[u64]| Input::Applied { notification: notification.clone(), sessions: sessions(ids) };
+        let applied = |ids: &[u64]| Input::Applied {
+            notification: notification.clone(),
+            sessions: sessions(ids).into(),
+        };
         let expected = BTreeMap::from([(0, applied(&[3, 6, 12])), (2, applied(&[5]))]);
         assert_eq!(told(applied(&[3, 5, 6, 12])), expected);
         assert_eq!(told(applied(&[])), BTreeMap::new());

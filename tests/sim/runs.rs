@@ -52,6 +52,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::AdministersTwice,
     Planted::NonceNotKept,
     Planted::ToldBeforeSync,
+    Planted::FollowSeenLate,
 ];
 
 /// The planted bugs that only omit something, so that only a liveness check finds them.

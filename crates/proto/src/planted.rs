@@ -98,6 +98,8 @@ pub enum Planted {
     ToldBeforeSync,
     /// A repeated change by an administrator is made again.
     AdministersTwice,
+    /// Whom the notifications of a topic are for is not found anew after a follow.
+    FollowSeenLate,
 }
 
 /// The runtime value that says which bug is switched on.

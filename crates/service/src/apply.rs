@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use recado_proto::command::{Command, Request, Stamped};
 use recado_proto::id::{Name, Op, Seq, SessionId, Topic};
-use recado_proto::packet::{Code, Content, FollowChange, Notification, OptionalFields};
-use recado_proto::planted::Planted;
+use recado_proto::packet::{Code, Content, FollowChange, OptionalFields};
+use recado_proto::planted::{Planted, PlantedBug};
 
 use super::capacity::{CHANNEL, MAKER, follow_bound, size_bound};
 use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
-use super::{Applied, Service, Stored};
+use super::stored::{Parts, Stored};
+use super::{Applied, Service};
 
 impl Service {
     /// Applies the entry at `op`; `stamped` is none for a ViewStart. The caller passes every op, in order.
@@ -25,6 +26,9 @@ impl Service {
             self.state.dated_ms = stamp_ms;
         }
         self.state.clock_ms = self.state.clock_ms.max(stamp_ms);
+        if may_change_audiences(&stamped.command, self.planted) {
+            self.audiences.get_mut().clear();
+        }
         match &stamped.command {
             Command::SessionOpen(command) => {
                 let (device, nonce) = (command.device, command.nonce);
@@ -172,21 +176,14 @@ impl Service {
             self.has_named_a_channel(author);
             self.has_made(author, channel);
         }
-        let notification = Arc::new(Notification {
-            op,
-            topic: topic.clone(),
-            author: author.clone(),
-            unix_ms: self.state.clock_ms,
-            content: content.clone(),
-            options: OptionalFields::NONE,
-        });
-        let stored = Stored::new(&notification);
+        let (unix_ms, options) = (self.state.clock_ms, &OptionalFields::NONE);
+        let stored = Stored::of(Parts { op, topic, author, unix_ms, content, options });
         // Room is made before the notification is stored, so that it is not itself dropped.
         self.make_room(opens.map_or(0, |_| CHANNEL) + size_bound(topic, &stored));
         let topic_state = self.state.topics.get_or_new(topic);
-        self.index.remove_topic(topic, topic_state);
+        let before = (topic_state.retained.len() as u64, topic_state.bytes);
         topic_state.push(stored.clone());
-        self.index.add_topic(topic, topic_state);
+        self.index.add_notification(topic, topic_state, before);
         self.note_channel(topic);
         if let Topic::Inbox(to) = topic {
             self.is_used(to);
@@ -201,10 +198,21 @@ impl Service {
         Ok(op)
     }
 
-    /// The live receiving sessions that a notification of `topic` is addressed to, ascending. Walks the
-    /// followers or the profiles with receiving sessions, whichever are fewer, so that absent followers cost
-    /// nothing.
-    pub fn addressed(&self, topic: &Topic) -> Vec<SessionId> {
+    /// The live receiving sessions that a notification of `topic` is addressed to, ascending. They are held
+    /// until a command comes that may change them.
+    pub fn addressed(&self, topic: &Topic) -> Arc<[SessionId]> {
+        let mut audiences = self.audiences.borrow_mut();
+        if let Some(sessions) = audiences.get(topic) {
+            return Arc::clone(sessions);
+        }
+        let sessions: Arc<[SessionId]> = self.audience(topic).into();
+        audiences.insert(topic.clone(), Arc::clone(&sessions));
+        sessions
+    }
+
+    /// As [`Service::addressed`], without holding them: for commands that change them. Walks the followers or
+    /// the profiles with receiving sessions, whichever are fewer, so that absent followers cost nothing.
+    pub(super) fn audience(&self, topic: &Topic) -> Vec<SessionId> {
         let receiving = &self.index.receiving;
         let mut sessions: Vec<SessionId> = match (topic, self.state.topics.get(topic)) {
             (Topic::Inbox(owner), _) => receiving.get(owner).into_iter().flatten().copied().collect(),
@@ -226,6 +234,17 @@ impl Service {
         sessions.sort_unstable();
         sessions
     }
+}
+
+/// Returns true unless the command leaves all sessions, follows and rights as they are.
+fn may_change_audiences(command: &Command, planted: PlantedBug) -> bool {
+    if let Command::Request { request: Request::Follow { .. }, .. } = command {
+        return !planted.is(Planted::FollowSeenLate);
+    }
+    !matches!(
+        command,
+        Command::Request { request: Request::Send { .. }, .. } | Command::Cursors(_) | Command::Trim { .. }
+    )
 }
 
 /// A numbered request and what was logged with it.

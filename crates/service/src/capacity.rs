@@ -154,7 +154,7 @@ pub(super) fn follow_bound(topic: &Topic) -> u64 {
 }
 
 /// The part of a notification's weight in the state that [`Stored::weight`] does not count.
-fn overhead(topic: &Topic) -> u64 {
+pub(super) fn overhead(topic: &Topic) -> u64 {
     topic_bound(topic) + HEADER - super::state::REST
 }
 

@@ -249,7 +249,7 @@ impl Service {
     /// Removes a channel with its notifications, its follows and its members' roles.
     pub(super) fn drop_channel(&mut self, channel: &ChannelName, out: &mut Vec<Applied>) {
         let topic = Topic::Channel(channel.clone());
-        let sessions = self.addressed(&topic);
+        let sessions = self.audience(&topic);
         self.remove_topic(&topic);
         if let Some(since_ms) = self.state.topics.owned.get(channel).map(|owned| owned.created_ms) {
             self.index.idle.remove(&(since_ms, channel.clone()));

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use recado_proto::id::{ChannelName, Name, Op, SessionId, Topic};
 
-use super::capacity::{Counted, all_retained, follow_bound};
+use super::capacity::{Counted, all_retained, follow_bound, overhead};
 use super::state::{State, TopicState, Usage};
 
 /// The index of a state; as bounded as the state.
@@ -109,6 +109,23 @@ impl Index {
             self.oldest.insert(oldest.op(), topic.clone());
             self.counted.retained += all_retained(topic, topic_state);
         }
+    }
+
+    /// Moves a topic to its place after a notification was added to the `(count, weight)` that it had before.
+    pub(super) fn add_notification(&mut self, topic: &Topic, topic_state: &TopicState, before: (u64, u64)) {
+        let (count, bytes) = before;
+        if count == 0 {
+            return self.add_topic(topic, topic_state);
+        }
+        let mut entry = (count, topic.clone());
+        self.counts.remove(&entry);
+        entry.0 = topic_state.retained.len() as u64;
+        self.counts.insert(entry);
+        let mut entry = (bytes, topic.clone());
+        self.bytes.remove(&entry);
+        entry.0 = topic_state.bytes;
+        self.bytes.insert(entry);
+        self.counted.retained += overhead(topic) + topic_state.bytes - bytes;
     }
 
     /// Takes a topic out before its contents change.

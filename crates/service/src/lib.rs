@@ -41,7 +41,9 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{AdminChange, Code, QueryId};
@@ -61,6 +63,9 @@ pub struct Service {
     limits: Limits,
     planted: PlantedBug,
     index: Index,
+    /// The sessions that notifications of each topic are for, as far as they were asked for since the last
+    /// command that may have changed them: at most one list for each topic that was sent to.
+    audiences: RefCell<BTreeMap<Topic, Arc<[SessionId]>>>,
     /// The number of calls of [`Service::standing`] and [`Service::page`] on this replica. Apply reads it
     /// only with `Planted::ApplyNotDeterministic`, as an example of something that differs between servers.
     reads: Cell<u64>,
@@ -190,7 +195,7 @@ impl Service {
             state.drop_digests();
         }
         let index = Index::of(&state);
-        Service { state, limits, planted, index, reads: Cell::new(0) }
+        Service { state, limits, planted, index, audiences: RefCell::default(), reads: Cell::new(0) }
     }
 
     /// A copy of the state, for a snapshot. It is cheap (persistent maps) and does not change later.

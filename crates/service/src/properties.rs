@@ -243,7 +243,7 @@ impl Model {
                     let follows = |who: &Name| self.follows.contains_key(&(who.clone(), topic.clone()));
                     let addressed = self.live.iter().filter(|(_, (who, receives))| *receives && follows(who));
                     let addressed: Vec<SessionId> = addressed.map(|(session, _)| *session).collect();
-                    assert_eq!(sessions, addressed, "to exactly those it is for, ascending");
+                    assert_eq!(sessions[..], addressed, "to exactly those it is for, ascending");
                     if let Topic::Channel(channel) = topic
                         && let Some((true, members)) = self.owned.get(channel)
                     {

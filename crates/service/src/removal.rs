@@ -21,7 +21,7 @@ impl Service {
             self.note_channel(topic);
         }
         let feed = Topic::Feed(name.clone());
-        let sessions = self.addressed(&feed);
+        let sessions = self.audience(&feed);
         self.remove_topic(&feed);
         self.remove_topic(&Topic::Inbox(name.clone()));
         let made = self.state.topics.makers.iter().filter(|(_, maker)| *maker == name);

@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
 use recado_proto::id::{ChannelName, DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
-use recado_proto::packet::{Code, CodeHash, Notification, QueryId, Role};
+use recado_proto::packet::{Code, CodeHash, Content, OptionalFields, QueryId, Role};
 use recado_proto::seal::Aead;
 
 use super::stored::Stored;
@@ -391,12 +391,11 @@ pub(super) const REST: u64 = 64;
 const EXTRA_REST: usize = 1 + 3;
 
 /// The weight of a notification against the limits of its topic, in bytes: its texts and [`REST`].
-pub(super) fn weight(notification: &Notification) -> u64 {
-    let content = &notification.content;
+pub(super) fn weight(content: &Content, options: &OptionalFields) -> u64 {
     let title = content.title.as_ref().map_or(0, String::len);
     let tags: usize = content.tags.iter().map(String::len).sum();
     let extra = content.extra_len() + EXTRA_REST * content.extra.len();
-    (content.body.len() + title + tags + extra + notification.options.size()) as u64 + REST
+    (content.body.len() + title + tags + extra + options.size()) as u64 + REST
 }
 
 /// The first index below `len` for which `reached` holds, or `len` if there is none. `reached` must be

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use recado_proto::codec;
-use recado_proto::id::Op;
-use recado_proto::packet::{Item, Notification};
+use recado_proto::id::{Name, Op, Topic};
+use recado_proto::packet::{Content, Item, Notification, OptionalFields};
 
 use super::state::weight;
 
@@ -25,13 +25,36 @@ pub struct Stored(
 /// The bytes before the item.
 const NUMBERS: usize = 3 * 8;
 
+/// [`Item`], borrowed, and with the notification alone: it has the same encoding.
+#[derive(Serialize)]
+enum BorrowedItem<'a> {
+    Notification(Parts<'a>),
+}
+
+/// The fields of a [`Notification`].
+#[derive(Serialize)]
+pub(super) struct Parts<'a> {
+    pub(super) op: Op,
+    pub(super) topic: &'a Topic,
+    pub(super) author: &'a Name,
+    pub(super) unix_ms: u64,
+    pub(super) content: &'a Content,
+    pub(super) options: &'a OptionalFields,
+}
+
 impl Stored {
     /// Encodes a notification.
-    pub fn new(notification: &Arc<Notification>) -> Stored {
-        let numbers = [notification.op.0, notification.unix_ms, weight(notification)];
-        let mut bytes = Vec::with_capacity(NUMBERS + notification.content.body.len() + 64);
+    pub fn new(notification: &Notification) -> Stored {
+        let Notification { op, topic, author, unix_ms, content, options } = notification;
+        Stored::of(Parts { op: *op, topic, author, unix_ms: *unix_ms, content, options })
+    }
+
+    /// Encodes the notification with these fields.
+    pub(super) fn of(parts: Parts<'_>) -> Stored {
+        let numbers = [parts.op.0, parts.unix_ms, weight(parts.content, parts.options)];
+        let mut bytes = Vec::with_capacity(NUMBERS + parts.content.body.len() + 128);
         numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
-        codec::encode_onto(&Item::Notification(Arc::clone(notification)), &mut bytes);
+        codec::encode_onto(&BorrowedItem::Notification(parts), &mut bytes);
         Stored(bytes.into())
     }
 
@@ -86,6 +109,6 @@ impl Serialize for Stored {
 
 impl<'de> Deserialize<'de> for Stored {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Stored, D::Error> {
-        Ok(Stored::new(&Arc::<Notification>::deserialize(deserializer)?))
+        Ok(Stored::new(&Notification::deserialize(deserializer)?))
     }
 }

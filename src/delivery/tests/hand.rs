@@ -194,7 +194,7 @@ impl Play {
     }
 
     fn applied(&mut self, op: u64) {
-        self.input(Input::Applied { notification: notification(op, 10), sessions: vec![SESSION] });
+        self.input(Input::Applied { notification: notification(op, 10), sessions: [SESSION].into() });
     }
 
     fn ack(&mut self, upto: u64, held: &[u64], credit: u32) {

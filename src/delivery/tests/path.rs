@@ -278,7 +278,7 @@ impl World {
         let op = self.log.last().map_or(1, |one| one.op().0) + 1 + self.draw(5);
         let one = notification(op, bytes);
         self.log.push(one.clone());
-        self.deliver(Input::Applied { notification: one, sessions: vec![SESSION] });
+        self.deliver(Input::Applied { notification: one, sessions: [SESSION].into() });
     }
 
     /// The server process ends and starts again as the primary of a higher view.

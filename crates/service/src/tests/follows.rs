@@ -43,9 +43,9 @@ fn the_sessions_that_a_notification_is_for_are_ascending_whatever_their_profiles
     for session in [alice, bob] {
         log.follow(session, channel("ops")).unwrap();
     }
-    assert_eq!(log.service.addressed(&channel("ops")), [bob, alice], "fewer follow it than receive");
+    assert_eq!(log.service.addressed(&channel("ops"))[..], [bob, alice], "fewer follow it than receive");
     log.follow(zoe, channel("ops")).unwrap();
-    assert_eq!(log.service.addressed(&channel("ops")), [zoe, bob, alice], "all that receive follow it");
+    assert_eq!(log.service.addressed(&channel("ops"))[..], [zoe, bob, alice], "all that receive follow it");
 }
 
 #[test]
@@ -94,4 +94,21 @@ fn a_follow_again_counts_from_its_own_op() {
     log.follow(bob, feed("alice")).unwrap();
     let later = log.send(alice, feed("alice")).unwrap();
     assert_eq!(log.pending(bob), [later]);
+}
+
+#[test]
+fn whom_a_notification_is_for_follows_each_change() {
+    let mut log = Log::new();
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    let audience = |log: &Log| log.service.addressed(&feed("alice")).to_vec();
+    log.send(alice, feed("alice")).unwrap();
+    assert_eq!(audience(&log), []);
+    log.follow(bob, feed("alice")).unwrap();
+    assert_eq!(audience(&log), [bob]);
+    let newer = log.open("bob", 2);
+    assert_eq!(audience(&log), [newer], "it fences the other");
+    log.send(alice, feed("alice")).unwrap();
+    assert_eq!(audience(&log), [newer]);
+    log.apply(Command::SessionClose { session: newer });
+    assert_eq!(audience(&log), []);
 }

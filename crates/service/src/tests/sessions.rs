@@ -187,7 +187,7 @@ fn a_pending_session_counts_as_none() {
         options: OptionalFields::NONE,
     });
     assert!(matches!(out[0], Applied::Notified { .. }));
-    assert_eq!(log.service.addressed(&inbox("bob")), []);
+    assert_eq!(log.service.addressed(&inbox("bob"))[..], []);
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn a_large_notification_sent_again_completes_what_arrived_of_it() {
     play.live(0, 1);
     play.sent.clear();
     let notification = notification(1, 5_000);
-    play.input(Input::Applied { notification, sessions: vec![SESSION] });
+    play.input(Input::Applied { notification, sessions: [SESSION].into() });
     let once = play.pieces();
     play.pass(Duration::from_millis(250));
     let again = play.pieces();
@@ -132,7 +132,7 @@ fn a_notification_is_large_by_its_encoding_whatever_part_makes_it_so() {
     let mut notification = Arc::unwrap_or_clone(notification(1, 800).notification().unwrap());
     notification.options = OptionalFields(vec![OptionalField { tag: 0, bytes: vec![7; 500] }]);
     let notification = Stored::new(&Arc::new(notification));
-    play.input(Input::Applied { notification, sessions: vec![SESSION] });
+    play.input(Input::Applied { notification, sessions: [SESSION].into() });
     let first_of = |pieces: Vec<Fragment>| pieces.iter().map(|piece| piece.first).collect::<Vec<u64>>();
     let once = first_of(play.pieces());
     play.pass(Duration::from_millis(250));

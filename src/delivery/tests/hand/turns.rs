@@ -13,7 +13,7 @@ fn what_a_turn_says_shares_a_datagram_with_its_notifications() {
     play.live(10, 256);
     play.sent.clear();
     let answer = Input::Answer { session: SESSION, packet: reply() };
-    let applied = |op| Input::Applied { notification: notification(op, 10), sessions: vec![SESSION] };
+    let applied = |op| Input::Applied { notification: notification(op, 10), sessions: [SESSION].into() };
     play.turn([applied(11), answer, applied(12)]);
     let sent = datagrams(&mut play);
     let [(_, packets)] = &sent[..] else { panic!("{} datagrams", sent.len()) };
