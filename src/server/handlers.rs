@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_sys::sync::BoundSocket;
-use recado_sys::sync::channel::{Receiver, Select};
+use recado_sys::sync::channel::{Receiver, TryRecvError};
 use recado_sys::sync::signal::Signal;
 
 use recado_proto::packet::RefusedDatagram;
@@ -75,14 +75,11 @@ impl Handler {
     /// Runs until the replica thread has ended and everything it told is sent.
     pub(super) fn run(mut self) {
         let mut turns = Turns::default();
-        loop {
+        let mut open = true;
+        while open {
             self.wait();
-            self.take(&mut turns);
+            open = self.take(&mut turns);
             self.perform(&mut turns);
-            // The channel reports the end of the replica thread only once it is empty.
-            if self.told.is_empty() && (self.from_delivery.is_gone() || ended(&self.told)) {
-                return;
-            }
         }
     }
 
@@ -95,11 +92,18 @@ impl Handler {
         self.signal.wait(until, || !self.told.is_empty() || (clear && !self.datagrams.is_empty()));
     }
 
-    /// Gives the shard its inputs, and ends its turn.
-    fn take(&mut self, turns: &mut Turns) {
+    /// Gives the shard its inputs, and ends its turn. Returns false if the replica thread has ended and nothing
+    /// that it told is left.
+    fn take(&mut self, turns: &mut Turns) -> bool {
         let now = self.clock.now();
-        for told in self.told.try_iter().take(self.told.len()) {
-            self.shard.tell(now, told, &mut turns.effects);
+        let mut open = true;
+        // One look more than there are messages finds the end of the replica thread.
+        for _ in 0..=self.told.len() {
+            match self.told.try_recv() {
+                Ok(told) => self.shard.tell(now, told, &mut turns.effects),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => open = false,
+            }
         }
         let heard = self.datagrams.len().min(DATAGRAMS_PER_TURN);
         let heard = if self.from_delivery.is_clear() { heard } else { 0 };
@@ -120,6 +124,7 @@ impl Handler {
             self.requests.wake();
         }
         self.shard.flush(now, &mut turns.effects);
+        open
     }
 
     fn perform(&mut self, turns: &mut Turns) {
@@ -165,13 +170,4 @@ impl Handler {
             }
         }
     }
-}
-
-/// Returns true if a channel is empty and its senders are gone. It takes nothing. The only receiver calls
-/// it right after finding the channel empty; a message that came since is found by the next turn.
-fn ended<T>(channel: &Receiver<T>) -> bool {
-    let mut select = Select::new();
-    select.recv(channel);
-    // A channel that is ready and still empty is disconnected.
-    select.try_ready().is_ok() && channel.is_empty()
 }

@@ -28,7 +28,6 @@ pub use crate::delivery::Effect;
 
 /// What the replica thread tells a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "almost all are the large one")]
 pub enum Told {
     /// A session is in the log: its datagrams may be opened.
     Known {

@@ -153,6 +153,7 @@ impl<T> Sender<T> {
 }
 
 #[cfg(all(test, feature = "model"))]
+#[expect(clippy::unwrap_used, reason = "a test ends where it fails")]
 mod tests {
     use crate::sync::channel::TryRecvError;
     use crate::sync::model::{TimeOuts, explore, seeds_to_find};
