@@ -18,12 +18,12 @@
 //! does not run again; but of an answer that was superseded, and of the role, the node knows. Other answers
 //! are sent once: their clients ask again.
 //!
-//! The table has at most `Limits::sessions_served` sessions, served or not. To admit one more, the network
-//! with the most sessions gives one up: of those not served, or not heard for a minute, the one silent
-//! longest. If the newcomer's network has fewer by two or more, a session that is served and present may be
-//! given up too. Its client is sent Busy at once, and again if it goes on sending, and resumes. If no session
-//! can be given up, the newcomer's datagrams are refused and counted, and its client retransmits. A session
-//! counts for a network once its client has proved that it receives there.
+//! The table has at most `Limits::sessions_served` sessions, served or not, of which a shard has its share.
+//! To admit one more, the network with the most sessions gives one up: of those not served, or not heard for
+//! a minute, the one silent longest. If the newcomer's network has fewer by two or more, a session that is
+//! served and present may be given up too. Its client is sent Busy at once, and again if it goes on sending,
+//! and resumes. If no session can be given up, the newcomer's datagrams are refused and counted, and its
+//! client retransmits. A session counts for a network once its client has proved that it receives there.
 //!
 //! Invariants: everything sent on a session is numbered here, and numbers never repeat under
 //! (session, server, incarnation), nor under (session, server): see [`Delivery::new`]. Pure:

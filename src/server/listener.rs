@@ -73,6 +73,7 @@ mod tests {
     use recado_sys::sync::signal::Signal;
 
     use super::*;
+    use crate::server::shard::shard_of;
 
     fn datagram(class: Class, cluster: u64, session: u64) -> Vec<u8> {
         let node = matches!(class, Class::Peer | Class::PeerHello).then_some(NodeId(1));
@@ -93,8 +94,10 @@ mod tests {
 
     #[test]
     fn a_session_always_goes_to_the_same_handler() {
-        assert_eq!(shard(&datagram(Class::Client, 7, 4)), Ok(0));
-        assert_eq!(shard(&datagram(Class::Client, 7, 5)), Ok(1));
+        for session in 1..20 {
+            let of_session = shard_of(SessionId(Op(session)), 2);
+            assert_eq!(shard(&datagram(Class::Client, 7, session)), Ok(of_session));
+        }
         assert_eq!(shard(&datagram(Class::Handshake, 7, 0)), Ok(1));
     }
 
@@ -122,8 +125,11 @@ mod tests {
             let bytes = datagram(Class::Client, 7, session);
             listener.dispatch("127.0.0.1:4001".parse().unwrap(), &bytes)
         };
+        let mut of_first = (1..).filter(|id| shard_of(SessionId(Op(*id)), 2) == 0);
+        let (one, another) = (of_first.next().unwrap(), of_first.next().unwrap());
+        let other = (1..).find(|id| shard_of(SessionId(Op(*id)), 2) == 1).unwrap();
         assert_eq!(
-            (dispatch(4), dispatch(6), dispatch(5)),
+            (dispatch(one), dispatch(another), dispatch(other)),
             (Ok(()), Err(RefusedDatagram::QueueFull), Ok(()))
         );
     }

@@ -89,7 +89,7 @@ use recado_sys::threads::{Thread, spawn_named};
 
 use self::counters::Counters;
 use self::delivery_sender::DeliverySender;
-use self::engine::{BootIdentity, Input};
+use self::engine::{BootIdentity, Effect, Input};
 use self::handlers::{Handler, NAMES, handlers};
 use self::handshake::HandshakeConfig;
 use self::journal_thread::{JournalThread, Work};
@@ -100,7 +100,7 @@ use self::overflow_queue::OverflowQueue;
 use self::peer_listener::PeerListener;
 use self::replica_thread::{Ended, Inputs, ReplicaThread};
 use self::request_channel::{RequestReceiver, RequestSender};
-use self::shard::{Shard, Told};
+use self::shard::{Shard, Told, shard_of};
 use self::snapshot_thread::write_snapshots;
 use crate::config::{Cluster, Config, Member};
 
@@ -230,8 +230,9 @@ impl Server {
         let cluster = config.cluster.clone();
         let member = *cluster.member(cluster.me).ok_or(ServerError::NotAMember)?;
         let mut shards = Vec::new();
-        for _ in &channels.lanes {
-            shards.push(Shard::new(&config, &handshake_config, channels.lanes.len(), random::bytes()?));
+        let count = channels.handlers.len();
+        for _ in 0..count {
+            shards.push(Shard::new(&config, &handshake_config, count, random::bytes()?));
         }
         let seed = u64::from_le_bytes(random::bytes()?);
         let boot_id =
@@ -239,6 +240,16 @@ impl Server {
         let mut effects = Vec::new();
         let node = engine::start(config, recovered, boot_id, shared.clock.read(), &mut effects)
             .map_err(|source| ServerError::Start { path: data.clone(), source })?;
+        // There may be more sessions than places in the channels.
+        let now = shared.clock.now();
+        effects.retain(|effect| match effect {
+            Effect::SessionKnown { session, device, nonce, aead } => {
+                let known = Told::Known { session: *session, device: device.key, nonce: *nonce, aead: *aead };
+                shards[shard_of(*session, count)].tell(now, known, &mut Vec::new());
+                false
+            }
+            _ => true,
+        });
 
         let (stopped, stopped_out) = channel::bounded(1);
         let (failed, failed_out) = channel::bounded(1);
@@ -259,7 +270,7 @@ impl Server {
             inputs: channels.inputs(),
             peers,
             journal: OverflowQueue::new(channels.work.0.clone()),
-            delivery: DeliverySender::new(channels.lanes.iter().map(|lane| lane.told.0.clone())),
+            delivery: DeliverySender::new(channels.handlers.iter().map(|handler| handler.told.0.clone())),
             counters: Arc::clone(&shared.counters),
             clock: shared.clock,
             stopped,
@@ -331,12 +342,12 @@ impl Server {
         channels: &Channels,
         shared: &Shared,
     ) -> io::Result<()> {
-        for ((name, shard), lane) in NAMES.into_iter().zip(shards).zip(&channels.lanes) {
+        for ((name, shard), own) in NAMES.into_iter().zip(shards).zip(&channels.handlers) {
             let handler = Handler {
                 shard,
-                signal: lane.signal.clone(),
-                datagrams: lane.datagrams.1.clone(),
-                told: lane.told.1.clone(),
+                signal: own.signal.clone(),
+                datagrams: own.datagrams.1.clone(),
+                told: own.told.1.clone(),
                 requests: channels.requests.0.clone(),
                 from_delivery: OverflowQueue::new(channels.from_delivery.0.clone()),
                 socket: Arc::clone(&socket),
@@ -348,7 +359,7 @@ impl Server {
         let listener = Listener {
             socket,
             cluster,
-            handlers: channels.lanes.iter().map(|lane| lane.datagrams.0.clone()).collect(),
+            handlers: channels.handlers.iter().map(|handler| handler.datagrams.0.clone()).collect(),
             counters: Arc::clone(&shared.counters),
             clock: shared.clock,
             stop: Arc::clone(&shared.stop),
@@ -503,12 +514,11 @@ struct Channels {
     requests: (RequestSender, RequestReceiver),
     journal: Signal,
     work: Channel<Work>,
-    /// One for each handler.
-    lanes: Vec<Lane>,
+    handlers: Vec<HandlerChannels>,
 }
 
 /// The channels to one handler.
-struct Lane {
+struct HandlerChannels {
     signal: Signal,
     datagrams: Channel<Received>,
     told: Channel<Told>,
@@ -517,10 +527,10 @@ struct Lane {
 impl Channels {
     fn new(capacities: &Capacities) -> Channels {
         let (replica, journal) = (Signal::default(), Signal::default());
-        let lane = |_| {
+        let handler = |_| {
             let signal = Signal::default();
             let (datagrams, told) = (signal.bounded(capacities.datagrams), signal.bounded(capacities.told));
-            Lane { signal, datagrams, told }
+            HandlerChannels { signal, datagrams, told }
         };
         Channels {
             internal: replica.bounded(capacities.internal),
@@ -528,7 +538,7 @@ impl Channels {
             from_delivery: replica.bounded(capacities.from_delivery),
             requests: request_channel::bounded_by_network(&replica, capacities.requests),
             work: journal.bounded(capacities.work),
-            lanes: (0..capacities.handlers).map(lane).collect(),
+            handlers: (0..capacities.handlers).map(handler).collect(),
             replica,
             journal,
         }

@@ -21,13 +21,13 @@ pub(super) struct OverflowQueue<T> {
     sender: Sender<T>,
     waiting: VecDeque<T>,
     /// True if the receiver is not woken yet for something sent.
-    unheard: bool,
+    wake_due: bool,
     gone: bool,
 }
 
 impl<T> OverflowQueue<T> {
     pub(super) fn new(sender: Sender<T>) -> OverflowQueue<T> {
-        OverflowQueue { sender, waiting: VecDeque::new(), unheard: false, gone: false }
+        OverflowQueue { sender, waiting: VecDeque::new(), wake_due: false, gone: false }
     }
 
     /// Sends a message, or queues it behind those already queued. The receiver is woken by the next flush.
@@ -44,7 +44,7 @@ impl<T> OverflowQueue<T> {
     /// since the last flush.
     pub(super) fn flush(&mut self) {
         self.send();
-        if std::mem::take(&mut self.unheard) {
+        if std::mem::take(&mut self.wake_due) && !planted(Mistake::QueuesSilently) {
             self.sender.wake();
         }
     }
@@ -52,7 +52,7 @@ impl<T> OverflowQueue<T> {
     fn send(&mut self) {
         while let Some(message) = self.waiting.pop_front() {
             match self.sender.try_queue(message) {
-                Ok(()) => self.unheard = true,
+                Ok(()) => self.wake_due = true,
                 Err(TrySendError::Full(message)) => {
                     self.waiting.push_front(message);
                     return;
@@ -77,7 +77,9 @@ impl<T> OverflowQueue<T> {
 
     /// Sends the queue, waiting a short time for each message, then closes the channel, which wakes the
     /// receiver.
-    pub(super) fn finish(self) {
+    pub(super) fn finish(mut self) {
+        // A receiver that is not woken makes no room.
+        self.flush();
         for message in self.waiting {
             if self.sender.send_timeout(message, FINISH_PATIENCE).is_err() {
                 return;

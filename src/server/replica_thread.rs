@@ -1,5 +1,6 @@
 //! Replica thread: owns the [`Node`] and is the only thread that changes it, so the node needs no lock. The
-//! thread takes one lock, that of the requests' [`places`](super::request_channel), held for a count.
+//! thread takes two kinds of locks: that of the requests' [`places`](super::request_channel) and those of the
+//! signals, each held for a count or a flag.
 //!
 //! One turn: wait for an input or the node's deadline; take what is queued, first from the journal and the
 //! server's handle, then from peers, then a limited number from the delivery and from clients; feed it to

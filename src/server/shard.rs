@@ -46,9 +46,13 @@ pub enum Told {
     Delivery(Input),
 }
 
-/// Index of the shard that owns a session, of `shards`.
+/// Index of the shard that owns a session, of `shards`; at least one. The id is the op that opened the
+/// session, and clients that connect or send one after another take a few ops each, so its remainder would
+/// be the same for most. It is multiplied first (Fibonacci hashing, Knuth, The Art of Computer Programming
+/// 6.4).
 pub fn shard_of(session: SessionId, shards: usize) -> usize {
-    (session.0.0 % shards.max(1) as u64) as usize
+    let mixed = session.0.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    (mixed % shards.max(1) as u64) as usize
 }
 
 /// Selects the shard that takes a client's datagram, of `shards`: by its session, or by its sender's port if
@@ -62,7 +66,7 @@ pub fn shard_for(
     cluster: ClusterId,
     shards: usize,
 ) -> Result<usize, RefusedDatagram> {
-    let by_port = usize::from(from.port()) % shards;
+    let by_port = usize::from(from.port()) % shards.max(1);
     let envelope = match Envelope::peek(bytes) {
         // The shard answers it.
         Err(DecodeError::Version(_)) => return Ok(by_port),
@@ -104,7 +108,8 @@ pub fn distribute(told: Told, shards: usize, mut to: impl FnMut(usize, Told)) {
         | Input::Answer { session, .. }
         | Input::Page { session, .. }
         | Input::PageLater { session, .. } => to(shard_of(session, shards), input),
-        // The shard of a new session remembers the address to which its ACCEPT_CONN goes.
+        // The shard of a new session remembers the address to which its ACCEPT_CONN goes. All other answers
+        // to INITIATIONs are of no session, and go by the first shard.
         Input::AnswerTo { ref packets, .. } => {
             let accepted = packets.iter().find_map(|packet| match packet {
                 ToClient::AcceptConn(accept) => Some(accept.session),
@@ -223,7 +228,7 @@ mod tests {
             let session = SessionId(Op(id));
             let packet = ToClient::SendAck(SendAck { seq: Seq(1), op: Op(1), data: OptionalFields::NONE });
             let input = Input::Answer { session, packet };
-            assert_eq!(told(input.clone()), BTreeMap::from([((id % 3) as usize, input)]));
+            assert_eq!(told(input.clone()), BTreeMap::from([(shard_of(session, 3), input)]));
         }
     }
 
@@ -241,11 +246,29 @@ mod tests {
             notification: notification.clone(),
             sessions: sessions(ids).into(),
         };
-        let expected = BTreeMap::from([(0, applied(&[3, 6, 12])), (2, applied(&[5]))]);
-        assert_eq!(told(applied(&[3, 5, 6, 12])), expected);
+        let own = |shard| {
+            let own: Vec<u64> = (1..=20).filter(|id| shard_of(SessionId(Op(*id)), 3) == shard).collect();
+            (shard, applied(&own))
+        };
+        let all: Vec<u64> = (1..=20).collect();
+        assert_eq!(told(applied(&all)), BTreeMap::from([own(0), own(1), own(2)]));
         assert_eq!(told(applied(&[])), BTreeMap::new());
-        let expected = BTreeMap::from([(1, Input::Withdrawn(sessions(&[4, 7])))]);
-        assert_eq!(told(Input::Withdrawn(sessions(&[4, 7]))), expected);
+        let shard = shard_of(SessionId(Op(4)), 3);
+        let expected = BTreeMap::from([(shard, Input::Withdrawn(sessions(&[4])))]);
+        assert_eq!(told(Input::Withdrawn(sessions(&[4]))), expected);
+    }
+
+    #[test]
+    fn sessions_are_spread_whatever_number_of_ops_lies_between_them() {
+        for shards in 2..=8 {
+            for step in 1..=8 {
+                let mut counts = vec![0; shards];
+                (0..1_000).for_each(|n| counts[shard_of(SessionId(Op(100 + n * step)), shards)] += 1);
+                let even = 1_000 / shards;
+                let spread = counts.iter().all(|count| (even / 2..even * 2).contains(count));
+                assert!(spread, "{step} ops apart: {counts:?}");
+            }
+        }
     }
 
     #[test]

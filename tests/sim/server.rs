@@ -238,7 +238,7 @@ pub struct Process {
     /// The entries that it holds, as it gave them to its journal.
     pub log: BTreeMap<Op, Entry>,
     pub boot: u32,
-    /// The sessions whose datagrams it can open.
+    /// The sessions whose keys its shards have been told, or are about to be.
     pub known: BTreeSet<SessionId>,
     shards: Vec<Shard>,
     /// The addresses where clients have proved that they receive.
@@ -264,9 +264,8 @@ pub struct Process {
     /// The next time at which the journal thread checks the mark, and true if a mark is scheduled.
     mark_at: Micros,
     marking: bool,
-    /// What waits to be told to the shards, and true if some was left out because the queue was full.
-    delivery_queue: VecDeque<Told>,
-    missed: bool,
+    /// What waits to be told to each shard, and true if some was left out because its queue was full.
+    delivery_queues: [(VecDeque<Told>, bool); SHARDS],
     /// The client requests that wait for the node.
     request_queue: VecDeque<Input>,
     /// True if it fetched in the current election, and true if it took a hand-over.
@@ -274,12 +273,6 @@ pub struct Process {
     transferred: bool,
     isolated: bool,
     stopped: bool,
-}
-
-impl Process {
-    fn tell(&mut self, now: Moment, told: Told, effects: &mut Vec<shard::Effect>) {
-        distribute(told, SHARDS, |shard, told| self.shards[shard].tell(now, told, effects));
-    }
 }
 
 enum Work {
@@ -452,8 +445,7 @@ impl Server {
             snapshot: None,
             mark_at: step.now + MARK_EVERY,
             marking: false,
-            delivery_queue: VecDeque::new(),
-            missed: false,
+            delivery_queues: Default::default(),
             request_queue: VecDeque::new(),
             fetched: false,
             transferred: false,
@@ -890,19 +882,24 @@ impl Server {
         let Some(process) = &mut self.process else { return };
         let Some((places, lasts)) = self.bounds.delivery_queue else {
             let mut effects = Vec::new();
-            process.tell(now, told, &mut effects);
+            distribute(told, SHARDS, |shard, told| process.shards[shard].tell(now, told, &mut effects));
             self.end_delivery_turn(step, now, &mut effects);
             return work.extend(effects.into_iter().map(Work::Delivery));
         };
-        let full = process.delivery_queue.len() >= places || process.missed;
-        if full && matches!(told, Told::Delivery(delivery::Input::Applied { .. })) {
-            process.missed = true;
-            return step.out.push(Output::Met(Situation::Missed));
-        }
-        if process.delivery_queue.is_empty() {
+        let idle = process.delivery_queues.iter().all(|(queue, _)| queue.is_empty());
+        distribute(told, SHARDS, |shard, told| {
+            let (queue, missed) = &mut process.delivery_queues[shard];
+            let full = queue.len() >= places || *missed;
+            if full && matches!(told, Told::Delivery(delivery::Input::Applied { .. })) {
+                *missed = true;
+                step.out.push(Output::Met(Situation::Missed));
+            } else {
+                queue.push_back(told);
+            }
+        });
+        if idle && process.delivery_queues.iter().any(|(queue, _)| !queue.is_empty()) {
             step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::DeliveryQueue));
         }
-        process.delivery_queue.push_back(told);
     }
 
     /// Tells the shards what waits.
@@ -910,11 +907,11 @@ impl Server {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();
-        for told in std::mem::take(&mut process.delivery_queue) {
-            process.tell(now, told, &mut effects);
-        }
-        if std::mem::take(&mut process.missed) {
-            process.tell(now, Told::Delivery(delivery::Input::AppliedDropped), &mut effects);
+        for ((queue, missed), shard) in process.delivery_queues.iter_mut().zip(&mut process.shards) {
+            queue.drain(..).for_each(|told| shard.tell(now, told, &mut effects));
+            if std::mem::take(missed) {
+                shard.tell(now, Told::Delivery(delivery::Input::AppliedDropped), &mut effects);
+            }
         }
         self.end_delivery_turn(step, now, &mut effects);
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());

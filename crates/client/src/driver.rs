@@ -40,7 +40,7 @@ use super::receipt::Promise;
 use super::store::{NotKept, Outbox, Slot};
 use super::trust::{ClusterIdentity, Trust};
 
-/// Most inputs of one turn.
+/// Most rounds of one turn; each takes one input of each channel.
 const TURN_MAX: usize = 64;
 /// The longest sleep of the machine's thread.
 const IDLE: Duration = Duration::from_secs(1);
@@ -228,7 +228,7 @@ impl Driver {
                 return;
             }
         }
-        self.signal.again();
+        self.signal.set_for_next_wait();
     }
 
     /// Takes one input of each channel that has one and may be read now. Returns false if none has.
@@ -251,6 +251,9 @@ impl Driver {
                 Err(TryRecvError::Disconnected) => turn.over = Some(Cause::Disconnected),
             }
             self.perform(effects, turn, under_way);
+            if turn.over.is_some() {
+                return true;
+            }
         }
         let command = match self.commands.try_recv() {
             Ok(command) => {
@@ -267,6 +270,9 @@ impl Driver {
             }
             self.command(command, machine, effects, under_way);
             self.perform(effects, turn, under_way);
+            if turn.over.is_some() {
+                return true;
+            }
         }
         if machine.has_room() {
             match self.requests.try_recv() {

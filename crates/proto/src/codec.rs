@@ -257,6 +257,14 @@ pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeErr
     all_of(bytes, first)
 }
 
+/// Decodes the value at the start of `bytes`, whatever follows it.
+///
+/// # Errors
+/// [`DecodeError`]; nothing changed.
+pub fn decode_start<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    decode_first(bytes).map(|(value, _)| value)
+}
+
 /// Decodes the value at the start of a snapshot, whatever follows it.
 ///
 /// # Errors

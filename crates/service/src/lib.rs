@@ -64,7 +64,8 @@ pub struct Service {
     planted: PlantedBug,
     index: Index,
     /// The sessions that notifications of each topic are for, as far as they were asked for since the last
-    /// command that may have changed them: at most one list for each topic that was sent to.
+    /// command that may have changed them: of each topic that was sent to, 8 bytes for each session that
+    /// follows it.
     audiences: RefCell<BTreeMap<Topic, Arc<[SessionId]>>>,
     /// The number of calls of [`Service::standing`] and [`Service::page`] on this replica. Apply reads it
     /// only with `Planted::ApplyNotDeterministic`, as an example of something that differs between servers.

@@ -173,16 +173,17 @@ pub struct Limits {
     /// failover in between. Too small: SessionOver, and the client connects again. Too large: repeated or
     /// abandoned CONNECTs hold places of `sessions`. Default 60 s, 30 s when the log's time runs fast.
     pub session_pending: Duration,
-    /// Most sessions, live and pending; their weight is part of their device's. Choose twice the devices that
-    /// are there at a time. It also bounds the keys that the handlers hold and the buckets of
-    /// `session_requests`. Too large: a notification for all live sessions occupies the replica thread for
-    /// 1.6 ms for each 10,000 of them (`server/cost`), which must stay below the heartbeat of the log's
-    /// timers (not checked). Default 200,000, two for each of `profiles`.
+    /// Most sessions, live and pending; their weight is part of their device's. Choose twice the devices
+    /// that are there at a time. It also bounds the keys that the handlers hold and the buckets of
+    /// `session_requests`. Too large: to find all live sessions for a notification, after one of them has
+    /// changed, occupies the replica thread for 1.6 ms for each 10,000 (`server/cost`), which must stay
+    /// below the heartbeat of the log's timers (not checked). Default 200,000, two for each of `profiles`.
     pub sessions: usize,
-    /// Most sessions that a server hears and delivers to at a time; on a backup, those that keep alive. For
-    /// one more, the network with the most of them loses one, an idle one first (`delivery`). More than
-    /// `sessions` has no effect. Too small: clients displace each other (Busy), and resume in turns. Too
-    /// large: memory, a link, up to 1 MiB of queue and 1 MiB of answers for each. Default 65,536.
+    /// Most sessions that a server hears and delivers to at a time; on a backup, those that keep alive. Each
+    /// handler has its share. For one more, the network with the most of a handler's loses one, an idle one
+    /// first (`delivery`). More than `sessions` has no effect. Too small: clients displace each other
+    /// (Busy), and resume in turns. Too large: memory, a link, up to 1 MiB of queue and 1 MiB of answers for
+    /// each. Default 131,072.
     pub sessions_served: usize,
     /// The largest size of the whole state in bytes, each part counted as the most that its encoding can be.
     /// Beyond it the largest topics lose their oldest notifications. At most what a snapshot may have:
@@ -277,7 +278,7 @@ impl Default for Limits {
             session_idle: Duration::from_secs(7 * 24 * 3600),
             session_pending: Duration::from_secs(60),
             sessions: 200_000,
-            sessions_served: 65_536,
+            sessions_served: 131_072,
             state_bytes: Limits::STATE_BYTES,
             record_bytes: Limits::RECORD_BYTES,
             window: 256,

@@ -168,7 +168,7 @@ impl Service {
         self.state.profiles.get(name).map_or(0, |profile| profile.follows.len())
     }
 
-    /// The number of profiles walked to find the sessions that a notification of `topic` is addressed to: its
+    /// The most profiles walked to find the sessions that a notification of `topic` is addressed to: its
     /// followers, or all profiles with receiving sessions, whichever are fewer.
     pub fn fan_out(&self, topic: &Topic) -> usize {
         let followers = self.state.topics.get(topic).map_or(0, |topic_state| topic_state.followers.len());

@@ -77,8 +77,8 @@ impl Service {
         self.index.remove_topic(topic, topic_state);
         while let Some(dropped) = topic_state.drop_oldest(upto) {
             if let Topic::Inbox(_) = topic
-                && let Some(notification) = dropped.notification()
-                && let Some(author) = self.state.profiles.get_mut(&notification.author)
+                && let Some(author) = dropped.author()
+                && let Some(author) = self.state.profiles.get_mut(&author)
                 && let Ok(at) = author.sent.binary_search_by_key(&dropped.op(), |sent| sent.op)
             {
                 author.sent.remove(at);

@@ -83,6 +83,13 @@ impl Stored {
         self.0.get(NUMBERS..).unwrap_or_default()
     }
 
+    /// The profile that sent it.
+    pub(super) fn author(&self) -> Option<Name> {
+        // The variant of the item, and the fields before the author.
+        let (_, _, _, author) = codec::decode_start::<(u32, Op, Topic, Name)>(self.item()).ok()?;
+        Some(author)
+    }
+
     /// The notification.
     pub fn notification(&self) -> Option<Arc<Notification>> {
         match codec::decode(self.item()) {

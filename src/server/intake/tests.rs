@@ -81,7 +81,7 @@ fn send(seq: u64, body: &str) -> ToServer {
 }
 
 impl Rig {
-    /// Gives the handler one datagram with these packets, on this session.
+    /// Gives the intake one datagram with these packets, on this session.
     fn take(&mut self, session: u64, packets: &[ToServer]) -> Result<(), RefusedDatagram> {
         self.intake.keyring.learn(SessionId(Op(session)), DEVICE, 1, Default::default());
         self.number += 1;
@@ -220,7 +220,7 @@ fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     assert_eq!(rig.heard().len(), 1);
 }
 
-/// Requests that each handler below passes on.
+/// Requests that each intake below passes on.
 const EACH: u64 = 4;
 
 /// Three intakes with more requests than places, each of a network of its own, and a replica thread that

@@ -426,7 +426,7 @@ fn replica_of_one(
         inputs: channels.inputs(),
         peers: BTreeMap::new(),
         journal: OverflowQueue::new(channels.work.0.clone()),
-        delivery: DeliverySender::new(channels.lanes.iter().map(|lane| lane.told.0.clone())),
+        delivery: DeliverySender::new(channels.handlers.iter().map(|handler| handler.told.0.clone())),
         counters: Arc::clone(&shared.counters),
         clock: shared.clock,
         stopped: bounded(1).0,
@@ -440,18 +440,26 @@ fn ends_with_work_held_back() {
     let channels = Channels::new(&Capacities { work: 1, internal: 1, ..Capacities::default() });
     let shared = Shared::new();
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
-    (1..=3).for_each(|op| replica.journal.push(append(op, 1)));
     let (news, work) = (channels.internal.0.clone(), channels.work.1.clone());
+    let signal = channels.journal.clone();
     drop(channels);
     let tells_twice = spawn_named("journal", move || {
         let mut taken = 0;
-        for _ in &work {
-            taken += 1;
+        loop {
+            match work.try_recv() {
+                Ok(_) => taken += 1,
+                Err(TryRecvError::Empty) => {
+                    signal.wait(Duration::from_secs(3_600), || false);
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => break,
+            }
             // The send fails once the replica thread has ended.
             (0..2).for_each(|_| drop(news.send(Input::Log(bully::Input::Journaled(taken)))));
         }
         assert_eq!(taken, 3, "what was held back is lost");
     });
+    (1..=3).for_each(|op| replica.journal.push(append(op, 1)));
     replica.end();
     tells_twice.unwrap().join();
 }
@@ -461,6 +469,9 @@ fn what_the_replica_thread_holds_back_at_its_end_is_not_lost() {
     explore(TimeOuts::Never, 50, ends_with_work_held_back);
     explore(TimeOuts::Last, 50, ends_with_work_held_back);
     found(Mistake::EndsDeaf, ends_with_work_held_back);
+    let mistake = Mistake::QueuesSilently;
+    let seed = seeds_to_find(mistake, TimeOuts::Never, 50, ends_with_work_held_back);
+    assert!(seed.is_some(), "{mistake:?}");
 }
 
 #[test]
@@ -513,7 +524,7 @@ fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_th
     replica.delivery.push(Told::Delivery(crate::delivery::Input::Deadline));
     replica.feed(&mut turns);
     assert_eq!(channels.from_delivery.1.len(), 1, "it waits");
-    assert!(channels.lanes[0].told.1.try_recv().is_ok());
+    assert!(channels.handlers[0].told.1.try_recv().is_ok());
     replica.delivery.flush();
     replica.feed(&mut turns);
     assert_eq!(channels.from_delivery.1.len(), 0, "it is taken");

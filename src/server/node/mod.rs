@@ -236,10 +236,11 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    /// Emits SessionKnown for all sessions of a state that was not applied entry by entry, and SessionGone
-    /// for those in `before` that it does not contain.
+    /// Emits SessionKnown for the sessions of a state that was not applied entry by entry, but for those in
+    /// `before`, which are ascending, and SessionGone for those of them that it does not contain. A session
+    /// is an op of the committed log, so what both contain is the same.
     fn emit_sessions(&mut self, before: &[SessionId]) {
-        let known = self.service.sessions();
+        let known = self.service.sessions().filter(|(session, ..)| before.binary_search(session).is_err());
         let known =
             known.map(|(session, device, nonce, aead)| Effect::SessionKnown { session, device, nonce, aead });
         let gone = before.iter().copied().filter(|session| !self.service.has_session(*session));

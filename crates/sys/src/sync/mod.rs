@@ -90,6 +90,8 @@ pub enum Mistake {
     WritesUnderLock,
     /// Log lines that find no room are not counted.
     LossIsForgotten,
+    /// A sender that has queued messages does not wake their receiver.
+    QueuesSilently,
     /// A thread that waits forgets what was signalled since it looked into its channels.
     ForgetsTheSignal,
     /// The data that a lock guards is read before the lock is held.

@@ -50,7 +50,7 @@ impl Signal {
     }
 
     /// Sets the signal for the thread's own next wait: it has not looked into its channels to the end.
-    pub fn again(&self) {
+    pub fn set_for_next_wait(&self) {
         *self.0.set.lock() = true;
     }
 
