@@ -671,21 +671,24 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         with_server(&Hand::honest(5), |at| {
             let clock = MachineClock::start();
-            let asked_at = std::sync::Arc::new(recado_sys::sync::Mutex::new(Moment(0)));
-            let noted = asked_at.clone();
+            // When the decision was asked for, and when it was made.
+            let decision = std::sync::Arc::new(recado_sys::sync::Mutex::new((Moment(0), Moment(0))));
+            let noted = decision.clone();
             let decide = move |_: &ClusterIdentity| {
                 let asked_at = clock.now();
-                *noted.lock() = asked_at;
                 // The decision takes as long as everything before it: longer than the two clocks differ.
                 while clock.now() <= asked_at + asked_at.since(Moment(0)) {
                     std::thread::yield_now();
                 }
+                *noted.lock() = (asked_at, clock.now());
                 true
             };
             let slow = Trust::asking(KnownClusters::under(state.path()), decide, |_| {});
             let Meeting { until, begun, .. } = meet(&[at], LONG, &slow).unwrap();
             let left = until.since(begun.clock.now());
-            assert!(left >= LONG.saturating_sub(asked_at.lock().since(Moment(0))), "{left:?}");
+            let (asked_at, decided_at) = *decision.lock();
+            let counted = asked_at.since(Moment(0)) + clock.now().since(decided_at);
+            assert!(left >= LONG.saturating_sub(counted), "{left:?} of {LONG:?}, and {counted:?} count");
         });
     }
 
