@@ -292,7 +292,10 @@ impl Model {
             // The room that was asked for, if it was not used, and the last notification dropped for it.
             let made = NOTIFICATION
                 + match command {
-                    Command::SessionOpen(_) => capacity::PROFILE + capacity::KEY + service.device_weight(),
+                    // The invitation that it uses up is gone after the room was made.
+                    Command::SessionOpen(_) => {
+                        capacity::PROFILE + capacity::KEY + service.device_weight() + capacity::INVITE
+                    }
                     _ => capacity::CHANNEL + NOTIFICATION,
                 };
             assert!(service.weight() + made > limits.state_bytes, "{op} was dropped for nothing");
