@@ -8,7 +8,6 @@
 
 use std::hint::black_box;
 use std::net::UdpSocket;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use recado::config::{Cluster, Config, Limits, Member};
@@ -236,14 +235,14 @@ fn deliver(body: usize) -> Spent {
     let mut delivered = 0;
     for op in 1..=u64::from(NOTIFICATIONS) {
         now.0 += 1_000;
-        let notification = Stored::new(&Arc::new(Notification {
+        let notification = Stored::new(&Notification {
             op: Op(op),
             topic: Topic::Feed("bob".parse().unwrap()),
             author: "bob".parse().unwrap(),
             unix_ms: op,
             content: Content::of("x".repeat(body)),
             options: OptionalFields::NONE,
-        }));
+        });
         let mut out = Vec::new();
         let began = Instant::now();
         delivery.handle(now, Input::Applied { notification, sessions: [SESSION].into() }, &mut out);

@@ -157,15 +157,18 @@ fn profile(number: u64) -> Name {
     format!("profile-{number}").parse().unwrap()
 }
 
-/// The time and memory of sends to so many inboxes in turn.
+/// The time and memory of sends to so many inboxes in turn; if it is one, to the sender's feed.
 fn sends(topics: u64) {
     let mut log = Log::new();
     let session = log.session(0);
     (1..=topics).for_each(|number| {
         log.session(number);
     });
-    let inbox = |number| Topic::Inbox(profile(1 + number));
-    let send = |to| Request::Send { topic: inbox(to), content: Content::of("x".repeat(TEXT)) };
+    let topic = |number| match topics {
+        1 => Topic::Feed(profile(0)),
+        _ => Topic::Inbox(profile(1 + number)),
+    };
+    let send = |to| Request::Send { topic: topic(to), content: Content::of("x".repeat(TEXT)) };
     let mut seq = 0;
     let (mut fastest, mut decoding) = (f64::INFINITY, f64::INFINITY);
     let mut bytes = 0.0;
@@ -191,7 +194,7 @@ fn sends(topics: u64) {
     let answered = |one: &Applied| matches!(one, Applied::Answered { result: Ok(_), .. });
     assert!(log.out.iter().any(answered), "{:?}", log.out);
     println!(
-        "a SEND of {TEXT} B to one of {topics} inboxes: {fastest:.0} ns to decode ({decoding:.0}) and apply, {bytes:.0} B \
+        "a SEND of {TEXT} B to one of {topics} topics: {fastest:.0} ns to decode ({decoding:.0}) and apply, {bytes:.0} B \
          held"
     );
 }

@@ -88,7 +88,6 @@ impl ShardSender {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use proptest::prelude::*;
     use recado_sys::sync::channel::Receiver;
@@ -110,10 +109,7 @@ mod tests {
             content,
             options: OptionalFields::NONE,
         };
-        Told::Delivery(Input::Applied {
-            notification: Stored::new(&Arc::new(notification)),
-            sessions: [].into(),
-        })
+        Told::Delivery(Input::Applied { notification: Stored::new(&notification), sessions: [].into() })
     }
 
     /// The ops that the delivery receives, and `None` for each [`Input::AppliedDropped`].

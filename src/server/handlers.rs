@@ -30,9 +30,9 @@ use crate::fair::Network;
 pub(super) const NAMES: [&str; 8] =
     ["handler-1", "handler-2", "handler-3", "handler-4", "handler-5", "handler-6", "handler-7", "handler-8"];
 
-/// Maximum number of datagrams in a turn, and the time after which it takes no further one: what they leave
-/// to send, acks above all, does not wait for long. A handshake alone takes 0.27 ms.
+/// Maximum number of datagrams in a turn: what they leave to send, acks above all, does not wait for long.
 const DATAGRAMS_PER_TURN: usize = 256;
+/// Time after which a turn takes no further datagram. A handshake alone takes 0.27 ms.
 const TURN_MAX: Duration = Duration::from_millis(2);
 
 /// Requests after which the replica thread is woken within a turn, so that it takes some while the rest come.

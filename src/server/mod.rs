@@ -1,13 +1,16 @@
 //! A running server: the threads and channels around the pure parts.
 //!
 //! ```text
-//!                1024 datagrams each      1024 requests               4096 work
-//! client port -> listener ------> handlers ----------------> replica ----------> journal -----> snapshot
-//!                                  |  ^  \   4096 from_delivery ^ | ^ ^            | |  ^ 2 works  |
-//!                                  |  |   '--------------------' | | '- internal -' |  '----------'
-//! client port <--------------------'  '---- 4096 told each ------' |     1024      ->   1 finished
-//!                                                                  |
-//! peer port ---> peers ------------- 4096 peer_datagrams ----------'   replica -> a socket for each peer
+//! client port -> listener -> 1024 datagrams each -> handlers -> client port
+//!                                                   |      ^
+//!                   1024 requests, 4096 from_delivery      | 4096 told each
+//!                                                   v      |
+//! peer port -> peers -> 4096 peer_datagrams ------> replica -> one connected socket per peer
+//!                                                   |      ^
+//!                                         4096 work v      | 1024 internal
+//!                                                   journal
+//!                                           2 works v      | 1 finished
+//!                                                   snapshot
 //! ```
 //!
 //! | channel | policy when it is full |

@@ -200,7 +200,6 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use recado_proto::id::{Op, Seq, Topic};
     use recado_proto::packet::{Content, Notification, OptionalFields, SendAck};
@@ -234,14 +233,14 @@ mod tests {
 
     #[test]
     fn a_notification_goes_to_the_shards_of_its_sessions_each_with_its_own() {
-        let notification = Stored::new(&Arc::new(Notification {
+        let notification = Stored::new(&Notification {
             op: Op(9),
             topic: Topic::Feed("alice".parse().unwrap()),
             author: "alice".parse().unwrap(),
             unix_ms: 0,
             content: Content::of("hi"),
             options: OptionalFields::NONE,
-        }));
+        });
         let applied = |ids: &[u64]| Input::Applied {
             notification: notification.clone(),
             sessions: sessions(ids).into(),

@@ -57,7 +57,7 @@ pub(super) fn notification(op: u64, bytes: usize) -> Stored {
         content: Content::of(body),
         options: OptionalFields::NONE,
     };
-    Stored::new(&Arc::new(notification))
+    Stored::new(&notification)
 }
 
 fn home() -> SocketAddr {

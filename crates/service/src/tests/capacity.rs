@@ -116,7 +116,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
             options: OptionalFields::NONE,
         };
         let sent = |at: u64| Sent { op: Op(u64::MAX - at), to: long(0) };
-        let held: Vec<Stored> = (0..100).map(|at| Stored::new(&Arc::new(of(at)))).collect();
+        let held: Vec<Stored> = (0..100).map(|at| Stored::new(&of(at))).collect();
         let mut inbox = topic(Vec::new());
         inbox.bytes = 0;
         held.iter().for_each(|held| inbox.push(held.clone()));

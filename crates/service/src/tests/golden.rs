@@ -17,7 +17,7 @@ fn hash(byte: u8) -> CodeHash {
 
 fn notification(op: u64, topic: Topic, content: Content, options: OptionalFields) -> Stored {
     let (author, unix_ms) = (name("bob"), 0x0102_0304);
-    Stored::new(&Arc::new(Notification { op: Op(op), topic, author, unix_ms, content, options }))
+    Stored::new(&Notification { op: Op(op), topic, author, unix_ms, content, options })
 }
 
 /// A topic that has everything, and an empty one. Each place has its own numbers, so that none can be taken

@@ -131,7 +131,7 @@ fn a_notification_is_large_by_its_encoding_whatever_part_makes_it_so() {
     play.sent.clear();
     let mut notification = Arc::unwrap_or_clone(notification(1, 800).notification().unwrap());
     notification.options = OptionalFields(vec![OptionalField { tag: 0, bytes: vec![7; 500] }]);
-    let notification = Stored::new(&Arc::new(notification));
+    let notification = Stored::new(&notification);
     play.input(Input::Applied { notification, sessions: [SESSION].into() });
     let first_of = |pieces: Vec<Fragment>| pieces.iter().map(|piece| piece.first).collect::<Vec<u64>>();
     let once = first_of(play.pieces());

@@ -70,27 +70,6 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     }
 }
 
-pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-    match turn() {
-        None => {
-            let (tx, rx) = real::unbounded();
-            (Sender::Real(tx), Receiver::Real(rx))
-        }
-        Some(_) => bounded(usize::MAX),
-    }
-}
-
-pub fn never<T>() -> Receiver<T> {
-    match turn() {
-        None => Receiver::Real(real::never()),
-        Some(turn) => {
-            // The channel counts a sender that does not exist, so that it never disconnects.
-            let state = State { queue: VecDeque::new(), senders: 1, receivers: 1 };
-            Receiver::Model(Rx(Arc::new(Chan { turn, capacity: 0, state: state.into() })))
-        }
-    }
-}
-
 impl<T> Tx<T> {
     /// Sends a value. An error returns it: `Timeout` if there was no room, `Disconnected` if no receiver is
     /// left.
