@@ -8,7 +8,7 @@
 //! Invariants: nothing is stored for an address before its cookie is returned; no answer is longer than the
 //! datagram it answers; a datagram that does not open gets no answer (DESIGN.md section 7).
 //!
-//! Pure: the [intake](super::intake) drives it.
+//! Pure: `intake.rs` drives it.
 
 mod keyring;
 #[cfg(test)]
