@@ -166,8 +166,8 @@ fn deliver(body: usize) -> Spent {
     keyring.learn(SESSION, device, NONCE, Default::default());
     let mut delivery = Delivery::new(&config(), incarnation, [4; 32]);
     let secret = keys.session_secret(SESSION, device, NONCE, Default::default());
-    let to_server = secret.of_session(Direction::ToServer, ME, BOOT_ID);
-    let to_client = secret.of_session(Direction::ToClient, ME, BOOT_ID);
+    let mut to_server = secret.of_session(Direction::ToServer, ME, BOOT_ID);
+    let mut to_client = secret.of_session(Direction::ToClient, ME, BOOT_ID);
     let envelope = Envelope {
         class: Class::Client,
         cluster: CLUSTER,
@@ -190,7 +190,7 @@ fn deliver(body: usize) -> Spent {
         client.transmit(now, View::ZERO, &[packet], None, &mut datagrams);
         let [datagram] = &datagrams[..] else { panic!("one datagram") };
         let began = Instant::now();
-        let (opened, key) = keyring.open(datagram).unwrap();
+        let (opened, keys) = keyring.open(datagram).unwrap();
         let mut out = Vec::new();
         let heard = Input::DatagramReceived {
             session: SESSION,
@@ -198,7 +198,7 @@ fn deliver(body: usize) -> Spent {
             number: opened.envelope.number,
             ack: opened.header.ack,
             length: datagram.len(),
-            key,
+            keys,
         };
         delivery.handle(now, heard, &mut out);
         for packet in opened.packets {
@@ -217,7 +217,7 @@ fn deliver(body: usize) -> Spent {
     let (_, _, out) = say(&mut client, &mut delivery, now, ToServer::Padding);
     for effect in out {
         if let Effect::Datagram { bytes, .. } = effect {
-            for packet in envelope::open::<ToClient>(&to_client, &bytes).unwrap().packets {
+            for packet in envelope::open::<ToClient>(&mut to_client, &bytes).unwrap().packets {
                 if let ToClient::PathChallenge(token) = packet {
                     let response = Input::PathResponse { session: SESSION, from: sink, token };
                     delivery.handle(now, response, &mut Vec::new());
@@ -252,7 +252,7 @@ fn deliver(body: usize) -> Spent {
             let Effect::Datagram { bytes, .. } = effect else { continue };
             let number = Envelope::peek(&bytes).unwrap().number;
             let mut plain = bytes[..OUTER_LEN].to_vec();
-            let opened = envelope::open::<ToClient>(&to_client, &bytes).unwrap();
+            let opened = envelope::open::<ToClient>(&mut to_client, &bytes).unwrap();
             plain.extend(to_client.open(number, OUTER_LEN, &bytes).unwrap());
             delivered +=
                 opened.packets.iter().filter(|packet| matches!(packet, ToClient::Delivered(_))).count();

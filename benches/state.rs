@@ -261,9 +261,9 @@ fn serve(ids: &[SessionId]) -> Shard {
             incarnation: Incarnation(0),
             number: 1,
         };
-        let key = secret.of_session(Direction::ToServer, ME, BOOT_ID);
+        let mut keys = secret.of_session(Direction::ToServer, ME, BOOT_ID);
         let packets = [codec::encode(&ToServer::Ping)];
-        let datagram = envelope::seal(&key, &envelope, &Header::default(), &packets);
+        let datagram = envelope::seal(&mut keys, &envelope, &Header::default(), &packets);
         let from = SocketAddr::from(([127, (number >> 16) as u8, (number >> 8) as u8, number as u8], 4_000));
         shard.receive(now, from, &datagram, &mut |_, _| true, &mut out).unwrap();
         let serve = Input::Serve { session: *session, cursor: Op::ZERO, credit: Some(256) };

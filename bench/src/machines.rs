@@ -13,8 +13,9 @@ use recado_proto::id::Moment;
 use recado_proto::noise;
 use recado_proto::packet::FollowChange;
 use recado_proto::planted::PlantedBug;
-use recado_proto::seal::Key;
+use recado_proto::seal::{Ciphers, Key};
 use recado_sys::clock::MachineClock;
+use recado_sys::cpu;
 use recado_sys::net::{BoundSocket, Inbox};
 use recado_sys::random;
 
@@ -186,6 +187,7 @@ impl Machines {
             outbox: Vec::new(),
             highest_seq: Some(device.highest_seq),
             entropy: Entropy::new(random::bytes().map_err(Failure::io("randomness"))?),
+            ciphers: Ciphers { aes: cpu::has_aes(), ..Ciphers::default() },
             planted: PlantedBug::default(),
         };
         let now = self.clock.now();

@@ -48,7 +48,7 @@ use recado_proto::envelope::Ack;
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::noise::Reply;
 use recado_proto::packet::{ClientAck, Coordinator, QueryId, RefusedDatagram, ToClient};
-use recado_proto::seal::Key;
+use recado_proto::seal::PacketKeys;
 use recado_proto::{Class, Envelope, Header, Link, codec, handshake};
 use recado_service::Stored;
 
@@ -89,8 +89,8 @@ pub enum Input {
         ack: Option<Ack>,
         /// The datagram's length in bytes.
         length: usize,
-        /// The key that datagrams to this session's client are sealed with.
-        key: Key,
+        /// The keys that datagrams to this session's client are sealed with.
+        keys: PacketKeys,
     },
     /// CLIENT_ACK of a session.
     ClientAck(SessionId, ClientAck),
@@ -322,8 +322,8 @@ impl Delivery {
     /// [`Delivery::flush`].
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::DatagramReceived { session, from, number, ack, length, key } => {
-                self.on_heard(now, session, key, Received { from, number, ack, length }, out);
+            Input::DatagramReceived { session, from, number, ack, length, keys } => {
+                self.on_heard(now, session, keys, Received { from, number, ack, length }, out);
             }
             Input::PathResponse { session, from, token } => {
                 let moved = self.touch(session).and_then(|entry| entry.on_path_response(from, token));
@@ -434,7 +434,14 @@ impl Delivery {
     }
 
     /// Handles a datagram of a session; a session that is not in the table is added to it.
-    fn on_heard(&mut self, now: Moment, id: SessionId, key: Key, heard: Received, out: &mut Vec<Effect>) {
+    fn on_heard(
+        &mut self,
+        now: Moment,
+        id: SessionId,
+        keys: PacketKeys,
+        heard: Received,
+        out: &mut Vec<Effect>,
+    ) {
         if !self.make_room_for(now, id, heard.from, out) {
             return out.push(Effect::Refused(RefusedDatagram::QueueFull));
         }
@@ -451,7 +458,7 @@ impl Delivery {
                 incarnation: self.incarnation,
                 number: 0,
             };
-            let mut entry = Session::new(now, id, Link::starting_at(envelope, key, self.next_number));
+            let mut entry = Session::new(now, id, Link::starting_at(envelope, keys, self.next_number));
             if let Some((_, address)) = admitted {
                 entry.proved_at(address);
                 out.push(Effect::Path { session: id, address });

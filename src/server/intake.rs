@@ -97,14 +97,14 @@ impl Intake {
         ask: &mut impl FnMut(SocketAddr, engine::Input) -> bool,
         taken: &mut Taken,
     ) -> Result<(), RefusedDatagram> {
-        let (opened, key) = self.keyring.open(bytes)?;
+        let (opened, keys) = self.keyring.open(bytes)?;
         let Opened { envelope, header, packets } = opened;
         if packets.len() > PACKETS_MAX {
             return Err(RefusedDatagram::Malformed);
         }
         let (session, number, ack) = (envelope.session, envelope.number, header.ack);
         let length = bytes.len();
-        taken.heard.push(delivery::Input::DatagramReceived { session, from, number, ack, length, key });
+        taken.heard.push(delivery::Input::DatagramReceived { session, from, number, ack, length, keys });
         for packet in packets {
             let whole = match packet.into_fragment() {
                 Ok(piece) => self.partial.accept(now, session, from, piece)?,

@@ -85,7 +85,7 @@ mod tests {
             incarnation: Incarnation(0),
             number: 1,
         };
-        seal(&Key::new([1; 32]), &envelope, &Header::default(), &[])
+        seal(&mut Key::new([1; 32]).into(), &envelope, &Header::default(), &[])
     }
 
     fn shard(bytes: &[u8]) -> Result<usize, RefusedDatagram> {

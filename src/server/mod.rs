@@ -82,8 +82,9 @@ use recado_sys::sync::{BoundSocket, Mistake, PeerSocket, planted};
 use recado_log::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
 use recado_proto::id::{BootId, ClusterId, ClusterKey, Incarnation, Moment, NodeId};
 use recado_proto::noise;
-use recado_proto::seal::ClusterKeys;
+use recado_proto::seal::{Ciphers, ClusterKeys};
 use recado_sys::clock::MachineClock;
+use recado_sys::cpu;
 use recado_sys::durable;
 use recado_sys::net::{NetError, NetOp};
 use recado_sys::random;
@@ -586,12 +587,13 @@ fn handshake_config(
     secret: &ClusterSecret,
     incarnation: Incarnation,
 ) -> io::Result<HandshakeConfig> {
+    let ciphers = Ciphers { aes: cpu::has_aes(), planted: config.planted, ..Ciphers::default() };
     Ok(HandshakeConfig {
         cluster: config.cluster.id,
         me: config.cluster.me,
         incarnation,
         boot_id: BootId(random::bytes()?),
-        keys: ClusterKeys::new(secret.as_bytes()),
+        keys: ClusterKeys::new(secret.as_bytes()).with(ciphers),
         limits: config.limits,
     })
 }

@@ -13,7 +13,7 @@ use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
 use recado_proto::noise::{self, OPENING_LEN, Prologue, Reply};
 use recado_proto::packet::{Query, QueryId, QueryKind, ToServer};
-use recado_proto::seal::{ClusterKeys, Key};
+use recado_proto::seal::{ClusterKeys, Key, PacketKeys};
 use recado_proto::{DATAGRAM_BASE, codec};
 
 use crate::samples::{self, Samples};
@@ -46,6 +46,7 @@ fn responder() -> HandshakeServer {
 #[test]
 fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
     let key = Key::new([1; 32]);
+    let keys = PacketKeys::from(key.clone());
     let hello = PeerHello::new(BOOT_ID, Some(BootId([4; 16])));
     let hello = hello.seal(&key, &outer(Class::PeerHello, Some(NodeId(1))));
     let packets: Vec<Vec<u8>> = ToServer::samples().iter().map(codec::encode).collect();
@@ -55,7 +56,8 @@ fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
         let mut script = Script::of(input);
         let class = *script.pick(&[Class::Client, Class::Peer]);
         let packet = (*script.pick(&fitting)).clone();
-        let sealed = envelope::seal(&key, &outer(class, Some(NodeId(1))), &Header::default(), &[packet]);
+        let sealed =
+            envelope::seal(&mut keys.clone(), &outer(class, Some(NodeId(1))), &Header::default(), &[packet]);
         for genuine in [&sealed, &hello] {
             let mut datagram = genuine.clone();
             script.corrupt(&mut datagram);
@@ -63,20 +65,20 @@ fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
                 Ok(envelope) if envelope.class == Class::PeerHello => {
                     PeerHello::open(&key, &datagram).is_ok()
                 }
-                _ => envelope::open::<ToServer>(&key, &datagram).is_ok(),
+                _ => envelope::open::<ToServer>(&mut keys.clone(), &datagram).is_ok(),
             };
             assert_eq!(opens, datagram == *genuine);
             let _ = (Handshake::read(&datagram).is_ok(), PeerHello::peek(&datagram).is_ok());
         }
         let _ = (Envelope::peek(input).is_ok(), Handshake::read(input).is_ok());
-        assert!(envelope::open::<ToServer>(&key, input).is_err());
+        assert!(envelope::open::<ToServer>(&mut keys.clone(), input).is_err());
     });
 }
 
 /// A sender that holds the key can seal anything.
 #[test]
 fn what_is_sealed_well_and_no_packet_is_refused() {
-    let key = Key::new([1; 32]);
+    let keys = PacketKeys::from(Key::new([1; 32]));
     let envelope = outer(Class::Client, None);
     let packets = samples::encoded();
     check!().for_each(|input: &[u8]| {
@@ -89,10 +91,12 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
         inside.extend_from_slice(script.bytes(input.len()));
         inside.truncate(DATAGRAM_BASE - OUTER_LEN - recado_proto::seal::TAG_LEN);
         // The outer header of an empty datagram, with other content after it.
-        let mut datagram = envelope::seal(&key, &envelope, &Header::default(), &[])[..OUTER_LEN].to_vec();
+        let mut keys = keys.clone();
+        let empty = envelope::seal(&mut keys, &envelope, &Header::default(), &[]);
+        let mut datagram = empty[..OUTER_LEN].to_vec();
         datagram.extend_from_slice(&inside);
-        key.seal(envelope.number, OUTER_LEN, &mut datagram);
-        if let Ok(opened) = envelope::open::<ToServer>(&key, &datagram) {
+        keys.seal(envelope.number, OUTER_LEN, &mut datagram);
+        if let Ok(opened) = envelope::open::<ToServer>(&mut keys, &datagram) {
             let again: Vec<Vec<u8>> = opened.packets.iter().map(codec::encode).collect();
             assert!(again.iter().map(Vec::len).sum::<usize>() <= inside.len());
         }

@@ -399,6 +399,7 @@ fn random_key(rng: &mut Rng) -> Key {
 }
 
 fn forged_send(cluster: ClusterId, session: SessionId, number: u64, key: Key) -> Vec<u8> {
+    let mut keys = key.into();
     let send = Send {
         seq: Seq(2),
         answered_below: Seq(1),
@@ -409,7 +410,7 @@ fn forged_send(cluster: ClusterId, session: SessionId, number: u64, key: Key) ->
     };
     let envelope =
         Envelope { class: Class::Client, cluster, session, node: None, incarnation: Incarnation(0), number };
-    seal(&key, &envelope, &Header::default(), &[codec::encode(&ToServer::Send(send))])
+    seal(&mut keys, &envelope, &Header::default(), &[codec::encode(&ToServer::Send(send))])
 }
 
 #[test]
@@ -443,9 +444,8 @@ fn a_client_follows_no_forged_server() {
             };
             let view = View::new(1_000 + n, node);
             let header = Header { ack: None, view };
-            stage
-                .relay
-                .send_as_server(at, &seal(&random_key(&mut rng), &envelope, &header, &[coordinator(view)]));
+            let mut keys = random_key(&mut rng).into();
+            stage.relay.send_as_server(at, &seal(&mut keys, &envelope, &header, &[coordinator(view)]));
             // Forged replies to a handshake, although she has none in progress.
             envelope.class = Class::Handshake;
             envelope.session = SessionId::default();
@@ -547,8 +547,8 @@ fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
                 let view = View::new(1_000 + n, from);
                 let coordinator = ToPeer::Coordinator(Coordinator::new(view, Vec::new()));
                 let header = Header { ack: None, view };
-                let key = wrong.peer((from, boot_id), node, Some(its_life));
-                attacker.send(to, &seal(&key, &envelope, &header, &[codec::encode(&coordinator)]));
+                let mut keys = wrong.peer((from, boot_id), (node, its_life), 0);
+                attacker.send(to, &seal(&mut keys, &envelope, &header, &[codec::encode(&coordinator)]));
                 // A hello of a later boot of the peer, which echoes this server's boot id.
                 let hello = PeerHello::new(BootId([n as u8; 16]), Some(its_life));
                 let envelope = Envelope {
@@ -556,7 +556,7 @@ fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
                     incarnation: Incarnation(incarnation.0 + 1 + n),
                     ..envelope
                 };
-                attacker.send(to, &hello.seal(&wrong.peer((from, hello.mine), node, None), &envelope));
+                attacker.send(to, &hello.seal(&wrong.peer_hello((from, hello.mine), node), &envelope));
                 forgeries += 2;
             }
         }

@@ -192,7 +192,8 @@ pub(crate) fn malform(
         }
         _ => {
             let load = if packet.len() <= PACKETS_MAX { packet.to_vec() } else { Vec::new() };
-            seal(&Key::new([1; 32]), &envelope(cluster, target), &Header::default(), &[load])
+            let mut keys = Key::new([1; 32]).into();
+            seal(&mut keys, &envelope(cluster, target), &Header::default(), &[load])
         }
     };
     // The reason for which the server refuses it all the same.

@@ -103,7 +103,7 @@ fn commands_have_their_pinned_bytes() {
 #[test]
 fn datagrams_have_their_pinned_bytes() {
     let mut golden = Golden::new();
-    let key = Key::new([0x5e; 32]);
+    let mut keys = Key::new([0x5e; 32]).into();
     for (class, node, ack) in [
         (Class::Handshake, None, None),
         (
@@ -124,8 +124,8 @@ fn datagrams_have_their_pinned_bytes() {
         let header = Header { ack, view: View::new(7, NodeId(3)) };
         let ack = SendAck { seq: Seq(4), op: Op(300), data: OptionalFields::NONE };
         let packets = [ToClient::PathChallenge(1), ToClient::SendAck(ack)];
-        let datagram = seal(&key, &envelope, &header, &packets.each_ref().map(encode));
-        let opened = open(&key, &datagram).unwrap();
+        let datagram = seal(&mut keys, &envelope, &header, &packets.each_ref().map(encode));
+        let opened = open(&mut keys, &datagram).unwrap();
         assert_eq!((opened.envelope, opened.header, &opened.packets[..]), (envelope, header, &packets[..]));
         add(&mut golden, "datagram".into(), &datagram);
     }

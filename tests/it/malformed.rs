@@ -15,7 +15,7 @@ use recado_proto::packet::{
     OptionalFields, Packet, Position, Promise, QueryId, RefusedDatagram, Reply, Resume, Send, ToClient,
     ToPeer, ToServer,
 };
-use recado_proto::seal::{Key, TAG_LEN};
+use recado_proto::seal::{Key, PacketKeys, TAG_LEN};
 use recado_proto::{DATAGRAM_BASE, DATAGRAM_MAX};
 
 use crate::allocation::peak_of;
@@ -34,15 +34,15 @@ fn sealed(packets: &[Vec<u8>]) -> Vec<u8> {
         ack: Some(Ack { largest: 9, first: 2, further: Vec::new() }),
         view: View::new(1, NodeId(1)),
     };
-    seal(&key(), &envelope, &header, packets)
+    seal(&mut keys(), &envelope, &header, packets)
 }
 
-fn key() -> Key {
-    Key::new([7; 32])
+fn keys() -> PacketKeys {
+    Key::new([7; 32]).into()
 }
 
 fn open<P: Packet>(datagram: &[u8]) -> Result<Opened<P>, DecodeError> {
-    envelope::open(&key(), datagram)
+    envelope::open(&mut keys(), datagram)
 }
 
 /// Changes the plaintext of a datagram and seals it again with the right key, as only a faulty or hostile
@@ -50,10 +50,10 @@ fn open<P: Packet>(datagram: &[u8]) -> Result<Opened<P>, DecodeError> {
 fn resealed(datagram: &[u8], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let number = Envelope::peek(datagram).unwrap().number;
     let mut changed = datagram[..OUTER_LEN].to_vec();
-    changed.extend(key().open(number, OUTER_LEN, datagram).unwrap());
+    changed.extend(keys().open(number, OUTER_LEN, datagram).unwrap());
     change(&mut changed);
     let number = Envelope::peek(&[&changed[..], &[0; TAG_LEN]].concat()).map_or(number, |outer| outer.number);
-    key().seal(number, OUTER_LEN, &mut changed);
+    keys().seal(number, OUTER_LEN, &mut changed);
     changed
 }
 

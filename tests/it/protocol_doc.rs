@@ -14,7 +14,7 @@ use recado_proto::envelope::{Class, Envelope, GROUP, Header, MAGIC, OUTER_LEN, V
 use recado_proto::fnv::fnv1a;
 use recado_proto::id::{BootId, ClusterId, ClusterKey, DeviceKey, Incarnation, NodeId, Op, SessionId};
 use recado_proto::packet::{ToClient, ToPeer, ToServer};
-use recado_proto::seal::{ClusterKeys, Direction, Key, mac};
+use recado_proto::seal::{ClusterKeys, Direction, Key, PacketKeys, mac};
 
 use crate::samples::Samples;
 use crate::tidy::source::{Source, places_of};
@@ -554,7 +554,7 @@ fn the_outer_header_has_the_fields_and_classes_of_the_document_at_their_offsets(
         incarnation: Incarnation(0x3132_3334_3536_3738),
         number: 0x4142_4344_4546_4748,
     };
-    let sealed = |class| seal(&Key::new([1; 32]), &outer(class), &Header::default(), &[]);
+    let sealed = |class| seal(&mut Key::new([1; 32]).into(), &outer(class), &Header::default(), &[]);
     let Envelope { class: _, cluster, session, node, incarnation, number } = outer(Class::Peer);
     let fields = [
         ("magic", MAGIC.to_be_bytes().to_vec()),
@@ -638,7 +638,7 @@ fn the_bytes_in_the_document_are_those_of_the_golden_files() {
         let digits = (0..line.len()).step_by(2).map(|at| &line[at..at + 2]);
         let datagram: Vec<u8> = digits.map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect();
         let number = Envelope::peek(&datagram).unwrap().number;
-        let inside = Key::new([0x5e; 32]).open(number, OUTER_LEN, &datagram).unwrap();
+        let inside = PacketKeys::from(Key::new([0x5e; 32])).open(number, OUTER_LEN, &datagram).unwrap();
         assert_eq!(written(table), hex(&inside), "{place}");
     }
 }
@@ -650,18 +650,20 @@ fn the_labels_in_the_document_derive_the_keys_and_its_examples_of_hashes_hold() 
     let (one, other) = ([3; 16], [4; 16]);
     let cluster = ClusterKeys::new(&secret);
     let session = cluster.session_secret(SessionId(Op(5)), DeviceKey(device), 9, Default::default());
-    let of_session = |direction| session.of_session(direction, NodeId(1), BootId(one));
-    let peer = |to| cluster.peer((NodeId(1), BootId(one)), NodeId(2), to);
+    let of_session = |direction| session.of_session(direction, NodeId(1), BootId(one)).secret().clone();
+    let here = (NodeId(1), BootId(one));
+    let peer = cluster.peer(here, (NodeId(2), BootId(other)), 0);
     let (id, ids) = ([0, 1], [0, 1, 0, 2]);
     let server = vec![&id[..], &one[..]];
     let derived = [
         (&secret, vec![], cluster.cluster_private()),
         (&secret, vec![], cluster.admin_private()),
-        (&secret, vec![&number[..], &device[..], &nonce[..], &[0]], session.clone()),
-        (session.as_bytes(), server.clone(), of_session(Direction::ToServer)),
-        (session.as_bytes(), server, of_session(Direction::ToClient)),
-        (&secret, vec![&ids[..], &one[..], &other[..], &[0]], peer(Some(BootId(other)))),
-        (&secret, vec![&ids[..], &one[..]], peer(None)),
+        (&secret, vec![&number[..], &device[..], &nonce[..], &[0]], session.key().clone()),
+        (session.key().as_bytes(), server.clone(), of_session(Direction::ToServer)),
+        (session.key().as_bytes(), server, of_session(Direction::ToClient)),
+        (&secret, vec![&ids[..], &one[..], &other[..], &[0]], peer.secret().clone()),
+        (&secret, vec![&ids[..], &one[..]], cluster.peer_hello(here, NodeId(2))),
+        (peer.secret().as_bytes(), vec![&number[..]], peer.of_phase(5)),
     ];
     let text = read("docs/PROTOCOL.md");
     let document = tables(&text);

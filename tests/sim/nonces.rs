@@ -83,9 +83,13 @@ mod tests {
     use recado_proto::id::{ClusterId, Moment, View};
     use recado_proto::link::Link;
     use recado_proto::packet::ToClient;
-    use recado_proto::seal::Key;
+    use recado_proto::seal::{Key, PacketKeys};
 
     use super::*;
+
+    fn keys() -> PacketKeys {
+        Key::new([1; 32]).into()
+    }
 
     fn envelope(class: Class, incarnation: u64, number: u64) -> Envelope {
         Envelope {
@@ -101,7 +105,7 @@ mod tests {
     #[test]
     fn a_number_that_seals_twice_is_found() {
         let datagram = |number, packets: &[Vec<u8>]| {
-            seal(&Key::new([1; 32]), &envelope(Class::Client, 3, number), &Header::default(), packets)
+            seal(&mut keys(), &envelope(Class::Client, 3, number), &Header::default(), packets)
         };
         let mut nonces = Nonces::default();
         assert_eq!(nonces.sent(None, &datagram(1, &[])), Ok(()));
@@ -113,7 +117,7 @@ mod tests {
 
     /// The datagrams that a server sends a backup from its first number on.
     fn first_words(incarnation: u64, words: u64) -> Vec<Vec<u8>> {
-        let mut link = Link::new(envelope(Class::Peer, incarnation, 0), Key::new([1; 32]));
+        let mut link = Link::new(envelope(Class::Peer, incarnation, 0), keys());
         let mut out = Vec::new();
         for word in 0..3 {
             link.transmit(Moment(0), View(4), &[ToClient::PathChallenge(words + word)], None, &mut out);

@@ -53,6 +53,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::NonceNotKept,
     Planted::ToldBeforeSync,
     Planted::FollowSeenLate,
+    Planted::KeyOutlivesPhase,
 ];
 
 /// The planted bugs that only omit something, so that only a liveness check finds them.

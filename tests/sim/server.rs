@@ -404,12 +404,14 @@ impl Server {
             false => tap::boot_id(self.id, incarnation),
             true => tap::boot_id_of_copy(self.id, incarnation),
         };
+        let ciphers = tap::ciphers(tap::has_aes(self.id), self.config.planted);
+        let keys = tap::cluster_keys().with(ciphers);
         let handshake_config = HandshakeConfig {
             cluster: self.config.cluster.id,
             me: self.id,
             incarnation,
             boot_id: boot,
-            keys: tap::cluster_keys(),
+            keys: keys.clone(),
             limits: self.config.limits,
         };
         let mut shards = Vec::new();
@@ -417,7 +419,7 @@ impl Server {
             shards.push(Shard::new(&self.config, &handshake_config, SHARDS, step.rng.bytes()));
         }
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
-        let boot = BootIdentity { id: boot, keys: tap::cluster_keys(), seed: step.rng.next() };
+        let boot = BootIdentity { id: boot, keys, seed: step.rng.next() };
         let mut effects = Vec::new();
         let node = match engine::start(self.config.clone(), recovered, boot, clock, &mut effects) {
             Ok(node) => node,
@@ -1130,7 +1132,7 @@ impl Server {
             Effect::SessionKnown { session, device, nonce, aead } => {
                 process.known.insert(session);
                 self.tell(step, Told::Known { session, device: device.key, nonce, aead }, work);
-                step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
+                step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce, aead }));
             }
             Effect::SessionGone(session) => {
                 process.known.remove(&session);

@@ -901,10 +901,9 @@ fn describe(
         }
         (_, Ok(envelope)) => sessions.get(&envelope.session).and_then(|session| {
             let server = server.unwrap_or(NodeId(0));
-            let (device, nonce) = (session.device, session.nonce);
             match envelope.node {
-                Some(_) => open_client::<ToClient>(bytes, server, device, nonce).map(|opened| shown(&opened)),
-                None => open_client::<ToServer>(bytes, server, device, nonce).map(|opened| shown(&opened)),
+                Some(_) => open_client::<ToClient>(bytes, server, session).map(|opened| shown(&opened)),
+                None => open_client::<ToServer>(bytes, server, session).map(|opened| shown(&opened)),
             }
         }),
         (_, Err(_)) => None,

@@ -53,6 +53,7 @@ impl Rig {
             cursor: None,
             outbox: Vec::new(),
             entropy: Entropy::new([1; 32]),
+            ciphers: Default::default(),
             planted: PlantedBug::default(),
             servers: vec![nobody],
         };

@@ -82,7 +82,9 @@ use recado_proto::entropy::Entropy;
 use recado_proto::id::Moment;
 use recado_proto::packet::{History, KeyChange, QueryId};
 use recado_proto::planted::PlantedBug;
+use recado_proto::seal::Ciphers;
 use recado_sys::clock::MachineClock;
+use recado_sys::cpu;
 use recado_sys::random;
 use recado_sys::threads::{Thread, spawn_named};
 
@@ -325,6 +327,7 @@ impl Client {
             outbox: outbox.kept().numbered().collect(),
             highest_seq: outbox.has_file().then_some(outbox.kept().given),
             entropy: Entropy::new(random::bytes()?),
+            ciphers: Ciphers { aes: cpu::has_aes(), ..Ciphers::default() },
             planted: PlantedBug::default(),
             servers: options.trust.places(&options.servers)?,
             handshakes,

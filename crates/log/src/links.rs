@@ -16,7 +16,7 @@ use recado_proto::fragment::Reassembler;
 use recado_proto::id::{BootId, Epoch, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
 use recado_proto::packet::{Packet, RefusedDatagram, ToPeer};
-use recado_proto::seal::{ClusterKeys, Key};
+use recado_proto::seal::{ClusterKeys, PacketKeys};
 
 use crate::config::{Cluster, Timing};
 
@@ -117,8 +117,8 @@ impl Peer {
 struct CurrentBoot {
     boot_id: BootId,
     incarnation: Incarnation,
-    /// The key that the peer seals with for us.
-    receive: Key,
+    /// The keys that the peer seals with for us.
+    receive: PacketKeys,
     link: Link,
 }
 
@@ -234,7 +234,7 @@ impl PeerLinks {
         let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
         let current = peer.current.as_mut().filter(|current| current.incarnation == envelope.incarnation);
         let current = current.ok_or(RefusedDatagram::Seal)?;
-        let opened = envelope::open(&current.receive, datagram).map_err(DecodeError::refused)?;
+        let opened = envelope::open(&mut current.receive, datagram).map_err(DecodeError::refused)?;
         // Dropped before the link sees its number, so that it counts as lost.
         if behind && carries_entries(&opened.packets) {
             return Err(RefusedDatagram::QueueFull);
@@ -279,7 +279,7 @@ impl PeerLinks {
     ) -> Result<(), RefusedDatagram> {
         let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
         let boot_id = PeerHello::peek(datagram).map_err(DecodeError::refused)?;
-        let key = self.keys.peer((from, boot_id), self.me, None);
+        let key = self.keys.peer_hello((from, boot_id), self.me);
         let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
         let knows_us = hello.yours == Some(self.boot_id);
         if hello.epoch != Epoch::FIRST {
@@ -309,8 +309,9 @@ impl PeerLinks {
                 }
             }
             // This is another process of the peer: acks and fragments of the old one do not apply to it.
-            let send = self.keys.peer((self.me, self.boot_id), from, Some(boot_id));
-            let receive = self.keys.peer((from, boot_id), self.me, Some(self.boot_id));
+            let (here, there) = ((self.me, self.boot_id), (from, boot_id));
+            let send = self.keys.peer(here, there, hello.aeads);
+            let receive = self.keys.peer(there, here, hello.aeads);
             let link = Link::starting_at(self.envelope, send, peer.next_number);
             peer.current = Some(CurrentBoot { boot_id, incarnation, receive, link });
             peer.reassembler = Reassembler::default();
@@ -327,8 +328,9 @@ impl PeerLinks {
         peer.next_hello_at = now + self.hello_every;
         peer.hellos += 1;
         let envelope = Envelope { class: Class::PeerHello, number: peer.hellos, ..self.envelope };
-        let key = self.keys.peer((self.me, self.boot_id), to, None);
-        let bytes = PeerHello::new(self.boot_id, yours).seal(&key, &envelope);
+        let key = self.keys.peer_hello((self.me, self.boot_id), to);
+        let aeads = self.keys.ciphers().offered();
+        let bytes = PeerHello { aeads, ..PeerHello::new(self.boot_id, yours) }.seal(&key, &envelope);
         out.push(Effect::Send { to, bytes });
     }
 

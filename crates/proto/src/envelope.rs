@@ -23,7 +23,7 @@ use crate::id::{BootId, ClusterId, Epoch, Incarnation, NodeId, Op, SessionId, Vi
 
 use super::codec::{self, DecodeError};
 use super::packet::Packet;
-use super::seal::{Aead, Key, TAG_LEN};
+use super::seal::{Key, PacketKeys, TAG_LEN};
 use super::{DATAGRAM_BASE, DATAGRAM_MAX};
 
 /// The first two bytes of every datagram: "re".
@@ -233,14 +233,14 @@ pub struct Opened<P> {
 
 /// Seals `header` and `packets` (each already encoded) under `envelope`. The packets have at most
 /// [`PACKETS_MAX`] bytes together: more is the caller's mistake, and no receiver would open the datagram.
-pub fn seal(key: &Key, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
+pub fn seal(keys: &mut PacketKeys, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
     let length: usize = packets.iter().map(Vec::len).sum();
     debug_assert!(length <= PACKETS_MAX, "{length} bytes of packets in one datagram");
     let mut datagram = begin(envelope, &header.encode());
     for packet in packets {
         datagram.extend_from_slice(packet);
     }
-    key.seal(envelope.number, OUTER_LEN, &mut datagram);
+    keys.seal(envelope.number, OUTER_LEN, &mut datagram);
     datagram
 }
 
@@ -253,13 +253,13 @@ pub(super) fn begin(envelope: &Envelope, header: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// Opens a datagram that was sealed with `key`.
+/// Opens a datagram that was sealed with `keys`.
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
-pub fn open<P: Packet>(key: &Key, datagram: &[u8]) -> Result<Opened<P>, DecodeError> {
+pub fn open<P: Packet>(keys: &mut PacketKeys, datagram: &[u8]) -> Result<Opened<P>, DecodeError> {
     let envelope = Envelope::peek(datagram)?;
-    let inside = key.open(envelope.number, OUTER_LEN, datagram)?;
+    let inside = keys.open(envelope.number, OUTER_LEN, datagram)?;
     let (header, packets) = read(&inside)?;
     Ok(Opened { envelope, header, packets })
 }
@@ -281,9 +281,8 @@ pub(super) fn read<P: Packet>(inside: &[u8]) -> Result<(Header, Vec<P>), DecodeE
     Ok((header, packets))
 }
 
-/// The boot ids of two servers, as one sends them to the other, and the epoch of the sender's log. The sender
-/// also names the AEADs that it offers ([`Aead::OFFERED`]); the receiver has only one, and does not read
-/// them.
+/// The boot ids of two servers, as one sends them to the other, with the epoch of the sender's log and the
+/// AEADs that it offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// The sender's boot id.
@@ -292,12 +291,14 @@ pub struct PeerHello {
     pub yours: Option<BootId>,
     /// The epoch of the sender's log. Servers of two epochs hold two histories, and are no peers.
     pub epoch: Epoch,
+    /// What the sender offers beside ChaCha20-Poly1305 ([`Ciphers::offered`](super::seal::Ciphers::offered)).
+    pub aeads: u8,
 }
 
 impl PeerHello {
-    /// A hello in the first epoch.
+    /// A hello in the first epoch that offers nothing more.
     pub const fn new(mine: BootId, yours: Option<BootId>) -> PeerHello {
-        PeerHello { mine, yours, epoch: Epoch::FIRST }
+        PeerHello { mine, yours, epoch: Epoch::FIRST, aeads: 0 }
     }
 
     /// Seals it with the sender's key for peer hellos.
@@ -306,7 +307,7 @@ impl PeerHello {
         envelope.write(&mut datagram);
         datagram.extend_from_slice(&self.mine.0);
         datagram.extend_from_slice(&self.yours.unwrap_or(BootId([0; 16])).0);
-        datagram.push(Aead::OFFERED);
+        datagram.push(self.aeads);
         datagram.extend_from_slice(&self.epoch.0.to_be_bytes());
         key.seal(envelope.number, OUTER_LEN + 16, &mut datagram);
         datagram
@@ -334,8 +335,8 @@ impl PeerHello {
         let inside = key.open(number, OUTER_LEN + 16, datagram)?;
         let mut rest = &inside[..];
         let yours = BootId(take(&mut rest)?);
-        let [_aeads] = take(&mut rest)?;
+        let [aeads] = take(&mut rest)?;
         let epoch = Epoch(u64::from_be_bytes(take(&mut rest)?));
-        Ok(PeerHello { mine, yours: (yours.0 != [0; 16]).then_some(yours), epoch })
+        Ok(PeerHello { mine, yours: (yours.0 != [0; 16]).then_some(yours), epoch, aeads })
     }
 }

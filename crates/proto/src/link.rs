@@ -33,7 +33,7 @@ use super::codec;
 use super::envelope::{self, Ack, Envelope, HEADER_MAX, Header, OUTER_LEN, PACKETS_MAX};
 use super::fragment;
 use super::packet::{Outgoing, Packet};
-use super::seal::{Key, TAG_LEN};
+use super::seal::{PacketKeys, TAG_LEN};
 use crate::id::{Moment, View};
 
 /// The number of datagrams received after which an ack is due: see [`Link::ack_due`].
@@ -94,8 +94,8 @@ fn fill<P: Packet>(datagram: &mut Vec<u8>, size: usize) {
 pub struct Link {
     /// The outer header, with the number of the last datagram sent.
     envelope: Envelope,
-    /// The key that datagrams are sealed with.
-    key: Key,
+    /// The keys that datagrams are sealed with.
+    keys: PacketKeys,
     received: Received,
     round_trip: RoundTrip,
     congestion: Congestion,
@@ -113,15 +113,15 @@ pub struct Link {
 }
 
 impl Link {
-    /// Creates a link whose datagrams carry `envelope` with their own numbers, from 1, sealed with `key`.
-    pub fn new(envelope: Envelope, key: Key) -> Link {
-        Link::starting_at(envelope, key, 1)
+    /// Creates a link whose datagrams carry `envelope` with their own numbers, from 1, sealed with `keys`.
+    pub fn new(envelope: Envelope, keys: PacketKeys) -> Link {
+        Link::starting_at(envelope, keys, 1)
     }
 
     /// Creates a link that continues the numbers of an earlier one, so that none is used twice.
-    pub fn starting_at(envelope: Envelope, key: Key, first: u64) -> Link {
+    pub fn starting_at(envelope: Envelope, keys: PacketKeys, first: u64) -> Link {
         Link {
-            key,
+            keys,
             envelope: Envelope { number: first.saturating_sub(1), ..envelope },
             received: Received::default(),
             round_trip: RoundTrip::default(),
@@ -252,7 +252,7 @@ impl Link {
         codec::encode_onto(&ping, &mut datagram);
         fill::<P>(&mut datagram, size);
         let number = self.envelope.number;
-        self.key.seal(number, OUTER_LEN, &mut datagram);
+        self.keys.seal(number, OUTER_LEN, &mut datagram);
         self.discovery.on_probe_sent(number, size, now);
         out.push(datagram);
     }
@@ -283,7 +283,7 @@ impl Link {
     /// Seals the datagram begun last and pushes it to `out`.
     fn finish(&mut self, now: Moment, token: Option<u64>, mut datagram: Vec<u8>, out: &mut Vec<Vec<u8>>) {
         let number = self.envelope.number;
-        self.key.seal(number, OUTER_LEN, &mut datagram);
+        self.keys.seal(number, OUTER_LEN, &mut datagram);
         if let Some(token) = token {
             let bytes = datagram.len();
             self.flight.insert(number, Sent { at: now, bytes, token });

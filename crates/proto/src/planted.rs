@@ -100,6 +100,8 @@ pub enum Planted {
     AdministersTwice,
     /// Whom the notifications of a topic are for is not found anew after a follow.
     FollowSeenLate,
+    /// A sender goes on with the key of the phase before.
+    KeyOutlivesPhase,
 }
 
 /// The runtime value that says which bug is switched on.
@@ -107,6 +109,13 @@ pub enum Planted {
 pub struct PlantedBug(#[cfg(feature = "planted-bugs")] pub Option<Planted>);
 
 impl PlantedBug {
+    /// No bug.
+    #[cfg(feature = "planted-bugs")]
+    pub const NONE: PlantedBug = PlantedBug(None);
+    /// No bug.
+    #[cfg(not(feature = "planted-bugs"))]
+    pub const NONE: PlantedBug = PlantedBug();
+
     /// Returns true if this bug is switched on. Always false without the feature.
     #[inline]
     pub fn is(self, bug: Planted) -> bool {

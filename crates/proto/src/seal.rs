@@ -3,13 +3,15 @@
 //! ```text
 //! cluster secret -+-> the cluster's own key pair, which clients pin         (handshake)
 //!                 +-> administrator's key pair                              (handshake)
-//!                 +-> session secret: session, device key, client    -> one key per direction and
+//!                 +-> session secret: session, device key, client    -> packet keys per direction and
 //!                 |                   nonce, AEAD                         boot id of the server
-//!                 '-> one key per pair of servers, direction, both boot ids and AEAD
+//!                 +-> packet keys per pair of servers, direction, both boot ids and AEAD
+//!                 '-> one key per server and boot id for its peer hellos
 //! ```
 //!
-//! Sealing is ChaCha20-Poly1305 (RFC 8439), the only [`Aead`] so far, with the packet number as nonce. Keys
-//! are derived by keyed BLAKE2s (RFC 7693) from their parent key, over a label and parts of fixed length.
+//! [`PacketKeys`] are a sequence of keys, each for some packet numbers. They seal with the [`Aead`] that both
+//! ends have agreed on; a [`Key`] alone seals with ChaCha20-Poly1305. The packet number is the nonce. Keys are
+//! derived by keyed BLAKE2s (RFC 7693) from their parent key, over a label and parts of fixed length.
 //!
 //! Invariant: no pair of key and number is used twice. A sender's numbers only grow during one run, and every
 //! key is bound to the boot ids of the servers that use it ([`BootId`]), so neither a restart nor a restored
@@ -20,10 +22,16 @@ use std::fmt;
 
 use blake2::Blake2sMac256;
 use blake2::digest::Mac;
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::codec::DecodeError;
 use crate::id::{BootId, DeviceKey, NodeId, SessionId};
+
+mod aead;
+mod packet_keys;
+
+use aead::Cipher;
+pub use aead::{Aead, Ciphers};
+pub use packet_keys::{PHASE_BITS, PacketKeys};
 
 /// The bytes of the authentication tag that sealing appends.
 pub const TAG_LEN: usize = 16;
@@ -35,27 +43,6 @@ pub struct Key([u8; 32]);
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Key(..)")
-    }
-}
-
-/// An algorithm that seals datagrams. The keys of an algorithm are derived with its tag, so that no key is
-/// used with two. Tag 1 is reserved for AES-256-GCM.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Aead {
-    /// ChaCha20-Poly1305 (RFC 8439), which every program has.
-    #[default]
-    ChaCha20Poly1305,
-}
-
-impl Aead {
-    /// The algorithms that this program offers beside ChaCha20-Poly1305: bit `i` stands for tag `i + 1`.
-    /// Receivers ignore bits that they do not know.
-    pub const OFFERED: u8 = 0;
-
-    fn tag(self) -> u8 {
-        match self {
-            Aead::ChaCha20Poly1305 => 0,
-        }
     }
 }
 
@@ -88,16 +75,7 @@ impl Key {
     /// Seals `datagram` in place from `clear` on; the bytes before `clear` are authenticated. Appends the
     /// tag. The caller must not use a number twice with a key.
     pub fn seal(&self, number: u64, clear: usize, datagram: &mut Vec<u8>) {
-        let clear = clear.min(datagram.len());
-        let (head, inside) = datagram.split_at_mut(clear);
-        // Sealing fails only beyond 256 GiB. The datagram is cleared then, so that nothing goes out unsealed.
-        let tag = self.cipher().and_then(|cipher| {
-            cipher.seal_in_place_separate_tag(nonce(number), Aad::from(&head), inside).ok()
-        });
-        match tag {
-            Some(tag) => datagram.extend_from_slice(tag.as_ref()),
-            None => datagram.clear(),
-        }
+        Cipher::seal(self.cipher(Aead::ChaCha20Poly1305).as_ref(), number, clear, datagram);
     }
 
     /// Opens a datagram sealed by [`Key::seal`] and returns the bytes after `clear`, without the tag.
@@ -106,70 +84,106 @@ impl Key {
     /// [`DecodeError::Seal`]: another key, another number, or changed on the way. [`DecodeError::Truncated`]:
     /// it is too short.
     pub fn open(&self, number: u64, clear: usize, datagram: &[u8]) -> Result<Vec<u8>, DecodeError> {
-        let (head, rest) = datagram.split_at_checked(clear).ok_or(DecodeError::Truncated)?;
-        let length = rest.len().checked_sub(TAG_LEN).ok_or(DecodeError::Truncated)?;
-        let cipher = self.cipher().ok_or(DecodeError::Seal)?;
-        let mut inside = rest.to_vec();
-        cipher.open_in_place(nonce(number), Aad::from(head), &mut inside).map_err(|_| DecodeError::Seal)?;
-        inside.truncate(length);
-        Ok(inside)
+        Cipher::open(self.cipher(Aead::ChaCha20Poly1305).as_ref(), number, clear, datagram)
     }
 
-    /// The cipher of this key. Never none, because the key has the right length.
-    fn cipher(&self) -> Option<LessSafeKey> {
-        UnboundKey::new(&CHACHA20_POLY1305, &self.0).ok().map(LessSafeKey::new)
+    /// The cipher with this key. Never none, because the key has the right length.
+    fn cipher(&self, aead: Aead) -> Option<Cipher> {
+        Cipher::new(aead, &self.0)
+    }
+}
+
+/// The secret of a session, from which the keys of its datagrams are derived. Every server with its log entry
+/// can derive it, and the client receives it in ACCEPT_CONN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSecret {
+    key: Key,
+    aead: Aead,
+    ciphers: Ciphers,
+}
+
+impl SessionSecret {
+    /// The secret that came in an ACCEPT_CONN, with the AEAD chosen there.
+    pub fn new(key: Key, aead: Aead, ciphers: Ciphers) -> SessionSecret {
+        SessionSecret { key, aead, ciphers }
     }
 
-    /// Derives, from a session's secret, the key of one direction between its client and one run of a
-    /// server.
-    pub fn of_session(&self, direction: Direction, server: NodeId, boot_id: BootId) -> Key {
+    /// The secret as ACCEPT_CONN carries it.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Derives the keys of one direction between the session's client and one run of a server.
+    pub fn of_session(&self, direction: Direction, server: NodeId, boot_id: BootId) -> PacketKeys {
         let label = match direction {
             Direction::ToServer => "session to server",
             Direction::ToClient => "session to client",
         };
-        self.derive(label, &[&server.0.to_be_bytes(), &boot_id.0])
+        let secret = self.key.derive(label, &[&server.0.to_be_bytes(), &boot_id.0]);
+        PacketKeys::new(secret, self.aead, self.ciphers)
     }
 }
 
-/// The keys derived from a cluster's secret, which every server has.
+/// The keys derived from a cluster's secret, which every server has, and the ciphers of this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterKeys(Key);
+pub struct ClusterKeys {
+    secret: Key,
+    ciphers: Ciphers,
+}
 
 impl ClusterKeys {
-    /// Derives from this cluster secret.
+    /// Derives from this cluster secret, for a server that has ChaCha20-Poly1305 alone.
     pub fn new(secret: &[u8; 32]) -> ClusterKeys {
-        ClusterKeys(Key(*secret))
+        ClusterKeys { secret: Key(*secret), ciphers: Ciphers::default() }
+    }
+
+    /// The same keys for a server with these ciphers.
+    pub fn with(self, ciphers: Ciphers) -> ClusterKeys {
+        ClusterKeys { ciphers, ..self }
+    }
+
+    /// The ciphers of this server.
+    pub fn ciphers(&self) -> Ciphers {
+        self.ciphers
     }
 
     /// The private key of the cluster, whose public key clients pin.
     pub fn cluster_private(&self) -> Key {
-        self.0.derive("cluster key", &[])
+        self.secret.derive("cluster key", &[])
     }
 
     /// The private key of the administrators, who hold the cluster secret.
     pub fn admin_private(&self) -> Key {
-        self.0.derive("administrator key", &[])
+        self.secret.derive("administrator key", &[])
     }
 
-    /// The secret of a session whose datagrams `aead` seals. Every server with its log entry can derive it,
-    /// and the client receives it in ACCEPT_CONN.
-    pub fn session_secret(&self, session: SessionId, key: DeviceKey, nonce: u64, aead: Aead) -> Key {
+    /// The secret of a session whose datagrams `aead` seals.
+    pub fn session_secret(
+        &self,
+        session: SessionId,
+        key: DeviceKey,
+        nonce: u64,
+        aead: Aead,
+    ) -> SessionSecret {
         let parts = [&session.0.0.to_be_bytes()[..], &key.0, &nonce.to_be_bytes(), &[aead.tag()]];
-        self.0.derive("session", &parts)
+        SessionSecret { key: self.secret.derive("session", &parts), aead, ciphers: self.ciphers }
     }
 
-    /// The key for datagrams from one run of a server to one run of another. `to_boot_id` is none for peer
-    /// hellos, by which servers learn each other's boot id.
-    pub fn peer(&self, from: (NodeId, BootId), to: NodeId, to_boot_id: Option<BootId>) -> Key {
+    /// The key of the peer hellos from one run of a server to another server, by which servers learn each
+    /// other's boot id and ciphers.
+    pub fn peer_hello(&self, from: (NodeId, BootId), to: NodeId) -> Key {
         let (node, boot_id) = from;
         let ends = [node.0.to_be_bytes(), to.0.to_be_bytes()].concat();
-        match to_boot_id {
-            Some(to_boot_id) => {
-                let aead = [Aead::ChaCha20Poly1305.tag()];
-                self.0.derive("peer", &[&ends, &boot_id.0, &to_boot_id.0, &aead])
-            }
-            None => self.0.derive("peer hello", &[&ends, &boot_id.0]),
-        }
+        self.secret.derive("peer hello", &[&ends, &boot_id.0])
+    }
+
+    /// The keys of the datagrams from one run of a server to one run of another. `offered` is what the other
+    /// of the two offers in its peer hello; both choose alike ([`Ciphers::choose`]).
+    pub fn peer(&self, from: (NodeId, BootId), to: (NodeId, BootId), offered: u8) -> PacketKeys {
+        let ends = [from.0.0.to_be_bytes(), to.0.0.to_be_bytes()].concat();
+        let aead = self.ciphers.choose(offered);
+        let secret = self.secret.derive("peer", &[&ends, &from.1.0, &to.1.0, &[aead.tag()]]);
+        PacketKeys::new(secret, aead, self.ciphers)
     }
 }
 
@@ -183,14 +197,6 @@ pub fn mac(key: &[u8; 32], label: &'static str, parts: &[&[u8]]) -> [u8; 32] {
         mac.update(part);
     }
     mac.finalize().into_bytes().into()
-}
-
-/// The nonce of a packet number: 32 zero bits, then the number (RFC 8439 section 2.8 leaves its format to the
-/// protocol).
-fn nonce(number: u64) -> Nonce {
-    let mut nonce = [0; 12];
-    nonce[4..].copy_from_slice(&number.to_be_bytes());
-    Nonce::assume_unique_for_key(nonce)
 }
 
 #[cfg(test)]
@@ -231,7 +237,7 @@ mod tests {
             Aead::default(),
         );
         assert_eq!(
-            hex(secret.as_bytes()),
+            hex(secret.key().as_bytes()),
             "4f436ac1e885580c5c13153e7e10f180ce26040dc0dd906b9653861d2ea1ae31"
         );
     }
@@ -242,27 +248,35 @@ mod tests {
         let session = cluster.session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 9, Aead::default());
         let (one, two) = (NodeId(1), NodeId(2));
         let other = BootId([8; 16]);
-        let keys = [
-            cluster.cluster_private(),
-            cluster.admin_private(),
-            session.clone(),
+        let secrets = [
             cluster.session_secret(SessionId(Op(6)), DeviceKey([2; 32]), 9, Aead::default()),
             cluster.session_secret(SessionId(Op(5)), DeviceKey([3; 32]), 9, Aead::default()),
             cluster.session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 8, Aead::default()),
-            session.of_session(Direction::ToServer, one, BOOT_ID),
-            session.of_session(Direction::ToClient, one, BOOT_ID),
-            session.of_session(Direction::ToClient, two, BOOT_ID),
-            session.of_session(Direction::ToClient, one, other),
-            cluster.peer((one, BOOT_ID), two, None),
-            cluster.peer((one, BOOT_ID), two, Some(BOOT_ID)),
-            cluster.peer((two, BOOT_ID), one, Some(BOOT_ID)),
-            cluster.peer((one, BOOT_ID), two, Some(other)),
-            cluster.peer((one, other), two, Some(BOOT_ID)),
+            cluster.session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 9, Aead::Aes256Gcm),
         ];
+        let aes = ClusterKeys::new(&[1; 32]).with(Ciphers { aes: true, ..Ciphers::default() });
+        let of = |keys: PacketKeys, phase| keys.of_phase(phase);
+        let keys = [
+            cluster.cluster_private(),
+            cluster.admin_private(),
+            session.key().clone(),
+            of(session.of_session(Direction::ToServer, one, BOOT_ID), 0),
+            of(session.of_session(Direction::ToServer, one, BOOT_ID), 1),
+            of(session.of_session(Direction::ToClient, one, BOOT_ID), 0),
+            of(session.of_session(Direction::ToClient, two, BOOT_ID), 0),
+            of(session.of_session(Direction::ToClient, one, other), 0),
+            cluster.peer_hello((one, BOOT_ID), two),
+            of(cluster.peer((one, BOOT_ID), (two, BOOT_ID), 0), 0),
+            of(cluster.peer((two, BOOT_ID), (one, BOOT_ID), 0), 0),
+            of(cluster.peer((one, BOOT_ID), (two, other), 0), 0),
+            of(cluster.peer((one, other), (two, BOOT_ID), 0), 0),
+            of(aes.peer((one, BOOT_ID), (two, BOOT_ID), 1), 0),
+        ];
+        let keys: Vec<_> = keys.into_iter().chain(secrets.map(|secret| secret.key().clone())).collect();
         for (at, key) in keys.iter().enumerate() {
             assert!(keys[at + 1..].iter().all(|later| later != key), "key {at}");
         }
-        assert_eq!(format!("{session:?}"), "Key(..)");
+        assert_eq!(format!("{:?}", session.key()), "Key(..)");
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 use recado_proto::envelope;
 use recado_proto::fragment::{self, Reassembler};
 use recado_proto::packet::{Answer, AnswerKind, Fragment, HistoryPage, OptionalFields, Position};
+use recado_proto::seal::Key;
 use recado_service::Page;
 
 use super::hand::{config, coordinator, notification};
@@ -18,8 +19,8 @@ fn home() -> SocketAddr {
     ([127, 0, 0, 9], 4_000).into()
 }
 
-fn key() -> Key {
-    Key::new([7; 32])
+fn keys() -> PacketKeys {
+    Key::new([7; 32]).into()
 }
 
 /// The answer to a query, with so many notifications of 1,000 bytes.
@@ -66,7 +67,7 @@ impl Play {
         let mut play = Play {
             now: Moment(1_000_000),
             delivery: Delivery::new(&config(), Incarnation(1), [1; 32]),
-            link: Link::new(envelope, key()),
+            link: Link::new(envelope, keys()),
             number: 0,
             reassembler: Reassembler::default(),
             wire: Vec::new(),
@@ -75,7 +76,7 @@ impl Play {
         };
         play.input(Input::Announce(coordinator(1)));
         play.hear();
-        let challenge = play.wire.pop().map(|bytes| envelope::open(&key(), &bytes).unwrap().packets);
+        let challenge = play.wire.pop().map(|bytes| envelope::open(&mut keys(), &bytes).unwrap().packets);
         let Some([ToClient::PathChallenge(token)]) = challenge.as_deref() else { panic!("{challenge:?}") };
         play.input(Input::PathResponse { session: SESSION, from: home(), token: *token });
         play.input(Input::Serve { session: SESSION, cursor: Op(0), credit: None });
@@ -107,13 +108,13 @@ impl Play {
         self.number += 1;
         let (number, ack) = (self.number, self.link.ack());
         let (session, from, length) = (SESSION, home(), 200);
-        self.input(Input::DatagramReceived { session, from, number, ack, length, key: key() });
+        self.input(Input::DatagramReceived { session, from, number, ack, length, keys: keys() });
     }
 
     /// The datagrams on their way arrive, without those that have a packet for which `is_lost` returns true.
     fn carry(&mut self, mut is_lost: impl FnMut(&ToClient) -> bool) {
         for bytes in std::mem::take(&mut self.wire) {
-            let opened = envelope::open(&key(), &bytes).unwrap();
+            let opened = envelope::open(&mut keys(), &bytes).unwrap();
             if opened.packets.iter().any(&mut is_lost) {
                 continue;
             }
@@ -165,7 +166,7 @@ impl Play {
 
     /// The pieces of large packets on their way.
     fn fragments(&self) -> Vec<Fragment> {
-        let packets = self.wire.iter().flat_map(|bytes| envelope::open(&key(), bytes).unwrap().packets);
+        let packets = self.wire.iter().flat_map(|bytes| envelope::open(&mut keys(), bytes).unwrap().packets);
         let piece = |packet| match packet {
             ToClient::Fragment(piece) => Some(piece),
             _ => None,
@@ -312,7 +313,7 @@ fn a_session_whose_place_goes_to_another_loses_its_answers() {
     // The other one is of another network, and this one counts as away by then.
     play.now = play.now + Duration::from_secs(2);
     let (session, from) = (SessionId(Op(6)), ([10, 0, 0, 1], 4_000).into());
-    play.input(Input::DatagramReceived { session, from, number: 1, ack: None, length: 200, key: key() });
+    play.input(Input::DatagramReceived { session, from, number: 1, ack: None, length: 200, keys: keys() });
     assert!(!play.delivery.sessions.contains_key(&SESSION));
     assert_eq!(play.done, [1]);
 }
@@ -339,7 +340,7 @@ fn an_answer_that_cannot_be_sent_is_given_up_at_once() {
         number: 1,
         ack: None,
         length: 200,
-        key: key(),
+        keys: keys(),
     });
     play.wire.clear();
     play.input(Input::Answer { session: unproved, packet: page(2, 1) });
@@ -361,7 +362,7 @@ fn answers_wait_for_the_window_and_go_before_notifications() {
     play.carry(|_| false);
     play.hear();
     let is_piece = |bytes: &Vec<u8>| {
-        let packets = envelope::open::<ToClient>(&key(), bytes).unwrap().packets;
+        let packets = envelope::open::<ToClient>(&mut keys(), bytes).unwrap().packets;
         let probes = packets == [ToClient::Ping];
         (!probes).then(|| packets.iter().any(|packet| matches!(packet, ToClient::Fragment(_))))
     };

@@ -13,6 +13,7 @@ use recado_proto::packet::{
     Code, Content, Fragment, Home, Notification, OptionalField, OptionalFields, Packet, Position, SendAck,
     ToServer,
 };
+use recado_proto::seal::Key;
 use recado_service::{Page, Stored};
 
 use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing};
@@ -68,15 +69,15 @@ fn away() -> SocketAddr {
     ([127, 0, 0, 8], 4_000).into()
 }
 
-/// The key of every session here.
-fn key() -> Key {
-    Key::new([7; 32])
+/// The keys of every session here.
+fn keys() -> PacketKeys {
+    Key::new([7; 32]).into()
 }
 
 /// The first datagram of a session, from the client's first address.
 fn first_heard(session: u64) -> Input {
     let session = SessionId(Op(session));
-    Input::DatagramReceived { session, from: home(), number: 1, ack: None, length: LONG, key: key() }
+    Input::DatagramReceived { session, from: home(), number: 1, ack: None, length: LONG, keys: keys() }
 }
 
 /// The length of a datagram that may be answered with a PATH_CHALLENGE.
@@ -126,7 +127,7 @@ impl Play {
         for effect in out {
             match effect {
                 Effect::Datagram { to, bytes } => {
-                    let opened = envelope::open(&key(), &bytes).unwrap();
+                    let opened = envelope::open(&mut keys(), &bytes).unwrap();
                     match opened.packets[..] {
                         [ToClient::PathChallenge(token)] => self.challenges.push((to, token, bytes.len())),
                         _ => self.sent.push((to, opened)),
@@ -156,7 +157,7 @@ impl Play {
             let largest = opened.envelope.number;
             Ack { largest, first: 64, further: Vec::new() }
         });
-        self.input(Input::DatagramReceived { session: SESSION, from, number, ack, length, key: key() });
+        self.input(Input::DatagramReceived { session: SESSION, from, number, ack, length, keys: keys() });
     }
 
     /// The client answers the last challenge.

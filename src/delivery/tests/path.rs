@@ -10,6 +10,7 @@ use recado_proto::fragment::Reassembler;
 use recado_proto::id::{DeviceId, DeviceKey, Seq};
 use recado_proto::noise;
 use recado_proto::packet::{AcceptConn, OptionalFields, Position, ResumeOk, ToServer};
+use recado_proto::seal::Key;
 use recado_service::Page;
 
 use super::hand::{config, coordinator, notification};
@@ -93,6 +94,7 @@ impl World {
             outbox: Vec::new(),
             highest_seq: Some(Default::default()),
             entropy: Entropy::new([seed as u8; 32]),
+            ciphers: Default::default(),
             planted: Default::default(),
         };
         let machine = Machine::new(now, start, &mut out);
@@ -206,10 +208,10 @@ impl World {
             }
             return;
         }
-        let Ok((opened, key)) = self.keyring.open(bytes) else { return };
+        let Ok((opened, keys)) = self.keyring.open(bytes) else { return };
         let session = opened.envelope.session;
         let (number, ack) = (opened.envelope.number, opened.header.ack);
-        self.deliver(Input::DatagramReceived { session, from, number, ack, length: bytes.len(), key });
+        self.deliver(Input::DatagramReceived { session, from, number, ack, length: bytes.len(), keys });
         for packet in opened.packets {
             let whole = match packet {
                 ToServer::Fragment(piece) => self.reassembler.accept(self.now, piece).unwrap(),
@@ -238,7 +240,7 @@ impl World {
             nonce: connect.nonce,
             session: SESSION,
             coordinator,
-            secret,
+            secret: secret.key().clone(),
             aead: Default::default(),
             options: OptionalFields::NONE,
         };

@@ -6,7 +6,7 @@ use recado_proto::envelope::{self, Envelope, Opened};
 use recado_proto::id::{BootId, DeviceKey, NodeId, SessionId};
 use recado_proto::link::received::Received;
 use recado_proto::packet::{RefusedDatagram, ToServer};
-use recado_proto::seal::{Aead, ClusterKeys, Direction, Key};
+use recado_proto::seal::{Aead, ClusterKeys, Direction, PacketKeys};
 use recado_proto::{Class, DecodeError};
 
 use super::HandshakeConfig;
@@ -32,8 +32,8 @@ struct SessionKeys {
 /// Keys and replay window of a session that has sent a datagram.
 #[derive(Debug)]
 struct ActiveKeys {
-    receive: Key,
-    send: Key,
+    receive: PacketKeys,
+    send: PacketKeys,
     /// The replay window of `receive`.
     received: Received,
 }
@@ -60,11 +60,11 @@ impl Keyring {
         self.sessions.remove(&session);
     }
 
-    /// Opens a datagram of a session. Returns its content and the key that seals datagrams to the client.
+    /// Opens a datagram of a session. Returns its content and the keys that seal datagrams to the client.
     ///
     /// # Errors
     /// The reason why it was refused; nothing changed.
-    pub fn open(&mut self, datagram: &[u8]) -> Result<(Opened<ToServer>, Key), RefusedDatagram> {
+    pub fn open(&mut self, datagram: &[u8]) -> Result<(Opened<ToServer>, PacketKeys), RefusedDatagram> {
         let envelope = Envelope::peek(datagram).map_err(DecodeError::refused)?;
         if envelope.class != Class::Client {
             return Err(RefusedDatagram::Malformed);
@@ -78,7 +78,7 @@ impl Keyring {
                 received: Received::default(),
             })
         });
-        let opened = envelope::open(&heard.receive, datagram).map_err(DecodeError::refused)?;
+        let opened = envelope::open(&mut heard.receive, datagram).map_err(DecodeError::refused)?;
         if !heard.received.accept(envelope.number) {
             return Err(RefusedDatagram::Repeated);
         }

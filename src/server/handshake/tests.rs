@@ -309,13 +309,13 @@ fn keyring() -> Keyring {
 fn a_known_session_is_opened_and_its_client_can_be_answered() {
     let mut keyring = keyring();
     let mut link = client(&handshake_config(2, 1), SESSION, NONCE);
-    let (opened, key) = keyring.open(&say(&mut link, ToServer::keepalive())).unwrap();
+    let (opened, mut keys) = keyring.open(&say(&mut link, ToServer::keepalive())).unwrap();
     assert_eq!((opened.envelope.session, opened.packets), (SESSION, vec![ToServer::keepalive()]));
-    let answer = envelope::seal(&key, &opened.envelope, &Header::default(), &[]);
+    let answer = envelope::seal(&mut keys, &opened.envelope, &Header::default(), &[]);
     let handshake_config = handshake_config(2, 1);
     let secret = handshake_config.keys.session_secret(SESSION, DEVICE, NONCE, Default::default());
-    let of_client = secret.of_session(Direction::ToClient, handshake_config.me, handshake_config.boot_id);
-    assert!(envelope::open::<ToServer>(&of_client, &answer).is_ok());
+    let mut of_client = secret.of_session(Direction::ToClient, handshake_config.me, handshake_config.boot_id);
+    assert!(envelope::open::<ToServer>(&mut of_client, &answer).is_ok());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use recado_proto::id::{DeviceKey, Incarnation, NodeId, Op, Seq, View};
 use recado_proto::packet::{
     ClientAck, Content, OptionalFields, Position, Query, QueryId, QueryKind, Send, ToPeer,
 };
-use recado_proto::seal::{Direction, Key};
+use recado_proto::seal::{Direction, PacketKeys};
 use recado_proto::{Header, Link};
 use recado_sys::threads::{Thread, spawn_named};
 
@@ -50,8 +50,8 @@ fn from() -> SocketAddr {
     "127.0.0.1:4000".parse().unwrap()
 }
 
-/// The key of a session in this direction.
-fn key(direction: Direction, session: u64) -> Key {
+/// The keys of a session in this direction.
+fn keys(direction: Direction, session: u64) -> PacketKeys {
     let handshake_config = handshake_config(1, 1);
     let secret = handshake_config.keys.session_secret(SessionId(Op(session)), DEVICE, 1, Default::default());
     secret.of_session(direction, handshake_config.me, handshake_config.boot_id)
@@ -87,7 +87,12 @@ impl Rig {
         self.number += 1;
         let packets: Vec<Vec<u8>> = packets.iter().map(encode).collect();
         let envelope = envelope(Class::Client, session, self.number);
-        self.take_bytes(&seal(&key(Direction::ToServer, session), &envelope, &Header::default(), &packets))
+        self.take_bytes(&seal(
+            &mut keys(Direction::ToServer, session),
+            &envelope,
+            &Header::default(),
+            &packets,
+        ))
     }
 
     fn take_bytes(&mut self, bytes: &[u8]) -> Result<(), RefusedDatagram> {
@@ -139,11 +144,11 @@ fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
     let heard = rig.heard();
     let [delivery::Input::DatagramReceived { length, .. }, ..] = heard[..] else { panic!("{heard:?}") };
     assert!(length > 60, "all of it: {length}");
-    let key = key(Direction::ToClient, 12);
+    let keys = keys(Direction::ToClient, 12);
     assert_eq!(
         heard,
         [
-            delivery::Input::DatagramReceived { session, from: from(), number: 1, ack: None, length, key },
+            delivery::Input::DatagramReceived { session, from: from(), number: 1, ack: None, length, keys },
             delivery::Input::ClientAck(session, ack),
             delivery::Input::PathResponse { session, from: from(), token: 8 },
         ]
@@ -155,11 +160,12 @@ fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
 #[test]
 fn a_datagram_that_does_not_open_is_neither_reported_nor_queued() {
     let mut rig = rig(4);
-    let wrong = key(Direction::ToServer, 13);
+    let wrong = keys(Direction::ToServer, 13);
     rig.take(12, &[]).unwrap();
     rig.heard();
-    let sealed =
-        |session, number| seal(&wrong, &envelope(Class::Client, session, number), &Header::default(), &[]);
+    let sealed = |session, number| {
+        seal(&mut wrong.clone(), &envelope(Class::Client, session, number), &Header::default(), &[])
+    };
     assert_eq!(rig.take_bytes(&sealed(12, 2)), Err(RefusedDatagram::Seal));
     assert_eq!(rig.take_bytes(&sealed(13, 1)), Err(RefusedDatagram::Session), "nobody let it in");
     rig.number = 0;
@@ -184,7 +190,7 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
     let identity = recado_client::machine::handshake::Identity {
         cluster: handshake_config.cluster,
         cluster_key: recado_proto::noise::public(&handshake_config.keys.cluster_private()),
-        private: Key::new([3; 32]),
+        private: recado_proto::seal::Key::new([3; 32]),
     };
     let mut rig = rig(1);
     rig.take_bytes(&client.hello(handshake_config.cluster, &mut entropy)).unwrap();
@@ -319,11 +325,11 @@ fn a_session_accepts_no_packet_that_only_servers_send_or_that_precedes_a_session
     let challenge = encode(&ToClient::PathChallenge(1));
     for (number, packet) in [(2, learn), (3, challenge)] {
         let envelope = envelope(Class::Client, 12, number);
-        let bytes = seal(&key(Direction::ToServer, 12), &envelope, &Header::default(), &[packet]);
+        let bytes = seal(&mut keys(Direction::ToServer, 12), &envelope, &Header::default(), &[packet]);
         assert!(rig.take_bytes(&bytes).is_err(), "no packet of a client");
     }
     for class in [Class::Peer, Class::PeerHello] {
-        let bytes = seal(&key(Direction::ToServer, 12), &envelope(class, 0, 1), &Header::default(), &[]);
+        let bytes = seal(&mut keys(Direction::ToServer, 12), &envelope(class, 0, 1), &Header::default(), &[]);
         assert_eq!(rig.take_bytes(&bytes), Err(RefusedDatagram::Malformed));
     }
     assert!(rig.asked.len() == 0);
@@ -335,7 +341,7 @@ fn a_packet_in_pieces_is_queued_once_it_is_complete() {
     let large = send(1, &"x".repeat(5000));
     let mut datagrams = Vec::new();
     rig.take(12, &[]).unwrap();
-    Link::starting_at(envelope(Class::Client, 12, 0), key(Direction::ToServer, 12), 2).transmit(
+    Link::starting_at(envelope(Class::Client, 12, 0), keys(Direction::ToServer, 12), 2).transmit(
         Moment(0),
         View::ZERO,
         std::slice::from_ref(&large),

@@ -196,9 +196,8 @@ impl<L: OrderedLog> Node<L> {
             let packet = ToClient::RejectConn(RejectConn::new(nonce, Code::TooManyNames, retry_ms));
             return self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
-        let Connect { device, profile, receives, nonce, fresh, code, invite, aeads: _, options: _ } = connect;
-        // Whatever the client offers, there is only one to choose.
-        let aead = Aead::ChaCha20Poly1305;
+        let Connect { device, profile, receives, nonce, fresh, code, invite, aeads, options: _ } = connect;
+        let aead = self.keys.ciphers().choose(aeads);
         let admission = self.config.admission;
         // A field that is stepped over here stays out of the log, where every server would have to step over
         // it.
@@ -217,7 +216,7 @@ impl<L: OrderedLog> Node<L> {
         if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce))
             && self.is_primary
         {
-            let secret = self.keys.session_secret(session, device.key, nonce, aead);
+            let secret = self.keys.session_secret(session, device.key, nonce, aead).key().clone();
             let (coordinator, options) = (self.coordinator(), OptionalFields::NONE);
             let accept = AcceptConn { nonce, session, coordinator, secret, aead, options };
             let packets = vec![ToClient::AcceptConn(accept)];

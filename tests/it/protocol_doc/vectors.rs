@@ -15,7 +15,7 @@ use recado_proto::noise::{self, Initiation, Prologue};
 use recado_proto::packet::{
     AcceptConn, Connect, Coordinator, Home, OptionalFields, Position, Resume, ResumeOk, ToClient, ToServer,
 };
-use recado_proto::seal::{Aead, ClusterKeys, Direction, Key};
+use recado_proto::seal::{Aead, ClusterKeys, Direction, Key, PacketKeys};
 use recado_proto::{DATAGRAM_BASE, codec};
 
 use super::{hex, read};
@@ -53,8 +53,8 @@ fn counting<const N: usize>(first: u8) -> [u8; N] {
 }
 
 /// The bytes inside the seal of a datagram.
-fn inside(key: &Key, datagram: &[u8]) -> Vec<u8> {
-    key.open(Envelope::peek(datagram).unwrap().number, OUTER_LEN, datagram).unwrap()
+fn inside(keys: &PacketKeys, datagram: &[u8]) -> Vec<u8> {
+    keys.clone().open(Envelope::peek(datagram).unwrap().number, OUTER_LEN, datagram).unwrap()
 }
 
 fn derived() -> Vec<Vector> {
@@ -113,7 +113,7 @@ fn derived() -> Vec<Vector> {
         fresh: true,
         code: None,
         invite: None,
-        aeads: Aead::OFFERED,
+        aeads: 0,
         options: OptionalFields::NONE,
     });
     let (client_seed, server_seed) = ([1; 32], [2; 32]);
@@ -155,7 +155,7 @@ fn derived() -> Vec<Vector> {
         nonce: 9,
         session,
         coordinator: coordinator.clone(),
-        secret: session_secret.clone(),
+        secret: session_secret.key().clone(),
         aead: Aead::ChaCha20Poly1305,
         options: OptionalFields::NONE,
     });
@@ -166,7 +166,7 @@ fn derived() -> Vec<Vector> {
     add("message 2", &reply.opening);
     add("answer key", reply.key.as_bytes());
     add("session id", &session.0.0.to_be_bytes());
-    add("session secret", session_secret.as_bytes());
+    add("session secret", session_secret.key().as_bytes());
     add("ACCEPT_CONN", &accept);
     add("ANSWER", &handshake::answer(&Envelope { number, ..of_server }, &reply, &header, &[accept]));
 
@@ -195,8 +195,8 @@ fn derived() -> Vec<Vector> {
     let mut link = Link::starting_at(of_server, to_client.clone(), number);
     assert!(link.receive(now, 1, None));
     link.transmit(now, view, &[resumed], None, &mut answered);
-    add("key to server", to_server.as_bytes());
-    add("key to client", to_client.as_bytes());
+    add("key to server, phase 0", to_server.of_phase(0).as_bytes());
+    add("key to client, phase 0", to_client.of_phase(0).as_bytes());
     add("inside RESUME", &inside(&to_server, &asked[0]));
     add("RESUME", &asked[0]);
     add("inside RESUME_OK", &inside(&to_client, &answered[0]));

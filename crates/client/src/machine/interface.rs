@@ -12,6 +12,7 @@ use recado_proto::packet::{
     ListPage, Listing, Notification, QueryId, Status,
 };
 use recado_proto::planted::PlantedBug;
+use recado_proto::seal::Ciphers;
 
 use super::handshake::{HandshakeClient, Identity};
 
@@ -46,6 +47,8 @@ pub struct Start {
     pub highest_seq: Option<Seq>,
     /// The source of keys, nonces and jitter; its seed is random and secret.
     pub entropy: Entropy,
+    /// What datagrams may be sealed with.
+    pub ciphers: Ciphers,
     /// For the simulator only.
     pub planted: PlantedBug,
 }

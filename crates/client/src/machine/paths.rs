@@ -19,7 +19,7 @@ use recado_proto::fragment::Reassembler;
 use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
 use recado_proto::packet::{Packet, ToClient, ToServer};
-use recado_proto::seal::{Direction, Key};
+use recado_proto::seal::{Direction, PacketKeys, SessionSecret};
 
 use super::Effect;
 use super::handshake::Greeting;
@@ -33,7 +33,7 @@ const TRIALS_MAX: usize = 4;
 struct Path {
     node: NodeId,
     boot_id: BootId,
-    receive: Key,
+    receive: PacketKeys,
     link: Link,
     reassembler: Reassembler,
     /// The address where it is proved.
@@ -68,14 +68,14 @@ impl Path {
 pub(super) struct Paths {
     cluster: ClusterId,
     session: SessionId,
-    secret: Key,
+    secret: SessionSecret,
     /// The number of the next datagram, on any path.
     next_number: u64,
     paths: Vec<Path>,
 }
 
 impl Paths {
-    pub(super) fn new(cluster: ClusterId, session: SessionId, secret: Key) -> Paths {
+    pub(super) fn new(cluster: ClusterId, session: SessionId, secret: SessionSecret) -> Paths {
         Paths { cluster, session, secret, next_number: 1, paths: Vec::new() }
     }
 
@@ -170,7 +170,7 @@ impl Paths {
             .paths
             .iter_mut()
             .filter(may_be)
-            .find_map(|path| Some((envelope::open(&path.receive, datagram).ok()?, path)))?;
+            .find_map(|path| Some((envelope::open(&mut path.receive, datagram).ok()?, path)))?;
         let trial = path.trial(from).copied().filter(|_| path.at != Some(from));
         if let Some(trial) = &trial {
             let said = trial.first..path.link.next_number();
@@ -350,8 +350,8 @@ mod tests {
         ([127, 0, 0, 1], port).into()
     }
 
-    fn secret() -> Key {
-        Key::new([2; 32])
+    fn secret() -> SessionSecret {
+        SessionSecret::new(recado_proto::seal::Key::new([2; 32]), Default::default(), Default::default())
     }
 
     fn paths() -> Paths {
@@ -377,8 +377,8 @@ mod tests {
             let Effect::Datagram { bytes, .. } = effect else { panic!("{effect:?}") };
             let opens = |boot_id: &u8| {
                 let Greeting { server, boot_id, .. } = greeting(*boot_id);
-                let key = secret().of_session(Direction::ToServer, server, boot_id);
-                envelope::open::<ToServer>(&key, &bytes).is_ok()
+                let mut keys = secret().of_session(Direction::ToServer, server, boot_id);
+                envelope::open::<ToServer>(&mut keys, &bytes).is_ok()
             };
             let envelope = Envelope::peek(&bytes).unwrap();
             assert_eq!((envelope.node, envelope.incarnation.0), (None, 0), "it comes from a client");
@@ -398,8 +398,8 @@ mod tests {
         let envelope =
             Envelope { class: Class::Client, cluster, session, node: Some(server), incarnation, number };
         let header = Header { ack: Some(Ack { largest, first: 0, further: Vec::new() }), view: View::ZERO };
-        let key = secret().of_session(Direction::ToClient, server, boot_id);
-        let bytes = envelope::seal(&key, &envelope, &header, &[]);
+        let mut keys = secret().of_session(Direction::ToClient, server, boot_id);
+        let bytes = envelope::seal(&mut keys, &envelope, &header, &[]);
         paths.receive(Moment(100), address(port), &envelope, &bytes).is_some()
     }
 

@@ -9,7 +9,7 @@ use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{Class, Envelope, Opened, PACKETS_MAX};
 use recado_proto::id::{MEMBERS_MAX, Moment, NodeId, SessionId, View};
 use recado_proto::packet::{ToClient, ToServer};
-use recado_proto::seal::Key;
+use recado_proto::seal::SessionSecret;
 
 use super::Effect;
 use super::handshake::{FromServer, Greeting, HandshakeClient, Identity};
@@ -102,7 +102,7 @@ impl Servers {
     }
 
     /// Starts a session. Every path begins anew, with a trial for each server that has sent a RETRY.
-    pub(super) fn open_session(&mut self, now: Moment, session: SessionId, secret: Key) {
+    pub(super) fn open_session(&mut self, now: Moment, session: SessionId, secret: SessionSecret) {
         self.paths = Some(Paths::new(self.identity.cluster, session, secret));
         let greeted = |server: &Server| Some((server.address, server.initiator.greeting()?));
         for (at, greeting) in self.servers.iter().filter_map(greeted).collect::<Vec<_>>() {
@@ -290,6 +290,8 @@ impl Servers {
 mod tests {
     use recado_proto::id::{BootId, ClusterId, Op};
 
+    use recado_proto::seal::Key;
+
     use super::*;
 
     fn address(port: u16) -> SocketAddr {
@@ -323,7 +325,8 @@ mod tests {
         let (one, two, now) = (address(1), address(2), Moment(1));
         let identity = Identity { cluster: ClusterId(7), cluster_key: [5; 32], private: Key::new([1; 32]) };
         let mut servers = Servers::new(&[one, two], identity);
-        servers.open_session(now, SessionId(Op(9)), Key::new([2; 32]));
+        let secret = SessionSecret::new(Key::new([2; 32]), Default::default(), Default::default());
+        servers.open_session(now, SessionId(Op(9)), secret);
         servers.greeted(now, one, &greeting(1));
         servers.greeted(now, two, &greeting(2));
         let before = send(&mut servers, one, 50).into_iter().max().unwrap();

@@ -8,7 +8,7 @@ use recado_proto::packet::{
     AcceptConn, Code, Connect, Disconnect, Home, OptionalFields, Position, RejectConn, Resume, ResumeOk,
     ToServer,
 };
-use recado_proto::seal::Aead;
+use recado_proto::seal::SessionSecret;
 
 use super::again::{ASK_AGAIN_MIN, Again, retry_wait};
 use super::backoff::Backoff;
@@ -56,7 +56,7 @@ impl Machine {
             fresh: newcomer && (self.start.created_op.is_none() || self.start.code.is_some()),
             code: self.start.code.filter(|_| newcomer),
             invite: self.start.invite.filter(|_| newcomer),
-            aeads: Aead::OFFERED,
+            aeads: self.start.ciphers.offered(),
             options: OptionalFields::NONE,
         })
     }
@@ -160,7 +160,8 @@ impl Machine {
             return;
         }
         self.servers.learn_all(&accept.coordinator.members);
-        self.servers.open_session(now, accept.session, accept.secret);
+        let secret = SessionSecret::new(accept.secret, accept.aead, self.start.ciphers);
+        self.servers.open_session(now, accept.session, secret);
         self.session = Some((accept.session, nonce));
         self.view = accept.coordinator.view;
         self.heard = now;

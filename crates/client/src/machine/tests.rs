@@ -25,7 +25,7 @@ use recado_proto::packet::{
     RoleName, Send, SendAck, Status, ToClient,
 };
 use recado_proto::planted::PlantedBug;
-use recado_proto::seal::{ClusterKeys, Direction, Key};
+use recado_proto::seal::{Ciphers, ClusterKeys, Direction, Key, PacketKeys, SessionSecret};
 use recado_proto::{codec, fragment, noise};
 
 use self::server::{
@@ -147,6 +147,7 @@ impl Play {
             highest_seq: Some(outbox.last().map_or(Seq(4), |of: &Numbered| of.seq)),
             outbox,
             entropy: Entropy::new([1; 32]),
+            ciphers: Ciphers::default(),
             planted: PlantedBug::default(),
         };
         let mut out = Vec::new();
@@ -188,7 +189,11 @@ impl Play {
             match secret {
                 None => self.unopened += 1,
                 Some(secret) => match envelope::open(
-                    &secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id),
+                    &mut secret.of_session(
+                        Direction::ToServer,
+                        handshake_config.me,
+                        handshake_config.boot_id,
+                    ),
                     bytes,
                 ) {
                     Ok(opened) => {
@@ -225,12 +230,12 @@ impl Play {
     }
 
     /// The secret of the session, once there is one.
-    fn secret(&self) -> Option<Key> {
+    fn secret(&self) -> Option<SessionSecret> {
         self.machine.session?;
         Some(handshake_config(1, 1).keys.session_secret(SESSION, device(), self.nonce(), Default::default()))
     }
 
-    fn key(&self, secret: &Key, node: u16, direction: Direction) -> Key {
+    fn keys(&self, secret: &SessionSecret, node: u16, direction: Direction) -> PacketKeys {
         let handshake_config = &self.servers_by_id[&node].handshake_config;
         secret.of_session(direction, handshake_config.me, handshake_config.boot_id)
     }
@@ -285,12 +290,12 @@ impl Play {
         panic!("nobody sends an initiation to {node}")
     }
 
-    fn on_session(&self, node: u16, view: View, packet: &ToClient, secret: &Key) -> Vec<u8> {
+    fn on_session(&self, node: u16, view: View, packet: &ToClient, secret: &SessionSecret) -> Vec<u8> {
         let mut datagrams = Vec::new();
         let envelope = self.envelope(node, Class::Client, SESSION);
-        let key = self.key(secret, node, Direction::ToClient);
+        let keys = self.keys(secret, node, Direction::ToClient);
         let packets = std::slice::from_ref(packet);
-        let mut link = Link::starting_at(envelope, key, self.number);
+        let mut link = Link::starting_at(envelope, keys, self.number);
         for number in &self.servers_by_id[&node].heard {
             assert!(link.receive(self.now, *number, None), "a number twice");
         }
@@ -346,7 +351,7 @@ impl Play {
                 nonce,
                 session: SESSION,
                 coordinator,
-                secret,
+                secret: secret.key().clone(),
                 aead: Default::default(),
                 options: OptionalFields::NONE,
             }),

@@ -273,7 +273,7 @@ fn an_old_hello_of_an_earlier_boot_of_the_sender_changes_nothing() {
     pair.pass(2);
     assert!(pair.can_speak());
     let knows_first = |hello: &&Vec<u8>| {
-        let key = identity(2, 1).keys.peer((NodeId(2), identity(2, 1).boot_id), NodeId(1), None);
+        let key = identity(2, 1).keys.peer_hello((NodeId(2), identity(2, 1).boot_id), NodeId(1));
         PeerHello::open(&key, hello).unwrap().yours.is_some()
     };
     let old = old.iter().filter(knows_first).collect::<Vec<_>>();
@@ -299,7 +299,7 @@ fn a_boot_that_was_never_current_is_reported_if_its_incarnation_is_not_later() {
             number: 1,
             ..pair.ends[&2].envelope
         };
-        let key = identity(2, 1).keys.peer((NodeId(2), mine), NodeId(1), None);
+        let key = identity(2, 1).keys.peer_hello((NodeId(2), mine), NodeId(1));
         let hello = PeerHello::new(mine, Some(identity(1, 1).boot_id));
         pair.hear(1, &hello.seal(&key, &envelope));
         assert_eq!(pair.stale, stale);
@@ -364,7 +364,7 @@ fn a_boot_of_the_known_incarnation_is_adopted_only_with_the_known_boot_id() {
     ] {
         let timing = Timing { heartbeat: BEAT, ..Timing::DEFAULT };
         let mut links = PeerLinks::new(&cluster(1), &timing, ours.clone(), &[(NodeId(2), known)], now);
-        let key = theirs.keys.peer((NodeId(2), theirs.boot_id), NodeId(1), None);
+        let key = theirs.keys.peer_hello((NodeId(2), theirs.boot_id), NodeId(1));
         let (class, node, incarnation) = (Class::PeerHello, Some(NodeId(2)), theirs.incarnation);
         let envelope = Envelope { class, node, incarnation, number: 1, ..links.envelope };
         let hello = PeerHello::new(theirs.boot_id, Some(ours.boot_id)).seal(&key, &envelope);
@@ -377,7 +377,7 @@ fn a_boot_of_the_known_incarnation_is_adopted_only_with_the_known_boot_id() {
         assert_eq!(out.contains(&stale), !adopted, "{known:?}");
         // The current boot is the only one of its incarnation, whatever was known.
         let mut out = Vec::new();
-        let key = theirs.keys.peer((NodeId(2), BootId([8; 16])), NodeId(1), None);
+        let key = theirs.keys.peer_hello((NodeId(2), BootId([8; 16])), NodeId(1));
         let hello = PeerHello::new(BootId([8; 16]), Some(ours.boot_id)).seal(&key, &envelope);
         assert_eq!(links.open(now, View::ZERO, &hello, false, &mut out), Ok(None));
         assert!(matches!(out[..], [Effect::StaleIncarnation { .. }]), "{known:?}: {out:?}");
@@ -390,13 +390,13 @@ fn a_sender_with_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbe
     let stranger = ClusterKeys::new(&[1; 32]);
     let [first, second] = [1, 2].map(|node| identity(node, 1));
     let envelope = Envelope { incarnation: second.incarnation, ..pair.ends[&2].envelope };
-    let key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), Some(first.boot_id));
-    let hello_key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), None);
+    let mut keys = stranger.peer((NodeId(2), second.boot_id), (NodeId(1), first.boot_id), 0);
+    let hello_key = stranger.peer_hello((NodeId(2), second.boot_id), NodeId(1));
     let hello = PeerHello::new(second.boot_id, Some(first.boot_id));
     let (before, forged) = (pair.sent.len(), 1_000);
     for number in 0..forged {
         let envelope = Envelope { number: 1_000 + number, ..envelope };
-        pair.hear(1, &envelope::seal(&key, &envelope, &Default::default(), &[]));
+        pair.hear(1, &envelope::seal(&mut keys, &envelope, &Default::default(), &[]));
         // A hello under another cluster's key is not believed or answered either.
         let envelope = Envelope { class: Class::PeerHello, ..envelope };
         pair.hear(1, &hello.seal(&hello_key, &envelope));
@@ -418,7 +418,7 @@ fn a_boot_below_the_incarnation_known_at_the_start_is_reported_and_the_known_one
     // What follows from a hello of this boot of server 2, which knows this server, and if it is met then.
     let mut hear = |incarnation| {
         let second = identity(2, incarnation);
-        let key = second.keys.peer((NodeId(2), second.boot_id), NodeId(1), None);
+        let key = second.keys.peer_hello((NodeId(2), second.boot_id), NodeId(1));
         let (node, incarnation) = (Some(NodeId(2)), second.incarnation);
         let envelope = Envelope { class: Class::PeerHello, node, incarnation, number: 1, ..links.envelope };
         let hello = PeerHello::new(second.boot_id, Some(me.boot_id));
@@ -485,7 +485,10 @@ fn an_acknowledgement_goes_within_a_turn_after_thirty_two_datagrams() {
 fn what_is_not_of_a_member_of_this_cluster_is_refused_by_reason() {
     let mut pair = Pair::met();
     let ours = pair.ends[&2].envelope;
-    let sealed = |envelope: Envelope| envelope::seal(&Key::new([1; 32]), &envelope, &Default::default(), &[]);
+    let sealed = |envelope: Envelope| {
+        let mut keys = PacketKeys::from(recado_proto::seal::Key::new([1; 32]));
+        envelope::seal(&mut keys, &envelope, &Default::default(), &[])
+    };
     let cases = [
         (Envelope { cluster: ClusterId(8), ..ours }, RefusedDatagram::Cluster),
         (Envelope { node: Some(NodeId(9)), ..ours }, RefusedDatagram::Cluster),
@@ -508,7 +511,7 @@ fn a_peer_whose_log_is_of_another_epoch_is_reported_and_never_met() {
     let (me, peer) = (identity(1, 1), identity(2, 1));
     let now = Moment(1_000_000);
     let mut links = PeerLinks::new(&cluster(1), &Timing::DEFAULT, me.clone(), &[], now);
-    let key = peer.keys.peer((NodeId(2), peer.boot_id), NodeId(1), None);
+    let key = peer.keys.peer_hello((NodeId(2), peer.boot_id), NodeId(1));
     let (node, incarnation) = (Some(NodeId(2)), peer.incarnation);
     let envelope = Envelope { class: Class::PeerHello, node, incarnation, number: 1, ..links.envelope };
     let mut hear = |epoch, yours| {

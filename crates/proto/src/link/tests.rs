@@ -8,14 +8,15 @@ use crate::envelope::{AckRange, Class, Opened};
 use crate::fragment::Reassembler;
 use crate::id::{ClusterId, Incarnation, Op, Priority, Seq, SessionId};
 use crate::packet::{self, Content, Learn, OptionalFields, SnapshotChunk, ToClient, ToPeer, ToServer};
+use crate::seal::Key;
 
 /// No packets: a datagram that only acknowledges.
 const NOTHING: &[ToPeer] = &[];
 
 const MS: Duration = Duration::from_millis(1);
 
-fn key() -> Key {
-    Key::new([7; 32])
+fn keys() -> PacketKeys {
+    Key::new([7; 32]).into()
 }
 
 fn link() -> Link {
@@ -27,11 +28,11 @@ fn link() -> Link {
         incarnation: Incarnation(0),
         number: 77,
     };
-    Link::new(envelope, key())
+    Link::new(envelope, keys())
 }
 
 fn open(datagram: &[u8]) -> Opened<ToPeer> {
-    envelope::open(&key(), datagram).unwrap()
+    envelope::open(&mut keys(), datagram).unwrap()
 }
 
 fn small(id: u64) -> ToPeer {
@@ -320,7 +321,8 @@ fn an_ack_ends_every_token_in_its_ranges_and_no_other() {
 fn an_ack_below_number_zero_or_of_too_many_ranges_is_out_of_bounds() {
     let opens = |largest, first, further: Vec<AckRange>| {
         let header = Header { ack: Some(Ack { largest, first, further }), view: View::ZERO };
-        envelope::open::<ToPeer>(&key(), &envelope::seal(&key(), &link().envelope, &header, &[])).map(|_| ())
+        envelope::open::<ToPeer>(&mut keys(), &envelope::seal(&mut keys(), &link().envelope, &header, &[]))
+            .map(|_| ())
     };
     let bounds = Err(codec::DecodeError::Bounds);
     let range = |gap, length| AckRange { gap, length };
@@ -353,7 +355,7 @@ fn padding_ends_its_datagram_and_is_no_packet_to_the_receiver() {
     let packets = [one.clone(), ToServer::Padding, two.clone(), said(2_000)];
     link.transmit(Moment(0), View::ZERO, &packets, None, &mut out);
     assert_eq!(out.len(), 4);
-    let read = |datagram| envelope::open::<ToServer>(&key(), datagram).unwrap().packets;
+    let read = |datagram| envelope::open::<ToServer>(&mut keys(), datagram).unwrap().packets;
     assert_eq!(read(&out[0]), std::slice::from_ref(&one));
     assert_eq!(read(&out[1]), [two]);
     let mut length = |packets: &[ToServer]| {
@@ -381,7 +383,7 @@ proptest! {
         let mut reassembler = Reassembler::default();
         let mut read = Vec::new();
         for datagram in &out {
-            for packet in envelope::open::<ToServer>(&key(), datagram).unwrap().packets {
+            for packet in envelope::open::<ToServer>(&mut keys(), datagram).unwrap().packets {
                 read.extend(match packet.into_fragment() {
                     Ok(piece) => reassembler.accept(Moment(0), piece).unwrap(),
                     Err(packet) => Some(packet),
@@ -404,7 +406,7 @@ fn packets_share_datagrams_and_large_ones_go_in_fragments() {
     assert!(out.len() <= 33, "{} datagrams", out.len());
     let carried = out.iter().flat_map(|datagram| {
         let number = Envelope::peek(datagram).unwrap().number;
-        let inside = key().open(number, envelope::OUTER_LEN, datagram).unwrap();
+        let inside = keys().open(number, envelope::OUTER_LEN, datagram).unwrap();
         let (_, mut at) = codec::decode_first::<Header>(&inside).unwrap();
         std::iter::from_fn(move || {
             let rest = inside.get(at..).filter(|rest| !rest.is_empty())?;
@@ -510,7 +512,7 @@ proptest! {
             } else if let Some(((at, _), (to, bytes))) = wire.pop_first() {
                 now = now.max(Moment(at));
                 let number = Envelope::peek(&bytes).unwrap().number;
-                let inside = key().open(number, envelope::OUTER_LEN, &bytes).unwrap();
+                let inside = keys().open(number, envelope::OUTER_LEN, &bytes).unwrap();
                 let (header, _) = codec::decode_first::<Header>(&inside).unwrap();
                 let fresh = ends[to].receive(now, number, header.ack.as_ref());
                 prop_assert_eq!(fresh, (to == 0) || arrived.insert(number) , "{}", number);
@@ -587,7 +589,7 @@ fn fragments_of_a_link_are_put_together_again_in_any_order() {
     let mut whole: Vec<ToClient> = Vec::new();
     let mut reassembler = Reassembler::default();
     for datagram in out.iter().rev() {
-        for packet in envelope::open::<ToClient>(&key(), datagram).unwrap().packets {
+        for packet in envelope::open::<ToClient>(&mut keys(), datagram).unwrap().packets {
             let ToClient::Fragment(piece) = packet else { panic!("{packet:?}") };
             whole.extend(reassembler.accept(Moment(0), piece).unwrap());
         }

@@ -34,12 +34,12 @@ fn a_session_first_heard_is_only_asked_whether_it_is_there() {
 #[test]
 fn a_session_first_heard_where_it_was_admitted_is_answered_at_once() {
     let accept = |session| {
-        let reply = Reply { opening: [0; OPENING_LEN], key: key() };
+        let reply = Reply { opening: [0; OPENING_LEN], key: Key::new([7; 32]) };
         let accept = AcceptConn {
             nonce: 1,
             session,
             coordinator: coordinator(1),
-            secret: key(),
+            secret: Key::new([7; 32]),
             aead: Default::default(),
             options: OptionalFields::NONE,
         };
@@ -124,7 +124,7 @@ fn every_word_that_may_be_the_first_is_long_enough_to_be_answered() {
         };
         let (mut play, mut datagrams) = (Play::new(), Vec::new());
         let packets = [first, ToServer::Padding];
-        Link::new(envelope, key()).transmit(play.now, View::ZERO, &packets, None, &mut datagrams);
+        Link::new(envelope, keys()).transmit(play.now, View::ZERO, &packets, None, &mut datagrams);
         play.heard_of(home(), 1, datagrams[0].len());
         assert_eq!(play.challenges.len(), 1, "{packets:?}");
     }

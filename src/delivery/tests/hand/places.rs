@@ -30,7 +30,7 @@ impl Crowd {
     /// A datagram of a session from a network; its client answers if it is challenged.
     fn hear(&mut self, session: u64, network: u8, number: u64) {
         let (session, from) = (SessionId(Op(session)), ([10, 0, network, session as u8], 4_000).into());
-        self.input(Input::DatagramReceived { session, from, number, ack: None, length: LONG, key: key() });
+        self.input(Input::DatagramReceived { session, from, number, ack: None, length: LONG, keys: keys() });
         // The answer to a displaced session may precede the challenge.
         let challenge = self.packets().into_iter().find_map(|packet| match packet {
             ToClient::PathChallenge(token) => Some(token),
@@ -50,7 +50,7 @@ impl Crowd {
 
     fn packets(&self) -> Vec<ToClient> {
         let datagram = |effect: &Effect| match effect {
-            Effect::Datagram { bytes, .. } => Some(envelope::open(&key(), bytes).unwrap().packets),
+            Effect::Datagram { bytes, .. } => Some(envelope::open(&mut keys(), bytes).unwrap().packets),
             _ => None,
         };
         self.out.iter().filter_map(datagram).flatten().collect()
@@ -139,7 +139,7 @@ fn a_session_that_loses_its_place_is_told_so() {
     crowd.now = crowd.now + Duration::from_secs(1);
     let from = ([10, 0, 2, 1], 4_000).into();
     let session = SessionId(Op(100));
-    crowd.input(Input::DatagramReceived { session, from, number: 1, ack: None, length: LONG, key: key() });
+    crowd.input(Input::DatagramReceived { session, from, number: 1, ack: None, length: LONG, keys: keys() });
     assert!(crowd.turned_away());
 }
 
@@ -169,7 +169,7 @@ fn addresses_that_nobody_answered_at_are_one_network_together() {
             number: 1,
             ack: None,
             length: LONG,
-            key: key(),
+            keys: keys(),
         });
         assert!(crowd.serves(1), "pushed out by {session}");
     }

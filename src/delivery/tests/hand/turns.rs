@@ -58,7 +58,7 @@ fn an_ack_does_not_wait_for_the_end_of_a_long_turn() {
         number,
         ack: None,
         length: LONG,
-        key: key(),
+        keys: keys(),
     };
     // Every second number is lost, and an ack has a bounded number of ranges.
     let numbers = (1..=100).map(|at| 1_000 + 2 * at);

@@ -49,7 +49,10 @@ fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sende
         (to, &accept.secret),
         (
             &reply_to(),
-            &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5, Default::default())
+            handshake_config(1, 1)
+                .keys
+                .session_secret(accept.session, device.key, 5, Default::default())
+                .key()
         )
     );
 }

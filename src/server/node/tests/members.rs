@@ -4,6 +4,7 @@ use recado_log::bully::{self, Bully, Report, Task};
 use recado_log::journal::{Meta, Recovered};
 use recado_proto::Link;
 use recado_proto::envelope::{self, Class, Envelope, Opened, PeerHello};
+use recado_proto::seal::PacketKeys;
 
 use super::*;
 use crate::server::engine::{self, BootIdentity};
@@ -11,8 +12,8 @@ use crate::server::engine::{self, BootIdentity};
 /// A peer of the server, simulated by the test.
 pub(super) struct Other {
     link: Link,
-    /// The key that the server seals with for the peer.
-    receive: Key,
+    /// The keys that the server seals with for the peer.
+    receive: PacketKeys,
 }
 
 impl Other {
@@ -21,8 +22,8 @@ impl Other {
         let me = (ME, handshake_config(ME.0, 1).boot_id);
         let envelope = Envelope { class: Class::Peer, number: 0, ..envelope_of(from) };
         Other {
-            link: Link::new(envelope, keys.peer((from, boot_id), ME, Some(me.1))),
-            receive: keys.peer(me, from, Some(boot_id)),
+            link: Link::new(envelope, keys.peer((from, boot_id), me, 0)),
+            receive: keys.peer(me, (from, boot_id), 0),
         }
     }
 }
@@ -67,7 +68,7 @@ impl Surroundings for Peers {
             bully::Effect::Peer { to, bytes } => {
                 if Envelope::peek(&bytes).unwrap().class == Class::Peer {
                     let other = self.others.entry(to).or_insert_with(|| Other::new(to));
-                    let opened = envelope::open(&other.receive, &bytes).unwrap();
+                    let opened = envelope::open(&mut other.receive, &bytes).unwrap();
                     other.link.receive(clock.now, opened.envelope.number, opened.header.ack.as_ref());
                     self.sent.push((to, opened));
                 }
@@ -132,7 +133,7 @@ impl Rig<Peers> {
     fn meet(&mut self, from: NodeId) {
         let hello =
             PeerHello::new(handshake_config(from.0, 1).boot_id, Some(handshake_config(ME.0, 1).boot_id));
-        let key = handshake_config(from.0, 1).keys.peer((from, hello.mine), ME, None);
+        let key = handshake_config(from.0, 1).keys.peer_hello((from, hello.mine), ME);
         self.datagram(hello.seal(&key, &envelope_of(from)));
     }
 

@@ -49,7 +49,7 @@ fn a_server_that_returns_in_an_earlier_incarnation_is_reported_and_ignored() {
     let hello = |rig: &mut Rig<Peers>, incarnation| {
         let reborn = handshake_config(1, 10 + incarnation);
         let hello = PeerHello::new(reborn.boot_id, Some(handshake_config(ME.0, 1).boot_id));
-        let key = reborn.keys.peer((NodeId(1), hello.mine), ME, None);
+        let key = reborn.keys.peer_hello((NodeId(1), hello.mine), ME);
         let envelope = Envelope { incarnation: Incarnation(incarnation), ..envelope_of(NodeId(1)) };
         rig.datagram(hello.seal(&key, &envelope));
     };

@@ -55,6 +55,7 @@ impl Client {
             outbox: Vec::new(),
             highest_seq: Some(Default::default()),
             entropy: Entropy::new([1 + index as u8 + (seed << 2) as u8; 32]),
+            ciphers: Default::default(),
             planted: Default::default(),
         };
         let machine = Machine::new(now, start, out);
@@ -199,10 +200,10 @@ impl World {
             }
             return;
         }
-        let Ok((opened, key)) = self.keyring.open(bytes) else { return };
+        let Ok((opened, keys)) = self.keyring.open(bytes) else { return };
         let (session, number) = (opened.envelope.session, opened.envelope.number);
         let (ack, length) = (opened.header.ack, bytes.len());
-        self.deliver(delivery::Input::DatagramReceived { session, from, number, ack, length, key });
+        self.deliver(delivery::Input::DatagramReceived { session, from, number, ack, length, keys });
         for packet in opened.packets {
             let whole = match packet.into_fragment() {
                 Ok(piece) => {

@@ -183,7 +183,7 @@ fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
             nonce,
             session,
             coordinator,
-            secret: secret.clone(),
+            secret: secret.key().clone(),
             aead: Default::default(),
             options: OptionalFields::NONE,
         };
@@ -207,7 +207,7 @@ fn the_acceptance_of_a_client_names_the_other_servers() {
             nonce,
             session: SESSION,
             coordinator,
-            secret,
+            secret: secret.key().clone(),
             aead: Default::default(),
             options: OptionalFields::NONE,
         }),

@@ -128,7 +128,7 @@ fn a_session_that_still_is_goes_on_after_a_doubt() {
         nonce,
         session: SESSION,
         coordinator,
-        secret,
+        secret: secret.key().clone(),
         aead: Default::default(),
         options: OptionalFields::NONE,
     });
@@ -149,7 +149,7 @@ fn a_session_is_over_if_the_connect_that_opened_it_has_opened_another_one() {
         nonce,
         session,
         coordinator: coordinator(1, 3),
-        secret,
+        secret: secret.key().clone(),
         aead: Default::default(),
         options: OptionalFields::NONE,
     });

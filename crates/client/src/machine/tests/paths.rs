@@ -225,7 +225,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let mut servers = Servers::new(&[near, far], identity);
     let mut server = HandshakeServer::new(handshake_config.clone());
     let secret = handshake_config.keys.session_secret(SESSION, device(), 1, Default::default());
-    let (to_server, to_client) = (
+    let (mut to_server, mut to_client) = (
         secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id),
         secret.of_session(Direction::ToClient, handshake_config.me, handshake_config.boot_id),
     );
@@ -256,7 +256,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
         for effect in out {
             let Effect::Datagram { to, bytes } = effect else { panic!("{effect:?}") };
             let number =
-                envelope::open::<ToServer>(&to_server, &bytes).expect("for this server").envelope.number;
+                envelope::open::<ToServer>(&mut to_server, &bytes).expect("for this server").envelope.number;
             assert!(numbers.insert(number), "{number} twice");
             to_whom.push(to);
         }
@@ -282,7 +282,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
         };
         let header =
             Header { ack: Some(envelope::Ack { largest, first: 0, further: Vec::new() }), view: View::ZERO };
-        let bytes = envelope::seal(&to_client, &envelope, &header, &[]);
+        let bytes = envelope::seal(&mut to_client, &envelope, &header, &[]);
         servers.receive(now, from, &bytes).is_some()
     };
     assert_eq!(count(say(&mut servers)), [near, far], "both may be it");
