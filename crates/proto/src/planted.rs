@@ -109,13 +109,6 @@ pub enum Planted {
 pub struct PlantedBug(#[cfg(feature = "planted-bugs")] pub Option<Planted>);
 
 impl PlantedBug {
-    /// No bug.
-    #[cfg(feature = "planted-bugs")]
-    pub const NONE: PlantedBug = PlantedBug(None);
-    /// No bug.
-    #[cfg(not(feature = "planted-bugs"))]
-    pub const NONE: PlantedBug = PlantedBug();
-
     /// Returns true if this bug is switched on. Always false without the feature.
     #[inline]
     pub fn is(self, bug: Planted) -> bool {

@@ -43,14 +43,11 @@ pub struct Ciphers {
 
 impl Default for Ciphers {
     fn default() -> Ciphers {
-        Ciphers::PLAIN
+        Ciphers { aes: false, phase_bits: PHASE_BITS, planted: PlantedBug::default() }
     }
 }
 
 impl Ciphers {
-    /// The ciphers of a program without instructions for AES.
-    pub const PLAIN: Ciphers = Ciphers { aes: false, phase_bits: PHASE_BITS, planted: PlantedBug::NONE };
-
     /// The bit of AES-256-GCM in an offer: bit `i` stands for tag `i + 1`.
     pub const OFFERS_AES: u8 = 1;
 

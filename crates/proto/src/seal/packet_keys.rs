@@ -111,10 +111,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CIPHERS: Ciphers = Ciphers { aes: true, phase_bits: 4, ..Ciphers::PLAIN };
+    fn ciphers() -> Ciphers {
+        Ciphers { aes: true, phase_bits: 4, ..Ciphers::default() }
+    }
 
     fn keys(aead: Aead) -> PacketKeys {
-        PacketKeys::new(Key::new([3; 32]), aead, CIPHERS)
+        PacketKeys::new(Key::new([3; 32]), aead, ciphers())
     }
 
     fn aead() -> impl Strategy<Value = Aead> {
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn a_key_that_outlives_its_phase_is_found() {
         let planted = crate::planted::PlantedBug(Some(Planted::KeyOutlivesPhase));
-        let stale = Ciphers { planted, ..CIPHERS };
+        let stale = Ciphers { planted, ..ciphers() };
         let mut send = PacketKeys::new(Key::new([3; 32]), Aead::Aes256Gcm, stale);
         let mut receive = keys(Aead::Aes256Gcm);
         assert!(receive.open(15, 4, &sealed(&mut send, 15)).is_ok());
