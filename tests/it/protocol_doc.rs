@@ -20,7 +20,7 @@ use crate::samples::Samples;
 use crate::tidy::source::{Source, places_of};
 
 /// The sources in `crates/proto/src` that declare what is sent, beside those in its folder `packet`.
-const WIRE: [&str; 5] = ["id", "id/name", "entry", "envelope", "seal"];
+const WIRE: [&str; 6] = ["id", "id/name", "entry", "envelope", "seal", "seal/aead"];
 
 /// Constants of the protocol that only the code's own data structures need.
 const INTERNAL: [&str; 6] =

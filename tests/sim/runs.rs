@@ -63,6 +63,7 @@ const ONLY_LIVENESS: &[Planted] = &[
     Planted::ForgetsOneResultTooMany,
     Planted::NumbersOutliveView,
     Planted::ForgottenIsSilence,
+    Planted::KeyOutlivesPhase,
 ];
 
 /// The number of seeds that it may take to find a planted bug: a few of each theme, more for those that need

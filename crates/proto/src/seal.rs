@@ -10,8 +10,8 @@
 //! ```
 //!
 //! [`PacketKeys`] are a sequence of keys, each for some packet numbers. They seal with the [`Aead`] that both
-//! ends have agreed on; a [`Key`] alone seals with ChaCha20-Poly1305. The packet number is the nonce. Keys are
-//! derived by keyed BLAKE2s (RFC 7693) from their parent key, over a label and parts of fixed length.
+//! ends have agreed on; a [`Key`] alone seals with ChaCha20-Poly1305. The packet number is the nonce. Keys
+//! are derived by keyed BLAKE2s (RFC 7693) from their parent key, over a label and parts of fixed length.
 //!
 //! Invariant: no pair of key and number is used twice. A sender's numbers only grow during one run, and every
 //! key is bound to the boot ids of the servers that use it ([`BootId`]), so neither a restart nor a restored

@@ -5,8 +5,8 @@
 //! durable file of a server and of a client comes from here, except for the journal's files and the client's
 //! locks and cursors; clippy and `tests/it/tidy.rs` refuse others.
 //!
-//! Reading order: [`clock`], [`cpu`], [`threads`], [`sync`] (channels and locks, or a test's model of them), [`net`],
-//! [`durable`], [`random`], [`secret`].
+//! Reading order: [`clock`], [`cpu`], [`threads`], [`sync`] (channels and locks, or a test's model of them),
+//! [`net`], [`durable`], [`random`], [`secret`].
 
 #![forbid(unsafe_code)]
 

@@ -25,7 +25,8 @@ pub struct Connect {
     pub code: Option<CodeHash>,
     /// The code of an invitation, for a name that is unclaimed.
     pub invite: Option<CodeHash>,
-    /// The AEADs that the client has beside ChaCha20-Poly1305: see [`Ciphers::offered`](crate::seal::Ciphers::offered).
+    /// The AEADs that the client offers beside ChaCha20-Poly1305
+    /// ([`Ciphers::offered`](crate::seal::Ciphers::offered)).
     pub aeads: u8,
     /// The optional fields.
     pub options: OptionalFields,

@@ -1,8 +1,9 @@
 //! Keys of one direction of a link: one for each phase of packet numbers.
 //!
-//! An AEAD's key must not seal without bound: RFC 9001 section 6.6 allows AES-GCM 2^23 packets. So the numbers
-//! are divided into phases of 2^22, and each phase has a key of its own. QUIC negotiates the change with a bit
-//! in its header, because its numbers travel abridged; these travel whole, so the number alone tells the key.
+//! An AEAD's key must not seal without bound: RFC 9001 section 6.6 allows AES-GCM 2^23 packets. So the
+//! numbers are divided into phases of 2^22, and each phase has a key of its own. QUIC negotiates the change
+//! with a bit in its header, because its numbers travel abridged; these travel whole, so the number alone
+//! tells the key.
 //!
 //! A datagram with a forged number makes its receiver derive a key, which costs about as much as the attempt
 //! to open it; only one that opens makes the receiver keep that key.
