@@ -304,7 +304,7 @@ impl Client {
             outbox: self.kept().collect(),
             highest_seq: Some(self.files.given),
             entropy: Entropy::new(self.rng.bytes()),
-            ciphers: tap::ciphers(self.character.key % 2 == 0, self.character.planted),
+            ciphers: tap::ciphers(self.character.key.is_multiple_of(2), self.character.planted),
             planted: self.character.planted,
         };
         let mut effects = Vec::new();
