@@ -87,7 +87,7 @@ mod tests {
     /// The files of a cluster of three.
     fn cluster() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        init::run(&dir.path().join("c"), &init::plan((Some(3), &[]), 10097).unwrap()).unwrap();
+        init::run(&dir.path().join("c"), &init::plan((Some(3), &[]), 10097).unwrap(), None).unwrap();
         dir
     }
 

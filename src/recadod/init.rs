@@ -49,7 +49,14 @@ const UNFINISHED: &str = "unfinished";
 /// Writes the files into `dir`, which must be new or empty, and returns instructions once everything is on
 /// disk. A server's directory is complete or does not exist: one without its promises would look like a
 /// server that lost its disk.
-pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
+///
+/// `kept_in` is the absolute path where a machine will keep the data, if that is not beside `recado.toml`.
+pub(super) fn run(dir: &Path, members: &[Member], kept_in: Option<&Path>) -> Result<String> {
+    if let Some(path) = kept_in
+        && (path.is_relative() || path.to_str().is_none_or(|path| path.contains(['"', '\\'])))
+    {
+        bail!("--data {} is not an absolute path that recado.toml can name", path.display());
+    }
     if dir.exists()
         && fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_some()
     {
@@ -72,7 +79,11 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
         let data = home.join("data");
         durable::make_dir(&data).with_context(|| format!("cannot create {}", data.display()))?;
         let cluster = Cluster { id, me: member.id, members: members.to_vec() };
-        write(&home.join("recado.toml"), &render(&cluster))?;
+        let mut text = render(&cluster);
+        if let Some(path) = kept_in {
+            text = text.replacen("\ndata = \"data\"\n", &format!("\ndata = \"{}\"\n", path.display()), 1);
+        }
+        write(&home.join("recado.toml"), &text)?;
         write(&home.join("cluster.secret"), &secret.to_file())?;
         let meta = Meta::new(id, member.id, members.iter().map(|member| member.id));
         let made = Directory::lock(&data).and_then(|disk| Journal::init(&disk, &meta));
@@ -84,17 +95,34 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
             .with_context(|| format!("cannot move {name} into {}", dir.display()))?;
     }
     fs::remove_dir(&unfinished).with_context(|| format!("cannot delete {}", unfinished.display()))?;
-    Ok(advice(dir, id, cluster_key(&secret).fingerprint(), members))
+    Ok(advice(dir, id, cluster_key(&secret).fingerprint(), members, kept_in))
 }
 
-fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member]) -> String {
+fn advice(
+    dir: &Path,
+    id: ClusterId,
+    fingerprint: Fingerprint,
+    members: &[Member],
+    kept_in: Option<&Path>,
+) -> String {
     let one_machine = members.iter().all(|member| member.client.ip().is_loopback());
     let mut text = format!("cluster {id}: {} server(s) in {}\n", members.len(), dir.display());
     for member in members {
         let home = dir.join(member.id.to_string());
         let run = format!("recadod serve --config {}", home.join("recado.toml").display());
         // Writing to a String cannot fail.
-        let _ = if one_machine {
+        let _ = if let Some(kept_in) = kept_in {
+            writeln!(
+                text,
+                "  {}: copy {} there, with its permissions (scp -pr), and as root, with the package installed:\n      \
+                 cp {id}/recado.toml {id}/cluster.secret /etc/recado/ && cp -r {id}/data {data} &&\n      \
+                 chown -R recado: /etc/recado {data} && systemctl enable --now recadod",
+                member.client.ip(),
+                home.display(),
+                id = member.id,
+                data = kept_in.display()
+            )
+        } else if one_machine {
             writeln!(text, "  {run}")
         } else {
             writeln!(
@@ -180,7 +208,7 @@ mod tests {
     #[test]
     fn every_server_gets_files_it_can_run_with() {
         let dir = tempfile::tempdir().unwrap();
-        let output = run(dir.path(), &three()).unwrap();
+        let output = run(dir.path(), &three(), None).unwrap();
         let mut secrets = Vec::new();
         for id in 1..=3u16 {
             let home = dir.path().join(format!("server-{id}"));
@@ -200,15 +228,15 @@ mod tests {
     fn a_directory_with_anything_in_it_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("letter"), "dear").unwrap();
-        assert!(run(dir.path(), &three()).is_err());
+        assert!(run(dir.path(), &three(), None).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
     fn two_clusters_never_share_id_or_secret() {
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        run(one.path(), &three()).unwrap();
-        run(two.path(), &three()).unwrap();
+        run(one.path(), &three(), None).unwrap();
+        run(two.path(), &three(), None).unwrap();
         let file = |dir: &Path| ServerFile::read(&dir.join("server-1/recado.toml")).unwrap();
         assert_ne!(file(one.path()).config.cluster.id, file(two.path()).config.cluster.id);
         assert_ne!(
@@ -220,15 +248,15 @@ mod tests {
     #[test]
     fn init_distinguishes_the_files_of_an_interrupted_init_from_a_cluster() {
         let dir = tempfile::tempdir().unwrap();
-        run(dir.path(), &three()).unwrap();
+        run(dir.path(), &three(), None).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "the servers and nothing else");
-        let message = run(dir.path(), &three()).unwrap_err().to_string();
+        let message = run(dir.path(), &three(), None).unwrap_err().to_string();
         assert!(message.contains("is not empty") && !message.contains("interrupted"), "{message}");
         // `init` was killed after the first server's files, or between two renames.
         for left in ["server-2/data", "server-3/data"] {
             let dir = tempfile::tempdir().unwrap();
             fs::create_dir_all(dir.path().join(UNFINISHED).join(left)).unwrap();
-            let message = run(dir.path(), &three()).unwrap_err().to_string();
+            let message = run(dir.path(), &three(), None).unwrap_err().to_string();
             assert!(message.contains("interrupted") && message.contains("delete it and"), "{message}");
         }
     }
@@ -237,7 +265,7 @@ mod tests {
     fn init_says_how_many_failures_the_cluster_tolerates() {
         let output = |servers| {
             let dir = tempfile::tempdir().unwrap();
-            run(dir.path(), &plan((Some(servers), &[]), 10097).unwrap()).unwrap()
+            run(dir.path(), &plan((Some(servers), &[]), 10097).unwrap(), None).unwrap()
         };
         assert!(output(1).contains("One server tolerates no failure"));
         assert!(output(2).contains("Two servers tolerate NO failure"));
@@ -256,7 +284,7 @@ mod tests {
         let hosts = ["127.0.0.2".parse().unwrap(), "127.0.0.3".parse().unwrap()];
         for members in [three(), plan((None, &hosts), 10097).unwrap()] {
             let dir = tempfile::tempdir().unwrap();
-            let output = run(dir.path(), &members).unwrap();
+            let output = run(dir.path(), &members, None).unwrap();
             assert!(!output.to_lowercase().contains("copy") && output.contains("serve --config"), "{output}");
         }
     }
@@ -265,7 +293,23 @@ mod tests {
     fn init_names_the_directory_to_copy_to_each_machine() {
         let dir = tempfile::tempdir().unwrap();
         let hosts = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
-        let output = run(dir.path(), &plan((None, &hosts), 10097).unwrap()).unwrap();
+        let output = run(dir.path(), &plan((None, &hosts), 10097).unwrap(), None).unwrap();
         assert!(output.contains("192.0.2.2: copy") && output.contains("server-2"), "{output}");
+    }
+
+    #[test]
+    fn the_data_directory_of_a_package_is_named_in_the_file_and_in_the_instructions() {
+        let dir = tempfile::tempdir().unwrap();
+        let hosts = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+        let members = plan((None, &hosts), 10097).unwrap();
+        let kept_in = Path::new("/var/lib/recado/data");
+        let output = run(dir.path(), &members, Some(kept_in)).unwrap();
+        assert!(output.contains("cp -r server-2/data /var/lib/recado/data"), "{output}");
+        let file = ServerFile::read(&dir.path().join("server-2/recado.toml")).unwrap();
+        assert_eq!(file.data, kept_in);
+        assert!(dir.path().join("server-2/data").is_dir());
+        for bad in ["data", "/var/\"/data"] {
+            assert!(run(&dir.path().join("other"), &members, Some(Path::new(bad))).is_err(), "{bad}");
+        }
     }
 }

@@ -55,7 +55,7 @@ mod tests {
     fn inspect_distinguishes_a_wrong_directory_from_a_missing_one_and_names_the_cure() {
         let dir = tempfile::tempdir().unwrap();
         let message = |name: &str| run(&dir.path().join(name), false).unwrap_err().to_string();
-        init::run(&dir.path().join("cluster"), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
+        init::run(&dir.path().join("cluster"), &init::plan((Some(1), &[]), 10097).unwrap(), None).unwrap();
         assert!(
             message("nowhere").contains("there is no directory")
                 && message("nowhere").contains("recado.toml")
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn json_has_cluster_and_view_as_they_are_shown_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
-        let output = init::run(dir.path(), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
+        let output = init::run(dir.path(), &init::plan((Some(1), &[]), 10097).unwrap(), None).unwrap();
         let found = run(&dir.path().join("server-1/data"), true).unwrap();
         let found: serde_json::Value = serde_json::from_str(&found).unwrap();
         let cluster = found["meta"]["cluster"].as_str().unwrap();

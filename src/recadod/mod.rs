@@ -2,13 +2,15 @@
 
 mod admin;
 mod check;
+mod hosts;
 mod init;
 mod inspect;
 mod log;
+mod manual;
 mod serve;
+mod supervisor;
 
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +29,9 @@ use self::log::LogQueue;
 
 /// EX_CONFIG of sysexits.h.
 const BAD_CONFIG: u8 = 78;
+
+/// Where a package keeps the configuration of the machine's server.
+const CONFIG: &str = "/etc/recado/recado.toml";
 
 /// The exit codes, as `--help` prints them.
 const EXIT_CODES: &str = "\
@@ -55,7 +60,7 @@ enum Command {
     /// Run a server until SIGTERM, SIGINT or SIGHUP (a second one ends it at once)
     Serve {
         /// The server's recado.toml
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
         /// The format of log lines; overrides recado.toml
         #[arg(long, value_name = "FORMAT")]
@@ -64,6 +69,7 @@ enum Command {
     /// Check a recado.toml, its secret and its data directory, without running the server
     CheckConfig {
         /// The server's recado.toml
+        #[arg(default_value = CONFIG)]
         file: PathBuf,
     },
     /// Make the changes that only an administrator with the cluster's secret may make
@@ -74,8 +80,18 @@ enum Command {
     /// Print the fingerprint and the key by which clients know the cluster
     Fingerprint {
         /// The recado.toml of any server of the cluster
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
+    },
+    /// Print the manual page of recadod, or write the pages of all its commands into DIR/man8
+    Man {
+        /// The directory; man finds the pages with MANPATH=DIR
+        dir: Option<PathBuf>,
+    },
+    /// Print a script that completes recadod's command line
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
     },
     /// Show what a data directory holds: log, snapshots, view, damage
     Inspect {
@@ -96,7 +112,7 @@ enum Admin {
         #[arg(value_name = "@NAME", value_parser = admin::name)]
         name: Name,
         /// The recado.toml of any server of the cluster, with the secret beside it
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
     },
     /// Remove a profile (@NAME) or a channel ('#CHANNEL') and its notifications. Its name is free afterwards;
@@ -107,7 +123,7 @@ enum Admin {
         #[arg(value_name = "@NAME|#CHANNEL", value_parser = admin::named)]
         what: admin::Named,
         /// The recado.toml of any server of the cluster, with the secret beside it
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
     },
     /// Print an invitation code for a new name, if recado.toml has new_names = "invite"
@@ -122,7 +138,7 @@ enum Admin {
         #[arg(long, value_name = "@NAME", value_parser = admin::name)]
         name: Option<Name>,
         /// The recado.toml of any server of the cluster, with the secret beside it
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
     },
     /// Allow a key to claim names, if recado.toml has new_names = "keys". Each name has its own key on each
@@ -131,7 +147,7 @@ enum Admin {
         /// The key, as `recado` prints it when the servers refuse it
         key: DeviceKey,
         /// The recado.toml of any server of the cluster, with the secret beside it
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
     },
     /// Forbid a key to claim more names; it keeps those it has
@@ -139,7 +155,7 @@ enum Admin {
         /// The key
         key: DeviceKey,
         /// The recado.toml of any server of the cluster, with the secret beside it
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
     },
 }
@@ -155,6 +171,10 @@ struct InitArgs {
     /// higher
     #[arg(long, default_value_t = 10097, value_parser = clap::value_parser!(u16).range(1..=64000))]
     port: u16,
+    /// Where each machine will keep its server's data, as recado.toml is to name it: /var/lib/recado/data with
+    /// the package. Without it the data stay beside recado.toml
+    #[arg(long, value_name = "DIR", requires = "host")]
+    data: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -163,9 +183,9 @@ struct Place {
     /// N servers on this machine, 127.0.0.1, on consecutive ports
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MEMBERS_MAX as i64))]
     servers: Option<u16>,
-    /// A server on this IP address; repeat the option for each server
-    #[arg(long, value_name = "IP")]
-    host: Vec<IpAddr>,
+    /// A server at this address, or at the address that this name has now; repeat the option for each server
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -186,10 +206,10 @@ impl From<Log> for LogFormat {
 /// Runs the command line. Clap itself exits with 2 on wrong usage.
 pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Init(args) => {
-            let hosts = (args.place.servers, args.place.host.as_slice());
-            init::plan(hosts, args.port).and_then(|members| init::run(&args.dir, &members))
-        }
+        Command::Init(args) => hosts::resolve(&args.place.host).and_then(|(hosts, told)| {
+            let members = init::plan((args.place.servers, &hosts), args.port)?;
+            Ok(told + &init::run(&args.dir, &members, args.data.as_deref())?)
+        }),
         Command::Serve { config, log } => match LogQueue::start() {
             Ok(queue) => return serve::run(&config, log.map(LogFormat::from), &queue),
             Err(error) => Err(Error::new(error).context("cannot start the log thread")),
@@ -197,6 +217,9 @@ pub(crate) fn main() -> ExitCode {
         Command::CheckConfig { file } => check::run(&file),
         Command::Admin { command } => admin::run(command),
         Command::Fingerprint { config } => check::fingerprint(&config),
+        Command::Man { dir: Some(dir) } => manual::write_pages(&dir),
+        Command::Man { dir: None } => manual::page(),
+        Command::Completions { shell } => Ok(manual::completions(shell)),
         Command::Inspect { dir, json } => inspect::run(&dir, json),
     };
     match done.and_then(|text| print(&mut io::stdout().lock(), &text)) {
@@ -309,6 +332,6 @@ mod tests {
     fn serve_takes_its_log_format_from_the_line() {
         assert!(parse("recadod serve --config F --log json").is_ok());
         assert!(parse("recadod serve --config F --log xml").is_err());
-        assert!(parse("recadod serve").is_err());
+        assert!(parse("recadod serve").is_ok(), "with the configuration of the package");
     }
 }

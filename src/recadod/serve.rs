@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::log::LogQueue;
-use super::{check, exit_code, message};
+use super::{check, exit_code, message, supervisor};
 
 /// Runs the server and reports its end as the other commands do, but through the log queue: a stalled reader
 /// of stderr must not keep the process alive, so that a supervisor can start the server again.
@@ -36,6 +36,9 @@ fn serve(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Result<()> {
     let signals = Signals::new(endings()).context("cannot handle signals")?;
     let server = Server::start(checked.config, &secret, &checked.data)?;
     take_signals(signals, server.stopper(), log.clone()).context("cannot start the signal thread")?;
+    let _watch = supervisor::watch(server.pulse()).context("cannot start the watchdog's thread")?;
+    let member = server.member();
+    supervisor::ready(&format!("{}, clients at {}, peers at {}", member.id, member.client, member.peer));
     server.wait()?;
     tracing::info!("stopped");
     Ok(())
@@ -72,6 +75,7 @@ fn take_signals(mut signals: Signals, stopper: Stopper, log: LogQueue) -> io::Re
             }
             tracing::info!(signal, "stopping; a second signal ends the process at once");
             stopping = true;
+            supervisor::stopping();
             stopper.stop();
         }
     })

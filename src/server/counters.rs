@@ -1,4 +1,5 @@
-//! Counters of datagrams: those refused, by reason, and those that the system did not send.
+//! Counters of datagrams, those refused, by reason, and those that the system did not send; and of the replica
+//! thread's turns.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +12,7 @@ pub(super) struct Counters {
     /// By the number of the reason.
     refused: [AtomicU64; RefusedDatagram::ALL.len()],
     unsent: AtomicU64,
+    turns: AtomicU64,
 }
 
 impl Counters {
@@ -29,6 +31,16 @@ impl Counters {
     /// The number of datagrams that the system did not take so far.
     pub(super) fn unsent_so_far(&self) -> u64 {
         self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Counts a turn of the replica thread, which has one each heartbeat at least.
+    pub(super) fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of turns so far.
+    pub(super) fn turns_so_far(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     /// The datagrams refused so far, for the status: only the reasons that occurred.

@@ -187,12 +187,25 @@ impl Stopper {
     }
 }
 
+/// Tells whether a server is alive; any thread may hold one.
+#[derive(Clone, Debug)]
+pub struct Pulse(Arc<Counters>);
+
+impl Pulse {
+    /// The number of turns that the replica thread has taken. It grows at least once a second; if it does
+    /// not, the server hangs.
+    pub fn turns(&self) -> u64 {
+        self.0.turns_so_far()
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
     member: Member,
     data: PathBuf,
     internal: Sender<Input>,
+    counters: Arc<Counters>,
     stop: Arc<AtomicBool>,
     stopped: Receiver<Ended>,
     failed: Receiver<JournalError>,
@@ -261,6 +274,7 @@ impl Server {
             member,
             data,
             internal: channels.internal.0.clone(),
+            counters: Arc::clone(&shared.counters),
             stop: Arc::clone(&shared.stop),
             stopped: stopped_out,
             failed: failed_out,
@@ -379,6 +393,11 @@ impl Server {
     /// A handle that asks this server to stop.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.internal.clone())
+    }
+
+    /// Tells from now on whether this server is alive.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(Arc::clone(&self.counters))
     }
 
     /// Waits until the server has stopped on request or has failed, and until all its threads have ended.

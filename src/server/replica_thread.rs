@@ -111,6 +111,7 @@ impl ReplicaThread {
             self.wait(&turns);
             self.feed(&mut turns);
             ended = self.perform(&mut turns);
+            self.counters.turn();
         }
         if let Some(ended) = ended {
             // The send fails if the handle was dropped; then nobody waits for it.

@@ -1,9 +1,10 @@
 //! The environment of a daemon: a reader of its log that stalls, a terminal that closes, a umask that lets
-//! others read.
+//! others read, a supervisor.
 
 use std::fs::{self, Permissions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -85,6 +86,33 @@ fn a_terminal_that_closes_ends_a_server_in_order_unless_it_is_to_outlive_it() {
     let served = cluster.status(node).map(|status| status.applied);
     assert!(served.is_some(), "it goes on");
     cluster.terminate(node);
+}
+
+#[test]
+fn a_supervisor_is_told_that_the_server_is_ready_alive_and_stopping() {
+    let _alone = lock_cluster_tests();
+    let mut cluster = Cluster::init(1);
+    let node = cluster.nodes()[0];
+    let at = cluster.dir().join("notify");
+    let supervisor = UnixDatagram::bind(&at).unwrap();
+    supervisor.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = |what: &str| loop {
+        let mut message = [0; 4_096];
+        let length = supervisor.recv(&mut message).unwrap_or_else(|error| panic!("no {what}: {error}"));
+        if String::from_utf8_lossy(&message[..length]).lines().any(|line| line == what) {
+            break;
+        }
+    };
+    // Half of the watchdog's time is longer than a turn of an idle server may take.
+    let environment = format!("export NOTIFY_SOCKET='{}' WATCHDOG_USEC=4000000", at.display());
+    let log = fs::File::create(cluster.dir().join("supervised.log")).unwrap();
+    cluster.start_after(&environment, node, log);
+    told("READY=1");
+    told("WATCHDOG=1");
+    told("WATCHDOG=1");
+    cluster.signal(node, Signal::TERM);
+    told("STOPPING=1");
+    assert!(cluster.exit(node).success());
 }
 
 /// Returns every path below `root`, with the permissions of group and others.

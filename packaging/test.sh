@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Builds the deb of these programs and installs it into a copy of this machine: bash packaging/test.sh DIR
+#
+# DIR holds recado and recadod. The copy is an overlay over /, which only root can mount; where that is not
+# possible, a message says what was left out. What is in place is checked by hand: the files, that nothing
+# starts before `recadod init`, that the server runs as its own user, that a removal leaves its data.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+programs=${1:?the directory of recado and recadod}
+packages=${CARGO_TARGET_DIR:-target}/packages
+fail() { printf 'packaging/test.sh: %s\n' "$*" >&2; exit 1; }
+
+rm -rf "$packages"
+bash packaging/build.sh --programs "$programs" deb
+deb=$(find "$PWD/$packages" "$packages" -maxdepth 1 -name '*.deb' 2>/dev/null | head -1)
+(cd "$packages" && sha256sum --check --quiet SHA256SUMS)
+
+if command -v lintian >/dev/null; then
+    lintian --fail-on error,warning "$deb" || fail "lintian"
+else
+    printf 'left out: lintian is not installed\n'
+fi
+if command -v systemd-analyze >/dev/null; then
+    # The unit names a program that is installed only in the copy.
+    sed "s|^ExecStart=/usr/bin/recadod|ExecStart=$(realpath "$programs")/recadod|; /^Documentation/d" \
+        packaging/recadod.service >"$packages/recadod.service"
+    systemd-analyze verify --man=no "$packages/recadod.service"
+    exposure=$(systemd-analyze security --offline=yes "$packages/recadod.service" | tail -1)
+    printf '%s\n' "$exposure"
+    case $exposure in *OK*) ;; *) fail "the unit is more exposed than OK" ;; esac
+    rm "$packages/recadod.service"
+else
+    printf 'left out: systemd-analyze is not installed\n'
+fi
+
+work=$(mktemp -d)
+root=$work/root
+clean() {
+    umount -R "$root" 2>/dev/null || true
+    umount "$work" 2>/dev/null || true
+    rm -rf "$work"
+}
+trap clean EXIT
+# An upper layer must not lie on an overlay itself, as / may do.
+if ! { mount -t tmpfs tmpfs "$work" && mkdir -p "$work/upper" "$work/work" "$root" &&
+    mount -t overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/work" overlay "$root"; } 2>/dev/null; then
+    printf 'left out: installing, because this user cannot mount an overlay\n'
+    exit 0
+fi
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+mount --make-rslave "$root/dev"
+cp "$deb" "$root/recado.deb"
+within() { chroot "$root" /bin/bash -ec "$1"; }
+
+running=$(pgrep -cx recadod || true)
+within 'dpkg -i --force-depends /recado.deb' >/dev/null
+[ "$(pgrep -cx recadod || true)" = "$running" ] || fail "installing has started a server"
+within 'recado --version && recadod --version'
+within 'test -e /usr/share/man/man8/recadod-serve.8.gz && test -e /usr/share/man/man1/recado-send.1.gz'
+within 'test "$(stat -c "%U %a" /var/lib/recado)" = "recado 700" && test "$(stat -c "%U %a" /etc/recado)" = "recado 750"'
+# The commands that `recadod init --data` prints, for one machine that is its own cluster.
+within 'recadod init --dir /cluster --host 127.0.0.9 --port 29097 --data /var/lib/recado/data >/dev/null
+    cp /cluster/server-1/recado.toml /cluster/server-1/cluster.secret /etc/recado/
+    cp -r /cluster/server-1/data /var/lib/recado/data
+    chown -R recado: /etc/recado /var/lib/recado/data
+    setpriv --reuid recado --regid recado --clear-groups recadod check-config'
+within 'setpriv --reuid recado --regid recado --clear-groups recadod serve 2>/tmp/log & server=$!
+    export HOME=/tmp/home RECADO_SERVERS=127.0.0.9:29097
+    key=$(recadod fingerprint | sed -n "s/^key *//p")
+    for wait in $(seq 100); do
+        RECADO_CLUSTER_KEY=$key recado status >/dev/null 2>&1 && break
+        sleep 0.1
+    done
+    RECADO_CLUSTER_KEY=$key recado --as alice send "from the package"
+    kill $server && wait $server' || { cat "$root/tmp/log" >&2; fail "the installed server"; }
+within 'dpkg -i --force-depends /recado.deb' >/dev/null
+within 'dpkg --purge recado' >/dev/null 2>&1
+within 'test ! -e /usr/bin/recadod && test -d /var/lib/recado/data && test -e /etc/recado/cluster.secret'
+printf 'packaging: the package installs, serves, upgrades and leaves its data\n'
