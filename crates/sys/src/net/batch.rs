@@ -93,6 +93,16 @@ pub struct SendReport {
     pub failed: usize,
     /// The system's error for the last of those.
     pub last_error: Option<io::Error>,
+    /// The port of a connected socket is closed: a datagram of this batch or of an earlier one was refused.
+    pub refused: bool,
+}
+
+/// What a batch may still do.
+struct Patience {
+    /// It may wait for room in the kernel's buffer.
+    waits: bool,
+    /// It may report a refusal, which the kernel does in place of the next send.
+    refused: bool,
 }
 
 /// Waits until the socket has a datagram, or an error; at most `patience`.
@@ -136,10 +146,11 @@ pub(super) fn send(
     socket: &UdpSocket,
     state: &UdpSocketState,
     datagrams: &[(SocketAddr, Vec<u8>)],
+    waits: bool,
 ) -> SendReport {
     let mut report = SendReport::default();
     let mut joined = Vec::new();
-    let mut waited = false;
+    let mut patience = Patience { waits, refused: false };
     let before = state.max_gso_segments();
     let mut rest = datagrams;
     while let Some((to, first)) = rest.first() {
@@ -148,7 +159,7 @@ pub(super) fn send(
         if batch.len() > 1 {
             joined.clear();
             batch.iter().for_each(|(_, bytes)| joined.extend_from_slice(bytes));
-            match transmit(socket, state, *to, &joined, Some(first.len()), &mut waited) {
+            match transmit(socket, state, *to, &joined, Some(first.len()), &mut patience) {
                 Ok(()) => {
                     report.sent += batch.len();
                     continue;
@@ -162,7 +173,7 @@ pub(super) fn send(
             }
         }
         for (to, bytes) in batch {
-            match transmit(socket, state, *to, bytes, None, &mut waited) {
+            match transmit(socket, state, *to, bytes, None, &mut patience) {
                 Ok(()) => report.sent += 1,
                 // Longer than the interface carries: it is lost, like a probe that is too long for the path.
                 Err(error)
@@ -175,6 +186,7 @@ pub(super) fn send(
             }
         }
     }
+    report.refused = patience.refused;
     if state.max_gso_segments() < before {
         tracing::info!("the system refuses joined datagrams (GSO); from now on they are sent one by one");
     }
@@ -190,23 +202,32 @@ fn alike(datagrams: &[(SocketAddr, Vec<u8>)], most: usize) -> usize {
         if next != to || bytes.is_empty() || bytes.len() > first.len() {
             break;
         }
+        // A long one may be a probe of what the path carries. Joined with another it would be refused as if the
+        // device joined nothing, and then nothing more would be joined.
+        let shorter = bytes.len() < first.len();
+        if shorter && count == 1 && first.len() > DATAGRAM_BASE {
+            break;
+        }
         count += 1;
-        if bytes.len() < first.len() {
+        if shorter {
             break;
         }
     }
     count
 }
 
-/// Sends bytes to one address, cut into datagrams of `segment` bytes. The first call that finds no room in
-/// the kernel's buffer waits for it, and sets `waited`.
+/// Sends bytes to one address, cut into datagrams of `segment` bytes. Of a batch that may wait, the first call
+/// that finds no room in the kernel's buffer waits for it.
+///
+/// The kernel reports the refusal of an earlier datagram in place of sending this one, which is then sent
+/// again.
 fn transmit(
     socket: &UdpSocket,
     state: &UdpSocketState,
     to: SocketAddr,
     bytes: &[u8],
     segment: Option<usize>,
-    waited: &mut bool,
+    patience: &mut Patience,
 ) -> io::Result<()> {
     // A datagram may claim to come from port 0. The system refuses to send there, as it refuses joined
     // datagrams, and quinn-udp would take it for that.
@@ -215,12 +236,18 @@ fn transmit(
     }
     let transmit =
         Transmit { destination: to, ecn: None, contents: bytes, segment_size: segment, src_ip: None };
-    match state.try_send(socket.into(), &transmit) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !std::mem::replace(waited, true) => {
-            ready(socket, PollFlags::OUT, ROOM_PATIENCE)?;
-            state.try_send(socket.into(), &transmit)
+    loop {
+        match state.try_send(socket.into(), &transmit) {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && std::mem::take(&mut patience.waits) =>
+            {
+                ready(socket, PollFlags::OUT, ROOM_PATIENCE)?;
+            }
+            Err(error)
+                if error.kind() == io::ErrorKind::ConnectionRefused
+                    && !std::mem::replace(&mut patience.refused, true) => {}
+            done => return done,
         }
-        done => done,
     }
 }
 
@@ -249,6 +276,9 @@ mod tests {
         assert_eq!(counted(&[(one, 5), (one, 9)]), 1);
         assert_eq!(counted(&[(one, 9), (other, 9)]), 1);
         assert_eq!(counted(&[(one, 9), (one, 0), (one, 9)]), 1);
+        assert_eq!(counted(&[(one, 1_452), (one, 1_200)]), 1, "a probe");
+        assert_eq!(counted(&[(one, 1_452), (one, 1_452), (one, 9)]), 3);
+        assert_eq!(counted(&[(one, 1_200), (one, 9)]), 2);
         assert_eq!(counted(&[(one, 0), (one, 0)]), 1);
         assert_eq!(alike(&batch(&[(one, 9); 10]), 4), 4);
         assert_eq!(alike(&batch(&[(one, 1200); 64]), 64), 54, "all of it is less than 64 KiB");

@@ -137,21 +137,46 @@ fn silence_gives_an_empty_inbox_after_the_patience() {
 fn a_closed_port_refuses_at_the_first_datagram_and_an_open_one_does_not() {
     let there = bound();
     let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), there.addr()).unwrap();
-    assert!(matches!(peer.send(b"alive"), SendOutcome::Sent));
+    let report = peer.send(vec![b"alive".to_vec()]);
+    assert!((report.sent, report.failed, report.refused) == (1, 0, false));
     drop(there);
-    assert!(matches!(peer.send(b"dead"), SendOutcome::Refused));
+    assert!(peer.send(vec![b"dead".to_vec()]).refused);
 }
 
 #[test]
-fn a_port_that_is_open_again_gets_the_datagram_after_the_refusal() {
+fn a_port_that_is_open_again_gets_the_datagrams_after_the_refusal() {
+    for count in [1, 3] {
+        let there = bound();
+        let addr = there.addr();
+        let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), addr).unwrap();
+        drop(there);
+        assert!(peer.send(vec![b"dead".to_vec()]).refused);
+        let there = BoundSocket::bind(addr, Duration::from_secs(5)).unwrap();
+        let report = peer.send(vec![b"back".to_vec(); count]);
+        assert!((report.sent, report.failed, report.refused) == (count, 0, false));
+        assert!(receive_all(&there, count).iter().all(|(_, bytes)| bytes == b"back"));
+    }
+}
+
+/// The refusal of the first of them is known only after it was sent, and the kernel tells it at the next.
+#[test]
+fn a_refusal_in_the_middle_of_a_batch_costs_none_of_its_datagrams() {
     let there = bound();
-    let addr = there.addr();
-    let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), addr).unwrap();
+    let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), there.addr()).unwrap();
     drop(there);
-    assert!(matches!(peer.send(b"dead"), SendOutcome::Refused));
-    let there = BoundSocket::bind(addr, Duration::from_secs(5)).unwrap();
-    assert!(matches!(peer.send(b"back"), SendOutcome::Sent));
-    assert_eq!(receive_all(&there, 1)[0].1, b"back");
+    // Of different sizes, so that the system joins none of them.
+    let report = peer.send((1..=3).map(|size| vec![0; size]).collect());
+    assert!(report.refused);
+    assert_eq!(report.failed, 0, "{:?}", report.last_error);
+}
+
+#[test]
+fn a_datagram_to_a_peer_that_is_longer_than_the_interface_carries_is_lost_and_no_failure() {
+    let there = bound();
+    let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), there.addr()).unwrap();
+    let report = peer.send(vec![vec![1; 65_500], vec![2; 1_200]]);
+    assert!(report.failed <= 1, "{:?}", report.last_error);
+    assert_eq!(receive_all(&there, 1).last().unwrap().1.len() % 1_200, 0);
 }
 
 #[test]
