@@ -419,7 +419,7 @@ fn packets_share_datagrams_and_large_ones_go_in_fragments() {
             let rest = inside.get(at..).filter(|rest| !rest.is_empty())?;
             let (packet, length) = codec::decode_first::<ToPeer>(rest).unwrap();
             at += length;
-            Some(packet)
+            (packet != ToPeer::Padding).then_some(packet)
         })
         .collect::<Vec<_>>()
     });

@@ -97,11 +97,11 @@ pub struct SendReport {
     pub refused: bool,
 }
 
-/// What a batch may still do.
-struct Patience {
-    /// It may wait for room in the kernel's buffer.
+/// The state of sending a batch.
+struct Progress {
+    /// It may still wait for room in the kernel's buffer.
     waits: bool,
-    /// It may report a refusal, which the kernel does in place of the next send.
+    /// The kernel has reported a refusal.
     refused: bool,
 }
 
@@ -150,7 +150,7 @@ pub(super) fn send(
 ) -> SendReport {
     let mut report = SendReport::default();
     let mut joined = Vec::new();
-    let mut patience = Patience { waits, refused: false };
+    let mut progress = Progress { waits, refused: false };
     let before = state.max_gso_segments();
     let mut rest = datagrams;
     while let Some((to, first)) = rest.first() {
@@ -159,7 +159,7 @@ pub(super) fn send(
         if batch.len() > 1 {
             joined.clear();
             batch.iter().for_each(|(_, bytes)| joined.extend_from_slice(bytes));
-            match transmit(socket, state, *to, &joined, Some(first.len()), &mut patience) {
+            match transmit(socket, state, *to, &joined, Some(first.len()), &mut progress) {
                 Ok(()) => {
                     report.sent += batch.len();
                     continue;
@@ -173,7 +173,7 @@ pub(super) fn send(
             }
         }
         for (to, bytes) in batch {
-            match transmit(socket, state, *to, bytes, None, &mut patience) {
+            match transmit(socket, state, *to, bytes, None, &mut progress) {
                 Ok(()) => report.sent += 1,
                 // Longer than the interface carries: it is lost, like a probe that is too long for the path.
                 Err(error)
@@ -186,7 +186,7 @@ pub(super) fn send(
             }
         }
     }
-    report.refused = patience.refused;
+    report.refused = progress.refused;
     if state.max_gso_segments() < before {
         tracing::info!("the system refuses joined datagrams (GSO); from now on they are sent one by one");
     }
@@ -227,7 +227,7 @@ fn transmit(
     to: SocketAddr,
     bytes: &[u8],
     segment: Option<usize>,
-    patience: &mut Patience,
+    progress: &mut Progress,
 ) -> io::Result<()> {
     // A datagram may claim to come from port 0. The system refuses to send there, as it refuses joined
     // datagrams, and quinn-udp would take it for that.
@@ -236,16 +236,17 @@ fn transmit(
     }
     let transmit =
         Transmit { destination: to, ecn: None, contents: bytes, segment_size: segment, src_ip: None };
+    let mut again = true;
     loop {
         match state.try_send(socket.into(), &transmit) {
             Err(error)
-                if error.kind() == io::ErrorKind::WouldBlock && std::mem::take(&mut patience.waits) =>
+                if error.kind() == io::ErrorKind::WouldBlock && std::mem::take(&mut progress.waits) =>
             {
                 ready(socket, PollFlags::OUT, ROOM_PATIENCE)?;
             }
-            Err(error)
-                if error.kind() == io::ErrorKind::ConnectionRefused
-                    && !std::mem::replace(&mut patience.refused, true) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && std::mem::take(&mut again) => {
+                progress.refused = true;
+            }
             done => return done,
         }
     }
