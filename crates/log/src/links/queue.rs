@@ -1,10 +1,11 @@
 //! What a turn leaves for a peer, and how its packets share datagrams.
 //!
 //! Small packets are of elections, heartbeats, acknowledgements and requests. They share datagrams with each
-//! other, before everything else, and these have the base size at most. So what decides who leads waits for no
-//! entries, and is not lost with a longer datagram that the path has ceased to carry, nor with entries that a
-//! peer drops because its journal is behind. Bulk is ENTRIES and SNAPSHOT_CHUNK. It follows in datagrams as
-//! long as the path carries, each with as many packets as fit, in their order, and under a token of its own.
+//! other, before everything else, and these have the base size at most. So what decides who leads waits for
+//! no entries, and is not lost with a longer datagram that the path has ceased to carry, nor with entries
+//! that a peer drops because its journal is behind. Bulk is ENTRIES and SNAPSHOT_CHUNK. It follows in
+//! datagrams as long as the path carries, each with as many packets as fit, in their order, and under a token
+//! of its own.
 
 use std::collections::VecDeque;
 
@@ -14,8 +15,8 @@ use recado_proto::packet::{Outgoing, ToPeer};
 
 /// Maximum number of packets queued for a peer between two flushes; more are dropped as if the network lost
 /// them. The bound limits amplification: a datagram full of requests must not produce thousands of times its
-/// size in answers at once. Casts are not counted: the window of the link bounds them, and one that is dropped
-/// here would be missed by nobody.
+/// size in answers at once. Casts are never dropped: the window of the link bounds them, and nothing would
+/// report their ops as lost.
 const WAITING_MAX: usize = 1_024;
 
 /// A packet of bulk, encoded.

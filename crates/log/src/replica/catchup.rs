@@ -1,10 +1,10 @@
 //! Catching up: entries from a donor's log if it contains the match point, else the donor's newest snapshot
 //! in chunks, then the log.
 //!
-//! The receiver pulls: SNAPSHOT_GET names a window of bytes, which come in chunks as long as the path carries.
-//! The receiver asks for the next window when the last byte of the current one has arrived, or when nothing
-//! arrived for a while. So the rate follows the receiver, a lost chunk costs one window, and a broken transfer
-//! resumes at the byte where it stopped.
+//! The receiver pulls: SNAPSHOT_GET names a window of bytes, which come in chunks as long as the path
+//! carries. The receiver asks for the next window when the last byte of the current one has arrived, or when
+//! nothing arrived for a while. So the rate follows the receiver, a lost chunk costs one window, and a broken
+//! transfer resumes at the byte where it stopped.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

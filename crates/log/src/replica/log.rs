@@ -120,8 +120,8 @@ impl Log {
         }
     }
 
-    /// Splits consecutive entries so that the encodings of each piece's have at most `piece_max` bytes, unless
-    /// one entry alone has more. Stops once the entries have `bytes_max` together.
+    /// Splits consecutive entries so that the encodings of each piece's have at most `piece_max` bytes,
+    /// unless one entry alone has more. Stops once the entries have `bytes_max` together.
     pub(super) fn pieces(&self, after: Op, upto: Op, bytes_max: usize, piece_max: usize) -> Vec<Piece> {
         let mut pieces: Vec<Piece> = Vec::new();
         let (mut total, mut op) = (0, after.next());

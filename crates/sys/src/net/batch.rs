@@ -202,8 +202,8 @@ fn alike(datagrams: &[(SocketAddr, Vec<u8>)], most: usize) -> usize {
         if next != to || bytes.is_empty() || bytes.len() > first.len() {
             break;
         }
-        // A long one may be a probe of what the path carries. Joined with another it would be refused as if the
-        // device joined nothing, and then nothing more would be joined.
+        // A long one may be a probe of what the path carries. Joined with another it would be refused as if
+        // the device joined nothing, and then nothing more would be joined.
         let shorter = bytes.len() < first.len();
         if shorter && count == 1 && first.len() > DATAGRAM_BASE {
             break;
@@ -216,8 +216,8 @@ fn alike(datagrams: &[(SocketAddr, Vec<u8>)], most: usize) -> usize {
     count
 }
 
-/// Sends bytes to one address, cut into datagrams of `segment` bytes. Of a batch that may wait, the first call
-/// that finds no room in the kernel's buffer waits for it.
+/// Sends bytes to one address, cut into datagrams of `segment` bytes. Of a batch that may wait, the first
+/// call that finds no room in the kernel's buffer waits for it.
 ///
 /// The kernel reports the refusal of an earlier datagram in place of sending this one, which is then sent
 /// again.
