@@ -121,7 +121,7 @@ fn a_turn_sends_a_peer_what_is_small_in_one_datagram_and_entries_in_as_few_as_ho
 #[test]
 fn what_is_small_goes_to_every_peer_before_the_bulk_to_any_and_shares_no_datagram_with_it() {
     let (now, me) = (Moment(1_000_000), identity(1, 1));
-    let member = |id| Member { id: NodeId(id), ..cluster(1).members[0].clone() };
+    let member = |id| Member { id: NodeId(id), ..cluster(1).members[0] };
     let three = Cluster { members: (1..=3).map(member).collect(), ..cluster(1) };
     let mut links = PeerLinks::new(&three, &Timing::DEFAULT, me.clone(), &[], now);
     for id in [2, 3] {

@@ -175,9 +175,10 @@ impl PeerSocket {
         match self {
             PeerSocket::Real(socket) => socket.send(datagrams),
             PeerSocket::Model { turn, from, to } => {
-                let refused = datagrams
-                    .iter()
-                    .fold(false, |refused, bytes| !turn.deliver(*from, *to, bytes) || refused);
+                let mut refused = false;
+                for bytes in &datagrams {
+                    refused |= !turn.deliver(*from, *to, bytes);
+                }
                 SendReport { sent: datagrams.len(), refused, ..SendReport::default() }
             }
         }
