@@ -219,8 +219,8 @@ fn alike(datagrams: &[(SocketAddr, Vec<u8>)], most: usize) -> usize {
 /// Sends bytes to one address, cut into datagrams of `segment` bytes. Of a batch that may wait, the first
 /// call that finds no room in the kernel's buffer waits for it.
 ///
-/// The kernel reports the refusal of an earlier datagram in place of sending this one, which is then sent
-/// again.
+/// On a connected socket the kernel reports what ICMP says of an earlier datagram in place of sending this
+/// one: that its port is closed, or that it was too long for the path. So this one is sent again.
 fn transmit(
     socket: &UdpSocket,
     state: &UdpSocketState,
@@ -238,16 +238,15 @@ fn transmit(
         Transmit { destination: to, ecn: None, contents: bytes, segment_size: segment, src_ip: None };
     let mut again = true;
     loop {
-        match state.try_send(socket.into(), &transmit) {
-            Err(error)
-                if error.kind() == io::ErrorKind::WouldBlock && std::mem::take(&mut progress.waits) =>
-            {
-                ready(socket, PollFlags::OUT, ROOM_PATIENCE)?;
+        let Err(error) = state.try_send(socket.into(), &transmit) else { return Ok(()) };
+        progress.refused |= error.kind() == io::ErrorKind::ConnectionRefused;
+        if error.kind() == io::ErrorKind::WouldBlock {
+            if !std::mem::take(&mut progress.waits) {
+                return Err(error);
             }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && std::mem::take(&mut again) => {
-                progress.refused = true;
-            }
-            done => return done,
+            ready(socket, PollFlags::OUT, ROOM_PATIENCE)?;
+        } else if !std::mem::take(&mut again) {
+            return Err(error);
         }
     }
 }
