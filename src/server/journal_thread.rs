@@ -21,7 +21,7 @@ use recado_sys::sync::signal::{Sender, Signal};
 use recado_log::bully::{self, Task};
 use recado_log::journal::{Disk, Journal, JournalError, SnapshotWritten};
 use recado_proto::id::{Moment, NodeId, Op};
-use recado_proto::packet::SnapshotChunk;
+use recado_proto::packet::{SnapshotChunk, SnapshotGet};
 use recado_sys::clock::MachineClock;
 use recado_sys::sync::{Mistake, channel, planted};
 
@@ -44,7 +44,7 @@ pub(super) enum Work {
     /// Write a snapshot, then report [`Input::SnapshotDone`].
     Snapshot(Box<Image>),
     /// Read a piece of a snapshot for a peer, then report [`bully::Input::SnapshotRead`].
-    Read { to: NodeId, op: Op, offset: u64, chunks: u16 },
+    Read { to: NodeId, op: Op, offset: u64, blocks: u16 },
 }
 
 pub(super) struct JournalThread<D: Disk> {
@@ -129,7 +129,7 @@ impl<D: Disk> JournalThread<D> {
                     let begun = self.begin(image);
                     self.unless_full(begun)?;
                 }
-                Work::Read { to, op, offset, chunks } => self.read(to, op, offset, chunks),
+                Work::Read { to, op, offset, blocks } => self.read(to, op, offset, blocks),
             }
         }
         if let Some(number) = done {
@@ -227,8 +227,8 @@ impl<D: Disk> JournalThread<D> {
 
     /// Reads a piece of a snapshot for a peer. If it cannot be read, the peer gets no answer, asks again,
     /// and is offered an older snapshot.
-    fn read(&mut self, to: NodeId, op: Op, offset: u64, chunks: u16) {
-        let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
+    fn read(&mut self, to: NodeId, op: Op, offset: u64, blocks: u16) {
+        let len = usize::from(blocks) * SnapshotGet::BLOCK;
         let piece = self.journal.read_snapshot(op, offset, len).unwrap_or_else(|error| {
             if let Some(suppressed) = self.unread.allow(self.clock.now()) {
                 let cause = error.source().map(ToString::to_string);
@@ -363,7 +363,7 @@ mod tests {
         // The file exists, but is cut short.
         let file = dir.path().join(format!("snap.{:020}", 9));
         std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(44).unwrap();
-        work_in.send(Work::Read { to: NodeId(2), op: Op(9), offset: 0, chunks: 1 }).unwrap();
+        work_in.send(Work::Read { to: NodeId(2), op: Op(9), offset: 0, blocks: 1 }).unwrap();
         let view = View(2 << 16 | 1);
         work_in.send(Work::Task { number: 5, task: Task::Promise(view) }).unwrap();
         drop(work_in);

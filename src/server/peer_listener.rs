@@ -9,9 +9,9 @@ use std::sync::atomic::AtomicBool;
 use recado_sys::sync::BoundSocket;
 use recado_sys::sync::signal::Sender;
 
+use recado_proto::DecodeError;
 use recado_proto::envelope::{Class, Envelope};
 use recado_proto::packet::RefusedDatagram;
-use recado_proto::{DATAGRAM_BASE, DecodeError};
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
@@ -57,10 +57,6 @@ impl PeerListener {
 
 /// Checks by its outer header that a datagram may be of another member of this cluster.
 fn check(bytes: &[u8], cluster: &Cluster) -> Result<(), RefusedDatagram> {
-    // Servers probe no paths among themselves, so none sends longer ones.
-    if bytes.len() > DATAGRAM_BASE {
-        return Err(RefusedDatagram::Oversized);
-    }
     let envelope = Envelope::peek(bytes).map_err(DecodeError::refused)?;
     if !matches!(envelope.class, Class::Peer | Class::PeerHello) {
         return Err(RefusedDatagram::Malformed);

@@ -28,7 +28,6 @@ use recado_log::bully::{self, Report, RoleChange};
 use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::AdminChange;
 use recado_sys::clock::MachineClock;
-use recado_sys::net::SendOutcome;
 
 use super::cost::TURN_MAX;
 use super::counters::Counters;
@@ -86,6 +85,9 @@ pub(super) type Ended = Result<(), UnreadableEntry>;
 #[derive(Default)]
 pub(super) struct Turns {
     effects: Vec<Effect>,
+    /// Datagrams to peers, in their order, those that follow each other to one peer together. They are sent
+    /// when the other effects are performed.
+    datagrams: Vec<(NodeId, Vec<Vec<u8>>)>,
     /// Peers whose port refused a datagram; reported to the node in the next turn.
     refused: Vec<NodeId>,
     /// Moment at which a refusal of each peer was last reported.
@@ -254,16 +256,20 @@ impl ReplicaThread {
             }
         }
         turns.effects = effects;
+        self.send(turns, now);
         ended
     }
 
     /// Performs an effect of the log.
     fn perform_of_log(&mut self, turns: &mut Turns, now: Moment, effect: bully::Effect) {
         match effect {
-            bully::Effect::Peer { to, bytes } => self.send(turns, now, to, &bytes),
+            bully::Effect::Peer { to, bytes } => match turns.datagrams.last_mut() {
+                Some((last, datagrams)) if *last == to => datagrams.push(bytes),
+                _ => turns.datagrams.push((to, vec![bytes])),
+            },
             bully::Effect::Journal { number, task } => self.journal.push(Work::Task { number, task }),
-            bully::Effect::ReadSnapshot { to, op, offset, chunks } => {
-                self.journal.push(Work::Read { to, op, offset, chunks });
+            bully::Effect::ReadSnapshot { to, op, offset, blocks } => {
+                self.journal.push(Work::Read { to, op, offset, blocks });
             }
             bully::Effect::Refused(reason) => self.counters.refuse(reason),
             bully::Effect::Report(report) => log_report(turns, now, report),
@@ -296,21 +302,20 @@ impl ReplicaThread {
         }
     }
 
-    fn send(&self, turns: &mut Turns, now: Moment, to: NodeId, bytes: &[u8]) {
-        let Some(socket) = self.peers.get(&to) else { return };
-        match socket.send(bytes) {
-            SendOutcome::Sent => {}
-            SendOutcome::Refused => {
-                let reported = turns.refusals.get(&to);
-                if reported.is_none_or(|reported| now.since(*reported) >= REFUSAL_EVERY) {
-                    turns.refusals.insert(to, now);
-                    turns.refused.push(to);
-                }
+    /// Sends what the turn has for its peers, in its order: heartbeats come before bulk.
+    fn send(&self, turns: &mut Turns, now: Moment) {
+        for (to, datagrams) in turns.datagrams.drain(..) {
+            let Some(socket) = self.peers.get(&to) else { continue };
+            let report = socket.send(datagrams);
+            if report.refused && turns.refusals.get(&to).is_none_or(|last| now.since(*last) >= REFUSAL_EVERY)
+            {
+                turns.refusals.insert(to, now);
+                turns.refused.push(to);
             }
-            SendOutcome::Failed(error) => {
-                self.counters.unsent(1);
+            if let Some(error) = report.last_error {
+                self.counters.unsent(report.failed);
                 if let Some(suppressed) = turns.trouble.allow(now) {
-                    tracing::warn!(%error, %to, suppressed, "a datagram to a peer was not sent");
+                    tracing::warn!(%error, %to, suppressed, "datagrams to a peer were not sent");
                 }
             }
         }

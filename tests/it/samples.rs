@@ -57,7 +57,7 @@ samples!(ToClient from to_client as "to_client_":
 
 samples!(ToPeer from to_peer as "to_peer_":
     Heartbeat Election Reply Coordinator Transfer Learn LearnOk Entries EntriesAck Fetch SnapshotGet
-    SnapshotChunk Fragment Extension);
+    SnapshotChunk Fragment Extension Padding Ping);
 
 samples!(Command from commands as "command_":
     SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Administer
@@ -482,7 +482,7 @@ fn to_peer() -> Vec<ToPeer> {
             rejected: true,
         }),
         ToPeer::Fetch(Fetch { query, view, after: Op(9), upto: Op(12) }),
-        ToPeer::SnapshotGet(SnapshotGet { op: Op(0), offset: 4096, chunks: 16 }),
+        ToPeer::SnapshotGet(SnapshotGet { op: Op(0), offset: 4096, blocks: 16 }),
         ToPeer::SnapshotChunk(SnapshotChunk {
             op: Op(10),
             view,
@@ -493,6 +493,8 @@ fn to_peer() -> Vec<ToPeer> {
         }),
         ToPeer::Fragment(fragment()),
         ToPeer::Extension(extension(None)),
+        ToPeer::Padding,
+        ToPeer::Ping,
     ];
     all.extend(replies());
     all

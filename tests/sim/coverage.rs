@@ -120,15 +120,19 @@ pub enum Situation {
     PauseMeasured,
     /// A HELLO got a forged answer.
     Forged,
-    /// A datagram was longer than the base, on a path that carried it ...
+    /// A datagram of a session was longer than the base, on a path that carried it ...
     Longer,
     /// ... and on one that did not.
     TooLong,
+    /// A datagram between servers was longer than the base, on a path that carried it ...
+    PeerLonger,
+    /// ... and on one that did not.
+    PeerTooLong,
 }
 
 impl Situation {
     /// All of them.
-    pub const ALL: [Situation; 62] = [
+    pub const ALL: [Situation; 64] = [
         Situation::Fetched,
         Situation::StaleWinner,
         Situation::PromiseRefused,
@@ -191,6 +195,8 @@ impl Situation {
         Situation::Forged,
         Situation::Longer,
         Situation::TooLong,
+        Situation::PeerLonger,
+        Situation::PeerTooLong,
     ];
 }
 

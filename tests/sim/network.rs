@@ -71,8 +71,8 @@ impl FaultMix {
     pub const CLEAR: FaultMix = FaultMix { loss: 0, duplication: 0, delay: (200, 800), spikes: (0, 0) };
 }
 
-/// The longest datagrams that paths carry between a client and the servers. Each path of a client has one of
-/// them for some time, and then another.
+/// The longest datagrams that paths carry. The paths of each client, and those of each two servers, have one
+/// of them for some time, and then another.
 const CARRIED: [usize; 6] = [DATAGRAM_BASE, 1_372, 1_400, 1_452, 4_452, DATAGRAM_MAX];
 /// The time for which a path carries the same.
 const CARRIED_FOR: Micros = 7_000_000;
@@ -127,10 +127,14 @@ impl Network {
 
     /// Returns the length of the longest datagram that arrives between two hosts at some time.
     pub fn carries(&self, now: Micros, one: Host, other: Host) -> usize {
-        let ((Host::Client(client), _) | (_, Host::Client(client))) = (one, other) else {
-            return DATAGRAM_MAX;
+        let path = match (one, other) {
+            (Host::Client(client), _) | (_, Host::Client(client)) => u64::from(client),
+            // Beyond those of clients.
+            (Host::Server(one), Host::Server(other)) => {
+                u64::from(one.0.min(other.0)) << 8 | u64::from(one.0.max(other.0)) << 16
+            }
         };
-        let turn = self.settled.unwrap_or(now).min(now) / CARRIED_FOR + 5 * u64::from(client);
+        let turn = self.settled.unwrap_or(now).min(now) / CARRIED_FOR + 5 * path;
         CARRIED[(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % CARRIED.len()]
     }
 

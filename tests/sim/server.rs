@@ -117,7 +117,7 @@ pub enum Alarm {
     /// The journal found no room: the node is told to stop.
     Full,
     /// A piece of a snapshot is to be read.
-    SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
+    SnapshotRead { to: NodeId, op: Op, offset: u64, blocks: u16 },
     /// The delivery processes its queue.
     DeliveryQueue,
     /// A turn of the delivery ends.
@@ -660,8 +660,8 @@ impl Server {
                 }
             }
             Alarm::DeliveryTurn => self.on_delivery_turn(step),
-            Alarm::SnapshotRead { to, op, offset, chunks } => {
-                let piece = self.storage.read_snapshot(op, offset, chunks);
+            Alarm::SnapshotRead { to, op, offset, blocks } => {
+                let piece = self.storage.read_snapshot(op, offset, blocks);
                 self.on_input(step, Input::Log(bully::Input::SnapshotRead { to, piece }));
             }
         }
@@ -1159,8 +1159,8 @@ impl Server {
                     process.queued.push_back(Job::Task(number, task));
                 }
             }
-            bully::Effect::ReadSnapshot { to, op, offset, chunks } => {
-                let read = Alarm::SnapshotRead { to, op, offset, chunks };
+            bully::Effect::ReadSnapshot { to, op, offset, blocks } => {
+                let read = Alarm::SnapshotRead { to, op, offset, blocks };
                 step.out.push(Output::Later(step.rng.range(50, 3_000), read));
             }
             bully::Effect::Report(Report::Role(change)) => {

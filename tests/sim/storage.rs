@@ -9,7 +9,7 @@ use recado_log::journal::{
     SnapshotPiece, SnapshotWritten,
 };
 use recado_proto::id::{Incarnation, NodeId, Op, View};
-use recado_proto::packet::SnapshotChunk;
+use recado_proto::packet::SnapshotGet;
 
 use crate::disk::{Damage, Extent, MemDisk};
 use crate::rng::Rng;
@@ -156,8 +156,8 @@ impl Storage {
     }
 
     /// Reads a piece of a stored snapshot.
-    pub fn read_snapshot(&mut self, op: Op, offset: u64, chunks: u16) -> Option<SnapshotPiece> {
-        let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
+    pub fn read_snapshot(&mut self, op: Op, offset: u64, blocks: u16) -> Option<SnapshotPiece> {
+        let len = usize::from(blocks) * SnapshotGet::BLOCK;
         let piece = self.journal.as_mut()?.read_snapshot(op, offset, len).ok()??;
         Some(SnapshotPiece {
             op: piece.op,

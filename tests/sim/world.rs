@@ -712,11 +712,14 @@ impl World {
                 self.after(delay, Event::Datagram { from: to, to: from, bytes: lie });
             }
         }
+        let between_servers = matches!((source, goal), (Host::Server(_), Host::Server(_)));
         if bytes.len() > self.network.carries(self.now, source, goal) {
-            return self.met.note(Situation::TooLong);
+            let met = if between_servers { Situation::PeerTooLong } else { Situation::TooLong };
+            return self.met.note(met);
         }
         if bytes.len() > DATAGRAM_BASE {
-            self.met.note(Situation::Longer);
+            let met = if between_servers { Situation::PeerLonger } else { Situation::Longer };
+            self.met.note(met);
         }
         let [first, second] = self.network.carry(&mut self.rng, source, goal);
         if let Some(delay) = second {

@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::journal::{Recovered, SnapshotPiece};
 use crate::links::{self, PeerLinks};
 use crate::ordered::{self, OrderedLog, Status, StoredSnapshot, Ticket};
-use crate::replica::{self, Boot, ReplicaManager};
+use crate::replica::{self, Boot, ReplicaManager, Room};
 
 use transfers::{Piece, Transfers};
 
@@ -83,8 +83,8 @@ pub enum Effect {
         /// The task.
         task: Task,
     },
-    /// Read up to `chunks` x [`recado_proto::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot
-    /// for a peer.
+    /// Read up to `blocks` x [`recado_proto::packet::SnapshotGet::BLOCK`] bytes of a stored snapshot for a
+    /// peer.
     ReadSnapshot {
         /// The peer.
         to: NodeId,
@@ -92,8 +92,8 @@ pub enum Effect {
         op: Op,
         /// Offset of the first byte.
         offset: u64,
-        /// Number of chunks.
-        chunks: u16,
+        /// Number of blocks.
+        blocks: u16,
     },
     /// Tell the operator what the replica reports.
     Report(Report),
@@ -229,8 +229,9 @@ impl OrderedLog for Bully {
             Input::Journaled(number) => self.handle_next(replica::Input::Journaled(number)),
             Input::SnapshotRead { to, piece } => {
                 self.steps.extend(self.transfers.on_read(now, to, piece.as_ref()).map(Step::from));
-                for chunk in piece.iter().flat_map(transfers::chunks) {
-                    self.links.send(to, ToPeer::SnapshotChunk(chunk));
+                let room = self.links.packets_max(to);
+                for chunk in piece.iter().flat_map(|piece| transfers::chunks(piece, room)) {
+                    self.links.send(to, ToPeer::SnapshotChunk(chunk), None);
                 }
             }
         }
@@ -273,7 +274,8 @@ impl OrderedLog for Bully {
     fn flush(&mut self, now: Moment) {
         let mut effects = Vec::new();
         let links = &self.links;
-        self.replica.flush(now, |peer| links.room(peer), &mut effects);
+        let room = |peer| Room { window: links.room(peer), packet: links.packets_max(peer) };
+        self.replica.flush(now, room, &mut effects);
         self.steps.extend(effects.into_iter().map(Step::Perform));
         self.steps.push_back(Step::SendQueued);
     }
@@ -286,7 +288,7 @@ impl OrderedLog for Bully {
                     self.replica.handle(now, input, &mut effects);
                     self.put_first(effects.into_iter().map(Step::Perform));
                 }
-                Step::Perform(effect) => self.perform(now, effect),
+                Step::Perform(effect) => self.perform(effect),
                 Step::SendQueued => {
                     let mut effects = Vec::new();
                     self.links.flush(now, self.replica.promised(), &mut effects);
@@ -351,15 +353,9 @@ impl Bully {
     }
 
     /// Performs an effect of the replica before everything else that is to be done.
-    fn perform(&mut self, now: Moment, effect: replica::Effect) {
+    fn perform(&mut self, effect: replica::Effect) {
         let event = match effect {
-            replica::Effect::Send { to, packet, tracked: None } => return self.links.send(to, packet),
-            replica::Effect::Send { to, packet, tracked: Some(ops) } => {
-                let view = self.replica.promised();
-                let mut effects = Vec::new();
-                self.links.send_tracked(now, view, to, packet, ops, &mut effects);
-                return self.put_first(effects.into_iter().map(Step::from));
-            }
+            replica::Effect::Send { to, packet, tracked } => return self.links.send(to, packet, tracked),
             replica::Effect::Apply(entry) => self.committed(entry),
             replica::Effect::SnapshotBegun { op, start } => Event::SnapshotBegun { op, start },
             replica::Effect::SnapshotReceived { op, view, bytes } => {
@@ -372,8 +368,8 @@ impl Bully {
                 return self.put_first(lost.into_iter().chain([Event::Deposed]).map(Step::Emit));
             }
             replica::Effect::Stopped => Event::Stopped,
-            replica::Effect::ReadSnapshot { to, op, offset, chunks } => {
-                match self.transfers.read(to, Piece { op, offset, chunks }) {
+            replica::Effect::ReadSnapshot { to, op, offset, blocks } => {
+                match self.transfers.read(to, Piece { op, offset, blocks }) {
                     Some(effect) => Event::Effect(effect),
                     None => return,
                 }

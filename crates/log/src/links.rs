@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use recado_proto::DecodeError;
-use recado_proto::envelope::{self, Class, Envelope, PeerHello};
+use recado_proto::envelope::{self, Class, Envelope, PACKETS_MAX, PeerHello};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{BootId, Epoch, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
@@ -20,13 +20,15 @@ use recado_proto::seal::{ClusterKeys, PacketKeys};
 
 use crate::config::{Cluster, Timing};
 
+use queue::{Batch, Queue};
+
+mod queue;
 #[cfg(test)]
 mod tests;
 
-/// Maximum number of packets queued for a peer between two flushes; more are dropped as if the network lost
-/// them. The bound limits amplification: a datagram full of requests must not produce thousands of times its
-/// size in answers at once.
-const WAITING_MAX: usize = 1_024;
+/// The longest time for which the ack of a tracked datagram waits for a packet to travel with. An ENTRIES_ACK
+/// follows the fsync, which may take longer than the sender's retransmission time-out.
+const ACK_DELAY: Duration = Duration::from_millis(5);
 
 /// Maximum number of a peer's earlier boots whose boot ids are remembered; the oldest is forgotten. A
 /// replayed hello of a forgotten one is reported as [`Effect::StaleIncarnation`], and changes nothing else.
@@ -96,9 +98,9 @@ struct Peer {
     hellos: u64,
     reassembler: Reassembler,
     /// Ops in flight, by token; the link bounds how many it tracks.
-    tracked: BTreeMap<u64, (Op, Op)>,
+    tracked: BTreeMap<u64, Vec<(Op, Op)>>,
     /// Packets queued for the next flush.
-    waiting: Vec<ToPeer>,
+    queue: Queue,
 }
 
 impl Peer {
@@ -120,6 +122,18 @@ struct CurrentBoot {
     /// The keys that the peer seals with for us.
     receive: PacketKeys,
     link: Link,
+    /// The time at which an ack of what arrived goes by itself.
+    ack_by: Option<Moment>,
+}
+
+impl CurrentBoot {
+    /// Sends packets at once, without a token; without packets only an ack.
+    fn say(&mut self, now: Moment, view: View, to: NodeId, packets: &[ToPeer], out: &mut Vec<Effect>) {
+        self.ack_by = None;
+        let mut datagrams = Vec::new();
+        self.link.transmit(now, view, packets, None, &mut datagrams);
+        out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to, bytes }));
+    }
 }
 
 /// The links to all peers.
@@ -166,7 +180,7 @@ impl PeerLinks {
                 next_hello_at: now,
                 hellos: 0,
                 reassembler: Reassembler::default(),
-                waiting: Vec::new(),
+                queue: Queue::default(),
                 tracked: BTreeMap::new(),
             };
             (id, peer)
@@ -242,6 +256,9 @@ impl PeerLinks {
         if !current.link.receive(now, envelope.number, opened.header.ack.as_ref()) {
             return Err(RefusedDatagram::Repeated);
         }
+        if opened.packets.iter().any(is_tracked) {
+            current.ack_by.get_or_insert(now + ACK_DELAY);
+        }
         let mut packets = Vec::with_capacity(opened.packets.len());
         for packet in opened.packets {
             match packet.into_fragment() {
@@ -257,9 +274,7 @@ impl PeerLinks {
     fn acknowledge(&mut self, now: Moment, view: View, to: NodeId, out: &mut Vec<Effect>) {
         let current = self.peers.get_mut(&to).and_then(|peer| peer.current.as_mut());
         if let Some(current) = current.filter(|current| current.link.ack_due()) {
-            let mut datagrams = Vec::new();
-            current.link.transmit(now, view, &[] as &[ToPeer], None, &mut datagrams);
-            out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to, bytes }));
+            current.say(now, view, to, &[], out);
         }
     }
 
@@ -313,7 +328,7 @@ impl PeerLinks {
             let send = self.keys.peer(here, there, hello.aeads);
             let receive = self.keys.peer(there, here, hello.aeads);
             let link = Link::starting_at(self.envelope, send, peer.next_number);
-            peer.current = Some(CurrentBoot { boot_id, incarnation, receive, link });
+            peer.current = Some(CurrentBoot { boot_id, incarnation, receive, link, ack_by: None });
             peer.reassembler = Reassembler::default();
             peer.tracked.clear();
         }
@@ -334,61 +349,51 @@ impl PeerLinks {
         out.push(Effect::Send { to, bytes });
     }
 
-    /// Sends a packet at once, and reports `ops` in [`PeerLinks::losses`] if it is lost.
-    pub(crate) fn send_tracked(
-        &mut self,
-        now: Moment,
-        view: View,
-        to: NodeId,
-        packet: ToPeer,
-        ops: (Op, Op),
-        out: &mut Vec<Effect>,
-    ) {
-        self.tokens += 1;
-        let token = self.tokens;
-        // Without keys the packet counts as lost; the peer fetches the entries once keys are established.
-        if let Some(peer) = self.peers.get_mut(&to)
-            && let Some(current) = &mut peer.current
-        {
-            peer.tracked.insert(token, ops);
-            let mut datagrams = Vec::new();
-            current.link.transmit(now, view, &[packet], Some(token), &mut datagrams);
-            out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to, bytes }));
+    /// Queues a packet for the next [`PeerLinks::flush`]. If its `ops` are given, and it is lost,
+    /// [`PeerLinks::losses`] reports them. Without keys it is dropped and not reported: the peer fetches the
+    /// entries once keys are established.
+    pub(crate) fn send(&mut self, to: NodeId, packet: ToPeer, ops: Option<(Op, Op)>) {
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.queue.push(packet, ops);
         }
     }
 
-    /// Queues a packet for the next [`PeerLinks::flush`].
-    pub(crate) fn send(&mut self, to: NodeId, packet: ToPeer) {
-        if let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.waiting.len() < WAITING_MAX) {
-            peer.waiting.push(packet);
-        }
-    }
-
-    /// Sends the queued packets, and a hello to each peer without keys whose time has come.
+    /// Sends the queued packets, the small ones to every peer before the bulk to any; a hello to each peer
+    /// without keys whose time has come; and acks that have waited long enough.
     pub(crate) fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         let mut unknown = Vec::new();
         for (to, peer) in &mut self.peers {
             let Some(current) = &mut peer.current else {
-                peer.waiting.clear();
+                peer.queue.clear();
                 if now >= peer.next_hello_at {
                     unknown.push(*to);
                 }
                 continue;
             };
-            if peer.waiting.is_empty() {
-                continue;
+            let small = peer.queue.take_small();
+            let ack = current.ack_by.is_some_and(|at| at <= now) && !peer.queue.has_bulk();
+            if ack || !small.is_empty() {
+                current.say(now, view, *to, &small, out);
             }
-            let mut datagrams = Vec::new();
-            current.link.transmit(now, view, &peer.waiting, None, &mut datagrams);
-            peer.waiting.clear();
-            out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to: *to, bytes }));
         }
         for to in unknown {
             self.say_hello(now, to, None, out);
         }
+        for (to, peer) in &mut self.peers {
+            let Some(current) = &mut peer.current else { continue };
+            while let Some(Batch { packets, ops }) = peer.queue.next_batch(current.link.packets_max()) {
+                self.tokens += 1;
+                current.ack_by = None;
+                peer.tracked.insert(self.tokens, ops);
+                let (token, more) = (Some(self.tokens), peer.queue.has_bulk());
+                let mut datagrams = Vec::new();
+                current.link.transmit_before(now, view, &packets, token, more, &mut datagrams);
+                out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to: *to, bytes }));
+            }
+        }
     }
 
-    /// Returns the ops that were sent with [`PeerLinks::send_tracked`] and are considered lost.
+    /// Returns the ops that were given to [`PeerLinks::send`] and are considered lost.
     pub(crate) fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
         let mut lost = Vec::new();
         for (id, peer) in &mut self.peers {
@@ -399,7 +404,9 @@ impl PeerLinks {
             while let Some(event) = current.link.poll_event() {
                 match event {
                     LinkEvent::Acked(token) => drop(peer.tracked.remove(&token)),
-                    LinkEvent::Lost(token) => lost.extend(peer.tracked.remove(&token).map(|ops| (*id, ops))),
+                    LinkEvent::Lost(token) => {
+                        lost.extend(peer.tracked.remove(&token).into_iter().flatten().map(|ops| (*id, ops)));
+                    }
                 }
             }
         }
@@ -408,18 +415,33 @@ impl PeerLinks {
 
     /// Bytes that the link to `peer` accepts now; zero before keys are established.
     pub(crate) fn room(&self, peer: NodeId) -> usize {
-        self.peers.get(&peer).and_then(|peer| peer.current.as_ref()).map_or(0, |current| current.link.room())
+        self.link(peer).map_or(0, Link::room)
+    }
+
+    /// Bytes for packets in a datagram to `peer`, as long as the path carries as far as is known.
+    pub(crate) fn packets_max(&self, peer: NodeId) -> usize {
+        self.link(peer).map_or(PACKETS_MAX, Link::packets_max)
+    }
+
+    fn link(&self, peer: NodeId) -> Option<&Link> {
+        Some(&self.peers.get(&peer)?.current.as_ref()?.link)
     }
 
     /// The latest time at which [`PeerLinks::losses`] and [`PeerLinks::flush`] are wanted; none without
     /// peers.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
         let deadline = |peer: &Peer| match &peer.current {
-            Some(current) => current.link.next_deadline(),
+            Some(current) => current.link.next_deadline().into_iter().chain(current.ack_by).min(),
             None => Some(peer.next_hello_at),
         };
         self.peers.values().filter_map(deadline).min()
     }
+}
+
+/// Returns true if the packet came in a datagram that its sender tracks, and wants acknowledged.
+fn is_tracked(packet: &ToPeer) -> bool {
+    use ToPeer::{Entries, Fragment, Ping, SnapshotChunk};
+    matches!(packet, Entries(_) | SnapshotChunk(_) | Fragment(_) | Ping)
 }
 
 /// Returns true if the packets would give the journal more to do.

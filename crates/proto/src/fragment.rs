@@ -15,7 +15,8 @@ use crate::id::Moment;
 /// The most bytes of an encoded FRAGMENT without its piece: tag, first, offset, total, length.
 const OVERHEAD_MAX: usize = 1 + 9 + 3 + 5 + 3;
 
-/// The bytes of a piece, such that a FRAGMENT fills a datagram; only the last piece of a packet is shorter.
+/// The bytes of a piece, such that a FRAGMENT fills a datagram of the base size; only the last piece of a
+/// packet is shorter.
 pub const PIECE_MAX: usize = PACKETS_MAX - OVERHEAD_MAX;
 
 /// The fewest bytes of a piece that is not the last one of its packet. A receiver takes pieces of any length
@@ -37,14 +38,24 @@ pub const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Cuts an encoded packet of at most [`PACKET_MAX`] bytes into pieces. `first` is the number of the datagram
 /// that carries the first piece when the packet is first sent.
 pub fn split(first: u64, encoded: &[u8]) -> Vec<Fragment> {
+    split_for(PACKETS_MAX, first, encoded)
+}
+
+/// As [`split`], for datagrams with this room for packets, at least [`PACKETS_MAX`].
+pub(super) fn split_for(room: usize, first: u64, encoded: &[u8]) -> Vec<Fragment> {
     debug_assert!(encoded.len() <= PACKET_MAX, "a packet of {} bytes", encoded.len());
-    (0..encoded.len().div_ceil(PIECE_MAX)).map(|index| piece(first, encoded, index)).collect()
+    let most = room.max(PACKETS_MAX) - OVERHEAD_MAX;
+    (0..encoded.len().div_ceil(most)).map(|index| nth_piece(most, first, encoded, index)).collect()
 }
 
 /// One of the pieces that [`split`] cuts; without bytes beyond the last one.
 pub fn piece(first: u64, encoded: &[u8], index: usize) -> Fragment {
-    let bytes = encoded.chunks(PIECE_MAX).nth(index).unwrap_or_default().to_vec();
-    Fragment { first, offset: (index * PIECE_MAX) as u32, total: encoded.len() as u32, bytes }
+    nth_piece(PIECE_MAX, first, encoded, index)
+}
+
+fn nth_piece(most: usize, first: u64, encoded: &[u8], index: usize) -> Fragment {
+    let bytes = encoded.chunks(most).nth(index).unwrap_or_default().to_vec();
+    Fragment { first, offset: (index * most) as u32, total: encoded.len() as u32, bytes }
 }
 
 /// The packets that carry `packet`: the packet itself if a datagram has room for it, otherwise its FRAGMENTs.

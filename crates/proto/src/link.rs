@@ -29,11 +29,11 @@ use self::congestion::Congestion;
 use self::discovery::Discovery;
 use self::received::Received;
 use self::rtt::RoundTrip;
-use super::codec;
-use super::envelope::{self, Ack, Envelope, HEADER_MAX, Header, OUTER_LEN, PACKETS_MAX};
+use super::envelope::{self, Ack, Envelope, HEADER_MAX, Header, OUTER_LEN};
 use super::fragment;
 use super::packet::{Outgoing, Packet};
 use super::seal::{PacketKeys, TAG_LEN};
+use super::{DATAGRAM_BASE, codec};
 use crate::id::{Moment, View};
 
 /// The number of datagrams received after which an ack is due: see [`Link::ack_due`].
@@ -77,16 +77,18 @@ struct Tracked {
     left: usize,
 }
 
-/// Fills a datagram that is not sealed yet with PADDING, if its direction has that, so that it has `size`
-/// bytes once it is sealed.
+/// Fills a datagram that is not sealed yet with PADDING, so that it has `size` bytes once it is sealed.
 fn fill<P: Packet>(datagram: &mut Vec<u8>, size: usize) {
     let full = size - TAG_LEN;
-    if datagram.len() < full
-        && let Some(padding) = P::padding()
-    {
-        codec::encode_onto(&padding, datagram);
+    if datagram.len() < full {
+        codec::encode_onto(&P::padding(), datagram);
         datagram.resize(full, 0);
     }
+}
+
+/// The bytes left for packets in a datagram of `size` bytes, whatever its headers hold.
+fn room_in(size: usize) -> usize {
+    size - OUTER_LEN - HEADER_MAX - TAG_LEN
 }
 
 /// A link between two endpoints.
@@ -153,8 +155,9 @@ impl Link {
     /// by [`Link::poll_event`]; without one they are not tracked. Without packets one datagram is made, which
     /// only acknowledges.
     ///
-    /// Each datagram but the last is filled with PADDING, where the direction has it: those of one size cross
-    /// the kernel as one (segmentation offload, udp(7)).
+    /// Datagrams without a token have the base size at most: it would show nowhere that the path does not
+    /// carry them any more. Each datagram but the last is filled with PADDING: those of one size cross the
+    /// kernel as one (segmentation offload, udp(7)).
     ///
     /// The fragments of a packet begin a datagram, whose number identifies them. A caller that sends a large
     /// packet again cuts it itself ([`fragment::cut`]).
@@ -188,7 +191,8 @@ impl Link {
             self.forget(token);
         }
         let first = self.envelope.number + 1;
-        let (size, room) = (self.discovery.size(), self.packets_max());
+        let size = if token.is_some() { self.discovery.size() } else { DATAGRAM_BASE };
+        let room = room_in(size);
         let mut datagram = self.begin(&header);
         let empty = datagram.len();
         // True if nothing more may follow in the datagram: what is behind PADDING is not read.
@@ -200,8 +204,7 @@ impl Link {
             if is_padding {
                 datagram.resize(datagram.len() + PADDING_LEN, 0);
             }
-            let length = datagram.len() - at;
-            if closed || length > PACKETS_MAX || datagram.len() > empty + room {
+            if closed || datagram.len() > empty + room {
                 let encoded = datagram.split_off(at);
                 if at > empty {
                     self.discovery.want();
@@ -209,10 +212,10 @@ impl Link {
                     self.finish(now, token, datagram, out);
                     datagram = self.begin(&header);
                 }
-                if encoded.len() <= PACKETS_MAX {
+                if encoded.len() <= room {
                     datagram.extend_from_slice(&encoded);
                 } else {
-                    for piece in fragment::split(self.envelope.number, &encoded) {
+                    for piece in fragment::split_for(room, self.envelope.number, &encoded) {
                         let piece = codec::encode(&O::Direction::from_fragment(piece));
                         if datagram.len() + piece.len() > empty + room {
                             self.discovery.want();
@@ -244,12 +247,11 @@ impl Link {
         }
     }
 
-    /// Sends a probe of the path, if one is due and the direction has the packets for it.
+    /// Sends a probe of the path, if one is due.
     fn probe<P: Packet>(&mut self, now: Moment, header: &[u8], out: &mut Vec<Vec<u8>>) {
         let Some(size) = self.discovery.next_probe(now) else { return };
-        let Some(ping) = P::ping() else { return };
         let mut datagram = self.begin(header);
-        codec::encode_onto(&ping, &mut datagram);
+        codec::encode_onto(&P::ping(), &mut datagram);
         fill::<P>(&mut datagram, size);
         let number = self.envelope.number;
         self.keys.seal(number, OUTER_LEN, &mut datagram);
@@ -262,10 +264,11 @@ impl Link {
         self.discovery.size()
     }
 
-    /// The bytes left for packets in a datagram that the path carries: [`PACKETS_MAX`], and more once longer
+    /// The bytes left for packets in a datagram that the path carries:
+    /// [`PACKETS_MAX`](envelope::PACKETS_MAX), and more once longer
     /// datagrams have been found to arrive.
     pub fn packets_max(&self) -> usize {
-        self.discovery.size() - OUTER_LEN - HEADER_MAX - TAG_LEN
+        room_in(self.discovery.size())
     }
 
     /// The link goes on over another path, because an address has changed: nothing is known of what that one

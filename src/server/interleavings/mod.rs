@@ -312,7 +312,7 @@ impl Ran {
 fn group_commit() {
     let mut works: Vec<Work> = (1..=OPS).map(|op| append(op, 100)).collect();
     works.insert(2, image(2));
-    let read = || Work::Read { to: NodeId(2), op: Op(2), offset: 0, chunks: 1 };
+    let read = || Work::Read { to: NodeId(2), op: Op(2), offset: 0, blocks: 1 };
     works.splice(4..4, [read(), read()]);
     works.push(Work::Task { number: OPS + 1, task: Task::Promise(View(2 << 16 | 1)) });
     let ran = run_journal(None, works);

@@ -13,7 +13,7 @@ use crate::journal::SnapshotPiece;
 pub(super) struct Piece {
     pub(super) op: Op,
     pub(super) offset: u64,
-    pub(super) chunks: u16,
+    pub(super) blocks: u16,
 }
 
 /// The transfers of stored snapshots to peers.
@@ -31,16 +31,16 @@ impl Transfers {
     /// that the journal's queue does not grow however often a peer asks.
     pub(super) fn read(&mut self, to: NodeId, wanted: Piece) -> Option<Effect> {
         match self.reading.get_mut(&to) {
-            // The offer of a snapshot reads fewer chunks than a request, and does not displace one.
-            Some(Some(next)) if wanted.chunks < next.chunks => None,
+            // The offer of a snapshot reads fewer blocks than a request, and does not displace one.
+            Some(Some(next)) if wanted.blocks < next.blocks => None,
             Some(next) => {
                 *next = Some(wanted);
                 None
             }
             None => {
                 self.reading.insert(to, None);
-                let Piece { op, offset, chunks } = wanted;
-                Some(Effect::ReadSnapshot { to, op, offset, chunks })
+                let Piece { op, offset, blocks } = wanted;
+                Some(Effect::ReadSnapshot { to, op, offset, blocks })
             }
         }
     }
@@ -65,10 +65,11 @@ impl Transfers {
     }
 }
 
-/// The chunks in which a piece of a stored snapshot is sent.
-pub(super) fn chunks(piece: &SnapshotPiece) -> impl Iterator<Item = SnapshotChunk> {
-    piece.bytes.chunks(SnapshotChunk::BYTES_MAX).enumerate().map(move |(n, bytes)| {
-        let offset = piece.offset + (n * SnapshotChunk::BYTES_MAX) as u64;
+/// The chunks in which a piece of a stored snapshot is sent, each as long as `room` bytes for a packet allow.
+pub(super) fn chunks(piece: &SnapshotPiece, room: usize) -> impl Iterator<Item = SnapshotChunk> {
+    let most = room.saturating_sub(SnapshotChunk::OVERHEAD_MAX).clamp(1, SnapshotChunk::BYTES_MAX);
+    piece.bytes.chunks(most).enumerate().map(move |(n, bytes)| {
+        let offset = piece.offset + (n * most) as u64;
         let SnapshotPiece { op, view, total, crc, .. } = *piece;
         SnapshotChunk { op, view, offset, total, crc, bytes: bytes.to_vec() }
     })

@@ -6,6 +6,8 @@ use recado_proto::packet::{Entries, Learn};
 use super::*;
 use crate::config::Member;
 
+mod sharing;
+
 /// Interval at which a server that is not known sends hellos.
 const BEAT: Duration = Duration::from_millis(50);
 
@@ -115,7 +117,7 @@ impl Pair {
 
     fn say(&mut self, from: u16, n: u64) {
         let links = self.ends.get_mut(&from).unwrap();
-        links.send(NodeId(3 - from), packet(n));
+        links.send(NodeId(3 - from), packet(n), None);
     }
 
     fn known_boot(&self, node: u16) -> Option<BootId> {
@@ -218,7 +220,8 @@ fn one_that_starts_again_is_met_again_and_what_was_under_way_is_forgotten() {
     let mut pair = Pair::met();
     let mut out = Vec::new();
     let first = pair.ends.get_mut(&1).unwrap();
-    first.send_tracked(pair.now, View::ZERO, NodeId(2), packet(1), (Op(1), Op(2)), &mut out);
+    first.send(NodeId(2), packet(1), Some((Op(1), Op(2))));
+    first.flush(pair.now, View::ZERO, &mut out);
     assert_eq!(out.len(), 1);
     pair.start(2);
     pair.pass(2);
@@ -237,7 +240,8 @@ fn a_loss_is_reported_once() {
     let mut pair = Pair::met();
     let mut out = Vec::new();
     let first = pair.ends.get_mut(&1).unwrap();
-    first.send_tracked(pair.now, View::ZERO, NodeId(2), packet(1), (Op(1), Op(2)), &mut out);
+    first.send(NodeId(2), packet(1), Some((Op(1), Op(2))));
+    first.flush(pair.now, View::ZERO, &mut out);
     let later = pair.now + Duration::from_secs(5);
     assert_eq!(first.losses(later), [(NodeId(2), (Op(1), Op(2)))]);
     assert!(first.losses(later).is_empty());
@@ -451,7 +455,7 @@ fn a_datagram_counts_once_and_not_at_all_while_the_journal_is_behind() {
         entries: Vec::new(),
         members_op: Op::ZERO,
     };
-    pair.ends.get_mut(&1).unwrap().send(NodeId(2), ToPeer::Entries(cast));
+    pair.ends.get_mut(&1).unwrap().send(NodeId(2), ToPeer::Entries(cast), None);
     pair.turn(&|_| true);
     let datagram = pair.sent_to(2, Class::Peer).remove(0);
     let now = pair.now;

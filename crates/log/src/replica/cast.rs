@@ -6,14 +6,19 @@
 
 use std::collections::BTreeMap;
 
+use recado_proto::codec;
 use recado_proto::id::{Moment, NodeId, Op, View};
-use recado_proto::packet::{Entries, EntriesAck, ToPeer};
+use recado_proto::packet::{Entries, EntriesAck, QueryId, ToPeer};
 use recado_proto::planted::Planted;
 
-use super::{Effect, Log, ReplicaManager, Role};
+use super::log::Piece;
+use super::{Effect, Log, ReplicaManager, Role, Room};
 
 /// Most entries in flight to one backup beyond its matched op, whatever the link's room.
 const AHEAD_MAX: u64 = 4_096;
+
+/// The bytes that the count of entries takes beside the one of an empty list.
+const COUNT_GROWS: usize = 2;
 
 /// The primary's knowledge of a backup.
 #[derive(Debug)]
@@ -57,7 +62,7 @@ impl Progress {
     }
 
     /// Sends to this backup, `to`, what was lost and then what follows, as far as there is room.
-    fn cast(&mut self, source: &Source<'_>, to: NodeId, mut room: usize, out: &mut Vec<Effect>) {
+    fn cast(&mut self, source: &Source<'_>, to: NodeId, mut room: Room, out: &mut Vec<Effect>) {
         for (first, last) in std::mem::take(&mut self.lost) {
             self.cast_range(source, to, (first.max(self.matched.next()), last), &mut room, out);
         }
@@ -72,21 +77,16 @@ impl Progress {
         source: &Source<'_>,
         to: NodeId,
         (first, last): (Op, Op),
-        room: &mut usize,
+        room: &mut Room,
         out: &mut Vec<Effect>,
     ) {
         let mut sent = first.prev();
-        for (prev_op, prev_view, entries) in source.log.pieces(first.prev(), last, *room) {
-            sent = Op(prev_op.0 + entries.len() as u64);
-            let size: usize = entries.iter().map(|entry| entry.payload.len() + 24).sum();
-            *room = room.saturating_sub(size);
-            // The commit is capped at the last op sent, so a retransmission of the same ops has the same
-            // bytes, and the fragments of both complete each other.
-            let (view, commit) = (source.view, source.commit.min(sent));
-            let cast =
-                Entries { view, fetch: None, prev_op, prev_view, commit, entries, members_op: Op::ZERO };
-            let tracked = Some((prev_op.next(), sent));
-            out.push(Effect::Send { to, packet: ToPeer::Entries(cast), tracked });
+        let piece_max = room.packet.saturating_sub(source.head());
+        for piece in source.log.pieces(first.prev(), last, room.window, piece_max) {
+            sent = piece.last();
+            room.window = room.window.saturating_sub(piece.size);
+            let tracked = Some((piece.prev_op.next(), sent));
+            out.push(Effect::Send { to, packet: ToPeer::Entries(source.entries(piece)), tracked });
         }
         let left = last.min(self.next.prev());
         if sent < left {
@@ -103,9 +103,30 @@ struct Source<'a> {
     commit: Op,
 }
 
+impl Source<'_> {
+    /// The packet with these entries. A commit beyond them would say nothing to the backup.
+    fn entries(&self, piece: Piece) -> Entries {
+        let (view, commit) = (self.view, self.commit.min(piece.last()));
+        let Piece { prev_op, prev_view, entries, .. } = piece;
+        Entries { view, fetch: None, prev_op, prev_view, commit, entries, members_op: Op::ZERO }
+    }
+
+    /// The most bytes of a packet beside its entries.
+    fn head(&self) -> usize {
+        head(self.view, None, self.log.last(), self.commit)
+    }
+}
+
+/// The most bytes of ENTRIES beside its entries, for a log that ends at `last`: later numbers take no fewer.
+pub(super) fn head(view: View, fetch: Option<QueryId>, last: Op, commit: Op) -> usize {
+    let (prev_op, prev_view, entries) = (last, view, Vec::new());
+    let empty = Entries { view, fetch, prev_op, prev_view, commit, entries, members_op: Op::ZERO };
+    codec::encoded_len(&ToPeer::Entries(empty)) + COUNT_GROWS
+}
+
 impl ReplicaManager {
     /// Sends every backup the entries that it lacks, as far as there is room.
-    pub(super) fn cast(&mut self, now: Moment, room: impl Fn(NodeId) -> usize, out: &mut Vec<Effect>) {
+    pub(super) fn cast(&mut self, now: Moment, room: impl Fn(NodeId) -> Room, out: &mut Vec<Effect>) {
         let source = Source { log: &self.log, view: self.promised, commit: self.commit };
         let Role::Primary(primary) = &mut self.role else { return };
         for (&to, backup) in &mut primary.backups {
@@ -113,7 +134,7 @@ impl ReplicaManager {
                 // The entries that it lacks are only in a snapshot: offer the newest one, once a heartbeat.
                 if now.since(backup.offered) >= self.timing.heartbeat {
                     backup.offered = now;
-                    out.push(Effect::ReadSnapshot { to, op: Op::ZERO, offset: 0, chunks: 1 });
+                    out.push(Effect::ReadSnapshot { to, op: Op::ZERO, offset: 0, blocks: 1 });
                 }
             } else {
                 backup.cast(&source, to, room(to), out);

@@ -1,21 +1,28 @@
 //! Catching up: entries from a donor's log if it contains the match point, else the donor's newest snapshot
 //! in chunks, then the log.
 //!
-//! The receiver pulls: SNAPSHOT_GET names a window of chunks. The receiver asks for the next window when
-//! the last chunk of the current one has arrived, or when nothing arrived for a while. So the rate follows
-//! the receiver, a lost chunk costs one window, and a broken transfer resumes at the byte where it stopped.
+//! The receiver pulls: SNAPSHOT_GET names a window of bytes, which come in chunks as long as the path
+//! carries. The receiver asks for the next window when the last byte of the current one has arrived, or when
+//! nothing arrived for a while. So the rate follows the receiver, a lost chunk costs one window, and a broken
+//! transfer resumes at the byte where it stopped.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use recado_proto::envelope::PACKETS_MAX;
 use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Entries, Fetch, SnapshotChunk, SnapshotGet, ToPeer};
 
+use super::cast::head;
 use super::journaling::Written;
+use super::log::Piece;
 use super::{Effect, ReplicaManager, Role, Task};
 
-/// Chunks asked for at a time: 64 KiB, which socket buffers hold.
+/// Blocks asked for at a time: 64 KiB, which socket buffers hold.
 const WINDOW: u16 = 64;
+
+/// The most chunks kept that arrived before their predecessors: a window of the shortest ones.
+const EARLY_MAX: usize = WINDOW as usize;
 
 /// The highest op that a received snapshot may have. The log after it needs room for more ops.
 const OP_MAX: Op = Op(u64::MAX / 2);
@@ -68,12 +75,16 @@ impl Receiving {
         if bytes.is_empty() || !fits || self.early.contains_key(&offset) {
             return false;
         }
-        if offset > at && (offset >= self.window_end || self.early.len() >= usize::from(WINDOW)) {
+        if offset > at && (offset >= self.window_end || self.early.len() >= EARLY_MAX) {
             return false;
         }
         self.early.insert(offset, bytes);
-        while let Some(next) = self.early.remove(&(self.bytes.len() as u64)) {
-            self.bytes.extend_from_slice(&next);
+        // A donor whose path carries less than before cuts shorter chunks, which may end within an early one.
+        while let Some(next) = self.early.first_entry().filter(|next| *next.key() <= self.bytes.len() as u64)
+        {
+            let (offset, bytes) = next.remove_entry();
+            let known = self.bytes.len() - offset as usize;
+            self.bytes.extend_from_slice(bytes.get(known..).unwrap_or_default());
         }
         true
     }
@@ -86,17 +97,19 @@ impl ReplicaManager {
             return;
         }
         if fetch.after < self.log.base() {
-            out.push(Effect::ReadSnapshot { to: from, op: Op::ZERO, offset: 0, chunks: 1 });
+            out.push(Effect::ReadSnapshot { to: from, op: Op::ZERO, offset: 0, blocks: 1 });
             return;
         }
-        let mut pieces = self.log.pieces(fetch.after, fetch.upto.min(self.log.last()), FETCH_BYTES_MAX);
+        let (view, commit, last) = (self.promised, self.commit, self.log.last());
+        // Pieces that fit any path; on a longer one they share datagrams.
+        let piece_max = PACKETS_MAX.saturating_sub(head(view, Some(fetch.query), last, commit));
+        let mut pieces = self.log.pieces(fetch.after, fetch.upto.min(last), FETCH_BYTES_MAX, piece_max);
         // An empty piece ends the answer, so that the receiver asks for the next entries at once.
-        let end = pieces.last().map_or(fetch.after, |(prev, _, entries)| Op(prev.0 + entries.len() as u64));
+        let end = pieces.last().map_or(fetch.after, Piece::last);
         if let Some(view) = self.log.view_at(end) {
-            pieces.push((end, view, Vec::new()));
+            pieces.push(Piece { prev_op: end, prev_view: view, entries: Vec::new(), size: 0 });
         }
-        for (prev_op, prev_view, entries) in pieces {
-            let (view, commit) = (self.promised, self.commit);
+        for Piece { prev_op, prev_view, entries, .. } in pieces {
             let answer = Entries {
                 view,
                 fetch: Some(fetch.query),
@@ -111,8 +124,8 @@ impl ReplicaManager {
     }
 
     pub(super) fn on_snapshot_get(&mut self, from: NodeId, get: SnapshotGet, out: &mut Vec<Effect>) {
-        let chunks = get.chunks.clamp(1, WINDOW);
-        out.push(Effect::ReadSnapshot { to: from, op: get.op, offset: get.offset, chunks });
+        let blocks = get.blocks.clamp(1, WINDOW);
+        out.push(Effect::ReadSnapshot { to: from, op: get.op, offset: get.offset, blocks });
     }
 
     /// The server from which snapshots are accepted at the moment.
@@ -212,8 +225,8 @@ impl ReplicaManager {
         let Some(receiving) = &mut self.receiving else { return };
         receiving.asked = now;
         let offset = receiving.bytes.len() as u64;
-        receiving.window_end = offset + u64::from(WINDOW) * SnapshotChunk::BYTES_MAX as u64;
-        let get = SnapshotGet { op: receiving.op, offset, chunks: WINDOW };
+        receiving.window_end = offset + u64::from(WINDOW) * SnapshotGet::BLOCK as u64;
+        let get = SnapshotGet { op: receiving.op, offset, blocks: WINDOW };
         let from = receiving.from;
         self.send(from, ToPeer::SnapshotGet(get), out);
     }

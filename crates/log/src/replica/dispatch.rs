@@ -79,6 +79,8 @@ impl ReplicaManager {
             ToPeer::Fragment(_) => {}
             // A later version's, which this one steps over.
             ToPeer::Extension(_) => {}
+            // The link acknowledges a probe, and padding has no content.
+            ToPeer::Padding | ToPeer::Ping => {}
         }
     }
 }

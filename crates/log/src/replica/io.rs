@@ -64,6 +64,15 @@ pub(crate) enum Input {
     Stop,
 }
 
+/// What the link to a peer takes now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// The bytes that its window has left.
+    pub(crate) window: usize,
+    /// The bytes of a packet that fits into one datagram.
+    pub(crate) packet: usize,
+}
+
 /// An effect that the caller performs; effects are performed in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -112,8 +121,8 @@ pub(crate) enum Effect {
         op: Op,
         /// The offset of the first byte.
         offset: u64,
-        /// The number of chunks.
-        chunks: u16,
+        /// The number of blocks.
+        blocks: u16,
     },
     /// This view is active: announce it. If its primary is this server, serve.
     Active(View),

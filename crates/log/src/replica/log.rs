@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
+use recado_proto::codec;
 use recado_proto::entry::Entry;
 use recado_proto::id::{Op, View};
-use recado_proto::packet::SnapshotChunk;
 
 /// Consecutive entries above a base op. A snapshot covers everything up to the base.
 #[derive(Debug)]
@@ -16,6 +16,23 @@ pub(super) struct Log {
     /// The first op of each view that is still held, the base's own view first.
     index: VecDeque<(View, Op)>,
     appended: u64,
+}
+
+/// Consecutive entries that go in one packet.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) prev_op: Op,
+    pub(super) prev_view: View,
+    pub(super) entries: Vec<Entry>,
+    /// The bytes of their encodings.
+    pub(super) size: usize,
+}
+
+impl Piece {
+    /// The last op in it.
+    pub(super) fn last(&self) -> Op {
+        Op(self.prev_op.0 + self.entries.len() as u64)
+    }
 }
 
 impl Log {
@@ -103,22 +120,22 @@ impl Log {
         }
     }
 
-    /// Splits consecutive entries so that each piece fits a datagram, unless one alone does not.
-    pub(super) fn pieces(&self, after: Op, upto: Op, bytes_max: usize) -> Vec<(Op, View, Vec<Entry>)> {
-        let mut pieces: Vec<(Op, View, Vec<Entry>)> = Vec::new();
-        let (mut room, mut total, mut op) = (0, 0, after.next());
+    /// Splits consecutive entries so that the encodings of each piece's have at most `piece_max` bytes,
+    /// unless one entry alone has more. Stops once the entries have `bytes_max` together.
+    pub(super) fn pieces(&self, after: Op, upto: Op, bytes_max: usize, piece_max: usize) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        let (mut total, mut op) = (0, after.next());
         while op <= upto && total < bytes_max {
             let Some(entry) = self.get(op) else { break };
-            let size = entry.payload.len() + 24;
-            if size > room {
+            let size = codec::encoded_len(entry);
+            if pieces.last().is_none_or(|piece| piece.size + size > piece_max) {
                 let Some(prev_view) = self.view_at(op.prev()) else { break };
-                pieces.push((op.prev(), prev_view, Vec::new()));
-                room = SnapshotChunk::BYTES_MAX;
+                pieces.push(Piece { prev_op: op.prev(), prev_view, entries: Vec::new(), size: 0 });
             }
-            if let Some((_, _, entries)) = pieces.last_mut() {
-                entries.push(entry.clone());
+            if let Some(piece) = pieces.last_mut() {
+                piece.entries.push(entry.clone());
+                piece.size += size;
             }
-            room = room.saturating_sub(size);
             total += size;
             op = op.next();
         }

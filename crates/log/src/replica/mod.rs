@@ -73,7 +73,7 @@ use log::Log;
 use peers::Peers;
 use role::Role;
 
-pub(crate) use io::{Boot, Effect, Input};
+pub(crate) use io::{Boot, Effect, Input, Room};
 pub use io::{Cause, Contradiction, Report, RoleChange, Task};
 
 /// The replication and election state of one server.
@@ -235,9 +235,9 @@ impl ReplicaManager {
         Some(op)
     }
 
-    /// Journals and casts the entries taken in since the last flush. `room` returns the number of bytes
-    /// that the link to a peer takes now.
-    pub(crate) fn flush(&mut self, now: Moment, room: impl Fn(NodeId) -> usize, out: &mut Vec<Effect>) {
+    /// Journals and casts the entries taken in since the last flush. `room` returns what the link to a peer
+    /// takes now.
+    pub(crate) fn flush(&mut self, now: Moment, room: impl Fn(NodeId) -> Room, out: &mut Vec<Effect>) {
         self.journal_appended(now, out);
         self.cast(now, room, out);
         self.handled = now;

@@ -15,14 +15,19 @@ mod transfers;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use recado_proto::codec;
+use recado_proto::envelope::PACKETS_MAX;
 use recado_proto::id::{BootId, ClusterId, KnownBoot};
 use recado_proto::packet::{
     Election, Entries, EntriesAck, Fetch, Heartbeat, HeartbeatState, Learn, LearnOk, OptionalFields, Promise,
-    QueryId, Reply, SnapshotChunk, WaitsFor,
+    QueryId, Reply, SnapshotChunk, SnapshotGet, WaitsFor,
 };
 
 use super::*;
 use crate::config::{Cluster, Member, Preempt};
+
+/// A link with more room than any cast here needs, on a path of which nothing is known.
+const AMPLE: Room = Room { window: 64 * 1024, packet: PACKETS_MAX };
 
 fn config(me: u16, servers: u16) -> Config {
     let member = |id: u16| Member {
@@ -81,7 +86,7 @@ impl World {
             let Some(replica) = self.replicas.get_mut(&at) else { continue };
             let mut effects = Vec::new();
             replica.handle(self.now, input, &mut effects);
-            replica.flush(self.now, |_| 64 * 1024, &mut effects);
+            replica.flush(self.now, |_| AMPLE, &mut effects);
             for effect in effects {
                 match effect {
                     Effect::Send { to, packet, .. } if self.replicas.contains_key(&to) => {
@@ -92,7 +97,7 @@ impl World {
                     // The disk can read only the first block of its snapshot.
                     Effect::ReadSnapshot { to, offset: 0, .. } => {
                         let (op, view) = (Op(100), View::new(1, NodeId(2)));
-                        let bytes = vec![7; SnapshotChunk::BYTES_MAX];
+                        let bytes = vec![7; SnapshotGet::BLOCK];
                         let chunk = SnapshotChunk { op, view, offset: 0, total: 5_000, crc: 1, bytes };
                         let (incarnation, packet) = (Incarnation(1), ToPeer::SnapshotChunk(chunk));
                         waiting.push_back((to, Input::Packet { from: at, incarnation, packet }));
@@ -175,7 +180,7 @@ impl One {
         let mut effects = Vec::new();
         self.now = self.now + Duration::from_millis(1);
         self.replica.handle(self.now, input, &mut effects);
-        self.replica.flush(self.now, |_| 64 * 1024, &mut effects);
+        self.replica.flush(self.now, |_| AMPLE, &mut effects);
         effects
     }
 

@@ -50,6 +50,11 @@ fn chunk(length: usize) -> ToPeer {
     })
 }
 
+/// Returns true if a datagram of [`ToPeer`] carries nothing but PING.
+fn is_probe(datagram: &[u8]) -> bool {
+    envelope::open::<ToPeer>(&mut keys(), datagram).unwrap().packets == [ToPeer::Ping]
+}
+
 /// A SEND with so many bytes of text.
 fn said(length: usize) -> ToServer {
     let (title, priority, tags, extra) = (None, Priority::default(), vec![], vec![]);
@@ -237,7 +242,10 @@ fn a_token_of_several_datagrams_has_one_fate() {
     let mut out = Vec::new();
     let packets = [chunk(1024), chunk(1024), chunk(1024)];
     link.transmit(Moment(0), View::ZERO, &packets, Some(10), &mut out);
-    assert_eq!(out.len(), 3);
+    assert_eq!(
+        out.iter().map(|datagram| is_probe(datagram)).collect::<Vec<_>>(),
+        [false, false, false, true]
+    );
     link.receive(Moment(1000), 1, Some(&ack(1..=2)));
     assert_eq!(events(&mut link), []);
     link.receive(Moment(1000), 2, Some(&ack(1..=3)));
@@ -245,9 +253,9 @@ fn a_token_of_several_datagrams_has_one_fate() {
 
     link.transmit(Moment(1000), View::ZERO, &packets, Some(11), &mut out);
     send(&mut link, Moment(1000), [12]);
-    link.receive(Moment(2000), 3, Some(&ack([7])));
+    link.receive(Moment(2000), 3, Some(&ack([8])));
     assert_eq!(events(&mut link), [LinkEvent::Acked(12), LinkEvent::Lost(11)]);
-    link.receive(Moment(2000), 4, Some(&ack(4..=7)));
+    link.receive(Moment(2000), 4, Some(&ack(5..=8)));
     assert_eq!(events(&mut link), []);
     assert_eq!((link.flight_bytes, link.next_deadline()), (0, None));
 }
@@ -402,6 +410,7 @@ fn packets_share_datagrams_and_large_ones_go_in_fragments() {
     let packets: Vec<ToPeer> =
         (0..500).map(small).chain([large.clone()]).chain((500..510).map(small)).collect();
     link.transmit(Moment(0), View(u64::MAX), &packets, Some(1), &mut out);
+    assert!(out.pop().is_some_and(|last| is_probe(&last)));
     assert!(out.iter().all(|datagram| datagram.len() <= DATAGRAM_BASE));
     assert!(out.len() <= 33, "{} datagrams", out.len());
     let carried = out.iter().flat_map(|datagram| {
@@ -412,7 +421,7 @@ fn packets_share_datagrams_and_large_ones_go_in_fragments() {
             let rest = inside.get(at..).filter(|rest| !rest.is_empty())?;
             let (packet, length) = codec::decode_first::<ToPeer>(rest).unwrap();
             at += length;
-            Some(packet)
+            (packet != ToPeer::Padding).then_some(packet)
         })
         .collect::<Vec<_>>()
     });
@@ -498,7 +507,8 @@ proptest! {
                 let mut datagrams = Vec::new();
                 let packet = chunk(sizes[token as usize]);
                 ends[0].transmit(now, View::ZERO, &[packet], Some(token), &mut datagrams);
-                let numbers = datagrams.iter().map(|bytes| Envelope::peek(bytes).unwrap().number);
+                let carry = datagrams.iter().filter(|bytes| !is_probe(bytes));
+                let numbers = carry.map(|bytes| Envelope::peek(bytes).unwrap().number);
                 carriers.insert(token, numbers.collect());
                 out.extend(datagrams.into_iter().map(|bytes| (1, bytes)));
             }
@@ -656,7 +666,7 @@ fn a_link_with_much_to_send_finds_how_long_its_datagrams_may_be_and_fills_them()
         let (lengths, _) = &sent[11];
         let (_, others) = lengths.split_last().unwrap();
         assert!(!others.is_empty() && others.iter().all(|length| *length == found), "{carries}: {lengths:?}");
-        assert_eq!(way.link.packets_max(), PACKETS_MAX + found - DATAGRAM_BASE);
+        assert_eq!(way.link.packets_max(), envelope::PACKETS_MAX + found - DATAGRAM_BASE);
     }
 }
 
@@ -702,4 +712,33 @@ fn another_path_begins_with_short_datagrams() {
     for _ in 0..8 {
         assert_eq!(way.send(60).1, 1);
     }
+}
+
+/// It would show nowhere that the path does not carry them any more.
+#[test]
+fn datagrams_that_are_not_tracked_are_short_on_any_path() {
+    let mut way = Way::new(8_952);
+    (0..8).for_each(|_| drop(way.send(60)));
+    let packets: Vec<ToServer> = (0..60).map(|_| said(200)).collect();
+    let mut out = Vec::new();
+    way.link.transmit(way.now, View::ZERO, &packets, None, &mut out);
+    assert!(out.len() > 1 && out.iter().all(|datagram| datagram.len() <= DATAGRAM_BASE));
+}
+
+#[test]
+fn a_packet_goes_in_as_few_fragments_as_the_path_allows_and_whole_if_it_fits() {
+    let mut way = Way::new(8_952);
+    let packets = |way: &mut Way, length: usize| {
+        let mut out = Vec::new();
+        way.link.transmit(way.now, View::ZERO, &[chunk(length)], Some(u64::MAX), &mut out);
+        let carry = out.iter().filter(|datagram| !is_probe(datagram));
+        let opened = carry.map(|datagram| envelope::open::<ToPeer>(&mut keys(), datagram).unwrap().packets);
+        let (fragments, whole): (Vec<_>, Vec<_>) =
+            opened.flatten().partition(|packet| matches!(packet, ToPeer::Fragment(_)));
+        (whole.len(), fragments.len())
+    };
+    assert_eq!(packets(&mut Way::new(8_952), 8_000), (0, 8));
+    (0..8).for_each(|_| drop(way.send(60)));
+    assert_eq!(packets(&mut way, 8_000), (1, 0));
+    assert_eq!(packets(&mut way, 16_000), (0, 2));
 }

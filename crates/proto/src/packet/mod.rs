@@ -77,20 +77,14 @@ pub trait Packet: Serialize + DeserializeOwned {
     /// The packet itself: it is not a FRAGMENT.
     fn into_fragment(self) -> Result<Fragment, Self>;
 
-    /// PADDING, which ends the packets of a datagram. Not every direction has it.
-    fn padding() -> Option<Self> {
-        None
-    }
+    /// PADDING, which ends the packets of a datagram.
+    fn padding() -> Self;
 
     /// Returns true if it is PADDING.
-    fn is_padding(&self) -> bool {
-        false
-    }
+    fn is_padding(&self) -> bool;
 
-    /// PING, which has no effect but the acknowledgement of its datagram. Not every direction has it.
-    fn ping() -> Option<Self> {
-        None
-    }
+    /// PING, which has no effect but the acknowledgement of its datagram.
+    fn ping() -> Self;
 
     /// Checks that every part is within the bounds that its documentation gives.
     ///
@@ -123,10 +117,9 @@ impl<P: Packet> Outgoing for P {
     }
 }
 
-/// Implements [`Packet`] for the packets of a direction, with the bounds that `is_bounded` checks, and the
-/// variants of PADDING and PING if the direction has them.
+/// Implements [`Packet`] for the packets of a direction, with the bounds that `is_bounded` checks.
 macro_rules! direction {
-    ($set:ident $(, $padding:ident, $ping:ident)?) => {
+    ($set:ident) => {
         impl super::Packet for $set {
             fn from_fragment(piece: super::Fragment) -> $set {
                 $set::Fragment(piece)
@@ -139,17 +132,17 @@ macro_rules! direction {
                 }
             }
 
-            $(fn padding() -> Option<$set> {
-                Some($set::$padding)
+            fn padding() -> $set {
+                $set::Padding
             }
 
             fn is_padding(&self) -> bool {
-                matches!(self, $set::$padding)
+                matches!(self, $set::Padding)
             }
 
-            fn ping() -> Option<$set> {
-                Some($set::$ping)
-            })?
+            fn ping() -> $set {
+                $set::Ping
+            }
 
             fn check(&self) -> Result<(), crate::DecodeError> {
                 if self.is_bounded() { Ok(()) } else { Err(crate::DecodeError::Bounds) }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::QueryId;
 use crate::entry::Entry;
+use crate::envelope::PACKETS_MAX;
 use crate::id::{Op, View};
+use crate::{DATAGRAM_BASE, DATAGRAM_MAX};
 
 /// ENTRIES: cast (from the primary), answers to FETCH (from any server) and catch-up alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,8 +76,13 @@ pub struct SnapshotGet {
     pub op: Op,
     /// The first byte wanted.
     pub offset: u64,
-    /// The number of chunks wanted from there.
-    pub chunks: u16,
+    /// The bytes wanted from there, in blocks of [`SnapshotGet::BLOCK`].
+    pub blocks: u16,
+}
+
+impl SnapshotGet {
+    /// The bytes of a block. A chunk of so many fits a datagram of the base size.
+    pub const BLOCK: usize = 1024;
 }
 
 /// SNAPSHOT_CHUNK.
@@ -99,8 +106,10 @@ pub struct SnapshotChunk {
 impl SnapshotChunk {
     /// The most bytes of a snapshot; it is encoded and reassembled in memory.
     pub const TOTAL_MAX: u64 = 1 << 30;
-    /// The most bytes in a chunk: with its headers it fits into one datagram.
-    pub const BYTES_MAX: usize = 1024;
+    /// The most bytes of an encoded chunk beside its own: tag, op, view, offset, total, crc, length.
+    pub const OVERHEAD_MAX: usize = 1 + 9 + 9 + 5 + 5 + 5 + 3;
+    /// The most bytes in a chunk: with its headers it fits into the longest datagram.
+    pub const BYTES_MAX: usize = PACKETS_MAX + DATAGRAM_MAX - DATAGRAM_BASE - SnapshotChunk::OVERHEAD_MAX;
 
     pub(super) fn is_bounded(&self) -> bool {
         self.bytes.len() <= SnapshotChunk::BYTES_MAX

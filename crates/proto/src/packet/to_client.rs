@@ -39,8 +39,8 @@ pub enum ToClient {
     /// PADDING: ends the packets of a datagram, whose rest has no content and is not read. Links append
     /// [`PADDING_LEN`](crate::link::PADDING_LEN) bytes to it.
     Padding,
-    /// PING: no content and no answer but the acknowledgement of its datagram. Reserved: with PADDING it will
-    /// probe whether longer datagrams arrive.
+    /// PING: no content and no answer but the acknowledgement of its datagram. With PADDING it probes whether
+    /// longer datagrams arrive.
     Ping,
 }
 
@@ -66,4 +66,4 @@ impl ToClient {
     }
 }
 
-direction!(ToClient, Padding, Ping);
+direction!(ToClient);

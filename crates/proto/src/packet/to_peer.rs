@@ -38,6 +38,11 @@ pub enum ToPeer {
     Fragment(Fragment),
     /// EXTENSION: a packet of a kind that this version does not have.
     Extension(Extension),
+    /// PADDING: ends the packets of a datagram, whose rest has no content and is not read.
+    Padding,
+    /// PING: no content and no answer but the acknowledgement of its datagram. With PADDING it probes whether
+    /// longer datagrams arrive.
+    Ping,
 }
 
 impl ToPeer {
@@ -57,7 +62,9 @@ impl ToPeer {
             | ToPeer::EntriesAck(_)
             | ToPeer::Fetch(_)
             | ToPeer::SnapshotGet(_)
-            | ToPeer::Extension(_) => true,
+            | ToPeer::Extension(_)
+            | ToPeer::Padding
+            | ToPeer::Ping => true,
         }
     }
 }

@@ -43,8 +43,8 @@ pub enum ToServer {
     /// PADDING: ends the packets of a datagram, whose rest has no content and is not read. Links append
     /// [`PADDING_LEN`](crate::link::PADDING_LEN) bytes to it.
     Padding,
-    /// PING: no content and no answer but the acknowledgement of its datagram. Reserved: with PADDING it will
-    /// probe whether longer datagrams arrive.
+    /// PING: no content and no answer but the acknowledgement of its datagram. With PADDING it probes whether
+    /// longer datagrams arrive.
     Ping,
 }
 
@@ -89,4 +89,4 @@ impl ToServer {
     }
 }
 
-direction!(ToServer, Padding, Ping);
+direction!(ToServer);

@@ -93,6 +93,16 @@ pub struct SendReport {
     pub failed: usize,
     /// The system's error for the last of those.
     pub last_error: Option<io::Error>,
+    /// The port of a connected socket is closed: a datagram of this batch or of an earlier one was refused.
+    pub refused: bool,
+}
+
+/// The state of sending a batch.
+struct Progress {
+    /// It may still wait for room in the kernel's buffer.
+    waits: bool,
+    /// The kernel has reported a refusal.
+    refused: bool,
 }
 
 /// Waits until the socket has a datagram, or an error; at most `patience`.
@@ -136,10 +146,11 @@ pub(super) fn send(
     socket: &UdpSocket,
     state: &UdpSocketState,
     datagrams: &[(SocketAddr, Vec<u8>)],
+    waits: bool,
 ) -> SendReport {
     let mut report = SendReport::default();
     let mut joined = Vec::new();
-    let mut waited = false;
+    let mut progress = Progress { waits, refused: false };
     let before = state.max_gso_segments();
     let mut rest = datagrams;
     while let Some((to, first)) = rest.first() {
@@ -148,7 +159,7 @@ pub(super) fn send(
         if batch.len() > 1 {
             joined.clear();
             batch.iter().for_each(|(_, bytes)| joined.extend_from_slice(bytes));
-            match transmit(socket, state, *to, &joined, Some(first.len()), &mut waited) {
+            match transmit(socket, state, *to, &joined, Some(first.len()), &mut progress) {
                 Ok(()) => {
                     report.sent += batch.len();
                     continue;
@@ -162,7 +173,7 @@ pub(super) fn send(
             }
         }
         for (to, bytes) in batch {
-            match transmit(socket, state, *to, bytes, None, &mut waited) {
+            match transmit(socket, state, *to, bytes, None, &mut progress) {
                 Ok(()) => report.sent += 1,
                 // Longer than the interface carries: it is lost, like a probe that is too long for the path.
                 Err(error)
@@ -175,6 +186,7 @@ pub(super) fn send(
             }
         }
     }
+    report.refused = progress.refused;
     if state.max_gso_segments() < before {
         tracing::info!("the system refuses joined datagrams (GSO); from now on they are sent one by one");
     }
@@ -190,23 +202,32 @@ fn alike(datagrams: &[(SocketAddr, Vec<u8>)], most: usize) -> usize {
         if next != to || bytes.is_empty() || bytes.len() > first.len() {
             break;
         }
+        // A long one may be a probe of what the path carries. Joined with another it would be refused as if
+        // the device joined nothing, and then nothing more would be joined.
+        let shorter = bytes.len() < first.len();
+        if shorter && count == 1 && first.len() > DATAGRAM_BASE {
+            break;
+        }
         count += 1;
-        if bytes.len() < first.len() {
+        if shorter {
             break;
         }
     }
     count
 }
 
-/// Sends bytes to one address, cut into datagrams of `segment` bytes. The first call that finds no room in
-/// the kernel's buffer waits for it, and sets `waited`.
+/// Sends bytes to one address, cut into datagrams of `segment` bytes. Of a batch that may wait, the first
+/// call that finds no room in the kernel's buffer waits for it.
+///
+/// On a connected socket the kernel reports what ICMP says of an earlier datagram in place of sending this
+/// one: that its port is closed, or that it was too long for the path. So this one is sent again.
 fn transmit(
     socket: &UdpSocket,
     state: &UdpSocketState,
     to: SocketAddr,
     bytes: &[u8],
     segment: Option<usize>,
-    waited: &mut bool,
+    progress: &mut Progress,
 ) -> io::Result<()> {
     // A datagram may claim to come from port 0. The system refuses to send there, as it refuses joined
     // datagrams, and quinn-udp would take it for that.
@@ -215,12 +236,18 @@ fn transmit(
     }
     let transmit =
         Transmit { destination: to, ecn: None, contents: bytes, segment_size: segment, src_ip: None };
-    match state.try_send(socket.into(), &transmit) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !std::mem::replace(waited, true) => {
+    let mut again = true;
+    loop {
+        let Err(error) = state.try_send(socket.into(), &transmit) else { return Ok(()) };
+        progress.refused |= error.kind() == io::ErrorKind::ConnectionRefused;
+        if error.kind() == io::ErrorKind::WouldBlock {
+            if !std::mem::take(&mut progress.waits) {
+                return Err(error);
+            }
             ready(socket, PollFlags::OUT, ROOM_PATIENCE)?;
-            state.try_send(socket.into(), &transmit)
+        } else if !std::mem::take(&mut again) {
+            return Err(error);
         }
-        done => done,
     }
 }
 
@@ -249,6 +276,9 @@ mod tests {
         assert_eq!(counted(&[(one, 5), (one, 9)]), 1);
         assert_eq!(counted(&[(one, 9), (other, 9)]), 1);
         assert_eq!(counted(&[(one, 9), (one, 0), (one, 9)]), 1);
+        assert_eq!(counted(&[(one, 1_452), (one, 1_200)]), 1, "a probe");
+        assert_eq!(counted(&[(one, 1_452), (one, 1_452), (one, 9)]), 3);
+        assert_eq!(counted(&[(one, 1_200), (one, 9)]), 2);
         assert_eq!(counted(&[(one, 0), (one, 0)]), 1);
         assert_eq!(alike(&batch(&[(one, 9); 10]), 4), 4);
         assert_eq!(alike(&batch(&[(one, 1200); 64]), 64), 54, "all of it is less than 64 KiB");

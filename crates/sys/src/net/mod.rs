@@ -14,5 +14,5 @@ mod tests;
 
 pub use batch::{Inbox, SendReport};
 pub use error::{NetError, NetOp};
-pub use peer::{PeerSocket, SendOutcome};
+pub use peer::PeerSocket;
 pub use socket::{BoundSocket, Buffers};

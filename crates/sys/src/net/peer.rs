@@ -8,40 +8,36 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::batch::{self, SendReport};
 use super::error::{NetError, NetOp};
 use super::socket::size_buffers;
-
-/// Outcome of sending a datagram to a peer.
-#[derive(Debug)]
-pub enum SendOutcome {
-    /// The system took the datagram, which may still be lost.
-    Sent,
-    /// The peer's port is closed, so its process is gone. This datagram or an earlier one was refused.
-    Refused,
-    /// The system did not take the datagram.
-    Failed(io::Error),
-}
 
 /// A socket that sends to one peer and never blocks.
 #[derive(Debug)]
 pub struct PeerSocket {
     socket: UdpSocket,
+    state: UdpSocketState,
     peer: SocketAddr,
 }
 
 impl PeerSocket {
     /// Opens a socket from a free port of `from` to `peer`.
+    ///
+    /// # Errors
+    /// [`NetError`] naming the step and the address.
     pub fn connect(from: IpAddr, peer: SocketAddr) -> Result<PeerSocket, NetError> {
         let local = SocketAddr::new(from, 0);
         let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))
             .map_err(NetError::at(NetOp::Open, peer))?;
         size_buffers(&socket).map_err(NetError::at(NetOp::Configure, peer))?;
-        socket.set_nonblocking(true).map_err(NetError::at(NetOp::Configure, peer))?;
         socket.bind(&local.into()).map_err(NetError::at(NetOp::Bind, local))?;
         socket.connect(&peer.into()).map_err(NetError::at(NetOp::Connect, peer))?;
-        Ok(PeerSocket { socket: socket.into(), peer })
+        let socket = UdpSocket::from(socket);
+        let state = UdpSocketState::new((&socket).into()).map_err(NetError::at(NetOp::Configure, peer))?;
+        Ok(PeerSocket { socket, state, peer })
     }
 
     /// The peer's address.
@@ -49,28 +45,15 @@ impl PeerSocket {
         self.peer
     }
 
-    /// Sends one datagram.
+    /// Sends datagrams, in order. One that the system does not take is counted in the report and lost, like
+    /// any datagram that is lost on the network.
     ///
-    /// The kernel reports an error that an earlier datagram left behind instead of sending this one. So a
-    /// refusal is recorded and the datagram is sent again. After the send, the socket's pending error is
-    /// read, because on one host the refusal is there already.
-    pub fn send(&self, bytes: &[u8]) -> SendOutcome {
-        let mut refused = false;
-        let sent = loop {
-            match self.socket.send(bytes) {
-                Ok(_) => break Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !refused => refused = true,
-                Err(error) => break Err(error),
-            }
-        };
+    /// After the last one the socket's pending error is read, because on one host a refusal is there already.
+    pub fn send(&self, datagrams: Vec<Vec<u8>>) -> SendReport {
+        let datagrams: Vec<_> = datagrams.into_iter().map(|bytes| (self.peer, bytes)).collect();
+        let mut report = batch::send(&self.socket, &self.state, &datagrams, false);
         let late = self.socket.take_error().ok().flatten();
-        if refused || late.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            return SendOutcome::Refused;
-        }
-        match sent {
-            Ok(()) => SendOutcome::Sent,
-            Err(error) => SendOutcome::Failed(error),
-        }
+        report.refused |= late.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        report
     }
 }

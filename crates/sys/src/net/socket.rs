@@ -101,7 +101,7 @@ impl BoundSocket {
     /// Sends each datagram to its address, in order. A datagram that the system does not take is counted in
     /// the report and lost, like any datagram that is lost on the network.
     pub fn send(&self, datagrams: &[(SocketAddr, Vec<u8>)]) -> SendReport {
-        batch::send(&self.socket, &self.state, datagrams)
+        batch::send(&self.socket, &self.state, datagrams, true)
     }
 }
 

@@ -137,21 +137,47 @@ fn silence_gives_an_empty_inbox_after_the_patience() {
 fn a_closed_port_refuses_at_the_first_datagram_and_an_open_one_does_not() {
     let there = bound();
     let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), there.addr()).unwrap();
-    assert!(matches!(peer.send(b"alive"), SendOutcome::Sent));
+    let report = peer.send(vec![b"alive".to_vec()]);
+    assert!((report.sent, report.failed, report.refused) == (1, 0, false));
     drop(there);
-    assert!(matches!(peer.send(b"dead"), SendOutcome::Refused));
+    assert!(peer.send(vec![b"dead".to_vec()]).refused);
 }
 
 #[test]
-fn a_port_that_is_open_again_gets_the_datagram_after_the_refusal() {
+fn a_port_that_is_open_again_gets_the_datagrams_after_the_refusal() {
+    for count in [1, 3] {
+        let there = bound();
+        let addr = there.addr();
+        let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), addr).unwrap();
+        drop(there);
+        assert!(peer.send(vec![b"dead".to_vec()]).refused);
+        let there = BoundSocket::bind(addr, Duration::from_secs(5)).unwrap();
+        let report = peer.send(vec![b"back".to_vec(); count]);
+        assert!((report.sent, report.failed, report.refused) == (count, 0, false));
+        assert!(receive_all(&there, count).iter().all(|(_, bytes)| bytes == b"back"));
+    }
+}
+
+/// The refusal of the first of them is known only after it was sent, and the kernel tells it at the next.
+#[test]
+fn a_refusal_in_the_middle_of_a_batch_costs_none_of_its_datagrams() {
     let there = bound();
-    let addr = there.addr();
-    let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), addr).unwrap();
+    let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), there.addr()).unwrap();
     drop(there);
-    assert!(matches!(peer.send(b"dead"), SendOutcome::Refused));
-    let there = BoundSocket::bind(addr, Duration::from_secs(5)).unwrap();
-    assert!(matches!(peer.send(b"back"), SendOutcome::Sent));
-    assert_eq!(receive_all(&there, 1)[0].1, b"back");
+    // Of different sizes, so that the system joins none of them.
+    let report = peer.send((1..=3).map(|size| vec![0; size]).collect());
+    assert!(report.refused);
+    assert_eq!(report.failed, 0, "{:?}", report.last_error);
+}
+
+#[test]
+fn a_datagram_that_is_too_long_for_the_system_is_lost_like_a_probe_and_others_are_not() {
+    let there = bound();
+    let peer = PeerSocket::connect("127.0.0.1".parse().unwrap(), there.addr()).unwrap();
+    // One byte more than an IPv4 packet holds. The kernel tells that again at the next.
+    let report = peer.send(vec![vec![1; 65_508], vec![2; 1_200]]);
+    assert_eq!((report.sent, report.failed, report.refused), (1, 0, false));
+    assert_eq!(receive_all(&there, 1)[0].1, [2; 1_200]);
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl Chance {
             9 => ToPeer::SnapshotGet(SnapshotGet {
                 op: self.op(),
                 offset: self.edge(),
-                chunks: self.next() as u16,
+                blocks: self.next() as u16,
             }),
             10 => {
                 let total = [1, 9, 1 << 30, u64::MAX][self.below(4) as usize];

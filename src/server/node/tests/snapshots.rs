@@ -16,7 +16,7 @@ fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
     let mut rig = Rig::new(true);
     rig.around.owes = true;
     for offset in 0..10_000 {
-        rig.peer(3, vec![ToPeer::SnapshotGet(SnapshotGet { op: Op(1), offset, chunks: 64 })]);
+        rig.peer(3, vec![ToPeer::SnapshotGet(SnapshotGet { op: Op(1), offset, blocks: 64 })]);
     }
     assert_eq!(rig.around.reads, 1);
     rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(3), piece: None }));
@@ -109,7 +109,7 @@ fn the_turns_of_the_servers_do_not_overlap() {
 fn while_a_peer_reads_a_snapshot_none_is_begun_before_the_log_is_four_times_as_long() {
     let mut rig = in_turn();
     let read = |rig: &mut Rig<Peers>, offset| {
-        let bytes = vec![0; SnapshotChunk::BYTES_MAX];
+        let bytes = vec![0; SnapshotGet::BLOCK];
         let piece = SnapshotPiece { op: Op(9), view: View::ZERO, offset, total: 1 << 20, crc: 0, bytes };
         rig.input(Input::Log(bully::Input::SnapshotRead { to: NodeId(1), piece: Some(piece) }));
     };
@@ -246,7 +246,7 @@ fn following() -> Rig<Peers> {
 /// The first chunk of a snapshot of server 3.
 fn first_chunk(op: u64, whole: &[u8]) -> ToPeer {
     let (op, view, total, crc) = (Op(op), View::new(1, NodeId(3)), whole.len() as u64, crc32c::crc32c(whole));
-    let bytes = whole.iter().take(SnapshotChunk::BYTES_MAX).copied().collect();
+    let bytes = whole.iter().take(SnapshotGet::BLOCK).copied().collect();
     ToPeer::SnapshotChunk(SnapshotChunk { op, view, offset: 0, total, crc, bytes })
 }
 
@@ -266,7 +266,7 @@ fn a_snapshot_of_another_format_is_refused_by_its_first_chunk_and_not_requested_
     let found = Image::FORMAT + 1;
     for (format, refused) in [(Image::FORMAT, false), (found, true)] {
         let mut rig = following();
-        let whole = [encode(&format), vec![0; 8 * SnapshotChunk::BYTES_MAX]].concat();
+        let whole = [encode(&format), vec![0; 8 * SnapshotGet::BLOCK]].concat();
         rig.peer(3, vec![first_chunk(9, &whole)]);
         rig.flush();
         rig.around.sent.clear();

@@ -579,7 +579,7 @@ fn entries_that_come_again_are_no_progress() {
 #[test]
 fn a_donor_whose_snapshot_fails_its_checksum_again_and_again_makes_no_progress() {
     let (mut one, ..) = fetching(105);
-    let whole = chunk(100, held(), 0, &[7; SnapshotChunk::BYTES_MAX]);
+    let whole = chunk(100, held(), 0, &[7; SnapshotGet::BLOCK]);
     let damaged = ToPeer::SnapshotChunk(SnapshotChunk { crc: whole.crc ^ 1, ..whole });
     one.packet(3, damaged.clone());
     let first = one.now;

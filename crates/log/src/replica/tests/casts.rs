@@ -3,9 +3,6 @@
 
 use super::*;
 
-/// More room than any cast here needs.
-const AMPLE: usize = 64 * 1024;
-
 /// The role changes: the new role, the reason, and the time it took.
 fn timed_changes(effects: &[Effect]) -> Vec<(RoleName, Cause, Duration)> {
     role_changes(effects).iter().map(|change| (change.role, change.cause, change.took)).collect()
@@ -187,9 +184,9 @@ fn lose(one: &mut One, first: u64, last: u64) {
 }
 
 /// The casts to server 2 of a flush at this time.
-fn flush(one: &mut One, room: usize) -> Vec<(u64, u64)> {
+fn flush(one: &mut One, window: usize) -> Vec<(u64, u64)> {
     let mut effects = Vec::new();
-    one.replica.flush(one.now, |_| room, &mut effects);
+    one.replica.flush(one.now, |_| Room { window, ..AMPLE }, &mut effects);
     casts(&effects)
 }
 
@@ -200,7 +197,7 @@ fn what_was_lost_and_what_is_new_share_the_room_of_the_link() {
     lose(&mut one, 4, 4);
     one.replica.propose([].into());
     assert_eq!(flush(&mut one, 1), vec![(2, 2)]);
-    assert_eq!(flush(&mut one, AMPLE), vec![(4, 4), (5, 5)]);
+    assert_eq!(flush(&mut one, AMPLE.window), vec![(4, 4), (5, 5)]);
 }
 
 #[test]
@@ -209,11 +206,11 @@ fn what_finds_no_room_is_cast_later_whatever_was_lost_before_it() {
     let rejected = ack(&one, 1, true);
     assert_eq!(casts(&one.packet(2, rejected)), vec![(2, 6)], "all of them again, in one cast");
     lose(&mut one, 2, 4);
-    assert_eq!(flush(&mut one, AMPLE), vec![(2, 4)]);
+    assert_eq!(flush(&mut one, AMPLE.window), vec![(2, 4)]);
     lose(&mut one, 2, 6);
-    // Each empty command takes 24 bytes.
-    assert_eq!(flush(&mut one, 3 * 24), vec![(2, 4)]);
-    assert_eq!(flush(&mut one, AMPLE), vec![(5, 6)]);
+    let empty = codec::encoded_len(one.replica.entry(Op(2)).unwrap());
+    assert_eq!(flush(&mut one, 3 * empty), vec![(2, 4)]);
+    assert_eq!(flush(&mut one, AMPLE.window), vec![(5, 6)]);
 }
 
 #[test]
@@ -234,7 +231,7 @@ fn a_rejection_moves_the_cast_back_an_eighth_of_a_heartbeat_after_the_last_one_d
         one.now = moved + wait;
         let (from, incarnation, packet) = (NodeId(2), Incarnation(1), packet.clone());
         handle(&mut one, Input::Packet { from, incarnation, packet });
-        assert_eq!(flush(&mut one, AMPLE), wanted, "after {wait:?}");
+        assert_eq!(flush(&mut one, AMPLE.window), wanted, "after {wait:?}");
     }
 }
 
@@ -244,7 +241,7 @@ fn what_a_backup_has_matched_is_not_cast_again_when_the_cast_is_believed_lost() 
     let three = ack(&one, 3, false);
     one.packet(2, three);
     lose(&mut one, 2, 4);
-    assert_eq!(flush(&mut one, AMPLE), vec![(4, 4)]);
+    assert_eq!(flush(&mut one, AMPLE.window), vec![(4, 4)]);
 
     // Not even if the backup then starts again: it asks for what it lacks.
     let mut one = casting(&[3]);
@@ -260,7 +257,7 @@ fn a_loss_of_what_the_cast_has_yet_to_reach_again_changes_nothing() {
     let (from, incarnation, packet) = (NodeId(2), Incarnation(1), ack(&one, 1, true));
     handle(&mut one, Input::Packet { from, incarnation, packet });
     lose(&mut one, 2, 2);
-    assert_eq!(flush(&mut one, AMPLE), vec![(2, 4)], "in one cast");
+    assert_eq!(flush(&mut one, AMPLE.window), vec![(2, 4)], "in one cast");
 }
 
 #[test]
@@ -270,7 +267,7 @@ fn of_two_losses_that_begin_at_one_op_the_longer_one_is_cast_again() {
         for (first, last) in losses {
             lose(&mut one, first, last);
         }
-        assert_eq!(flush(&mut one, AMPLE), vec![(2, 4)], "{losses:?}");
+        assert_eq!(flush(&mut one, AMPLE.window), vec![(2, 4)], "{losses:?}");
     }
 }
 
@@ -282,7 +279,7 @@ fn a_snapshot_is_offered_once_a_heartbeat() {
     let view = one.prepare();
     one.sync();
     one.packet(2, promise(view));
-    let offer = Effect::ReadSnapshot { to: NodeId(2), op: Op::ZERO, offset: 0, chunks: 1 };
+    let offer = Effect::ReadSnapshot { to: NodeId(2), op: Op::ZERO, offset: 0, blocks: 1 };
     let behind = ack(&one, 4, true);
     assert!(one.packet(2, behind).contains(&offer));
     let offered: Vec<u64> = (1..=100).filter(|_| one.input(Input::Deadline).contains(&offer)).collect();

@@ -252,7 +252,7 @@ fn a_backup_that_lacks_the_last_op_of_the_snapshot_is_offered_the_snapshot() {
         let (durable, matched, applied) = (Op(0), Op(matched), Op(0));
         ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: true })
     };
-    let offer = Effect::ReadSnapshot { to: NodeId(2), op: Op::ZERO, offset: 0, chunks: 1 };
+    let offer = Effect::ReadSnapshot { to: NodeId(2), op: Op::ZERO, offset: 0, blocks: 1 };
     assert!(one.packet(2, behind(4)).contains(&offer));
     let effects = one.packet(3, behind(5));
     assert_eq!(tracked(&effects, 3), vec![(Op(6), Op(7))], "the entries that it lacks are held");
@@ -277,25 +277,36 @@ fn what_is_believed_lost_is_cast_again_as_far_as_there_is_room() {
     let steps = [
         (0, Vec::new()),
         (1, vec![(Op(2), Op(2))]),
-        (64 * 1024, vec![(Op(3), Op(4))]),
-        (64 * 1024, Vec::new()),
+        (AMPLE.window, vec![(Op(3), Op(4))]),
+        (AMPLE.window, Vec::new()),
     ];
-    for (room, wanted) in steps {
+    for (window, wanted) in steps {
         let mut effects = Vec::new();
-        one.replica.flush(one.now, |_| room, &mut effects);
-        assert_eq!(tracked(&effects, 2), wanted, "with room for {room} bytes");
+        one.replica.flush(one.now, |_| Room { window, ..AMPLE }, &mut effects);
+        assert_eq!(tracked(&effects, 2), wanted, "with room for {window} bytes");
     }
 }
 
 #[test]
-fn entries_that_fill_a_datagram_exactly_go_in_one() {
-    for (size, casts) in [(488, 1), (489, 2)] {
-        let mut one = One::leading();
-        for _ in 0..2 {
-            one.replica.propose(vec![0; size].into());
-        }
-        let effects = one.input(Input::Deadline);
-        assert_eq!(tracked(&effects, 2).len(), casts, "two of {size} bytes");
+fn entries_share_a_packet_up_to_the_size_that_the_link_takes() {
+    for packet in [PACKETS_MAX, 1_359, 8_859] {
+        let casts = |size: usize| {
+            let mut one = One::leading();
+            for _ in 0..2 {
+                one.replica.propose(vec![0; size].into());
+            }
+            let mut effects = Vec::new();
+            one.replica.flush(one.now, |_| Room { packet, ..AMPLE }, &mut effects);
+            said(&effects, 2)
+                .into_iter()
+                .filter(|said| matches!(said, ToPeer::Entries(_)))
+                .collect::<Vec<_>>()
+        };
+        let size = (0..packet / 2).rev().find(|size| casts(*size).len() == 1).unwrap();
+        let length = codec::encoded_len(&casts(size)[0]);
+        // Room for a longer count of entries, and two entries of one size.
+        assert!((packet - 3..=packet).contains(&length), "{length} of {packet} bytes");
+        assert_eq!(casts(size + 1).len(), 2);
     }
 }
 
@@ -323,7 +334,7 @@ fn a_fetch_is_answered_with_a_snapshot_or_with_entries_and_their_end() {
     one.packet(3, prepare(view));
     one.sync();
     let fetch = |after: u64| ToPeer::Fetch(Fetch { query: QueryId(7), view, after: Op(after), upto: Op(7) });
-    let read = Effect::ReadSnapshot { to: NodeId(3), op: Op::ZERO, offset: 0, chunks: 1 };
+    let read = Effect::ReadSnapshot { to: NodeId(3), op: Op::ZERO, offset: 0, blocks: 1 };
     assert!(one.packet(3, fetch(4)).contains(&read), "op 5 is only in the snapshot");
     let effects = one.packet(3, fetch(5));
     assert!(!effects.contains(&read));
@@ -338,7 +349,7 @@ fn a_fetch_is_answered_with_a_snapshot_or_with_entries_and_their_end() {
 }
 
 pub(super) fn chunk(op: u64, view: View, offset: u64, whole: &[u8]) -> SnapshotChunk {
-    let bytes = whole.iter().skip(offset as usize).take(SnapshotChunk::BYTES_MAX).copied().collect();
+    let bytes = whole.iter().skip(offset as usize).take(SnapshotGet::BLOCK).copied().collect();
     SnapshotChunk { op: Op(op), view, offset, total: whole.len() as u64, crc: crc32c::crc32c(whole), bytes }
 }
 

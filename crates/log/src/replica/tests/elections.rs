@@ -304,11 +304,11 @@ fn a_candidate_goes_on_while_a_snapshot_arrives_and_fetches_what_follows_it() {
     let far = Promise { commit: Op(100), index: vec![(held(), Op(100))], ..far };
     let asked = fetches(&one.packet(3, ToPeer::Reply(Reply::Promise(far))));
     assert_eq!(asked.len(), 1);
-    let whole = vec![7; 25 * SnapshotChunk::BYTES_MAX];
+    let whole = vec![7; 25 * SnapshotGet::BLOCK];
     let mut effects = Vec::new();
     for n in 0..25 {
         one.now = one.now + MS * 34;
-        let chunk = chunk(100, held(), n * SnapshotChunk::BYTES_MAX as u64, &whole);
+        let chunk = chunk(100, held(), n * SnapshotGet::BLOCK as u64, &whole);
         effects.extend(one.packet(3, ToPeer::SnapshotChunk(chunk)));
         assert!(one.replica.tries_to_lead(), "chunk {n} has come");
     }

@@ -1,12 +1,10 @@
 //! Snapshots and entries on their way to a server that is behind: what is asked for, what is taken, and when
 //! a transfer ends.
 
-use recado_proto::packet::SnapshotGet;
-
 use super::copies::chunk;
 use super::*;
 
-const CHUNK: usize = SnapshotChunk::BYTES_MAX;
+const CHUNK: usize = SnapshotGet::BLOCK;
 
 /// The view of primary 3.
 fn view() -> View {
@@ -32,11 +30,11 @@ fn receive(one: &mut One, chunk: SnapshotChunk) -> Vec<Effect> {
     one.packet(3, ToPeer::SnapshotChunk(chunk))
 }
 
-/// The windows that are asked for: the snapshot's op, the offset and the number of chunks.
+/// The windows that are asked for: the snapshot's op, the offset and the number of blocks.
 fn asked(effects: &[Effect]) -> Vec<(Op, usize, u16)> {
     let asked = effects.iter().filter_map(|effect| match effect {
         Effect::Send { packet: ToPeer::SnapshotGet(get), .. } => {
-            Some((get.op, get.offset as usize, get.chunks))
+            Some((get.op, get.offset as usize, get.blocks))
         }
         _ => None,
     });
@@ -91,13 +89,13 @@ fn a_fetch_is_answered_only_to_the_candidate_of_the_promised_view() {
 }
 
 #[test]
-fn a_request_reads_as_many_chunks_as_it_names_from_1_to_64() {
+fn a_request_reads_as_many_blocks_as_it_names_from_1_to_64() {
     for (wanted, read) in [(0, 1), (1, 1), (2, 2), (64, 64), (65, 64)] {
         let mut one = One::new(boot());
-        let get = SnapshotGet { op: Op(10), offset: 2_048, chunks: wanted };
+        let get = SnapshotGet { op: Op(10), offset: 2_048, blocks: wanted };
         let effects = one.packet(2, ToPeer::SnapshotGet(get));
-        let reading = Effect::ReadSnapshot { to: NodeId(2), op: Op(10), offset: 2_048, chunks: read };
-        assert!(effects.contains(&reading), "{wanted} chunks");
+        let reading = Effect::ReadSnapshot { to: NodeId(2), op: Op(10), offset: 2_048, blocks: read };
+        assert!(effects.contains(&reading), "{wanted} blocks");
     }
 }
 
@@ -198,6 +196,23 @@ fn what_came_behind_a_lost_chunk_is_kept_when_the_window_is_requested_again() {
     assert_eq!(asked(&one.input(Input::Deadline)), vec![(Op(10), 1, 64)]);
     hear_unsynced(&mut one, view());
     assert!(received(&receive(&mut one, piece(&whole, 1, 1))), "the lost chunk alone was missing");
+}
+
+/// The donor's path carries less than before.
+#[test]
+fn a_chunk_that_ends_within_one_that_came_early_completes_the_bytes_with_it() {
+    let whole: Vec<u8> = (0..=255).cycle().take(30_000).collect();
+    let mut one = following();
+    receive(&mut one, piece(&whole, 0, CHUNK));
+    receive(&mut one, piece(&whole, 15_000, 8_000));
+    receive(&mut one, piece(&whole, 23_000, 7_000));
+    let (mut at, mut effects) = (CHUNK, Vec::new());
+    while at < 15_000 {
+        effects = receive(&mut one, piece(&whole, at, CHUNK));
+        at += CHUNK;
+    }
+    let received = Effect::SnapshotReceived { op: Op(10), view: view(), bytes: whole };
+    assert!(effects.contains(&received));
 }
 
 #[test]

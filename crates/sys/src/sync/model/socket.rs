@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::net as real;
-use crate::net::{Buffers, Inbox, NetError, NetOp, SendOutcome, SendReport};
+use crate::net::{Buffers, Inbox, NetError, NetOp, SendReport};
 
 use super::{Scheduler, key_of, turn};
 
@@ -171,13 +171,16 @@ impl PeerSocket {
         })
     }
 
-    pub fn send(&self, bytes: &[u8]) -> SendOutcome {
+    pub fn send(&self, datagrams: Vec<Vec<u8>>) -> SendReport {
         match self {
-            PeerSocket::Real(socket) => socket.send(bytes),
-            PeerSocket::Model { turn, from, to } => match turn.deliver(*from, *to, bytes) {
-                true => SendOutcome::Sent,
-                false => SendOutcome::Refused,
-            },
+            PeerSocket::Real(socket) => socket.send(datagrams),
+            PeerSocket::Model { turn, from, to } => {
+                let mut refused = false;
+                for bytes in &datagrams {
+                    refused |= !turn.deliver(*from, *to, bytes);
+                }
+                SendReport { sent: datagrams.len(), refused, ..SendReport::default() }
+            }
         }
     }
 }
