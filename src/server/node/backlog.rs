@@ -55,7 +55,8 @@ impl Backlog {
     /// returned once for each.
     pub(super) fn pop(&mut self, applied: Op) -> Option<Due> {
         // All of it is applied, or covered by a snapshot that was installed.
-        while self.due.pop_front_if(|due| matches!(due, Due::Committed(upto) if *upto <= applied)).is_some() {}
+        while self.due.pop_front_if(|due| matches!(due, Due::Committed(upto) if *upto <= applied)).is_some() {
+        }
         if let Due::Committed(upto) = self.due.front()? {
             self.left = self.left.checked_sub(1)?;
             return Some(Due::Committed(*upto));

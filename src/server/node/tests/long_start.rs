@@ -12,8 +12,8 @@ use recado_service::State;
 
 use super::*;
 use crate::config::{Planted, PlantedBug};
-use crate::server::node::snapshots::members;
 use crate::server::engine::{self, BootIdentity};
+use crate::server::node::snapshots::members;
 
 /// The entries of the long log.
 const LONG: u64 = 1_000_000;
@@ -336,9 +336,8 @@ fn all_restart(entry_ns: u64, commit: Op, planted: PlantedBug) {
     assert!(group.logged > 300, "{} logged", group.logged);
     let last = group.servers[&primary].node.commit();
     assert!(last >= Op(LONG + group.logged), "{last} committed of {} logged", group.logged);
-    group.until("the same state", Duration::from_secs(2), |group| {
-        (1..=3).all(|id| group.applied(id) >= last)
-    });
+    group
+        .until("the same state", Duration::from_secs(2), |group| (1..=3).all(|id| group.applied(id) >= last));
     assert!(group.longest <= group.turn_max() && group.turn_max() <= Duration::from_millis(5));
 }
 
