@@ -28,7 +28,7 @@ const PACE: Duration = Duration::from_millis(5);
 /// Something that happens at a server.
 enum Happening {
     /// Its thread gets an input.
-    Input(engine::Input),
+    Input(Box<engine::Input>),
     /// Its thread has come to these effects.
     Effects(Vec<engine::Effect>),
     /// A client asks it something.
@@ -197,11 +197,11 @@ impl Group {
                         self.beats.entry((id, to)).or_default().push(self.now);
                     }
                     let input = Input::Log(bully::Input::Peer { datagram: bytes, behind: false });
-                    self.happen(self.now + DELAY, to, Happening::Input(input));
+                    self.happen(self.now + DELAY, to, Happening::Input(input.into()));
                 }
                 Effect::Log(bully::Effect::Journal { number, .. }) => {
                     let done = Input::Log(bully::Input::Journaled(number));
-                    self.happen(self.now + FSYNC, id, Happening::Input(done));
+                    self.happen(self.now + FSYNC, id, Happening::Input(done.into()));
                 }
                 Effect::Log(bully::Effect::Report(Report::Role(change))) => {
                     self.causes.push((self.now, id, change.role, change.cause));
@@ -241,7 +241,7 @@ impl Group {
                     Happening::Input(input) => {
                         // A server that is down receives nothing.
                         if let Some(server) = self.servers.get_mut(&id) {
-                            server.waiting.push(input);
+                            server.waiting.push(*input);
                         }
                     }
                 }
