@@ -1,7 +1,7 @@
-//! Clients that send far more than the servers can take: some of them with the library, which slows down when it
-//! is told Busy, and some that heed nothing. The time of the servers' work is charged, and their queues have
-//! the places that ship: no election happens, nothing acknowledged is lost, what is taken is answered soon,
-//! and what is refused is told so soon.
+//! Clients that send far more than the servers can take: some of them with the library, which slows down
+//! when it is told Busy, and some that heed nothing. The time of the servers' work is charged, and their
+//! queues have the places that ship: no election happens, nothing acknowledged is lost, what is taken is
+//! answered soon, and what is refused is told so soon.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -54,8 +54,8 @@ const DONE_WITHIN: Micros = 5_000 * MS;
 struct Seen {
     /// The last arrival of each request that has no answer yet.
     arrived: BTreeMap<(SessionId, Seq), Micros>,
-    /// The latest of the arrivals of the requests of each session that were answered. Requests are answered in
-    /// their order, so one waits for those before it that were refused.
+    /// The latest of the arrivals of the requests of each session that were answered. Requests are answered
+    /// in their order, so one waits for those before it that were refused.
     ready: BTreeMap<SessionId, Micros>,
     /// The times from arrival to answer, and from arrival to Busy.
     answered: Vec<Micros>,
@@ -133,8 +133,8 @@ impl Flooder {
         Some(Flooder { session: session.id, from, link, first: 1, sent: 0 })
     }
 
-    /// Sends the next requests: each to somebody who does not exist, so that it takes its number and is refused
-    /// by apply.
+    /// Sends the next requests: each to somebody who does not exist, so that it takes its number and is
+    /// refused by apply.
     fn send(&mut self, world: &mut World, primary: NodeId) {
         let topic = || Some(Topic::Inbox(population::name("nobody")));
         let request = |number: u64| {

@@ -1,8 +1,8 @@
 //! The events of the log that the node has not acted on yet, in their order.
 //!
 //! A turn applies a bounded number of entries, at its end, so that no heartbeat waits while a long log is
-//! applied, as after a start or a partition. Whatever else the log reports keeps its place among the entries: a server
-//! serves a view only once it has applied what was committed before it.
+//! applied, as after a start or a partition. Whatever else the log reports keeps its place among the
+//! entries: a server serves a view only once it has applied what was committed before it.
 
 use std::collections::VecDeque;
 

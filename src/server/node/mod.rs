@@ -1,5 +1,5 @@
-//! One server without its threads: the service over an ordered log, with what a server needs around them. The
-//! replica thread and the simulator drive it alike.
+//! One server without its threads: the service over an ordered log, with what a server needs around them.
+//! The replica thread and the simulator drive it alike.
 //!
 //! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
 //! (where packets of clients go), `backlog`, `admission` (sessions and numbered requests), `charges`,
@@ -163,8 +163,8 @@ impl<L: OrderedLog> Node<L> {
         self.finish(out);
     }
 
-    /// Acts on what the log has reported: applies as many committed entries as a turn may. Perform the effects
-    /// of the turn's inputs and of its flush before: a heartbeat that is due does not wait for this.
+    /// Acts on what the log has reported: applies as many committed entries as a turn may. Perform the
+    /// effects of the turn's inputs and of its flush before: a heartbeat that is due does not wait for this.
     pub fn apply(&mut self, clock: Clock, out: &mut Vec<Effect<L::Effect>>) {
         self.backlog.begin_turn();
         while !self.failed

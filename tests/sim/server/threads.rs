@@ -3,8 +3,8 @@
 //!
 //! A thread works in turns, as the one that ships: it takes what waits for it, within the bounds of
 //! [`places`], and what its work leaves to perform is performed when the time of the work has passed. What
-//! comes meanwhile waits in a queue with as many places as the channel that ships, and the same policy when it
-//! is full. Each thread has a core of its own.
+//! comes meanwhile waits in a queue with as many places as the channel that ships, and the same policy when
+//! it is full. Each thread has a core of its own.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -53,7 +53,8 @@ pub enum Turn {
 /// The threads of a process, and what waits for each.
 pub struct Threads {
     costs: Costs,
-    /// The replica thread is in a turn, and what is to be performed after its inputs and after it has applied.
+    /// The replica thread is in a turn, and what is to be performed after its inputs and after it has
+    /// applied.
     replica_busy: bool,
     fed: VecDeque<Work>,
     applied: VecDeque<Work>,
