@@ -203,8 +203,7 @@ impl Stream {
         self.tail = op;
     }
 
-    /// Returns true if the item queued last is still to be sent, so that the next one would follow it at
-    /// once.
+    /// Returns true if the item queued last is still to be sent, so that the next one follows it at once.
     pub(super) fn last_waits(&self) -> bool {
         self.queue.back().is_some_and(|item| item.flight == Flight::Waiting)
     }
@@ -267,8 +266,8 @@ impl Stream {
     }
 
     /// Handles a CLIENT_ACK. Returns the new cursor, if it moved. An ack older than the last one, or of
-    /// another log, is ignored. An ack beyond the queue means that the stream was restarted at an old
-    /// cursor; it restarts at the acknowledged op.
+    /// another log, is ignored. An ack beyond the queue means that the stream was restarted at an old cursor;
+    /// it restarts at the acknowledged op.
     pub(super) fn client_ack(&mut self, now: Moment, ack: &ClientAck, patience: Duration) -> Option<Op> {
         let upto = ack.upto.op().filter(|upto| *upto >= self.reported)?;
         let moved = upto > self.reported;
@@ -292,8 +291,8 @@ impl Stream {
     }
 
     /// Marks the items that the client holds. An item that was acknowledged by the link and that the client
-    /// does not name is sent again once `patience` has passed. A full list of held ops says nothing about
-    /// the ops after its last one.
+    /// does not name is sent again once `patience` has passed. A full list of held ops says nothing about the
+    /// ops after its last one.
     fn mark_held(&mut self, now: Moment, ack: &ClientAck, patience: Duration) {
         let held: BTreeSet<Op> = ack.held.iter().take(ClientAck::HELD_MAX).copied().collect();
         let full = held.len() >= ClientAck::HELD_MAX;
@@ -309,8 +308,8 @@ impl Stream {
     }
 
     /// The packets to send next under `token`, from the datagram with the number `next` on: as many as have
-    /// `room` bytes together, or the fragments of a large one alone if the room is no less than a
-    /// datagram's. None if credit, window or room allow nothing.
+    /// `room` bytes together, or the fragments of a large one alone if the room is no less than a datagram's.
+    /// None if credit, window or room allow nothing.
     pub(super) fn next_batch(&mut self, token: u64, next: u64, room: usize) -> Batch {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
@@ -383,8 +382,8 @@ impl Stream {
         [page, self.probe_at()].into_iter().flatten().min()
     }
 
-    /// The time at which the oldest item is sent again as a probe: the client has it and has not
-    /// acknowledged since.
+    /// The time at which the oldest item is sent again as a probe: the client has it and has not acknowledged
+    /// since.
     fn probe_at(&self) -> Option<Moment> {
         match self.queue.front()?.flight {
             Flight::Arrived(at) | Flight::Held(at) => Some(at.max(self.acked_at) + self.probe),

@@ -27,8 +27,8 @@
 //!
 //! The replica thread blocks on nothing but its inputs, so the blocking sends form no cycle.
 //!
-//! **Shutdown.** [`Stopper::stop`] sends Stop to the node, which hands over if it is primary and then emits
-//! Stopped. The replica thread ends and closes its channels. The journal thread finishes its queue, the
+//! **Shutdown.** [`Stopper::stop`] sends Stop to the node, which hands over if it is primary and then
+//! emits Stopped. The replica thread ends and closes its channels. The journal thread finishes its queue, the
 //! handlers send what they were told, and they end. The snapshot thread gives up what it is writing. The
 //! listeners see the stop flag and end. [`Server::wait`] joins them all. A disk failure ends the server at
 //! once, and so does a committed entry that the node cannot read; `wait` returns the error.
@@ -151,8 +151,8 @@ pub enum ServerError {
         /// The node's error.
         source: engine::StartError,
     },
-    /// A later version of the program has logged a command that this one cannot read. Everything
-    /// acknowledged is safe, and the other servers go on.
+    /// A later version of the program has logged a command that this one cannot read. Everything acknowledged
+    /// is safe, and the other servers go on.
     #[error("data directory {path}")]
     Unreadable {
         /// The data directory.
@@ -508,8 +508,8 @@ impl Default for Capacities {
     }
 }
 
-/// The channels between the threads. A channel closes when the threads that hold its ends have ended, so
-/// this struct is dropped as soon as the threads run.
+/// The channels between the threads. A channel closes when the threads that hold its ends have ended, so this
+/// struct is dropped as soon as the threads run.
 struct Channels {
     replica: Signal,
     internal: Channel<Input>,

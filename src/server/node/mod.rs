@@ -1,5 +1,5 @@
-//! One server without its threads: the service over an ordered log, with what a server needs around them.
-//! The replica thread and the simulator drive it alike.
+//! One server without its threads: the service over an ordered log, with what a server needs around them. The
+//! replica thread and the simulator drive it alike.
 //!
 //! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
 //! (where packets of clients go), `backlog`, `admission` (sessions and numbered requests), `charges`,
