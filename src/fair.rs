@@ -20,11 +20,11 @@ use recado_proto::id::Moment;
 
 /// The network of an address, an IPv4 /24 or an IPv6 /56: about what a provider gives to one customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Network(IpAddr);
+pub struct Network(IpAddr);
 
 impl Network {
     /// The network of `ip`.
-    pub(crate) fn of(ip: IpAddr) -> Network {
+    pub fn of(ip: IpAddr) -> Network {
         Network(match ip.to_canonical() {
             IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & !0xff).into()),
             IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 72 << 72).into()),

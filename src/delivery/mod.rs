@@ -358,8 +358,13 @@ impl Delivery {
             Input::Answer { session, packet } => self.on_answer(session, packet, out),
             Input::AnswerTo { reply_to, packets } => self.answer(now, &reply_to, &packets, out),
             Input::Applied { notification, sessions } => {
+                let drops = self.planted.is(Planted::CoalescedDropped);
                 for session in sessions.iter() {
-                    self.with_stream(*session, |stream| stream.applied(&notification));
+                    self.with_stream(*session, |stream| {
+                        if !drops || !stream.last_waits() {
+                            stream.applied(&notification);
+                        }
+                    });
                 }
             }
             Input::Withdrawn(sessions) => {
@@ -393,6 +398,9 @@ impl Delivery {
     /// pushes the effects.
     pub fn flush(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let mut turn = Turn { now, view: self.view(), sending: &mut self.sending, out };
+        if self.planted.is(Planted::SessionUnflushed) && self.dirty.len() > 1 {
+            self.dirty.pop();
+        }
         for id in self.dirty.drain(..) {
             let Some(entry) = self.sessions.get_mut(&id) else { continue };
             entry.dirty = false;
@@ -458,7 +466,8 @@ impl Delivery {
                 incarnation: self.incarnation,
                 number: 0,
             };
-            let mut entry = Session::new(now, id, Link::starting_at(envelope, keys, self.next_number));
+            let link = Link::starting_at(envelope, keys, self.next_number).with_planted(self.planted);
+            let mut entry = Session::new(now, id, link);
             if let Some((_, address)) = admitted {
                 entry.proved_at(address);
                 out.push(Effect::Path { session: id, address });

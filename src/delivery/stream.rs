@@ -203,6 +203,11 @@ impl Stream {
         self.tail = op;
     }
 
+    /// Returns true if the item queued last is still to be sent, so that the next one follows it at once.
+    pub(super) fn last_waits(&self) -> bool {
+        self.queue.back().is_some_and(|item| item.flight == Flight::Waiting)
+    }
+
     /// Appends an applied notification if the stream is live and has room.
     pub(super) fn applied(&mut self, notification: &Stored) {
         if self.filling != Filling::Live || notification.op() <= self.tail {

@@ -18,7 +18,7 @@ use recado_proto::packet::{Content, Extension, History, Listing};
 /// all of it is used. The one in progress then is finished, which takes 1.6 ms more for a SEND to 10,000
 /// sessions, and ten for one to as many sessions as a server serves. The shortest interval between
 /// heartbeats is 25 ms.
-pub(super) const TURN_MAX: Duration = Duration::from_millis(2);
+pub const TURN_MAX: Duration = Duration::from_millis(2);
 
 /// Cost of a packet that walks nothing; the lowest cost.
 pub(super) const LEAST: u32 = 1;

@@ -22,6 +22,7 @@ use super::engine;
 use super::listener::Received;
 use super::log_throttle::LogThrottle;
 use super::overflow_queue::OverflowQueue;
+use super::places::{DATAGRAMS_PER_TURN, HANDLER_TURN_MAX};
 use super::request_channel::RequestSender;
 use super::shard::{Effect, Shard, Told};
 use crate::fair::Network;
@@ -29,11 +30,6 @@ use crate::fair::Network;
 /// The names of the handlers of a server, as many as it can have.
 pub(super) const NAMES: [&str; 8] =
     ["handler-1", "handler-2", "handler-3", "handler-4", "handler-5", "handler-6", "handler-7", "handler-8"];
-
-/// Maximum number of datagrams in a turn: what they leave to send, acks above all, does not wait for long.
-const DATAGRAMS_PER_TURN: usize = 256;
-/// Time after which a turn takes no further datagram. A handshake alone takes 0.27 ms.
-const TURN_MAX: Duration = Duration::from_millis(2);
 
 /// Requests after which the replica thread is woken within a turn, so that it takes some while the rest come.
 const WAKE_EVERY: usize = 64;
@@ -130,7 +126,7 @@ impl Handler {
                 tracing::debug!(%from, ?reason, "datagram refused");
                 self.counters.refuse(reason);
             }
-            if self.clock.now().since(now) >= TURN_MAX {
+            if self.clock.now().since(now) >= HANDLER_TURN_MAX {
                 break;
             }
         }

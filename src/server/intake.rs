@@ -57,7 +57,7 @@ impl Intake {
     /// and returns false if it has no room: then a numbered request is answered Busy.
     ///
     /// # Errors
-    /// The reason why the datagram, or the rest of it, was refused.
+    /// The reason why the datagram, or a part of it, was refused.
     pub(super) fn receive(
         &mut self,
         now: Moment,
@@ -105,16 +105,21 @@ impl Intake {
         let (session, number, ack) = (envelope.session, envelope.number, header.ack);
         let length = bytes.len();
         taken.heard.push(delivery::Input::DatagramReceived { session, from, number, ack, length, keys });
+        let mut received = Ok(());
         for packet in packets {
             let whole = match packet.into_fragment() {
                 Ok(piece) => self.partial.accept(now, session, from, piece)?,
                 Err(whole) => Some(whole),
             };
             if let Some(packet) = whole {
-                route(session, from, packet, ask, taken)?;
+                match route(session, from, packet, ask, taken) {
+                    // Each of the requests behind it is asked too, and answered Busy if there is no room.
+                    Err(RefusedDatagram::QueueFull) => received = Err(RefusedDatagram::QueueFull),
+                    routed => routed?,
+                }
             }
         }
-        Ok(())
+        received
     }
 }
 

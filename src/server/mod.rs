@@ -35,9 +35,9 @@
 //!
 //! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, [`handshake`]
 //! (with `budget`), `intake` and [`shard`]; then the threads from the ports inwards: `recv_loop` with
-//! `listener` and `peer_listener`, `handlers`, `request_channel`, `replica_thread`, `journal_thread`,
-//! `snapshot_thread`; `overflow_queue` and `delivery_sender`, by which the replica thread sends; then
-//! `counters`, `log_throttle` and `lines`.
+//! `listener` and `peer_listener`, `handlers`, [`places`], `request_channel`, `replica_thread`,
+//! `journal_thread`, `snapshot_thread`; `overflow_queue` and `delivery_sender`, by which the replica thread
+//! sends; then `counters`, `log_throttle` and `lines`.
 
 pub mod budget;
 mod cost;
@@ -54,6 +54,7 @@ mod log_throttle;
 pub mod node;
 mod overflow_queue;
 mod peer_listener;
+pub mod places;
 mod recv_loop;
 mod replica_thread;
 mod request_channel;
@@ -516,12 +517,12 @@ impl Default for Capacities {
     fn default() -> Capacities {
         Capacities {
             internal: 1024,
-            peer_datagrams: 4096,
-            from_delivery: 4096,
-            requests: 1024,
+            peer_datagrams: places::PEER_DATAGRAMS,
+            from_delivery: places::FROM_DELIVERY,
+            requests: places::REQUESTS,
             work: 4096,
-            datagrams: 1024,
-            told: 4096,
+            datagrams: places::DATAGRAMS,
+            told: places::TOLD,
             handlers: handlers(),
         }
     }

@@ -5,7 +5,8 @@
 //! One turn: wait for an input or the node's deadline; take what is queued, first from the journal and the
 //! server's handle, then from peers, then a limited number from the delivery and from clients; feed it to
 //! the node with one reading of the clocks, then the deadline with a second reading; perform the effects in
-//! order; wake the threads that were given something. Apart from the wait for inputs, it never blocks on a
+//! order; apply a limited number of committed entries, and perform the effects of that; wake the threads that
+//! were given something. Apart from the wait for inputs, it never blocks on a
 //! disk, a channel or a socket.
 //!
 //! *Deadlines.* The deadline is checked last, after every input that had come, and the node extends the
@@ -29,7 +30,6 @@ use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::AdminChange;
 use recado_sys::clock::MachineClock;
 
-use super::cost::TURN_MAX;
 use super::counters::Counters;
 use super::delivery_sender::DeliverySender;
 use super::engine::{Effect, Input, Node};
@@ -37,12 +37,10 @@ use super::journal_thread::Work;
 use super::log_throttle::LogThrottle;
 use super::node::UnreadableEntry;
 use super::overflow_queue::OverflowQueue;
+use super::places::{PER_TURN, TURN_MAX};
 use super::request_channel::RequestReceiver;
 use super::shard::Told;
 
-/// Maximum number of pages, and of client requests, per turn; both together also stop after [`TURN_MAX`].
-/// This keeps a flood, or a thousand streams that are behind, from delaying peers or the deadline for long.
-pub(super) const PER_TURN: usize = 128;
 /// Interval at which the status gets fresh counters; also the maximum wait without a deadline.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// Minimum interval between two reports of a peer's refused port. A closed port answers every datagram; the
@@ -113,6 +111,12 @@ impl ReplicaThread {
             self.wait(&turns);
             self.feed(&mut turns);
             ended = self.perform(&mut turns);
+            if ended.is_none() {
+                // The disk works while entries are applied.
+                self.journal.flush();
+                self.node.apply(self.clock.read(), &mut turns.effects);
+                ended = self.perform(&mut turns);
+            }
             self.counters.turn();
         }
         if let Some(ended) = ended {

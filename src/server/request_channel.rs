@@ -1,15 +1,5 @@
-//! Channel of clients' requests, whose places are shared by network.
-//!
-//! One queue for everybody would be filled by the network that asks the most. So a network takes a place only
-//! while more places are free than it holds (dynamic thresholds: Choudhury and Hahne 1998). One network alone
-//! gets at most half of the places. Several that flood at once may fill the channel at first, but converge to
-//! about equal shares as requests are taken, with some places left for a newcomer. Requests are taken in the
-//! order in which they came.
-//!
-//! The network is that of a datagram's source address: a client that has a session and forges its source
-//! address can take the places of another network, but not its budget.
+//! Channel of clients' requests, whose [places](super::places) are shared by network.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use recado_sys::sync::channel::Receiver;
@@ -17,38 +7,7 @@ use recado_sys::sync::signal::{Sender, Signal};
 use recado_sys::sync::{Mistake, Mutex, planted};
 
 use super::engine::Input;
-use crate::fair::Network;
-
-/// Number of places taken, in all and by network.
-#[derive(Debug)]
-struct Places {
-    capacity: usize,
-    taken: usize,
-    /// Places held by each network; no zeros.
-    of: BTreeMap<Network, usize>,
-}
-
-impl Places {
-    fn take(&mut self, network: Network) -> bool {
-        let own = self.of.get(&network).copied().unwrap_or(0);
-        let room = self.capacity - self.taken > own;
-        if room {
-            self.taken += 1;
-            self.of.insert(network, own + 1);
-        }
-        room
-    }
-
-    fn free(&mut self, network: Network) {
-        if let Some(own) = self.of.get_mut(&network) {
-            *own -= 1;
-            self.taken -= 1;
-            if *own == 0 {
-                self.of.remove(&network);
-            }
-        }
-    }
-}
+use super::places::{Network, Places};
 
 /// Sending end, for the handlers.
 #[derive(Clone, Debug)]
@@ -66,7 +25,7 @@ pub(super) struct RequestReceiver {
 
 /// Creates a channel with `capacity` places that is bound to the signal of its receiver.
 pub(super) fn bounded_by_network(signal: &Signal, capacity: usize) -> (RequestSender, RequestReceiver) {
-    let places = Arc::new(Mutex::new(Places { capacity, taken: 0, of: BTreeMap::new() }));
+    let places = Arc::new(Mutex::new(Places::new(capacity)));
     let (sender, receiver) = signal.bounded(capacity);
     (RequestSender { places: Arc::clone(&places), sender }, RequestReceiver { places, receiver })
 }
@@ -81,7 +40,7 @@ impl RequestSender {
     /// no more places, or if the receiver has ended.
     pub(super) fn try_queue(&self, network: Network, input: Input) -> bool {
         if planted(Mistake::LooksThenAsks) {
-            let room = self.places.lock().capacity > self.sender.len();
+            let room = self.places.lock().capacity() > self.sender.len();
             if room {
                 // The planted bug: another handler may have taken the last place since, and the failed send
                 // is ignored.
@@ -153,6 +112,6 @@ mod tests {
         let (asking, asked) = bounded_by_network(&Signal::default(), 4);
         drop(asked);
         assert_eq!(flood(&asking, 0), 0);
-        assert_eq!(asking.places.lock().taken, 0);
+        assert_eq!(asking.places.lock().taken(), 0);
     }
 }

@@ -70,6 +70,7 @@ const PURE: &[&str] = &[
     "src/server/budget.rs",
     "src/server/cost.rs",
     "src/server/node",
+    "src/server/places.rs",
     "src/server/handshake",
     "ui/src/tui/app",
     "ui/src/tui/cluster.rs",
@@ -141,6 +142,7 @@ const SERIALIZED: &[&str] = &[
     "crates/client/src/store/change.rs",
     "crates/client/src/known.rs",
     "src/server/node",
+    "src/server/places.rs",
     "src/config/file.rs",
     "ui/src",
 ];

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `world`, `schedule` | a run, and its events to come |
 //! | `server`, `storage`, `disk` | one server: node, delivery, journal, and its deaths |
+//! | `server::threads` | the time that its threads take for their work, and the queues before them |
 //! | `client` | one client: the library's machine and an application |
 //! | `network` | loss, delay and duplication of datagrams, and cut links |
 //! | `faults`, `fault_execution` | the faults planned from the seed, and their effects |
@@ -18,6 +19,7 @@
 //! | `coverage` | the situations that the runs met |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
 //! | `slow_disks` | elections with slow disks |
+//! | `overload` | clients that ask for more than servers can do |
 //! | `lossy_queries` | queries over a network that loses much |
 //! | `one_shot` | round trips and log entries of a one-shot command |
 //! | `journal` | the journal alone, on a disk that crashes and rots |
@@ -45,6 +47,7 @@ mod name_ownership;
 mod network;
 mod nonces;
 mod one_shot;
+mod overload;
 mod population;
 mod replay;
 mod retry_forger;

@@ -12,7 +12,7 @@ use crate::world::{self, Report, Violation};
 
 /// The planted bugs that seeds must find; the first twelve have their numbers in DESIGN.md section 8. The
 /// other planted bugs have their own tests: in `journal` and `slow_disks`, and among the unit tests of
-/// recado-log and recado-service.
+/// recado-log, recado-service and the node (`long_start`).
 pub const PLANTED: &[Planted] = &[
     Planted::AckOnReceipt,
     Planted::CommitOlderView,
@@ -54,6 +54,9 @@ pub const PLANTED: &[Planted] = &[
     Planted::ToldBeforeSync,
     Planted::FollowSeenLate,
     Planted::KeyOutlivesPhase,
+    Planted::CoalescedDropped,
+    Planted::SegmentMisnumbered,
+    Planted::SessionUnflushed,
 ];
 
 /// The planted bugs that only omit something, so that only a liveness check finds them.
@@ -64,6 +67,8 @@ const ONLY_LIVENESS: &[Planted] = &[
     Planted::NumbersOutliveView,
     Planted::ForgottenIsSilence,
     Planted::KeyOutlivesPhase,
+    Planted::CoalescedDropped,
+    Planted::SessionUnflushed,
 ];
 
 /// The number of seeds that it may take to find a planted bug: a few of each theme, more for those that need

@@ -3,6 +3,8 @@
 //!
 //! Effects are performed one by one, and the process may die between any two of them.
 
+pub mod threads;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -26,6 +28,7 @@ use crate::network::{Micros, client_port, peer_port};
 use crate::rng::Rng;
 use crate::storage::Storage;
 use crate::tap::{self, Tap};
+use threads::{Costs, Threads, Turn};
 
 /// The correct wall-clock time at the start of a run, in ms since 1970.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -124,6 +127,8 @@ pub enum Alarm {
     DeliveryTurn,
     /// The node processes its queue of client requests.
     RequestQueue,
+    /// The work of a thread's turn is done.
+    Turn(Turn),
     /// The death of a server whose packets were suppressed in this boot.
     SuppressedDeath(u32, Death),
 }
@@ -192,6 +197,8 @@ pub struct Server {
     /// The end of the fsyncs that were begun last, at the speed that the disk had then.
     pub disk_until: Micros,
     pub bounds: Bounds,
+    /// The time that its threads take for their work; `None`: none, and what comes is handled at once.
+    pub costs: Option<Costs>,
     /// The time from one turn of the node to the next while it has more to apply.
     pub turn: Micros,
     /// The datagrams that wait while it is paused.
@@ -241,6 +248,8 @@ pub struct Process {
     /// The sessions whose keys its shards have been told, or are about to be.
     pub known: BTreeSet<SessionId>,
     shards: Vec<Shard>,
+    /// Its threads, if their work takes time.
+    threads: Option<Threads>,
     /// The addresses where clients have proved that they receive.
     addresses: BTreeMap<SessionId, SocketAddr>,
     began: Micros,
@@ -315,6 +324,7 @@ impl Server {
                 request_queue: None,
                 journal: usize::MAX,
             },
+            costs: None,
             turn: 0,
             backlog: 0,
             armed_death: None,
@@ -433,6 +443,7 @@ impl Server {
             boot: self.boots,
             known: BTreeSet::new(),
             shards,
+            threads: self.costs.map(Threads::new),
             addresses: BTreeMap::new(),
             began: step.now,
             turned: step.now,
@@ -526,6 +537,9 @@ impl Server {
     /// Handles a datagram on the client port, as the listener and the handlers do: a request for which the
     /// queue has no place is refused.
     pub fn on_client_datagram(&mut self, step: &mut Step, from: SocketAddr, bytes: &[u8]) {
+        if self.costs.is_some() {
+            return self.listen(step, from, bytes);
+        }
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
         let Ok(shard) = shard_for(from, bytes, self.config.cluster.id, SHARDS) else { return };
@@ -570,10 +584,20 @@ impl Server {
     pub fn on_input(&mut self, step: &mut Step, input: Input) {
         let clock = self.clock(step.now);
         let Some(process) = &mut self.process else { return };
+        if let Some(threads) = &mut process.threads {
+            threads.queue(input);
+            return self.begin_turns(step);
+        }
         let mut effects = Vec::new();
         process.node.handle(clock, input, &mut effects);
         process.node.flush(clock, &mut effects);
         process.turned = step.now;
+        let work = self.taken_on(step, effects);
+        self.perform(step, work);
+        let mut effects = Vec::new();
+        if let Some(process) = &mut self.process {
+            process.node.apply(clock, &mut effects);
+        }
         let work = self.taken_on(step, effects);
         self.perform(step, work);
     }
@@ -603,6 +627,9 @@ impl Server {
 
     /// Handles deadlines that have passed.
     pub fn on_wake(&mut self, step: &mut Step) {
+        if self.costs.is_some() {
+            return self.begin_turns(step);
+        }
         let now = self.clock(step.now).now;
         let due = |deadline: Option<Moment>| deadline.is_some_and(|deadline| deadline <= now);
         if self.process.as_ref().is_some_and(|process| due(process.node.next_deadline())) {
@@ -654,6 +681,7 @@ impl Server {
             }
             Alarm::DeliveryQueue => self.on_told(step),
             Alarm::RequestQueue => self.on_asked(step),
+            Alarm::Turn(turn) => self.on_turn(step, turn),
             Alarm::SuppressedDeath(boot, death) => {
                 if self.process.as_ref().is_some_and(|process| process.boot == boot) {
                     self.die(step, death);
@@ -671,6 +699,13 @@ impl Server {
     pub fn next_deadline(&self) -> Option<Micros> {
         let process = self.process.as_ref()?;
         let at = |deadline: Moment| process.began.saturating_add(deadline.0);
+        if let Some(threads) = &process.threads {
+            // The end of a turn begins the next one.
+            let of_node = process.node.next_deadline().filter(|_| !threads.replica_is_busy());
+            let idle = (0..SHARDS).filter(|shard| !threads.handler_is_busy(*shard));
+            let of_shards = idle.filter_map(|shard| process.shards[shard].next_deadline());
+            return of_node.into_iter().chain(of_shards).map(at).min();
+        }
         // While there is more to apply, a turn follows the last one as soon as that has taken its time.
         let of_node = process.node.next_deadline().map(at);
         let of_node = of_node.map(|due| if due <= process.turned { process.turned + self.turn } else { due });
@@ -880,6 +915,9 @@ impl Server {
     /// Tells the shards, as the replica thread does: in order, and without waiting. Applied notifications are
     /// left out while the queue is full, and the shards learn of that before the next input.
     fn tell(&mut self, step: &mut Step, told: Told, work: &mut VecDeque<Work>) {
+        if self.costs.is_some() {
+            return self.queue_told(told);
+        }
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
         let Some((places, lasts)) = self.bounds.delivery_queue else {
@@ -1218,9 +1256,14 @@ impl Server {
             shard::Effect::Refused(_) => return,
         };
         let Some(process) = &mut self.process else { return };
+        if let Some(threads) = &mut process.threads {
+            threads.queue(input);
+            return;
+        }
         let mut effects = Vec::new();
         process.node.handle(clock, input, &mut effects);
         process.node.flush(clock, &mut effects);
+        process.node.apply(clock, &mut effects);
         let work_of_node = self.taken_on(step, effects);
         work.extend(work_of_node);
     }

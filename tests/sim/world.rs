@@ -13,7 +13,7 @@ use recado_log::bully;
 use recado_proto::DATAGRAM_BASE;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::id::{ChannelName, Name, NodeId, Op, SessionId, Topic};
-use recado_proto::packet::{Admin, HistoryRange, RoleName, ToClient, ToServer};
+use recado_proto::packet::{Admin, HistoryRange, Packet, RoleName, ToClient, ToServer};
 
 use crate::client::{Client, Outcome};
 use crate::coverage::{Coverage, Situation};
@@ -131,6 +131,8 @@ pub struct World {
     channels: Vec<ChannelName>,
     /// True once the faults have ended.
     pub healed: bool,
+    /// The datagrams of clients that arrived at servers, and those that servers sent them, if a test watches.
+    pub watched: Option<Vec<(SocketAddr, SocketAddr, Vec<u8>)>>,
     /// The attacker that forges RETRY, if there is one.
     pub forger: Option<RetryForger>,
     tracing: bool,
@@ -183,6 +185,7 @@ impl World {
             people: Vec::new(),
             channels: Vec::new(),
             healed: false,
+            watched: None,
             forger: None,
             tracing,
             trace: VecDeque::new(),
@@ -259,8 +262,11 @@ impl World {
         Ok(self.report(pause))
     }
 
-    /// Runs until the cluster has converged.
-    fn converge(&mut self) -> Result<(), Violation> {
+    /// Runs until the cluster has converged, and checks everything that clients saw.
+    ///
+    /// # Errors
+    /// The violation.
+    pub fn converge(&mut self) -> Result<(), Violation> {
         // The drawn budget limits the rate of unanswered requests. It limits unread notifications too,
         // because each page, which may hold only one, is charged to it.
         let waiting = self.clients.values().map(Client::outstanding).max().unwrap_or(0);
@@ -536,6 +542,7 @@ impl World {
                 if to != client_port(node) {
                     return self.on_peer_datagram(node, bytes);
                 }
+                self.watch(from, to, &bytes);
                 self.with_server(node, |server, step| server.on_client_datagram(step, from, &bytes))
             }
             Some(Host::Client(id)) => {
@@ -704,8 +711,30 @@ impl World {
         outcome.broken.map_or(Ok(()), Err)
     }
 
+    fn watch(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        if let Some(watched) = &mut self.watched {
+            watched.push((from, to, bytes.to_vec()));
+        }
+    }
+
+    /// The session in which a client has sent last.
+    pub fn session_of(&self, client: ClientId) -> Option<Session> {
+        let of = |(session, of): (&SessionId, &ClientId)| (*of == client).then_some(*session);
+        self.sessions.get(&self.clients_of.iter().filter_map(of).max()?).copied()
+    }
+
+    /// Opens a datagram between a client and a server.
+    pub fn open<P: Packet>(&self, server: NodeId, bytes: &[u8]) -> Option<(SessionId, Vec<P>)> {
+        let session = self.sessions.get(&Envelope::peek(bytes).ok()?.session)?;
+        let opened = open_client(bytes, server, session)?;
+        Some((session.id, opened.packets))
+    }
+
     fn dispatch(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         let (Some(source), Some(goal)) = (host_of(from), host_of(to)) else { return };
+        if let Host::Client(_) = goal {
+            self.watch(from, to, &bytes);
+        }
         if let (Host::Client(_), Host::Server(node), Some(forger)) = (source, goal, self.forger) {
             for (delay, lie) in forger.answers(self.now, &mut self.rng, node, &bytes) {
                 self.met.note(Situation::Forged);

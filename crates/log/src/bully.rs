@@ -24,7 +24,7 @@ use recado_proto::seal::ClusterKeys;
 use crate::config::Config;
 use crate::journal::{Recovered, SnapshotPiece};
 use crate::links::{self, PeerLinks};
-use crate::ordered::{self, OrderedLog, Status, StoredSnapshot, Ticket};
+use crate::ordered::{self, Committed, OrderedLog, Status, StoredSnapshot, Ticket};
 use crate::replica::{self, Boot, ReplicaManager, Room};
 
 use transfers::{Piece, Transfers};
@@ -171,6 +171,8 @@ pub struct Bully {
     proposals: u64,
     /// The proposals made here that are neither committed nor void, by ascending op.
     awaited: VecDeque<(Op, Ticket)>,
+    /// Those that are committed and that the node has not taken yet, by ascending op.
+    committed: VecDeque<(Op, Ticket)>,
     /// What is still to be done, in order; empty between two calls of the node.
     steps: VecDeque<Step>,
 }
@@ -207,6 +209,7 @@ impl Bully {
             transfers: Transfers::default(),
             proposals: 0,
             awaited: VecDeque::new(),
+            committed: VecDeque::new(),
             steps: effects.into_iter().map(Step::Perform).collect(),
         })
     }
@@ -261,6 +264,22 @@ impl OrderedLog for Bully {
 
     fn refuse_snapshot(&mut self, op: Op) {
         self.replica.refuse_snapshot(op);
+    }
+
+    fn take(&mut self, applied: Op) -> Option<Committed> {
+        let op = applied.next();
+        if op > self.replica.commit() {
+            return None;
+        }
+        let entry = self.replica.entry(op)?;
+        let payload = match entry.kind {
+            EntryKind::Command => Arc::clone(&entry.payload),
+            EntryKind::ViewStart | EntryKind::Members | EntryKind::Unknown(_) => Arc::default(),
+        };
+        // What a snapshot has covered meanwhile is not taken any more.
+        while self.committed.pop_front_if(|(committed, _)| *committed < op).is_some() {}
+        let ticket = self.committed.pop_front_if(|(committed, _)| *committed == op).map(|(_, ticket)| ticket);
+        Some(Committed { op, payload, ticket })
     }
 
     fn trim(&mut self, op: Op) {
@@ -356,7 +375,14 @@ impl Bully {
     fn perform(&mut self, effect: replica::Effect) {
         let event = match effect {
             replica::Effect::Send { to, packet, tracked } => return self.links.send(to, packet, tracked),
-            replica::Effect::Apply(entry) => self.committed(entry),
+            replica::Effect::Commit(upto) => {
+                // Ops proposed here are consecutive while this server leads, and the awaited ones are void
+                // before another server's entry can take the place of one.
+                while let Some(awaited) = self.awaited.pop_front_if(|(op, _)| *op <= upto) {
+                    self.committed.push_back(awaited);
+                }
+                Event::Committed(upto)
+            }
             replica::Effect::SnapshotBegun { op, start } => Event::SnapshotBegun { op, start },
             replica::Effect::SnapshotReceived { op, view, bytes } => {
                 Event::SnapshotReceived(StoredSnapshot { op, view, bytes })
@@ -378,17 +404,5 @@ impl Bully {
             replica::Effect::Report(report) => Event::Effect(Effect::Report(report)),
         };
         self.steps.push_front(Step::Emit(event));
-    }
-
-    /// The event for a committed entry. Ops proposed here are consecutive while this server leads, and the
-    /// awaited ones are void before another server's entry can take the place of one.
-    fn committed(&mut self, entry: Entry) -> Event {
-        let Entry { op, kind, payload, .. } = entry;
-        let ticket = self.awaited.pop_front_if(|(awaited, _)| *awaited == op).map(|(_, ticket)| ticket);
-        let payload = match kind {
-            EntryKind::Command => payload,
-            EntryKind::ViewStart | EntryKind::Members | EntryKind::Unknown(_) => Arc::default(),
-        };
-        Event::Committed { op, payload, ticket }
     }
 }

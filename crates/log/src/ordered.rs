@@ -61,7 +61,13 @@ pub trait OrderedLog {
     /// again.
     fn refuse_snapshot(&mut self, op: Op);
 
-    /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.
+    /// Takes the committed entry that follows `applied`, the last op taken or installed. Returns `None` if
+    /// that is the last one committed. The caller takes each op once, and so paces its own work: however many
+    /// entries are committed at once, [`Event::Committed`] is one event.
+    fn take(&mut self, applied: Op) -> Option<Committed>;
+
+    /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it. All of it
+    /// has been taken.
     fn trim(&mut self, op: Op);
 
     /// Begins to stop: a server that leads hands over first. [`Event::Stopped`] follows.
@@ -86,19 +92,23 @@ pub trait OrderedLog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
+/// A committed entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The op, one higher than the last one taken or installed.
+    pub op: Op,
+    /// The payload, as it was proposed on some server; empty for an entry of the engine's own.
+    pub payload: Arc<[u8]>,
+    /// The ticket, if it was proposed here and has not been reported lost before the entry was reported
+    /// committed. Tickets come back in the order in which they were given.
+    pub ticket: Option<Ticket>,
+}
+
 /// A report of the log to its node, in the order in which the node has to act.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<E> {
-    /// The next op is committed: apply it.
-    Committed {
-        /// The op, one higher than the last one committed or installed.
-        op: Op,
-        /// The payload, as it was proposed on some server; empty for an entry of the engine's own.
-        payload: Arc<[u8]>,
-        /// The ticket, if it was proposed here and has not been reported lost. Tickets come back in the order
-        /// in which they were given.
-        ticket: Option<Ticket>,
-    },
+    /// Everything up to this op is committed: take it with [`OrderedLog::take`], and apply it.
+    Committed(Op),
     /// This ticket and all after it are void: none of them comes back. What was proposed under them may be
     /// committed all the same, without a ticket, so admission starts again from what is applied.
     Lost {

@@ -35,6 +35,7 @@ use super::packet::{Outgoing, Packet};
 use super::seal::{PacketKeys, TAG_LEN};
 use super::{DATAGRAM_BASE, codec};
 use crate::id::{Moment, View};
+use crate::planted::{Planted, PlantedBug};
 
 /// The number of datagrams received after which an ack is due: see [`Link::ack_due`].
 pub const ACK_EVERY: u32 = 32;
@@ -112,6 +113,7 @@ pub struct Link {
     timer: Option<Moment>,
     /// The time at which the oldest overtaken datagram counts as lost (RFC 9002 section 6.1.2).
     late_at: Option<Moment>,
+    planted: PlantedBug,
 }
 
 impl Link {
@@ -136,7 +138,13 @@ impl Link {
             largest_acked: 0,
             timer: None,
             late_at: None,
+            planted: PlantedBug::default(),
         }
+    }
+
+    /// The same link with a planted bug, for tests.
+    pub fn with_planted(self, planted: PlantedBug) -> Link {
+        Link { planted, ..self }
     }
 
     /// The number of the next datagram.
@@ -291,6 +299,9 @@ impl Link {
             let bytes = datagram.len();
             self.flight.insert(number, Sent { at: now, bytes, token });
             self.flight_bytes += bytes;
+        }
+        if self.planted.is(Planted::SegmentMisnumbered) && datagram.len() == self.discovery.size() {
+            self.envelope.number -= 1;
         }
         out.push(datagram);
     }

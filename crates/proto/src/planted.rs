@@ -102,6 +102,14 @@ pub enum Planted {
     FollowSeenLate,
     /// A sender goes on with the key of the phase before.
     KeyOutlivesPhase,
+    /// A notification that would share a datagram with the one before it is dropped.
+    CoalescedDropped,
+    /// A datagram that follows a filled one of the same transmission has its number.
+    SegmentMisnumbered,
+    /// Of several sessions that a turn has left something to send, one is not flushed.
+    SessionUnflushed,
+    /// A turn applies everything that is committed, and no heartbeat leaves meanwhile.
+    AppliesAllAtOnce,
 }
 
 /// The runtime value that says which bug is switched on.

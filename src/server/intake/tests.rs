@@ -214,12 +214,15 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
 }
 
 #[test]
-fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
+fn each_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     let mut rig = rig(0);
-    assert_eq!(rig.take(12, &[send(3, "hi")]), Err(RefusedDatagram::QueueFull));
-    let busy = Refused::new(Code::Busy, Answers::Request(Seq(3)), RETRY_MS);
-    let answer = delivery::Input::Answer { session: SessionId(Op(12)), packet: ToClient::Error(busy) };
-    assert_eq!(rig.heard().get(1), Some(&answer));
+    let sends: Vec<ToServer> = (3..=18).map(|seq| send(seq, "hi")).collect();
+    assert_eq!(rig.take(12, &sends), Err(RefusedDatagram::QueueFull));
+    let answer = |seq| {
+        let busy = Refused::new(Code::Busy, Answers::Request(Seq(seq)), RETRY_MS);
+        delivery::Input::Answer { session: SessionId(Op(12)), packet: ToClient::Error(busy) }
+    };
+    assert_eq!(rig.heard()[1..], (3..=18).map(answer).collect::<Vec<_>>());
 
     let query = ToServer::Query(Query::new(QueryId(1), QueryKind::Status));
     assert_eq!(rig.take(12, &[query]), Err(RefusedDatagram::QueueFull));

@@ -26,7 +26,8 @@ use crate::fair::Network;
 use crate::server::engine::Effect;
 use crate::server::handshake::tests::handshake_config;
 use crate::server::node::Image;
-use crate::server::replica_thread::{PER_TURN, Turns};
+use crate::server::places::PER_TURN;
+use crate::server::replica_thread::Turns;
 use crate::server::snapshot_thread::SnapshotWork;
 
 /// A disk in memory, on which every operation that takes time lets other threads go on.

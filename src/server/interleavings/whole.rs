@@ -328,7 +328,7 @@ fn a_server_whose_disk_fails_ends_all_threads_and_reports_the_error() {
 #[test]
 fn a_primary_that_is_stopped_hands_over_and_all_threads_end() {
     holds(10, hands_over);
-    is_found(Mistake::WaitsForTheJournal, hands_over);
+    is_found(Mistake::QueuesSilently, hands_over);
 }
 
 #[test]

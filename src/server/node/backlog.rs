@@ -1,11 +1,10 @@
 //! The events of the log that the node has not acted on yet, in their order.
 //!
-//! A turn applies a bounded number of entries, so that no heartbeat waits while a long log is applied, as
-//! after a start or a partition. Whatever else the log reports keeps its place among the entries: a server
-//! serves a view only once it has applied what was committed before it.
+//! A turn applies a bounded number of entries, at its end, so that no heartbeat waits while a long log is
+//! applied, as after a start or a partition. Whatever else the log reports keeps its place among the
+//! entries: a server serves a view only once it has applied what was committed before it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use recado_log::ordered::Ticket;
 use recado_proto::id::{Op, View};
@@ -13,8 +12,8 @@ use recado_proto::id::{Op, View};
 /// An event of the log that has its place among the committed entries.
 #[derive(Debug)]
 pub(super) enum Due {
-    /// Apply this entry.
-    Committed { op: Op, payload: Arc<[u8]>, ticket: Option<Ticket> },
+    /// Apply the entries up to this op, one at a time.
+    Committed(Op),
     /// This ticket and all after it are void.
     Lost { from: Ticket },
     /// This view is active.
@@ -25,7 +24,7 @@ pub(super) enum Due {
     Stopped,
 }
 
-/// The events that wait. They are as many as the log in memory has entries at most, and few others.
+/// The events that wait. Entries up to one op are one event, so they are few, however much is committed.
 #[derive(Debug)]
 pub(super) struct Backlog {
     due: VecDeque<Due>,
@@ -43,18 +42,26 @@ impl Backlog {
     }
 
     pub(super) fn push(&mut self, due: Due) {
-        self.others += usize::from(!matches!(due, Due::Committed { .. }));
-        self.due.push_back(due);
+        match (self.due.back_mut(), &due) {
+            (Some(Due::Committed(upto)), Due::Committed(further)) => *upto = *further,
+            _ => {
+                self.others += usize::from(!matches!(due, Due::Committed(_)));
+                self.due.push_back(due);
+            }
+        }
     }
 
-    /// The next event to act on in this turn.
-    pub(super) fn pop(&mut self) -> Option<Due> {
-        let is_entry = matches!(self.due.front()?, Due::Committed { .. });
-        if is_entry {
-            self.left = self.left.checked_sub(1)?;
-        } else {
-            self.others -= 1;
+    /// The next event to act on in this turn, if everything up to `applied` is applied. For entries it is
+    /// returned once for each.
+    pub(super) fn pop(&mut self, applied: Op) -> Option<Due> {
+        // All of it is applied, or covered by a snapshot that was installed.
+        while self.due.pop_front_if(|due| matches!(due, Due::Committed(upto) if *upto <= applied)).is_some() {
         }
+        if let Due::Committed(upto) = self.due.front()? {
+            self.left = self.left.checked_sub(1)?;
+            return Some(Due::Committed(*upto));
+        }
+        self.others -= 1;
         self.due.pop_front()
     }
 
@@ -70,10 +77,5 @@ impl Backlog {
     /// Returns true if the node's role is behind that of the log.
     pub(super) fn is_turning(&self) -> bool {
         self.others > 0
-    }
-
-    /// Drops the entries, because a snapshot that contains them was installed.
-    pub(super) fn drop_entries(&mut self) {
-        self.due.retain(|due| !matches!(due, Due::Committed { .. }));
     }
 }

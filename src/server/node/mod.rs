@@ -5,7 +5,8 @@
 //! (where packets of clients go), `backlog`, `admission` (sessions and numbered requests), `charges`,
 //! `queries`, `admin`, `housekeeping`, `snapshots`, `log_clock`.
 //!
-//! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
+//! Pure: `handle(clock, input, &mut effects)` for each input of a turn, then `flush` and `apply`, and
+//! `next_deadline()`.
 
 mod admin;
 mod admission;
@@ -18,7 +19,7 @@ mod log_clock;
 mod queries;
 mod snapshots;
 
-use recado_log::ordered::{Event, OrderedLog, StoredSnapshot, Ticket};
+use recado_log::ordered::{Committed, Event, OrderedLog, StoredSnapshot, Ticket};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
 use recado_proto::id::{Clock, Incarnation, Moment, Op, SessionId, View};
@@ -82,6 +83,8 @@ impl<L: OrderedLog> Node<L> {
     ) -> Node<L> {
         let Boot { incarnation, keys, service } = boot;
         let now = clock.now;
+        let all = config.planted.is(Planted::AppliesAllAtOnce);
+        let most = if all { u32::MAX } else { config.limits.applied_per_turn };
         let mut node = Node {
             administration: Administration::new(&keys),
             keys,
@@ -96,7 +99,7 @@ impl<L: OrderedLog> Node<L> {
             snapshots: Snapshots::new(clock, &config, service.applied()),
             log_clock: LogClock::new(now, service.clock_ms()),
             refused: Vec::new(),
-            backlog: Backlog::new(config.limits.applied_per_turn),
+            backlog: Backlog::new(most),
             failed: false,
             applied: Vec::new(),
             out: Vec::new(),
@@ -106,13 +109,12 @@ impl<L: OrderedLog> Node<L> {
         };
         node.emit_sessions(&[]);
         node.take_events(clock);
-        node.backlog.begin_turn();
         node.finish(out);
         node
     }
 
-    /// Handles one input and appends the effects to `out`. Call [`Node::flush`] after the last input of a
-    /// batch.
+    /// Handles one input and appends the effects to `out`. After the last input of a turn call
+    /// [`Node::flush`], and then [`Node::apply`].
     pub fn handle(&mut self, clock: Clock, input: Input<L::Input>, out: &mut Vec<Effect<L::Effect>>) {
         if self.failed {
             return;
@@ -158,7 +160,28 @@ impl<L: OrderedLog> Node<L> {
         }
         self.log.flush(clock.now);
         self.take_events(clock);
+        self.finish(out);
+    }
+
+    /// Acts on what the log has reported: applies as many committed entries as a turn may. Perform the
+    /// effects of the turn's inputs and of its flush before: a heartbeat that is due does not wait for this.
+    pub fn apply(&mut self, clock: Clock, out: &mut Vec<Effect<L::Effect>>) {
         self.backlog.begin_turn();
+        while !self.failed
+            && let Some(due) = self.backlog.pop(self.service.applied())
+        {
+            match due {
+                Due::Committed(_) => match self.log.take(self.service.applied()) {
+                    Some(committed) => self.on_committed(clock, committed),
+                    // What is due is committed, so the log has it.
+                    None => break,
+                },
+                Due::Lost { from } => self.on_lost(from),
+                Due::Active(view) => self.on_active(clock.now, view),
+                Due::Deposed => self.on_deposed(),
+                Due::Stopped => self.out.push(Effect::Stopped),
+            }
+        }
         self.finish(out);
     }
 
@@ -185,7 +208,8 @@ impl<L: OrderedLog> Node<L> {
         self.log.propose(codec::encode(&stamped).into())
     }
 
-    /// Takes the events of the log, and acts on as many as this turn may. Follows each call that makes some.
+    /// Takes the events of the log. Follows each call that makes some. What has its place among the entries
+    /// waits for [`Node::apply`].
     fn take_events(&mut self, clock: Clock) {
         while let Some(event) = self.log.poll(clock.now) {
             match event {
@@ -193,35 +217,23 @@ impl<L: OrderedLog> Node<L> {
                 Event::SnapshotBegun { op, start } => self.on_snapshot_begun(op, &start),
                 // At once: the log goes on from what it has installed.
                 Event::SnapshotReceived(snapshot) => self.on_snapshot_received(clock, snapshot),
-                Event::Committed { op, payload, ticket } => {
-                    self.backlog.push(Due::Committed { op, payload, ticket });
-                }
+                Event::Committed(upto) => self.backlog.push(Due::Committed(upto)),
                 Event::Lost { from } => self.backlog.push(Due::Lost { from }),
                 Event::Active(view) => self.backlog.push(Due::Active(view)),
                 Event::Deposed => self.backlog.push(Due::Deposed),
                 Event::Stopped => self.backlog.push(Due::Stopped),
             }
         }
-        while !self.failed
-            && let Some(due) = self.backlog.pop()
-        {
-            match due {
-                Due::Committed { op, payload, ticket } => self.on_committed(clock, op, &payload, ticket),
-                Due::Lost { from } => self.on_lost(from),
-                Due::Active(view) => self.on_active(clock.now, view),
-                Due::Deposed => self.on_deposed(),
-                Due::Stopped => self.out.push(Effect::Stopped),
-            }
-        }
     }
 
     /// Applies a committed entry; an empty payload is applied as nothing. One that does not decode is a
     /// command of a later version, which has an effect on the servers that can read it.
-    fn on_committed(&mut self, clock: Clock, op: Op, payload: &[u8], ticket: Option<Ticket>) {
+    fn on_committed(&mut self, clock: Clock, committed: Committed) {
+        let Committed { op, payload, ticket } = committed;
         if let Some(ticket) = ticket {
             self.housekeeping.on_committed(ticket);
         }
-        let stamped = match Stamped::decode(payload) {
+        let stamped = match Stamped::decode(&payload) {
             _ if payload.is_empty() => None,
             Ok(stamped) => Some(stamped),
             Err(cause) => {
@@ -328,7 +340,6 @@ impl<L: OrderedLog> Node<L> {
         if !self.log.install(clock.now, snapshot) {
             return;
         }
-        self.backlog.drop_entries();
         let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
         self.service = service;
         self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);

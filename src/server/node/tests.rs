@@ -20,6 +20,7 @@ mod charges;
 mod forged;
 mod housekeeping;
 mod log_clock;
+mod long_start;
 mod members;
 mod peers;
 mod queries;
@@ -182,6 +183,9 @@ impl<S: Surroundings> Rig<S> {
             refused,
         };
         rig.note(effects);
+        let mut out = Vec::new();
+        rig.node.apply(Self::START, &mut out);
+        rig.note(out);
         rig
     }
 
@@ -193,6 +197,7 @@ impl<S: Surroundings> Rig<S> {
                 Effect::Log(effect) => {
                     if let Some(input) = self.around.perform(self.clock, effect) {
                         self.node.handle(self.clock, Input::Log(input), &mut out);
+                        self.node.apply(self.clock, &mut out);
                     }
                 }
                 Effect::Snapshot(image) => {
@@ -226,6 +231,7 @@ impl<S: Surroundings> Rig<S> {
     fn input(&mut self, input: Input<LogInput<S>>) {
         let mut out = Vec::new();
         self.node.handle(self.clock, input, &mut out);
+        self.node.apply(self.clock, &mut out);
         self.note(out);
     }
 
@@ -237,6 +243,7 @@ impl<S: Surroundings> Rig<S> {
     fn flush(&mut self) {
         let mut out = Vec::new();
         self.node.flush(self.clock, &mut out);
+        self.node.apply(self.clock, &mut out);
         self.note(out);
     }
 

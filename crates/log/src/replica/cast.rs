@@ -14,7 +14,8 @@ use recado_proto::planted::Planted;
 use super::log::Piece;
 use super::{Effect, Log, ReplicaManager, Role, Room};
 
-/// Most entries in flight to one backup beyond its matched op, whatever the link's room.
+/// Most entries in flight to one backup beyond its matched op, or the op that the cast began with, whatever
+/// the link's room.
 const AHEAD_MAX: u64 = 4_096;
 
 /// The bytes that the count of entries takes beside the one of an empty list.
@@ -24,6 +25,8 @@ const COUNT_GROWS: usize = 2;
 #[derive(Debug)]
 pub(super) struct Progress {
     next: Op,
+    /// The op after which the cast began, or to which it was last moved back.
+    from: Op,
     /// Ranges of sent ops that are believed lost, first op to last op. The link's limit in flight bounds
     /// them.
     lost: BTreeMap<Op, Op>,
@@ -45,6 +48,7 @@ impl Progress {
     pub(super) fn new(next: Op) -> Progress {
         Progress {
             next,
+            from: next.prev(),
             lost: BTreeMap::new(),
             matched: Op::ZERO,
             durable: Op::ZERO,
@@ -66,7 +70,10 @@ impl Progress {
         for (first, last) in std::mem::take(&mut self.lost) {
             self.cast_range(source, to, (first.max(self.matched.next()), last), &mut room, out);
         }
-        let limit = Op(self.matched.0.max(source.commit.0) + AHEAD_MAX).min(source.log.last());
+        // Before anything is matched, what the commit does not reach counts from where the cast began: a new
+        // primary may have a long log of which it knows little to be committed.
+        let known = self.matched.max(source.commit).max(self.from);
+        let limit = Op(known.0 + AHEAD_MAX).min(source.log.last());
         self.cast_range(source, to, (self.next, limit), &mut room, out);
     }
 
@@ -163,6 +170,7 @@ impl ReplicaManager {
         if ack.rejected && now.since(backup.rewound) >= self.timing.heartbeat / 8 {
             backup.rewound = now;
             backup.next = ack.matched.next();
+            backup.from = ack.matched;
             backup.lost.clear();
         }
         self.count(now, out);

@@ -264,7 +264,7 @@ impl ReplicaManager {
         self.journal_appended(now, out);
         self.journaling.limit_durable(self.commit);
         self.log = super::Log::new(op, view);
-        (self.commit, self.applied, self.in_view.matched) = (op, op, op);
+        (self.commit, self.in_view.matched) = (op, op);
         self.journal(now, Task::Install { op, view, bytes }, Written::Upto(op), out);
         self.fetched_upto(now, op, out);
         true

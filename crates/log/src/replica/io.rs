@@ -92,8 +92,8 @@ pub(crate) enum Effect {
         /// The task.
         task: Task,
     },
-    /// This entry is committed: apply it.
-    Apply(Entry),
+    /// Everything up to this op is committed: apply it.
+    Commit(Op),
     /// The transfer of a snapshot has begun. If its start shows that it cannot be installed, call
     /// [`ReplicaManager::refuse_snapshot`](super::ReplicaManager::refuse_snapshot).
     SnapshotBegun {

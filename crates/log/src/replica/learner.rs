@@ -91,12 +91,12 @@ impl ReplicaManager {
     }
 
     pub(super) fn learner_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let (applied, promised, quorum) = (self.applied, self.promised, self.quorum);
+        let (commit, promised, quorum) = (self.commit, self.promised, self.quorum);
         let every = self.timing.heartbeat * 2;
         let early = self.planted.is(Planted::LearnerVotesEarly);
         let Role::Learner(learner) = &mut self.role else { return };
         let goal = learner.commit_to_reach(quorum, promised);
-        if goal.is_some_and(|goal| applied >= goal || early) && !learner.voting {
+        if goal.is_some_and(|goal| commit >= goal || early) && !learner.voting {
             learner.voting = true;
             return self.journal(now, Task::Vote(promised), Written::Vote, out);
         }

@@ -97,10 +97,8 @@ pub(crate) struct ReplicaManager {
     active: View,
 
     log: Log,
-    /// The last op known to be committed.
+    /// The last op known to be committed, which the caller was told.
     commit: Op,
-    /// The last op given to the caller to apply.
-    applied: Op,
     journaling: Journaling,
     /// The ops that damage may have destroyed.
     unknown: Option<Unknown>,
@@ -167,8 +165,7 @@ impl ReplicaManager {
             promised: boot.promised.max(log.last_view()),
             in_view: InView::new(commit, now),
             active: View::ZERO,
-            commit,
-            applied: base,
+            commit: base,
             journaling: Journaling::new(log.last()),
             unknown: boot.unknown,
             contradiction: None,
@@ -299,7 +296,7 @@ impl ReplicaManager {
 
     /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.
     pub(crate) fn forget_upto(&mut self, op: Op) {
-        self.log.forget_upto(op.min(self.applied));
+        self.log.forget_upto(op.min(self.commit));
     }
 
     // ---- for the modules of the replica
@@ -309,13 +306,12 @@ impl ReplicaManager {
         matches!(&self.role, Role::Primary(primary) if primary.is_active())
     }
 
-    /// Commits everything up to `op` that is held, and applies it.
+    /// Commits everything up to `op` that is held.
     fn commit_upto(&mut self, op: Op, out: &mut Vec<Effect>) {
-        self.commit = self.commit.max(op.min(self.log.last()));
-        while self.applied < self.commit {
-            let Some(entry) = self.log.get(self.applied.next()) else { break };
-            out.push(Effect::Apply(entry.clone()));
-            self.applied = self.applied.next();
+        let upto = op.min(self.log.last());
+        if upto > self.commit {
+            self.commit = upto;
+            out.push(Effect::Commit(upto));
         }
     }
 

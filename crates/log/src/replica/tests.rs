@@ -102,7 +102,11 @@ impl World {
                         let (incarnation, packet) = (Incarnation(1), ToPeer::SnapshotChunk(chunk));
                         waiting.push_back((to, Input::Packet { from: at, incarnation, packet }));
                     }
-                    Effect::Apply(entry) => self.applied.entry(at).or_default().push(entry.op),
+                    Effect::Commit(upto) => {
+                        let applied = self.applied.entry(at).or_default();
+                        let first = applied.last().map_or(1, |last| last.0 + 1);
+                        applied.extend((first..=upto.0).map(Op));
+                    }
                     Effect::Stopped if !self.stopped.contains(&at) => self.stopped.push(at),
                     _ => {}
                 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use recado_log::journal::{Meta, Recovered};
-use recado_log::ordered::Status;
+use recado_log::ordered::{Committed, Status};
 use recado_service::State;
 
 use super::*;
@@ -39,6 +39,7 @@ fn a_start_with_a_long_log_applies_a_part_of_it_each_turn() {
         clock.now = clock.now + Duration::from_millis(5);
         node.handle(clock, Input::Deadline, &mut out);
         node.flush(clock, &mut out);
+        node.apply(clock, &mut out);
         let before = std::mem::replace(&mut applied, node.applied());
         assert!((1..=most).contains(&(applied.0 - before.0)), "{before} to {applied} in a turn");
     }
@@ -77,6 +78,10 @@ impl OrderedLog for Scripted {
 
     fn refuse_snapshot(&mut self, _: Op) {}
 
+    fn take(&mut self, applied: Op) -> Option<Committed> {
+        Some(Committed { op: applied.next(), payload: command_of(300), ticket: None })
+    }
+
     fn trim(&mut self, _: Op) {}
 
     fn stop(&mut self) {}
@@ -112,9 +117,7 @@ impl OrderedLog for Scripted {
 #[test]
 fn a_view_is_served_once_everything_before_it_is_applied() {
     let (keys, clock) = (handshake_config(ME.0, 1).keys, Clock { now: Moment(0), unix_ms: 1 });
-    let committed = |op| Event::Committed { op: Op(op), payload: command_of(300), ticket: None };
-    let mut events: VecDeque<_> = (1..=ENTRIES).map(committed).collect();
-    events.push_back(Event::Active(View::new(2, ME)));
+    let events = VecDeque::from([Event::Committed(Op(ENTRIES)), Event::Active(View::new(2, ME))]);
     let service = Service::new(State::default(), config().limits, Default::default());
     let boot = Boot { incarnation: Incarnation(1), keys, service };
     let mut out = Vec::new();
@@ -125,6 +128,7 @@ fn a_view_is_served_once_everything_before_it_is_applied() {
         assert!(!out.iter().any(|effect| matches!(effect, Effect::Delivery(delivery::Input::Announce(_)))));
         node.handle(clock, Input::Deadline, &mut out);
         node.flush(clock, &mut out);
+        node.apply(clock, &mut out);
     }
     assert!(out.iter().any(|effect| matches!(effect, Effect::Delivery(delivery::Input::Announce(_)))));
     assert!(node.serves() && node.accepts());

@@ -151,10 +151,11 @@ fn the_log_is_kept_from_the_snapshot_before_the_newest_one_on() {
     let mut rig = in_turn();
     let (mut before, mut newest) = (Op::ZERO, Op(1));
     for op in 3..=52 {
-        let written = rig.snapshots;
+        // A snapshot holds what is applied before the turn that begins it.
+        let (written, applied) = (rig.snapshots, rig.node.applied());
         cast(&mut rig, op..=op);
         if rig.snapshots > written {
-            (before, newest) = (newest, rig.node.applied());
+            (before, newest) = (newest, applied);
         }
         let first = (1..=op).find(|op| rig.node.log.entry(Op(*op)).is_some());
         assert_eq!(first, Some(before.0 + 1), "the newest one is that of {newest:?}");

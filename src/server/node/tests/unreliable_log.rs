@@ -135,6 +135,7 @@ impl World {
         let mut out = Vec::new();
         self.node.handle(self.clock, input, &mut out);
         self.node.flush(self.clock, &mut out);
+        self.node.apply(self.clock, &mut out);
         self.perform(out);
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use recado_log::ordered::Status;
+use recado_log::ordered::{Committed, Status};
 use recado_proto::entropy::Entropy;
 
 use super::*;
@@ -41,6 +41,8 @@ pub(super) struct VectorLog {
     /// The number of entries that snapshots cover, which are not in `entries` any more.
     trimmed: u64,
     proposals: Vec<Proposal>,
+    /// The tickets of committed entries that are not taken yet.
+    committed: BTreeMap<Op, Ticket>,
     tickets: u64,
     events: VecDeque<Event<Infallible>>,
     now: Moment,
@@ -57,6 +59,7 @@ impl VectorLog {
             entries: Vec::new(),
             trimmed: 0,
             proposals: Vec::new(),
+            committed: BTreeMap::new(),
             tickets: 0,
             events: VecDeque::new(),
             now: Moment(0),
@@ -91,15 +94,16 @@ impl VectorLog {
         payloads.map(|payload| codec::decode::<Stamped>(payload).unwrap().command).collect()
     }
 
-    fn committed(&self) -> Op {
+    fn last(&self) -> Op {
         Op(self.trimmed + self.entries.len() as u64)
     }
 
     fn commit(&mut self, payload: Arc<[u8]>, ticket: Option<Ticket>) {
-        let op = self.committed().next();
+        let op = self.last().next();
         let kind = if payload.is_empty() { EntryKind::ViewStart } else { EntryKind::Command };
-        self.entries.push(Entry { op, view: Self::view(), kind, payload: payload.clone() });
-        self.events.push_back(Event::Committed { op, payload, ticket });
+        self.entries.push(Entry { op, view: Self::view(), kind, payload });
+        self.committed.extend(ticket.map(|ticket| (op, ticket)));
+        self.events.push_back(Event::Committed(op));
     }
 
     /// Makes the tickets of these proposals and of all after them void.
@@ -186,6 +190,12 @@ impl OrderedLog for VectorLog {
 
     fn refuse_snapshot(&mut self, _: Op) {}
 
+    fn take(&mut self, applied: Op) -> Option<Committed> {
+        let op = applied.next();
+        let payload = self.entry(op)?.payload.clone();
+        Some(Committed { op, payload, ticket: self.committed.remove(&op) })
+    }
+
     fn trim(&mut self, op: Op) {
         let covered = op.0.saturating_sub(self.trimmed) as usize;
         self.entries.drain(..covered.min(self.entries.len()));
@@ -207,7 +217,7 @@ impl OrderedLog for VectorLog {
     }
 
     fn status(&self) -> Status {
-        let commit = self.committed();
+        let commit = self.last();
         Status {
             role: RoleName::Primary,
             view: Self::view(),

@@ -114,7 +114,7 @@ fn an_entry_is_given_to_the_journal_before_it_is_applied() {
     let effects = one.packet(3, cast(View::new(1, NodeId(3)), 0, View::ZERO, 1, vec![entry(1, 1, 3)]));
     let append = |effect: &Effect| matches!(effect, Effect::Journal { task: Task::Append { .. }, .. });
     let given = effects.iter().position(append);
-    let applied = effects.iter().position(|effect| matches!(effect, Effect::Apply(_)));
+    let applied = effects.iter().position(|effect| matches!(effect, Effect::Commit(_)));
     assert!(given.is_some() && given < applied, "{given:?} and {applied:?}");
 }
 
