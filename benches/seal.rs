@@ -1,10 +1,14 @@
 //! Benchmark of sealing and opening datagrams: `cargo bench --bench seal`.
 //!
 //! A plain program without a benchmark library, because only ratios within one run matter. The fastest of
-//! several rounds is the least disturbed one.
+//! several rounds is the least disturbed one. Allocations are counted, and the same in each run. `cargo test`
+//! runs a single round of everything.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench ends where it fails")]
 #![allow(clippy::disallowed_methods, reason = "the servers' clock counts microseconds, too few for this")]
+
+#[path = "../bench/src/allocations.rs"]
+mod allocations;
 
 use std::hint::black_box;
 use std::net::UdpSocket;
@@ -28,8 +32,12 @@ use recado_proto::packet::{
 use recado_proto::seal::{ClusterKeys, Direction, Key, TAG_LEN};
 use recado_service::{Page, Stored};
 
-/// Number of rounds. They are many and short, so that some of them are not interrupted.
-const ROUNDS: usize = 200;
+/// Number of rounds: many and short, so that some of them are not interrupted. `cargo bench` alone passes
+/// `--bench`.
+fn rounds() -> usize {
+    if std::env::args().any(|argument| argument == "--bench") { 200 } else { 1 }
+}
+
 const ME: NodeId = NodeId(3);
 const CLUSTER: ClusterId = ClusterId(7);
 const BOOT_ID: BootId = BootId([3; 16]);
@@ -48,14 +56,14 @@ fn main() {
     }
 }
 
-/// Time of one call in nanoseconds, in the fastest of [`ROUNDS`] rounds.
+/// Time of one call in nanoseconds, in the fastest round.
 fn each(times: u32, mut work: impl FnMut()) -> f64 {
     let round = |_| {
         let began = Instant::now();
         (0..times).for_each(|_| work());
         began.elapsed().as_nanos() as f64 / f64::from(times)
     };
-    (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
+    (0..rounds()).map(round).fold(f64::INFINITY, f64::min)
 }
 
 fn datagrams() {
@@ -93,7 +101,7 @@ fn handshakes() {
     let answers = each(5, || {
         black_box(noise::answer(prologue, &private, &message, &mut others).unwrap());
     });
-    let mut fresh: Vec<_> = (0..5 * ROUNDS)
+    let mut fresh: Vec<_> = (0..5 * rounds())
         .map(|_| {
             let (state, message) = initiation();
             let (_, _, reply) = noise::answer(prologue, &private, &message, &mut others).unwrap();
@@ -124,28 +132,34 @@ fn config() -> Config {
 }
 
 /// Time of a delivery: in the machines without the system call (`machine`), of it for sealing and opening
-/// the same bytes (`crypto`), and in the system call that sends (`sending`).
+/// the same bytes (`crypto`), and in the system call that sends (`sending`); and the allocations of the
+/// machines.
 #[derive(Default)]
 struct Spent {
     machine: Duration,
+    allocations: u64,
     crypto: Duration,
     sending: Duration,
 }
 
 fn delivery(body: usize) {
-    let best = (0..ROUNDS).map(|_| deliver(body)).min_by_key(|spent| spent.machine).unwrap();
-    let Spent { machine, crypto, sending } = best;
+    let best = (0..rounds()).map(|_| deliver(body)).min_by_key(|spent| spent.machine).unwrap();
+    let Spent { machine, allocations, crypto, sending } = best;
     let each = |time: Duration| time.as_nanos() as f64 / f64::from(NOTIFICATIONS);
     println!(
         "{body:>5} B of text: {:.0} ns, of it {:.0} ns to seal and open ({:.0} %); with the system's sending of \
-         the datagram {:.0} ns ({:.0} %)",
+         the datagram {:.0} ns ({:.0} %); {:.2} allocations",
         each(machine),
         each(crypto),
         100.0 * each(crypto) / each(machine),
         each(machine + sending),
-        100.0 * each(crypto) / each(machine + sending)
+        100.0 * each(crypto) / each(machine + sending),
+        allocations as f64 / f64::from(NOTIFICATIONS)
     );
 }
+
+/// More effects than a turn of one session has.
+const EFFECTS_MAX: usize = 64;
 
 /// Number of notifications that are delivered to one session, one after another.
 const NOTIFICATIONS: u32 = 100;
@@ -189,9 +203,9 @@ fn deliver(body: usize) -> Spent {
         let mut datagrams = Vec::new();
         client.transmit(now, View::ZERO, &[packet], None, &mut datagrams);
         let [datagram] = &datagrams[..] else { panic!("one datagram") };
-        let began = Instant::now();
+        let mut out = Vec::with_capacity(EFFECTS_MAX);
+        let (began, allocated) = (Instant::now(), allocations::count());
         let (opened, keys) = keyring.open(datagram).unwrap();
-        let mut out = Vec::new();
         let heard = Input::DatagramReceived {
             session: SESSION,
             from: sink,
@@ -207,14 +221,14 @@ fn deliver(body: usize) -> Spent {
             }
         }
         delivery.flush(now, &mut out);
-        let machine = began.elapsed();
+        let (machine, allocated) = (began.elapsed(), allocations::count() - allocated);
         let began = Instant::now();
         black_box(to_server.open(opened.envelope.number, OUTER_LEN, datagram).unwrap());
-        (machine, began.elapsed(), out)
+        (machine, allocated, began.elapsed(), out)
     };
 
     // The session sends a first datagram, answers the challenge of its path, and is served.
-    let (_, _, out) = say(&mut client, &mut delivery, now, ToServer::Padding);
+    let (_, _, _, out) = say(&mut client, &mut delivery, now, ToServer::Padding);
     for effect in out {
         if let Effect::Datagram { bytes, .. } = effect {
             for packet in envelope::open::<ToClient>(&mut to_client, &bytes).unwrap().packets {
@@ -243,11 +257,13 @@ fn deliver(body: usize) -> Spent {
             content: Content::of("x".repeat(body)),
             options: OptionalFields::NONE,
         });
-        let mut out = Vec::new();
-        let began = Instant::now();
-        delivery.handle(now, Input::Applied { notification, sessions: [SESSION].into() }, &mut out);
+        let sessions = [SESSION].into();
+        let mut out = Vec::with_capacity(EFFECTS_MAX);
+        let (began, allocated) = (Instant::now(), allocations::count());
+        delivery.handle(now, Input::Applied { notification, sessions }, &mut out);
         delivery.flush(now, &mut out);
         spent.machine += began.elapsed();
+        spent.allocations += allocations::count() - allocated;
         for effect in out {
             let Effect::Datagram { bytes, .. } = effect else { continue };
             let number = Envelope::peek(&bytes).unwrap().number;
@@ -266,11 +282,13 @@ fn deliver(body: usize) -> Spent {
             // The result does not matter, only the duration of the call.
             let _ = socket.send_to(&bytes, sink);
             spent.sending += began.elapsed();
+            delivery.hand_back(bytes);
         }
         let ack =
             ToServer::ClientAck(ClientAck { upto: Position::of(Op(op)), held: Vec::new(), credit: 256 });
-        let (machine, opening, _) = say(&mut client, &mut delivery, now, ack);
+        let (machine, allocated, opening, _) = say(&mut client, &mut delivery, now, ack);
         spent.machine += machine;
+        spent.allocations += allocated;
         spent.crypto += opening;
     }
     assert_eq!(delivered, NOTIFICATIONS as usize, "each in a datagram, each once");

@@ -3,14 +3,14 @@
 //!
 //! A plain program without a benchmark library. Times are of the fastest of several rounds, the least
 //! disturbed one. Memory is what was asked of the allocator, and 16 bytes for each piece, as glibc's takes at
-//! most.
+//! most. `cargo test` runs it with few sends and sessions.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench ends where it fails")]
 #![allow(clippy::disallowed_methods, reason = "the servers' clock counts microseconds, too few for this")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicU64, Ordering};
 use std::time::Instant;
 
 use recado::config::{Cluster, Config, Limits, Member};
@@ -33,6 +33,7 @@ use recado_service::{Applied, Service, State};
 struct Counting;
 
 static LIVE: AtomicIsize = AtomicIsize::new(0);
+static COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// What an allocation takes beside its bytes.
 const PIECE: isize = 16;
@@ -41,6 +42,7 @@ const PIECE: isize = 16;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size() as isize + PIECE, Ordering::Relaxed);
+        COUNT.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -60,19 +62,32 @@ const ME: NodeId = NodeId(3);
 const BOOT_ID: BootId = BootId([3; 16]);
 /// The bytes of each notification's text.
 const TEXT: usize = 200;
-/// Sends in a round, and rounds.
-const SENDS: u64 = 10_000;
-const ROUNDS: usize = 10;
-/// The devices, of which each has a profile and a session of its own.
-const SESSIONS: u64 = 10_000;
 /// The topics that each profile follows.
 const FOLLOWS: u64 = 5;
 
+/// How much is measured.
+#[derive(Clone, Copy)]
+struct Sizes {
+    /// Sends in a round.
+    sends: u64,
+    rounds: usize,
+    /// The inboxes that are sent to.
+    topics: u64,
+    /// The devices, of which each has a profile and a session of its own.
+    sessions: u64,
+}
+
 fn main() {
-    for topics in [1, 10_000] {
-        sends(topics);
+    // `cargo bench` alone passes it.
+    let sizes = if std::env::args().any(|argument| argument == "--bench") {
+        Sizes { sends: 10_000, rounds: 10, topics: 10_000, sessions: 10_000 }
+    } else {
+        Sizes { sends: 100, rounds: 2, topics: 50, sessions: 50 }
+    };
+    for topics in [1, sizes.topics] {
+        sends(topics, sizes);
     }
-    sessions();
+    sessions(sizes.sessions);
 }
 
 /// The bytes that `work` leaves allocated, and its result.
@@ -158,7 +173,7 @@ fn profile(number: u64) -> Name {
 }
 
 /// The time and memory of sends to so many inboxes in turn; if it is one, to the sender's feed.
-fn sends(topics: u64) {
+fn sends(topics: u64, sizes: Sizes) {
     let mut log = Log::new();
     let session = log.session(0);
     (1..=topics).for_each(|number| {
@@ -171,50 +186,53 @@ fn sends(topics: u64) {
     let send = |to| Request::Send { topic: topic(to), content: Content::of("x".repeat(TEXT)) };
     let mut seq = 0;
     let (mut fastest, mut decoding) = (f64::INFINITY, f64::INFINITY);
-    let mut bytes = 0.0;
-    for _ in 0..ROUNDS {
+    let (mut bytes, mut allocations) = (0.0, 0);
+    for _ in 0..sizes.rounds {
         let mut entries = Vec::new();
-        for _ in 0..SENDS {
+        for _ in 0..sizes.sends {
             seq += 1;
             let command = asked(session, seq, send(seq % topics));
             entries.push(codec::encode(&Stamped { unix_ms: 1_800_000_000_000 + seq, command }));
         }
         let began = Instant::now();
         entries.iter().for_each(|entry| drop(codec::decode::<Stamped>(entry).unwrap()));
-        decoding = decoding.min(began.elapsed().as_nanos() as f64 / SENDS as f64);
+        decoding = decoding.min(began.elapsed().as_nanos() as f64 / sizes.sends as f64);
+        let allocated = COUNT.load(Ordering::Relaxed);
         let (left, took) = left_by(|| {
             let began = Instant::now();
             entries.iter().for_each(|entry| log.apply_bytes(entry));
             began.elapsed()
         });
-        fastest = fastest.min(took.as_nanos() as f64 / SENDS as f64);
+        fastest = fastest.min(took.as_nanos() as f64 / sizes.sends as f64);
+        allocations = COUNT.load(Ordering::Relaxed) - allocated;
         // The last round makes no topic, and no list grows for the first time.
-        bytes = left / SENDS as f64;
+        bytes = left / sizes.sends as f64;
     }
     let answered = |one: &Applied| matches!(one, Applied::Answered { result: Ok(_), .. });
     assert!(log.out.iter().any(answered), "{:?}", log.out);
     println!(
         "a SEND of {TEXT} B to one of {topics} topics: {fastest:.0} ns to decode ({decoding:.0}) and apply, {bytes:.0} B \
-         held"
+         held, {:.1} allocations",
+        allocations as f64 / sizes.sends as f64
     );
 }
 
 /// The memory of sessions that only listen, at their primary, and the time to find those of a topic.
-fn sessions() {
+fn sessions(count: u64) {
     let mut log = Log::new();
     log.session(0);
-    let (state, ids) = left_by(|| (1..=SESSIONS).map(|number| log.session(number)).collect::<Vec<_>>());
+    let (state, ids) = left_by(|| (1..=count).map(|number| log.session(number)).collect::<Vec<_>>());
     let (follows, ()) = left_by(|| {
         for (number, session) in (1..).zip(&ids) {
             for seq in 1..=FOLLOWS {
                 // The first is followed by all, and the others by a few each.
-                let feed = if seq == 1 { 0 } else { 1 + (number + seq * 1_000) % SESSIONS };
+                let feed = if seq == 1 { 0 } else { 1 + (number + seq * count / 10) % count };
                 let topic = Topic::Feed(profile(feed));
                 log.request(*session, seq, Request::Follow { topic, change: FollowChange::Add });
             }
         }
     });
-    let sessions = SESSIONS as f64;
+    let sessions = count as f64;
     println!("a profile with a device and a session: {:.0} B in the state", state / sessions);
     println!("{FOLLOWS} follows of it: {:.0} B", follows / sessions);
 

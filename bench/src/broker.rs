@@ -38,6 +38,8 @@ impl Number {
 pub(crate) enum Observed {
     /// The sender knows that its message is accepted.
     Acked(Number),
+    /// A server had no time for the message, which is sent again.
+    Deferred(Number),
     /// A follower got a message.
     Delivered {
         /// The follower.

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use recado_client::{ClusterIdentity, Name, RoleName, ServerStatus, Trust, identify, status};
-use recado_proto::id::NodeId;
+use recado_proto::id::{NodeId, View};
 use recado_sys::clock::MachineClock;
 use recado_sys::random;
 
@@ -26,6 +26,9 @@ const LOOK_PATIENCE: Duration = Duration::from_millis(300);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// The interval between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The file of a server to which `recadod-counted` writes the number of its allocations.
+const ALLOCATIONS: &str = "allocations";
 
 /// A setting of `recado.toml` that differs from the default, as its line before and after.
 pub(crate) type Setting = (&'static str, String);
@@ -60,7 +63,8 @@ pub(crate) struct Target {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9),
           conflicts_with = "server")]
     pub(crate) servers: u16,
-    /// The daemon to start [default: recadod beside this program]
+    /// The daemon to start; recadod-counted also counts its allocations [default: recadod beside this
+    /// program]
     #[arg(long, value_name = "PATH", conflicts_with = "server")]
     pub(crate) recadod: Option<PathBuf>,
 }
@@ -162,6 +166,13 @@ impl Cluster {
         primary_of(&statuses).ok_or_else(|| Failure::Late("a primary".into()))
     }
 
+    /// The highest view that a server is in.
+    pub(crate) fn view(&self) -> Result<View, Failure> {
+        let statuses = self.statuses(ANSWER_PATIENCE)?;
+        let views = statuses.iter().filter_map(|server| Some(server.answer.as_ref()?.view));
+        views.max().ok_or_else(|| Failure::Late("a server's answer".into()))
+    }
+
     /// The server processes on this machine, the primary first.
     pub(crate) fn processes(&self) -> Result<Vec<Watched>, Failure> {
         let statuses = self.statuses(ANSWER_PATIENCE)?;
@@ -171,7 +182,9 @@ impl Cluster {
             .filter_map(|server| {
                 let pid = server.answer.as_ref()?.pid;
                 let role = if Some(server.node) == primary { "primary" } else { "backup" };
-                Watched::new(format!("{role} {}", server.node), pid, "recadod")
+                let ours = self.servers.iter().find(|ours| ours.node == server.node);
+                let counted = ours.map(|ours| ours.home.join(ALLOCATIONS));
+                Some(Watched::new(format!("{role} {}", server.node), pid, "recadod")?.counted_in(counted))
             })
             .collect();
         watched.sort_by_key(|process| !process.name().starts_with("primary"));
@@ -277,6 +290,7 @@ fn start(recadod: &Path, home: &Path) -> Result<Child, Failure> {
     Command::new(recadod)
         .args(["serve", "--config"])
         .arg(home.join("recado.toml"))
+        .env("RECADO_ALLOCATIONS", home.join(ALLOCATIONS))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log.map_err(Failure::io("the log of a server"))?)

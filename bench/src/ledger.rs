@@ -172,6 +172,8 @@ impl Ledger {
         self.observations += 1;
         match observed {
             Observed::Acked(number) => self.on_ack(now, number),
+            // Its latency goes on.
+            Observed::Deferred(_) => {}
             Observed::Delivered { follower, number } => self.on_delivery(now, follower, number),
         }
     }

@@ -30,7 +30,9 @@ const BATCH: usize = 8;
 pub(crate) const CONNECTING_MAX: usize = 64;
 /// The machines of one loopback network (a /24). A server limits what one network may ask of it.
 const NETWORK: usize = 100;
-/// The longest wait for all machines to connect, and for all to disconnect.
+/// Follows under way at a time.
+const FOLLOWING_MAX: usize = 256;
+/// The longest wait for a further machine to connect, and for all to disconnect.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The longest wait for one socket or deadline.
 const IDLE: Duration = Duration::from_millis(100);
@@ -48,18 +50,20 @@ pub(crate) enum Role {
     Stuck,
     /// Connects and does nothing else.
     Guest,
+    /// Connects to receive, and follows what it is told to.
+    Listener,
 }
 
 impl Role {
     fn follower(self) -> Option<usize> {
         match self {
             Role::Follower(follower) | Role::Returning(follower) => Some(follower),
-            Role::Sender(_) | Role::Stuck | Role::Guest => None,
+            Role::Sender(_) | Role::Stuck | Role::Guest | Role::Listener => None,
         }
     }
 
     fn receives(self) -> bool {
-        self.follower().is_some() || self == Role::Stuck
+        self.follower().is_some() || matches!(self, Role::Stuck | Role::Listener)
     }
 
     /// What a machine asks as soon as it is connected. A channel exists from its first message on.
@@ -70,7 +74,7 @@ impl Role {
                 Some(Request::Send { topic: Some(topic), content: Content::of("opens the channel") })
             }
             Role::Follower(_) | Role::Stuck => Some(Request::Follow { topic, change: FollowChange::Add }),
-            Role::Returning(_) | Role::Guest => None,
+            Role::Returning(_) | Role::Guest | Role::Listener => None,
         }
     }
 }
@@ -80,6 +84,7 @@ impl Role {
 enum Asked {
     /// What makes the machine ready: to follow, or the first message to the topic, which opens it.
     First,
+    Follow,
     Send(Number),
 }
 
@@ -93,6 +98,8 @@ struct Link {
     due: Option<Moment>,
     began: Moment,
     connected: Option<Moment>,
+    /// When a server last began to serve the session.
+    served: Option<Moment>,
     ready: bool,
     over: bool,
     /// The request that the machine is being asked; it numbers it at once.
@@ -113,6 +120,10 @@ pub(crate) struct Machines {
     links: Vec<Link>,
     /// The links of the senders.
     senders: BTreeMap<u16, usize>,
+    /// The number of links that are ready.
+    ready: usize,
+    /// The number of follows that are asked and not answered.
+    follows: usize,
     due: BTreeSet<(Moment, usize)>,
     /// The links that were asked for something since the last turn.
     waiting: BTreeSet<usize>,
@@ -155,6 +166,8 @@ impl Machines {
             poll: Poll::new()?,
             links: Vec::new(),
             senders: BTreeMap::new(),
+            ready: 0,
+            follows: 0,
             due: BTreeSet::new(),
             waiting: BTreeSet::new(),
             inbox: Inbox::new(BATCH),
@@ -200,6 +213,7 @@ impl Machines {
             due: None,
             began: now,
             connected: None,
+            served: None,
             ready: false,
             over: false,
             asking: None,
@@ -218,12 +232,16 @@ impl Machines {
     /// following if they follow.
     pub(crate) fn start_all(&mut self, devices: &[(Device, Role)], at_once: usize) -> Result<(), Failure> {
         progress::say(format_args!("connecting {} clients", devices.len()));
-        let deadline = self.clock.now() + PATIENCE;
-        let first = self.links.len();
+        let mut deadline = self.clock.now() + PATIENCE;
+        let (first, ready_before) = (self.links.len(), self.ready);
         let mut waiting = devices.iter();
         let mut observed = Vec::new();
+        let mut ready = 0;
         loop {
-            let ready = self.links.iter().skip(first).filter(|link| link.ready).count();
+            if self.ready - ready_before > ready {
+                deadline = self.clock.now() + PATIENCE;
+            }
+            ready = self.ready - ready_before;
             if ready == devices.len() {
                 return Ok(());
             }
@@ -242,6 +260,42 @@ impl Machines {
     /// The time that each machine took from its first datagram to its open session.
     pub(crate) fn connect_times(&self) -> impl Iterator<Item = Duration> + '_ {
         self.links.iter().filter_map(|link| Some(link.connected?.since(link.began)))
+    }
+
+    /// Has each machine follow the feeds of the next `follows` ones, and waits until all are answered.
+    pub(crate) fn follow_each_other(&mut self, follows: usize) -> Result<(), Failure> {
+        let count = self.links.len();
+        for index in 0..count {
+            for next in 1..=follows {
+                let Some(other) = self.links.get((index + next) % count) else { continue };
+                let topic = Topic::Feed(other.device.profile.clone());
+                let Some(link) = self.links.get_mut(index) else { continue };
+                link.asking = Some(Asked::Follow);
+                let request = Request::Follow { topic, change: FollowChange::Add };
+                self.follows += 1;
+                self.input(index, Input::Request(request), &mut Vec::new())?;
+            }
+            self.flush(index, &mut Vec::new())?;
+            while self.follows > FOLLOWING_MAX {
+                self.turn(IDLE, &mut Vec::new())?;
+            }
+        }
+        let mut deadline = self.clock.now() + PATIENCE;
+        while self.follows > 0 {
+            let before = self.follows;
+            self.turn(IDLE, &mut Vec::new())?;
+            if self.follows < before {
+                deadline = self.clock.now() + PATIENCE;
+            } else if self.clock.now() >= deadline {
+                return Err(Failure::Late(format!("{before} follows")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The times at which servers began to serve sessions, the last time of each.
+    pub(crate) fn served_times(&self) -> impl Iterator<Item = Moment> + '_ {
+        self.links.iter().filter_map(|link| link.served)
     }
 
     /// The devices of all machines, as they stand.
@@ -295,19 +349,23 @@ impl Machines {
     fn perform(&mut self, index: usize, observed: &mut Vec<(Moment, Observed)>) -> Result<(), Failure> {
         let now = self.clock.now();
         let Some(link) = self.links.get_mut(index) else { return Ok(()) };
+        let was_ready = link.ready;
         let mut first = None;
         for effect in self.effects.drain(..) {
             match effect {
                 Effect::Datagram { to, bytes } => link.datagrams.push((to, bytes)),
                 Effect::Event(Event::Connected { created_op, .. }) if link.connected.is_none() => {
-                    link.connected = Some(now);
+                    (link.connected, link.served) = (Some(now), Some(now));
                     link.device.created_op = Some(created_op);
                     first = link.role.first_request(&self.topic);
                     link.ready = first.is_none();
                 }
-                Effect::Event(event) => link.on_event(now, event, observed)?,
+                Effect::Event(event) => {
+                    self.follows -= usize::from(link.on_event(now, event, observed)?);
+                }
             }
         }
+        self.ready += usize::from(link.ready && !was_ready);
         if let Some(request) = first {
             link.asking = Some(Asked::First);
             link.machine.handle(now, Input::Request(request), &mut self.effects);
@@ -352,12 +410,13 @@ impl Link {
         self.device.cursor = Some(upto);
     }
 
+    /// Takes an event of the machine. Returns true if it answers a follow.
     fn on_event(
         &mut self,
         now: Moment,
         event: Event,
         observed: &mut Vec<(Moment, Observed)>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         match event {
             Event::Numbered { seq, .. } => {
                 self.device.highest_seq = self.device.highest_seq.max(seq);
@@ -377,6 +436,7 @@ impl Link {
                 match asked {
                     Some(Asked::Send(number)) => observed.push((now, Observed::Acked(number))),
                     Some(Asked::First) => self.ready = true,
+                    Some(Asked::Follow) => return Ok(true),
                     None => {}
                 }
             }
@@ -394,10 +454,14 @@ impl Link {
             Event::OtherVersion { server, version } => {
                 return Err(Failure::Other(format!("{server} speaks version {version} of the protocol")));
             }
+            Event::Deferred { seq, .. } => {
+                if let Some(Asked::Send(number)) = self.unanswered.get(&seq) {
+                    observed.push((now, Observed::Deferred(*number)));
+                }
+            }
             Event::Disconnected => self.over = true,
+            Event::PrimaryChanged { .. } | Event::PrimaryFound { .. } => self.served = Some(now),
             Event::Connected { .. }
-            | Event::PrimaryChanged { .. }
-            | Event::PrimaryFound { .. }
             | Event::Searching
             | Event::Copied(_)
             | Event::ServersSetBack { .. }
@@ -405,7 +469,7 @@ impl Link {
             | Event::MadeChannel { .. }
             | Event::Answer(..) => {}
         }
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -34,6 +34,8 @@ use report::Report;
 use runs::catchup::CatchupRun;
 use runs::connect::ConnectRun;
 use runs::failover::FailoverRun;
+use runs::overload::OverloadRun;
+use runs::sessions::SessionsRun;
 use runs::snapshot::SnapshotRun;
 use runs::steady::{FanoutRun, PacedRun, SendRun};
 
@@ -60,6 +62,10 @@ enum Command {
     Failover(FailoverRun),
     /// New devices of new profiles
     Connect(ConnectRun),
+    /// Many sessions: memory, CPU while idle, and the time to recover from the death of their primary
+    Sessions(SessionsRun),
+    /// Twice as many messages as the servers take, against half as many
+    Overload(OverloadRun),
     /// Followers that were away read what is pending
     Catchup(CatchupRun),
     /// Messages at a fixed rate while the servers write snapshots
@@ -74,6 +80,8 @@ fn main() -> ExitCode {
         Command::Paced(run) => run.run(),
         Command::Failover(run) => run.run(),
         Command::Connect(run) => run.run(),
+        Command::Sessions(run) => run.run(),
+        Command::Overload(run) => run.run(),
         Command::Catchup(run) => run.run(),
         Command::Snapshot(run) => run.run(),
     });

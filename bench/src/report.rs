@@ -30,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) times: Vec<(&'static str, Duration)>,
     /// Single counts.
     pub(crate) counts: Vec<(&'static str, u64)>,
+    /// Shares, from 0 to 1.
+    pub(crate) shares: Vec<(&'static str, f64)>,
     /// What was lost, repeated or reordered.
     pub(crate) checks: Checks,
     /// What each process used.
@@ -56,6 +58,7 @@ impl Report {
             latencies: Vec::new(),
             times: Vec::new(),
             counts: Vec::new(),
+            shares: Vec::new(),
             checks: Checks::default(),
             used: Vec::new(),
             allocations: 0,
@@ -89,6 +92,8 @@ impl Report {
                 "cores": rounded(used.cpu_s / self.measured.as_secs_f64()),
                 "cpu_us_per_operation": rounded(self.per_operation(used.cpu_s * 1e6)),
                 "peak_rss_kib": used.peak_rss_kib,
+                "allocations_per_operation":
+                    used.allocations.map(|allocations| rounded(self.per_operation(allocations as f64))),
             })
         });
         let Checks { lost, repeated, reordered } = self.checks;
@@ -110,6 +115,9 @@ impl Report {
                     .collect()
             ),
             "counts": object(self.counts.iter().map(|(name, count)| ((*name).into(), json!(count))).collect()),
+            "shares": object(
+                self.shares.iter().map(|(name, share)| ((*name).into(), json!(rounded(*share)))).collect()
+            ),
             "checks": { "lost": lost, "repeated": repeated, "reordered": reordered },
             "processes": used.collect::<Vec<_>>(),
             "client_allocations_per_operation": rounded(self.per_operation(self.allocations as f64)),
@@ -130,6 +138,9 @@ impl Report {
         }
         for (name, count) in &self.counts {
             let _ = writeln!(text, "  {name:<28} {count:>12}");
+        }
+        for (name, share) in &self.shares {
+            let _ = writeln!(text, "  {name:<28} {:>12} %", format!("{:.1}", share * 1e2));
         }
         if !self.latencies.is_empty() {
             let columns = ["p50", "p99", "p99.9", "max"].map(|column| format!("{column:>10}")).concat();
@@ -156,12 +167,11 @@ impl Report {
                 used.peak_rss_kib as f64 / 1024.0,
             );
         }
-        let allocations = self.per_operation(self.allocations as f64);
-        let _ = writeln!(
-            text,
-            "  {:<28}{allocations:>20.1}",
-            format!("allocations/{}, client", self.operations.0)
-        );
+        let of_servers = self.used.iter().filter_map(|used| Some((used.name.as_str(), used.allocations?)));
+        for (name, allocations) in of_servers.chain([("client", self.allocations)]) {
+            let name = format!("allocations/{}, {name}", self.operations.0);
+            let _ = writeln!(text, "  {name:<32}{:>16.1}", self.per_operation(allocations as f64));
+        }
         let Checks { lost, repeated, reordered } = self.checks;
         let _ = writeln!(text, "  {lost} lost, {repeated} repeated, {reordered} out of order");
         text

@@ -117,6 +117,33 @@ fn connect_measures_the_way_to_an_open_session() {
 }
 
 #[test]
+fn sessions_measures_memory_and_the_recovery_from_a_death() {
+    for servers in [3, 1] {
+        let result = measured(&format!("sessions --servers {servers} --count 20 --follows 3 --idle 0.3"));
+        assert_rates(&result, &["connects", "follows"]);
+        assert_eq!(result["latency_us"]["until served again"]["count"], 20, "{result}");
+        assert!(result["counts"]["resident B/session, primary"].is_u64(), "{result}");
+        assert_eq!(result["counts"]["resident B/session, a backup"].is_u64(), servers == 3, "{result}");
+        let times = ["50 % served", "99 % served", "all served"];
+        let times = times.map(|time| result["times_ms"][time].as_f64().unwrap());
+        assert!(times.is_sorted(), "{result}");
+        assert_eq!(result["times_ms"]["from the kill to ready"].is_number(), servers == 1, "{result}");
+    }
+}
+
+#[test]
+fn overload_tells_what_was_taken_from_what_was_refused() {
+    let result = measured_shortly("overload --servers 1 --devices 4 --in-flight 2");
+    assert_latency(&result, "half: ack");
+    assert_rates(&result, &["closed loop", "half: offered", "twice: offered", "twice: taken"]);
+    for share in ["half: refused", "twice: refused", "twice: held back by clients"] {
+        assert!((0.0..=1.0).contains(&result["shares"][share].as_f64().unwrap()), "{share}: {result}");
+    }
+    assert!(result["counts"]["views begun meanwhile"].is_u64(), "{result}");
+    assert!(result["latency_us"]["twice: until refused"]["count"].is_u64(), "{result}");
+}
+
+#[test]
 fn catchup_reads_what_is_pending_once_and_in_order() {
     let result = measured("catchup --servers 1 --stored 500 --followers 2");
     assert_rates(&result, &["deliveries"]);

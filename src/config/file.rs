@@ -228,8 +228,8 @@ impl Default for RawSnapshot {
     }
 }
 
-/// `[limits]`: the rates of requests in [`Limits`]. The others are compiled in: apply depends on most of
-/// them, and it must do the same on every server.
+/// `[limits]`: the rates of requests and handshakes in [`Limits`]. The others are compiled in: apply depends
+/// on most of them, and it must do the same on every server.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawLimits {
@@ -239,6 +239,10 @@ struct RawLimits {
     profile_burst: u64,
     network_per_s: u64,
     network_burst: u64,
+    handshakes_per_s: u64,
+    handshakes_burst: u64,
+    network_handshakes_per_s: u64,
+    network_handshakes_burst: u64,
 }
 
 impl Default for RawLimits {
@@ -253,6 +257,10 @@ impl Default for RawLimits {
             profile_burst: profile.burst.into(),
             network_per_s: network.per_s.into(),
             network_burst: network.burst.into(),
+            handshakes_per_s: limits.handshakes.per_s.into(),
+            handshakes_burst: limits.handshakes.burst.into(),
+            network_handshakes_per_s: limits.network_handshakes.per_s.into(),
+            network_handshakes_burst: limits.network_handshakes.burst.into(),
         }
     }
 }
@@ -425,6 +433,14 @@ fn limits(raw: &RawLimits, admission: &RawAdmission) -> Result<Limits, ConfigErr
             per_s: number("limits.network_per_s", raw.network_per_s)?,
             burst: number("limits.network_burst", raw.network_burst)?,
         },
+        handshakes: Rate {
+            per_s: number("limits.handshakes_per_s", raw.handshakes_per_s)?,
+            burst: number("limits.handshakes_burst", raw.handshakes_burst)?,
+        },
+        network_handshakes: Rate {
+            per_s: number("limits.network_handshakes_per_s", raw.network_handshakes_per_s)?,
+            burst: number("limits.network_handshakes_burst", raw.network_handshakes_burst)?,
+        },
         network_names: Rate {
             per_s: names("admission.names_per_h", admission.names_per_h)?,
             burst: names("admission.names_burst", admission.names_burst)? * Limits::NAME_COST,
@@ -547,6 +563,14 @@ profile_burst = 200000
 # 200000 and 400000. No less than of one profile. This machine's own addresses have no limit.
 network_per_s = 200000
 network_burst = 400000
+# Handshakes a second that each handler computes, and how many at once after a pause, 1 to 1000000 each;
+# there is one handler for two cores, eight at most. A handshake takes 0.27 ms of a core. Beyond them
+# newcomers wait; too many delay those who have sessions. Default 500 and 1000.
+handshakes_per_s = 500
+handshakes_burst = 1000
+# The same of one network, less than of all: default 200 and 400.
+network_handshakes_per_s = 200
+network_handshakes_burst = 400
 
 [log]
 # "text" or "json" (one object a line); `--log` overrides it. What is logged: RUST_LOG, default info.

@@ -37,7 +37,8 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,13 +47,14 @@ use std::time::Duration;
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::Ack;
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::link::Buffers;
 use recado_proto::noise::Reply;
 use recado_proto::packet::{ClientAck, Coordinator, QueryId, RefusedDatagram, ToClient};
 use recado_proto::seal::PacketKeys;
 use recado_proto::{Class, Envelope, Header, Link, codec, handshake};
 use recado_service::Stored;
 
-use self::session::{AWAY_AFTER, Indexed, Received, Session};
+use self::session::{AWAY_AFTER, Encoded, Indexed, Received, Session};
 use self::stream::Stream;
 use crate::config::{Config, Planted, PlantedBug};
 use crate::fair::{Network, Shares};
@@ -69,6 +71,12 @@ const GRAIN: Duration = Duration::from_secs(1);
 const ADMITTED_MAX: usize = 1_024;
 /// The time for which the address to which an ACCEPT_CONN went counts as proved: as long as a cookie.
 const ADMITTED_FOR: Duration = Duration::from_secs(20);
+/// The deadlines that no session has any more and that are kept all the same, beside as many as there are
+/// sessions.
+const STALE_MAX: usize = 64;
+/// The most buffers of sent datagrams that are kept for the next ones: more are seldom sent in one turn. Each
+/// holds a datagram, of 1,200 bytes or of what the path carries.
+const BUFFERS_MAX: usize = 1_024;
 /// The interval between two searches for silent sessions.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -235,8 +243,12 @@ pub enum Effect {
 #[derive(Debug)]
 struct Sending {
     next_token: u64,
-    /// Empty between two transmissions.
+    /// The packets of one transmission; empty between two.
+    packets: Vec<Encoded>,
+    /// Its datagrams; empty between two transmissions.
     datagrams: Vec<Vec<u8>>,
+    /// Of datagrams that were sent.
+    buffers: Buffers,
 }
 
 /// The circumstances in which a session sends.
@@ -275,8 +287,9 @@ pub struct Delivery {
     /// All sessions, by the network where their client has proved that it receives; a place is of use if the
     /// session is served.
     shares: Shares<Option<Network>, SessionId>,
-    /// The sessions that have a deadline, by that or an earlier one.
-    deadlines: BTreeSet<(Moment, SessionId)>,
+    /// The deadlines under which sessions are indexed, the next one first, and some that no session has any
+    /// more. A heap, because it allocates nothing once it has its size.
+    deadlines: BinaryHeap<Reverse<(Moment, SessionId)>>,
     next_sweep: Option<Moment>,
     /// The packet number of the last answer to an INITIATION.
     answers: u64,
@@ -309,12 +322,17 @@ impl Delivery {
             dirty: Vec::new(),
             silent: BTreeSet::new(),
             shares: Shares::default(),
-            deadlines: BTreeSet::new(),
+            deadlines: BinaryHeap::new(),
             next_sweep: None,
             answers: 0,
             entropy: Entropy::new(seed),
             next_number,
-            sending: Sending { next_token: 1, datagrams: Vec::new() },
+            sending: Sending {
+                next_token: 1,
+                packets: Vec::new(),
+                datagrams: Vec::new(),
+                buffers: Buffers::keeping(BUFFERS_MAX),
+            },
         }
     }
 
@@ -405,16 +423,25 @@ impl Delivery {
             let Some(entry) = self.sessions.get_mut(&id) else { continue };
             entry.dirty = false;
             entry.pump(&mut turn);
-            let before = entry.deadline;
-            entry.deadline = match (before, entry.next_deadline(now)) {
-                (Some(indexed), Some(deadline)) if indexed > now && indexed <= deadline => Some(indexed),
-                (_, deadline) => deadline,
-            };
-            if before != entry.deadline {
-                before.map(|at| self.deadlines.remove(&(at, id)));
-                entry.deadline.map(|at| self.deadlines.insert((at, id)));
+            // One that is indexed under an earlier deadline is pumped then, and indexed under its own.
+            if let Some(own) = entry.next_deadline(now)
+                && entry.deadline.is_none_or(|indexed| own < indexed)
+            {
+                entry.deadline = Some(own);
+                self.deadlines.push(Reverse((own, id)));
             }
         }
+        if self.deadlines.len() > 2 * self.sessions.len() + STALE_MAX {
+            let indexed =
+                self.sessions.iter().filter_map(|(id, entry)| Some(Reverse((entry.deadline?, *id))));
+            self.deadlines.clear();
+            self.deadlines.extend(indexed);
+        }
+    }
+
+    /// Takes back the buffer of an [`Effect::Datagram`] that was sent, for another.
+    pub fn hand_back(&mut self, bytes: Vec<u8>) {
+        self.sending.buffers.hand_back(bytes);
     }
 
     /// Gives a session the places in the indexes that its state asks for. Follows each change of when it was
@@ -434,7 +461,7 @@ impl Delivery {
 
     /// The time at which [`Input::Deadline`] is wanted at the latest.
     pub fn next_deadline(&self) -> Option<Moment> {
-        [self.deadlines.first().map(|(at, _)| *at), self.next_sweep].into_iter().flatten().min()
+        [self.deadlines.peek().map(|Reverse((at, _))| *at), self.next_sweep].into_iter().flatten().min()
     }
 
     fn view(&self) -> View {
@@ -556,7 +583,6 @@ impl Delivery {
         self.shares.remove(&id);
         let entry = self.sessions.remove(&id)?;
         entry.indexed.map(|indexed| self.silent.remove(&(indexed.heard, id)));
-        entry.deadline.map(|at| self.deadlines.remove(&(at, id)));
         Some(entry)
     }
 
@@ -627,9 +653,17 @@ impl Delivery {
     }
 
     fn on_deadline(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let due = self.deadlines.range(..=(now, SessionId(Op(u64::MAX)))).map(|(_, id)| *id);
-        for id in due.collect::<Vec<_>>() {
-            self.touch(id);
+        while let Some(Reverse((at, id))) = self.deadlines.peek().copied()
+            && at <= now
+        {
+            self.deadlines.pop();
+            if self
+                .sessions
+                .get_mut(&id)
+                .is_some_and(|entry| entry.deadline.take_if(|own| *own == at).is_some())
+            {
+                self.touch(id);
+            }
         }
         if self.next_sweep.is_some_and(|at| now >= at) {
             self.sweep(now, out);

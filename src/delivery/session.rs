@@ -17,7 +17,7 @@ use recado_proto::seal::TAG_LEN;
 use recado_proto::{Link, codec};
 
 use super::stream::{Encoding, Stream};
-use super::{Effect, Turn};
+use super::{Effect, Sending, Turn};
 use crate::fair::Network;
 
 /// A client that was not heard for this long is away: nothing is announced to it and its queue is dropped.
@@ -108,6 +108,14 @@ impl Encoded {
     pub(super) fn piece(piece: Fragment) -> Encoded {
         Encoded::Packet(codec::encode(&ToClient::Fragment(piece)))
     }
+
+    /// The bytes of the packet.
+    fn len(&self) -> usize {
+        match self {
+            Encoded::Packet(packet) => packet.len(),
+            Encoded::Item { prev, item } => Delivered::prefix_len(*prev) + item.bytes().len(),
+        }
+    }
 }
 
 impl Outgoing for Encoded {
@@ -182,9 +190,9 @@ pub(super) struct Session {
     /// The outstanding answers, the oldest first: at most [`ANSWERS_MAX`].
     answers: VecDeque<Answer>,
     serving: Serving,
-    /// The packets that are sent once, encoded, at the next [`Session::pump`]. As many as a turn has inputs
-    /// for this session: their number is bounded by the channels that feed a turn.
-    once: Vec<Vec<u8>>,
+    /// The packets that are sent once, at the next [`Session::pump`]. As many as a turn has inputs for this
+    /// session: their number is bounded by the channels that feed a turn.
+    once: Vec<Encoded>,
     /// It waits for [`Session::pump`].
     pub(super) dirty: bool,
     /// Its place in the delivery's indexes; none before it is in them.
@@ -375,20 +383,16 @@ impl Session {
     /// queries go by [`Session::answer`].
     pub(super) fn say(&mut self, packet: &ToClient) {
         if self.address.is_some() {
-            self.once.push(codec::encode(packet));
+            self.once.push(Encoded::Packet(codec::encode(packet)));
         }
     }
 
     /// Sends what was said and not sent yet.
     pub(super) fn send_said(&mut self, turn: &mut Turn) {
         if !self.once.is_empty() {
-            let said = self.take_said();
+            let said = mem::take(&mut self.once);
             self.transmit(turn, &said, None);
         }
-    }
-
-    fn take_said(&mut self) -> Vec<Encoded> {
-        mem::take(&mut self.once).into_iter().map(Encoded::Packet).collect()
     }
 
     fn transmit(&mut self, turn: &mut Turn, packets: &[Encoded], token: Option<u64>) {
@@ -398,9 +402,9 @@ impl Session {
     /// Sends packets; if `more` follow at once, their last datagram is filled.
     fn transmit_batch(&mut self, turn: &mut Turn, packets: &[Encoded], token: Option<u64>, more: bool) {
         let Some(to) = self.address else { return };
-        let datagrams = &mut turn.sending.datagrams;
-        self.link.transmit_before(turn.now, turn.view, packets, token, more, datagrams);
-        turn.out.extend(turn.sending.datagrams.drain(..).map(|bytes| Effect::Datagram { to, bytes }));
+        let Sending { datagrams, buffers, .. } = &mut *turn.sending;
+        self.link.transmit_before(turn.now, turn.view, packets, token, more, buffers, datagrams);
+        turn.out.extend(datagrams.drain(..).map(|bytes| Effect::Datagram { to, bytes }));
     }
 
     /// The link reports the outcome of a token: of an answer's datagram, or of a batch of the stream.
@@ -490,20 +494,24 @@ impl Session {
         }
         while self.link.room() > 0 {
             let Some(stream) = &mut self.stream else { return };
-            let said: usize = self.once.iter().map(Vec::len).sum();
-            let left = self.link.packets_max().saturating_sub(said);
+            let mut packets = mem::take(&mut turn.sending.packets);
+            packets.extend(mem::take(&mut self.once));
+            let (said, length) = (packets.len(), packets.iter().map(Encoded::len).sum());
+            let left = self.link.packets_max().saturating_sub(length);
             let token = turn.sending.next_token;
-            let batch = stream.next_batch(token, self.link.next_number(), left);
-            if !batch.packets.is_empty() {
+            let more = stream.next_batch(token, self.link.next_number(), left, &mut packets);
+            if packets.len() > said {
                 turn.sending.next_token += 1;
-                let mut packets = self.take_said();
-                packets.extend(batch.packets);
-                let more = batch.more && self.link.room() > self.link.datagram_max();
+                let more = more && self.link.room() > self.link.datagram_max();
                 self.transmit_batch(turn, &packets, Some(token), more);
-            } else if !self.once.is_empty() {
+            } else if said > 0 {
                 // Once that is sent, a whole datagram is free.
-                self.send_said(turn);
-            } else {
+                self.transmit(turn, &packets, None);
+            }
+            let is_done = packets.is_empty();
+            packets.clear();
+            turn.sending.packets = packets;
+            if is_done {
                 return;
             }
         }

@@ -9,7 +9,7 @@
 //! The stream knows no link and no address: it says what to send next, and is told what was acknowledged or
 //! lost.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use recado_proto::envelope::PACKETS_MAX;
@@ -89,12 +89,12 @@ impl Encoding {
     }
 }
 
-/// What a stream sends next.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) packets: Vec<Encoded>,
-    /// The next item would have been in the batch if the datagram were longer.
-    pub(super) more: bool,
+/// The items that were sent under a token: those between these ops that are in flight under it.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    token: u64,
+    first: Op,
+    last: Op,
 }
 
 /// The delivery state of an item.
@@ -136,8 +136,9 @@ pub(super) struct Stream {
     /// The last op queued, or the cursor; the next page begins after it.
     tail: Op,
     filling: Filling,
-    /// The ops sent under each token that is neither acknowledged nor lost.
-    tokens: BTreeMap<u64, Vec<Op>>,
+    /// The batches that are neither acknowledged nor lost, by token, which rises from one to the next. A ring
+    /// buffer, as the queue is: neither allocates once it has its length.
+    batches: VecDeque<Batch>,
     /// The current probe interval.
     probe: Duration,
     /// The time of the last CLIENT_ACK.
@@ -156,7 +157,7 @@ impl Stream {
             queue_bytes: 0,
             tail: cursor,
             filling: Filling::Behind(None),
-            tokens: BTreeMap::new(),
+            batches: VecDeque::new(),
             probe: PROBE_MIN,
             acked_at: Moment::default(),
         }
@@ -168,7 +169,7 @@ impl Stream {
         self.tail = cursor;
         self.queue.clear();
         self.queue_bytes = 0;
-        self.tokens.clear();
+        self.batches.clear();
         self.filling = Filling::Behind(None);
         self.probe = PROBE_MIN;
     }
@@ -307,15 +308,21 @@ impl Stream {
         }
     }
 
-    /// The packets to send next under `token`, from the datagram with the number `next` on: as many as have
-    /// `room` bytes together, or the fragments of a large one alone if the room is no less than a datagram's.
-    /// None if credit, window or room allow nothing.
-    pub(super) fn next_batch(&mut self, token: u64, next: u64, room: usize) -> Batch {
+    /// Appends the packets to send next under `token`, from the datagram with the number `next` on: as many
+    /// as have `room` bytes together, or the fragments of a large one alone if the room is no less than a
+    /// datagram's. None if credit, window or room allow nothing. Returns true if the next item would be among
+    /// them if the datagram were longer.
+    pub(super) fn next_batch(
+        &mut self,
+        token: u64,
+        next: u64,
+        room: usize,
+        packets: &mut Vec<Encoded>,
+    ) -> bool {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
         let mut bytes = 0;
-        let mut ops = Vec::new();
-        let mut packets = Vec::new();
+        let mut batch: Option<Batch> = None;
         let mut more = false;
         for item in self.queue.iter_mut().take(allowed) {
             if item.flight != Flight::Waiting {
@@ -326,7 +333,7 @@ impl Stream {
             let length = Delivered::prefix_len(prev) + encoded.bytes().len();
             item.large = length > PACKETS_MAX;
             if item.large {
-                if !packets.is_empty() || room < PACKETS_MAX || large >= LARGE_IN_FLIGHT {
+                if batch.is_some() || room < PACKETS_MAX || large >= LARGE_IN_FLIGHT {
                     break;
                 }
                 let mut packet = Vec::with_capacity(length);
@@ -342,15 +349,13 @@ impl Stream {
                 packets.push(Encoded::Item { prev, item: encoded });
             }
             item.flight = Flight::Sent(token);
-            ops.push(item.op);
+            batch.get_or_insert(Batch { token, first: item.op, last: item.op }).last = item.op;
             if item.large {
                 break;
             }
         }
-        if !ops.is_empty() {
-            self.tokens.insert(token, ops);
-        }
-        Batch { packets, more }
+        self.batches.extend(batch);
+        more
     }
 
     /// Every datagram of `token` was acknowledged.
@@ -364,11 +369,12 @@ impl Stream {
     }
 
     fn settle(&mut self, token: u64, flight: Flight) {
-        for op in self.tokens.remove(&token).unwrap_or_default() {
-            if let Ok(index) = self.queue.binary_search_by_key(&op, |item| item.op)
-                && self.queue[index].flight == Flight::Sent(token)
-            {
-                self.queue[index].flight = flight;
+        let at = self.batches.binary_search_by_key(&token, |batch| batch.token);
+        let Some(batch) = at.ok().and_then(|at| self.batches.remove(at)) else { return };
+        let first = self.queue.partition_point(|item| item.op < batch.first);
+        for item in self.queue.range_mut(first..).take_while(|item| item.op <= batch.last) {
+            if item.flight == Flight::Sent(token) {
+                item.flight = flight;
             }
         }
     }

@@ -174,7 +174,7 @@ impl Handler {
         }
         if !turns.datagrams.is_empty() {
             let report = self.socket.send(&turns.datagrams);
-            turns.datagrams.clear();
+            turns.datagrams.drain(..).for_each(|(_, bytes)| self.shard.hand_back(bytes));
             self.counters.unsent(report.failed);
             if let Some(error) = report.last_error
                 && let Some(suppressed) = turns.trouble.allow(self.clock.now())

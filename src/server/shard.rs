@@ -191,6 +191,12 @@ impl Shard {
         self.delivery.flush(now, out);
     }
 
+    /// Takes back the buffer of an [`Effect::Datagram`] that was sent, for another: with all of them handed
+    /// back, datagrams cost no allocation.
+    pub fn hand_back(&mut self, bytes: Vec<u8>) {
+        self.delivery.hand_back(bytes);
+    }
+
     /// The time at which [`Shard::flush`] is wanted at the latest.
     pub fn next_deadline(&self) -> Option<Moment> {
         self.delivery.next_deadline()

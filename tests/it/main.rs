@@ -40,6 +40,7 @@ mod rng;
 mod roundtrip;
 mod samples;
 mod status_client;
+mod steady_state;
 mod three_machines;
 mod tidy;
 

@@ -734,7 +734,7 @@ impl Client {
                 }
             }
             Event::NotTaken => self.asking = None,
-            Event::MadeChannel { .. } => {}
+            Event::MadeChannel { .. } | Event::Deferred { .. } => {}
             Event::Answered { seq, result } => {
                 let Some(kept) = self.files.outbox.remove(&seq) else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));

@@ -3,5 +3,7 @@
 pub(crate) mod catchup;
 pub(crate) mod connect;
 pub(crate) mod failover;
+pub(crate) mod overload;
+pub(crate) mod sessions;
 pub(crate) mod snapshot;
 pub(crate) mod steady;

@@ -430,6 +430,8 @@ impl Driver {
             // The promise is dropped without a number, which tells the application that the request was not
             // sent.
             Event::NotTaken => turn.pending = None,
+            // The machine sends it again.
+            Event::Deferred { .. } => {}
             Event::MadeChannel { seq } => {
                 self.promises.get(&seq).into_iter().for_each(Promise::made_channel);
             }

@@ -14,7 +14,7 @@ use recado_proto::DecodeError;
 use recado_proto::envelope::{self, Class, Envelope, PACKETS_MAX, PeerHello};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{BootId, Epoch, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
-use recado_proto::link::{Link, LinkEvent};
+use recado_proto::link::{Buffers, Link, LinkEvent};
 use recado_proto::packet::{Packet, RefusedDatagram, ToPeer};
 use recado_proto::seal::{ClusterKeys, PacketKeys};
 
@@ -387,7 +387,15 @@ impl PeerLinks {
                 peer.tracked.insert(self.tokens, ops);
                 let (token, more) = (Some(self.tokens), peer.queue.has_bulk());
                 let mut datagrams = Vec::new();
-                current.link.transmit_before(now, view, &packets, token, more, &mut datagrams);
+                current.link.transmit_before(
+                    now,
+                    view,
+                    &packets,
+                    token,
+                    more,
+                    &mut Buffers::default(),
+                    &mut datagrams,
+                );
                 out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to: *to, bytes }));
             }
         }

@@ -208,14 +208,21 @@ pub struct Header {
 impl Header {
     /// Encodes it in at most [`HEADER_MAX`] bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let bytes = codec::encode(self);
-        if bytes.len() <= HEADER_MAX {
-            return bytes;
-        }
-        let mut shorter = self.clone();
-        match shorter.ack.as_mut().and_then(|ack| ack.further.pop()) {
-            Some(_) => shorter.encode(),
-            None => bytes,
+        let mut bytes = Vec::new();
+        self.encode_onto(&mut bytes);
+        bytes
+    }
+
+    /// Appends its encoding, of at most [`HEADER_MAX`] bytes.
+    pub(super) fn encode_onto(&self, bytes: &mut Vec<u8>) {
+        let at = bytes.len();
+        codec::encode_onto(self, bytes);
+        if bytes.len() - at > HEADER_MAX {
+            let mut shorter = self.clone();
+            if shorter.ack.as_mut().and_then(|ack| ack.further.pop()).is_some() {
+                bytes.truncate(at);
+                shorter.encode_onto(bytes);
+            }
         }
     }
 }
@@ -236,7 +243,8 @@ pub struct Opened<P> {
 pub fn seal(keys: &mut PacketKeys, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
     let length: usize = packets.iter().map(Vec::len).sum();
     debug_assert!(length <= PACKETS_MAX, "{length} bytes of packets in one datagram");
-    let mut datagram = begin(envelope, &header.encode());
+    let mut datagram = Vec::new();
+    begin_in(&mut datagram, envelope, &header.encode());
     for packet in packets {
         datagram.extend_from_slice(packet);
     }
@@ -244,13 +252,12 @@ pub fn seal(keys: &mut PacketKeys, envelope: &Envelope, header: &Header, packets
     datagram
 }
 
-/// A datagram with its headers, the inner one already encoded. Packets are appended, and it is sealed in
-/// place from [`OUTER_LEN`] on.
-pub(super) fn begin(envelope: &Envelope, header: &[u8]) -> Vec<u8> {
-    let mut datagram = Vec::with_capacity(DATAGRAM_BASE);
-    envelope.write(&mut datagram);
+/// Begins a datagram in an empty buffer with its headers, the inner one already encoded. Packets are
+/// appended, and it is sealed in place from [`OUTER_LEN`] on.
+pub(super) fn begin_in(datagram: &mut Vec<u8>, envelope: &Envelope, header: &[u8]) {
+    datagram.reserve(DATAGRAM_BASE);
+    envelope.write(datagram);
     datagram.extend_from_slice(header);
-    datagram
 }
 
 /// Opens a datagram that was sealed with `keys`.

@@ -17,16 +17,18 @@
 
 mod congestion;
 mod discovery;
+mod flight;
 pub mod received;
 mod rtt;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::congestion::Congestion;
 use self::discovery::Discovery;
+use self::flight::{Flight, Sent};
 use self::received::Received;
 use self::rtt::RoundTrip;
 use super::envelope::{self, Ack, Envelope, HEADER_MAX, Header, OUTER_LEN};
@@ -62,20 +64,28 @@ pub enum LinkEvent {
     Lost(u64),
 }
 
-/// A tracked datagram that is neither acknowledged nor believed lost.
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    at: Moment,
-    bytes: usize,
-    token: u64,
+/// Buffers of datagrams that were sent, which the next ones are written to. Whoever hands back what was sent
+/// allocates nothing for a datagram.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    most: usize,
+    spare: Vec<Vec<u8>>,
+    /// The inner header of the datagrams that are being made.
+    header: Vec<u8>,
 }
 
-/// The datagrams of a token: consecutive numbers, and how many of them are still in flight.
-#[derive(Clone, Copy, Debug)]
-struct Tracked {
-    first: u64,
-    last: u64,
-    left: usize,
+impl Buffers {
+    /// Keeps so many buffers at most; by default none.
+    pub fn keeping(most: usize) -> Buffers {
+        Buffers { most, ..Buffers::default() }
+    }
+
+    /// Takes back the bytes of a datagram that was sent.
+    pub fn hand_back(&mut self, bytes: Vec<u8>) {
+        if self.spare.len() < self.most {
+            self.spare.push(bytes);
+        }
+    }
 }
 
 /// Fills a datagram that is not sealed yet with PADDING, so that it has `size` bytes once it is sealed.
@@ -103,9 +113,7 @@ pub struct Link {
     round_trip: RoundTrip,
     congestion: Congestion,
     discovery: Discovery,
-    flight: BTreeMap<u64, Sent>,
-    flight_bytes: usize,
-    tokens: BTreeMap<u64, Tracked>,
+    flight: Flight,
     events: VecDeque<LinkEvent>,
     /// The highest number that the other end has acknowledged.
     largest_acked: u64,
@@ -131,9 +139,7 @@ impl Link {
             round_trip: RoundTrip::default(),
             congestion: Congestion::default(),
             discovery: Discovery::default(),
-            flight: BTreeMap::new(),
-            flight_bytes: 0,
-            tokens: BTreeMap::new(),
+            flight: Flight::default(),
             events: VecDeque::new(),
             largest_acked: 0,
             timer: None,
@@ -180,10 +186,12 @@ impl Link {
         token: Option<u64>,
         out: &mut Vec<Vec<u8>>,
     ) {
-        self.transmit_before(now, view, packets, token, false, out);
+        self.transmit_before(now, view, packets, token, false, &mut Buffers::default(), out);
     }
 
-    /// As [`Link::transmit`]; if `more` is to follow at once, the last datagram is filled too.
+    /// As [`Link::transmit`], in these buffers; if `more` is to follow at once, the last datagram is filled
+    /// too.
+    #[expect(clippy::too_many_arguments, reason = "what is sent, how, and in which buffers")]
     pub fn transmit_before<O: Outgoing>(
         &mut self,
         now: Moment,
@@ -191,9 +199,12 @@ impl Link {
         packets: &[O],
         token: Option<u64>,
         more: bool,
+        buffers: &mut Buffers,
         out: &mut Vec<Vec<u8>>,
     ) {
-        let header = Header { ack: self.ack(), view }.encode();
+        let Buffers { spare, header, .. } = buffers;
+        header.clear();
+        Header { ack: self.ack(), view }.encode_onto(header);
         self.received.acknowledged();
         if let Some(token) = token {
             self.forget(token);
@@ -201,7 +212,7 @@ impl Link {
         let first = self.envelope.number + 1;
         let size = if token.is_some() { self.discovery.size() } else { DATAGRAM_BASE };
         let room = room_in(size);
-        let mut datagram = self.begin(&header);
+        let mut datagram = self.begin(header, spare);
         let empty = datagram.len();
         // True if nothing more may follow in the datagram: what is behind PADDING is not read.
         let mut closed = false;
@@ -218,7 +229,7 @@ impl Link {
                     self.discovery.want();
                     fill::<O::Direction>(&mut datagram, size);
                     self.finish(now, token, datagram, out);
-                    datagram = self.begin(&header);
+                    datagram = self.begin(header, spare);
                 }
                 if encoded.len() <= room {
                     datagram.extend_from_slice(&encoded);
@@ -229,7 +240,7 @@ impl Link {
                             self.discovery.want();
                             fill::<O::Direction>(&mut datagram, size);
                             self.finish(now, token, datagram, out);
-                            datagram = self.begin(&header);
+                            datagram = self.begin(header, spare);
                         }
                         datagram.extend_from_slice(&piece);
                     }
@@ -243,22 +254,27 @@ impl Link {
         }
         self.finish(now, token, datagram, out);
         if let Some(token) = token {
-            let last = self.envelope.number;
-            self.tokens.insert(token, Tracked { first, last, left: (last + 1 - first) as usize });
+            self.flight.track(token, first..=self.envelope.number);
             self.timer.get_or_insert(now);
-            while self.flight.len() > FLIGHT_MAX
-                && let Some((_, sent)) = self.flight.first_key_value()
+            while self.flight.places() > FLIGHT_MAX
+                && let Some((_, sent)) = self.flight.oldest()
             {
                 self.lose(sent.token);
             }
-            self.probe::<O::Direction>(now, &header, out);
+            self.probe::<O::Direction>(now, header, spare, out);
         }
     }
 
     /// Sends a probe of the path, if one is due.
-    fn probe<P: Packet>(&mut self, now: Moment, header: &[u8], out: &mut Vec<Vec<u8>>) {
+    fn probe<P: Packet>(
+        &mut self,
+        now: Moment,
+        header: &[u8],
+        spare: &mut Vec<Vec<u8>>,
+        out: &mut Vec<Vec<u8>>,
+    ) {
         let Some(size) = self.discovery.next_probe(now) else { return };
-        let mut datagram = self.begin(header);
+        let mut datagram = self.begin(header, spare);
         codec::encode_onto(&P::ping(), &mut datagram);
         fill::<P>(&mut datagram, size);
         let number = self.envelope.number;
@@ -285,10 +301,13 @@ impl Link {
         self.discovery.on_new_path();
     }
 
-    /// Begins the next datagram.
-    fn begin(&mut self, header: &[u8]) -> Vec<u8> {
+    /// Begins the next datagram, in a spare buffer if there is one.
+    fn begin(&mut self, header: &[u8], spare: &mut Vec<Vec<u8>>) -> Vec<u8> {
         self.envelope.number += 1;
-        envelope::begin(&self.envelope, header)
+        let mut datagram = spare.pop().unwrap_or_default();
+        datagram.clear();
+        envelope::begin_in(&mut datagram, &self.envelope, header);
+        datagram
     }
 
     /// Seals the datagram begun last and pushes it to `out`.
@@ -296,9 +315,7 @@ impl Link {
         let number = self.envelope.number;
         self.keys.seal(number, OUTER_LEN, &mut datagram);
         if let Some(token) = token {
-            let bytes = datagram.len();
-            self.flight.insert(number, Sent { at: now, bytes, token });
-            self.flight_bytes += bytes;
+            self.flight.push(number, Sent { at: now, bytes: datagram.len(), token });
         }
         if self.planted.is(Planted::SegmentMisnumbered) && datagram.len() == self.discovery.size() {
             self.envelope.number -= 1;
@@ -338,7 +355,7 @@ impl Link {
 
     /// The bytes that the congestion window has room for; if zero, wait for acks or the deadline.
     pub fn room(&self) -> usize {
-        self.congestion.window().saturating_sub(self.flight_bytes)
+        self.congestion.window().saturating_sub(self.flight.bytes())
     }
 
     /// The time at which [`Link::on_deadline`] wants to be called; none unless something tracked is in
@@ -356,9 +373,9 @@ impl Link {
             self.find_losses(now);
         }
         if self.timer.is_some_and(|since| since + self.rto() <= now) {
-            let longest = self.flight.values().map(|sent| sent.bytes).max();
+            let longest = self.flight.iter().map(|(_, sent)| sent.bytes).max();
             self.discovery.on_lost(now, longest.unwrap_or_default());
-            while let Some((_, sent)) = self.flight.first_key_value() {
+            while let Some((_, sent)) = self.flight.oldest() {
                 self.lose(sent.token);
             }
             self.round_trip.back_off();
@@ -372,36 +389,31 @@ impl Link {
     }
 
     fn on_ack(&mut self, now: Moment, ack: &Ack) {
-        let mut arrived: Vec<(u64, Sent)> = ack
-            .ranges()
-            .flat_map(|range| self.flight.range(range).rev())
-            .map(|(number, sent)| (*number, *sent))
-            .collect();
-        arrived.reverse();
         self.largest_acked = self.largest_acked.max(ack.largest);
-        if let Some((number, sent)) = arrived.last()
-            && *number == ack.largest
+        let mut ranges = [const { None }; Ack::RANGES_MAX];
+        ranges.iter_mut().zip(ack.ranges()).for_each(|(place, range)| *place = Some(range));
+        if ranges[0].is_some()
+            && let Some(sent) = self.flight.get(ack.largest)
         {
             self.round_trip.sample(now.since(sent.at));
         }
-        if !arrived.is_empty() {
+        self.discovery.on_ack(now, ack);
+        let flight_bytes = self.flight.bytes();
+        // In the order in which they were sent.
+        for range in ranges.into_iter().rev().flatten() {
+            self.flight.acknowledge(range, |number, sent, is_last| {
+                self.congestion.on_acked(number, sent.bytes, flight_bytes);
+                self.discovery.on_arrived(sent.bytes);
+                if is_last {
+                    self.events.push_back(LinkEvent::Acked(sent.token));
+                }
+            });
+        }
+        if self.flight.bytes() < flight_bytes {
             self.round_trip.progress();
             self.timer = Some(now);
         }
-        self.discovery.on_ack(now, ack);
-        let flight_bytes = self.flight_bytes;
-        for (number, sent) in arrived {
-            self.congestion.on_acked(number, sent.bytes, flight_bytes);
-            self.discovery.on_arrived(sent.bytes);
-            self.take(number);
-            if let Some(tracked) = self.tokens.get_mut(&sent.token) {
-                tracked.left -= 1;
-                if tracked.left == 0 {
-                    self.tokens.remove(&sent.token);
-                    self.events.push_back(LinkEvent::Acked(sent.token));
-                }
-            }
-        }
+        self.stop_timers_if_idle();
         self.find_losses(now);
     }
 
@@ -410,10 +422,10 @@ impl Link {
         let patience = self.round_trip.patience();
         let mut lost = Vec::new();
         self.late_at = None;
-        for (number, sent) in self.flight.range(..self.largest_acked) {
+        for (number, sent) in self.flight.iter().take_while(|(number, _)| *number < self.largest_acked) {
             let late_at = sent.at + patience;
             if number + REORDER_MAX <= self.largest_acked || late_at <= now {
-                lost.push((*number, *sent));
+                lost.push((number, sent));
             } else {
                 self.late_at = Some(self.late_at.map_or(late_at, |at| at.min(late_at)));
             }
@@ -422,12 +434,12 @@ impl Link {
         self.discovery.on_lost(now, longest.unwrap_or_default());
         for (number, Sent { token, .. }) in lost {
             // An earlier loss may have removed the whole token.
-            if self.flight.contains_key(&number) {
+            if self.flight.get(number).is_some() {
                 self.congestion.on_lost(number, self.envelope.number);
                 self.lose(token);
             }
         }
-        if self.flight.range(..self.largest_acked).next().is_none() {
+        if self.flight.oldest().is_none_or(|(number, _)| number >= self.largest_acked) {
             self.late_at = None;
         }
     }
@@ -441,18 +453,13 @@ impl Link {
 
     /// Stops tracking a token and its datagrams; false if it is not in flight.
     fn forget(&mut self, token: u64) -> bool {
-        let Some(tracked) = self.tokens.remove(&token) else { return false };
-        for number in tracked.first..=tracked.last {
-            self.take(number);
-        }
-        true
+        let was_in_flight = self.flight.forget(token);
+        self.stop_timers_if_idle();
+        was_in_flight
     }
 
-    /// Removes a datagram from those in flight; the timers stop with the last one.
-    fn take(&mut self, number: u64) {
-        if let Some(sent) = self.flight.remove(&number) {
-            self.flight_bytes -= sent.bytes;
-        }
+    /// Stops the timers if nothing is in flight.
+    fn stop_timers_if_idle(&mut self) {
         if self.flight.is_empty() {
             self.timer = None;
             self.late_at = None;

@@ -290,6 +290,13 @@ pub enum Event {
     /// No room for another request: this one was not taken (see
     /// [`Machine::has_room`](super::Machine::has_room)).
     NotTaken,
+    /// A server has refused a numbered request for a passing reason, such as Busy. It is sent again later.
+    Deferred {
+        /// The request's number.
+        seq: Seq,
+        /// The reason.
+        code: Code,
+    },
     /// Sent before [`Event::Answered`]: the notification made the channel that it went to.
     MadeChannel {
         /// The request's number.

@@ -154,6 +154,9 @@ impl Machine {
         match refused.answers {
             Answers::Request(seq) if outbox::passes(refused.code, refused.retry_ms) => {
                 let (noise, place) = (self.draw(), self.outbox.rank(seq));
+                if place.is_some() {
+                    out.push(Effect::Event(Event::Deferred { seq, code: refused.code }));
+                }
                 match (place, refused.code) {
                     (None, _) => {}
                     (Some(place), Code::TooFarAhead) => {

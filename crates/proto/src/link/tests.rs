@@ -257,7 +257,7 @@ fn a_token_of_several_datagrams_has_one_fate() {
     assert_eq!(events(&mut link), [LinkEvent::Acked(12), LinkEvent::Lost(11)]);
     link.receive(Moment(2000), 4, Some(&ack(5..=8)));
     assert_eq!(events(&mut link), []);
-    assert_eq!((link.flight_bytes, link.next_deadline()), (0, None));
+    assert_eq!((link.flight.bytes(), link.next_deadline()), (0, None));
 }
 
 #[test]
@@ -383,7 +383,7 @@ proptest! {
         let mut link = link();
         let packets: Vec<ToServer> = sizes.iter().copied().map(said).collect();
         let mut out = Vec::new();
-        link.transmit_before(Moment(0), View(7), &packets, None, filled, &mut out);
+        link.transmit_before(Moment(0), View(7), &packets, None, filled, &mut Buffers::default(), &mut out);
         let lengths: Vec<usize> = out.iter().map(Vec::len).collect();
         let (last, others) = lengths.split_last().unwrap();
         prop_assert!(others.iter().all(|length| *length == DATAGRAM_BASE), "{lengths:?}");
@@ -555,8 +555,8 @@ proptest! {
                 }
             }
             prop_assert!(ends[0].congestion.window() >= 2 * DATAGRAM_BASE);
-            let sum: usize = ends[0].flight.values().map(|sent| sent.bytes).sum();
-            prop_assert_eq!(sum, ends[0].flight_bytes);
+            let sum: usize = ends[0].flight.iter().map(|(_, sent)| sent.bytes).sum();
+            prop_assert_eq!(sum, ends[0].flight.bytes());
             prop_assert_eq!(ends[0].flight.is_empty(), ends[0].next_deadline().is_none());
         }
         prop_assert_eq!(ends[0].room(), ends[0].congestion.window());
