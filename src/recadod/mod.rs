@@ -171,8 +171,8 @@ struct InitArgs {
     /// higher
     #[arg(long, default_value_t = 10097, value_parser = clap::value_parser!(u16).range(1..=64000))]
     port: u16,
-    /// Where each machine will keep its server's data, as recado.toml is to name it: /var/lib/recado/data with
-    /// the package. Without it the data stay beside recado.toml
+    /// Where each machine will keep its server's data, as recado.toml is to name it: with the package,
+    /// /var/lib/recado/data. Without it the data stay beside recado.toml
     #[arg(long, value_name = "DIR", requires = "host")]
     data: Option<PathBuf>,
 }

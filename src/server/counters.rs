@@ -1,5 +1,5 @@
-//! Counters of datagrams, those refused, by reason, and those that the system did not send; and of the replica
-//! thread's turns.
+//! Counters of datagrams, those refused, by reason, and those that the system did not send; and of the
+//! replica thread's turns.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -268,6 +268,7 @@ impl Alone {
         *allocations += allocations_of(|| {
             inputs.into_iter().for_each(|input| node.handle(*clock, input, out));
             node.flush(*clock, out);
+            node.apply(*clock, out);
         });
     }
 
