@@ -32,7 +32,9 @@ fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
     match &app.popup {
         Some(Popup::Help { .. }) => help::lines(app, columns),
         Some(Popup::Servers { .. }) => servers::lines(app, columns),
-        Some(Popup::Text { lines, .. }) => lines.iter().map(|line| Line::from(line.clone())).collect(),
+        Some(Popup::Text { lines, .. }) => {
+            lines.iter().flat_map(|line| wrap(line, columns, columns)).map(Line::from).collect()
+        }
         Some(
             Popup::Palette(_) | Popup::Confirmation(_) | Popup::Welcome { .. } | Popup::Invitation { .. },
         )
@@ -134,6 +136,10 @@ fn draw_confirmation(app: &App, confirmation: &Confirmation, frame: &mut Frame<'
 fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>) {
     let text = "recado sends and receives notifications. Choose the name others will know you by: 2 to 32 of a-z, 0-9, _ . -";
     let servers = match app.cluster.answering() {
+        // A server has a moment to answer before this says that none does.
+        0 if app.connection.word(app.now) == "connecting" => {
+            format!("Looking for servers at {}.", app.servers)
+        }
         0 => format!("No server answers at {} yet; ./run.sh starts some.", app.servers),
         1 => "One server answers.".to_owned(),
         n => format!("{n} servers answer."),
