@@ -89,7 +89,7 @@ impl App {
         self.ask(
             &format!("Create #{channel}?"),
             format!(
-                "There is no channel #{channel} that this screen knows of. The first notification to a channel that                  does not exist creates it: anyone can then follow it and send to it, and nobody can delete it."
+                "No channel #{channel} is known here. Sending creates it: open to everyone, and nobody can delete it."
             ),
             Yes::Request(request),
         );

@@ -31,7 +31,7 @@ impl App {
                 (Some(Popup::Palette(_)), _) => (
                     "CHOOSING".into(),
                     Some("narrow it"),
-                    &[(Action::Accept, "goes there"), (Action::Leave, "closes"), (Action::Down, "down")],
+                    &[(Action::Accept, "goes there"), (Action::Leave, "closes"), (Action::Down, "next")],
                 ),
                 (Some(Popup::Confirmation(_)), _) => {
                     ("QUESTION".into(), None, &[(Action::Yes, "yes"), (Action::No, "no")])
@@ -45,8 +45,8 @@ impl App {
                     searching.unwrap_or_default(),
                     None,
                     &[
-                        (Action::Up, "further up"),
-                        (Action::Down, "down"),
+                        (Action::Up, "next above"),
+                        (Action::Down, "next below"),
                         (Action::Accept, "stays there"),
                         (Action::Leave, "ends it"),
                     ],
@@ -87,7 +87,7 @@ impl App {
                 (None, Focus::Places) => (
                     "PLACES".into(),
                     Some("write"),
-                    &[(Action::Leave, "to writing"), (Action::Down, "down"), (Action::Mute, "mutes")],
+                    &[(Action::Leave, "to writing"), (Action::Down, "next"), (Action::Mute, "mutes")],
                 ),
             };
         let named = |(action, word): &(Action, &'static str)| Some((keys::key_in(scope, *action)?, *word));

@@ -150,9 +150,10 @@ fn too_small(app: &App, frame: &mut Frame<'_>) {
 fn boxed(app: &App, frame: &mut Frame<'_>, title: &str, width: u16, height: u16) -> Rect {
     let theme = &app.settings.theme;
     let area = frame.area();
-    let (width, height) = ((width + 4).min(area.width), (height + 4).min(area.height));
-    let area =
-        Rect::new(area.x + (area.width - width) / 2, area.y + (area.height - height) / 2, width, height);
+    // The state of the connection stays visible, and the mode line takes the place of the lowest blank row.
+    let room = area.height.saturating_sub(1);
+    let (width, height) = ((width + 4).min(area.width), (height + 4).min(room));
+    let area = Rect::new(area.x + (area.width - width) / 2, area.y + (room - height) / 2, width, height);
     frame.render_widget(Clear, area);
     frame.buffer_mut().set_style(area, theme.text.patch(theme.popup));
     if !theme.has_backgrounds {

@@ -43,7 +43,7 @@ fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
 }
 
 fn reading_size(app: &App) -> (u16, u16) {
-    let (width, height) = (app.size.0.saturating_sub(4), app.size.1.saturating_sub(4));
+    let (width, height) = (app.size.0.saturating_sub(4), app.size.1.saturating_sub(5));
     (width.min(READING.0), height.min(READING.1))
 }
 
@@ -114,7 +114,7 @@ fn draw_confirmation(app: &App, confirmation: &Confirmation, frame: &mut Frame<'
     let columns = app.size.0.saturating_sub(8).min(76);
     let text = confirmation.choices.get(confirmation.at).map(|(text, _)| text.as_str()).unwrap_or_default();
     let lines = wrap(text, columns.into(), columns.into());
-    let rows = u16::try_from(lines.len()).unwrap_or(1).min(app.size.1.saturating_sub(8)).max(1);
+    let rows = u16::try_from(lines.len()).unwrap_or(1).min(app.size.1.saturating_sub(7)).max(1);
     let inner = boxed(app, frame, &confirmation.title, columns, rows + 2);
     for (y, line) in (inner.y..inner.y + rows.min(inner.height)).zip(lines) {
         frame.render_widget(Line::from(line), Rect { y, height: 1, ..inner });
@@ -192,7 +192,9 @@ fn draw_line(
     if row.y < inner.bottom() {
         compose::edit(frame, input.area(), row, true);
     }
-    y += 1;
+    if y + u16::try_from(below.len()).unwrap_or(u16::MAX) < inner.bottom() {
+        y += 1;
+    }
     for line in below {
         put(frame, &mut y, Line::from(span(cut(&line, width), style)));
     }
