@@ -8,7 +8,11 @@ use recado_client::{ClientError, Code, ConnectionEvent, View};
 use super::event::{Now, server};
 
 /// Time for which a missing session or primary is shown as connecting. After it, it is shown as offline.
-pub(crate) const CONNECTING: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The word for a session or a primary that is looked for, and for one that was looked for in vain for long.
+pub(crate) const CONNECTING: &str = "connecting";
+pub(crate) const OFFLINE: &str = "offline";
 
 /// The interval of keepalives of a client, after which the primary is expected to say something also if nothing
 /// was asked. Many clients make it longer; then less was missed than is shown.
@@ -122,7 +126,7 @@ impl Connection {
             State::Searching { since } => {
                 let long = now.since_start.saturating_sub(*since);
                 match &self.primary {
-                    _ if long >= CONNECTING => format!(
+                    _ if long >= PATIENCE => format!(
                         "no primary for {} s; what you send is saved, and sent when there is one",
                         long.as_secs()
                     ),
@@ -144,8 +148,8 @@ impl Connection {
     pub(crate) fn word(&self, now: Now) -> &'static str {
         match self.state {
             State::Connecting { since } | State::Searching { since } => {
-                let long = now.since_start.saturating_sub(since) >= CONNECTING;
-                if long { "offline" } else { "connecting" }
+                let long = now.since_start.saturating_sub(since) >= PATIENCE;
+                if long { OFFLINE } else { CONNECTING }
             }
             State::Connected => "connected",
             State::Over(_) => "ended",

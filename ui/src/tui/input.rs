@@ -12,7 +12,10 @@ const EARLIER_MAX: usize = 100;
 /// Edits as a shell's line editor does. Returns true if the text changed.
 fn edit(area: &mut TextArea<'static>, key: KeyEvent) -> bool {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    let alt = key.modifiers.contains(KeyModifiers::ALT);
     match key.code {
+        // Many terminals send Esc and a letter typed soon after as the letter with Alt, so none deletes.
+        KeyCode::Char(c) if alt && !matches!(c, 'b' | 'f') => false,
         KeyCode::Char('u') if control => area.delete_line_by_head(),
         KeyCode::Char('_' | '7') if control => area.undo(),
         // The editor gives these control characters a meaning that users do not expect.

@@ -235,7 +235,7 @@ impl App {
     /// Asks the servers. Returns false if there is no session that could.
     fn query(&mut self, effect: Effect, asked: Option<Asked>) -> bool {
         if !self.connection.is_served() {
-            self.trouble(format!("{}: no server can be asked now", self.connection.word(self.now)));
+            self.trouble(format!("{}: no server can be asked now", self.connection_word()));
             return false;
         }
         self.asked = asked.or(self.asked.take());

@@ -25,7 +25,7 @@ use recado_client::{
 use recado_proto::id::ClusterId;
 
 use super::cluster::Cluster;
-use super::connection::Connection;
+use super::connection::{CONNECTING, Connection, State};
 use super::conversation::{Conversation, Places};
 use super::event::{Effect, Event, Link, Now, Opened, written};
 use super::input::{Compose, Input};
@@ -375,6 +375,15 @@ impl App {
     fn trouble(&mut self, text: impl Into<String>) {
         self.notice =
             Some(Notice { text: text.into(), is_trouble: true, until: self.now.since_start + NOTICE });
+    }
+
+    /// State of the connection, in the one word that the whole screen uses for it. A client whose servers
+    /// answer is not offline, however long its session takes or its user thinks about a name.
+    pub(crate) fn connection_word(&self) -> &'static str {
+        match self.connection.state {
+            State::Connecting { .. } if self.cluster.answering() > 0 => CONNECTING,
+            _ => self.connection.word(self.now),
+        }
     }
 
     // ---- time

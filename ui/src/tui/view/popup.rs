@@ -7,6 +7,7 @@ use ratatui::text::Line;
 
 use super::{boxed, compose, ends, help, servers, span};
 use crate::tui::app::{App, Confirmation, Popup};
+use crate::tui::connection::CONNECTING;
 use crate::tui::input::Input;
 use crate::tui::keys::{Action, key_for};
 use crate::tui::palette::Palette;
@@ -137,7 +138,7 @@ fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>)
     let text = "recado sends and receives notifications. Choose the name others will know you by: 2 to 32 of a-z, 0-9, _ . -";
     let servers = match app.cluster.answering() {
         // A server has a moment to answer before this says that none does.
-        0 if app.connection.word(app.now) == "connecting" => {
+        0 if app.connection_word() == CONNECTING => {
             format!("Looking for servers at {}.", app.servers)
         }
         0 => format!("No server answers at {} yet; ./run.sh starts some.", app.servers),

@@ -73,7 +73,7 @@ struct Parts {
 fn parts(app: &App) -> Parts {
     let theme = &app.settings.theme;
     let columns = app.size.0;
-    let word = app.connection.word(app.now);
+    let word = app.connection_word();
     let word_style = match app.connection.state {
         State::Connected => theme.good,
         State::Connecting { .. } | State::Searching { .. } => theme.warn,

@@ -66,7 +66,9 @@ fn a_letter_with_alt_as_after_a_quick_esc_does_nothing() {
                 press(&mut app, key);
             }
             let here = app.here.clone();
+            app.compose.paste("a draft");
             assert_eq!(press(&mut app, &format!("Alt+{c}")), [], "{way}: Alt+{c}");
+            assert_eq!(app.compose.text(), "a draft", "{way}: Alt+{c}");
             assert!(app.here == here && !app.places.is_muted(&topic("#ops")), "{way}: Alt+{c}");
         }
     }

@@ -204,6 +204,10 @@ fn one_word_names_the_state_of_the_connection_and_no_start_says_that_nobody_answ
         link(&mut app, second, Link::Pulse(vec![]));
         assert!(shows(&mut app, word) && shows(&mut app, told), "{}", text(&mut app, 100, 30));
     }
+    // Servers that answer are not offline, however long the user thinks about a name.
+    link(&mut app, 7, Link::Pulse(crate::tui::samples::pulse(None)));
+    app.update(at(60), Event::Tick);
+    assert!(shows(&mut app, "connecting") && shows(&mut app, "2 servers answer"));
     let mut app = crate::tui::samples::app(Some("alice"));
     let nobody = || Link::NoServer("no server answered within 0.5 s".to_owned());
     link(&mut app, 1, nobody());
