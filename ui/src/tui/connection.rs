@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const CONNECTING: &str = "connecting";
 pub(crate) const OFFLINE: &str = "offline";
 
-/// The interval of keepalives of a client, after which the primary is expected to say something also if nothing
-/// was asked. Many clients make it longer; then less was missed than is shown.
+/// The interval of keepalives of a client, after which the primary is expected to say something also if
+/// nothing was asked. Many clients make it longer; then less was missed than is shown.
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// Time for which a banner is shown.
@@ -162,8 +162,8 @@ impl Connection {
     }
 }
 
-/// How long the client missed answers, of a pause since the last datagram: from its oldest unanswered request,
-/// or from the keepalive that would have been answered first. Before that it expected nothing.
+/// How long the client missed answers, of a pause since the last datagram: from its oldest unanswered
+/// request, or from the keepalive that would have been answered first. Before that it expected nothing.
 fn missed(now: Now, pause: Duration, asked: Option<Duration>) -> Duration {
     let heard = now.since_start.saturating_sub(pause);
     let expected = heard + KEEPALIVE;

@@ -420,16 +420,16 @@ fn flags_and_families_leave_nothing_behind() {
     let cluster = Cluster::ready(3);
     let alice = tmux.window(&cluster, "alice", &listed(&cluster));
     open(&alice, "alice");
-    let text = "\u{1f1e7}\u{1f1f7}\u{1f1e9}\u{1f1ea} \u{1f469}\u{200d}\u{1f469}\u{200d}\u{1f467} \u{1f44d}\u{1f3fd} end";
+    let text = "\u{1f1e7}\u{1f1f7}\u{1f1e9}\u{1f1ea} \u{1f469}\u{200d}\u{1f469}\u{200d}\u{1f467} \u{1f44d}\u{1f3fd} tail";
     alice.enter(text);
     let screen = alice.wait_for("@alice \u{2713}  BRDE");
-    assert!(screen.contains("BRDE \u{1f469} \u{1f44d} end"), "{screen}");
+    assert!(screen.contains("BRDE \u{1f469} \u{1f44d} tail"), "{screen}");
     // Another place stands where it was, and then the same again: drawn over, not anew.
     alice.enter("/inbox");
     let screen = alice.wait_for("Nothing has been sent here");
-    assert!(!screen.contains("BR") && !screen.contains('\u{1f469}') && !screen.contains("end"), "{screen}");
+    assert!(!screen.contains("BR") && !screen.contains('\u{1f469}') && !screen.contains("tail"), "{screen}");
     alice.enter("/go");
-    alice.wait_for("BRDE \u{1f469} \u{1f44d} end");
+    alice.wait_for("BRDE \u{1f469} \u{1f44d} tail");
     let terminal = Terminal::knowing(&listed(&cluster));
     let past = terminal.json(&["--as=eve", "history", "@alice", "--json"]);
     assert_eq!(past[0]["body"], text, "what is sent is what was typed");

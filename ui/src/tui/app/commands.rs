@@ -71,8 +71,8 @@ impl App {
         }
     }
 
-    /// Sends a text. Returns true if the request was accepted. If its channel may not exist yet, this asks, and
-    /// the text stays until the answer is yes.
+    /// Sends a text. Returns true if the request was accepted. If its channel may not exist yet, this asks,
+    /// and the text stays until the answer is yes.
     fn send(&mut self, topic: Option<Topic>, fields: Fields, body: String) -> bool {
         let content = fields.content(body);
         if let Some(why) = too_large(&content) {

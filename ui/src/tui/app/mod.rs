@@ -567,6 +567,7 @@ impl App {
     /// Forgets the name, and asks for one as at the first start.
     fn ask_name(&mut self, wrong: Option<String>) {
         self.profile = None;
+        (self.places, self.here) = (Places::default(), Conversation::All);
         self.connection.opened(self.now);
         self.outbox.recovered(Vec::new());
         self.cluster_id = None;

@@ -54,6 +54,7 @@ fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
     link(&mut app, 1, opened(vec![]));
     link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::NotYours))));
     assert!(shows(&mut app, "belongs to somebody else"));
+    assert!(!shows(&mut app, "Feeds"), "the places of the name go with it\n{}", text(&mut app, 100, 30));
     assert_eq!(enter(&mut app, "alice"), [Effect::Open(name("alice"), None), Effect::Watch(false)]);
     link(&mut app, 2, opened(vec![]));
     let effects = link(&mut app, 2, let_in());

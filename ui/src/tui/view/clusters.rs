@@ -1,10 +1,10 @@
 //! Replaces clusters of characters on whose width terminals disagree.
 //!
 //! Flags, families joined by U+200D, emoji with a skin tone or a variation selector, and keycaps take two
-//! columns in the tables of this program. tmux and older terminals count their characters one by one, so they
-//! draw the rest of the row elsewhere, and what is drawn there later leaves ghosts. A simpler text of the same
-//! width, on which all agree, stands for each: the first person of the family, the letters of the flag. Only the
-//! drawing changes, not the text that is sent or copied.
+//! columns in the tables of this program. tmux and older terminals count their characters one by one, so
+//! they draw the rest of the row elsewhere, and what is drawn there later leaves ghosts. A simpler text of
+//! the same width, on which all agree, stands for each: the first person of the family, the letters of the
+//! flag. Only the drawing changes, not the text that is sent or copied.
 
 use ratatui::buffer::Buffer;
 use unicode_segmentation::UnicodeSegmentation;
