@@ -81,6 +81,7 @@ const PURE: &[&str] = &[
     "ui/src/tui/input.rs",
     "ui/src/tui/keys.rs",
     "ui/src/tui/log.rs",
+    "ui/src/tui/options.rs",
     "ui/src/tui/outbox.rs",
     "ui/src/tui/palette.rs",
     "ui/src/tui/conversation.rs",

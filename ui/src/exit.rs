@@ -161,7 +161,8 @@ fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
     }
 }
 
-fn refusal(code: Code, topic: Option<&Topic>) -> String {
+/// The reason of a refusal, in words that name the topic.
+pub(crate) fn refusal(code: Code, topic: Option<&Topic>) -> String {
     match (code, topic) {
         (Code::UnknownProfile, Some(topic)) => {
             format!("there is no profile @{}; `recado people` lists all profiles", topic.name())

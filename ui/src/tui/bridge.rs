@@ -81,6 +81,8 @@ pub(crate) enum Query {
     History(Conversation, HistoryRange),
     List(Listing),
     Info(Name),
+    /// Draw a code with which a new machine joins the profile.
+    Enrol,
 }
 
 /// Parameters with which clients are opened.
@@ -212,12 +214,17 @@ impl Linking {
                 Ok(other) => self.decline(other)?,
                 Err(RecvTimeoutError::Timeout) => {
                     let answers = status(&servers.addresses(), PULSE_PATIENCE, &self.access.trust);
-                    self.report(Link::Pulse(servers.heard(answers)))?;
+                    self.report_pulse(servers.heard(answers))?;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(Gone),
             }
             wait = pulse_every(&self.watched);
         }
+    }
+
+    /// Reports a round of STATUS, if there was one.
+    fn report_pulse(&self, answers: Option<Vec<ServerStatus>>) -> Result<(), Gone> {
+        answers.map_or(Ok(()), |answers| self.report(Link::Pulse(answers)))
     }
 
     /// Declines a request, because there is no client that could carry it out or store it.
@@ -256,8 +263,13 @@ impl Linking {
             match opened {
                 Err(error) if is_nobody(&error) => {
                     self.report(Link::NoServer(error.to_string()))?;
-                    self.report(Link::Pulse(Vec::new()))?;
-                    match self.requests.recv_timeout(TRY_EVERY) {
+                    // A session that was not opened in time says nothing about the servers. They are asked,
+                    // and the time that this takes is part of the wait.
+                    let mut servers = Servers::of(&self.access);
+                    let answers = status(&servers.addresses(), TRY_EVERY, &self.access.trust);
+                    let silent = answers.is_err();
+                    self.report_pulse(servers.heard(answers))?;
+                    match self.requests.recv_timeout(if silent { Duration::ZERO } else { TRY_EVERY }) {
                         Ok(request) => self.decline(request)?,
                         Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => return Err(Gone),
@@ -352,10 +364,10 @@ impl Linking {
             self.recovered += 1;
             outstanding.push(Outstanding { id: RequestId::Recovered(self.recovered), request, receipt });
         }
-        let (cluster, profile) = (client.cluster(), client.profile().clone());
-        let saved = self.access.store.read(cluster, &profile, client.device().slot);
+        let (cluster, profile, device) = (client.cluster(), client.profile().clone(), client.device());
+        let saved = self.access.store.read(cluster, &profile, device.slot);
         let recovered = outstanding.iter().map(|one| (one.id, one.request.clone())).collect();
-        self.report(Link::Opened(Box::new(Opened { profile, cluster, recovered, saved })))?;
+        self.report(Link::Opened(Box::new(Opened { profile, device, cluster, recovered, saved })))?;
         Ok(outstanding)
     }
 
@@ -381,7 +393,14 @@ impl Linking {
                 Err(ReceiptError::Forgotten) => {
                     self.report(Link::Settled(one.id, Err(Code::NumberForgotten)))?;
                 }
-                Ok(op) => self.report(Link::Settled(one.id, Ok(op)))?,
+                Ok(op) => {
+                    self.report(Link::Settled(one.id, Ok(op)))?;
+                    if let Request::Send { topic: Some(topic), .. } = one.request
+                        && one.receipt.made_channel()
+                    {
+                        self.report(Link::MadeChannel(topic))?;
+                    }
+                }
             }
         }
         Ok(())
@@ -469,6 +488,13 @@ fn answer(client: &Client, query: Query) -> Link {
             let info = client.info(Some(name.clone())).map(|(info, _)| info).map_err(words);
             Link::Info(name, info)
         }
+        // The code is shown once it is valid. Without an acknowledgement in time, the user asks for another.
+        Query::Enrol => {
+            let code = client.enrol().map_err(words).and_then(|(code, receipt)| {
+                receipt.wait(PATIENCE).map(|_| code).map_err(|error| error.to_string())
+            });
+            Link::Enrolled(code)
+        }
     }
 }
 
@@ -477,6 +503,7 @@ fn unanswered(query: Query, why: String) -> Link {
         Query::History(place, range) => Link::Past(place, range, Err(why)),
         Query::List(what) => Link::List(what, Err(why)),
         Query::Info(name) => Link::Info(name, Err(why)),
+        Query::Enrol => Link::Enrolled(Err(why)),
     }
 }
 
@@ -501,11 +528,16 @@ impl Servers {
         if self.members.is_empty() { self.first.clone() } else { self.members.values().copied().collect() }
     }
 
-    /// Takes the answers of a round, and updates the known servers. An error yields no answers.
-    fn heard(&mut self, answers: Result<Vec<ServerStatus>, ClientError>) -> Vec<ServerStatus> {
-        let answers = answers.unwrap_or_default();
+    /// Takes the answers of a round, and updates the known servers. An empty list means that no server
+    /// answered. `None` means that the round says nothing about them, as when its client has ended.
+    fn heard(&mut self, answers: Result<Vec<ServerStatus>, ClientError>) -> Option<Vec<ServerStatus>> {
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) if is_nobody(&error) => Vec::new(),
+            Err(_) => return None,
+        };
         self.members = answers.iter().map(|server| (server.node, server.addr)).collect();
-        answers
+        Some(answers)
     }
 }
 
@@ -530,6 +562,8 @@ impl Pulse {
         let mut known = Vec::new();
         while let Some(client) = self.client.upgrade() {
             let answers = servers.heard(client.status(&servers.addresses(), PULSE_PATIENCE));
+            // The client has ended: the servers have not stopped answering.
+            let Some(answers) = answers else { return };
             let found: Vec<SocketAddr> = answers.iter().map(|server| server.addr).collect();
             if !found.is_empty() && found != known {
                 // A failed write does not end the thread; the next round tries again.
@@ -545,5 +579,22 @@ impl Pulse {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_client_is_no_silence_of_the_servers() {
+        let server = "127.0.0.1:7".parse().unwrap();
+        let mut servers = Servers { first: vec![server], members: BTreeMap::from([(NodeId(1), server)]) };
+        for ended in [ClientError::Disconnected, ClientError::Ended(Code::NotYours)] {
+            assert_eq!(servers.heard(Err(ended)), None);
+        }
+        assert_eq!(servers.members.len(), 1);
+        let nobody = ClientError::Unreachable { servers: vec![server], waited: PATIENCE };
+        assert_eq!(servers.heard(Err(nobody)), Some(vec![]));
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use recado_client::{Name, Topic};
+use recado_client::{ChannelChange, ChannelName, Listing, Name, Priority, Role, Topic};
 
 use super::conversation::Conversation;
+use super::options::{self, Fields};
 use super::theme;
 
 /// A parsed command.
@@ -14,8 +15,24 @@ pub(crate) enum Command {
     /// Follow a channel and show it.
     Join(Topic),
     Unfollow(Topic),
-    Send(Option<Topic>, String),
+    Send(Option<Topic>, Fields, String),
+    /// Set the title of the next text, or remove it.
+    Title(Option<String>),
+    Priority(Priority),
+    /// Add tags to the next text. None: remove them all.
+    Tags(Vec<String>),
     Go(Conversation),
+    /// Look at the user's own inbox.
+    Inbox,
+    /// Read the past of a topic as `recado history` does.
+    History(Option<Topic>),
+    /// Show a list.
+    List(Listing),
+    Channel(ChannelName, ChannelChange),
+    /// Draw a code for a new machine.
+    DeviceAdd,
+    /// Revoke the key that begins so.
+    DeviceRemove(String),
     Channels,
     People,
     Info(Name),
@@ -44,6 +61,8 @@ pub(crate) enum Argument {
     Channel,
     JoinedChannel,
     Theme,
+    /// One of these words.
+    Words(&'static [&'static str]),
     /// Any text, without completion.
     Free,
 }
@@ -69,15 +88,45 @@ pub(crate) const TABLE: &[Spec] = &[
     spec("unfollow", "@name | #channel", "stop following", Argument::Followed),
     spec(
         "send",
-        "[#channel | @name] text",
+        "[#channel | @name] [--title T] [--priority N] [--tag T] text",
         "send there; without a topic, to your followers",
         Argument::Sendable,
     ),
     spec("dm", "@name text", "send to a profile's inbox", Argument::Person),
+    spec("title", "[words]", "title of the text that you send next; without words, none", Argument::Free),
+    spec(
+        "priority",
+        "1-5",
+        "priority of the text that you send next",
+        Argument::Words(&["1", "2", "3", "4", "5"]),
+    ),
+    spec("tag", "[tag ...]", "tags of the text that you send next; without a tag, none", Argument::Free),
     spec("join", "#channel", "follow a channel and go there", Argument::Channel),
     spec("leave", "[#channel]", "unfollow a channel; without a name, this one", Argument::JoinedChannel),
     spec("go", "[@name | #channel]", "look at a topic; without a name, at everything", Argument::Sendable),
+    spec("inbox", "", "what was sent to you", Argument::Nothing),
+    spec(
+        "history",
+        "[@name | #channel]",
+        "read the past of a topic; your own @name is your inbox",
+        Argument::Sendable,
+    ),
     spec("channels", "", "the channels there are", Argument::Nothing),
+    spec(
+        "channel",
+        "create | add | remove | members | delete #channel ...",
+        "channels with owners: create #c [--private], add #c @name [--role reader | writer | owner], remove #c @name",
+        Argument::Words(&["create", "add", "remove", "members", "delete"]),
+    ),
+    spec("following", "", "what you follow", Argument::Nothing),
+    spec("followers", "", "who follows you", Argument::Nothing),
+    spec("devices", "", "your devices", Argument::Nothing),
+    spec(
+        "device",
+        "add | list | remove KEY",
+        "the machines that may act as you: a code for a new one, their keys, revoke one",
+        Argument::Words(&["add", "list", "remove"]),
+    ),
     spec("people", "", "the profiles there are", Argument::Nothing),
     spec("info", "@name", "about a profile", Argument::Person),
     spec("mute", "[@name | #channel]", "mute or unmute; without a name, this topic", Argument::Followed),
@@ -132,16 +181,28 @@ pub(crate) fn parse(text: &str, here: &Conversation) -> Result<Command, String> 
         "go" if rest.is_empty() => Ok(Command::Go(Conversation::All)),
         "go" => Ok(Command::Go(Conversation::Topic(one_of(rest)?))),
         "send" => {
-            let (first, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-            let topic = if first.starts_with(['#', '@']) { Topic::to_send(first).ok() } else { None };
-            let text = if topic.is_some() { text.trim() } else { rest };
-            if text.is_empty() { Err(usage()) } else { Ok(Command::Send(topic, text.to_owned())) }
+            let (topic, fields, text) = options::parse(rest)?;
+            if text.is_empty() && fields.title.is_none() {
+                return Err(usage());
+            }
+            Ok(Command::Send(topic, fields, text))
         }
+        "title" => Ok(Command::Title((!rest.is_empty()).then(|| rest.to_owned()))),
+        "priority" => options::priority(rest).map(Command::Priority),
+        "tag" => Ok(Command::Tags(rest.split_whitespace().map(str::to_owned).collect())),
+        "inbox" => nothing(Command::Inbox),
+        "history" if rest.is_empty() => Ok(Command::History(None)),
+        "history" => Ok(Command::History(Some(one_of(rest)?))),
+        "following" => nothing(Command::List(Listing::Following)),
+        "followers" => nothing(Command::List(Listing::Followers)),
+        "devices" => nothing(Command::List(Listing::Devices)),
+        "device" => device(rest, usage),
+        "channel" => channel(rest, here, usage),
         "dm" => {
             let (first, text) = rest.split_once(char::is_whitespace).ok_or_else(usage)?;
             let topic = Topic::to_send(first).map_err(|error| format!("{error}: {}", usage()))?;
             match topic {
-                Topic::Inbox(_) => Ok(Command::Send(Some(topic), text.trim().to_owned())),
+                Topic::Inbox(_) => Ok(Command::Send(Some(topic), Fields::default(), text.trim().to_owned())),
                 Topic::Feed(_) | Topic::Channel(_) => Err(usage()),
             }
         }
@@ -164,6 +225,62 @@ pub(crate) fn parse(text: &str, here: &Conversation) -> Result<Command, String> 
         "help" => nothing(Command::Help),
         "quit" => nothing(Command::Quit),
         other => Err(format!("there is no command :{other}")),
+    }
+}
+
+/// Parses `:device`, with the words of `recado device`.
+fn device(rest: &str, usage: impl Fn() -> String) -> Result<Command, String> {
+    match rest.split_whitespace().collect::<Vec<_>>()[..] {
+        ["add"] => Ok(Command::DeviceAdd),
+        ["list"] => Ok(Command::List(Listing::Keys)),
+        ["remove", key] => Ok(Command::DeviceRemove(key.to_ascii_lowercase())),
+        ["enrol", ..] => {
+            Err("this machine belongs to you already; on a new one run: recado device enrol CODE".to_owned())
+        }
+        _ => Err(usage()),
+    }
+}
+
+/// Parses `:channel`, with the words and options of `recado channel`.
+fn channel(rest: &str, here: &Conversation, usage: impl Fn() -> String) -> Result<Command, String> {
+    let channel =
+        |word: &str| match Topic::to_follow(word).map_err(|error| format!("{error}: {}", usage()))? {
+            Topic::Channel(name) => Ok(name),
+            Topic::Feed(_) | Topic::Inbox(_) => Err(usage()),
+        };
+    let member = |word: &str| match Topic::to_follow(word).map_err(|error| format!("{error}: {}", usage()))? {
+        Topic::Feed(name) => Ok(name),
+        Topic::Channel(_) | Topic::Inbox(_) => Err(usage()),
+    };
+    let role = |word: &str| match word {
+        "reader" => Ok(Role::Reader),
+        "writer" => Ok(Role::Writer),
+        "owner" => Ok(Role::Owner),
+        other => Err(format!("{other:?} is no role: reader, writer or owner")),
+    };
+    let rest = rest.replace("--role=", "--role ");
+    match rest.split_whitespace().collect::<Vec<_>>()[..] {
+        ["create", name] => Ok(Command::Channel(channel(name)?, ChannelChange::Create { private: false })),
+        ["create", name, "--private"] | ["create", "--private", name] => {
+            Ok(Command::Channel(channel(name)?, ChannelChange::Create { private: true }))
+        }
+        ["add", name, who] => Ok(Command::Channel(
+            channel(name)?,
+            ChannelChange::Add { member: member(who)?, role: Role::Writer },
+        )),
+        ["add", name, who, "--role", of] | ["add", "--role", of, name, who] => {
+            Ok(Command::Channel(channel(name)?, ChannelChange::Add { member: member(who)?, role: role(of)? }))
+        }
+        ["remove", name, who] => {
+            Ok(Command::Channel(channel(name)?, ChannelChange::Remove { member: member(who)? }))
+        }
+        ["members", name] => Ok(Command::List(Listing::Members(channel(name)?))),
+        ["members"] => match here {
+            Conversation::Topic(Topic::Channel(name)) => Ok(Command::List(Listing::Members(name.clone()))),
+            Conversation::Topic(_) | Conversation::All => Err(usage()),
+        },
+        ["delete", name] => Ok(Command::Channel(channel(name)?, ChannelChange::Delete)),
+        _ => Err(usage()),
     }
 }
 
@@ -242,9 +359,30 @@ mod tests {
             ("join #ops", Command::Join(ops.clone())),
             ("leave", Command::Unfollow(ops.clone())),
             ("go", Command::Go(Conversation::All)),
-            ("send #ops two words", Command::Send(Some(ops), "two words".into())),
-            ("send just text", Command::Send(None, "just text".into())),
-            ("dm @bob hi", Command::Send(Some(inbox), "hi".into())),
+            ("send #ops two words", Command::Send(Some(ops), Fields::default(), "two words".into())),
+            ("send just text", Command::Send(None, Fields::default(), "just text".into())),
+            ("dm @bob hi", Command::Send(Some(inbox), Fields::default(), "hi".into())),
+            ("title A b", Command::Title(Some("A b".into()))),
+            ("priority 5", Command::Priority(5.try_into().unwrap())),
+            ("tag a b", Command::Tags(vec!["a".into(), "b".into()])),
+            ("inbox", Command::Inbox),
+            ("history", Command::History(None)),
+            ("followers", Command::List(Listing::Followers)),
+            ("channel members", Command::List(Listing::Members("ops".parse().unwrap()))),
+            (
+                "channel create #new --private",
+                Command::Channel("new".parse().unwrap(), ChannelChange::Create { private: true }),
+            ),
+            (
+                "channel add #new @bob --role owner",
+                Command::Channel(
+                    "new".parse().unwrap(),
+                    ChannelChange::Add { member: name("bob"), role: Role::Owner },
+                ),
+            ),
+            ("channel delete #new", Command::Channel("new".parse().unwrap(), ChannelChange::Delete)),
+            ("device add", Command::DeviceAdd),
+            ("device remove AB12", Command::DeviceRemove("ab12".into())),
             ("info @bob", Command::Info(name("bob"))),
             ("mute", Command::Mute(None)),
             ("search a b", Command::Search("a b".into())),
@@ -273,7 +411,9 @@ mod tests {
         assert!(error("follow bob").contains(":follow @name | #channel"));
         assert!(error("dm @bob").contains(":dm @name text"));
         assert!(error("join @bob").contains("#channel"));
-        assert!(error("s x").contains("search or since or servers"), "{}", error("s x"));
+        assert!(error("s x").contains("send or search or since or servers"), "{}", error("s x"));
+        assert!(error("channel add #new @bob --role boss").contains("reader, writer or owner"));
+        assert!(error("device enrol 7K3Q9-01WZP").contains("recado device enrol CODE"));
         assert!(error("quit now").contains("takes no arguments"));
     }
 

@@ -7,8 +7,16 @@ use recado_client::{ClientError, Code, ConnectionEvent, View};
 
 use super::event::{Now, server};
 
-/// Time for which a lost primary is shown as switching. After it, the session is shown as offline.
-const SWITCHING: Duration = Duration::from_secs(5);
+/// Time for which a missing session or primary is shown as connecting. After it, it is shown as offline.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The word for a session or a primary that is looked for, and for one that was looked for in vain for long.
+pub(crate) const CONNECTING: &str = "connecting";
+pub(crate) const OFFLINE: &str = "offline";
+
+/// The interval of keepalives of a client, after which the primary is expected to say something also if
+/// nothing was asked. Many clients make it longer; then less was missed than is shown.
+const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// Time for which a banner is shown.
 const BANNER: Duration = Duration::from_secs(8);
@@ -16,9 +24,7 @@ const BANNER: Duration = Duration::from_secs(8);
 /// State of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
-    /// There is no client yet.
-    Apart,
-    /// A client was opened, and no server has opened its session yet.
+    /// No server has opened a session yet.
     Connecting { since: Duration },
     /// The primary serves the session.
     Connected,
@@ -26,15 +32,6 @@ pub(crate) enum State {
     Searching { since: Duration },
     /// The session has ended, for this reason. No client is opened before the user asks for it.
     Over(String),
-}
-
-/// Message above the notifications about the state of the session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Banner {
-    /// Main part. It is wrapped if it does not fit on one line.
-    pub(crate) text: String,
-    /// Additional part. It is shown only if both parts fit on one line.
-    pub(crate) more: String,
 }
 
 /// The session, as the screen shows it.
@@ -45,12 +42,13 @@ pub(crate) struct Connection {
     pub(crate) primary: Option<(View, SocketAddr)>,
     pub(crate) round_trip: Option<Duration>,
     /// Banner of the last change of the primary, and the time until which it is shown.
-    changed: Option<(Banner, Duration)>,
+    changed: Option<(String, Duration)>,
 }
 
 impl Default for Connection {
     fn default() -> Connection {
-        Connection { state: State::Apart, primary: None, round_trip: None, changed: None }
+        let state = State::Connecting { since: Duration::ZERO };
+        Connection { state, primary: None, round_trip: None, changed: None }
     }
 }
 
@@ -76,7 +74,8 @@ impl Connection {
         matches!(self.state, State::Over(_))
     }
 
-    pub(crate) fn event(&mut self, now: Now, event: ConnectionEvent) {
+    /// Takes an event. `asked` is the time at which the oldest unanswered request was made.
+    pub(crate) fn event(&mut self, now: Now, event: ConnectionEvent, asked: Option<Duration>) {
         match event {
             ConnectionEvent::Connected { view, addr, .. } => {
                 self.state = State::Connected;
@@ -95,13 +94,12 @@ impl Connection {
             }
             ConnectionEvent::PrimaryFound { addr, pause } => {
                 let view = self.primary.map_or(View::ZERO, |(view, _)| view);
-                self.changed(now, (view, addr), "is back", None, pause);
+                self.changed(now, (view, addr), "is back", missed(now, pause, asked));
             }
             ConnectionEvent::PrimaryChanged { view, addr, pause } => {
-                let before = self.primary.filter(|(before, _)| before.primary() != view.primary());
-                let old = before.map(|(view, addr)| server(view, addr));
-                let what = if old.is_some() { "is primary now" } else { "is primary again" };
-                self.changed(now, (view, addr), what, old, pause);
+                let other = self.primary.is_some_and(|(before, _)| before.primary() != view.primary());
+                let what = if other { "is primary now" } else { "is primary again" };
+                self.changed(now, (view, addr), what, missed(now, pause, asked));
             }
             // The reason of the end decides whether another session is opened at once, so the state does
             // not change here.
@@ -109,63 +107,51 @@ impl Connection {
         }
     }
 
-    /// Records that a primary serves the session again. The only measured quantity is the pause, from the
-    /// last message of the previous primary to this one.
-    fn changed(
-        &mut self,
-        now: Now,
-        primary: (View, SocketAddr),
-        what: &str,
-        old: Option<String>,
-        pause: Duration,
-    ) {
+    /// Records that a primary serves the session again, and for how long the client missed its answers.
+    fn changed(&mut self, now: Now, primary: (View, SocketAddr), what: &str, missed: Duration) {
         let new = server(primary.0, primary.1);
-        let text = format!("{new} {what}, {}", pause_in_words(pause));
-        let more = match old {
-            Some(old) => format!(" after the last datagram of {old}"),
-            None => " after its last datagram".to_owned(),
+        let text = match missed {
+            Duration::ZERO => format!("{new} {what}; no answer was missed"),
+            missed => format!("{new} {what}; {} without an answer", pause_in_words(missed)),
         };
-        self.changed = Some((Banner { text, more }, now.since_start + BANNER));
+        self.changed = Some((text, now.since_start + BANNER));
         self.state = State::Connected;
         self.primary = Some(primary);
         self.round_trip = None;
     }
 
-    /// Banner to show above the notifications, if any.
-    pub(crate) fn banner(&self, now: Now) -> Option<Banner> {
-        let (text, more) = match &self.state {
+    /// Banner to show above the notifications, if any: a message that is wrapped and never cut.
+    pub(crate) fn banner(&self, now: Now) -> Option<String> {
+        Some(match &self.state {
             State::Searching { since } => {
                 let long = now.since_start.saturating_sub(*since);
                 match &self.primary {
-                    _ if long >= SWITCHING => (
-                        format!("no primary for {} s", long.as_secs()),
-                        "; what you send is saved, and sent when there is one".to_owned(),
+                    _ if long >= PATIENCE => format!(
+                        "no primary for {} s; what you send is saved, and sent when there is one",
+                        long.as_secs()
                     ),
-                    Some((view, addr)) => (
-                        format!("{} is silent", server(*view, *addr)),
-                        "; looking for the next primary".to_owned(),
-                    ),
-                    None => ("looking for the primary".to_owned(), String::new()),
+                    Some((view, addr)) => {
+                        format!("{} is silent; looking for the next primary", server(*view, *addr))
+                    }
+                    None => "looking for the primary".to_owned(),
                 }
             }
-            State::Over(why) => (format!("no session; :connect tries again\n{why}"), String::new()),
-            State::Apart | State::Connecting { .. } | State::Connected => {
+            State::Over(why) => format!("no session; :connect tries again\n{why}"),
+            State::Connecting { .. } | State::Connected => {
                 let (banner, until) = self.changed.as_ref()?;
                 return (now.since_start < *until).then(|| banner.clone());
             }
-        };
-        Some(Banner { text, more })
+        })
     }
 
-    /// State of the session, in a word or two.
+    /// State of the session, in one word: the same wherever the screen names it.
     pub(crate) fn word(&self, now: Now) -> &'static str {
         match self.state {
-            State::Apart => "no server yet",
-            State::Connecting { since } if now.since_start.saturating_sub(since) < SWITCHING => "connecting",
-            State::Connecting { .. } => "offline",
+            State::Connecting { since } | State::Searching { since } => {
+                let long = now.since_start.saturating_sub(since) >= PATIENCE;
+                if long { OFFLINE } else { CONNECTING }
+            }
             State::Connected => "connected",
-            State::Searching { since } if now.since_start.saturating_sub(since) < SWITCHING => "switching",
-            State::Searching { .. } => "offline",
             State::Over(_) => "ended",
         }
     }
@@ -174,6 +160,15 @@ impl Connection {
     pub(crate) fn is_served(&self) -> bool {
         self.state == State::Connected
     }
+}
+
+/// How long the client missed answers, of a pause since the last datagram: from its oldest unanswered
+/// request, or from the keepalive that would have been answered first. Before that it expected nothing.
+fn missed(now: Now, pause: Duration, asked: Option<Duration>) -> Duration {
+    let heard = now.since_start.saturating_sub(pause);
+    let expected = heard + KEEPALIVE;
+    let from = asked.map_or(expected, |asked| asked.max(heard).min(expected));
+    now.since_start.saturating_sub(from)
 }
 
 /// A round trip in words. On one machine it is far below a millisecond.
@@ -213,34 +208,47 @@ mod tests {
         connection.opened(at(0));
         assert_eq!(connection.word(at(10)), "connecting");
         let session = SessionId(Op(9));
-        connection.event(at(20), ConnectionEvent::Connected { session, view: view(3), addr: addr() });
+        connection.event(at(20), ConnectionEvent::Connected { session, view: view(3), addr: addr() }, None);
         connection
     }
 
     fn told(connection: &Connection, ms: u64) -> String {
-        let Banner { text, more } = connection.banner(at(ms)).unwrap();
-        text + &more
+        connection.banner(at(ms)).unwrap()
     }
 
     #[test]
     fn a_change_of_the_primary_is_one_line_with_its_pause_that_goes_away() {
         let mut connection = connected();
-        connection.event(at(1_000), ConnectionEvent::Searching);
-        assert_eq!(connection.word(at(1_001)), "switching");
+        connection.event(at(1_000), ConnectionEvent::Searching, None);
+        assert_eq!(connection.word(at(1_001)), "connecting");
         assert_eq!(told(&connection, 1_001), "server-3 is silent; looking for the next primary");
         let pause = Duration::from_millis(143);
         let changed = ConnectionEvent::PrimaryChanged { view: view(2), addr: addr(), pause };
-        connection.event(at(1_100), changed);
-        assert_eq!(
-            told(&connection, 1_101),
-            "server-2 is primary now, 143 ms after the last datagram of server-3"
-        );
+        connection.event(at(1_100), changed, Some(Duration::from_millis(990)));
+        assert_eq!(told(&connection, 1_101), "server-2 is primary now; 110 ms without an answer");
         assert_eq!(connection.word(at(1_101)), "connected");
         assert_eq!(connection.banner(at(20_000)), None);
         let addr = addr();
-        connection.event(at(30_000), ConnectionEvent::Searching);
-        connection.event(at(30_000), ConnectionEvent::PrimaryFound { addr, pause });
-        assert_eq!(told(&connection, 30_001), "server-2 is back, 143 ms after its last datagram");
+        connection.event(at(30_000), ConnectionEvent::Searching, None);
+        connection.event(at(30_000), ConnectionEvent::PrimaryFound { addr, pause }, None);
+        assert_eq!(told(&connection, 30_001), "server-2 is back; no answer was missed");
+    }
+
+    #[test]
+    fn the_pause_begins_when_the_client_expected_an_answer_first() {
+        let shown = |pause: u64, asked: Option<u64>| {
+            let ms = Duration::from_millis;
+            missed(at(60_000), ms(pause), asked.map(ms)).as_millis()
+        };
+        // Nothing was asked, and no keepalive was due.
+        assert_eq!(shown(1_900, None), 0);
+        // An idle client expects something when its keepalive is due.
+        assert_eq!(shown(5_000, None), 3_000);
+        // The last datagram is old, and the request young: the client was idle in between.
+        assert_eq!(shown(1_900, Some(59_857)), 143);
+        assert_eq!(shown(5_000, Some(59_857)), 3_000, "the keepalive was due before");
+        // A request from before the last datagram waited for another reason until then.
+        assert_eq!(shown(400, Some(10_000)), 400);
     }
 
     #[test]
@@ -252,7 +260,7 @@ mod tests {
     #[test]
     fn a_long_search_is_shown_as_offline() {
         let mut connection = connected();
-        connection.event(at(1_000), ConnectionEvent::Searching);
+        connection.event(at(1_000), ConnectionEvent::Searching, None);
         assert_eq!(connection.word(at(6_500)), "offline");
         assert!(told(&connection, 6_500).contains("no primary for 5 s"));
         assert!(!connection.is_served());

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 use recado_client::{
-    ClientError, ClusterId, Code, ConnectionEvent, EnrolmentCode, HistoryRange, Incoming, Info, ListItem,
-    Listing, Name, Op, Past, Request, ServerStatus, Topic,
+    ClientError, ClusterId, Code, ConnectionEvent, DeviceId, EnrolmentCode, HistoryRange, Incoming, Info,
+    ListItem, Listing, Name, Op, Past, Request, ServerStatus, Topic,
 };
 
 use super::conversation::Conversation;
@@ -69,6 +69,10 @@ pub(crate) enum Link {
     Incoming(Incoming),
     /// A request has its result.
     Settled(RequestId, Result<Op, Code>),
+    /// The first notification to this channel made it. The result of the request has been reported before.
+    MadeChannel(Topic),
+    /// The code for a new machine is valid, or there is none, for this reason.
+    Enrolled(Result<EnrolmentCode, String>),
     /// A request was not accepted, for this reason. It has no effect.
     NotTaken(RequestId, String),
     /// A page of a place's past arrived, or could not be read, for this reason.
@@ -90,6 +94,8 @@ pub(crate) enum Link {
 pub(crate) struct Opened {
     /// The profile that it acts as.
     pub(crate) profile: Name,
+    /// The device that it acts with.
+    pub(crate) device: DeviceId,
     /// The cluster that it talks to.
     pub(crate) cluster: ClusterId,
     /// Requests left by the device's last client, which this one settles. No other requests are unanswered.
@@ -113,6 +119,8 @@ pub(crate) enum Effect {
     List(Listing),
     /// Ask about a profile.
     Info(Name),
+    /// Draw a code with which a new machine joins the profile.
+    Enrol,
     /// Query the servers often (true) because the user looks at their state, or seldom (false).
     Watch(bool),
     /// Save the state of the screen. Then take everything of the stream up to the op, if there is one.
@@ -146,6 +154,15 @@ pub(crate) fn reached(topic: Option<&Topic>) -> String {
         None | Some(Topic::Feed(_)) => "your followers".to_owned(),
         Some(Topic::Inbox(name)) => format!("@{name}'s inbox"),
         Some(topic @ Topic::Channel(_)) => written(topic),
+    }
+}
+
+/// The recipients of any notification of this topic.
+pub(crate) fn reached_by(topic: &Topic) -> String {
+    match topic {
+        Topic::Feed(name) => format!("the followers of @{name}"),
+        Topic::Inbox(name) => format!("@{name}'s inbox"),
+        Topic::Channel(_) => written(topic),
     }
 }
 

@@ -12,7 +12,10 @@ const EARLIER_MAX: usize = 100;
 /// Edits as a shell's line editor does. Returns true if the text changed.
 fn edit(area: &mut TextArea<'static>, key: KeyEvent) -> bool {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    let alt = key.modifiers.contains(KeyModifiers::ALT);
     match key.code {
+        // Many terminals send Esc and a letter typed soon after as the letter with Alt, so none deletes.
+        KeyCode::Char(c) if alt && !matches!(c, 'b' | 'f') => false,
         KeyCode::Char('u') if control => area.delete_line_by_head(),
         KeyCode::Char('_' | '7') if control => area.undo(),
         // The editor gives these control characters a meaning that users do not expect.
@@ -68,11 +71,30 @@ impl Compose {
         command::typed(&self.text()).map(str::to_owned)
     }
 
+    /// The text that would be lost if the program ended now. A command is none; the text behind it is.
+    pub(crate) fn draft(&self) -> Option<String> {
+        let text = if self.command().is_some() { self.aside.clone()? } else { self.text() };
+        (!text.trim().is_empty()).then_some(text)
+    }
+
     /// Handles a key without a binding.
     pub(crate) fn input(&mut self, key: KeyEvent) {
-        if edit(&mut self.area, key) {
+        let clears = key.code == KeyCode::Char('u') && key.modifiers.contains(KeyModifiers::CONTROL);
+        let changed = if clears { self.clear_before() } else { edit(&mut self.area, key) };
+        if changed {
             self.recalled = None;
         }
+    }
+
+    /// Clears everything before the cursor, in all lines, so that one key clears a text of any length.
+    fn clear_before(&mut self) -> bool {
+        if self.at_edge(true) {
+            return self.area.delete_line_by_head();
+        }
+        self.area.start_selection();
+        self.area.move_cursor(CursorMove::Top);
+        self.area.move_cursor(CursorMove::Head);
+        self.area.cut()
     }
 
     pub(crate) fn new_line(&mut self) {

@@ -1,4 +1,8 @@
 //! Key bindings: one table that dispatches keys and is the help.
+//!
+//! A character without Ctrl or Alt is text wherever there is a text to type, so only the answers to a question
+//! are characters. Letters with Alt are free as well: many terminals send Esc and a letter typed soon after as
+//! the letter with Alt.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -69,8 +73,8 @@ pub(crate) enum Action {
     Leave,
     Command,
     Search,
-    FoundNext,
     FoundBack,
+    Open,
     Copy,
     Browse,
     Reply,
@@ -159,14 +163,11 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Everywhere, &[ctrl('p')], Action::Palette, "jump to a topic or a person"),
     bind(Everywhere, &[key(KeyCode::Tab)], Action::FocusNext, "to the next part of the screen"),
     bind(Everywhere, &[key(KeyCode::BackTab)], Action::FocusBack, "to the part before"),
-    bind(
-        Everywhere,
-        &[alt(KeyCode::Down), alt(KeyCode::Char('j'))],
-        Action::PlaceNext,
-        "the next place in the list",
-    ),
-    bind(Everywhere, &[alt(KeyCode::Up), alt(KeyCode::Char('k'))], Action::PlaceBack, "the place before"),
-    bind(Everywhere, &[alt(KeyCode::Char('a'))], Action::PlaceUnread, "the next place with something unread"),
+    bind(Everywhere, &[alt(KeyCode::Down)], Action::PlaceNext, "the next place in the list"),
+    bind(Everywhere, &[alt(KeyCode::Up)], Action::PlaceBack, "the place before"),
+    bind(Everywhere, &[alt(KeyCode::Right)], Action::PlaceUnread, "the next place with something unread"),
+    bind(Everywhere, &[ctrl('r')], Action::Search, "search here, upwards; again: the next find"),
+    bind(Everywhere, &[ctrl('x')], Action::Command, "a command; your text comes back after it"),
     bind(Everywhere, &[key(KeyCode::PageUp)], Action::PageUp, "a page back"),
     bind(Everywhere, &[key(KeyCode::PageDown)], Action::PageDown, "a page on"),
     bind(Everywhere, &[ctrl('l')], Action::Repaint, "draw everything again"),
@@ -176,46 +177,36 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Writing, &[key(KeyCode::Tab)], Action::Complete, "complete a command (or the next part)"),
     bind(Writing, &[key(KeyCode::Up)], Action::EarlierText, "what was written before"),
     bind(Writing, &[key(KeyCode::Down)], Action::LaterText, "what was written after"),
-    bind(Writing, &[key(KeyCode::Esc)], Action::Leave, "drop a command; to the notifications"),
-    bind(List, &[key(KeyCode::Up), char('k')], Action::Up, "up"),
-    bind(List, &[key(KeyCode::Down), char('j')], Action::Down, "down"),
-    bind(List, &[key(KeyCode::Home), char('g')], Action::First, "to the oldest fetched; again: older ones"),
-    bind(List, &[key(KeyCode::End), char('G')], Action::Last, "to the newest"),
-    bind(List, &[char('/')], Action::Search, "search"),
-    bind(List, &[char('n')], Action::FoundNext, "the next find, upwards"),
-    bind(List, &[char('N')], Action::FoundBack, "the find before, downwards"),
-    bind(List, &[char('y')], Action::Copy, "copy the notification"),
-    bind(List, &[char('o')], Action::Browse, "open a link in it"),
-    bind(List, &[char('r')], Action::Reply, "write to its author"),
-    bind(List, &[char('m')], Action::Mute, "mute or unmute the topic"),
-    bind(List, &[char(':')], Action::Command, "a command"),
-    bind(List, &[char('?')], Action::Help, "this help"),
-    bind(List, &[char('i'), key(KeyCode::Enter)], Action::Write, "write here"),
-    bind(List, &[key(KeyCode::Esc)], Action::Leave, "end the search; to the newest; to writing"),
-    bind(List, &[char('q')], Action::Quit, "leave"),
-    bind(Places, &[key(KeyCode::Up), char('k')], Action::Up, "up"),
-    bind(Places, &[key(KeyCode::Down), char('j')], Action::Down, "down"),
-    bind(Places, &[key(KeyCode::Home), char('g')], Action::First, "the first"),
-    bind(Places, &[key(KeyCode::End), char('G')], Action::Last, "the last"),
+    bind(Writing, &[key(KeyCode::Esc)], Action::Leave, "drop a command"),
+    bind(List, &[key(KeyCode::Up)], Action::Up, "up"),
+    bind(List, &[key(KeyCode::Down)], Action::Down, "down"),
+    bind(List, &[key(KeyCode::Home)], Action::First, "to the oldest fetched; again: older ones"),
+    bind(List, &[key(KeyCode::End)], Action::Last, "to the newest"),
+    bind(List, &[key(KeyCode::Enter)], Action::Open, "open the notification, with all its lines"),
+    bind(List, &[ctrl('n')], Action::FoundBack, "the find before, downwards"),
+    bind(List, &[ctrl('y')], Action::Copy, "copy the notification"),
+    bind(List, &[ctrl('o')], Action::Browse, "open a link in it"),
+    bind(List, &[ctrl('t')], Action::Reply, "write to its author"),
+    bind(List, &[ctrl('s')], Action::Mute, "mute or unmute the topic"),
+    bind(List, &[key(KeyCode::Esc)], Action::Leave, "to writing; a search ends"),
+    bind(Places, &[key(KeyCode::Up)], Action::Up, "up"),
+    bind(Places, &[key(KeyCode::Down)], Action::Down, "down"),
+    bind(Places, &[key(KeyCode::Home)], Action::First, "the first"),
+    bind(Places, &[key(KeyCode::End)], Action::Last, "the last"),
     bind(Places, &[key(KeyCode::Enter)], Action::Write, "write here"),
-    bind(Places, &[char('m')], Action::Mute, "mute or unmute the topic"),
-    bind(Places, &[char(':')], Action::Command, "a command"),
-    bind(Places, &[char('/')], Action::Search, "search"),
-    bind(Places, &[char('?')], Action::Help, "this help"),
+    bind(Places, &[ctrl('s')], Action::Mute, "mute or unmute the topic"),
     bind(Places, &[key(KeyCode::Esc)], Action::Leave, "to writing"),
-    bind(Places, &[char('q')], Action::Quit, "leave"),
-    bind(Reading, &[key(KeyCode::Up), char('k')], Action::Up, "up"),
-    bind(Reading, &[key(KeyCode::Down), char('j')], Action::Down, "down"),
-    bind(Reading, &[key(KeyCode::Home), char('g')], Action::First, "to the beginning"),
-    bind(Reading, &[key(KeyCode::End), char('G')], Action::Last, "to the end"),
-    bind(Reading, &[char(':')], Action::Command, "a command"),
-    bind(Reading, &[key(KeyCode::Esc), char('q'), char('?'), key(KeyCode::Enter)], Action::Leave, "close it"),
+    bind(Reading, &[key(KeyCode::Up)], Action::Up, "up"),
+    bind(Reading, &[key(KeyCode::Down)], Action::Down, "down"),
+    bind(Reading, &[key(KeyCode::Home)], Action::First, "to the beginning"),
+    bind(Reading, &[key(KeyCode::End)], Action::Last, "to the end"),
+    bind(Reading, &[key(KeyCode::Esc), key(KeyCode::Enter)], Action::Leave, "close it"),
     bind(Asking, &[key(KeyCode::Up), ctrl('k')], Action::Up, "up"),
     bind(Asking, &[key(KeyCode::Down), ctrl('n')], Action::Down, "down"),
     bind(Asking, &[key(KeyCode::Enter)], Action::Accept, "take it"),
     bind(Asking, &[key(KeyCode::Esc)], Action::Leave, "close it"),
-    bind(Confirmation, &[char('y'), key(KeyCode::Enter)], Action::Yes, "yes"),
-    bind(Confirmation, &[char('n'), key(KeyCode::Esc)], Action::No, "no"),
+    bind(Confirmation, &[key(KeyCode::Enter), char('y')], Action::Yes, "yes"),
+    bind(Confirmation, &[key(KeyCode::Esc), char('n')], Action::No, "no"),
     bind(Confirmation, &[key(KeyCode::Tab)], Action::Other, "the next choice"),
 ];
 
@@ -225,6 +216,17 @@ pub(crate) fn lookup(scope: Scope, event: &KeyEvent) -> Option<Action> {
         TABLE.iter().find(|row| row.scope == wanted && row.keys.iter().any(|key| key.is(event)))
     };
     in_scope(scope).or_else(|| in_scope(Everywhere)).map(|row| row.action)
+}
+
+/// Name of the first key that has this action in this scope, for the mode line.
+pub(crate) fn key_in(scope: Scope, action: Action) -> Option<String> {
+    let in_scope = |wanted: Scope| TABLE.iter().find(|row| row.scope == wanted && row.action == action);
+    in_scope(scope).or_else(|| in_scope(Everywhere)).and_then(|row| row.keys.first()).map(Key::name)
+}
+
+/// Returns true if the key types a character, without Ctrl and Alt.
+pub(crate) fn is_character(event: &KeyEvent) -> bool {
+    matches!(event.code, KeyCode::Char(_)) && (event.modifiers - KeyModifiers::SHIFT).is_empty()
 }
 
 /// Name of the first key that has this action, for hints.
@@ -250,10 +252,21 @@ mod tests {
         let tab = press(KeyCode::Tab, KeyModifiers::NONE);
         assert_eq!(lookup(Writing, &tab), Some(Action::Complete));
         assert_eq!(lookup(List, &tab), Some(Action::FocusNext));
-        assert_eq!(lookup(List, &press(KeyCode::Char('G'), KeyModifiers::SHIFT)), Some(Action::Last));
+        assert_eq!(lookup(Confirmation, &press(KeyCode::Char('y'), KeyModifiers::SHIFT)), Some(Action::Yes));
         assert_eq!(lookup(Writing, &press(KeyCode::Char('g'), KeyModifiers::NONE)), None);
         for scope in Scope::ALL {
             assert_eq!(lookup(scope, &press(KeyCode::Char('c'), KeyModifiers::CONTROL)), Some(Action::Quit));
+        }
+    }
+
+    #[test]
+    fn no_character_is_a_command_where_a_text_can_be_typed() {
+        for scope in Scope::ALL.into_iter().filter(|scope| *scope != Confirmation) {
+            for c in ' '..='~' {
+                for modifiers in [KeyModifiers::NONE, KeyModifiers::SHIFT, KeyModifiers::ALT] {
+                    assert_eq!(lookup(scope, &press(KeyCode::Char(c), modifiers)), None, "{scope:?} {c:?}");
+                }
+            }
         }
     }
 
@@ -272,6 +285,6 @@ mod tests {
         assert_eq!(key_for(Action::Quit), "Ctrl+C");
         assert_eq!(key_for(Action::NewLine), "Alt+Enter");
         assert_eq!(key_for(Action::PageUp), "PgUp");
-        assert_eq!(key_for(Action::FoundBack), "N");
+        assert_eq!(key_for(Action::FoundBack), "Ctrl+N");
     }
 }

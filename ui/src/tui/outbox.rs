@@ -4,6 +4,7 @@
 //! number once it has one. The stored requests outlive this program.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use recado_client::{Content, Name, Request, Topic};
 
@@ -34,6 +35,8 @@ pub(crate) struct Outbox {
     next: u64,
     sends: VecDeque<Pending>,
     changes: BTreeMap<RequestId, Request>,
+    /// Time at which each unanswered request of this program was made.
+    made: BTreeMap<RequestId, Duration>,
 }
 
 impl Outbox {
@@ -62,11 +65,32 @@ impl Outbox {
         }
     }
 
+    /// Records the time at which a request was made.
+    pub(crate) fn made_at(&mut self, id: RequestId, since_start: Duration) {
+        self.made.insert(id, since_start);
+    }
+
+    /// Time at which the oldest unanswered request was made.
+    pub(crate) fn first_unanswered(&self) -> Option<Duration> {
+        self.made.values().min().copied()
+    }
+
+    /// Topic that a request concerns.
+    pub(crate) fn topic_of(&self, id: RequestId) -> Option<Topic> {
+        match self.changes.get(&id) {
+            Some(Request::Channel { channel, .. }) => Some(Topic::Channel(channel.clone())),
+            Some(Request::Follow { topic, .. }) => Some(topic.clone()),
+            Some(Request::Send { .. } | Request::Keys { .. }) => None,
+            None => self.sends.iter().find(|pending| pending.id == id)?.topic.clone(),
+        }
+    }
+
     /// Replaces the unanswered requests after a new client was opened, by those that it carries over.
     /// Refused texts stay.
     pub(crate) fn recovered(&mut self, recovered: Vec<(RequestId, Request)>) {
         self.sends.retain(|pending| pending.refused.is_some());
         self.changes.clear();
+        self.made.clear();
         for (id, request) in recovered {
             self.add(id, &request);
         }
@@ -83,6 +107,7 @@ impl Outbox {
 
     /// Removes an acknowledged request and returns it.
     pub(crate) fn answered(&mut self, id: RequestId) -> Option<Request> {
+        self.made.remove(&id);
         if let Some(request) = self.changes.remove(&id) {
             return Some(request);
         }
@@ -92,6 +117,7 @@ impl Outbox {
 
     /// Records a refusal. A refused text stays, with the reason; a refused change is removed and returned.
     pub(crate) fn refused(&mut self, id: RequestId, why: &str) -> Option<Request> {
+        self.made.remove(&id);
         if let Some(pending) = self.sends.iter_mut().find(|pending| pending.id == id) {
             pending.refused = Some(why.to_owned());
         }

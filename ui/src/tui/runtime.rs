@@ -320,6 +320,7 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
         Effect::List(listing) => send(ClientCommand::Query(Query::List(listing))),
         Effect::Watch(watched) => send(ClientCommand::Watch(watched)),
         Effect::Info(name) => send(ClientCommand::Query(Query::Info(name))),
+        Effect::Enrol => send(ClientCommand::Query(Query::Enrol)),
         Effect::KeepProfile(name) => match config::keep_profile(&config.path, &name) {
             Ok(()) => Flow::GoOn,
             Err(failure) => Flow::Tell(Event::Trouble(failure.to_string())),

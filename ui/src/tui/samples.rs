@@ -8,8 +8,9 @@ use jiff::tz::TimeZone;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use recado_client::{
-    Access, ClusterId, ConnectionEvent, Content, HistoryRange, Incoming, ListItem, Listing, Name, NodeId,
-    Notification, Op, Past, Request, RoleName, ServerStatus, SessionId, Status, Topic, View,
+    Access, ClusterId, ConnectionEvent, Content, DeviceId, DeviceKey, HistoryRange, Incoming, ListItem,
+    Listing, Name, NodeId, Notification, Op, Past, Request, RoleName, ServerStatus, SessionId, Status, Topic,
+    View,
 };
 
 use super::app::App;
@@ -94,9 +95,15 @@ pub(crate) fn connected() -> App {
     app
 }
 
+/// A device key of this byte alone.
+pub(crate) fn key(byte: u8) -> DeviceKey {
+    format!("{byte:02x}").repeat(32).parse().unwrap()
+}
+
 pub(crate) fn opened(recovered: Vec<(RequestId, Request)>) -> Link {
     let (profile, cluster) = (name("alice"), ClusterId(7));
-    Link::Opened(Box::new(Opened { profile, cluster, recovered, saved: SavedState::default() }))
+    let device = DeviceId { key: key(0xab), slot: 0 };
+    Link::Opened(Box::new(Opened { profile, device, cluster, recovered, saved: SavedState::default() }))
 }
 
 pub(crate) fn let_in() -> Link {
@@ -149,6 +156,8 @@ pub(crate) fn press(app: &mut App, key: &str) -> Vec<Effect> {
         "Tab" => KeyCode::Tab,
         "Up" => KeyCode::Up,
         "Down" => KeyCode::Down,
+        "Right" => KeyCode::Right,
+        "Backspace" => KeyCode::Backspace,
         "Home" => KeyCode::Home,
         "End" => KeyCode::End,
         "PgUp" => KeyCode::PageUp,

@@ -367,6 +367,74 @@ fn the_configuration_begins_with_a_sample_and_is_never_replaced() {
     assert!(terminal.ok(&["man"]).contains(".TH recado 1"));
 }
 
+#[test]
+fn prose_in_the_list_is_text_and_a_mistyped_channel_is_asked_about() {
+    let _alone = lock_cluster_tests();
+    let Some(tmux) = Tmux::start() else { return };
+    let cluster = Cluster::ready(3);
+    let alice = tmux.window(&cluster, "alice", &listed(&cluster));
+    alice.enter("clear; recado --as alice; echo ENDED $?");
+    // A start with servers never says that there are none.
+    let started = alice.wait_until("connected", |screen| {
+        assert!(!screen.contains("no server answer") && !screen.contains("No server answers"), "{screen}");
+        screen.contains("connected")
+    });
+    assert!(started.contains("WRITING"), "{started}");
+    alice.enter("see https://example.com");
+    alice.wait_for("@alice \u{2713}  see https");
+    for command in ["/since 1h", "/search see"] {
+        alice.enter(command);
+        alice.wait_for("letters write");
+        alice.type_in("my q");
+        let screen = alice.wait_for("\u{276f} my q");
+        assert!(
+            screen.contains("WRITING") && !screen.contains("muted") && !screen.contains("copied"),
+            "{screen}"
+        );
+        alice.press("C-u");
+    }
+    alice.enter("/send #typo hello");
+    alice.wait_for("Create #typo?");
+    alice.press("Escape");
+    alice.wait_until("no question", |screen| !screen.contains("Create #typo?"));
+    let terminal = Terminal::knowing(&listed(&cluster));
+    assert!(!terminal.ok(&["--as=eve", "channels"]).contains("typo"));
+    alice.press("Enter");
+    alice.wait_for("Create #typo?");
+    alice.press("Enter");
+    alice.wait_for("created #typo: there was no such channel");
+    alice.type_in("not sent yet");
+    alice.press("C-c");
+    alice.wait_for("would be lost");
+    alice.press("Escape");
+    alice.wait_for("\u{276f} not sent yet");
+    alice.press("C-c");
+    alice.press("C-c");
+    alice.wait_for("ENDED 0");
+}
+
+#[test]
+fn flags_and_families_leave_nothing_behind() {
+    let _alone = lock_cluster_tests();
+    let Some(tmux) = Tmux::start() else { return };
+    let cluster = Cluster::ready(3);
+    let alice = tmux.window(&cluster, "alice", &listed(&cluster));
+    open(&alice, "alice");
+    let text = "\u{1f1e7}\u{1f1f7}\u{1f1e9}\u{1f1ea} \u{1f469}\u{200d}\u{1f469}\u{200d}\u{1f467} \u{1f44d}\u{1f3fd} tail";
+    alice.enter(text);
+    let screen = alice.wait_for("@alice \u{2713}  BRDE");
+    assert!(screen.contains("BRDE \u{1f469} \u{1f44d} tail"), "{screen}");
+    // Another place stands where it was, and then the same again: drawn over, not anew.
+    alice.enter("/inbox");
+    let screen = alice.wait_for("Nothing has been sent here");
+    assert!(!screen.contains("BR") && !screen.contains('\u{1f469}') && !screen.contains("tail"), "{screen}");
+    alice.enter("/go");
+    alice.wait_for("BRDE \u{1f469} \u{1f44d} tail");
+    let terminal = Terminal::knowing(&listed(&cluster));
+    let past = terminal.json(&["--as=eve", "history", "@alice", "--json"]);
+    assert_eq!(past[0]["body"], text, "what is sent is what was typed");
+}
+
 /// Returns true if the shell waits for a command. An older prompt above the last line does not count.
 fn is_prompt(screen: &str) -> bool {
     screen.trim_end().lines().last() == Some("READY>")

@@ -1,10 +1,13 @@
 //! Sends typed text, and runs typed commands.
 
-use recado_client::{Content, FollowChange, Request, Topic};
+use recado_client::{ChannelChange, ChannelName, FollowChange, Listing, Request, Topic};
 
-use super::{App, Conversation, Effect, Popup, Search};
+use super::answers::Asked;
+use super::search::Search;
+use super::{App, Conversation, Effect, Popup, Yes};
 use crate::tui::command::{self, Argument, Command, Completion};
 use crate::tui::event::{reached, written};
+use crate::tui::options::{Fields, too_large};
 use crate::tui::outbox::{UNANSWERED_MAX, stands_at};
 use crate::tui::theme;
 
@@ -39,10 +42,12 @@ impl App {
         if let Some(typed) = self.compose.command() {
             let typed = self.chosen_command(&typed);
             match command::parse(&typed, &self.here) {
+                // A command that is not carried out stays as well, because a text may be part of it.
                 Ok(command) => {
-                    self.compose.take();
                     self.completion = 0;
-                    self.run(command);
+                    if self.run(command) {
+                        self.compose.take();
+                    }
                 }
                 // A wrong command stays in the compose line, where it can be corrected.
                 Err(why) => self.trouble(why),
@@ -51,85 +56,164 @@ impl App {
         }
         let text = self.compose.text();
         let text = text.strip_prefix("//").map(|rest| format!("/{rest}")).unwrap_or(text);
-        if text.trim().is_empty() {
+        if text.trim().is_empty() && self.fields.title.is_none() {
             return self.show_newest();
         }
         match self.target() {
             Target::Topic(topic) => {
-                if self.send(topic, text.trim().to_owned()) {
+                let fields = self.fields.clone();
+                if self.send(topic, fields, text.trim().to_owned()) {
                     self.compose.take();
+                    self.fields = Fields::default();
                 }
             }
             Target::Nowhere(why) => self.trouble(why),
         }
     }
 
-    /// Sends a text. Returns true if the request was accepted.
-    fn send(&mut self, topic: Option<Topic>, body: String) -> bool {
-        let content = Content::of(body);
-        if !content.within_limits() {
-            let size = content.body.len();
-            self.trouble(format!("too long: {size} bytes, and a text has at most {}", Content::BODY_MAX));
+    /// Sends a text. Returns true if the request was accepted. If its channel may not exist yet, this asks,
+    /// and the text stays until the answer is yes.
+    fn send(&mut self, topic: Option<Topic>, fields: Fields, body: String) -> bool {
+        let content = fields.content(body);
+        if let Some(why) = too_large(&content) {
+            self.trouble(format!("{why}; Ctrl+U clears the text before the cursor"));
             return false;
         }
-        self.request(Request::Send { topic, content })
+        let channel = match &topic {
+            Some(Topic::Channel(name)) if !self.knows_channel(name) => Some(name.clone()),
+            _ => None,
+        };
+        let request = Request::Send { topic, content };
+        let Some(channel) = channel.filter(|_| self.can_request()) else { return self.request(request) };
+        self.effects.push(Effect::List(Listing::Channels));
+        self.ask(
+            &format!("Create #{channel}?"),
+            format!(
+                "No channel #{channel} is known here. Sending creates it: open to everyone, and nobody can delete it."
+            ),
+            Yes::Request(request),
+        );
+        false
+    }
+
+    /// Returns true if this channel is known to exist.
+    fn knows_channel(&self, name: &ChannelName) -> bool {
+        let topic = Topic::Channel(name.clone());
+        self.channels.iter().any(|(known, _)| known == name)
+            || self.places.follows(&topic)
+            || self.log(&Conversation::Topic(topic)).is_some_and(|log| !log.is_empty())
+    }
+
+    /// Makes the request that a yes has confirmed, and takes its text if the request was accepted.
+    pub(super) fn confirmed(&mut self, request: Request) {
+        let is_text = matches!(request, Request::Send { .. });
+        let is_plain = self.compose.command().is_none();
+        if self.request(request) && is_text {
+            self.compose.take();
+            if is_plain {
+                self.fields = Fields::default();
+            }
+        }
+    }
+
+    /// Returns true if a request can be made now, and says otherwise why not.
+    fn can_request(&mut self) -> bool {
+        if self.cluster_id.is_none() && !self.remembered {
+            self.trouble(
+                "connecting: before a server has answered nothing can be saved; your text stays here",
+            );
+        } else if self.connection.is_over() {
+            self.trouble("there is no session; :connect tries again; your text stays here");
+        } else if !self.outbox.has_room() {
+            self.trouble(format!("{UNANSWERED_MAX} requests wait for the servers; your text stays here"));
+        } else {
+            return true;
+        }
+        false
     }
 
     /// Makes a numbered request. Returns true if it was accepted.
     fn request(&mut self, request: Request) -> bool {
-        if self.cluster_id.is_none() && !self.remembered {
-            self.trouble("no server has answered yet, so the request cannot be saved; your text stays here");
-            return false;
-        }
-        if self.connection.is_over() {
-            self.trouble("there is no session; :connect tries again; your text stays here");
-            return false;
-        }
-        if !self.outbox.has_room() {
-            self.trouble(format!("{UNANSWERED_MAX} requests wait for the servers; your text stays here"));
+        if !self.can_request() {
             return false;
         }
         let id = self.outbox.next_id();
         self.outbox.add(id, &request);
+        self.outbox.made_at(id, self.now.since_start);
         self.effects.push(Effect::Request(id, request));
         self.position.anchor = None;
         true
     }
 
-    fn follow(&mut self, topic: Topic, change: FollowChange) {
-        self.request(Request::Follow { topic, change });
+    fn follow(&mut self, topic: Topic, change: FollowChange) -> bool {
+        self.request(Request::Follow { topic, change })
     }
 
-    fn run(&mut self, command: Command) {
+    /// Runs a command. Returns false if it was not carried out, or not yet, and is to stay in the line.
+    fn run(&mut self, command: Command) -> bool {
         match command {
             // The place decides where typed text goes, so only commands with this purpose change the place.
-            Command::Follow(topic) => self.follow(topic, FollowChange::Add),
+            Command::Follow(topic) => return self.follow(topic, FollowChange::Add),
             Command::Join(topic) => {
                 self.joining = Some(topic.clone());
-                self.follow(topic, FollowChange::Add);
+                return self.follow(topic, FollowChange::Add);
             }
-            Command::Unfollow(topic) => self.follow(topic, FollowChange::Remove),
-            Command::Send(topic, text) => {
+            Command::Unfollow(topic) => return self.follow(topic, FollowChange::Remove),
+            Command::Send(topic, fields, text) => {
                 let stands_here =
                     self.profile.as_ref().is_some_and(|me| stands_at(&self.here, me, topic.as_ref()));
                 let whom = reached(topic.as_ref());
-                if self.send(topic, text) && !stands_here {
+                let accepted = self.send(topic, fields, text);
+                if accepted && !stands_here {
                     self.notice(format!("on its way to {whom}"));
                 }
+                return accepted;
             }
+            Command::Title(title) => self.fields.title = title,
+            Command::Priority(priority) => self.fields.priority = priority,
+            Command::Tags(tags) if tags.is_empty() => self.fields.tags.clear(),
+            Command::Tags(tags) => self.fields.tags.extend(tags),
             Command::Go(place) => self.go(place),
+            Command::Inbox => {
+                if let Some(me) = self.profile.clone() {
+                    self.go(Conversation::Topic(Topic::Inbox(me)));
+                }
+            }
+            Command::History(None) => self.go(Conversation::All),
+            Command::History(Some(Topic::Feed(name))) if Some(&name) == self.profile.as_ref() => {
+                self.go(Conversation::Topic(Topic::Inbox(name)));
+            }
+            Command::History(Some(topic)) => self.go(Conversation::Topic(topic)),
+            Command::List(listing) => {
+                return self.query(Effect::List(listing.clone()), Some(Asked::Show(listing)));
+            }
+            Command::DeviceAdd => return self.query(Effect::Enrol, None),
+            Command::DeviceRemove(key) => {
+                return self.query(Effect::List(Listing::Keys), Some(Asked::Revoke(key)));
+            }
+            Command::Channel(channel, ChannelChange::Delete) => {
+                let text = format!("This deletes #{channel} and its notifications for everyone. Delete it?");
+                let change = ChannelChange::Delete;
+                self.ask(
+                    &format!("Delete #{channel}?"),
+                    text,
+                    Yes::Request(Request::Channel { channel, change }),
+                );
+            }
+            Command::Channel(channel, change) => return self.request(Request::Channel { channel, change }),
             Command::Channels => self.open_palette("Channels", Conversation::is_channel),
             Command::People => self.open_palette("People", Conversation::is_feed),
-            Command::Info(name) => self.effects.push(Effect::Info(name)),
+            Command::Info(name) => return self.query(Effect::Info(name), None),
             Command::Mute(topic) => match topic.or_else(|| self.here.topic().cloned()) {
                 Some(topic) => self.toggle_mute(&topic),
-                None => self.trouble("everything cannot be muted; name a topic: :mute #channel"),
+                None => {
+                    self.trouble("everything cannot be muted; name a topic: :mute #channel");
+                    return false;
+                }
             },
             Command::Search(words) => {
-                let mut search = Search::default();
-                search.input.paste(&words);
                 self.focus_list();
-                self.search = Some(search);
+                self.search = Some(Search::of(Some(&words)));
                 self.find_or_tell(true, true);
             }
             Command::Since(ago) => {
@@ -145,6 +229,18 @@ impl App {
             Command::Help => self.popup = Some(Popup::Help { scroll: 0 }),
             Command::Quit => self.quit(),
         }
+        true
+    }
+
+    /// Asks the servers. Returns false if there is no session that could.
+    fn query(&mut self, effect: Effect, asked: Option<Asked>) -> bool {
+        if !self.connection.is_served() {
+            self.trouble(format!("{}: no server can be asked now", self.connection_word()));
+            return false;
+        }
+        self.asked = asked.or(self.asked.take());
+        self.effects.push(effect);
+        true
     }
 
     /// Opens another session if the last one is over.
@@ -193,6 +289,7 @@ impl App {
             Argument::Person => self.names(true, false),
             Argument::Channel => filtered(self.names(false, true), &followed(false)),
             Argument::JoinedChannel => filtered(self.names(false, true), &followed(true)),
+            Argument::Words(words) => words.iter().map(|word| (*word).to_owned()).collect(),
             Argument::Theme => theme::NAMES.iter().map(|name| (*name).to_owned()).collect(),
         }
     }

@@ -1,19 +1,22 @@
 //! Input of the user: keys, mouse, paste, size. The table of keys maps keys to actions.
 
-use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position as Cell;
-use recado_client::{EnrolmentCode, Listing, Name, Topic};
+use recado_client::{Content, EnrolmentCode, Listing, Name, Topic};
 
-use super::{App, Conversation, Effect, Focus, Popup, Search};
+use super::{App, Conversation, Effect, Focus, Popup, Yes};
 use crate::tui::keys::{self, Action, Scope};
 use crate::tui::palette::{Choice, Palette};
 use crate::tui::{event::written, view};
+
+/// Limit of a pasted text in bytes: several times what can be sent, so that it can be shortened.
+const PASTE_MAX: usize = 4 * Content::BODY_MAX;
 
 /// Rows by which one step of the wheel scrolls.
 const WHEEL: usize = 3;
 
 impl App {
-    fn scope(&self) -> Scope {
+    pub(super) fn scope(&self) -> Scope {
         match &self.popup {
             Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => Scope::Reading,
             Some(Popup::Palette(_) | Popup::Welcome { .. } | Popup::Invitation { .. }) => Scope::Asking,
@@ -54,38 +57,61 @@ impl App {
                 input.input(key);
                 *wrong = None;
             }
-            Some(_) => {}
+            Some(Popup::Confirmation(_)) => {}
+            // What is read makes room for the text that a letter begins or continues.
+            Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => {
+                if keys::is_character(&key) {
+                    self.popup = None;
+                    self.write(key);
+                }
+            }
             None => match &mut self.search {
                 Some(search) if search.typing => {
                     search.input.input(key);
                     self.position.anchor = None;
                     self.find(true, true);
                 }
-                _ if self.focus == Focus::Writing => {
-                    self.compose.input(key);
-                    self.completion = 0;
+                _ if self.focus == Focus::Writing
+                    || keys::is_character(&key)
+                    || key.code == KeyCode::Backspace =>
+                {
+                    self.write(key);
                 }
                 _ => {}
             },
         }
     }
 
+    /// Passes a key to the text, wherever the focus was.
+    fn write(&mut self, key: KeyEvent) {
+        self.focus = Focus::Writing;
+        self.compose.input(key);
+        self.completion = 0;
+    }
+
     pub(super) fn on_paste(&mut self, text: &str) {
         self.last_key = self.now.since_start;
+        if text.len() > PASTE_MAX {
+            let (has, most) = (text.len(), Content::BODY_MAX);
+            return self.trouble(format!("not pasted: it has {has} bytes, and a text has at most {most}"));
+        }
         match &mut self.popup {
             Some(Popup::Palette(palette)) => palette.input.paste(text),
             Some(Popup::Welcome { input, .. } | Popup::Invitation { input, .. }) => input.paste(text),
-            Some(_) => {}
-            None => match &mut self.search {
-                Some(search) if search.typing => {
-                    search.input.paste(text);
-                    self.find(true, true);
+            Some(Popup::Confirmation(_)) => {}
+            Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) | None => {
+                match &mut self.search {
+                    Some(search) if search.typing && self.popup.is_none() => {
+                        search.input.paste(text);
+                        self.find(true, true);
+                    }
+                    _ => {
+                        self.popup = None;
+                        self.focus = Focus::Writing;
+                        self.compose.paste(text);
+                    }
                 }
-                _ => {
-                    self.focus = Focus::Writing;
-                    self.compose.paste(text);
-                }
-            },
+            }
         }
     }
 
@@ -116,6 +142,8 @@ impl App {
 
     fn act(&mut self, scope: Scope, action: Action, key: KeyEvent) {
         match action {
+            // Ctrl+C at the question whether to leave is a yes.
+            Action::Quit if self.asks_whether_to_leave() => self.leave_screen(),
             Action::Quit => self.quit(),
             Action::Repaint => self.effects.push(Effect::Repaint),
             Action::Suspend => self.effects.push(Effect::Suspend),
@@ -171,12 +199,9 @@ impl App {
                 self.focus = Focus::Writing;
                 self.compose.begin_command();
             }
-            Action::Search => {
-                self.focus_list();
-                self.search = Some(Search { typing: true, ..Search::default() });
-            }
-            Action::FoundNext => self.find_or_tell(true, false),
+            Action::Search => self.search_on(),
             Action::FoundBack => self.find_or_tell(false, false),
+            Action::Open => self.open_selected(),
             Action::Copy => self.copy(),
             Action::Browse => self.browse(),
             Action::Reply => self.reply(),
@@ -213,11 +238,6 @@ impl App {
             Action::PageDown => *scroll + page,
             Action::First => 0,
             Action::Last => usize::MAX,
-            Action::Command => {
-                self.popup = None;
-                self.focus = Focus::Writing;
-                return self.compose.begin_command();
-            }
             Action::Leave => return self.popup = None,
             _ => *scroll,
         };
@@ -246,7 +266,7 @@ impl App {
             return;
         }
         match action {
-            Action::Up => self.find_or_tell(true, false),
+            Action::Up | Action::Search => self.find_or_tell(true, false),
             Action::Down => self.find_or_tell(false, false),
             Action::Accept => {
                 let found = self.find(true, true);
@@ -259,7 +279,7 @@ impl App {
                     self.find_or_tell(true, true);
                 }
             }
-            Action::Leave => self.search = None,
+            Action::Leave => self.leave(),
             _ => {}
         }
     }
@@ -268,11 +288,14 @@ impl App {
         let Some(Popup::Confirmation(confirmation)) = &mut self.popup else { return };
         match action {
             Action::Yes => {
-                let effect = confirmation.choices.get(confirmation.at).map(|(_, effect)| effect.clone());
+                let yes = confirmation.choices.get(confirmation.at).map(|(_, yes)| yes.clone());
                 self.popup = None;
-                match effect {
-                    Some(Effect::Open(..)) => self.connect(),
-                    effect => self.effects.extend(effect),
+                match yes {
+                    Some(Yes::Connect) => self.connect(),
+                    Some(Yes::Request(request)) => self.confirmed(request),
+                    Some(Yes::Effect(Effect::Quit)) => self.leave_screen(),
+                    Some(Yes::Effect(effect)) => self.effects.push(effect),
+                    None => {}
                 }
             }
             Action::No => self.popup = None,
@@ -322,7 +345,22 @@ impl App {
         }
     }
 
+    /// Leaves, after a question if a text that is not sent would be lost.
     pub(super) fn quit(&mut self) {
+        // A question would replace the popup that asks for the name.
+        let asks = matches!(self.popup, Some(Popup::Welcome { .. } | Popup::Invitation { .. }));
+        let Some(draft) = self.compose.draft().filter(|_| !asks) else { return self.leave_screen() };
+        let bytes = crate::commands::counted(draft.len() as u64, "byte");
+        let text = format!("Your text of {bytes} is not sent and would be lost. Leave all the same?");
+        self.ask("Leave?", text, Yes::Effect(Effect::Quit));
+    }
+
+    fn asks_whether_to_leave(&self) -> bool {
+        let Some(Popup::Confirmation(asked)) = &self.popup else { return false };
+        matches!(asked.choices.first(), Some((_, Yes::Effect(Effect::Quit))))
+    }
+
+    fn leave_screen(&mut self) {
         self.write_down();
         self.effects.push(Effect::Quit);
     }
@@ -339,18 +377,12 @@ impl App {
         }
     }
 
-    /// Goes one step back from the current part of the screen.
-    fn leave(&mut self) {
-        match self.focus {
-            Focus::Writing if self.compose.command().is_some() => self.compose.drop_text(),
-            Focus::Writing => self.focus_list(),
-            Focus::Places => self.focus = Focus::Writing,
-            Focus::List if self.search.is_some() => self.search = None,
-            Focus::List if !self.follows_end() => self.edge(false),
-            Focus::List => {
-                self.outbox.clear_refused();
-                self.focus = Focus::Writing;
-            }
+    /// Closes what was opened over the text: a search, the list, a command. The text itself stays.
+    pub(super) fn leave(&mut self) {
+        if self.search.take().is_some() || self.focus != Focus::Writing {
+            self.focus = Focus::Writing;
+        } else if self.compose.command().is_some() {
+            self.compose.drop_text();
         }
     }
 

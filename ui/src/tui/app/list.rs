@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use recado_client::{Notification, Topic};
 
-use super::{App, Conversation, Effect, Focus, PRESENT, Popup, Position};
+use super::{App, Conversation, Effect, Focus, PRESENT, Popup, Position, Yes};
 use crate::tui::log::Before;
 use crate::tui::scroll::{Anchor, Items};
 use crate::tui::view;
@@ -277,45 +277,6 @@ impl App {
         }
     }
 
-    // ---- searching
-
-    pub(crate) fn wanted(&self) -> Option<String> {
-        let text = self.search.as_ref()?.input.text().to_lowercase();
-        (!text.trim().is_empty()).then_some(text)
-    }
-
-    /// Selects the next notification that matches the search, from the selected one on. `including` allows
-    /// the selected one itself in a search upwards. Returns true if there is a match.
-    pub(super) fn find(&mut self, up: bool, including: bool) -> bool {
-        let (Some(wanted), Some(log)) = (self.wanted(), self.log(&self.here)) else { return false };
-        let at = self.selected_at().unwrap_or(log.len().saturating_sub(1));
-        let has = |at: &usize| log.get(*at).is_some_and(|one| contains(one, &wanted));
-        let found = match (up, including) {
-            (true, true) => (0..=at).rev().find(has),
-            (true, false) => (0..at).rev().find(has),
-            (false, _) => (at + 1..log.len()).find(has),
-        };
-        match found {
-            Some(at) => self.select(at),
-            None => return false,
-        }
-        true
-    }
-
-    pub(super) fn find_or_tell(&mut self, up: bool, including: bool) {
-        if self.find(up, including) {
-            return;
-        }
-        let older = self.log(&self.here).is_some_and(|log| log.before == Before::More);
-        if up && older {
-            let here = self.here.clone();
-            self.need_older(&here);
-            self.notice("not found in what was fetched; fetching older ones: search again");
-        } else {
-            self.notice(if up { "nothing found above" } else { "nothing found below" });
-        }
-    }
-
     // ---- actions on the selected notification
 
     pub(super) fn copy(&mut self) {
@@ -330,6 +291,24 @@ impl App {
         self.notice("copied, if the terminal allows it");
     }
 
+    /// Shows the selected notification with all its lines.
+    pub(super) fn open_selected(&mut self) {
+        let Some(one) = self.selected() else { return };
+        let clean = crate::text::clean_line;
+        let at = view::time(one.unix_ms, &self.settings.zone, "%Y-%m-%d %H:%M:%S");
+        let mut lines =
+            vec![format!("@{} to {}, {at}", one.author, crate::tui::event::reached_by(&one.topic))];
+        let fields = crate::tui::options::Fields {
+            title: one.content.title.as_deref().map(clean),
+            priority: one.content.priority,
+            tags: one.content.tags.iter().map(|tag| clean(tag)).collect(),
+        };
+        lines.extend((!fields.is_empty()).then(|| fields.in_words()));
+        lines.push(String::new());
+        lines.extend(crate::text::sanitize(&one.content.body.as_text()).lines().map(str::to_owned));
+        self.popup = Some(Popup::Text { title: format!("Notification {}", one.op), lines, scroll: 0 });
+    }
+
     pub(super) fn browse(&mut self) {
         let Some(one) = self.selected() else { return };
         let title = one.content.title.clone().unwrap_or_default();
@@ -337,7 +316,8 @@ impl App {
         if links.is_empty() {
             return self.notice("there is no link in this notification");
         }
-        let choices = links.into_iter().map(|link| (link.clone(), Effect::Browse(link))).collect();
+        let choices =
+            links.into_iter().map(|link| (link.clone(), Yes::Effect(Effect::Browse(link)))).collect();
         let title = format!("Open this link of @{}?", one.author);
         self.popup = Some(Popup::Confirmation(super::Confirmation { title, choices, at: 0 }));
     }
@@ -361,14 +341,4 @@ impl App {
         self.compose.begin_command();
         self.compose.set(&format!(":dm @{name} "));
     }
-}
-
-/// Returns true if a visible part of a notification contains `wanted`, which is in lower case.
-fn contains(one: &Notification, wanted: &str) -> bool {
-    let has = |text: &str| text.to_lowercase().contains(wanted);
-    let content = &one.content;
-    has(&content.body.as_text())
-        || content.title.as_deref().is_some_and(has)
-        || has(one.author.as_str())
-        || content.tags.iter().any(|tag| has(tag))
 }

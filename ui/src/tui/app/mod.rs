@@ -2,11 +2,15 @@
 //! and no socket.
 //!
 //! `mod.rs` handles the events of the client, and `input` those of the user; `commands` runs typed
-//! commands; `list` moves through the notifications.
+//! commands, and `answers` handles what the servers say to them; `list` moves through the notifications, and
+//! `search` finds some; `mode` says what the keys do.
 
+mod answers;
 mod commands;
 mod input;
 mod list;
+pub(crate) mod mode;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -15,24 +19,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_client::{
-    ChannelName, ClientError, Code, ConnectionEvent, Content, DeviceKey, EnrolmentCode, FollowChange,
-    HistoryRange, Incoming, ListItem, Listing, Name, Notification, Op, Past, Request, Topic, explain,
+    ChannelName, ClientError, Code, ConnectionEvent, DeviceId, DeviceKey, EnrolmentCode, HistoryRange,
+    Incoming, Listing, Name, Notification, Op, Past, Request, Topic,
 };
 use recado_proto::id::ClusterId;
 
 use super::cluster::Cluster;
-use super::connection::Connection;
+use super::connection::{CONNECTING, Connection, State};
 use super::conversation::{Conversation, Places};
-use super::event::{Effect, Event, Link, Now, Opened, RequestId, reached, written};
+use super::event::{Effect, Event, Link, Now, Opened, written};
 use super::input::{Compose, Input};
 use super::log::{Before, Log};
+use super::options::Fields;
 use super::outbox::Outbox;
 use super::palette::Palette;
 use super::saved_state::SavedState;
 use super::settings::Settings;
 use super::view;
 
+use self::answers::{Asked, Denied};
 pub(crate) use self::commands::Target;
+use self::search::Search;
 
 /// Time for which a notice is shown.
 const NOTICE: Duration = Duration::from_secs(6);
@@ -101,17 +108,19 @@ impl Popup {
 #[derive(Clone, Debug)]
 pub(crate) struct Confirmation {
     pub(crate) title: String,
-    /// Text of each choice, and the effect of a yes. There is at least one choice.
-    pub(crate) choices: Vec<(String, Effect)>,
+    /// Text of each choice, and what a yes does. There is at least one choice.
+    pub(crate) choices: Vec<(String, Yes)>,
     pub(crate) at: usize,
 }
 
-/// A search in the place shown.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Search {
-    pub(crate) input: Input,
-    /// True while the search is being typed.
-    pub(crate) typing: bool,
+/// What a yes does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Yes {
+    Effect(Effect),
+    /// Open another session.
+    Connect,
+    /// Make this request for the text that is being written.
+    Request(Request),
 }
 
 /// A message that is shown for a while.
@@ -141,6 +150,8 @@ pub(crate) struct App {
     pub(crate) account: Option<String>,
     /// Addresses at which servers are looked for, as text.
     pub(crate) servers: String,
+    /// This installation's device, once there is a client.
+    device: Option<DeviceId>,
     /// Result of the last search for a server, while there is no client.
     pub(crate) no_server: Option<String>,
     pub(crate) profile: Option<Name>,
@@ -159,6 +170,8 @@ pub(crate) struct App {
     pub(crate) position: Position,
     pub(crate) focus: Focus,
     pub(crate) compose: Compose,
+    /// Title, priority and tags of the next text.
+    pub(crate) fields: Fields,
     /// Index of the chosen completion.
     pub(crate) completion: usize,
     pub(crate) search: Option<Search>,
@@ -179,6 +192,10 @@ pub(crate) struct App {
     watches: bool,
     /// Channel to show once it is followed.
     joining: Option<Topic>,
+    /// List that a command asked for.
+    asked: Option<Asked>,
+    /// Refusals whose reason waits for the names of a channel's owners.
+    denied: Vec<Denied>,
     keep: Keep,
     effects: Vec<Effect>,
     /// Change since the last drawing.
@@ -218,6 +235,7 @@ impl App {
             settings,
             account: None,
             servers,
+            device: None,
             no_server: None,
             profile: None,
             invite,
@@ -231,6 +249,7 @@ impl App {
             position: Position::default(),
             focus: Focus::Writing,
             compose: Compose::default(),
+            fields: Fields::default(),
             completion: 0,
             search: None,
             popup: None,
@@ -245,6 +264,8 @@ impl App {
             let_in: false,
             watches: false,
             joining: None,
+            asked: None,
+            denied: Vec::new(),
             keep: Keep::default(),
             effects: Vec::new(),
             change: Change::Done,
@@ -356,6 +377,15 @@ impl App {
             Some(Notice { text: text.into(), is_trouble: true, until: self.now.since_start + NOTICE });
     }
 
+    /// State of the connection, in the one word that the whole screen uses for it. A client whose servers
+    /// answer is not offline, however long its session takes or its user thinks about a name.
+    pub(crate) fn connection_word(&self) -> &'static str {
+        match self.connection.state {
+            State::Connecting { .. } if self.cluster.answering() > 0 => CONNECTING,
+            _ => self.connection.word(self.now),
+        }
+    }
+
     // ---- time
 
     fn on_tick(&mut self) {
@@ -397,6 +427,8 @@ impl App {
             Link::Incoming(Incoming::Notification(notification)) => self.on_notification(notification),
             Link::Incoming(Incoming::Gap { after, upto }) => self.on_gap(after, upto),
             Link::Settled(id, result) => self.on_settled(id, result),
+            Link::MadeChannel(topic) => self.on_made_channel(&topic),
+            Link::Enrolled(code) => self.on_enrolled(code),
             Link::NotTaken(id, why) => {
                 self.outbox.refused(id, &why);
                 self.trouble(why);
@@ -429,6 +461,7 @@ impl App {
 
     fn on_opened(&mut self, opened: Opened) {
         self.no_server = None;
+        self.device = Some(opened.device);
         // A notice about the missing client is out of date.
         self.notice = None;
         self.connection.opened(self.now);
@@ -459,7 +492,7 @@ impl App {
     }
 
     fn on_connection(&mut self, event: ConnectionEvent) {
-        self.connection.event(self.now, event);
+        self.connection.event(self.now, event, self.outbox.first_unanswered());
         match event {
             ConnectionEvent::Connected { .. } => {
                 self.let_in = true;
@@ -520,8 +553,7 @@ impl App {
         let again =
             format!("{command}\n{what} Ask an administrator to run it. Is it done? A yes tries again.");
         let copy = format!("{command}\n{what} Copy this command?");
-        let choices =
-            vec![(again, Effect::Open(profile.clone(), self.invite)), (copy, Effect::Copy(command))];
+        let choices = vec![(again, Yes::Connect), (copy, Yes::Effect(Effect::Copy(command)))];
         self.popup =
             Some(Popup::Confirmation(Confirmation { title: "Not allowed yet".to_owned(), choices, at: 0 }));
     }
@@ -535,7 +567,8 @@ impl App {
     /// Forgets the name, and asks for one as at the first start.
     fn ask_name(&mut self, wrong: Option<String>) {
         self.profile = None;
-        self.connection = Connection::default();
+        (self.places, self.here) = (Places::default(), Conversation::All);
+        self.connection.opened(self.now);
         self.outbox.recovered(Vec::new());
         self.cluster_id = None;
         self.popup = Some(Popup::Welcome { input: Input::default(), wrong });
@@ -552,6 +585,11 @@ impl App {
             self.position.anchor = None;
         }
         self.insert(notification.clone());
+        if let Some(search) =
+            self.search.as_mut().filter(|_| self.here == Conversation::All || self.here == place)
+        {
+            search.came(&notification);
+        }
         if is_new && seen {
             self.places.read(&topic, notification.op);
         } else if is_new && !mine && !self.places.is_muted(&topic) {
@@ -609,104 +647,6 @@ impl App {
         self.trouble("older notifications were dropped by the servers before you read them");
     }
 
-    fn on_settled(&mut self, id: RequestId, result: Result<Op, Code>) {
-        match result {
-            Ok(op) => match self.outbox.answered(id) {
-                Some(Request::Send { topic, content }) => self.on_sent(op, topic, content),
-                Some(Request::Follow { topic, change }) => self.on_followed(topic, change_adds(change)),
-                // An earlier command left this request. The screen makes none of this kind.
-                Some(Request::Channel { .. } | Request::Keys { .. }) | None => {}
-            },
-            Err(code) => self.on_refused(id, code),
-        }
-    }
-
-    /// Lists an acknowledged notification at its place, and shows a notice if this place is not visible.
-    fn on_sent(&mut self, op: Op, topic: Option<Topic>, content: Content) {
-        let Some(me) = self.profile.clone() else { return };
-        let whom = reached(topic.as_ref());
-        let topic = topic.unwrap_or(Topic::Feed(me.clone()));
-        let shows = self.shows(&self.stands_in(&topic));
-        let unix_ms = self.now.unix_ms;
-        self.insert(Arc::new(Notification {
-            op,
-            topic,
-            author: me,
-            unix_ms,
-            content,
-            options: recado_proto::packet::OptionalFields::NONE,
-        }));
-        // The notice of a success does not replace the notice of a failure.
-        if !shows && !self.notice.as_ref().is_some_and(|notice| notice.is_trouble) {
-            self.notice(format!("sent to {whom}"));
-        }
-    }
-
-    fn on_refused(&mut self, id: RequestId, code: Code) {
-        match self.outbox.refused(id, explain(code)) {
-            // The requested state holds already.
-            Some(Request::Follow { topic, .. }) if code == Code::AlreadyFollowing => {
-                self.on_followed(topic, true)
-            }
-            Some(Request::Follow { topic, .. }) if code == Code::NotFollowing => {
-                self.on_followed(topic, false)
-            }
-            Some(Request::Follow { topic, .. }) => {
-                self.trouble(format!("{}: {}", written(&topic), explain(code)))
-            }
-            Some(Request::Channel { .. } | Request::Keys { .. }) => self.trouble(explain(code)),
-            Some(Request::Send { .. }) | None => self.trouble(format!("not sent: {}", explain(code))),
-        }
-    }
-
-    fn on_followed(&mut self, topic: Topic, now: bool) {
-        let name = written(&topic);
-        if now {
-            self.places.follow(topic.clone());
-            self.notice(format!("you follow {name}"));
-            if self.joining.take_if(|joining| *joining == topic).is_some() {
-                self.go(Conversation::Topic(topic));
-            }
-        } else {
-            self.places.unfollow(&topic);
-            self.notice(format!("you no longer follow {name}"));
-        }
-        self.must_keep();
-    }
-
-    fn on_list(&mut self, listing: Listing, items: Result<Vec<ListItem>, String>) {
-        // Without an answer the older list is kept. The next connection asks again.
-        let Ok(items) = items else { return };
-        match listing {
-            Listing::Following => {
-                let topics = items.into_iter().filter_map(|item| match item {
-                    ListItem::Following { topic: topic @ (Topic::Feed(_) | Topic::Channel(_)), .. } => {
-                        Some(topic)
-                    }
-                    _ => None,
-                });
-                self.places.set_followed(topics.collect());
-                self.must_keep();
-            }
-            Listing::People => {
-                let names = items.into_iter().filter_map(|item| match item {
-                    ListItem::Profile { name, .. } => Some(name),
-                    _ => None,
-                });
-                self.people = names.collect();
-            }
-            Listing::Channels => {
-                let channels = items.into_iter().filter_map(|item| match item {
-                    ListItem::Channel { name, followers, .. } => Some((name, followers)),
-                    _ => None,
-                });
-                self.channels = channels.collect();
-            }
-            Listing::Followers | Listing::Devices | Listing::Members(_) | Listing::Keys => {}
-        }
-        self.refresh_palette();
-    }
-
     // ---- pages of the past
 
     /// Requests the newest notifications of a place, unless they are here or requested already.
@@ -745,6 +685,9 @@ impl App {
         }
         self.merge_own();
         self.toward_goal(place);
+        if let Some(search) = self.search.as_mut().filter(|_| *place == self.here) {
+            search.is_stale();
+        }
         if *place == self.here {
             self.after_move();
             if let (Conversation::Topic(topic), true) = (place, self.sees(place)) {
@@ -773,12 +716,5 @@ impl App {
         for notification in own {
             all.insert(notification);
         }
-    }
-}
-
-fn change_adds(change: FollowChange) -> bool {
-    match change {
-        FollowChange::Add => true,
-        FollowChange::Remove => false,
     }
 }

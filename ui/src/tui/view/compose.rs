@@ -43,24 +43,36 @@ fn rows(app: &App, width: u16) -> u16 {
 
 /// Rows that the compose line gets.
 pub(super) fn height(app: &App, width: u16) -> u16 {
-    rows(app, width).clamp(1, ROWS_MAX)
+    rows(app, width).clamp(1, ROWS_MAX) + fields_height(app)
+}
+
+/// Rows for the title, the priority and the tags, above the text.
+fn fields_height(app: &App) -> u16 {
+    u16::from(!app.fields.is_empty())
 }
 
 /// Returns true if rows are blank below the text while its beginning is scrolled out.
 pub(super) fn is_scrolled_too_far(app: &App, area: Rect) -> bool {
     let hidden = app.compose.hidden_rows();
-    hidden > 0 && hidden.saturating_add(area.height) > rows(app, area.width)
+    let height = area.height.saturating_sub(fields_height(app)).max(1);
+    hidden > 0 && hidden.saturating_add(height) > rows(app, area.width)
 }
 
 pub(super) fn draw(app: &App, frame: &mut Frame<'_>, areas: &Areas) {
     let theme = &app.settings.theme;
-    let area = areas.compose;
+    let mut area = areas.compose;
     frame.buffer_mut().set_style(area, theme.side);
     if let Some(search) = app.search.as_ref().filter(|search| search.typing) {
         let prompt = " search ";
         frame.render_widget(Line::from(span(prompt, theme.accent)), area);
         let rest = behind(area, wrap::width(prompt));
         return edit(frame, search.input.area(), rest, true);
+    }
+    let fields_height = fields_height(app);
+    if fields_height < area.height && fields_height > 0 {
+        let text = cut(&format!(" with {}", app.fields.in_words()), usize::from(area.width));
+        frame.render_widget(Line::from(span(text, theme.accent)), Rect { height: 1, ..area });
+        area = Rect { y: area.y + 1, height: area.height - 1, ..area };
     }
     let prompt = prompt(app);
     let has_focus = app.focus == Focus::Writing && app.popup.is_none();
@@ -77,7 +89,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, areas: &Areas) {
         frame.render_widget(Line::from(span(cut(hint, usize::from(rest.width)), theme.dim)), rest);
     }
     if has_focus {
-        suggestions(app, frame, area);
+        suggestions(app, frame, areas.compose);
     }
 }
 

@@ -27,6 +27,9 @@ const INDENT: usize = 9;
 /// a space, and the space before the text.
 const MARKS: usize = 1 + 3 + 1 + 4;
 
+/// Rows of a longer notification that the list shows. The last one says how many there are.
+const FOLD: usize = 12;
+
 /// Smallest room behind the author for a long text. With less, the text begins in the next row.
 const ROOM_LEAST: usize = 16;
 
@@ -75,7 +78,7 @@ fn date(unix_ms: u64, zone: &TimeZone) -> Option<Date> {
 }
 
 /// Formats a time in a time zone, or `?` if it is beyond the calendar.
-pub(super) fn clock(unix_ms: u64, zone: &TimeZone, form: &str) -> String {
+pub(crate) fn clock(unix_ms: u64, zone: &TimeZone, form: &str) -> String {
     timestamp(unix_ms)
         .map_or_else(|| "?".to_owned(), |at| at.to_zoned(zone.clone()).strftime(form).to_string())
 }
@@ -204,7 +207,18 @@ fn content(context: &Context<'_>, head: Vec<Span<'static>>, content: &Content) -
         rows.word(&format!(" [{}]", clean_line(tag)), theme.dim);
     }
     rows.end();
-    rows.rows
+    fold(context, rows.rows)
+}
+
+/// Folds the rows of a long notification. The whole of it opens in a popup.
+fn fold(context: &Context<'_>, mut rows: Vec<Line<'static>>) -> Vec<Line<'static>> {
+    let lines = rows.len();
+    if lines > FOLD {
+        rows.truncate(FOLD - 1);
+        let text = format!("{}... {lines} lines, Enter opens", " ".repeat(INDENT));
+        rows.push(Line::from(span(wrap::cut(&text, context.width), context.theme.dim)));
+    }
+    rows
 }
 
 /// Rows of a text of the outbox, which is unacknowledged or refused.
@@ -226,8 +240,13 @@ pub(super) fn pending(context: &Context<'_>, pending: &Pending, state: &str) -> 
         if wrap::width(&word) + 2 <= room {
             last.push_span(span(format!("  {word}"), style));
         } else {
-            let text = wrap::cut(&word, context.width.saturating_sub(INDENT));
-            rows.push(Line::from(vec![span(" ".repeat(INDENT), theme.dim), span(text, style)]));
+            // A reason is told whole.
+            let room = context.width.saturating_sub(INDENT + 1).max(1);
+            rows.extend(
+                wrap(&word, room, room)
+                    .into_iter()
+                    .map(|text| Line::from(vec![span(" ".repeat(INDENT), theme.dim), span(text, style)])),
+            );
         }
     }
     rows

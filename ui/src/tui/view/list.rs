@@ -8,6 +8,7 @@ use ratatui::widgets::Clear;
 use super::item::{self, Context};
 use super::span;
 use crate::tui::app::{App, Focus};
+use crate::tui::connection::OFFLINE;
 use crate::tui::conversation::Conversation;
 use crate::tui::log::Before;
 use crate::tui::scroll::Anchor;
@@ -110,7 +111,9 @@ fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
         _ if app.connection.is_over() => {}
         _ if app.cluster_id.is_none() => {
             say("Looking for a server", true);
-            say(app.no_server.as_deref().unwrap_or(&app.servers), false);
+            // A server has a moment to answer before this says that none does.
+            let offline = app.connection_word() == OFFLINE;
+            say(app.no_server.as_deref().filter(|_| offline).unwrap_or(&app.servers), false);
             say("A cluster on this machine starts with ./run.sh; this screen finds it by itself.", false);
         }
         _ if waiting && app.connection.is_served() => say("Fetching what there is", false),

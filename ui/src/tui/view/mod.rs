@@ -9,12 +9,14 @@
 //! |           +------------------------------------|
 //! |           | suggestions, over the list         |
 //! |           | compose: destination, and the text |
+//! | mode: what has the focus, what the keys do     |
 //! | status: state of the connection, notices       |
 //! +------------------------------------------------+
 //! ```
 //!
 //! `popup` and the files beside it draw the popups: help, servers, palette, confirmations.
 
+mod clusters;
 mod compose;
 mod help;
 pub(crate) mod item;
@@ -33,8 +35,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 use unicode_width::UnicodeWidthStr;
 
+pub(crate) use self::item::clock as time;
 use super::app::App;
-use super::connection::Banner;
 use super::wrap::wrap;
 
 /// Smallest size at which the screen is drawn.
@@ -51,12 +53,13 @@ pub(crate) struct Areas {
     pub(crate) banner: Option<Rect>,
     pub(crate) list: Rect,
     pub(crate) compose: Rect,
+    pub(crate) mode: Rect,
     pub(crate) status: Rect,
 }
 
 /// Computes the areas of the parts of the screen.
 pub(crate) fn areas(app: &App) -> Areas {
-    let (width, height) = (app.size.0.max(1), app.size.1.max(4));
+    let (width, height) = (app.size.0.max(1), app.size.1.max(5));
     let side_width = match width {
         0..SIDE_FROM => 0,
         SIDE_FROM..100 => 20,
@@ -64,8 +67,8 @@ pub(crate) fn areas(app: &App) -> Areas {
         _ => 32,
     };
     // However long the notice is, one row each remains for the list and for the compose line.
-    let status_height = status::height(app).min(height - 3);
-    let body = Rect::new(side_width, 1, width - side_width, height - 1 - status_height);
+    let status_height = status::height(app).min(height - 4);
+    let body = Rect::new(side_width, 1, width - side_width, height - 2 - status_height);
     let compose_height = compose::height(app, body.width).min(body.height / 3).max(1);
     let room = body.height.saturating_sub(compose_height + 1);
     let rows = banner(app, body.width).map_or(0, |lines| lines.len());
@@ -77,6 +80,7 @@ pub(crate) fn areas(app: &App) -> Areas {
         banner: (banner_height > 0).then_some(Rect { height: banner_height, ..body }),
         list: Rect { y: body.y + banner_height, height: list_height, ..body },
         compose: Rect { y: body.bottom() - compose_height, height: compose_height, ..body },
+        mode: Rect::new(0, body.bottom(), width, 1),
         status: Rect::new(0, height - status_height, width, status_height),
     }
 }
@@ -103,19 +107,20 @@ pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
     }
     list::draw(app, frame, areas.list);
     compose::draw(app, frame, &areas);
+    status::mode(app, frame, areas.mode);
     status::draw(app, frame, areas.status);
     if let Some(over) = &app.popup {
         popup::draw(app, over, frame);
+        // The popup may cover the line, and its keys are others.
+        status::mode(app, frame, areas.mode);
     }
+    clusters::simplify(frame.buffer_mut());
 }
 
 /// Lines of the banner in this many columns, if there is one.
 fn banner(app: &App, columns: u16) -> Option<Vec<String>> {
     let room = usize::from(columns).saturating_sub(2);
-    let Banner { text, more } = app.connection.banner(app.now)?;
-    let whole = format!("{text}{more}");
-    let fits = !text.contains('\n') && whole.width() <= room;
-    Some(if fits { vec![whole] } else { wrap(&text, room, room) })
+    Some(wrap(&app.connection.banner(app.now)?, room, room))
 }
 
 /// Returns true if the compose line hides its beginning although there is room for it. This happens after
@@ -145,9 +150,10 @@ fn too_small(app: &App, frame: &mut Frame<'_>) {
 fn boxed(app: &App, frame: &mut Frame<'_>, title: &str, width: u16, height: u16) -> Rect {
     let theme = &app.settings.theme;
     let area = frame.area();
-    let (width, height) = ((width + 4).min(area.width), (height + 4).min(area.height));
-    let area =
-        Rect::new(area.x + (area.width - width) / 2, area.y + (area.height - height) / 2, width, height);
+    // The state of the connection stays visible, and the mode line takes the place of the lowest blank row.
+    let room = area.height.saturating_sub(1);
+    let (width, height) = ((width + 4).min(area.width), (height + 4).min(room));
+    let area = Rect::new(area.x + (area.width - width) / 2, area.y + (room - height) / 2, width, height);
     frame.render_widget(Clear, area);
     frame.buffer_mut().set_style(area, theme.text.patch(theme.popup));
     if !theme.has_backgrounds {

@@ -7,6 +7,7 @@ use ratatui::text::Line;
 
 use super::{boxed, compose, ends, help, servers, span};
 use crate::tui::app::{App, Confirmation, Popup};
+use crate::tui::connection::CONNECTING;
 use crate::tui::input::Input;
 use crate::tui::keys::{Action, key_for};
 use crate::tui::palette::Palette;
@@ -32,7 +33,9 @@ fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
     match &app.popup {
         Some(Popup::Help { .. }) => help::lines(app, columns),
         Some(Popup::Servers { .. }) => servers::lines(app, columns),
-        Some(Popup::Text { lines, .. }) => lines.iter().map(|line| Line::from(line.clone())).collect(),
+        Some(Popup::Text { lines, .. }) => {
+            lines.iter().flat_map(|line| wrap(line, columns, columns)).map(Line::from).collect()
+        }
         Some(
             Popup::Palette(_) | Popup::Confirmation(_) | Popup::Welcome { .. } | Popup::Invitation { .. },
         )
@@ -41,7 +44,7 @@ fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
 }
 
 fn reading_size(app: &App) -> (u16, u16) {
-    let (width, height) = (app.size.0.saturating_sub(4), app.size.1.saturating_sub(4));
+    let (width, height) = (app.size.0.saturating_sub(4), app.size.1.saturating_sub(5));
     (width.min(READING.0), height.min(READING.1))
 }
 
@@ -112,7 +115,7 @@ fn draw_confirmation(app: &App, confirmation: &Confirmation, frame: &mut Frame<'
     let columns = app.size.0.saturating_sub(8).min(76);
     let text = confirmation.choices.get(confirmation.at).map(|(text, _)| text.as_str()).unwrap_or_default();
     let lines = wrap(text, columns.into(), columns.into());
-    let rows = u16::try_from(lines.len()).unwrap_or(1).min(app.size.1.saturating_sub(8)).max(1);
+    let rows = u16::try_from(lines.len()).unwrap_or(1).min(app.size.1.saturating_sub(7)).max(1);
     let inner = boxed(app, frame, &confirmation.title, columns, rows + 2);
     for (y, line) in (inner.y..inner.y + rows.min(inner.height)).zip(lines) {
         frame.render_widget(Line::from(line), Rect { y, height: 1, ..inner });
@@ -134,6 +137,10 @@ fn draw_confirmation(app: &App, confirmation: &Confirmation, frame: &mut Frame<'
 fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>) {
     let text = "recado sends and receives notifications. Choose the name others will know you by: 2 to 32 of a-z, 0-9, _ . -";
     let servers = match app.cluster.answering() {
+        // A server has a moment to answer before this says that none does.
+        0 if app.connection_word() == CONNECTING => {
+            format!("Looking for servers at {}.", app.servers)
+        }
         0 => format!("No server answers at {} yet; ./run.sh starts some.", app.servers),
         1 => "One server answers.".to_owned(),
         n => format!("{n} servers answer."),
@@ -186,7 +193,9 @@ fn draw_line(
     if row.y < inner.bottom() {
         compose::edit(frame, input.area(), row, true);
     }
-    y += 1;
+    if y + u16::try_from(below.len()).unwrap_or(u16::MAX) < inner.bottom() {
+        y += 1;
+    }
     for line in below {
         put(frame, &mut y, Line::from(span(cut(&line, width), style)));
     }

@@ -4,6 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
+use ratatui::widgets::Clear;
 use recado_client::{Name, Topic};
 
 use super::{ends, span};
@@ -60,7 +61,7 @@ fn about(app: &App) -> String {
 }
 
 /// Largest number of rows of a notice that does not fit beside the state of the connection.
-const NOTICE_ROWS: usize = 4;
+const NOTICE_ROWS: usize = 8;
 
 /// Parts of the last line, and the number of columns that remain between them.
 struct Parts {
@@ -72,14 +73,10 @@ struct Parts {
 fn parts(app: &App) -> Parts {
     let theme = &app.settings.theme;
     let columns = app.size.0;
-    let word = match app.connection.state {
-        // Before the user has a name, servers may answer although there is no connection yet.
-        State::Apart if app.cluster.answering() > 0 => "not connected yet",
-        _ => app.connection.word(app.now),
-    };
+    let word = app.connection_word();
     let word_style = match app.connection.state {
         State::Connected => theme.good,
-        State::Apart | State::Connecting { .. } | State::Searching { .. } => theme.warn,
+        State::Connecting { .. } | State::Searching { .. } => theme.warn,
         State::Over(_) => theme.bad,
     };
     let help = format!("{} help ", key_for(Action::Help));
@@ -110,6 +107,25 @@ fn notice_rows(app: &App) -> Vec<String> {
         rows.push(cut(&rest, columns));
     }
     rows
+}
+
+/// Draws what has the focus and what the keys do, as many of them as fit.
+pub(super) fn mode(app: &App, frame: &mut Frame<'_>, area: Rect) {
+    let theme = &app.settings.theme;
+    let mode = app.mode();
+    let mut used = width(&mode.name) + 3;
+    let mut spans = vec![span(format!("  {}", mode.name), theme.title.patch(theme.accent))];
+    for (key, word) in mode.keys {
+        used += width(&key) + width(word) + 4;
+        if used > usize::from(area.width) {
+            break;
+        }
+        spans.push(span(format!("   {key}"), theme.accent));
+        spans.push(span(format!(" {word}"), theme.dim));
+    }
+    frame.render_widget(Clear, area);
+    frame.buffer_mut().set_style(area, theme.text.patch(theme.side));
+    frame.render_widget(Line::from(spans), area);
 }
 
 /// Height of the status lines, in rows.

@@ -100,8 +100,8 @@ fn empty() {
 fn busy_inbox() {
     let mut app = busy();
     app.log_at(&Conversation::All).seen_upto = Some(recado_client::Op(5_000));
-    press(&mut app, "Esc");
-    press(&mut app, "k");
+    press(&mut app, "Tab");
+    press(&mut app, "Up");
     assert_snapshot!(screens(&mut app));
 }
 
@@ -126,10 +126,16 @@ fn scripts_of_every_width_and_very_long_words() {
 #[test]
 fn switching_banner() {
     let mut app = busy();
-    let pause = std::time::Duration::from_millis(143);
+    // The text is written 143 ms before another primary answers, and 1.5 s after the last datagram.
+    let pause = std::time::Duration::from_millis(1_500);
     link(&mut app, 302, Link::Connection(ConnectionEvent::Searching));
+    app.now.since_start -= std::time::Duration::from_millis(143);
     enter(&mut app, "Written while nobody is primary");
     let searching = text(&mut app, 80, 24);
+    for (width, height) in SIZES {
+        let told = text(&mut app, width, height).split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains("looking for the next"), "{width}x{height}");
+    }
     let addr = "127.0.0.1:10098".parse().unwrap();
     let changed = ConnectionEvent::PrimaryChanged { view: View::new(5, NodeId(2)), addr, pause };
     link(&mut app, 302, Link::Connection(changed));
@@ -177,8 +183,7 @@ fn help() {
 #[test]
 fn search() {
     let mut app = busy();
-    press(&mut app, "Esc");
-    press(&mut app, "/");
+    press(&mut app, "Ctrl+r");
     type_in(&mut app, "db-2");
     assert_snapshot!(screens(&mut app));
 }
@@ -271,11 +276,11 @@ fn a_long_notice_is_shown_to_its_end() {
 #[test]
 fn confirmation_before_a_link_is_opened() {
     let mut app = busy();
-    press(&mut app, "Esc");
+    press(&mut app, "Tab");
     for _ in 0..4 {
-        press(&mut app, "k");
+        press(&mut app, "Up");
     }
-    press(&mut app, "o");
+    press(&mut app, "Ctrl+o");
     assert_snapshot!(text(&mut app, 80, 24));
 }
 
@@ -295,7 +300,7 @@ fn too_small() {
 fn no_color() {
     let mut app = busy();
     app.settings.theme = Theme::named("dark").unwrap().at(Depth::Mono);
-    press(&mut app, "Esc");
+    press(&mut app, "Tab");
     let backend = drawn(&mut app, 80, 24);
     for cell in backend.buffer().content() {
         assert_eq!((cell.fg, cell.bg), (Color::Reset, Color::Reset));
@@ -318,7 +323,7 @@ fn ascii_symbols_draw_nothing_but_ascii() {
     app.settings.symbols = crate::tui::symbols::ASCII;
     app.settings.theme = Theme::named("dark").unwrap().at(Depth::Sixteen);
     enter(&mut app, "one on its way");
-    for keys in [[].as_slice(), &["Esc", "k"], &["F2"], &["F1"], &["Ctrl+p"]] {
+    for keys in [[].as_slice(), &["Tab", "Up"], &["F2"], &["F1"], &["Ctrl+p"]] {
         for key in keys {
             press(&mut app, key);
         }

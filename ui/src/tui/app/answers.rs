@@ -1,0 +1,333 @@
+//! What the servers say to requests and queries: results, refusals with their reasons, lists.
+
+use std::sync::Arc;
+
+use recado_client::{
+    Access, ChannelChange, ChannelName, Code, Content, DeviceKey, EnrolmentCode, FollowChange, ListItem,
+    Listing, Name, Notification, Op, Request, Role, Topic, explain,
+};
+use recado_proto::packet::KeyChange;
+
+use super::{App, Confirmation, Conversation, Effect, Popup, Yes};
+use crate::cli::SERVERS;
+use crate::commands::counted;
+use crate::exit::refusal;
+use crate::tui::event::{RequestId, reached, written};
+use crate::tui::view::time;
+
+/// What a list that a command asked for is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Show(Listing),
+    /// Revoke the only key that begins so.
+    Revoke(String),
+}
+
+/// A refusal whose reason waits for the names of the channel's owners.
+#[derive(Clone, Debug)]
+pub(super) struct Denied {
+    id: RequestId,
+    channel: ChannelName,
+    /// The role that the request needs.
+    role: &'static str,
+}
+
+impl App {
+    pub(super) fn on_settled(&mut self, id: RequestId, result: Result<Op, Code>) {
+        match result {
+            Ok(op) => match self.outbox.answered(id) {
+                Some(Request::Send { topic, content }) => self.on_sent(op, topic, content),
+                Some(Request::Follow { topic, change }) => {
+                    self.on_followed(topic, matches!(change, FollowChange::Add));
+                }
+                Some(Request::Channel { channel, change }) => {
+                    self.notice(change_in_words(&channel, &change));
+                    self.effects.push(Effect::List(Listing::Channels));
+                }
+                Some(Request::Keys { change: KeyChange::Revoke { key } }) => {
+                    self.notice(format!("{key} is revoked"));
+                }
+                // An earlier command left this request. The screen makes none of this kind.
+                Some(Request::Keys { .. }) | None => {}
+            },
+            Err(code) => self.on_refused(id, code),
+        }
+    }
+
+    /// Lists an acknowledged notification at its place, and shows a notice if this place is not visible.
+    fn on_sent(&mut self, op: Op, topic: Option<Topic>, content: Content) {
+        let Some(me) = self.profile.clone() else { return };
+        let whom = reached(topic.as_ref());
+        let topic = topic.unwrap_or(Topic::Feed(me.clone()));
+        let shows = self.shows(&self.stands_in(&topic));
+        let unix_ms = self.now.unix_ms;
+        self.insert(Arc::new(Notification {
+            op,
+            topic,
+            author: me,
+            unix_ms,
+            content,
+            options: recado_proto::packet::OptionalFields::NONE,
+        }));
+        // The notice of a success does not replace the notice of a failure.
+        if !shows && !self.notice.as_ref().is_some_and(|notice| notice.is_trouble) {
+            self.notice(format!("sent to {whom}"));
+        }
+    }
+
+    /// Says that a notification made its channel, as `recado send` does: the name may be mistyped.
+    pub(super) fn on_made_channel(&mut self, topic: &Topic) {
+        if let Topic::Channel(name) = topic {
+            self.channels.push((name.clone(), 0));
+            self.notice(format!(
+                "created #{name}: there was no such channel; anyone can follow it and send to it now"
+            ));
+        }
+    }
+
+    fn on_refused(&mut self, id: RequestId, code: Code) {
+        let sent_to = self.outbox.topic_of(id);
+        let why = refusal(code, sent_to.as_ref());
+        let request = self.outbox.refused(id, &why);
+        if let (Code::NotAllowed, Some(Topic::Channel(channel))) = (code, &sent_to) {
+            let role = if request.is_some() { "an owner" } else { "a writer" };
+            self.denied.push(Denied { id, channel: channel.clone(), role });
+            self.effects.push(Effect::List(Listing::Members(channel.clone())));
+            // The reason follows with the list of the members.
+            return self.trouble(explain(code));
+        }
+        match request {
+            // The requested state holds already.
+            Some(Request::Follow { topic, .. }) if code == Code::AlreadyFollowing => {
+                self.on_followed(topic, true);
+            }
+            Some(Request::Follow { topic, .. }) if code == Code::NotFollowing => {
+                self.on_followed(topic, false);
+            }
+            // These codes concern the member, not the channel.
+            Some(Request::Channel {
+                change: ChannelChange::Add { member, .. } | ChannelChange::Remove { member },
+                ..
+            }) if matches!(code, Code::UnknownProfile | Code::NotMember) => {
+                self.trouble(refusal(code, Some(&Topic::Feed(member))));
+            }
+            Some(Request::Follow { .. } | Request::Channel { .. } | Request::Keys { .. }) => {
+                self.trouble(why)
+            }
+            Some(Request::Send { .. }) | None => self.trouble(format!("not sent: {why}")),
+        }
+    }
+
+    /// Completes the reasons that wait for the members of this channel, with the words of the commands.
+    fn tell_owners(&mut self, of: &ChannelName, members: Result<&[ListItem], ()>) {
+        let (told, left) = std::mem::take(&mut self.denied).into_iter().partition(|one| one.channel == *of);
+        self.denied = left;
+        let told: Vec<Denied> = told;
+        for Denied { id, channel, role } in told {
+            let why = match members {
+                Ok(members) => no_right(&channel, role, members),
+                // Only a member may list the members of a private channel.
+                Err(()) => refusal(Code::NotAllowed, Some(&Topic::Channel(channel))),
+            };
+            self.outbox.refused(id, &why);
+            self.trouble(why);
+        }
+    }
+
+    fn on_followed(&mut self, topic: Topic, now: bool) {
+        let name = written(&topic);
+        if now {
+            self.places.follow(topic.clone());
+            self.notice(format!("you follow {name}"));
+            if self.joining.take_if(|joining| *joining == topic).is_some() {
+                self.go(Conversation::Topic(topic));
+            }
+        } else {
+            self.places.unfollow(&topic);
+            self.notice(format!("you no longer follow {name}"));
+        }
+        self.must_keep();
+    }
+
+    pub(super) fn on_enrolled(&mut self, code: Result<EnrolmentCode, String>) {
+        let (code, me) = match (code, self.profile.clone()) {
+            (Ok(code), Some(me)) => (code, me),
+            (Err(why), _) => return self.trouble(format!("no code for a new machine: {why}")),
+            (Ok(_), None) => return,
+        };
+        let servers = self.servers.replace(", ", ",");
+        let servers =
+            if servers == SERVERS.join(",") { String::new() } else { format!(" --server {servers}") };
+        let lines = vec![
+            code.to_string(),
+            String::new(),
+            "On the new machine, once, within 10 minutes:".to_owned(),
+            format!("recado device enrol {code} --as {me}{servers}"),
+        ];
+        self.popup = Some(Popup::Text { title: "Code for a new machine".to_owned(), lines, scroll: 0 });
+    }
+
+    pub(super) fn on_list(&mut self, listing: Listing, items: Result<Vec<ListItem>, String>) {
+        let asked = self.asked.take_if(|asked| match asked {
+            Asked::Show(what) => *what == listing,
+            Asked::Revoke(_) => listing == Listing::Keys,
+        });
+        if let Listing::Members(channel) = &listing {
+            self.tell_owners(channel, items.as_deref().map_err(|_| ()));
+        }
+        let items = match items {
+            Ok(items) => items,
+            // Without an answer the older list is kept. The next connection asks again.
+            Err(why) => {
+                if asked.is_some() {
+                    self.trouble(why);
+                }
+                return;
+            }
+        };
+        match asked {
+            Some(Asked::Show(_)) => self.show_list(&listing, &items),
+            Some(Asked::Revoke(beginning)) => self.ask_whether_to_revoke(&beginning, &items),
+            None => {}
+        }
+        match listing {
+            Listing::Following => {
+                let topics = items.into_iter().filter_map(|item| match item {
+                    ListItem::Following { topic: topic @ (Topic::Feed(_) | Topic::Channel(_)), .. } => {
+                        Some(topic)
+                    }
+                    _ => None,
+                });
+                self.places.set_followed(topics.collect());
+                self.must_keep();
+            }
+            Listing::People => {
+                let names = items.into_iter().filter_map(|item| match item {
+                    ListItem::Profile { name, .. } => Some(name),
+                    _ => None,
+                });
+                self.people = names.collect();
+            }
+            Listing::Channels => {
+                let channels = items.into_iter().filter_map(|item| match item {
+                    ListItem::Channel { name, followers, .. } => Some((name, followers)),
+                    _ => None,
+                });
+                self.channels = channels.collect();
+            }
+            Listing::Followers | Listing::Devices | Listing::Members(_) | Listing::Keys => {}
+        }
+        self.refresh_palette();
+    }
+
+    /// Shows a list in a popup, with the columns of the commands.
+    fn show_list(&mut self, listing: &Listing, items: &[ListItem]) {
+        let (title, none) = match listing {
+            Listing::Following => {
+                ("You follow".to_owned(), "You follow nothing yet: /follow @name".to_owned())
+            }
+            Listing::Followers => ("Followers".to_owned(), "Nobody follows you yet.".to_owned()),
+            Listing::Members(channel) => (
+                format!("Members of #{channel}"),
+                format!("#{channel} is open: it has no members, and anyone can send to it and read it."),
+            ),
+            Listing::Devices => ("Your devices".to_owned(), "There is none.".to_owned()),
+            Listing::Keys => ("Keys of your machines".to_owned(), "There is none.".to_owned()),
+            Listing::People | Listing::Channels => return,
+        };
+        let zone = self.settings.zone.clone();
+        let when = |unix_ms: u64| time(unix_ms, &zone, "%Y-%m-%d %H:%M");
+        let own = self.device;
+        let line = |item: &ListItem| match item {
+            ListItem::Following { topic, .. } => written(topic),
+            ListItem::Profile { name, .. } => format!("@{name}"),
+            ListItem::Channel { name, followers, access, .. } => {
+                let access = match access {
+                    Access::Open => "open",
+                    Access::Owned => "owned",
+                    Access::Private => "private",
+                };
+                format!("#{name:<32} {access:<8} {}", counted(*followers, "follower"))
+            }
+            ListItem::Member { name, role } => format!("@{name:<32} {}", role_in_words(*role)),
+            ListItem::Key { key, slots, last_seen_ms } => {
+                let this = own.is_some_and(|own| own.key == *key);
+                let mark = if this { "  (this machine)" } else { "" };
+                let seen = if slots.is_empty() { "never".to_owned() } else { when(*last_seen_ms) };
+                format!("{key}  {:<10}  seen {seen}{mark}", counted(slots.len() as u64, "device"))
+            }
+            ListItem::Device { device, cursor, session, last_seen_ms } => {
+                let state = if session.is_some() { "connected" } else { "idle" };
+                let mark = if own == Some(*device) { "  (this one)" } else { "" };
+                let (device, seen) = (device.to_string(), when(*last_seen_ms));
+                format!("{device:<18} {state:<9}  read up to {cursor}  seen {seen}{mark}")
+            }
+        };
+        let mut lines: Vec<String> = items.iter().map(line).collect();
+        if lines.is_empty() {
+            lines.push(none);
+        }
+        self.popup = Some(Popup::Text { title, lines, scroll: 0 });
+    }
+
+    fn ask_whether_to_revoke(&mut self, beginning: &str, items: &[ListItem]) {
+        let keys = items.iter().filter_map(|item| match item {
+            ListItem::Key { key, .. } if key.in_full().starts_with(beginning) => Some(*key),
+            _ => None,
+        });
+        let key: DeviceKey = match keys.collect::<Vec<_>>()[..] {
+            [key] => key,
+            [] => return self.trouble(format!("no key begins with {beginning:?}; :device list shows them")),
+            _ => return self.trouble(format!("several keys begin with {beginning:?}; give more digits")),
+        };
+        let me = self.profile.as_ref().map(Name::to_string).unwrap_or_default();
+        let text = if self.device.is_some_and(|own| own.key == key) {
+            format!("{key} is the key of this machine, which then can no longer act as @{me}. Revoke it?")
+        } else {
+            format!("The devices with the key {key} can then no longer act as @{me}. Revoke it?")
+        };
+        self.ask("Revoke a key", text, Yes::Request(Request::Keys { change: KeyChange::Revoke { key } }));
+    }
+
+    /// Asks a question that a yes answers with one thing.
+    pub(super) fn ask(&mut self, title: &str, text: String, yes: Yes) {
+        let choices = vec![(text, yes)];
+        self.popup = Some(Popup::Confirmation(Confirmation { title: title.to_owned(), choices, at: 0 }));
+    }
+}
+
+/// What a change of a channel did.
+fn change_in_words(channel: &ChannelName, change: &ChannelChange) -> String {
+    match change {
+        ChannelChange::Create { private: true } => {
+            format!("#{channel} is yours; only its members can follow and read it")
+        }
+        ChannelChange::Create { private: false } => format!("#{channel} is yours; anyone can read it"),
+        ChannelChange::Add { member, role } => format!("@{member} is {} of #{channel}", role_in_words(*role)),
+        ChannelChange::Remove { member } => format!("@{member} is no longer a member of #{channel}"),
+        ChannelChange::Delete => format!("#{channel} is deleted"),
+    }
+}
+
+fn role_in_words(role: Role) -> &'static str {
+    match role {
+        Role::Reader => "reader",
+        Role::Writer => "writer",
+        Role::Owner => "owner",
+    }
+}
+
+/// Why a right is missing: the role that the request needs, and the owners who can grant it.
+fn no_right(channel: &ChannelName, who: &str, members: &[ListItem]) -> String {
+    let owners = members.iter().filter_map(|item| match item {
+        ListItem::Member { name, role: Role::Owner } => Some(format!("@{name}")),
+        _ => None,
+    });
+    match owners.collect::<Vec<_>>() {
+        owners if owners.is_empty() => format!(
+            "#{channel} is open, so it has no owners: anyone can send to it and read it, and nobody can change or \
+             delete it"
+        ),
+        owners => format!("you must be {who} of #{channel} to do this; its owners: {}", owners.join(", ")),
+    }
+}
