@@ -129,7 +129,13 @@ pub(super) fn meet(servers: &[SocketAddr], timeout: Duration, trust: &Trust) -> 
     let counts = |cluster_identity: &ClusterIdentity| {
         servers.contains(&cluster_identity.addr) || is_looked_for(cluster_identity)
     };
+    // Where the known cluster was not met, another one may be meant. So an answer from a given address is
+    // preferred, whoever gives it, and the known cluster answers elsewhere only for a silent one.
+    let is_only_said = others.as_ref().is_some_and(|others| !others.was_met);
     let wanted = |cluster_identity: &ClusterIdentity| {
+        if is_only_said {
+            return servers.contains(&cluster_identity.addr);
+        }
         is_looked_for(cluster_identity)
             || trust_decision(&known, servers, cluster_identity) == TrustDecision::Known
     };
@@ -149,7 +155,15 @@ pub(super) fn meet(servers: &[SocketAddr], timeout: Duration, trust: &Trust) -> 
     if decision == TrustDecision::New && !decide(&cluster_identity) {
         return Err(ClientError::UnknownCluster(cluster_identity));
     }
-    clusters.remember(servers, &cluster_identity, clock.read().unix_ms)?;
+    match clusters.remember(servers, &cluster_identity, clock.read().unix_ms) {
+        // A known cluster's further address need not be remembered, and a reader may not be able to write.
+        Err(ClientError::Store(error))
+            if decision == TrustDecision::KnownElsewhere && error.is_read_only() =>
+        {
+            tracing::debug!(%error, "remembering an address");
+        }
+        remembered => remembered?,
+    }
     if decision == TrustDecision::New {
         remembered(&cluster_identity);
     }
