@@ -152,7 +152,9 @@ pub enum ClientError {
     /// The client may not claim a name ([`Options::no_claim`](super::Options::no_claim)), and this
     /// installation has never acted as the profile in this cluster. Nothing was done.
     #[error(
-        "@{profile} is no profile of this machine in cluster {cluster}, and this command claims no name. If nobody has the          name yet, `recado claim`, `recado send` and `recado follow` claim it; if it is yours on another machine, run          `recado device add` there and `recado device enrol CODE` here"
+        "@{profile} is no profile of this machine in cluster {cluster}, and this command claims no name. If nobody has the name \
+         yet, `recado claim`, `recado send` and `recado follow` claim it; if it is yours on another machine, run \
+         `recado device add` there and `recado device enrol CODE` here"
     )]
     NotClaimed {
         /// The name.

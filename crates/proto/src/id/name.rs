@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_channels_name_has_1_to_128_unreserved_characters_and_keeps_its_case() {
-        for text in ["x", "Ops", "a-b_c.d~e", "0", "a..Z", &"A~b".repeat(43)[..128]] {
+        for text in ["x", "Ops", "a-b_c.d~e", "0", "a..Z", &"A-b~c9.Z".repeat(16)] {
             let name: ChannelName = text.parse().unwrap();
             assert_eq!((name.as_str(), name.to_string()), (text, text.to_owned()));
             assert_eq!(codec::decode(&codec::encode(&text)), Ok(name), "from the network");
