@@ -43,7 +43,7 @@ type_in() { $tmux send-keys -t alice -l "$1"; }
 enter() { type_in "$1" && $tmux send-keys -t alice Enter; }
 picture() { $tmux capture-pane -e -N -p -t alice | python3 "$pictures/svg.py" 110 >"$pictures/$1.svg"; }
 
-recado --as alice whoami >/dev/null
+recado --as alice claim >/dev/null
 $tmux new-session -d -s alice -x 110 -y 32 \
     "env TERM=tmux-256color COLORTERM=truecolor recado --as alice"
 await connected

@@ -179,7 +179,7 @@ mod tests {
     fn an_argument_names_a_profile_or_a_channel_and_a_time_has_a_unit() {
         assert_eq!(named("@alice"), Ok(Named::Profile("alice".parse().unwrap())));
         assert_eq!(named("#ops"), Ok(Named::Channel("ops".parse().unwrap())));
-        let longest = format!("#{}", "Az09-_.~".repeat(16));
+        let longest = format!("#{}", "A-_.~z09".repeat(16));
         assert_eq!(named(&longest).map(|named| named.to_string()), Ok(longest));
         for wrong in ["alice", "@", "#!", "@#ops", "@Alice", "#"] {
             assert!(named(wrong).is_err(), "{wrong}");

@@ -13,11 +13,11 @@ use recado_proto::packet::*;
 use crate::samples::Samples;
 
 fn name() -> impl Strategy<Value = Name> {
-    "[a-z0-9_.-]{1,31}[a-z0-9_-]".prop_map(|text| text.parse().unwrap())
+    "[a-z0-9][a-z0-9_.-]{0,30}[a-z0-9]".prop_map(|text| text.parse().unwrap())
 }
 
 fn channel() -> impl Strategy<Value = ChannelName> {
-    "[-_.~A-Za-z0-9]{0,127}[-_~A-Za-z0-9]".prop_map(|text| text.parse().unwrap())
+    "[A-Za-z0-9]([-_.~A-Za-z0-9]{0,126}[A-Za-z0-9])?".prop_map(|text| text.parse().unwrap())
 }
 
 fn topic() -> impl Strategy<Value = Topic> {

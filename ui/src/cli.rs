@@ -1,12 +1,13 @@
 //! Command line, defined with clap. The doc comments of commands and options are the texts of `--help`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::{Span, SpanRelativeTo};
-use recado_client::{ChannelName, ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
+use recado_client::{
+    ChannelName, ClusterKey, Content, EnrolmentCode, Name, NameError, Op, Priority, Role, Topic,
+};
 
 use crate::exit;
 use crate::tui::settings::When;
@@ -45,10 +46,10 @@ pub(crate) struct ScreenArgs {
 const COMMON: &str = "Options of every command";
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Common {
-    /// The profile to act as [RECADO_AS]. A command claims a name that nobody has yet, even if it only
-    /// reads
+    /// The profile to act as [RECADO_AS]. `claim`, `send`, `follow` and `channel create` claim a name that
+    /// nobody has yet; no other command does
     #[arg(
         long = "as",
         value_name = "NAME",
@@ -70,8 +71,16 @@ pub(crate) struct Common {
         help_heading = COMMON
     )]
     pub(crate) servers: Vec<String>,
-    /// How long to try (500ms, 1m30s; default 30s, for status 1s); for listen: when to stop
-    #[arg(long, value_name = "DURATION", global = true, value_parser = timeout, help_heading = COMMON)]
+    /// How long to try, from the start of the command (500ms, 1m30s; default 30s, for status 1s); for listen:
+    /// when to stop
+    #[arg(
+        long,
+        value_name = "DURATION",
+        global = true,
+        value_parser = timeout,
+        allow_hyphen_values = true,
+        help_heading = COMMON
+    )]
     pub(crate) timeout: Option<Duration>,
     /// Print JSON, one object a line (status: one array)
     #[arg(long, global = true, help_heading = COMMON)]
@@ -86,6 +95,9 @@ pub(crate) struct Common {
     /// The invitation code, if the cluster requires one for a new name
     #[arg(long, value_name = "CODE", global = true, help_heading = COMMON)]
     pub(crate) invite: Option<EnrolmentCode>,
+    /// Never claim a name that nobody has (also: claim = false in the configuration)
+    #[arg(long, global = true, help_heading = COMMON)]
+    pub(crate) no_claim: bool,
     /// The configuration file [RECADO_CONFIG]
     #[arg(long, value_name = "FILE", global = true, help_heading = COMMON)]
     pub(crate) config: Option<PathBuf>,
@@ -144,6 +156,8 @@ pub(crate) enum Command {
     },
     /// Show your profile, this device and its session
     Whoami,
+    /// Claim your name, if nobody has it yet, without sending or following anything
+    Claim,
     /// Show the state of the servers
     #[command(after_help = STATUS_HELP)]
     Status,
@@ -173,6 +187,8 @@ pub(crate) enum Command {
 pub(crate) enum ConfigCommand {
     /// Write a sample file that explains every setting; never overwrites a file
     Init,
+    /// Check every value of the file, also those of the screen and of its theme
+    Check,
 }
 
 const DEMO_HELP: &str = "\
@@ -183,13 +199,13 @@ also sends to the inbox of the profile that runs the demo.";
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Demo {
     /// Number of bots
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=8))]
+    #[arg(long, value_name = "N", default_value = "4", allow_negative_numbers = true, value_parser = clap::value_parser!(u8).range(1..=8))]
     pub(crate) bots: u8,
     /// Number of notifications that each bot sends
-    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value = "10", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) count: u16,
     /// Time between two notifications of a bot
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", allow_hyphen_values = true, value_parser = duration)]
     pub(crate) every: Duration,
 }
 
@@ -221,6 +237,8 @@ channel. It is open to everyone and cannot be deleted; standard error says so.
 If a notification was sent but its op cannot be printed, standard error shows
 the op, and the exit code is still 0.
 
+If nobody has your name yet, `send` claims it and says so on standard error.
+
 With - each line of standard input is a notification. Blank lines are skipped.
 Many lines are in flight at once; their ops are printed in order. A line that is
 refused or cannot be sent is reported with its number and ends the sending;
@@ -239,7 +257,8 @@ LAG      ops in the server's log that it has not applied: they wait to be
          committed, or to be applied
 PID      process id on the server's machine
 
-The exit code is 69 if no server is primary: nothing can be sent or queried.
+The exit code is 69 if no server is primary: nothing can be sent or queried. If
+no server answers, their addresses are shown all the same.
 
 With --json there are also alive (the server answered), incarnation (how often
 it was started), uptime_ms, and refused: how many datagrams the server dropped
@@ -254,8 +273,8 @@ create` created belongs to its owners: anyone can follow and read it (with
 --private only its members), and its writers and owners can send to it. The name
 of a deleted channel is free again after 30 days.
 
-A channel's name has 1 to 128 of A-Z, a-z, 0-9, - _ . and ~. Upper and lower case
-differ: #Ops and #ops are two channels.
+A channel's name has 1 to 128 of A-Z, a-z, 0-9, - _ . and ~, with a letter or a
+digit at both ends. Upper and lower case differ: #Ops and #ops are two channels.
 Write '#channel' in quotes: # begins a comment in a shell.";
 
 #[derive(Debug, Subcommand)]
@@ -368,13 +387,13 @@ pub(crate) struct Send {
     #[arg(long, value_name = "TOPIC", value_parser = to_send)]
     pub(crate) to: Option<Topic>,
     /// The title, at most 1,024 bytes
-    #[arg(long)]
+    #[arg(long, value_parser = title)]
     pub(crate) title: Option<String>,
     /// The priority, 1 (lowest) to 5 (highest)
-    #[arg(long, default_value = "3", value_parser = priority)]
+    #[arg(long, default_value = "3", allow_hyphen_values = true, value_parser = priority)]
     pub(crate) priority: Priority,
     /// A tag, at most 64 bytes; at most 16 tags
-    #[arg(long = "tag", value_name = "TAG", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    #[arg(long = "tag", value_name = "TAG", value_parser = tag)]
     pub(crate) tags: Vec<String>,
     /// The text, words joined by spaces; or - to send each line of standard input
     #[arg(required = true)]
@@ -383,11 +402,13 @@ pub(crate) struct Send {
 
 const LISTEN_HELP: &str = "\
 A notification that was shown is read: it does not come again on this device.
-Ctrl-C ends the command. Commands that run as one profile at the same time are
+Ctrl-C ends the command, and so does the end of the program that reads its
+output. Commands that run as one profile at the same time are
 separate devices, each with its own cursor: one may show what another has shown.
 
---since or --last (not both) first shows older notifications, which marks
-nothing as read, and then new ones; --count and --timeout end the command. With
+--since or --last (not both) first shows older notifications and what is unread
+before them, which marks nothing as read, and then new ones. A time such as 10m
+counts back from the servers' clock. --count and --timeout end the command. With
 a TOPIC, notifications of other topics are skipped; `recado history` still shows
 them.
 
@@ -401,7 +422,7 @@ author, time, unix_ms, title, priority, tags and body.
 With --exec nothing is shown: CMD runs (sh -c) for each notification. It gets
 the unchanged text on standard input, and in its environment RECADO_OP,
 RECADO_TOPIC, RECADO_TOPIC_KIND, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY,
-RECADO_TAGS, RECADO_TIME and RECADO_UNIX_MS. RECADO_AS, RECADO_SERVERS and, if a
+RECADO_TAGS (a tag a line), RECADO_TIME and RECADO_UNIX_MS. RECADO_AS, RECADO_SERVERS and, if a
 key is pinned, RECADO_CLUSTER_KEY have the values of this command, so that a
 `recado send` in CMD acts as the same profile. The notification is read only
 when CMD has succeeded: after a crash, or a CMD that fails, which ends the
@@ -413,16 +434,16 @@ pub(crate) struct Listen {
     #[arg(value_name = "TOPIC", value_parser = to_follow)]
     pub(crate) topics: Vec<Topic>,
     /// First show what came after this op, or within this time before now (10m, 2h, 3d)
-    #[arg(long, value_name = "OP|DURATION", value_parser = since)]
+    #[arg(long, value_name = "OP|DURATION", allow_hyphen_values = true, value_parser = since)]
     pub(crate) since: Option<Since>,
     /// First show the newest N
-    #[arg(long, value_name = "N", conflicts_with = "since")]
+    #[arg(long, value_name = "N", conflicts_with = "since", allow_hyphen_values = true, value_parser = number)]
     pub(crate) last: Option<usize>,
     /// End after N notifications
-    #[arg(long, value_name = "N")]
-    pub(crate) count: Option<u64>,
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = number)]
+    pub(crate) count: Option<usize>,
     /// Run CMD for each notification
-    #[arg(long, value_name = "CMD", conflicts_with = "json")]
+    #[arg(long, value_name = "CMD", conflicts_with = "json", value_parser = shell_command)]
     pub(crate) exec: Option<String>,
 }
 
@@ -435,13 +456,13 @@ pub(crate) struct History {
     #[arg(long, conflicts_with = "topic")]
     pub(crate) inbox: bool,
     /// Show what came after this op, or within this time before now (10m, 2h, 3d)
-    #[arg(long, value_name = "OP|DURATION", value_parser = since)]
+    #[arg(long, value_name = "OP|DURATION", allow_hyphen_values = true, value_parser = since)]
     pub(crate) since: Option<Since>,
     /// Show what came before this op
-    #[arg(long, value_name = "OP", conflicts_with = "since")]
+    #[arg(long, value_name = "OP", conflicts_with = "since", allow_hyphen_values = true, value_parser = op)]
     pub(crate) before: Option<u64>,
     /// Show at most N: the newest, or with --since the oldest; default 20, with --since all
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = number)]
     pub(crate) last: Option<usize>,
 }
 
@@ -452,37 +473,6 @@ pub(crate) enum Since {
     Op(Op),
     /// This long before now.
     Ago(Duration),
-}
-
-/// Default port of a server: the first one of a local `./run.sh`.
-const PORT: u16 = 10097;
-
-/// The servers of a local `./run.sh`.
-pub(crate) const SERVERS: [&str; 3] = ["127.0.0.1:10097", "127.0.0.1:10098", "127.0.0.1:10099"];
-
-/// Resolves each `HOST[:PORT]`. The addresses are of one IP family: IPv4 if any host has an IPv4 address.
-pub(crate) fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
-    use std::net::ToSocketAddrs;
-    let mut all = Vec::new();
-    // A comma at the end of the list leaves an empty entry, which is ignored.
-    for server in servers.iter().map(|server| server.trim()).filter(|server| !server.is_empty()) {
-        let bare = server.trim_start_matches('[').trim_end_matches(']');
-        let found = match bare.parse() {
-            Ok(ip) => Ok(vec![SocketAddr::new(ip, PORT)]),
-            Err(_) if server.contains(':') => server.to_socket_addrs().map(Iterator::collect),
-            Err(_) => (server, PORT).to_socket_addrs().map(Iterator::collect::<Vec<_>>),
-        };
-        all.extend(
-            found.map_err(|error| format!("{server:?} is not a server address (HOST[:PORT]): {error}"))?,
-        );
-    }
-    if all.is_empty() {
-        return Err("the list of servers is empty; give at least one address, HOST[:PORT]".to_owned());
-    }
-    if all.iter().any(SocketAddr::is_ipv4) {
-        all.retain(SocketAddr::is_ipv4);
-    }
-    Ok(all)
 }
 
 /// Parses a profile name, with or without its @.
@@ -503,6 +493,9 @@ fn whom(text: &str) -> Result<Name, String> {
 
 /// Parses a channel name, with or without its #.
 fn channel(text: &str) -> Result<ChannelName, String> {
+    if let Some(name) = text.strip_prefix('@') {
+        return Err(format!("this is a profile; a channel is written '#{name}' or {name}"));
+    }
     text.strip_prefix('#')
         .unwrap_or(text)
         .parse()
@@ -519,16 +512,61 @@ fn role(text: &str) -> Result<Role, String> {
 }
 
 fn to_follow(text: &str) -> Result<Topic, String> {
-    Topic::to_follow(text).map_err(|error| error.to_string())
+    Topic::to_follow(text).map_err(not_a_topic)
 }
 
 fn to_send(text: &str) -> Result<Topic, String> {
-    Topic::to_send(text).map_err(|error| error.to_string())
+    Topic::to_send(text).map_err(not_a_topic)
+}
+
+/// The error for a text that names no topic. A name alone may mean either kind.
+fn not_a_topic(error: NameError) -> String {
+    match error {
+        NameError::Sigil(name) => format!("write @{name} for the profile, or '#{name}' for the channel"),
+        error => error.to_string(),
+    }
 }
 
 fn priority(text: &str) -> Result<Priority, String> {
-    let number: u8 = text.parse().map_err(|_| "a priority is a number from 1 to 5".to_owned())?;
-    Priority::try_from(number).map_err(|error| error.to_string())
+    let wrong = || "a priority is a number from 1 to 5".to_owned();
+    let number: u8 = text.parse().map_err(|_| wrong())?;
+    Priority::try_from(number).map_err(|_| wrong())
+}
+
+fn title(text: &str) -> Result<String, String> {
+    at_most("a title", text, Content::TITLE_MAX)
+}
+
+fn tag(text: &str) -> Result<String, String> {
+    if text.chars().all(Content::is_blank_char) {
+        return Err("a tag must have something to see".to_owned());
+    }
+    at_most("a tag", text, Content::TAG_MAX)
+}
+
+fn at_most(what: &str, text: &str, most: usize) -> Result<String, String> {
+    match text.len() {
+        len if len > most => Err(format!("{what} has at most {most} bytes, and this one has {len}")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Parses the command of `--exec`. A blank one would do nothing and succeed, which marks everything as read.
+fn shell_command(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("there is no command; to mark everything as read, write --exec true".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Parses an op as the commands print it.
+fn op(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("an op is a number such as `recado send` prints, not {text:?}"))
+}
+
+/// Parses a number of notifications.
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("a number of notifications is 0 or more, not {text:?}"))
 }
 
 /// Parses a duration as users write it. A bare number is in seconds.
@@ -551,9 +589,12 @@ fn timeout(text: &str) -> Result<Duration, String> {
 }
 
 fn since(text: &str) -> Result<Since, String> {
-    match text.parse() {
-        Ok(op) => Ok(Since::Op(Op(op))),
-        Err(_) => Ok(Since::Ago(duration(text)?)),
+    match (text.parse(), duration(text)) {
+        (Ok(op), _) => Ok(Since::Op(Op(op))),
+        (Err(_), Ok(ago)) => Ok(Since::Ago(ago)),
+        (Err(_), Err(_)) => Err(format!(
+            "{text:?} is neither an op, as `recado send` prints it, nor a time such as 10m, 2h or 3d"
+        )),
     }
 }
 
@@ -619,7 +660,7 @@ mod tests {
             Some(Command::Channel(Channel::Create { channel, .. })) => channel.to_string(),
             other => panic!("{other:?}"),
         };
-        let longest = "Az09-_.~".repeat(16);
+        let longest = "A-_.~z09".repeat(16);
         assert_eq!(created(&["channel", "create", "#Ops~1"]), "Ops~1");
         assert_eq!(created(&["channel", "create", &longest]), longest);
         let message = parse(&["channel", "create", &format!("#{longest}x")]).unwrap_err().to_string();
@@ -694,21 +735,38 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_value_is_named_with_what_it_should_be() {
+        let nine = "x".repeat(Content::TITLE_MAX + 1);
+        let table: &[(&[&str], &[&str])] = &[
+            (&["history", "--before", "foo"], &["an op is a number", "\"foo\""]),
+            (&["history", "--last", "-1"], &["a number of notifications", "\"-1\""]),
+            (&["listen", "--count", "-1"], &["a number of notifications", "\"-1\""]),
+            (&["listen", "--last", "many"], &["a number of notifications", "\"many\""]),
+            (&["listen", "--since", "soon"], &["neither an op", "10m"]),
+            (&["listen", "--since", "-5m"], &["neither an op", "\"-5m\""]),
+            (&["status", "--timeout", "-5s"], &["negative"]),
+            (&["send", "--priority", "-1", "x"], &["a priority is a number from 1 to 5"]),
+            (&["send", "--priority", "9", "x"], &["a priority is a number from 1 to 5"]),
+            (&["send", "--tag", "\u{200b}", "x"], &["a tag must have something to see"]),
+            (&["send", "--title", &nine, "x"], &["1024", "1025"]),
+            (&["listen", "--exec", " "], &["there is no command"]),
+            (&["demo", "--bots", "-1"], &["-1 is not in 1..=8"]),
+            (&["follow", "ops"], &["@ops for the profile", "'#ops' for the channel"]),
+            (&["channel", "create", "@ops"], &["'#ops' or ops"]),
+        ];
+        for (line, words) in table {
+            let error = parse(line).unwrap_err();
+            let message = error.to_string();
+            assert!(words.iter().all(|word| message.contains(word)), "{line:?}: {message}");
+            assert!(!message.contains("tip:") && !message.contains("invalid digit"), "{line:?}: {message}");
+            assert_eq!(error.exit_code(), 2, "{line:?}");
+        }
+    }
+
+    #[test]
     fn info_about_a_channel_is_an_error_that_names_the_command_for_it() {
         let message = parse(&["info", "#ops"]).unwrap_err().to_string();
         assert!(message.contains("recado channel members '#ops'"), "{message}");
         assert!(parse(&["info", "@bob"]).is_ok());
-    }
-
-    #[test]
-    fn servers_have_a_default_port_and_one_family() {
-        let resolved = resolve(&["127.0.0.1".into(), "127.0.0.2:7".into(), "[::1]:9".into()]).unwrap();
-        assert_eq!(resolved, ["127.0.0.1:10097".parse().unwrap(), "127.0.0.2:7".parse().unwrap()]);
-        assert_eq!(resolve(&["[::1]".into()]).unwrap(), ["[::1]:10097".parse().unwrap()]);
-        assert!(resolve(&["127.0.0.1:x".into()]).is_err());
-        assert_eq!(resolve(&["127.0.0.1:7".into(), " ".into(), String::new()]).unwrap().len(), 1);
-        for nobody in [vec![String::new()], vec![" ".into(), String::new()]] {
-            assert!(resolve(&nobody).unwrap_err().contains("empty"), "{nobody:?}");
-        }
     }
 }

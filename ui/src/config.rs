@@ -11,6 +11,7 @@
 //! precedence over the settings outside it. The default servers are those of a local `./run.sh`. `recado
 //! config init` writes a sample that explains every setting.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -24,7 +25,9 @@ use serde::Deserialize;
 
 use crate::cli::{self, Common};
 use crate::exit::Failure;
+use crate::print::note;
 use crate::private;
+use crate::servers::{self, LOCAL};
 use crate::tui::settings::ScreenFile;
 
 /// Sample file: every setting with its default and an explanation.
@@ -38,6 +41,7 @@ struct File {
     servers: Vec<String>,
     profile: Option<String>,
     cluster_key: Option<String>,
+    claim: Option<bool>,
     account: Option<String>,
     #[serde(default)]
     accounts: BTreeMap<String, Account>,
@@ -58,7 +62,12 @@ struct Account {
 /// Effective configuration of a command.
 #[derive(Debug)]
 pub(crate) struct Config {
-    pub(crate) servers: Vec<SocketAddr>,
+    /// The servers as they are written.
+    written: Vec<String>,
+    /// True if the configuration file names the servers.
+    written_in_file: bool,
+    /// Their addresses, once they are asked for.
+    servers: OnceCell<Vec<SocketAddr>>,
     pub(crate) profile: Option<Name>,
     /// Name of the account, if one was chosen.
     pub(crate) account: Option<String>,
@@ -70,6 +79,8 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     /// The only cluster key to trust, if one is pinned.
     pub(crate) cluster_key: Option<ClusterKey>,
+    /// False if no command may claim a name.
+    pub(crate) claims: bool,
     /// Code of the invitation with which a new name is claimed.
     pub(crate) invite: Option<EnrolmentCode>,
 }
@@ -109,17 +120,51 @@ impl Config {
             (None, Some(text)) => Some(text.parse().map_err(no_key)?),
             (None, None) => None,
         };
-        let servers = if !common.servers.is_empty() {
-            cli::resolve(&common.servers).map_err(Failure::Usage)?
-        } else if !configured.is_empty() {
-            cli::resolve(&configured).map_err(wrong)?
-        } else {
-            cli::resolve(&cli::SERVERS.map(str::to_owned)).map_err(Failure::Usage)?
+        let (written, written_in_file) = match (&common.servers[..], configured) {
+            ([], configured) if configured.is_empty() => (LOCAL.map(str::to_owned).to_vec(), false),
+            ([], configured) => (configured, true),
+            (typed, _) => (typed.to_vec(), false),
         };
+        let claims = !common.no_claim && file.claim.unwrap_or(true);
         let state = xdg.state_dir().unwrap_or_else(|| xdg.data_dir()).join("recado");
         let themes = xdg.config_dir().join("recado").join("themes");
         let (screen, invite) = (file.screen, common.invite);
-        Ok(Config { servers, profile, account, screen, path, themes, state, cluster_key, invite })
+        let servers = OnceCell::new();
+        Ok(Config {
+            written,
+            written_in_file,
+            servers,
+            profile,
+            account,
+            screen,
+            path,
+            themes,
+            state,
+            cluster_key,
+            claims,
+            invite,
+        })
+    }
+
+    /// The addresses of the servers. Names are resolved at the first call, so a command that needs no server
+    /// needs no resolver. Entries that give no address are reported, and the others used.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] or [`Failure::Unresolved`] if no entry gives an address.
+    pub(crate) fn servers(&self) -> Result<&[SocketAddr], Failure> {
+        if let Some(servers) = self.servers.get() {
+            return Ok(servers);
+        }
+        let resolved = servers::resolve(&self.written).map_err(|failure| match failure {
+            Failure::Usage(what) if self.written_in_file => {
+                Failure::Usage(format!("{}: {what}", self.path.display()))
+            }
+            failure => failure,
+        })?;
+        for unusable in &resolved.unusable {
+            note(format_args!("{unusable}; the other servers are asked"));
+        }
+        Ok(self.servers.get_or_init(|| resolved.addrs))
     }
 
     /// The profile to act as. It is a usage error if there is none.
@@ -135,6 +180,20 @@ impl Config {
 
 fn xdg() -> Result<Xdg, Failure> {
     Xdg::new().map_err(|error| Failure::Usage(format!("no home directory: {error}; set HOME")))
+}
+
+/// Checks every value of the file, whether or not a command uses it, and returns the file's path.
+pub(crate) fn check(common: &Common) -> Result<PathBuf, Failure> {
+    let path = path(common)?;
+    let file = read(&path, true)?;
+    let accounts = file.accounts.keys().cloned().map(Some);
+    for account in std::iter::once(common.account.clone()).chain(accounts) {
+        let config = Config::load(&Common { account, config: Some(path.clone()), ..Common::default() })?;
+        config.servers()?;
+        let themes = config.screen.check(&config.themes);
+        themes.map_err(|what| Failure::Usage(format!("{}: {what}", path.display())))?;
+    }
+    Ok(path)
 }
 
 /// Path of the configuration file, which may not exist.
@@ -191,18 +250,7 @@ mod tests {
     use super::*;
 
     fn common(config: PathBuf) -> Common {
-        Common {
-            profile: None,
-            typed_profile: false,
-            servers: vec![],
-            timeout: None,
-            json: false,
-            accept_new: false,
-            cluster_key: None,
-            invite: None,
-            config: Some(config),
-            account: None,
-        }
+        Common { config: Some(config), ..Common::default() }
     }
 
     #[test]
@@ -214,7 +262,7 @@ mod tests {
         fs::write(&path, format!("{text}cluster_key = \"{}\"\n", key(1))).unwrap();
         let config = Config::load(&common(path.clone())).unwrap();
         assert_eq!(config.profile().unwrap().as_str(), "alice");
-        assert_eq!(config.servers, ["127.0.0.1:7".parse().unwrap()]);
+        assert_eq!(config.servers().unwrap(), ["127.0.0.1:7".parse().unwrap()]);
         assert_eq!(config.cluster_key, Some(key(1)));
         let typed = Common {
             profile: Some("bob".parse().unwrap()),
@@ -224,7 +272,7 @@ mod tests {
         };
         let config = Config::load(&typed).unwrap();
         assert_eq!(config.profile().unwrap().as_str(), "bob");
-        assert_eq!(config.servers, ["127.0.0.1:8".parse().unwrap()]);
+        assert_eq!(config.servers().unwrap(), ["127.0.0.1:8".parse().unwrap()]);
         assert_eq!(config.cluster_key, Some(key(2)));
     }
 
@@ -243,12 +291,51 @@ mod tests {
     }
 
     #[test]
+    fn a_check_reads_every_value_also_those_that_only_the_screen_uses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let checked = |text: &str| {
+            fs::write(&path, text).unwrap();
+            check(&common(path.clone()))
+        };
+        assert_eq!(checked(SAMPLE).unwrap(), path);
+        for (text, word) in [
+            ("[screen]\ntheme = \"drak\"", "drak"),
+            ("[screen]\nbell = 9", "bell"),
+            ("[screen]\ndesktop_from = 0", "desktop_from"),
+            ("[screen]\nmouse = 1", "mouse"),
+            ("[accounts.work]\nprofile = \"A\"", "\"A\""),
+            ("[accounts.work]\nservers = [\"a:x\"]", "a:x"),
+            ("claim = 3", "claim"),
+        ] {
+            let failure = checked(text).unwrap_err();
+            assert!(matches!(failure, Failure::Usage(_)), "{text}: {failure}");
+            let message = failure.to_string();
+            assert!(message.contains(word) && message.contains("config.toml"), "{text}: {message}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(check(&common(path.clone())).is_err(), "there is nothing to check");
+    }
+
+    #[test]
+    fn a_claim_is_forbidden_by_the_command_line_or_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let claims = |text: &str, no_claim| {
+            fs::write(&path, text).unwrap();
+            Config::load(&Common { no_claim, ..common(path.clone()) }).unwrap().claims
+        };
+        assert!(claims("", false) && claims("claim = true", false));
+        assert!(!claims("claim = false", false) && !claims("", true) && !claims("claim = true", true));
+    }
+
+    #[test]
     fn an_empty_configuration_means_the_local_servers_and_no_profile() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         fs::write(&path, "").unwrap();
         let config = Config::load(&common(path)).unwrap();
-        assert_eq!(config.servers.len(), 3);
+        assert_eq!(config.servers().unwrap().len(), 3);
         assert!(config.profile().unwrap_err().to_string().contains("--as"));
     }
 
@@ -265,10 +352,10 @@ mod tests {
         };
         let home = load(None).unwrap();
         assert_eq!(home.profile().unwrap().as_str(), "alice");
-        assert_eq!(home.servers, ["127.0.0.1:7".parse().unwrap()]);
+        assert_eq!(home.servers().unwrap(), ["127.0.0.1:7".parse().unwrap()]);
         let work = load(Some("work")).unwrap();
         assert_eq!(work.profile().unwrap().as_str(), "alice.w");
-        assert_eq!(work.servers, ["127.0.0.1:8".parse().unwrap()]);
+        assert_eq!(work.servers().unwrap(), ["127.0.0.1:8".parse().unwrap()]);
         assert!(load(Some("club")).unwrap_err().to_string().contains("[accounts.club]"));
     }
 
@@ -284,7 +371,7 @@ mod tests {
             .collect();
         let file: File = toml::from_str(&set).unwrap();
         assert_eq!(file.screen, ScreenFile::default());
-        assert_eq!(file.servers, cli::SERVERS);
+        assert_eq!(file.servers, LOCAL);
         assert!(file.accounts.contains_key("work"));
 
         // Reads the names of all settings from serde's error for an unknown one.

@@ -1,20 +1,30 @@
 //! End of the program: exit codes for scripts, and one-line error messages for people.
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use recado_client::{ClientError, Code, Receipt, ReceiptError, StoreError, Topic, explain};
+use recado_client::{ClientError, Code, Op, Receipt, ReceiptError, StoreError, Topic, explain};
 
+use crate::interrupt::Interrupt;
 use crate::print::{OutputError, note, written};
+
+/// Interval at which a wait looks for a signal. An answer ends the wait at once.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What becomes of a request whose command is interrupted before its result is known.
+pub(crate) const INTERRUPTED: &str = "interrupted, and the outcome is unknown; it is saved, and the next command as this \
+     profile settles it, without sending it twice";
 
 /// The exit codes, as `--help` lists them.
 pub(crate) const HELP: &str = "\
 Exit codes:
     0  done; also if it is done but its output could not be written
-    1  any other error: a file, a command of --exec, --count not reached
-    2  usage: the command line or the configuration is wrong
-   69  no server, no primary, or no free device of this machine; nothing was
-       done
+    1  any other error: a file, a command of --exec, --count not reached,
+       output that cannot be written
+    2  usage: a value of the command line or the configuration is wrong
+   69  no server, no name of a server that resolves, no primary, or no place
+       for a device; nothing was done
    75  outcome unknown: sent, but not acknowledged in time; the next command
        as this profile settles it, without sending it twice
    77  refused: no such name, no right, not followed, over a limit, a cluster
@@ -29,6 +39,9 @@ pub(crate) enum Failure {
     /// The command line or the configuration is wrong.
     #[error("{0}")]
     Usage(String),
+    /// No name of a server could be resolved.
+    #[error("{0}")]
+    Unresolved(String),
     /// The client reported an error.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -78,9 +91,20 @@ impl Failure {
         }
     }
 
+    /// Replaces a refusal for a limit by one that names it.
+    pub(crate) fn limited(self, which: &str) -> Failure {
+        match self {
+            Failure::Request { error: ReceiptError::Refused(Code::LimitReached), .. } => {
+                Failure::Refused(which.to_owned())
+            }
+            failure => failure,
+        }
+    }
+
     fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
+            Failure::Unresolved(_) => 69,
             Failure::Client(error) => code_of(error),
             Failure::Request { error, .. } => match error {
                 ReceiptError::Refused(_) => 77,
@@ -97,9 +121,12 @@ impl Failure {
 
 fn code_of(error: &ClientError) -> u8 {
     match error {
-        ClientError::NoServers => 2,
-        ClientError::Unreachable { .. }
+        ClientError::NoServers | ClientError::Blank => 2,
+        ClientError::NoPlace { .. }
+        | ClientError::Unreachable { .. }
         | ClientError::Unproved { .. }
+        | ClientError::PrimaryUnheard { .. }
+        | ClientError::Contested { .. }
         | ClientError::NoPrimary(_)
         | ClientError::Timeout(_)
         | ClientError::Full(_) => 69,
@@ -108,6 +135,7 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::UnknownCluster(_)
         | ClientError::NotThePinnedKey { .. }
         | ClientError::NotYours { .. }
+        | ClientError::NotClaimed { .. }
         | ClientError::NoSuchProfile { .. }
         | ClientError::KeyNotAllowed { .. }
         | ClientError::Rejected(_)
@@ -120,7 +148,10 @@ fn code_of(error: &ClientError) -> u8 {
             StoreError::OtherVersion { .. } => 78,
             _ => 1,
         },
-        ClientError::Disconnected | ClientError::Socket(_) | ClientError::System(_) => 1,
+        ClientError::Disconnected
+        | ClientError::OnlyReads
+        | ClientError::Socket(_)
+        | ClientError::System(_) => 1,
     }
 }
 
@@ -140,13 +171,40 @@ pub(crate) fn end(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Waits for a receipt, at most `timeout`.
+/// Prints what the command line asked for instead of a command (the help, the version) or what is wrong with
+/// it, and returns the exit code.
+pub(crate) fn end_instead(instead: &clap::Error) -> ExitCode {
+    let printed = instead.print().and_then(|()| io::stdout().flush());
+    match printed {
+        // The message of a wrong command line goes to standard error. Its exit code counts in any case.
+        _ if instead.use_stderr() => ExitCode::from(2),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => end(Err(Failure::Output(error.into()))),
+    }
+}
+
+/// Waits for a receipt, at most `timeout`, and not longer than until a signal.
+///
+/// # Errors
+/// [`Failure::Request`]; [`Failure::Signal`], of which nothing is printed yet.
 pub(crate) fn wait(
     receipt: &Receipt,
-    timeout: std::time::Duration,
+    timeout: Duration,
     topic: Option<&Topic>,
-) -> Result<recado_client::Op, Failure> {
-    receipt.wait(timeout).map_err(|error| Failure::Request { error, topic: topic.cloned() })
+    interrupt: &Interrupt,
+) -> Result<Op, Failure> {
+    let mut left = timeout;
+    loop {
+        let signal = interrupt.arrived();
+        let slice = if signal.is_some() { Duration::ZERO } else { left.min(LOOK) };
+        match (receipt.wait(slice), signal) {
+            (Err(ReceiptError::OutcomeUnknown), Some(signal)) => return Err(Failure::Signal(signal)),
+            (Err(ReceiptError::OutcomeUnknown), None) if left > slice => left -= slice,
+            (result, _) => {
+                return result.map_err(|error| Failure::Request { error, topic: topic.cloned() });
+            }
+        }
+    }
 }
 
 fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
@@ -203,7 +261,7 @@ mod tests {
         let request = |error| Failure::Request { error, topic: None }.code();
         assert_eq!(request(ReceiptError::Refused(Code::NotYours)), 77);
         assert_eq!(request(ReceiptError::OutcomeUnknown), 75);
-        assert_eq!(Failure::from(ClientError::NoPrimary(std::time::Duration::ZERO)).code(), 69);
+        assert_eq!(Failure::from(ClientError::NoPrimary(Duration::ZERO)).code(), 69);
         let server = ([127, 0, 0, 1], 1).into();
         assert_eq!(Failure::from(ClientError::OtherVersion { server, version: 2 }).code(), 77);
         assert_eq!(Failure::Usage(String::new()).code(), 2);

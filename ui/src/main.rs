@@ -2,9 +2,9 @@
 //!
 //! Without a command it runs the full screen: `tui`, which has its own overview. With a command it does one
 //! thing and ends. `cli` defines the command line; `environment` and `config` supply the values that it
-//! leaves out; `commands` has one file for each command or family of commands; `print` and `text` format
-//! the output; `trust` decides which clusters to trust; `private` creates the program's files; `exit`
-//! defines the exit codes and error messages.
+//! leaves out; `servers` resolves addresses; `commands` has one file for each command or family of commands; `print` and `text` format
+//! the output; `trust` decides which clusters to trust; `private` creates the program's files; `interrupt`
+//! takes signals; `timer` measures what is left of a time-out; `exit` defines the exit codes and error messages.
 
 // `println!` and `eprintln!` panic if nobody reads the output; the functions of `print` do not.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
@@ -14,9 +14,12 @@ mod commands;
 mod config;
 mod environment;
 mod exit;
+mod interrupt;
 mod print;
 mod private;
+mod servers;
 mod text;
+mod timer;
 mod trust;
 mod tui;
 
@@ -25,7 +28,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        // Also the help and the version, which are no failure if they can be printed.
+        Err(instead) => return exit::end_instead(&instead),
+    };
     exit::end(environment::fill(cli.common, |name| std::env::var_os(name)).and_then(
         |common| match cli.command {
             Some(command) => commands::run(&common, command),

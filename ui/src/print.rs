@@ -9,6 +9,8 @@ use std::io::{self, IsTerminal, Write};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use recado_client::{ConnectionEvent, CopySign, Incoming, Notification, Op, Topic};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use serde_json::{Value, json};
 
 use crate::text::{clean_line, is_terminal_control, sanitize};
@@ -39,6 +41,27 @@ pub(crate) fn nothing(text: impl Display) {
     if io::stdout().is_terminal() {
         note(text);
     }
+}
+
+/// Returns true if nobody can read standard output any more: the reader of the pipe has ended. A write would
+/// show it too; this shows it to a command that has nothing to write yet.
+pub(crate) fn is_reader_gone() -> bool {
+    let out = io::stdout();
+    let mut polled = [PollFd::new(&out, PollFlags::empty())];
+    // Without an event to wait for, only errors and hang-ups are reported. A failed poll tells nothing.
+    poll(&mut polled, Some(&Timespec::default())).is_ok()
+        && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
+}
+
+/// Returns true if standard output was closed when the program began (`>&-`). Rust's start-up then opens the
+/// null device in its place, for reading and writing; the null device that a shell's `>/dev/null` opens is for
+/// writing only. The parents that open it for both are taken for such that close it.
+pub(crate) fn is_closed() -> bool {
+    let out = io::stdout();
+    let is_null = fstat(&out).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3)
+    });
+    is_null && fcntl_getfl(&out).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
 }
 
 /// Writes bytes to standard output unchanged.
@@ -147,7 +170,8 @@ pub(crate) fn object(notification: &Notification) -> Value {
 }
 
 /// Environment variables that describe a notification to a program run for it: everything except the body.
-/// The title and each tag are one line, without characters that a terminal obeys.
+/// The title and each tag are one line, without characters that a terminal obeys. The tags are a line each,
+/// because a tag may have any other separator in it.
 pub(crate) fn environment(notification: &Notification) -> [(&'static str, String); 9] {
     let content = &notification.content;
     let tags: Vec<String> = content.tags.iter().map(|tag| clean_line(tag)).collect();
@@ -158,7 +182,7 @@ pub(crate) fn environment(notification: &Notification) -> [(&'static str, String
         ("RECADO_AUTHOR", notification.author.to_string()),
         ("RECADO_TITLE", content.title.as_deref().map(clean_line).unwrap_or_default()),
         ("RECADO_PRIORITY", u8::from(content.priority).to_string()),
-        ("RECADO_TAGS", tags.join(",")),
+        ("RECADO_TAGS", tags.join("\n")),
         ("RECADO_TIME", rfc3339(notification.unix_ms).unwrap_or_default()),
         ("RECADO_UNIX_MS", notification.unix_ms.to_string()),
     ]
@@ -338,6 +362,13 @@ pub(crate) mod tests {
             assert!(environment.contains(&("RECADO_TOPIC", "@alice".into())));
             assert!(environment.contains(&("RECADO_TOPIC_KIND", kind.into())));
         }
+    }
+
+    #[test]
+    fn tags_with_commas_are_told_apart() {
+        let mut notification = notification("x");
+        notification.content.tags = vec!["a,b".into(), "c\nd".into()];
+        assert!(environment(&notification).contains(&("RECADO_TAGS", "a,b\nc d".into())));
     }
 
     #[test]

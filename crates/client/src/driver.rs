@@ -35,7 +35,7 @@ use recado_sys::net::Inbox;
 
 use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
-use super::machine::{Answer, Effect, Event, Input, Machine, Numbered, Query, Request, Start};
+use super::machine::{Answer, Effect, Event, Input, Machine, Numbered, Obstacle, Query, Request, Start};
 use super::receipt::Promise;
 use super::store::{NotKept, Outbox, Slot};
 use super::trust::{ClusterIdentity, Trust};
@@ -82,6 +82,8 @@ pub struct Connection {
     pub view: View,
     /// The primary's address.
     pub primary: SocketAddr,
+    /// The op that admitted the device.
+    pub created_op: Op,
 }
 
 /// The receiving thread.
@@ -135,6 +137,8 @@ pub(super) struct Driver {
     pub(super) incoming: Sender<Incoming>,
     pub(super) events: Sender<ConnectionEvent>,
     pub(super) connection: Arc<Mutex<Option<Connection>>>,
+    /// Why no session is open, until one is.
+    pub(super) obstacle: Arc<Mutex<Obstacle>>,
     pub(super) ending: Arc<Ending>,
     /// The unanswered requests, and the file that keeps them.
     pub(super) outbox: Outbox,
@@ -379,7 +383,7 @@ impl Driver {
                     self.outbox.known(born, last_seq);
                     turn.changed = true;
                 }
-                *self.connection.lock() = Some(Connection { session, view, primary });
+                *self.connection.lock() = Some(Connection { session, view, primary, created_op: born });
                 turn.connected = true;
                 self.trust.learn(&self.cluster_identity, &members);
                 self.news(ConnectionEvent::Connected { session, view, addr: primary });
@@ -462,6 +466,9 @@ impl Driver {
 
     /// Keeps what has changed in the outbox, then sends the datagrams.
     fn end_turn(&mut self, machine: &Machine, turn: &mut Turn) {
+        if self.connection.lock().is_none() {
+            *self.obstacle.lock() = machine.obstacle();
+        }
         let kept = self.outbox.end_turn(machine.told_below());
         // What may be in the file may be sent by a later client.
         if std::mem::take(&mut turn.asked) && kept.as_ref().err().is_none_or(|failed| !failed.undone) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::envelope::VERSION;
-use recado_proto::id::{ClusterId, ClusterKey, DeviceKey, Name};
+use recado_proto::id::{ClusterId, ClusterKey, DeviceKey, Name, NodeId};
 use recado_proto::packet::Code;
 use recado_sys::net::NetError;
 
@@ -87,8 +87,9 @@ pub enum ClientError {
     ///
     /// [`DATAGRAM_BASE`]: recado_proto::DATAGRAM_BASE
     #[error(
-        "the server at {server} answered, but did not prove its cluster's key within {}; try again. If that lasts, \
-         the path to it (a VPN, a tunnel) may be too small: it must carry UDP datagrams of {} bytes",
+        "the server at {server} answers short datagrams, and within {} no server has answered one of {} bytes, as the \
+         handshake needs. Most often the path (a VPN, a tunnel) does not carry them: raise its MTU. Otherwise the server \
+         has just stopped, or is not what it claims to be",
         seconds(.waited), recado_proto::DATAGRAM_BASE
     )]
     Unproved {
@@ -104,6 +105,35 @@ pub enum ClientError {
         seconds(.0)
     )]
     NoPrimary(Duration),
+    /// The other servers name a primary that did not answer this client in time. Nothing was done.
+    #[error(
+        "the other servers name {node} ({addr}) as primary, and it has not answered this machine within {}: if it has not \
+         just died, something between it and this machine drops UDP datagrams (a firewall, an address that is not reached \
+         from here)",
+        seconds(.waited)
+    )]
+    PrimaryUnheard {
+        /// The primary.
+        node: NodeId,
+        /// Its address.
+        addr: SocketAddr,
+        /// The time waited for it.
+        waited: Duration,
+    },
+    /// Each session that the servers opened within this time was over before it was served, because another
+    /// client has connected as the same device. Nothing was done.
+    #[error(
+        "the servers opened a session, and a copy of this device's files took it over each time within {}: another machine \
+         uses a copy of {}. Give that machine a device of its own: run `recado device add` here, and there, once its state \
+         directory is deleted, `recado device enrol CODE`",
+        seconds(.waited), .dir.display()
+    )]
+    Contested {
+        /// The directory of the device's files.
+        dir: PathBuf,
+        /// The time waited.
+        waited: Duration,
+    },
     /// The name belongs to another installation: the servers know the profile by other keys than this
     /// installation's. Nothing was done in its name.
     #[error(
@@ -119,6 +149,22 @@ pub enum ClientError {
         /// The file of this installation's key.
         key: PathBuf,
     },
+    /// The client may not claim a name ([`Options::no_claim`](super::Options::no_claim)), and this
+    /// installation has never acted as the profile in this cluster. Nothing was done.
+    #[error(
+        "@{profile} is no profile of this machine in cluster {cluster}, and this command claims no name. If nobody has the name \
+         yet, `recado claim`, `recado send` and `recado follow` claim it; if it is yours on another machine, run \
+         `recado device add` there and `recado device enrol CODE` here"
+    )]
+    NotClaimed {
+        /// The name.
+        profile: Name,
+        /// The cluster that was asked.
+        cluster: ClusterId,
+    },
+    /// The client only reads ([`Options::only_reads`](super::Options::only_reads)). Nothing was sent.
+    #[error("this client only reads, and takes no request")]
+    OnlyReads,
     /// An enrolment code was given for a name that nobody has in this cluster. Nothing was done.
     #[error(
         "cluster {cluster} at {addr} has no @{profile}; if the code is from another cluster, name one of its servers with \
@@ -145,6 +191,16 @@ pub enum ClientError {
         /// This device's key.
         key: DeviceKey,
     },
+    /// The servers have no place for this device, now. Nothing was done.
+    #[error(
+        "the servers have no place for this device: every device that @{profile} may have is connected, or the profile \
+         has as many keys as it may, or the cluster as many profiles (limits `devices`, `keys`, `profiles`). End a \
+         program that runs as @{profile}, or remove a machine: `recado devices` and `recado device list` show them"
+    )]
+    NoPlace {
+        /// The profile.
+        profile: Name,
+    },
     /// The servers did not admit the device, for another reason. Nothing was done.
     #[error("the servers opened no session: {}", explain(*.0))]
     Rejected(Code),
@@ -169,6 +225,10 @@ pub enum ClientError {
     /// A query got no answer in time. It changes nothing, so it can be asked again.
     #[error("no answer within {}; the servers may be electing a primary: try again", seconds(.0))]
     Timeout(Duration),
+    /// Nothing of the notification can be seen ([`Content::is_blank`](super::Content::is_blank)). The caller's
+    /// fault; nothing was sent.
+    #[error("nothing of the notification can be seen: its text and its title have only blank characters")]
+    Blank,
     /// A part of the notification exceeds its limit. The caller's fault; nothing was sent.
     #[error("{}", explain(Code::TooLarge))]
     TooLarge,
@@ -305,12 +365,22 @@ pub enum StoreError {
     InUse(PathBuf),
     /// Every slot is in use by a process.
     #[error(
-        "all {} devices under {} are in use, and none became free in time; try again, or end one of the programs \
-         that run as this profile",
+        "this machine has no place for another device: all {} under {} are in use, and none became free in time; end a \
+         program that runs as this profile, or try again",
         super::store::SLOTS,
         .0.display()
     )]
     NoSlot(PathBuf),
+}
+
+impl StoreError {
+    /// Returns true if the file system or its permissions do not let this process write.
+    pub(super) fn is_read_only(&self) -> bool {
+        let (StoreError::Io { source, .. } | StoreError::NoDirectory { source, .. }) = self else {
+            return false;
+        };
+        matches!(source.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// An operation on a file.

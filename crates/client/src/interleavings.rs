@@ -76,6 +76,7 @@ impl Rig {
             datagrams,
             incoming,
             events,
+            obstacle: Default::default(),
             connection: Arc::default(),
             ending: ending.clone(),
             outbox,

@@ -91,7 +91,7 @@ use recado_sys::threads::{Thread, spawn_named};
 use self::driver::{Command, Driver, PendingRequest, RecvThread};
 use self::ending::Ending;
 use self::machine::handshake::Identity;
-use self::machine::{Answer, Query, Start};
+use self::machine::{Answer, Obstacle, Query, Start};
 use self::probe::{Begun, Meeting};
 use self::store::Slot;
 
@@ -172,6 +172,7 @@ pub struct Client {
     notifications: Notifications,
     events: Receiver<ConnectionEvent>,
     connection: Arc<Mutex<Option<Connection>>>,
+    obstacle: Arc<Mutex<Obstacle>>,
     ending: Arc<Ending>,
     recovered: Vec<RecoveredRequest>,
     cluster: ClusterId,
@@ -179,6 +180,9 @@ pub struct Client {
     profile: Name,
     slot: Arc<Slot>,
     timeout: Duration,
+    /// The op that admitted the device, of which an earlier client was told.
+    admitted_by: Option<Op>,
+    only_reads: bool,
     next_query: AtomicU64,
     threads: Threads,
 }
@@ -225,11 +229,11 @@ impl Client {
     pub fn connect(options: Options) -> Result<Client, ClientError> {
         let Meeting { cluster_identity, until, begun } =
             probe::meet(&options.servers, options.timeout, &options.trust)?;
-        let (clock, timeout) = (begun.clock, options.timeout);
+        let (clock, timeout, coded) = (begun.clock, options.timeout, options.code.is_some());
         let (client, ready) = Client::start(begun, options, cluster_identity, until)?;
         match ready.recv_timeout(until.since(clock.now())) {
             Ok(()) => Ok(client),
-            Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
+            Err(RecvTimeoutError::Timeout) => Err(client.unopened(timeout)),
             // The client ended before the session was open.
             Err(RecvTimeoutError::Disconnected) => Err(match client.ending.error() {
                 ClientError::Ended(Code::NotYours) => {
@@ -239,11 +243,20 @@ impl Client {
                     let (profile, key) = (client.profile.clone(), client.slot.device().key);
                     ClientError::KeyNotAllowed { profile, key }
                 }
+                ClientError::Ended(Code::UnknownProfile) if !coded => {
+                    ClientError::NotClaimed { profile: client.profile.clone(), cluster: client.cluster }
+                }
+                ClientError::Ended(Code::WrongCode) if !coded => {
+                    ClientError::NotYours { profile: client.profile.clone(), key: client.slot.key() }
+                }
                 ClientError::Ended(Code::UnknownProfile) => ClientError::NoSuchProfile {
                     profile: client.profile.clone(),
                     cluster: client.cluster,
                     addr: cluster_identity.addr,
                 },
+                ClientError::Ended(Code::LimitReached) => {
+                    ClientError::NoPlace { profile: client.profile.clone() }
+                }
                 ClientError::Ended(code) => ClientError::Rejected(code),
                 other => other,
             }),
@@ -286,6 +299,17 @@ impl Client {
         Ok(Client::start(begun, options, cluster_identity, until)?.0)
     }
 
+    /// The error of a session that was not opened in time.
+    fn unopened(&self, waited: Duration) -> ClientError {
+        match *self.obstacle.lock() {
+            // A server has answered before the session was asked for.
+            Obstacle::Silence | Obstacle::NoPrimary => ClientError::NoPrimary(waited),
+            Obstacle::Unproved(server) => ClientError::Unproved { server, waited },
+            Obstacle::PrimaryUnheard { node, addr } => ClientError::PrimaryUnheard { node, addr, waited },
+            Obstacle::Contested => ClientError::Contested { dir: self.slot.dir().to_owned(), waited },
+        }
+    }
+
     /// Takes a device, waiting for a free one until `until` at most, and starts its threads, which go on with
     /// the handshakes that have begun. The receiver gets a message once the session is open.
     fn start(
@@ -296,10 +320,32 @@ impl Client {
     ) -> Result<(Client, Receiver<()>), ClientError> {
         let Begun { clock, mut socket, handshakes } = begun;
         socket.set_patience(PATIENCE);
+        let Options { state, profile, .. } = &options;
+        let cluster = cluster_identity.cluster;
+        if !options.claims && options.code.is_none() {
+            // Without a key nothing was ever done as this profile from here, and none is made to ask.
+            let found = store::existing_key(&store::installation(state, cluster, profile), cluster, profile);
+            found.map_err(|error| match error {
+                StoreError::NoKey { cluster, profile } => ClientError::NotClaimed { profile, cluster },
+                error => error.into(),
+            })?;
+        }
         let take = if options.memory_only { Slot::take_without_files } else { Slot::take };
-        let take = || take(&options.state, cluster_identity.cluster, &options.profile);
+        let take = || match take(state, cluster, profile) {
+            Err(error) if options.only_reads && error.is_read_only() => {
+                Slot::take_to_read(state, cluster, profile)
+            }
+            taken => taken,
+        };
         let (slot, outbox) = store::once_free(clock, until, take)?;
         let slot = Arc::new(slot);
+        let admitted_by = outbox.kept().created_op;
+        // To the servers a CONNECT with an enrolment code means a profile that exists, and they ignore the code
+        // if the key is the profile's already. So a code that nobody has keeps a name from being claimed.
+        let code = match options.code {
+            None if admitted_by.is_none() && !options.claims => Some(EnrolmentCode::of(random::bytes()?)),
+            code => code,
+        };
 
         let ending = Arc::new(Ending::default());
         let mut recovered = Vec::new();
@@ -320,7 +366,7 @@ impl Client {
             device: slot.device(),
             created_op: outbox.kept().created_op,
             profile: options.profile.clone(),
-            code: options.code.map(|code| code.hash(&options.profile)),
+            code: code.map(|code| code.hash(&options.profile)),
             invite: options.invite.map(|code| code.invite_hash()),
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
@@ -343,6 +389,7 @@ impl Client {
         let (events_in, events) = channel::bounded(EVENTS);
         let (ready_in, ready) = channel::bounded(1);
         let connection = Arc::new(Mutex::new(None));
+        let obstacle = Arc::new(Mutex::new(Obstacle::default()));
         let inlet = RecvThread { socket: socket.clone(), stop: stopped, datagrams: datagrams_in };
         let driver = Driver {
             clock,
@@ -357,6 +404,7 @@ impl Client {
             incoming: incoming_in,
             events: events_in,
             connection: connection.clone(),
+            obstacle: obstacle.clone(),
             ending: ending.clone(),
             outbox,
             promises,
@@ -383,6 +431,7 @@ impl Client {
             commands: commands_in,
             events,
             connection,
+            obstacle,
             ending,
             recovered,
             cluster: cluster_identity.cluster,
@@ -390,6 +439,8 @@ impl Client {
             profile: options.profile,
             slot,
             timeout: options.timeout,
+            admitted_by,
+            only_reads: options.only_reads,
             next_query: AtomicU64::new(1),
             threads,
         };
@@ -462,10 +513,16 @@ impl Client {
     /// [`ClientError`]: a part of it is too large, no room for another request in time, or the client has
     /// ended.
     pub fn request(&self, request: Request) -> Result<Receipt, ClientError> {
-        if let Request::Send { content, .. } = &request
-            && !content.within_limits()
-        {
-            return Err(ClientError::TooLarge);
+        if self.only_reads {
+            return Err(ClientError::OnlyReads);
+        }
+        if let Request::Send { content, .. } = &request {
+            if !content.within_limits() {
+                return Err(ClientError::TooLarge);
+            }
+            if content.is_blank() {
+                return Err(ClientError::Blank);
+            }
         }
         let (promise, receipt) = receipt::pair(self.ending.clone());
         match self.requests.send_timeout(PendingRequest { request, promise }, self.timeout) {
@@ -658,6 +715,30 @@ impl Client {
     /// The session's id, view and primary; none before it is open.
     pub fn connection(&self) -> Option<Connection> {
         *self.connection.lock()
+    }
+
+    /// Returns true if this client has claimed its name: nobody had it. Asks the servers only if the device is
+    /// new.
+    ///
+    /// # Errors
+    /// [`ClientError`]: there was no answer in time.
+    pub fn has_claimed(&self) -> Result<bool, ClientError> {
+        let Some(connection) = self.connection().filter(|_| self.admitted_by.is_none()) else {
+            return Ok(false);
+        };
+        // A profile begins at the op of the CONNECT that claimed its name, which admitted the device too.
+        Ok(self.info(None)?.0.since == connection.created_op)
+    }
+
+    /// Returns true if the servers have admitted the device for this client: it is new, or had been removed.
+    pub fn is_new_device(&self) -> bool {
+        self.connection().is_some_and(|connection| Some(connection.created_op) != self.admitted_by)
+    }
+
+    /// Sets how long to wait for an answer and for room for one more request from now on, in place of
+    /// [`Options::timeout`].
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
     }
 
     /// The cluster that the client is connected to.

@@ -37,6 +37,8 @@ pub struct Options {
     pub(super) servers: Vec<SocketAddr>,
     pub(super) state: PathBuf,
     pub(super) receives: bool,
+    pub(super) claims: bool,
+    pub(super) only_reads: bool,
     pub(super) memory_only: bool,
     pub(super) mode: DeliveryMode,
     pub(super) cursor: Option<Op>,
@@ -58,6 +60,8 @@ impl Options {
             trust: Trust::known(KnownClusters::under(&state)),
             state,
             receives: true,
+            claims: true,
+            only_reads: false,
             memory_only: false,
             mode: DeliveryMode::default(),
             cursor: None,
@@ -73,6 +77,27 @@ impl Options {
     pub fn send_only(mut self) -> Options {
         self.receives = false;
         self
+    }
+
+    /// Makes a client that never claims the name: connecting fails with [`ClientError::NotClaimed`] or
+    /// [`ClientError::NotYours`] if the profile is not this installation's.
+    ///
+    /// [`ClientError::NotClaimed`]: super::ClientError::NotClaimed
+    /// [`ClientError::NotYours`]: super::ClientError::NotYours
+    #[must_use]
+    pub fn no_claim(mut self) -> Options {
+        self.claims = false;
+        self
+    }
+
+    /// Makes a client that only asks queries: [`Client::history`](super::Client::history),
+    /// [`list`](super::Client::list), [`info`](super::Client::info), [`status`](super::Client::status). It
+    /// receives nothing, claims no name, and needs no right to write: where the installation's files cannot
+    /// be written, they are read alone, and requests that an earlier client left are not settled.
+    #[must_use]
+    pub fn only_reads(mut self) -> Options {
+        self.only_reads = true;
+        self.no_claim().send_only()
     }
 
     /// Makes a client that keeps its requests and its cursor in memory alone. Under the state directory it

@@ -15,6 +15,7 @@ use recado_sys::sync::BoundSocket;
 
 use super::error::ClientError;
 use super::handshake_query::{self, HandshakeClients, HandshakeQuery, PATIENCE};
+use super::known::KnownCluster;
 use super::machine::handshake::{FromServer, HandshakeClient, Identity};
 use super::trust::{ClusterIdentity, Others, Trust, TrustDecision, trust_decision};
 
@@ -121,19 +122,10 @@ pub(super) fn meet(servers: &[SocketAddr], timeout: Duration, trust: &Trust) -> 
         Trust::Known { clusters, decide, remembered } => (clusters, decide, remembered),
     };
     let known = clusters.list()?;
-    let others = Others::of(&known, servers);
-    let places = others.as_ref().map_or_else(|| servers.to_vec(), |others| others.beside(servers));
-    let is_looked_for = |cluster_identity: &ClusterIdentity| {
-        others.as_ref().is_some_and(|others| others.cluster.is(cluster_identity))
-    };
-    let counts = |cluster_identity: &ClusterIdentity| {
-        servers.contains(&cluster_identity.addr) || is_looked_for(cluster_identity)
-    };
-    let wanted = |cluster_identity: &ClusterIdentity| {
-        is_looked_for(cluster_identity)
-            || trust_decision(&known, servers, cluster_identity) == TrustDecision::Known
-    };
-    let (cluster_identity, begun) = find(&places, clock, timeout, counts, wanted)?;
+    let aim = Aim { known: &known, servers, others: Others::of(&known, servers) };
+    let places = aim.others.as_ref().map_or_else(|| servers.to_vec(), |others| others.beside(servers));
+    let (cluster_identity, begun) =
+        find(&places, clock, timeout, |offer| aim.counts(offer), |offer| aim.is_wanted(offer))?;
     let decision = trust_decision(&known, servers, &cluster_identity);
     match decision {
         TrustDecision::Known => {
@@ -149,11 +141,50 @@ pub(super) fn meet(servers: &[SocketAddr], timeout: Duration, trust: &Trust) -> 
     if decision == TrustDecision::New && !decide(&cluster_identity) {
         return Err(ClientError::UnknownCluster(cluster_identity));
     }
-    clusters.remember(servers, &cluster_identity, clock.read().unix_ms)?;
+    match clusters.remember(servers, &cluster_identity, clock.read().unix_ms) {
+        // A known cluster's further address need not be remembered, and a reader may not be able to write.
+        Err(ClientError::Store(error))
+            if decision == TrustDecision::KnownElsewhere && error.is_read_only() =>
+        {
+            tracing::debug!(%error, "remembering an address");
+        }
+        remembered => remembered?,
+    }
     if decision == TrustDecision::New {
         remembered(&cluster_identity);
     }
     Ok(Meeting { cluster_identity, until: clock.now() + left, begun })
+}
+
+/// What is looked for at the given servers.
+struct Aim<'a> {
+    known: &'a [KnownCluster],
+    servers: &'a [SocketAddr],
+    others: Option<Others>,
+}
+
+impl Aim<'_> {
+    fn is_looked_for(&self, offer: &ClusterIdentity) -> bool {
+        self.others.as_ref().is_some_and(|others| others.cluster.is(offer))
+    }
+
+    /// Returns true if an answer of this cluster from this address may be the one.
+    fn counts(&self, offer: &ClusterIdentity) -> bool {
+        self.servers.contains(&offer.addr) || self.is_looked_for(offer)
+    }
+
+    /// Returns true if no other answer is waited for. Where the known cluster was not met, another one may be
+    /// meant: an answer from a given address is preferred, whoever gives it, and the known cluster answers
+    /// elsewhere only for a silent one.
+    fn is_wanted(&self, offer: &ClusterIdentity) -> bool {
+        match &self.others {
+            Some(others) if !others.was_met => self.servers.contains(&offer.addr),
+            _ => {
+                self.is_looked_for(offer)
+                    || trust_decision(self.known, self.servers, offer) == TrustDecision::Known
+            }
+        }
+    }
 }
 
 /// The cluster of the first server that answers and is `wanted`, among those for which `counts` is true. If
@@ -635,6 +666,46 @@ mod tests {
             assert_eq!(known.list().unwrap()[0].addresses, [dead, at], "met there now");
             assert_eq!(status(&[dead], LONG, &trust).unwrap().len(), 1);
         });
+    }
+
+    #[test]
+    fn a_known_cluster_is_found_by_an_address_of_which_it_only_said_that_it_has_a_server_there() {
+        let state = tempfile::tempdir().unwrap();
+        let dead = BoundSocket::bind(addr(0), PATIENCE).unwrap();
+        let dead = dead.addr();
+        with_server(&Hand::honest(5), |at| {
+            let known = met_elsewhere(&state, at, dead);
+            let (trust, asked) = asking(&known, false);
+            assert_eq!(meet(&[dead], LONG, &trust).unwrap().cluster_identity.addr, at);
+            assert_eq!(status(&[dead], LONG, &trust).unwrap().len(), 1);
+            assert_eq!(
+                (asked.load(Ordering::Relaxed), &known.list().unwrap()[0].addresses[..]),
+                (0, &[at][..])
+            );
+        });
+    }
+
+    #[test]
+    fn whoever_answers_where_a_known_cluster_was_only_said_to_be_is_the_one_that_is_meant() {
+        let state = tempfile::tempdir().unwrap();
+        let (met, said) = (addr(1), addr(2));
+        let known = met_elsewhere(&state, met, said).list().unwrap();
+        let offer =
+            |at, n: u8| ClusterIdentity { addr: at, cluster: ClusterId(n.into()), key: Hand::honest(n).says };
+        // For each answer: whether it counts, and whether no other one is waited for.
+        for (given, at, n, counts, wanted) in [
+            (said, said, 6, true, true),
+            (said, said, 5, true, true),
+            (said, met, 5, true, false),
+            (said, met, 6, false, false),
+            (met, said, 5, true, true),
+            (met, said, 6, false, false),
+        ] {
+            let (servers, offer) = ([given], offer(at, n));
+            let aim = Aim { known: &known, servers: &servers, others: Others::of(&known, &servers) };
+            let found = (aim.counts(&offer), aim.is_wanted(&offer) && aim.counts(&offer));
+            assert_eq!(found, (counts, wanted), "{given} asked, cluster {n} answers at {at}");
+        }
     }
 
     #[test]

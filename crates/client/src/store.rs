@@ -44,7 +44,7 @@ use recado_proto::noise;
 use recado_proto::seal::Key;
 use recado_sys::clock::MachineClock;
 
-use self::files::{lock_slot, make_private, open};
+use self::files::{lock_slot, lock_to_read, make_private, open};
 use self::key::device_key;
 use super::error::{StoreError, StoreOp};
 use super::format::{self, Unreadable};
@@ -114,6 +114,45 @@ impl Slot {
             let free = !dir.join(OUTBOX).exists();
             Ok(free.then(|| (Outbox::in_memory(), CursorFile { file: None, op: None })))
         })
+    }
+
+    /// Takes the first free slot for a client that only reads, and writes nothing: no directory, no lock file,
+    /// no change of permissions. What the slot's outbox has is not settled, so the outbox stays in memory.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the file and the cure.
+    pub(super) fn take_to_read(
+        state: &Path,
+        cluster: ClusterId,
+        profile: &Name,
+    ) -> Result<(Slot, Outbox), StoreError> {
+        let installation = installation(state, cluster, profile);
+        let private = existing_key(&installation, cluster, profile)?;
+        let key = DeviceKey(noise::public(&private));
+        let cursor = |op| Mutex::new(CursorFile { file: None, op });
+        for (slot, dir) in (0..SLOTS).zip(slots(&installation)) {
+            let Some(lock) = lock_to_read(&dir.join("lock"))? else { continue };
+            let created_op = read_outbox(&dir.join(OUTBOX))?.created_op;
+            let device = DeviceId { key, slot };
+            let read = (
+                Slot { dir, device, private, cursor: cursor(None), _lock: lock },
+                Outbox::of_reader(created_op),
+            );
+            return Ok(read);
+        }
+        // An imported key that was not used yet, or a key that is a mounted secret. The last slot is the one
+        // that other clients take last, and the key's own lock keeps out a second reader.
+        match lock_to_read(&installation.join(KEY))? {
+            Some(lock) => {
+                let (dir, device) =
+                    (installation.join(format!("slot-{}", SLOTS - 1)), DeviceId { key, slot: SLOTS - 1 });
+                Ok((
+                    Slot { dir, device, private, cursor: cursor(None), _lock: lock },
+                    Outbox::of_reader(None),
+                ))
+            }
+            None => Err(StoreError::NoSlot(installation)),
+        }
     }
 
     fn take_first(
@@ -196,6 +235,19 @@ impl Slot {
     pub(super) fn set_cursor(&self, op: Op) -> Result<(), StoreError> {
         self.cursor.lock().write(op, &self.dir)
     }
+}
+
+/// The installation's private key, which must be there.
+///
+/// # Errors
+/// [`StoreError::NoKey`], or the key cannot be read.
+pub(super) fn existing_key(
+    installation: &Path,
+    cluster: ClusterId,
+    profile: &Name,
+) -> Result<Key, StoreError> {
+    let no_key = || StoreError::NoKey { cluster, profile: profile.clone() };
+    Ok(Key::new(read_key(installation)?.ok_or_else(no_key)?))
 }
 
 /// Calls `take` until a slot is free, at most until `until`.

@@ -114,21 +114,31 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// Further addresses of a known cluster, when it is looked for at addresses where it was met: all servers
-/// that the user named may be down. An answer from a further address counts only if it comes from this
-/// cluster. The cluster's claim that it has a server there does not make the address known, so another
-/// cluster there raises no alarm.
+/// Further addresses of a known cluster, when it is looked for at addresses where it was met, or where it said
+/// that it has servers: all servers that the user named may be down. An answer from a further address counts
+/// only if it comes from this cluster. The cluster's claim that it has a server at an address does not make
+/// the address known, so another cluster there raises no alarm, and is the one that is meant if it answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Others {
     pub(super) cluster: KnownCluster,
     addrs: Vec<SocketAddr>,
+    /// True if the cluster was met at one of the given addresses, and false if it only said that it has a
+    /// server there.
+    pub(super) was_met: bool,
 }
 
 impl Others {
-    /// None if no known cluster was met at the given addresses, or more than one.
+    /// None if no known cluster was met at the given addresses, or more than one; and if none was, and none or
+    /// more than one said that it has a server there.
     pub(super) fn of(known: &[KnownCluster], given: &[SocketAddr]) -> Option<Others> {
-        let mut met = known.iter().filter(|one| given.iter().any(|addr| one.addresses.contains(addr)));
-        let (Some(one), None) = (met.next(), met.next()) else { return None };
+        let met = known.iter().filter(|one| given.iter().any(|addr| one.addresses.contains(addr)));
+        let said = known.iter().filter(|one| given.iter().any(|addr| one.members.contains(addr)));
+        let (mut met, mut said) = (met, said);
+        let (one, was_met) = match (met.next(), met.next()) {
+            (Some(one), None) => (one, true),
+            (None, _) => (said.next().filter(|_| said.next().is_none())?, false),
+            (Some(_), Some(_)) => return None,
+        };
         let mut addrs = Vec::new();
         for addr in one.members.iter().chain(&one.addresses) {
             let of_another =
@@ -140,7 +150,7 @@ impl Others {
             }
         }
         addrs.truncate(MEMBERS_MAX);
-        Some(Others { cluster: one.clone(), addrs })
+        Some(Others { cluster: one.clone(), addrs, was_met })
     }
 
     /// The given addresses, then the further ones.
@@ -276,7 +286,13 @@ mod tests {
         let addrs = |all: &[u8]| Some(all.iter().map(|last| addr(*last)).collect::<Vec<_>>());
         assert_eq!(beside(&[11]), addrs(&[11, 13, 12]), "but not where another was met");
         assert_eq!(beside(&[12, 99]), addrs(&[12, 99, 11, 13]));
-        assert_eq!(beside(&[13]), None, "what it says of an address is no reason to look for it there");
+        assert_eq!(beside(&[13]), addrs(&[13, 11, 12]), "it said that it has a server there");
+        assert_eq!(beside(&[13, 21]), addrs(&[13, 21]), "another was met at one of them");
+        assert_eq!(beside(&[99]), None);
+        let of = |given: u8| Others::of(&[one.clone(), two.clone()], &[addr(given)]).unwrap().was_met;
+        assert!(of(11) && !of(13));
+        let three = KnownCluster { members: vec![addr(13)], ..known(3, &[31]) };
+        assert_eq!(Others::of(&[one.clone(), three], &[addr(13)]), None, "which of the two?");
         assert_eq!(beside(&[11, 21]), None, "which of the two?");
     }
 

@@ -1,4 +1,4 @@
-//! `recado info` and `recado whoami`.
+//! `recado info`, `recado whoami` and `recado claim`.
 
 use recado_client::{ListItem, Listing, Name, Topic};
 use serde_json::json;
@@ -8,7 +8,7 @@ use super::lists::counted;
 use crate::exit::Failure;
 
 pub(super) fn info(context: &Context, name: Option<Name>) -> Result<(), Failure> {
-    let client = context.connect()?;
+    let client = context.connect_to_read()?;
     let topic = name.clone().map(Topic::Feed);
     let (info, applied) = client.info(name).map_err(Failure::about(topic.as_ref()))?;
     let value = json!({
@@ -34,8 +34,16 @@ pub(super) fn info(context: &Context, name: Option<Name>) -> Result<(), Failure>
     })?)
 }
 
+/// Claims the name. It is no error if it is this machine's already, because scripts repeat the command.
+pub(super) fn claim(context: &Context) -> Result<(), Failure> {
+    let client = context.connect_to_claim()?;
+    let profile = client.profile();
+    let value = json!({"profile": profile.as_str(), "cluster": client.cluster().to_string()});
+    Ok(context.out.put(value, || format!("@{profile} is yours on this machine"))?)
+}
+
 pub(super) fn whoami(context: &Context) -> Result<(), Failure> {
-    let client = context.connect()?;
+    let client = context.connect_to_read()?;
     let connection = client.connection();
     // The servers' cursor of this device, as `recado devices` shows it: a session that only asks is not
     // sent one.

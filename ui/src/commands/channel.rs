@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Context;
 use crate::cli::Channel;
-use crate::exit::{self, Failure};
+use crate::exit::Failure;
 use crate::print::note;
 
 pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
@@ -38,7 +38,7 @@ pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
 /// Failure of `delete` without `--yes`: an owner is asked to add the flag, and others learn that only an
 /// owner can delete the channel.
 fn unconfirmed(context: &Context, channel: &ChannelName) -> Result<Failure, Failure> {
-    let client = context.connect()?;
+    let client = context.connect_to_read()?;
     let topic = Topic::Channel(channel.clone());
     let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
     Ok(match is_owner(client.profile(), &members) {
@@ -59,14 +59,29 @@ fn change(
     change: ChannelChange,
     message: String,
 ) -> Result<(), Failure> {
-    let client = context.connect()?;
+    let client = match change {
+        ChannelChange::Create { .. } => context.connect_to_claim()?,
+        ChannelChange::Add { .. } | ChannelChange::Remove { .. } | ChannelChange::Delete => {
+            context.connect_to_change()?
+        }
+    };
     let topic = Topic::Channel(channel.clone());
     let member = match &change {
         ChannelChange::Add { member, .. } | ChannelChange::Remove { member } => Some(member.clone()),
         ChannelChange::Create { .. } | ChannelChange::Delete => None,
     };
+    let most = match &change {
+        ChannelChange::Create { .. } => {
+            "no further channel can be made: you own or have made as many as one profile may, or the cluster has as many \
+             as it may (limits `channels_owned`, `channels_made`, `channels`)"
+        }
+        _ => {
+            "the channel has as many members as it may, or the new owner owns as many channels as one profile may (limits \
+             `members`, `channels_owned`)"
+        }
+    };
     let receipt = client.change_channel(channel.clone(), change)?;
-    let result = exit::wait(&receipt, context.timeout(), Some(&topic));
+    let result = context.wait(&receipt, Some(&topic)).map_err(|failure| failure.limited(most));
     let op = result.map_err(|failure| match (failure, member) {
         // These codes concern the member, not the channel.
         (
@@ -83,7 +98,7 @@ fn change(
 }
 
 /// Explains a refusal for a missing right: it names the role `who` that the request needs in the channel,
-/// and the owners who can grant it. The failure is unchanged, and [`exit`] words it, if the user may not
+/// and the owners who can grant it. The failure is unchanged, and [`Failure`] words it, if the user may not
 /// list the members.
 pub(super) fn explained(client: &Client, failure: Failure, who: &str) -> Failure {
     let Failure::Request {
@@ -116,7 +131,7 @@ fn no_right(channel: &ChannelName, who: &str, members: &[ListItem]) -> String {
 }
 
 fn members(context: &Context, channel: &ChannelName) -> Result<(), Failure> {
-    let client = context.connect()?;
+    let client = context.connect_to_read()?;
     let topic = Topic::Channel(channel.clone());
     let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
     if members.is_empty() {

@@ -7,9 +7,10 @@ use recado_client::{ClientError, ClusterId, ClusterIdentity, KnownCluster, ident
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::cli::{self, Cluster};
+use crate::cli::Cluster;
 use crate::exit::Failure;
 use crate::print::{note, nothing, rfc3339, when};
+use crate::servers;
 use crate::trust::known;
 
 /// Default time to wait for each server. A running server answers in milliseconds.
@@ -31,11 +32,12 @@ fn list(context: &Context) -> Result<(), Failure> {
     for one in known {
         context.out.put(object(&one), || {
             format!(
-                "cluster {}, trusted since {}\n  fingerprint  {}\n  addresses    {}",
+                "cluster {}, trusted since {}\n  fingerprint  {}\n  addresses    {}\n  members      {}",
                 one.cluster,
                 when(one.since_unix_ms),
                 one.key.fingerprint(),
-                addresses(&one)
+                addresses(&one.addresses),
+                if one.members.is_empty() { "not known yet".to_owned() } else { addresses(&one.members) }
             )
         })?;
     }
@@ -45,7 +47,7 @@ fn list(context: &Context) -> Result<(), Failure> {
 fn forget(context: &Context, which: &str) -> Result<(), Failure> {
     let (id, addrs) = match which.parse::<ClusterId>() {
         Ok(id) => (Some(id), Vec::new()),
-        Err(_) => (None, cli::resolve(&[which.to_owned()]).map_err(Failure::Usage)?),
+        Err(_) => (None, servers::resolve(&[which.to_owned()])?.addrs),
     };
     let meant =
         |one: &KnownCluster| id == Some(one.cluster) || one.addresses.iter().any(|addr| addrs.contains(addr));
@@ -57,7 +59,9 @@ fn forget(context: &Context, which: &str) -> Result<(), Failure> {
         return Err(Failure::Other(message));
     }
     for one in forgotten {
-        context.out.put(object(&one), || format!("forgot cluster {} at {}", one.cluster, addresses(&one)))?;
+        context.out.put(object(&one), || {
+            format!("forgot cluster {} at {}", one.cluster, addresses(&one.addresses))
+        })?;
     }
     Ok(())
 }
@@ -66,8 +70,8 @@ fn forget(context: &Context, which: &str) -> Result<(), Failure> {
 fn show(context: &Context) -> Result<(), Failure> {
     let config = &context.config;
     let clusters = known(config).list().map_err(ClientError::from)?;
-    let mut silent = Vec::new();
-    for server in &config.servers {
+    let (servers, mut silent) = (config.servers()?, Vec::new());
+    for server in servers {
         let cluster_identity = match identify(&[*server], context.timeout.unwrap_or(TIMEOUT)) {
             Ok(cluster_identity) => cluster_identity,
             Err(error @ (ClientError::Unreachable { .. } | ClientError::Unproved { .. })) => {
@@ -104,7 +108,7 @@ fn show(context: &Context) -> Result<(), Failure> {
     }
     // The errors are printed already. If no server answered, the exit code reports it.
     match silent.pop() {
-        Some(error) if silent.len() + 1 == config.servers.len() => {
+        Some(error) if silent.len() + 1 == servers.len() => {
             Err(Failure::Told(Box::new(Failure::Client(error))))
         }
         _ => Ok(()),
@@ -154,9 +158,10 @@ fn object(one: &KnownCluster) -> Value {
         "since": rfc3339(one.since_unix_ms),
         "since_ms": one.since_unix_ms,
         "addresses": one.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>(),
+        "members": one.members.iter().map(SocketAddr::to_string).collect::<Vec<_>>(),
     })
 }
 
-fn addresses(one: &KnownCluster) -> String {
-    one.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+fn addresses(all: &[SocketAddr]) -> String {
+    all.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }

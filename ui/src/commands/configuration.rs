@@ -7,6 +7,13 @@ use crate::config;
 use crate::exit::Failure;
 use crate::print::Out;
 
+/// Checks the configuration file, and prints its path.
+pub(super) fn check(common: &Common) -> Result<(), Failure> {
+    let path = config::check(common)?;
+    let value = json!({"file": path.display().to_string(), "good": true});
+    Ok(Out::new(common.json).put(value, || format!("{} is good", path.display()))?)
+}
+
 /// Writes the sample to the path of the configuration file, and prints the path.
 pub(super) fn init(common: &Common) -> Result<(), Failure> {
     let path = config::path(common)?;

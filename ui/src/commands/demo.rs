@@ -1,16 +1,12 @@
 //! `recado demo`: runs a few bots, each an ordinary client, that send notifications.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use crossbeam::channel;
 use recado_client::{Client, Content, Name, Options, Priority, Receipt, Topic};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use serde_json::json;
 
 use super::Context;
 use crate::cli::Demo;
 use crate::exit::Failure;
-use crate::print::raw;
 
 /// Names of the bots, each with the channel that it sends to.
 const BOTS: [(&str, &str); 8] = [
@@ -39,28 +35,25 @@ const NOTIFICATIONS: [(&str, &str, u8, &str); 10] = [
 ];
 
 pub(super) fn run(context: &Context, demo: Demo) -> Result<(), Failure> {
-    let signal = Arc::new(AtomicUsize::new(0));
-    for number in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_usize(number, signal.clone(), number.unsigned_abs() as usize)?;
-    }
     // The bots' keys are kept, so that the next demo can use their names again.
     let state = context.config.state.join("demo");
     let mut bots = Vec::new();
     for (name, channel) in BOTS.into_iter().take(demo.bots.into()) {
-        let options = Options::new(name_of(name)?, context.config.servers.clone(), &state)
+        let options = Options::new(name_of(name)?, context.config.servers()?.to_vec(), &state)
             .trust(context.trust.clone())
-            .timeout(context.timeout());
+            .timeout(context.left());
         bots.push((Client::connect(options.send_only())?, to(channel)?));
     }
     greet(context, &bots)?;
-    let text = format!(
-        "{} bots send {} notifications each. Follow them: #demo-ops #demo-deploys #demo-coffee @demo.ada\n",
-        bots.len(),
-        demo.count
-    );
-    raw(text.as_bytes())?;
+    context.out.put(json!({"bots": bots.len(), "count": demo.count}), || {
+        format!(
+            "{} bots send {} notifications each. Follow them: #demo-ops #demo-deploys #demo-coffee @demo.ada",
+            bots.len(),
+            demo.count
+        )
+    })?;
     let followed = follow_in_a_row(&bots)?;
-    let ended = talk(&bots, demo, &signal);
+    let ended = talk(context, &bots, demo);
     for (client, topic) in &followed {
         // The bots unfollow also after a failure, so that they follow nobody after the demo.
         wait(context, &client.unfollow(topic.clone())?)?;
@@ -74,7 +67,7 @@ fn greet(context: &Context, bots: &[(Client, Topic)]) -> Result<(), Failure> {
     let body = format!("Hello @{me}, the demo has begun. Write /join #demo-ops to follow along.");
     let receipt = first.send(Some(Topic::Inbox(me)), said("", &body, 3, "demo"))?;
     // The greeting is refused if nobody has claimed the profile yet. This is no failure of the demo.
-    let _ = receipt.wait(context.timeout());
+    let _ = receipt.wait(context.timeout_of_each());
     Ok(())
 }
 
@@ -90,7 +83,8 @@ fn follow_in_a_row(bots: &[(Client, Topic)]) -> Result<Vec<(&Client, Topic)>, Fa
     Ok(followed)
 }
 
-fn talk(bots: &[(Client, Topic)], demo: Demo, signal: &AtomicUsize) -> Result<(), Failure> {
+fn talk(context: &Context, bots: &[(Client, Topic)], demo: Demo) -> Result<(), Failure> {
+    let interrupt = context.interrupt()?;
     let ticks = channel::tick(demo.every.max(std::time::Duration::from_millis(1)) / u32::from(demo.bots));
     let mut receipts: Vec<Receipt> = Vec::new();
     for round in 0..usize::from(demo.count) {
@@ -101,19 +95,18 @@ fn talk(bots: &[(Client, Topic)], demo: Demo, signal: &AtomicUsize) -> Result<()
             receipts.push(client.send(topic, said(title, body, priority, tag))?);
             // The channel of a ticker never disconnects.
             let _ = ticks.recv();
-            match signal.load(Ordering::Relaxed) {
-                0 => {}
-                number => return Err(Failure::Signal(u8::try_from(number).unwrap_or(u8::MAX))),
+            if let Some(signal) = interrupt.arrived() {
+                return Err(Failure::Signal(signal));
             }
         }
     }
     let count = receipts.len();
     let unknown = receipts.iter().filter(|receipt| receipt.wait(super::TIMEOUT).is_err()).count();
-    match unknown {
-        0 => raw(format!("{count} notifications were sent and acknowledged.\n").as_bytes())?,
-        n => raw(format!("{count} notifications were sent; {n} were not acknowledged.\n").as_bytes())?,
-    }
-    Ok(())
+    let value = json!({"sent": count, "unacknowledged": unknown});
+    Ok(context.out.put(value, || match unknown {
+        0 => format!("{count} notifications were sent and acknowledged."),
+        n => format!("{count} notifications were sent; {n} were not acknowledged."),
+    })?)
 }
 
 fn said(title: &str, body: &str, priority: u8, tag: &str) -> Content {
@@ -136,7 +129,7 @@ fn to(text: &str) -> Result<Topic, Failure> {
 
 fn wait(context: &Context, receipt: &Receipt) -> Result<(), Failure> {
     use recado_client::ReceiptError;
-    match receipt.wait(context.timeout()) {
+    match receipt.wait(context.timeout_of_each()) {
         // A refusal says that the bot does not follow the topic, which is the goal.
         Ok(_) | Err(ReceiptError::Refused(_)) => Ok(()),
         Err(error) => Err(Failure::Request { error, topic: None }),

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::Context;
 use super::lists::counted;
-use crate::cli::{Device, SERVERS};
-use crate::exit::{self, Failure};
+use crate::cli::Device;
+use crate::exit::Failure;
 use crate::print::{rfc3339, when};
+use crate::servers::LOCAL;
 
 pub(super) fn run(context: &Context, command: Device) -> Result<(), Failure> {
     match command {
@@ -21,13 +22,15 @@ pub(super) fn run(context: &Context, command: Device) -> Result<(), Failure> {
 }
 
 fn add(context: &Context) -> Result<(), Failure> {
-    let client = context.connect()?;
+    let client = context.connect_to_change()?;
     let (code, receipt) = client.enrol()?;
-    exit::wait(&receipt, context.timeout(), None)?;
-    let profile = client.profile();
+    let most =
+        "the profile has as many keys as it may (limit `keys`); remove one first: recado device remove KEY";
+    context.wait(&receipt, None).map_err(|failure| failure.limited(most))?;
+    let (profile, servers) = (client.profile(), context.config.servers()?);
     let value = json!({"code": code.to_string(), "profile": profile.as_str()});
     Ok(context.out.put(value, || {
-        let command = enrolling(&code, profile, &context.config.servers);
+        let command = enrolling(&code, profile, servers);
         format!("{code}\nOn the new machine, once, within 10 minutes:\n  {command}")
     })?)
 }
@@ -36,19 +39,21 @@ fn add(context: &Context) -> Result<(), Failure> {
 /// machine knows no others.
 fn enrolling(code: &EnrolmentCode, profile: &Name, servers: &[SocketAddr]) -> String {
     let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-    let servers = if servers == SERVERS { String::new() } else { format!(" --server {}", servers.join(",")) };
+    let servers = if servers == LOCAL { String::new() } else { format!(" --server {}", servers.join(",")) };
     format!("recado device enrol {code} --as {profile}{servers}")
 }
 
 fn enrol(context: &Context, code: EnrolmentCode) -> Result<(), Failure> {
-    let client = context.enrolled(code)?;
+    let client = context.connect_to_enrol(code)?;
     let (profile, key) = (client.profile(), client.device().key);
     let value = json!({"profile": profile.as_str(), "key": key.in_full()});
-    Ok(context.out.put(value, || format!("this machine now belongs to @{profile}, with the key {key}"))?)
+    let now = if client.is_new_device() { "now belongs" } else { "belonged" };
+    let kept = if client.is_new_device() { "" } else { " already; the code was not used" };
+    Ok(context.out.put(value, || format!("this machine {now} to @{profile}{kept}, with the key {key}"))?)
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
-    let client = context.connect()?;
+    let client = context.connect_to_read()?;
     let own = client.device().key;
     for item in client.list(Listing::Keys)? {
         if let ListItem::Key { key, slots, last_seen_ms } = item {
@@ -71,7 +76,7 @@ fn list(context: &Context) -> Result<(), Failure> {
 }
 
 fn remove(context: &Context, beginning: &str, yes: bool) -> Result<(), Failure> {
-    let client = context.connect()?;
+    let client = context.connect_to_change()?;
     let key = one_of(&client, beginning)?;
     if key == client.device().key && !yes {
         return Err(Failure::Usage(format!(
@@ -79,7 +84,7 @@ fn remove(context: &Context, beginning: &str, yes: bool) -> Result<(), Failure> 
             client.profile()
         )));
     }
-    let op = exit::wait(&client.revoke(key)?, context.timeout(), None)?;
+    let op = context.wait(&client.revoke(key)?, None)?;
     let value = json!({"key": key.in_full(), "op": op.0});
     context.out.done(op, value, || format!("{key} is revoked"));
     Ok(())
@@ -112,7 +117,7 @@ mod tests {
             let servers: Vec<SocketAddr> = servers.iter().map(|server| server.parse().unwrap()).collect();
             enrolling(&code, &profile, &servers)
         };
-        assert_eq!(command(&SERVERS), "recado device enrol 7K3Q9-01WZP --as ian");
+        assert_eq!(command(&LOCAL), "recado device enrol 7K3Q9-01WZP --as ian");
         assert_eq!(
             command(&["192.0.2.1:10097", "192.0.2.2:10097"]),
             "recado device enrol 7K3Q9-01WZP --as ian --server 192.0.2.1:10097,192.0.2.2:10097"

@@ -78,7 +78,7 @@ mod tests {
         );
         run(&command, &[], &notification("text"), Origin::Stream).unwrap();
         let got = std::fs::read_to_string(file).unwrap();
-        assert_eq!(got, "text 17 #ops channel alice Backup disk,night\n");
+        assert_eq!(got, "text 17 #ops channel alice Backup disk\nnight\n");
     }
 
     #[test]

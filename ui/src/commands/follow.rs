@@ -5,18 +5,20 @@ use recado_client::{Code, Op, ReceiptError, Topic};
 use serde_json::json;
 
 use super::Context;
-use crate::exit::{self, Failure};
+use crate::exit::Failure;
 use crate::print::written;
 
 pub(super) fn follow(context: &Context, topic: Topic) -> Result<(), Failure> {
-    let client = context.connect()?;
-    let result = exit::wait(&client.follow(topic.clone())?, context.timeout(), Some(&topic));
+    let client = context.connect_to_claim()?;
+    let most = "you follow as many topics as one profile may (limit `follows`); unfollow one first";
+    let result =
+        context.wait(&client.follow(topic.clone())?, Some(&topic)).map_err(|failure| failure.limited(most));
     report(context, &topic, result, Code::AlreadyFollowing, ("following", "already following"))
 }
 
 pub(super) fn unfollow(context: &Context, topic: Topic) -> Result<(), Failure> {
-    let client = context.connect()?;
-    let result = exit::wait(&client.unfollow(topic.clone())?, context.timeout(), Some(&topic));
+    let client = context.connect_to_change()?;
+    let result = context.wait(&client.unfollow(topic.clone())?, Some(&topic));
     report(context, &topic, result, Code::NotFollowing, ("no longer following", "was not following"))
 }
 

@@ -35,6 +35,9 @@ fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Resu
             ),
         }));
     };
+    if file.is_none() && !context.out.is_for_people() {
+        return Err(Failure::Usage("the key itself is no JSON; give a FILE to write it to".to_owned()));
+    }
     let key = KeyFile::export(state, id, &profile).map_err(other)?;
     match file {
         None => raw(key.text().as_bytes())?,
@@ -86,6 +89,9 @@ fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
     context
         .out
         .put(value, || format!("this machine now has the key of @{profile} in cluster {}", key.cluster()))?;
+    if let Some(other) = context.config.profile.as_ref().filter(|other| *other != profile) {
+        note(format_args!("commands here act as @{other} unless --as {profile} is given"));
+    }
     note(
         "two machines that use one key end each other's sessions; for a second machine use `recado device add`",
     );

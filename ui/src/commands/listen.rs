@@ -2,34 +2,34 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use recado_client::{Client, Code, ConnectionEvent, Incoming, ListItem, Listing, Op, ReceiveError, Topic};
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::exec::{self, Origin};
 use super::lists::counted;
 use super::{Context, history, to_read};
 use crate::cli::Listen;
 use crate::exit::Failure;
-use crate::print::{about_device, gap, note};
+use crate::interrupt::Interrupt;
+use crate::print::{about_device, gap, is_closed, is_reader_gone, note};
 
 /// Interval at which signals, the time-out and the connection's events are checked while nothing arrives.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Time without a primary after which a note is printed. A shorter pause is an election.
-const TELL_SEARCH: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+const TELL_SEARCH: Duration = Duration::from_secs(5);
 
 pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
+    // What is shown counts as read, so it must be shown somewhere. With --exec nothing is shown.
+    if listen.exec.is_none() && is_closed() {
+        return Err(Failure::Other(
+            "standard output is closed, so nothing can be shown, and nothing counts as read".to_owned(),
+        ));
+    }
     let client = context.connect_to_receive()?;
     // From here on a signal also ends the session. Before, it ends the process at once.
-    let signal = Arc::new(AtomicUsize::new(0));
-    for number in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_usize(number, signal.clone(), number.unsigned_abs() as usize)?;
-    }
+    let interrupt = context.interrupt()?.clone();
     let topics = followed(&client, &listen.topics)?;
     if topics.is_empty() && context.out.is_for_people() && io::stderr().is_terminal() {
         // The hint is left out if the query fails; listening goes on.
@@ -39,9 +39,8 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
     let mut listener = Listener {
         context,
         listen,
-        signal,
+        interrupt,
         topics,
-        until: context.timeout.and_then(|timeout| Timestamp::now().checked_add(timeout).ok()),
         left: listen.count,
         shown: BTreeSet::new(),
         searching: None,
@@ -52,10 +51,11 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
             None => Ok(()),
             Some(left) => Err(Failure::Other(format!(
                 "the time-out has passed, and {} of --count did not come",
-                counted(left, "notification")
+                counted(left as u64, "notification")
             ))),
         },
-        End::Signal(number) => Err(Failure::Signal(u8::try_from(number).unwrap_or(u8::MAX))),
+        End::ReaderGone => Err(Failure::Output(io::Error::from(io::ErrorKind::BrokenPipe).into())),
+        End::Signal(number) => Err(Failure::Signal(number)),
     }
 }
 
@@ -63,22 +63,24 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
 enum End {
     Enough,
     TimedOut,
-    Signal(usize),
+    /// The reader of standard output has ended.
+    ReaderGone,
+    Signal(u8),
 }
 
 struct Listener<'a> {
     context: &'a Context,
     listen: &'a Listen,
-    /// Number of the signal that arrived, or 0.
-    signal: Arc<AtomicUsize>,
+    interrupt: Interrupt,
     /// Topics to show. Empty means all.
     topics: BTreeSet<Topic>,
-    until: Option<Timestamp>,
-    left: Option<u64>,
+    /// Number of notifications that are left to show. None shows all.
+    left: Option<usize>,
     /// Ops that were shown as the past. They are not shown again when the stream delivers them.
     shown: BTreeSet<Op>,
-    /// Time since which there has been no primary. `None` also after the note was printed.
-    searching: Option<Timestamp>,
+    /// Time, since the command began, from which on there has been no primary. `None` also after the note was
+    /// printed.
+    searching: Option<Duration>,
 }
 
 impl Listener<'_> {
@@ -86,7 +88,7 @@ impl Listener<'_> {
         let past =
             history::before_listening(client, &self.listen.topics, self.listen.since, self.listen.last)?;
         for notification in past {
-            if let Some(end) = self.end() {
+            if let Some(end) = self.end(self.context.timer.elapsed()) {
                 return Ok(end);
             }
             self.show(&Incoming::Notification(notification.clone()), Origin::Past)?;
@@ -94,10 +96,10 @@ impl Listener<'_> {
         }
         let notifications = client.notifications();
         loop {
-            if let Some(end) = self.end() {
+            if let Some(end) = self.end(self.context.timer.elapsed()) {
                 return Ok(end);
             }
-            self.tell_connection(client);
+            self.tell_connection(client, self.context.timer.elapsed());
             match notifications.recv_timeout(LOOK) {
                 Ok(incoming) => {
                     if self.wants(&incoming) {
@@ -113,12 +115,14 @@ impl Listener<'_> {
         }
     }
 
-    fn end(&self) -> Option<End> {
-        match self.signal.load(Ordering::Relaxed) {
-            0 if self.left == Some(0) => Some(End::Enough),
-            0 if self.until.is_some_and(|until| Timestamp::now() >= until) => Some(End::TimedOut),
-            0 => None,
-            signal => Some(End::Signal(signal)),
+    /// Returns why listening ends, at `now` since the command began.
+    fn end(&self, now: Duration) -> Option<End> {
+        match self.interrupt.arrived() {
+            Some(signal) => Some(End::Signal(signal)),
+            None if self.left == Some(0) => Some(End::Enough),
+            None if self.context.timeout.is_some_and(|timeout| now >= timeout) => Some(End::TimedOut),
+            None if self.listen.exec.is_none() && is_reader_gone() => Some(End::ReaderGone),
+            None => None,
         }
     }
 
@@ -148,10 +152,10 @@ impl Listener<'_> {
 
     /// Prints the connection's events. They are for people, so they go to standard error and not into the
     /// output that programs read.
-    fn tell_connection(&mut self, client: &Client) {
+    fn tell_connection(&mut self, client: &Client, now: Duration) {
         for event in client.connection_events().try_iter() {
             match event {
-                ConnectionEvent::Searching => self.searching = Some(Timestamp::now()),
+                ConnectionEvent::Searching => self.searching = Some(now),
                 ConnectionEvent::Connected { .. } | ConnectionEvent::Ended(_) => self.searching = None,
                 ConnectionEvent::PrimaryChanged { view, addr, pause } => {
                     self.searching = None;
@@ -171,7 +175,7 @@ impl Listener<'_> {
                 }
             }
         }
-        if self.searching.is_some_and(|since| Timestamp::now().duration_since(since) >= TELL_SEARCH) {
+        if self.searching.is_some_and(|since| now.saturating_sub(since) >= TELL_SEARCH) {
             self.searching = None;
             note(format_args!(
                 "no primary for {} s; still trying. Does a majority of the servers run? See: recado status",

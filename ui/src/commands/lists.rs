@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use crate::print::{kind_of, nothing, rfc3339, when, written};
 
 pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
-    let client = context.connect()?;
+    let client = context.connect_to_read()?;
     let own = client.device();
     let items = client.list(what.clone())?;
     if items.is_empty() {

@@ -16,17 +16,21 @@ mod manual;
 mod send;
 mod status;
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use recado_client::{
-    Client, EnrolmentCode, Listing, Name, Options, Orphaned, ReceiptError, Request, Topic, Trust, explain,
+    Client, ClientError, EnrolmentCode, Listing, Name, Op, Options, Orphaned, Receipt, ReceiptError, Request,
+    Topic, Trust, explain,
 };
 
 use crate::cli::{Command, Common, ConfigCommand};
 use crate::config::Config;
 use crate::environment::{AS, CLUSTER_KEY, SERVERS};
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use crate::interrupt::Interrupt;
 use crate::print::{self, Out};
+use crate::timer::Timer;
 use crate::trust;
 
 pub(crate) use lists::counted;
@@ -34,17 +38,22 @@ pub(crate) use lists::counted;
 /// Default time-out of a command.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Lower bound of a listener's time to connect: opening a session takes a moment.
-const CONNECT_LEAST: Duration = Duration::from_secs(1);
+/// Lower bound of the time for a query, however late in the time-out it is asked.
+const QUERY_LEAST: Duration = Duration::from_secs(1);
 
 /// Number of earlier requests whose acknowledgement is reported one by one. Further ones are counted.
 const SETTLED_SHOWN: usize = 3;
 
 /// Runs a command.
 pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
+    let timer = Timer::start();
     // These commands need no configuration, and `config init` writes it.
     match &command {
         Command::Config(ConfigCommand::Init) => return configuration::init(common),
+        Command::Config(ConfigCommand::Check) => return configuration::check(common),
+        Command::Man { .. } | Command::Completions { .. } if common.json => {
+            return Err(Failure::Usage("this command has no JSON".to_owned()));
+        }
         Command::Man { dir } => return manual::man(dir.as_deref()),
         Command::Completions { shell } => return manual::completions(*shell),
         _ => {}
@@ -53,7 +62,8 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
     let trust = trust::trust(&config, common.accept_new);
     let typed_profile = common.profile.clone().filter(|_| common.typed_profile);
     let out = Out::new(common.json);
-    let context = Context { config, typed_profile, trust, timeout: common.timeout, out };
+    let (timeout, interrupt) = (common.timeout, OnceCell::new());
+    let context = Context { config, typed_profile, trust, timer, timeout, out, interrupt };
     match command {
         Command::Send(send) => send::run(&context, send),
         Command::Follow { topic } => follow::follow(&context, topic),
@@ -70,6 +80,7 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Key(command) => key::run(&context, command),
         Command::Info { name } => about::info(&context, name),
         Command::Whoami => about::whoami(&context),
+        Command::Claim => about::claim(&context),
         Command::Status => status::run(&context, common.json),
         Command::Cluster(command) => cluster::run(&context, command),
         Command::Demo(demo) => demo::run(&context, demo),
@@ -84,35 +95,90 @@ struct Context {
     typed_profile: Option<Name>,
     /// Clusters to talk to.
     trust: Trust,
+    /// The time since the command began.
+    timer: Timer,
     /// The time-out given by the user, if any.
     timeout: Option<Duration>,
     out: Out,
+    /// Signals, once the command has asked something that may be outstanding when one comes.
+    interrupt: OnceCell<Interrupt>,
 }
 
 impl Context {
-    /// The user's time-out, or the default.
-    fn timeout(&self) -> Duration {
+    /// The rest of the user's time-out, or of the default. It begins with the command, so connecting and
+    /// waiting take no longer than that together.
+    fn left(&self) -> Duration {
+        self.timer.left(self.timeout.unwrap_or(TIMEOUT))
+    }
+
+    /// The user's time-out, or the default, for the result of each of many lines: they may come for hours.
+    fn timeout_of_each(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT)
     }
 
-    /// Opens a session that sends and asks, but does not receive.
-    fn connect(&self) -> Result<Client, Failure> {
-        let options = self.options(self.timeout())?.send_only();
-        Ok(self.settled(Client::connect(options)?))
+    /// Opens a session that asks queries. It claims no name, and needs no right to write.
+    fn connect_to_read(&self) -> Result<Client, Failure> {
+        self.connect(self.options()?.only_reads())
+    }
+
+    /// Opens a session that changes something of a profile that is there. It claims no name.
+    fn connect_to_change(&self) -> Result<Client, Failure> {
+        self.connect(self.options()?.no_claim().send_only())
+    }
+
+    /// Opens a session that claims the name if nobody has it, unless the user forbids it. The name may be
+    /// mistyped, so a claim is told.
+    fn connect_to_claim(&self) -> Result<Client, Failure> {
+        let options = self.options()?.send_only();
+        let options = if self.config.claims { options } else { options.no_claim() };
+        let client = self.connect(options).map_err(|failure| match failure {
+            Failure::Client(ClientError::NotClaimed { profile, cluster }) => Failure::Refused(format!(
+                "@{profile} is no profile of this machine in cluster {cluster}, and --no-claim, or claim = false in the \
+                 configuration, forbids to claim it"
+            )),
+            failure => failure,
+        })?;
+        // The command does not fail if the servers do not answer; what follows will show it.
+        if client.has_claimed().is_ok_and(|claimed| claimed) {
+            print::note(format_args!("claimed @{}: nobody had it", client.profile()));
+        }
+        Ok(client)
     }
 
     /// Opens a session of an installation that enrols with `code`.
-    fn enrolled(&self, code: EnrolmentCode) -> Result<Client, Failure> {
-        let options = self.options(self.timeout())?.send_only().enrol(code);
-        Ok(self.settled(Client::connect(options)?))
+    fn connect_to_enrol(&self, code: EnrolmentCode) -> Result<Client, Failure> {
+        self.connect(self.options()?.send_only().enrol(code))
     }
 
-    /// Opens a session that also receives.
+    /// Opens a session that also receives. It claims no name.
     fn connect_to_receive(&self) -> Result<Client, Failure> {
-        // For a listener the time-out says how long to listen, so connecting takes no longer than that
-        // either.
-        let options = self.options(self.timeout().clamp(CONNECT_LEAST, TIMEOUT))?;
-        Ok(self.settled(Client::connect(options)?))
+        self.connect(self.options()?.no_claim())
+    }
+
+    fn connect(&self, options: Options) -> Result<Client, Failure> {
+        let timeout = self.left().min(TIMEOUT);
+        let mut client = self.settled(Client::connect(options.timeout(timeout))?)?;
+        client.set_timeout(self.left().clamp(QUERY_LEAST, TIMEOUT));
+        Ok(client)
+    }
+
+    /// The signals that ask the command to end, from the first call on.
+    fn interrupt(&self) -> Result<&Interrupt, Failure> {
+        if self.interrupt.get().is_none() {
+            // Nobody else sets it: a command has one thread.
+            let _ = self.interrupt.set(Interrupt::watch()?);
+        }
+        self.interrupt.get().ok_or_else(|| Failure::Other("signals cannot be taken".to_owned()))
+    }
+
+    /// Waits for the result of a request, as long as the time-out allows. A signal ends the wait, and the user
+    /// is told what becomes of the request.
+    fn wait(&self, receipt: &Receipt, topic: Option<&Topic>) -> Result<Op, Failure> {
+        let result = exit::wait(receipt, self.left(), topic, self.interrupt()?);
+        if let Err(Failure::Signal(_)) = result {
+            print::note(exit::INTERRUPTED);
+        }
+        result
     }
 
     /// Reports requests that were queued for a cluster which is not known any more. They are not sent, and
@@ -133,20 +199,20 @@ impl Context {
         }
     }
 
-    fn options(&self, timeout: Duration) -> Result<Options, Failure> {
+    fn options(&self) -> Result<Options, Failure> {
         let config = &self.config;
-        let options = Options::new(config.profile()?, config.servers.clone(), &config.state);
+        let options = Options::new(config.profile()?, config.servers()?.to_vec(), &config.state);
         let options = match config.invite {
             Some(code) => options.invited(code),
             None => options,
         };
-        Ok(options.trust(self.trust.clone()).timeout(timeout))
+        Ok(options.trust(self.trust.clone()))
     }
 
     /// Environment of a `recado` that `--exec` runs. It acts as the same profile at the same servers,
     /// wherever this process took them from.
     fn environment(&self) -> Result<Vec<(&'static str, String)>, Failure> {
-        let servers: Vec<String> = self.config.servers.iter().map(ToString::to_string).collect();
+        let servers: Vec<String> = self.config.servers()?.iter().map(ToString::to_string).collect();
         let mut all = vec![(AS, self.config.profile()?.to_string()), (SERVERS, servers.join(","))];
         if let Some(key) = self.config.cluster_key {
             all.push((CLUSTER_KEY, key.to_string()));
@@ -156,7 +222,7 @@ impl Context {
 
     /// Waits for requests that earlier commands left with an unknown outcome, and reports their results.
     /// Acknowledgements after the first [`SETTLED_SHOWN`] requests are only counted.
-    fn settled(&self, client: Client) -> Client {
+    fn settled(&self, client: Client) -> Result<Client, Failure> {
         client
             .connection_events()
             .try_iter()
@@ -171,17 +237,18 @@ impl Context {
                 Request::Keys { .. } => "change of your keys".to_owned(),
                 Request::Channel { channel, .. } => format!("change of #{channel}"),
             };
-            match recovered.receipt.wait(self.timeout()) {
+            match exit::wait(&recovered.receipt, self.left(), None, self.interrupt()?) {
                 Ok(op) if n < SETTLED_SHOWN => {
                     print::note(format_args!("an earlier {what} is acknowledged now: op {op}"));
                 }
                 Ok(_) => acknowledged += 1,
-                Err(ReceiptError::Refused(code)) => {
+                Err(Failure::Request { error: ReceiptError::Refused(code), .. }) => {
                     print::note(format_args!("an earlier {what} was refused: {}", explain(code)));
                 }
-                Err(error @ ReceiptError::Forgotten) => {
+                Err(Failure::Request { error: error @ ReceiptError::Forgotten, .. }) => {
                     print::note(format_args!("an earlier {what}: {error}"));
                 }
+                Err(failure @ Failure::Signal(_)) => return Err(failure),
                 Err(error) => {
                     // The requests behind it would wait in vain as well. They stay for the next command.
                     print::note(format_args!("an earlier {what}: {error}"));
@@ -193,7 +260,7 @@ impl Context {
         if acknowledged > 0 {
             print::note(format_args!("and {acknowledged} more earlier requests are acknowledged now"));
         }
-        client
+        Ok(client)
     }
 }
 

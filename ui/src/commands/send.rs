@@ -13,6 +13,7 @@ use super::Context;
 use super::channel::explained;
 use crate::cli::Send;
 use crate::exit::{self, Failure};
+use crate::interrupt::Interrupt;
 use crate::print::note;
 
 /// Largest number of lines of standard input that wait for their acknowledgement.
@@ -25,21 +26,25 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
         return lines(context, &send);
     }
     let content = content(&send, send.text.join(" "));
-    if content.body.as_text().trim().is_empty() && content.title.is_none() {
-        return Err(Failure::Usage("nothing to send: the text is empty, and there is no --title".to_owned()));
+    if content.is_blank() {
+        let what = "nothing to send: the text has nothing to see, and there is no --title";
+        return Err(Failure::Usage(what.to_owned()));
     }
-    check(&content)?;
-    let client = context.connect()?;
+    // It is the command line that is wrong, whichever of its values it is.
+    too_large(&content).map_or(Ok(()), |which| Err(Failure::Usage(which)))?;
+    let client = context.connect_to_claim()?;
     let receipt = client.send(send.to.clone(), content)?;
-    let op = acknowledged(&client, &receipt, context.timeout(), &send)?;
+    let op = context.wait(&receipt, send.to.as_ref()).map_err(|failure| worded(&client, failure))?;
     context.out.done(op, json!({"op": op.0}), || op.to_string());
     note_made_channel(&receipt, &send);
     Ok(())
 }
 
-/// Waits for the acknowledgement, and explains a refusal for a missing right.
-fn acknowledged(client: &Client, receipt: &Receipt, timeout: Duration, send: &Send) -> Result<Op, Failure> {
-    exit::wait(receipt, timeout, send.to.as_ref()).map_err(|failure| explained(client, failure, "a writer"))
+/// Explains a refusal for a missing right or a full table.
+fn worded(client: &Client, failure: Failure) -> Failure {
+    let most = "no further channel can be made: you have made as many as one profile may, or the cluster has as many as \
+                it may (limits `channels_made`, `channels`)";
+    explained(client, failure.limited(most), "a writer")
 }
 
 /// Prints a note if the notification made its channel, whose name may be mistyped.
@@ -53,40 +58,45 @@ fn note_made_channel(receipt: &Receipt, send: &Send) {
 
 /// Sends a notification for each line of standard input. Up to [`UNDER_WAY`] lines wait for their
 /// acknowledgement at a time, and their ops are printed in order. A line that fails ends the sending, once
-/// all earlier lines are answered.
+/// all earlier lines are answered. A signal ends it at once, and the lines without a result are told.
 fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
-    let client = &context.connect()?;
+    // Checked before anything is sent: it would be wrong for every line.
+    too_large(&content(send, String::new())).map_or(Ok(()), |which| Err(Failure::Usage(which)))?;
+    let client = &context.connect_to_claim()?;
+    let interrupt = context.interrupt()?;
     let (receipts, alike) = (VecDeque::new(), None);
-    let mut under_way = UnderWay { context, client, send, receipts, alike, failed: None };
-    let lines = read_lines()?;
+    let mut under_way = UnderWay { context, client, interrupt, send, receipts, alike, failed: None };
     let mut number = 0_u64;
-    loop {
-        match lines.recv_timeout(REPORT_EVERY) {
-            Err(RecvTimeoutError::Disconnected) => break,
-            // The next line may take long to arrive, and the reader of the output needs the known ops
-            // without delay.
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(line) => {
-                number += 1;
-                match one(client, send, line) {
-                    Ok(None) => {}
-                    Ok(Some(receipt)) => under_way.receipts.push_back((number, receipt)),
-                    Err(failure) => {
-                        under_way.settle_all();
-                        under_way.fail(number, failure);
-                    }
-                }
-            }
+    match under_way.run(&read_lines()?, &mut number) {
+        Err(Failure::Signal(signal)) => {
+            under_way.report_answered();
+            under_way.report_alike();
+            let left = under_way.receipts.iter().map(|(number, _)| *number);
+            note(interrupted(left.clone().min(), left.max(), number));
+            Err(Failure::Signal(signal))
         }
-        under_way.settle();
-        if under_way.failed.is_some() {
-            under_way.settle_all();
-            note(format_args!("nothing after line {number} was sent"));
-            break;
-        }
+        Err(failure) => Err(failure),
+        Ok(()) => under_way.failed.map_or(Ok(()), |failure| Err(Failure::Told(Box::new(failure)))),
     }
-    under_way.settle_all();
-    under_way.failed.map_or(Ok(()), |failure| Err(Failure::Told(Box::new(failure))))
+}
+
+/// What a signal leaves: the lines from `first` to `last` have no result, and nothing after line `read` was
+/// sent.
+fn interrupted(first: Option<u64>, last: Option<u64>, read: u64) -> String {
+    let Some((first, last)) = first.zip(last) else {
+        return format!(
+            "interrupted: nothing after line {read} of standard input was sent, and no line before it is without result"
+        );
+    };
+    let (which, them) = if first == last {
+        (format!("line {first}"), "it is")
+    } else {
+        (format!("lines {first} to {last}"), "they are")
+    };
+    format!(
+        "interrupted: the outcome of {which} of standard input is unknown; {them} saved, and the next command as this \
+         profile settles what is unknown, without sending it twice; nothing after line {read} was sent"
+    )
 }
 
 /// Reads the lines of standard input in a thread. Nobody joins the thread: it may still wait for a line
@@ -140,6 +150,7 @@ fn next_line(input: &mut impl BufRead) -> Option<Result<String, LineError>> {
 struct UnderWay<'a> {
     context: &'a Context,
     client: &'a Client,
+    interrupt: &'a Interrupt,
     send: &'a Send,
     /// Receipts with the numbers of their lines, ascending.
     receipts: VecDeque<(u64, Receipt)>,
@@ -157,36 +168,92 @@ struct FailedRange {
 }
 
 impl UnderWay<'_> {
-    /// Prints the results that are known, and waits while too many are outstanding.
-    fn settle(&mut self) {
-        while self.receipts.len() >= UNDER_WAY
-            || self.receipts.front().is_some_and(|(_, receipt)| is_answered(receipt))
-        {
-            let Some((number, receipt)) = self.receipts.pop_front() else { break };
-            self.report(number, &receipt);
+    /// Sends the lines until they end, one fails, or a signal comes. `number` is that of the last line that
+    /// was taken.
+    ///
+    /// # Errors
+    /// [`Failure::Signal`] alone.
+    fn run(&mut self, lines: &Receiver<Result<String, LineError>>, number: &mut u64) -> Result<(), Failure> {
+        loop {
+            if let Some(signal) = self.interrupt.arrived() {
+                return Err(Failure::Signal(signal));
+            }
+            match lines.recv_timeout(REPORT_EVERY) {
+                Err(RecvTimeoutError::Disconnected) => break,
+                // The next line may take long to arrive, and the reader of the output needs the known ops
+                // without delay.
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(line) => {
+                    *number += 1;
+                    match one(self.client, self.send, line) {
+                        Ok(None) => {}
+                        Ok(Some(receipt)) => self.receipts.push_back((*number, receipt)),
+                        Err(failure) => {
+                            self.report_all()?;
+                            self.fail(*number, failure);
+                        }
+                    }
+                }
+            }
+            self.report_answered();
+            while self.receipts.len() >= UNDER_WAY {
+                self.report_first()?;
+            }
+            if self.failed.is_some() {
+                self.report_all()?;
+                note(format_args!("nothing after line {number} was sent"));
+                return Ok(());
+            }
+        }
+        self.report_all()
+    }
+
+    /// Prints the results that are known, as far as they follow each other.
+    fn report_answered(&mut self) {
+        while let Some((number, receipt)) = self.receipts.pop_front_if(|(_, receipt)| is_answered(receipt)) {
+            let result = receipt.wait(Duration::ZERO);
+            let topic = self.send.to.clone();
+            self.record(number, &receipt, result.map_err(|error| Failure::Request { error, topic }));
         }
     }
 
-    fn settle_all(&mut self) {
-        while let Some((number, receipt)) = self.receipts.pop_front() {
-            self.report(number, &receipt);
+    fn report_all(&mut self) -> Result<(), Failure> {
+        while !self.receipts.is_empty() {
+            self.report_first()?;
         }
         self.report_alike();
+        Ok(())
     }
 
-    /// Waits for the result of a line, and prints its op.
-    fn report(&mut self, number: u64, receipt: &Receipt) {
+    /// Waits for the result of the first line, and prints its op.
+    ///
+    /// # Errors
+    /// [`Failure::Signal`] alone; the line is still under way.
+    fn report_first(&mut self) -> Result<(), Failure> {
+        let Some((number, receipt)) = self.receipts.front() else { return Ok(()) };
         // After one line has timed out, the lines behind it have waited as long.
         let unknown =
             matches!(self.failed, Some(Failure::Request { error: ReceiptError::OutcomeUnknown, .. }));
-        let timeout = if unknown { Duration::ZERO } else { self.context.timeout() };
-        match acknowledged(self.client, receipt, timeout, self.send) {
+        let timeout = if unknown { Duration::ZERO } else { self.context.timeout_of_each() };
+        match exit::wait(receipt, timeout, self.send.to.as_ref(), self.interrupt) {
+            Err(failure @ Failure::Signal(_)) => Err(failure),
+            result => {
+                let (number, receipt) = (*number, receipt.clone());
+                self.receipts.pop_front();
+                self.record(number, &receipt, result);
+                Ok(())
+            }
+        }
+    }
+
+    fn record(&mut self, number: u64, receipt: &Receipt, result: Result<Op, Failure>) {
+        match result {
             Ok(op) => {
                 self.report_alike();
                 self.context.out.done(op, json!({"op": op.0}), || op.to_string());
                 note_made_channel(receipt, self.send);
             }
-            Err(failure) => self.fail(number, failure),
+            Err(failure) => self.fail(number, worded(self.client, failure)),
         }
     }
 
@@ -221,22 +288,17 @@ fn one(client: &Client, send: &Send, line: Result<String, LineError>) -> Result<
         LineError::TooLong => Failure::Refused(error.to_string()),
         LineError::NotUtf8 | LineError::Unreadable(_) => Failure::Other(error.to_string()),
     })?;
-    if line.trim().is_empty() {
+    if line.chars().all(Content::is_blank_char) {
         return Ok(None);
     }
     let content = content(send, line);
-    check(&content)?;
+    too_large(&content).map_or(Ok(()), |which| Err(Failure::Refused(which)))?;
     Ok(Some(client.send(send.to.clone(), content)?))
 }
 
 fn is_answered(receipt: &Receipt) -> bool {
     // A refusal is a result too. It is reported at once, not at the end of the input.
     !matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown))
-}
-
-/// Checks the limits before any server is contacted.
-fn check(content: &Content) -> Result<(), Failure> {
-    too_large(content).map_or(Ok(()), |which| Err(Failure::Refused(which)))
 }
 
 /// Names the part that is over its limit, with its size and the limit.
@@ -302,6 +364,16 @@ mod tests {
         let mut input = BufReader::new(Endless(0));
         assert!(matches!(next_line(&mut input), Some(Err(LineError::TooLong))));
         assert!(input.get_ref().0 < 2 * Content::BODY_MAX, "{}", input.get_ref().0);
+    }
+
+    #[test]
+    fn an_interruption_accounts_for_every_line_that_was_read() {
+        let text = interrupted(Some(229), Some(456), 456);
+        assert!(text.contains("lines 229 to 456") && text.contains("nothing after line 456"), "{text}");
+        let text = interrupted(Some(3), Some(3), 5);
+        assert!(text.contains("line 3 of") && text.contains("nothing after line 5"), "{text}");
+        let text = interrupted(None, None, 7);
+        assert!(text.contains("nothing after line 7") && !text.contains("unknown"), "{text}");
     }
 
     #[test]

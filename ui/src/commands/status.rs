@@ -1,8 +1,9 @@
 //! `recado status`: shows the state of each server. Needs no profile.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado_client::{ClientError, RoleName, ServerStatus, status};
+use recado_client::{ClientError, NodeId, RoleName, ServerStatus, Status, status};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -14,18 +15,19 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
     let timeout = context.timeout.unwrap_or(TIMEOUT);
-    let servers = status(&context.config.servers, timeout, &context.trust)?;
-    let all: Vec<Value> = servers.iter().map(object).collect();
-    let head = format!(
-        "{:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {:<21} {:>8}",
-        "SERVER", "ROLE", "VIEW", "APPLIED", "DURABLE", "LAG", "ADDRESS", "PID"
-    );
-    let lines: Vec<String> = std::iter::once(head).chain(servers.iter().map(line)).collect();
-    context.out.put(Value::from(all), || lines.join("\n"))?;
-
-    let roles: Vec<_> =
-        servers.iter().map(|server| server.answer.as_ref().map(|status| status.role)).collect();
-    let Some(news) = no_primary(&roles) else { return Ok(()) };
+    let servers = match status(context.config.servers()?, timeout, &context.trust) {
+        Ok(servers) => servers,
+        Err(ClientError::Unreachable { servers, waited }) => {
+            // Where the servers are is known all the same: as they were named, and from earlier sessions.
+            let all = servers.iter().map(|addr| fields(None, *addr, None)).collect();
+            let lines = servers.iter().map(|addr| silent(&addr.to_string())).collect();
+            show(context, all, lines)?;
+            return Err(ClientError::Unreachable { servers, waited }.into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    show(context, servers.iter().map(object).collect(), servers.iter().map(line).collect())?;
+    let Some(news) = no_primary(&servers) else { return Ok(()) };
     // JSON shows the roles, from which a program sees it.
     if !as_json {
         note(news);
@@ -33,12 +35,35 @@ pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
     Err(Failure::Told(Box::new(ClientError::NoPrimary(timeout).into())))
 }
 
-/// Explains why none of the servers is primary, or returns `None` if one is.
-fn no_primary(roles: &[Option<RoleName>]) -> Option<String> {
-    if roles.contains(&Some(RoleName::Primary)) {
+fn show(context: &Context, all: Vec<Value>, lines: Vec<String>) -> Result<(), Failure> {
+    let head = format!(
+        "{:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {:<21} {:>8}",
+        "SERVER", "ROLE", "VIEW", "APPLIED", "DURABLE", "LAG", "ADDRESS", "PID"
+    );
+    let lines: Vec<String> = std::iter::once(head).chain(lines).collect();
+    Ok(context.out.put(Value::from(all), || lines.join("\n"))?)
+}
+
+/// Explains why none of the servers that answer is primary, or returns `None` if one is.
+fn no_primary(servers: &[ServerStatus]) -> Option<String> {
+    let answers: Vec<_> = servers.iter().filter_map(|server| server.answer.as_ref()).collect();
+    if answers.iter().any(|status| status.role == RoleName::Primary) {
         return None;
     }
-    let (answered, all) = (roles.iter().flatten().count(), roles.len());
+    // A backup has a primary: the one that its view names. If it is one that does not answer here, the fault
+    // lies between it and this machine.
+    let followed = answers.iter().filter(|status| status.role == RoleName::Backup);
+    let named = followed.max_by_key(|status| status.view).and_then(|status| status.view.primary());
+    if let Some(unheard) = servers.iter().find(|server| named == Some(server.node) && server.answer.is_none())
+        && answers.len() > servers.len() / 2
+    {
+        return Some(format!(
+            "the other servers follow {} ({}) as primary, and it does not answer this machine, so nothing can be sent or \
+             queried from here: if it has not just died, something between it and this machine drops UDP datagrams",
+            unheard.node, unheard.addr
+        ));
+    }
+    let (answered, all) = (answers.len(), servers.len());
     let why = if answered <= all / 2 {
         format!("only {answered} of {all} servers answer, and an election needs {}", all / 2 + 1)
     } else {
@@ -48,19 +73,22 @@ fn no_primary(roles: &[Option<RoleName>]) -> Option<String> {
 }
 
 fn object(server: &ServerStatus) -> Value {
-    let answer = server.answer.as_ref();
+    fields(Some(server.node), server.addr, server.answer.as_ref())
+}
+
+fn fields(node: Option<NodeId>, addr: SocketAddr, answer: Option<&Status>) -> Value {
     let refused = answer.map(|status| {
         let reasons = status.refused.iter().map(|(reason, count)| (format!("{reason:?}"), json!(count)));
         Value::Object(reasons.collect())
     });
     json!({
-        "id": server.node.0,
+        "id": node.map(|node| node.0),
         "role": answer.map(|status| status.role.as_str()),
         "view": answer.map(|status| status.view.to_string()),
         "applied": answer.map(|status| status.applied.0),
         "durable": answer.map(|status| status.durable.0),
         "lag": answer.map(|status| status.lag),
-        "address": server.addr.to_string(),
+        "address": addr.to_string(),
         "pid": answer.map(|status| status.pid),
         "alive": answer.is_some(),
         "incarnation": answer.map(|status| status.incarnation.0),
@@ -82,26 +110,65 @@ fn line(server: &ServerStatus) -> String {
             status.lag,
             status.pid
         ),
-        None => format!(
-            "{node:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {addr:<21} {:>8}",
-            "no answer", "-", "-", "-", "-", "-"
-        ),
+        None => without_answer(&node, &addr),
     }
+}
+
+/// The line of a server of which only the address is known.
+fn silent(addr: &str) -> String {
+    without_answer("-", addr)
+}
+
+fn without_answer(node: &str, addr: &str) -> String {
+    format!(
+        "{node:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {addr:<21} {:>8}",
+        "no answer", "-", "-", "-", "-", "-"
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use recado_client::NodeId;
+    use recado_client::{Op, View};
+    use recado_proto::id::Incarnation;
 
     use super::*;
 
+    fn server(id: u16, role: Option<RoleName>, primary: u16) -> ServerStatus {
+        let view = View::new(3, NodeId(primary));
+        let answer = role.map(|role| Status {
+            node: NodeId(id),
+            role,
+            view,
+            applied: Op(1),
+            durable: Op(1),
+            lag: 0,
+            pid: 1,
+            incarnation: Incarnation(1),
+            uptime_ms: 1,
+            members: Vec::new(),
+            refused: Vec::new(),
+        });
+        ServerStatus {
+            node: NodeId(id),
+            addr: ([127, 0, 0, 1], 10_096 + id).into(),
+            answer,
+            round_trip: None,
+        }
+    }
+
     #[test]
     fn status_without_a_primary_explains_why() {
-        let (primary, backup, isolated) =
-            (Some(RoleName::Primary), Some(RoleName::Backup), Some(RoleName::Isolated));
-        assert_eq!(no_primary(&[backup, primary, None]), None);
-        assert!(no_primary(&[isolated, None, None]).unwrap().contains("only 1 of 3 servers answer"));
-        assert!(no_primary(&[backup, backup, None]).unwrap().contains("election"));
+        use RoleName::{Backup, Candidate, Isolated, Primary};
+        let told = |roles: [Option<RoleName>; 3], primary| {
+            let servers: Vec<_> = (1..).zip(roles).map(|(id, role)| server(id, role, primary)).collect();
+            no_primary(&servers)
+        };
+        assert_eq!(told([Some(Backup), Some(Primary), None], 2), None);
+        assert!(told([Some(Isolated), None, None], 1).unwrap().contains("only 1 of 3 servers answer"));
+        assert!(told([Some(Candidate), Some(Candidate), None], 3).unwrap().contains("election"));
+        let unheard = told([Some(Backup), Some(Backup), None], 3).unwrap();
+        assert!(unheard.contains("127.0.0.1:10099") && unheard.contains("this machine"), "{unheard}");
+        assert!(!unheard.contains("there is no primary"), "{unheard}");
     }
 
     #[test]

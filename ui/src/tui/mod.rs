@@ -64,6 +64,11 @@ use crate::cli::{Common, ScreenArgs};
 use crate::config::Config;
 use crate::exit::Failure;
 
+/// Returns false for the terminals that show control sequences as text.
+fn is_capable(term: &str) -> bool {
+    !matches!(term, "dumb" | "cons25" | "emacs")
+}
+
 /// Runs the screen until the user leaves or a signal ends it.
 pub(crate) fn run(common: &Common, args: &ScreenArgs) -> Result<(), Failure> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
@@ -72,6 +77,18 @@ pub(crate) fn run(common: &Common, args: &ScreenArgs) -> Result<(), Failure> {
              `recado history --json` (`recado --help` lists all)"
                 .to_owned(),
         ));
+    }
+    if common.json {
+        return Err(Failure::Usage(
+            "the screen has no JSON; for programs there is `recado listen --json`".to_owned(),
+        ));
+    }
+    let term = std::env::var("TERM").unwrap_or_default();
+    if !is_capable(&term) {
+        return Err(Failure::Usage(format!(
+            "this terminal (TERM={term}) has no cursor to move, which the screen needs; `recado listen` and `recado \
+             send` work in it"
+        )));
     }
     let config = Config::load(common)?;
     let mut file = config.screen.clone();
@@ -86,4 +103,15 @@ pub(crate) fn run(common: &Common, args: &ScreenArgs) -> Result<(), Failure> {
     let depth = settings::depth(file.color, |name| std::env::var(name).ok());
     let settings = settings::Settings::new(&file, depth, &config.themes).map_err(Failure::Usage)?;
     runtime::run(&config, settings, common.accept_new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_that_shows_control_sequences_as_text_gets_none() {
+        assert!(!is_capable("dumb") && !is_capable("emacs"));
+        assert!(["xterm-256color", "linux", "tmux", "screen", ""].into_iter().all(is_capable));
+    }
 }

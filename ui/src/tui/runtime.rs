@@ -200,7 +200,7 @@ const MEET: Duration = Duration::from_millis(500);
 /// plain terminal. If no server answers, the screen starts all the same, and trusts only the known
 /// clusters.
 fn meet(config: &Config, accept_new: bool) -> Result<Trust, Failure> {
-    match status(&config.servers, MEET, &trust::trust(config, accept_new)) {
+    match status(config.servers()?, MEET, &trust::trust(config, accept_new)) {
         Ok(_) => {}
         Err(error) if is_nobody(&error) => {}
         Err(error) => return Err(error.into()),
@@ -221,17 +221,17 @@ pub(crate) fn is_nobody(error: &ClientError) -> bool {
 pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Result<(), Failure> {
     let clock = Clock::start();
     let access = Access {
-        servers: config.servers.clone(),
+        servers: config.servers()?.to_vec(),
         state: config.state.clone(),
         trust: meet(config, accept_new)?,
         store: Store::new(&config.state),
     };
     let signals = signals()?;
     let (desktop, mouse) = (settings.desktop, settings.mouse);
-    let servers: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
+    let servers: Vec<String> = config.servers()?.iter().map(ToString::to_string).collect();
     let mut app = App::new(settings, config.profile.clone(), config.invite, servers.join(", "), clock.now());
     app.account.clone_from(&config.account);
-    app.remembered = access.store.known(&config.servers).is_some();
+    app.remembered = access.store.known(config.servers()?).is_some();
 
     let mut screen = Screen::enter(mouse)?;
     let bridge = Bridge::start(access, clock)?;

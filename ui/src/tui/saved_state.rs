@@ -134,7 +134,7 @@ mod tests {
         let store = Store::new(dir.path());
         let topic = Topic::to_send("#ops").unwrap();
         let topic = KeptTopic { topic, followed: true, read: Op(1), newest: Op(3), unread: 2, muted: true };
-        let longest = Topic::to_send(&format!("#{}", "Az09-_.~".repeat(16))).unwrap();
+        let longest = Topic::to_send(&format!("#{}", "A-_.~z09".repeat(16))).unwrap();
         let kept = SavedState { topics: vec![topic.clone(), KeptTopic { topic: longest, ..topic }] };
         store.write(ClusterId(7), &name("alice"), 0, &kept).unwrap();
         assert_eq!(store.read(ClusterId(7), &name("alice"), 0), kept);

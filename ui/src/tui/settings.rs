@@ -38,6 +38,22 @@ impl Default for ScreenFile {
     }
 }
 
+impl ScreenFile {
+    /// Checks what the parser does not: ranges, and the theme.
+    ///
+    /// # Errors
+    /// A message: the value, and what it may be.
+    pub(crate) fn check(&self, themes: &Path) -> Result<(), String> {
+        if self.bell > 5 {
+            return Err(format!("bell is a priority from 1 to 5, or 0 for never, not {}", self.bell));
+        }
+        if !(1..=5).contains(&self.desktop_from) {
+            return Err(format!("desktop_from is a priority from 1 to 5, not {}", self.desktop_from));
+        }
+        Theme::load(&self.theme, themes).map(|_| ())
+    }
+}
+
 /// Use of colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -78,8 +94,9 @@ impl Settings {
     /// Builds the settings from the file, for a terminal with these colours.
     ///
     /// # Errors
-    /// A message: the theme is unknown or its file is wrong.
+    /// A message: a value is out of its range, the theme is unknown, or its file is wrong.
     pub(crate) fn new(file: &ScreenFile, depth: Depth, themes: &Path) -> Result<Settings, String> {
+        file.check(themes)?;
         Ok(Settings {
             theme: Theme::load(&file.theme, themes)?.at(depth),
             depth,

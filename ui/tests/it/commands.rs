@@ -21,8 +21,7 @@ fn two_people_follow_send_listen_and_look_back() {
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
 
-    // The first use of a name claims it.
-    assert!(terminal.ok(&[alice, "whoami"]).contains("alice"));
+    assert!(terminal.ok(&[alice, "claim"]).contains("alice"));
     terminal.ok(&[alice, "send", "--to", "#ops", "a channel is made by its first notification"]);
     terminal.ok(&[bob, "follow", "@alice"]);
     terminal.ok(&[bob, "follow", "#ops"]);
@@ -71,8 +70,8 @@ fn a_private_channel_is_for_its_members_and_a_removed_one_gets_no_more() {
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob, carol) = ("--as=alice", "--as=bob", "--as=carol");
-    terminal.ok(&[bob, "whoami"]);
-    terminal.ok(&[carol, "whoami"]);
+    terminal.ok(&[bob, "claim"]);
+    terminal.ok(&[carol, "claim"]);
     terminal.ok(&[alice, "channel", "create", "#war-room", "--private"]);
     terminal.ok(&[alice, "channel", "add", "#war-room", "@bob", "--role", "reader"]);
     assert!(terminal.ok(&[bob, "channel", "members", "#war-room"]).contains("reader"));
@@ -106,7 +105,7 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
     let cluster = Cluster::ready(3);
     let (home, laptop) = (Terminal::new(&cluster), Terminal::new(&cluster));
     let alice = "--as=alice";
-    home.ok(&[alice, "whoami"]);
+    home.ok(&[alice, "claim"]);
     let (code, message) = laptop.fails(&[alice, "whoami"]);
     assert_eq!(code, REFUSED, "the name is taken");
     assert!(message.contains("device add") && message.contains("device enrol CODE"), "{message}");
@@ -138,7 +137,7 @@ fn more_commands_at_once_than_devices_wait_for_one() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
-    terminal.ok(&["--as=alice", "whoami"]);
+    terminal.ok(&["--as=alice", "claim"]);
     let many: Vec<_> = (0..24).map(|n| terminal.start(&["--as=alice", "send", &format!("q{n}")])).collect();
     for one in many {
         succeeded(&one.wait_with_output().unwrap());
@@ -185,7 +184,7 @@ fn requests_for_a_cluster_that_is_no_longer_known_are_reported() {
                   0000000102090000000101010001036f7073090000000102020001036f7073";
     let bytes = (0..outbox.len()).step_by(2).map(|at| u8::from_str_radix(&outbox[at..at + 2], 16).unwrap());
     std::fs::write(old.join("slot-0/outbox"), bytes.collect::<Vec<_>>()).unwrap();
-    let output = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
+    let output = String::from_utf8(terminal.run(&["--as=alice", "claim"]).stderr).unwrap();
     assert!(
         output.contains("2 unsent requests for cluster 000000000000feed") && output.contains("feed/alice"),
         "{output}"
@@ -209,7 +208,7 @@ fn a_key_moves_to_another_machine_as_a_file() {
     let cluster = Cluster::ready(3);
     let (old, new) = (Terminal::new(&cluster), Terminal::new(&cluster));
     let alice = "--as=alice";
-    old.ok(&[alice, "whoami"]);
+    old.ok(&[alice, "claim"]);
     let file = old.path("alice.key");
     let file = file.to_str().unwrap();
     old.ok(&[alice, "key", "export", file]);
@@ -217,7 +216,7 @@ fn a_key_moves_to_another_machine_as_a_file() {
     assert_eq!(mode & 0o777, 0o600);
     let (code, message) = old.fails(&[alice, "key", "export", file]);
     assert!(code == 1 && message.contains("another name, or delete it"), "no file is overwritten: {message}");
-    new.fails(&[alice, "whoami"]);
+    new.fails(&[alice, "claim"]);
     assert!(new.fails(&["key", "import", file]).1.contains("--force"), "it made a key of its own");
     let (code, message) = new.fails(&["--as=ned", "key", "import", file, "--force"]);
     assert!(
@@ -239,14 +238,14 @@ fn a_look_back_never_moves_the_cursor() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
-    terminal.ok(&["--as=bob", "whoami"]);
+    terminal.ok(&["--as=bob", "claim"]);
     terminal.ok(&["--as=alice", "send", "--to", "@bob", "one"]);
     terminal.ok(&["--as=alice", "send", "--to", "@bob", "two"]);
     let listen = |how: &[&str]| {
         let args = [&["--as=bob", "listen", "--json", "--timeout", "20s"], how].concat();
         texts(&terminal.json(&args), "body").into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(listen(&["--last", "1", "--count", "1"]), ["two"]);
+    assert_eq!(listen(&["--last", "1", "--count", "2"]), ["one", "two"], "unread ones come in their order");
     assert_eq!(listen(&["--since", "1h", "--count", "2"]), ["one", "two"]);
     assert_eq!(listen(&["--count", "1"]), ["one"]);
     assert_eq!(listen(&["--count", "1"]), ["two"]);
@@ -257,7 +256,7 @@ fn a_notification_a_line_from_stdin_and_a_command_for_each_that_comes() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
-    terminal.ok(&["--as=bob", "whoami"]);
+    terminal.ok(&["--as=bob", "claim"]);
     let output = terminal.ok_given(&["--as=alice", "send", "--to", "@bob", "-"], "first\nsecond\nthird\n");
     assert_eq!(output.lines().count(), 3, "an op for each: {output}");
 
@@ -275,7 +274,7 @@ fn a_listener_that_is_waiting_gets_what_is_sent_across_a_failover() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
-    terminal.ok(&["--as=bob", "whoami"]);
+    terminal.ok(&["--as=bob", "claim"]);
     let listener = terminal.start(&["--as=bob", "listen", "--json", "--count", "2", "--timeout", "30s"]);
     terminal.ok(&["--as=alice", "send", "--to", "@bob", "before"]);
     let primary = cluster.wait_primary();
@@ -347,7 +346,7 @@ fn a_refusal_names_the_topic_and_has_its_exit_code() {
 fn a_name_of_another_installation_is_refused_with_both_cures() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
-    Terminal::new(&cluster).ok(&["--as=alice", "whoami"]);
+    Terminal::new(&cluster).ok(&["--as=alice", "claim"]);
     let elsewhere = Terminal::new(&cluster);
     let (code, message) = elsewhere.fails(&["--as=alice", "send", "in her name"]);
     assert_eq!(code, REFUSED, "{message}");
@@ -431,7 +430,7 @@ fn messages_name_a_channel_as_new_private_open_or_deleted() {
         assert!(told.contains("no owners") && !told.contains("--yes"), "{told}");
     }
 
-    terminal.ok(&[bob, "whoami"]);
+    terminal.ok(&[bob, "claim"]);
     terminal.ok(&[alice, "channel", "create", "#team"]);
     assert!(says(&[alice, "channel", "add", "#team", "@zed"]).contains("no profile @zed"));
     let told = says(&[bob, "send", "--to", "#team", "x"]);
@@ -456,7 +455,7 @@ fn a_command_run_for_a_notification_acts_as_the_listening_profile() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
-    terminal.ok(&["--as=bob", "whoami"]);
+    terminal.ok(&["--as=bob", "claim"]);
     terminal.ok(&["--as=alice", "send", "--to", "@bob", "x"]);
     let exec = "echo $RECADO_AS at $RECADO_SERVERS";
     let listen = ["--as=bob", "listen", "--count", "1", "--timeout", "20s", "--exec", exec];
@@ -489,7 +488,7 @@ fn a_command_without_servers_does_nothing_and_exits_as_unreachable() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
-    terminal.ok(&["--as=dora", "whoami"]);
+    terminal.ok(&["--as=dora", "claim"]);
     let primary = cluster.wait_primary();
     let others: Vec<_> = cluster.nodes().into_iter().filter(|node| *node != primary).collect();
     others.into_iter().for_each(|node| cluster.kill(node));
@@ -509,7 +508,8 @@ fn a_send_whose_majority_died_under_it_ends_with_an_unknown_outcome_and_is_settl
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::knowing(&listed(&cluster));
-    terminal.ok(&["--as=dora", "whoami"]);
+    terminal.ok(&["--as=dora", "claim"]);
+    terminal.ok(&["--as=eve", "claim"]);
     let mut sender = terminal
         .command(&["--as=dora", "send", "--timeout", "2s", "-"])
         .stdin(std::process::Stdio::piped())

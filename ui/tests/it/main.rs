@@ -2,16 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
+mod claims;
 #[path = "../../../tests/it/cluster.rs"]
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod cluster;
 mod commands;
 #[path = "../../../tests/it/daemon.rs"]
 mod daemon;
+mod output;
 #[path = "../../../tests/it/relay.rs"]
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod relay;
 mod screen;
+mod servers;
 #[path = "../../../tests/it/status_client.rs"]
 mod status_client;
 mod terminal;

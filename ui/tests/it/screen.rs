@@ -157,6 +157,7 @@ fn a_text_written_without_servers_survives_the_screen_and_arrives_once() {
         screen.contains("connected") && screen.contains("fourth") && !screen.contains("to send")
     });
     let terminal = Terminal::knowing(&servers);
+    terminal.ok(&["--as=eve", "claim"]);
     let past = terminal.json(&["--as=eve", "history", "@alice", "--json"]);
     let bodies: Vec<&str> = past.iter().filter_map(|one| one["body"].as_str()).collect();
     assert_eq!(bodies, ["with servers", "first", "second", "third", "fourth"]);
@@ -213,6 +214,7 @@ fn a_session_lost_while_stopped_is_replaced_and_one_taken_by_a_copy_waits_for_co
     alice.wait_for("@alice \u{2713}  connected again");
 
     let terminal = Terminal::knowing(&servers);
+    terminal.ok(&["--as=eve", "claim"]);
     let past = terminal.json(&["--as=eve", "history", "@alice", "--json"]);
     let bodies: Vec<&str> = past.iter().filter_map(|one| one["body"].as_str()).collect();
     assert_eq!(bodies, ["while awake", "typed asleep", "awake again", "connected again"]);
@@ -225,7 +227,7 @@ fn a_removed_device_sees_the_reason_and_the_cure() {
     let cluster = Cluster::ready(3);
     let servers = listed(&cluster);
     let other = Terminal::knowing(&servers);
-    other.ok(&["--as=alice", "whoami"]);
+    other.ok(&["--as=alice", "claim"]);
     let code = &other.json(&["--as=alice", "device", "add", "--json"])[0]["code"];
     let alice = tmux.window(&cluster, "alice", &servers);
     alice.enter(&format!("clear; recado --as alice device enrol {}; echo DONE $?", code.as_str().unwrap()));
@@ -254,7 +256,7 @@ fn a_first_run_asks_for_a_name_and_remembers_it() {
     let cluster = Cluster::ready(3);
     let servers = listed(&cluster);
     let terminal = Terminal::knowing(&servers);
-    terminal.ok(&["--as=taken", "whoami"]);
+    terminal.ok(&["--as=taken", "claim"]);
     let window = tmux.window(&cluster, "newcomer", &servers);
     window.enter("clear; recado; echo ENDED $?");
     window.wait_for("3 servers answer");
@@ -295,7 +297,7 @@ fn a_new_name_that_needs_an_invitation_is_claimed_with_a_code_typed_on_the_scree
     let (cluster, node) = admitting("invite");
     let servers = listed(&cluster);
     let spent = admin(&cluster, node, &["invite"]);
-    Terminal::knowing(&servers).ok(&["--as=first", "--invite", spent.trim(), "whoami"]);
+    Terminal::knowing(&servers).ok(&["--as=first", "--invite", spent.trim(), "claim"]);
     let window = tmux.window(&cluster, "newcomer", &servers);
     window.enter("clear; recado; echo ENDED $?");
     window.wait_for("One server answers");
@@ -339,6 +341,7 @@ fn the_demo_sends_notifications_and_its_bots_follow_nobody_afterwards() {
     let terminal = Terminal::new(&cluster);
     let output = terminal.ok(&["demo", "--bots", "3", "--count", "4", "--every", "30ms"]);
     assert!(output.contains("12 notifications were sent and acknowledged"), "{output}");
+    terminal.ok(&["--as=eve", "claim"]);
     let channels = terminal.ok(&["--as=eve", "channels"]);
     assert!(channels.contains("#demo-ops") && channels.contains("#demo-deploys"), "{channels}");
     let followers = terminal.json(&["--as=eve", "info", "@demo.ada", "--json"]);

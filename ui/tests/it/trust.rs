@@ -37,6 +37,7 @@ fn the_first_command_on_loopback_reports_the_new_cluster_and_no_later_one_does()
     let first = notes(&terminal, &["status"]);
     assert_eq!(first.lines().count(), 1, "{first}");
     assert!(first.contains(&told(&cluster, "fingerprint")), "{first}");
+    terminal.ok(&["--as=alice", "claim"]);
     assert_eq!(notes(&terminal, &["--as=alice", "whoami"]), "");
     assert_eq!(notes(&terminal, &["status"]), "");
     // Another name of the same address leads to the known key.
@@ -55,7 +56,7 @@ fn two_first_commands_at_once_both_go_well_and_remember_one_cluster() {
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let commands: Vec<_> =
-        ["--as=alice", "--as=bob"].iter().map(|who| terminal.start(&[who, "whoami"])).collect();
+        ["--as=alice", "--as=bob"].iter().map(|who| terminal.start(&[who, "claim"])).collect();
     for command in commands {
         succeeded(&command.wait_with_output().unwrap());
     }
@@ -67,7 +68,7 @@ fn a_cluster_made_anew_is_refused_loudly_until_the_old_one_is_forgotten() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
-    terminal.ok(&["--as=alice", "whoami"]);
+    terminal.ok(&["--as=alice", "claim"]);
     let old = told(&cluster, "fingerprint");
     let address = cluster.addresses()[0];
 
@@ -92,7 +93,7 @@ fn a_cluster_made_anew_is_refused_loudly_until_the_old_one_is_forgotten() {
     // The refusal names this command. Its first word is `recado` itself.
     let words: Vec<&str> = cure.split(' ').skip(1).collect();
     terminal.ok(&words);
-    assert!(notes(&terminal, &["--as=alice", "whoami"]).contains(&new));
+    assert!(notes(&terminal, &["--as=alice", "claim"]).contains(&new));
     let (code, nothing) = terminal.fails(&["cluster", "forget", "127.0.0.9:1"]);
     assert!(code == 1 && nothing.contains("cluster list"), "{code}: {nothing}");
 }
@@ -105,6 +106,7 @@ fn a_pinned_key_is_the_only_one_talked_to_and_nothing_is_remembered() {
     let (key, other) = (told(&cluster, "key"), "ab".repeat(32));
     let (code, message) = terminal.fails(&["--cluster-key", &other, "--as=alice", "whoami"]);
     assert!(code == REFUSED && message.contains(&key) && message.contains(&other), "{code}: {message}");
+    terminal.ok(&["--cluster-key", &key, "--as=alice", "claim"]);
     assert_eq!(notes(&terminal, &["--cluster-key", &key, "--as=alice", "whoami"]), "");
     assert_eq!(terminal.ok(&["cluster", "list"]), "");
 

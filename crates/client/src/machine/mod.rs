@@ -13,6 +13,7 @@
 //! | `packets` | what arrives from servers |
 //! | `outbox`, `inbox`, `queries` | numbered requests, the stream of notifications, queries |
 //! | `again`, `backoff` | when something is sent again, and how much at once |
+//! | `obstacle` | why no session is open yet |
 //! | `server`, `paths`, `handshake` | the servers, the session's paths to them, the handshake with each |
 
 mod again;
@@ -20,6 +21,7 @@ mod backoff;
 pub mod handshake;
 mod inbox;
 mod interface;
+mod obstacle;
 mod outbox;
 mod packets;
 mod paths;
@@ -46,6 +48,7 @@ use queries::PendingQuery;
 use server::Servers;
 
 pub use interface::{Answer, CopySign, Effect, Event, Input, Numbered, Query, Request, Start};
+pub use obstacle::Obstacle;
 
 #[derive(Clone, Copy, Debug)]
 enum State {

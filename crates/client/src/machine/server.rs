@@ -131,6 +131,21 @@ impl Servers {
         known.min_by_key(|server| !proved(server.address)).map(|server| server.address)
     }
 
+    /// The first server that has sent a RETRY.
+    pub(super) fn first_greeted(&self) -> Option<SocketAddr> {
+        self.servers.iter().find(|server| server.initiator.greeting().is_some()).map(|server| server.address)
+    }
+
+    /// Returns true if a datagram from this address has ever opened.
+    pub(super) fn has_heard(&self, address: SocketAddr) -> bool {
+        self.at(address).is_some_and(|server| server.heard)
+    }
+
+    /// Returns true if a datagram from any server has ever opened.
+    pub(super) fn has_heard_any(&self) -> bool {
+        self.servers.iter().any(|server| server.heard)
+    }
+
     fn at(&self, address: SocketAddr) -> Option<&Server> {
         self.servers.iter().find(|server| server.address == address)
     }

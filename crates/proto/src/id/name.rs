@@ -11,7 +11,8 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
-/// The name of a profile: `[a-z0-9_.-]{2,32}`, but not only dots, because `.` and `..` are directories.
+/// The name of a profile: `[a-z0-9_.-]{2,32}`, with a letter or a digit at both ends, so that no name passes
+/// for another one with a full stop after it, and none is a directory such as `..`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<str>);
 
@@ -23,8 +24,9 @@ impl Name {
 }
 
 /// The name of a channel: `[-_.~A-Za-z0-9]{1,128}`, the unreserved characters of a URL (RFC 3986 section
-/// 2.3), so that it stands in one as it is. It is not only dots, because the path of a URL loses `.` and `..`
-/// (section 5.2.4). Names that differ by case are different names.
+/// 2.3), so that it stands in one as it is, with a letter or a digit at both ends: the path of a URL loses
+/// `.` and `..` (section 5.2.4), and a full stop after a channel's name is not part of it. Names that differ
+/// by case are different names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelName(Arc<str>);
 
@@ -75,8 +77,9 @@ impl NameKind {
         if !self.lengths().contains(&text.len()) {
             return Err(NameError::Length(self, shortened(text), text.len()));
         }
-        if text.bytes().all(|byte| byte == b'.') {
-            return Err(NameError::Dots(self, shortened(text)));
+        let ends = [text.bytes().next(), text.bytes().next_back()];
+        if !ends.into_iter().flatten().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(NameError::Ends(self, shortened(text)));
         }
         Ok(())
     }
@@ -105,9 +108,9 @@ pub enum NameError {
     /// A character outside the alphabet.
     #[error("{0} has only {alphabet}, {1:?} has {2:?}", alphabet = .0.alphabet())]
     Character(NameKind, String, char),
-    /// Only dots.
-    #[error("{0} has more than dots, {1:?} has not")]
-    Dots(NameKind, String),
+    /// Something else than a letter or a digit at an end.
+    #[error("{0} begins and ends with a letter or a digit, {1:?} does not")]
+    Ends(NameKind, String),
     /// No `@` or `#` in front.
     #[error("{0:?} is neither a profile (@name) nor a channel (#name)")]
     Sigil(String),
@@ -245,15 +248,15 @@ mod tests {
 
     #[test]
     fn a_channels_name_has_1_to_128_unreserved_characters_and_keeps_its_case() {
-        for text in ["x", "Ops", "a-b_c.d~e", "-", "~", "_", "0", ".a", "..Z", &"Ab~".repeat(43)[..128]] {
+        for text in ["x", "Ops", "a-b_c.d~e", "0", "a..Z", &"A-b~c9.Z".repeat(16)] {
             let name: ChannelName = text.parse().unwrap();
             assert_eq!((name.as_str(), name.to_string()), (text, text.to_owned()));
             assert_eq!(codec::decode(&codec::encode(&text)), Ok(name), "from the network");
         }
         assert_ne!("Ops".parse::<ChannelName>(), "ops".parse::<ChannelName>());
-        let all = (0..=u8::MAX).map(char::from).filter(|one| one.to_string() != ".");
-        let allowed: String = all.filter(|one| one.to_string().parse::<ChannelName>().is_ok()).collect();
-        assert_eq!(allowed, "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~");
+        let all = (0..=u8::MAX).map(char::from);
+        let allowed: String = all.filter(|one| format!("a{one}a").parse::<ChannelName>().is_ok()).collect();
+        assert_eq!(allowed, "-.0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~");
     }
 
     #[test]
@@ -281,17 +284,22 @@ mod tests {
         }
     }
 
-    /// A profile's files are in a folder with its name, and a path of a URL may have a channel's name.
+    /// A profile's files are in a folder with its name, and a path of a URL may have a channel's name. And
+    /// `alice.` is not to pass for `alice`.
     #[test]
-    fn names_of_dots_alone_are_refused() {
-        for dots in [".", "..", "...", &".".repeat(32), &".".repeat(128)] {
-            assert!(dots.parse::<Name>().is_err(), "{dots}");
-            assert!(codec::decode::<Name>(&codec::encode(&dots)).is_err(), "from the network");
-            assert!(matches!(dots.parse::<ChannelName>(), Err(NameError::Dots(NameKind::Channel, _))));
-            assert!(codec::decode::<ChannelName>(&codec::encode(&dots)).is_err(), "from the network");
+    fn names_that_begin_or_end_with_a_mark_are_refused() {
+        for name in ["..", "...", &".".repeat(32), ".alice", "alice.", "_alice", "alice-", "--"] {
+            assert!(matches!(name.parse::<Name>(), Err(NameError::Ends(NameKind::Profile, _))), "{name}");
+            assert!(codec::decode::<Name>(&codec::encode(&name)).is_err(), "from the network");
         }
-        assert!(matches!("..".parse::<Name>(), Err(NameError::Dots(NameKind::Profile, _))));
-        assert_eq!("..a".parse::<Name>().unwrap().as_str(), "..a");
+        for name in [".", "..", &".".repeat(128), "~", "Ops.", "-ops", "ops~"] {
+            assert!(
+                matches!(name.parse::<ChannelName>(), Err(NameError::Ends(NameKind::Channel, _))),
+                "{name}"
+            );
+            assert!(codec::decode::<ChannelName>(&codec::encode(&name)).is_err(), "from the network");
+        }
+        assert_eq!("a..a".parse::<Name>().unwrap().as_str(), "a..a");
     }
 
     #[test]

@@ -50,6 +50,31 @@ impl Content {
         self.extra.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
+    /// Returns true if nothing of the notification can be seen: there is nothing but characters that are blank
+    /// ([`Content::is_blank_char`]) in its body and its title, and nothing in `extra`. Clients refuse to send
+    /// such a notification.
+    pub fn is_blank(&self) -> bool {
+        let is_blank = |text: &str| text.chars().all(Content::is_blank_char);
+        let shows_no_bytes = self.body.is_text() || self.body.is_empty();
+        self.extra.is_empty()
+            && shows_no_bytes
+            && is_blank(&self.body.as_text())
+            && self.title.as_deref().is_none_or(is_blank)
+    }
+
+    /// Returns true if a terminal or a browser shows nothing for the character: Unicode's White_Space, control
+    /// characters, Default_Ignorable_Code_Point, and the empty Braille pattern.
+    pub fn is_blank_char(c: char) -> bool {
+        c.is_whitespace()
+            || c.is_control()
+            || matches!(c,
+                '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+                | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}')
+    }
+
     /// Returns true if every part is within its limit.
     pub fn within_limits(&self) -> bool {
         self.title.as_ref().is_none_or(|title| title.len() <= Self::TITLE_MAX)
@@ -84,5 +109,34 @@ pub struct Notification {
 impl Notification {
     pub(super) fn is_bounded(&self) -> bool {
         self.content.within_limits() && self.options.is_bounded()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_shows_nothing_is_blank_in_any_alphabet() {
+        for blank in [
+            "",
+            " \n\t",
+            "\u{200b}\u{feff}",
+            "\u{a0}\u{3000}",
+            "\u{2800}",
+            "\u{3164}",
+            "\u{e0020}\u{ad}",
+            "\u{0}",
+        ] {
+            assert!(Content::of(blank).is_blank(), "{blank:?}");
+            assert!(Content { title: Some(blank.to_owned()), ..Content::of(blank) }.is_blank(), "{blank:?}");
+        }
+        // Joiners between visible characters, a variation selector, a body that is no text.
+        for seen in ["x", ".", "\u{1f469}\u{200d}\u{1f680}", "\u{2764}\u{fe0f}", "\u{301}"] {
+            assert!(!Content::of(seen).is_blank(), "{seen:?}");
+        }
+        assert!(!Content { title: Some("x".into()), ..Content::of("") }.is_blank());
+        assert!(!Content { extra: vec![("k".into(), Vec::new())], ..Content::of("") }.is_blank());
+        assert!(!Content::of(Body::binary(vec![0])).is_blank());
     }
 }

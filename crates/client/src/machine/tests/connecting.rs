@@ -278,3 +278,31 @@ fn a_resume_ok_counts_once_and_only_from_the_primary_of_the_highest_view_and_for
         assert_eq!(!play.sends().is_empty(), counts, "{node} of view {view:?}");
     }
 }
+
+#[test]
+fn a_client_tells_silence_from_long_datagrams_that_are_lost_and_from_a_primary_that_it_cannot_hear() {
+    let mut play = Play::among(std::iter::empty());
+    play.pass(2_000);
+    assert_eq!(play.machine.obstacle(), Obstacle::Silence);
+
+    // Every server answers HELLO, and the test no INITIATION.
+    let mut play = Play::new();
+    play.pass(2_000);
+    assert_eq!(play.machine.obstacle(), Obstacle::Unproved(address(1)));
+
+    play.from(1, 0, 0, ToClient::Coordinator(coordinator(0, 0)));
+    assert_eq!(play.machine.obstacle(), Obstacle::NoPrimary);
+    play.from(1, 4, 3, ToClient::Coordinator(coordinator(4, 3)));
+    assert_eq!(play.machine.obstacle(), Obstacle::PrimaryUnheard { node: NodeId(3), addr: address(3) });
+    play.from(3, 4, 3, ToClient::Coordinator(coordinator(4, 3)));
+    assert_eq!(play.machine.obstacle(), Obstacle::NoPrimary, "it answers, and serves nobody yet");
+}
+
+#[test]
+fn a_client_whose_sessions_are_taken_over_before_they_are_served_is_contested() {
+    let mut play = Play::new();
+    play.accept();
+    assert_eq!(play.machine.obstacle(), Obstacle::NoPrimary);
+    play.from(3, 1, 3, refused(Code::SessionOver));
+    assert_eq!(play.machine.obstacle(), Obstacle::Contested);
+}

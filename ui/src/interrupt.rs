@@ -1,0 +1,37 @@
+//! Signals that ask the program to end, for commands that have something to say or to finish first.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// The first SIGINT or SIGTERM since [`Interrupt::watch`]. A second signal ends the process at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Interrupt(Arc<AtomicUsize>);
+
+impl Interrupt {
+    /// Takes the signals from now on. Before, the first one ends the process.
+    ///
+    /// # Errors
+    /// The system refuses the handlers.
+    pub(crate) fn watch() -> io::Result<Interrupt> {
+        let (number, second) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        for signal in [SIGINT, SIGTERM] {
+            // The handlers run in this order, so the first signal only sets the two flags.
+            flag::register_conditional_default(signal, second.clone())?;
+            flag::register(signal, second.clone())?;
+            flag::register_usize(signal, number.clone(), signal.unsigned_abs() as usize)?;
+        }
+        Ok(Interrupt(number))
+    }
+
+    /// The number of the signal, if one has arrived.
+    pub(crate) fn arrived(&self) -> Option<u8> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            number => Some(u8::try_from(number).unwrap_or(u8::MAX)),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Addresses of servers as users write them, and their resolution.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use crate::exit::Failure;
+
+/// Default port of a server: the first one of a local `./run.sh`.
+const PORT: u16 = 10097;
+
+/// The servers of a local `./run.sh`.
+pub(crate) const LOCAL: [&str; 3] = ["127.0.0.1:10097", "127.0.0.1:10098", "127.0.0.1:10099"];
+
+/// A list of servers, resolved.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    /// Addresses of one IP family: IPv4 if any host has an IPv4 address. Not empty.
+    pub(crate) addrs: Vec<SocketAddr>,
+    /// The entries that gave no address.
+    pub(crate) unusable: Vec<Unusable>,
+}
+
+/// The reason why an entry of a list of servers gives no address.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error("{0:?} is not a server address (HOST[:PORT])")]
+    Malformed(String),
+    #[error("cannot resolve {0:?}: {1}")]
+    Unresolved(String, io::Error),
+}
+
+/// Resolves each `HOST[:PORT]` with the system's resolver.
+///
+/// # Errors
+/// See [`resolve_by`].
+pub(crate) fn resolve(servers: &[String]) -> Result<Resolved, Failure> {
+    resolve_by(servers, |host, port| (host, port).to_socket_addrs().map(Iterator::collect))
+}
+
+/// Resolves each `HOST[:PORT]`. One usable entry is enough, as one server is.
+///
+/// # Errors
+/// [`Failure::Usage`] if the list is empty or nothing in it is an address, [`Failure::Unresolved`] if the
+/// resolver gives none.
+fn resolve_by(
+    servers: &[String],
+    lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>>,
+) -> Result<Resolved, Failure> {
+    let (mut addrs, mut unusable) = (Vec::new(), Vec::new());
+    // A comma at the end of the list leaves an empty entry, which is ignored.
+    for server in servers.iter().map(|server| server.trim()).filter(|server| !server.is_empty()) {
+        match resolve_one(server, &lookup) {
+            Ok(found) => addrs.extend(found),
+            Err(error) => unusable.push(error),
+        }
+    }
+    if addrs.iter().any(SocketAddr::is_ipv4) {
+        addrs.retain(SocketAddr::is_ipv4);
+    }
+    let why = || unusable.iter().map(Unusable::to_string).collect::<Vec<_>>().join("; ");
+    match &unusable[..] {
+        _ if !addrs.is_empty() => Ok(Resolved { addrs, unusable }),
+        [] => Err(Failure::Usage(
+            "the list of servers is empty; give at least one address, HOST[:PORT]".to_owned(),
+        )),
+        all if all.iter().all(|one| matches!(one, Unusable::Malformed(_))) => Err(Failure::Usage(why())),
+        _ => Err(Failure::Unresolved(why())),
+    }
+}
+
+fn resolve_one(
+    server: &str,
+    lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>>,
+) -> Result<Vec<SocketAddr>, Unusable> {
+    let bare = server.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, PORT)]);
+    }
+    if let Ok(addr) = server.parse() {
+        return Ok(vec![addr]);
+    }
+    let malformed = || Unusable::Malformed(server.to_owned());
+    let (host, port) = match server.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse().map_err(|_| malformed())?),
+        None => (server, PORT),
+    };
+    if host.is_empty()
+        || host.contains(|c: char| c.is_whitespace() || matches!(c, ':' | '/' | '[' | ']' | '@'))
+    {
+        return Err(malformed());
+    }
+    match lookup(host, port) {
+        Ok(found) if found.is_empty() => {
+            Err(Unusable::Unresolved(server.to_owned(), io::Error::other("the name has no address")))
+        }
+        found => found.map_err(|error| Unusable::Unresolved(server.to_owned(), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A resolver that knows one host.
+    fn resolved(servers: &[&str]) -> Result<Resolved, Failure> {
+        let servers: Vec<String> = servers.iter().map(|server| (*server).to_owned()).collect();
+        resolve_by(&servers, |host, port| match host {
+            "known.example" => Ok(vec![([192, 0, 2, 1], port).into()]),
+            _ => Err(io::Error::other("no such host")),
+        })
+    }
+
+    #[test]
+    fn servers_have_a_default_port_and_one_family() {
+        let addrs = |servers: &[&str]| resolved(servers).unwrap().addrs;
+        let both = ["127.0.0.1:10097".parse().unwrap(), "127.0.0.2:7".parse().unwrap()];
+        assert_eq!(addrs(&["127.0.0.1", "127.0.0.2:7", "[::1]:9"]), both);
+        assert_eq!(addrs(&["[::1]"]), ["[::1]:10097".parse().unwrap()]);
+        assert_eq!(addrs(&["known.example", "known.example:7"])[1].to_string(), "192.0.2.1:7");
+        assert_eq!(addrs(&["127.0.0.1:7", " ", ""]).len(), 1);
+        for nobody in [&[""][..], &[" ", ""]] {
+            assert!(resolved(nobody).unwrap_err().to_string().contains("empty"), "{nobody:?}");
+        }
+    }
+
+    #[test]
+    fn one_usable_name_is_enough_and_each_other_one_is_named() {
+        let found = resolved(&["known.example", "nowhere.example", "127.0.0.1:x", "http://a"]).unwrap();
+        assert_eq!(found.addrs, ["192.0.2.1:10097".parse().unwrap()]);
+        let told: Vec<String> = found.unusable.iter().map(ToString::to_string).collect();
+        assert!(told[0].contains("nowhere.example") && told[0].contains("no such host"), "{told:?}");
+        assert!(told[1].contains("127.0.0.1:x") && told[2].contains("http://a"), "{told:?}");
+    }
+
+    #[test]
+    fn what_is_no_address_is_usage_and_a_name_that_does_not_resolve_is_not() {
+        for wrong in ["127.0.0.1:x", "http://a", ":7", "a b", "a:99999"] {
+            assert!(matches!(resolved(&[wrong]), Err(Failure::Usage(_))), "{wrong}");
+        }
+        for lost in [&["nowhere.example"][..], &["nowhere.example:7", "a:x"]] {
+            assert!(matches!(resolved(lost), Err(Failure::Unresolved(_))), "{lost:?}");
+        }
+    }
+}
