@@ -9,9 +9,9 @@ use recado_client::{
 use recado_proto::packet::KeyChange;
 
 use super::{App, Confirmation, Conversation, Effect, Popup, Yes};
-use crate::cli::SERVERS;
 use crate::commands::counted;
 use crate::exit::refusal;
+use crate::servers::LOCAL;
 use crate::tui::event::{RequestId, reached, written};
 use crate::tui::view::time;
 
@@ -156,8 +156,7 @@ impl App {
             (Ok(_), None) => return,
         };
         let servers = self.servers.replace(", ", ",");
-        let servers =
-            if servers == SERVERS.join(",") { String::new() } else { format!(" --server {servers}") };
+        let servers = if servers == LOCAL.join(",") { String::new() } else { format!(" --server {servers}") };
         let lines = vec![
             code.to_string(),
             String::new(),
