@@ -2,9 +2,10 @@
 //!
 //! Without a command it runs the full screen: `tui`, which has its own overview. With a command it does one
 //! thing and ends. `cli` defines the command line; `environment` and `config` supply the values that it
-//! leaves out; `servers` resolves addresses; `commands` has one file for each command or family of commands; `print` and `text` format
-//! the output; `trust` decides which clusters to trust; `private` creates the program's files; `interrupt`
-//! takes signals; `timer` measures what is left of a time-out; `exit` defines the exit codes and error messages.
+//! leaves out; `servers` resolves addresses; `commands` has one file for each command or family of commands;
+//! `print` and `text` format the output; `trust` decides which clusters to trust; `private` creates the
+//! program's files; `interrupt` takes signals; `timer` measures what is left of a time-out; `exit` defines
+//! the exit codes and error messages.
 
 // `println!` and `eprintln!` panic if nobody reads the output; the functions of `print` do not.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]

@@ -54,8 +54,8 @@ pub(crate) fn is_reader_gone() -> bool {
 }
 
 /// Returns true if standard output was closed when the program began (`>&-`). Rust's start-up then opens the
-/// null device in its place, for reading and writing; the null device that a shell's `>/dev/null` opens is for
-/// writing only. The parents that open it for both are taken for such that close it.
+/// null device in its place, for reading and writing; the null device that a shell's `>/dev/null` opens is
+/// for writing only. The parents that open it for both are taken for such that close it.
 pub(crate) fn is_closed() -> bool {
     let out = io::stdout();
     let is_null = fstat(&out).is_ok_and(|stat| {

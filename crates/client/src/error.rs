@@ -225,8 +225,8 @@ pub enum ClientError {
     /// A query got no answer in time. It changes nothing, so it can be asked again.
     #[error("no answer within {}; the servers may be electing a primary: try again", seconds(.0))]
     Timeout(Duration),
-    /// Nothing of the notification can be seen ([`Content::is_blank`](super::Content::is_blank)). The caller's
-    /// fault; nothing was sent.
+    /// Nothing of the notification can be seen ([`Content::is_blank`](super::Content::is_blank)). The
+    /// caller's fault; nothing was sent.
     #[error("nothing of the notification can be seen: its text and its title have only blank characters")]
     Blank,
     /// A part of the notification exceeds its limit. The caller's fault; nothing was sent.

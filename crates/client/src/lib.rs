@@ -340,8 +340,9 @@ impl Client {
         let (slot, outbox) = store::once_free(clock, until, take)?;
         let slot = Arc::new(slot);
         let admitted_by = outbox.kept().created_op;
-        // To the servers a CONNECT with an enrolment code means a profile that exists, and they ignore the code
-        // if the key is the profile's already. So a code that nobody has keeps a name from being claimed.
+        // To the servers a CONNECT with an enrolment code means a profile that exists, and they ignore the
+        // code if the key is the profile's already. So a code that nobody has keeps a name from being
+        // claimed.
         let code = match options.code {
             None if admitted_by.is_none() && !options.claims => Some(EnrolmentCode::of(random::bytes()?)),
             code => code,
@@ -717,8 +718,8 @@ impl Client {
         *self.connection.lock()
     }
 
-    /// Returns true if this client has claimed its name: nobody had it. Asks the servers only if the device is
-    /// new.
+    /// Returns true if this client has claimed its name: nobody had it. Asks the servers only if the device
+    /// is new.
     ///
     /// # Errors
     /// [`ClientError`]: there was no answer in time.

@@ -116,8 +116,9 @@ impl Slot {
         })
     }
 
-    /// Takes the first free slot for a client that only reads, and writes nothing: no directory, no lock file,
-    /// no change of permissions. What the slot's outbox has is not settled, so the outbox stays in memory.
+    /// Takes the first free slot for a client that only reads, and writes nothing: no directory, no lock
+    /// file, no change of permissions. What the slot's outbox has is not settled, so the outbox stays in
+    /// memory.
     ///
     /// # Errors
     /// [`StoreError`] naming the file and the cure.

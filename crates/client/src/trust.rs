@@ -114,10 +114,11 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// Further addresses of a known cluster, when it is looked for at addresses where it was met, or where it said
-/// that it has servers: all servers that the user named may be down. An answer from a further address counts
-/// only if it comes from this cluster. The cluster's claim that it has a server at an address does not make
-/// the address known, so another cluster there raises no alarm, and is the one that is meant if it answers.
+/// Further addresses of a known cluster, when it is looked for at addresses where it was met, or where it
+/// said that it has servers: all servers that the user named may be down. An answer from a further address
+/// counts only if it comes from this cluster. The cluster's claim that it has a server at an address does not
+/// make the address known, so another cluster there raises no alarm, and is the one that is meant if it
+/// answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Others {
     pub(super) cluster: KnownCluster,
@@ -128,8 +129,8 @@ pub(super) struct Others {
 }
 
 impl Others {
-    /// None if no known cluster was met at the given addresses, or more than one; and if none was, and none or
-    /// more than one said that it has a server there.
+    /// None if no known cluster was met at the given addresses, or more than one; and if none was, and none
+    /// or more than one said that it has a server there.
     pub(super) fn of(known: &[KnownCluster], given: &[SocketAddr]) -> Option<Others> {
         let met = known.iter().filter(|one| given.iter().any(|addr| one.addresses.contains(addr)));
         let said = known.iter().filter(|one| given.iter().any(|addr| one.members.contains(addr)));

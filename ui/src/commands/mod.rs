@@ -171,8 +171,8 @@ impl Context {
         self.interrupt.get().ok_or_else(|| Failure::Other("signals cannot be taken".to_owned()))
     }
 
-    /// Waits for the result of a request, as long as the time-out allows. A signal ends the wait, and the user
-    /// is told what becomes of the request.
+    /// Waits for the result of a request, as long as the time-out allows. A signal ends the wait, and the
+    /// user is told what becomes of the request.
     fn wait(&self, receipt: &Receipt, topic: Option<&Topic>) -> Result<Op, Failure> {
         let result = exit::wait(receipt, self.left(), topic, self.interrupt()?);
         if let Err(Failure::Signal(_)) = result {

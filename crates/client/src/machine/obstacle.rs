@@ -21,8 +21,8 @@ pub enum Obstacle {
         /// Its address.
         addr: SocketAddr,
     },
-    /// The servers have opened sessions, and each was over before it was served: another client connects as the
-    /// same device.
+    /// The servers have opened sessions, and each was over before it was served: another client connects as
+    /// the same device.
     Contested,
     /// Servers answer, and none of them serves.
     NoPrimary,

@@ -50,9 +50,9 @@ impl Content {
         self.extra.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
-    /// Returns true if nothing of the notification can be seen: there is nothing but characters that are blank
-    /// ([`Content::is_blank_char`]) in its body and its title, and nothing in `extra`. Clients refuse to send
-    /// such a notification.
+    /// Returns true if nothing of the notification can be seen: there is nothing but characters that are
+    /// blank ([`Content::is_blank_char`]) in its body and its title, and nothing in `extra`. Clients refuse
+    /// to send such a notification.
     pub fn is_blank(&self) -> bool {
         let is_blank = |text: &str| text.chars().all(Content::is_blank_char);
         let shows_no_bytes = self.body.is_text() || self.body.is_empty();
@@ -62,8 +62,8 @@ impl Content {
             && self.title.as_deref().is_none_or(is_blank)
     }
 
-    /// Returns true if a terminal or a browser shows nothing for the character: Unicode's White_Space, control
-    /// characters, Default_Ignorable_Code_Point, and the empty Braille pattern.
+    /// Returns true if a terminal or a browser shows nothing for the character: Unicode's White_Space,
+    /// control characters, Default_Ignorable_Code_Point, and the empty Braille pattern.
     pub fn is_blank_char(c: char) -> bool {
         c.is_whitespace()
             || c.is_control()
