@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds packages of recado into target/packages: bash packaging/build.sh [--programs DIR] [deb] [rpm] [oci] [sbom]
+# Builds packages of recado: bash packaging/build.sh [--programs DIR] [--out DIR] [deb] [rpm] [oci] [sbom]
 #
 #   --programs DIR   takes recado and recadod from there, instead of building them with the profile `dist`
+#   --out DIR        where they go; target/packages without it
 #   deb, rpm, oci    Debian's package, an RPM, an image that runs recadod; without any of the names, all four
 #   sbom             a list of the crates in the programs (CycloneDX)
 #
@@ -22,8 +23,12 @@ while [ $# -gt 0 ]; do
             programs=${2:?--programs needs a directory}
             shift
             ;;
+        --out)
+            out=${2:?--out needs a directory}
+            shift
+            ;;
         deb | rpm | oci | sbom) names+=("$1") ;;
-        *) die "usage: bash packaging/build.sh [--programs DIR] [deb] [rpm] [oci] [sbom]" ;;
+        *) die "usage: bash packaging/build.sh [--programs DIR] [--out DIR] [deb] [rpm] [oci] [sbom]" ;;
     esac
     shift
 done
@@ -46,6 +51,11 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
+out=$(realpath "$out")
+# What this run has built, until all of it is there.
+built=$work/built
+mkdir "$built"
+[ -z "${MINISIGN_KEY:-}" ] || MINISIGN_KEY=$(realpath "$MINISIGN_KEY")
 
 # The files of deb and rpm, as they lie on a machine.
 stage() {
@@ -99,7 +109,7 @@ build_deb() {
     printf 'recado (%s-1) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- %s  %s\n' "$version" "$maintainer" \
         "$(LC_ALL=C date -uRd "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$tree/usr/share/doc/recado/changelog.Debian.gz"
     (cd "$tree" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
-    dpkg-deb --root-owner-group -Zxz --build "$tree" "$out/recado_$version-1_$architecture.deb"
+    dpkg-deb --root-owner-group -Zxz --build "$tree" "$built/recado_$version-1_$architecture.deb"
 }
 
 build_rpm() {
@@ -110,13 +120,13 @@ build_rpm() {
     rpmbuild --quiet -bb --define "_topdir $work/rpmbuild" --define "_rpmdir $work/rpms" \
         --define 'use_source_date_epoch_as_buildtime 1' --define '_build_id_links none' \
         --define '__os_install_post %{nil}' --define 'clamp_mtime_to_source_date_epoch 1' "$work/recado.spec"
-    find "$work/rpms" -name '*.rpm' -exec cp -t "$out" {} +
+    find "$work/rpms" -name '*.rpm' -exec cp -t "$built" {} +
 }
 
 # An image with the programs and the libraries that they load, and nothing else.
 build_oci() {
     needs buildah "install the package buildah"
-    local image=$work/image container library archive=$out/recado-$version.oci.tar
+    local image=$work/image container library archive=$built/recado-$version.oci.tar
     install -D -m 755 -t "$image/usr/bin" "$programs/recado" "$programs/recadod"
     strip --strip-unneeded "$image"/usr/bin/*
     for library in $(ldd "$programs/recado" "$programs/recadod" | grep -o '/[^ )]*\.so[^ )]*' | sort -u); do
@@ -131,7 +141,6 @@ build_oci() {
     buildah config --user 10097:10097 --entrypoint '["/usr/bin/recadod"]' --cmd serve --port 10097/udp \
         --port 11097/udp --volume /var/lib/recado --stop-signal SIGTERM \
         --label org.opencontainers.image.version="$version" "$container"
-    rm -f "$archive"
     buildah commit --quiet --timestamp "$SOURCE_DATE_EPOCH" --rm "$container" "oci-archive:$archive:recado:$version" >/dev/null
 }
 
@@ -139,20 +148,22 @@ build_sbom() {
     needs cargo-cyclonedx "cargo install --locked cargo-cyclonedx"
     local crate
     for crate in . ui; do
-        (cd "$crate" && cargo cyclonedx --format json --override-filename sbom >/dev/null)
+        (cd "$crate" && cargo cyclonedx --format json --override-filename "recado-$version.cdx" >/dev/null)
     done
-    mv sbom.json "$out/recadod-$version.cdx.json"
-    mv ui/sbom.json "$out/recado-$version.cdx.json"
-    find . -name sbom.json -not -path './target/*' -delete
+    mv "recado-$version.cdx.json" "$built/recadod-$version.cdx.json"
+    mv "ui/recado-$version.cdx.json" "$built/recado-$version.cdx.json"
+    # It writes a list for each crate of the workspace.
+    find crates bench tests ui -maxdepth 2 -name "recado-$version.cdx.json" -delete
 }
 
 for name in "${names[@]}"; do
     "build_$name"
 done
-cd "$out"
-find . -maxdepth 1 -type f ! -name 'SHA256SUMS*' -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS
+cd "$built"
+find . -type f -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS
 if [ -n "${MINISIGN_KEY:-}" ]; then
     needs minisign "install the package minisign"
     minisign -S -s "$MINISIGN_KEY" -m SHA256SUMS
 fi
+cp -t "$out" -- *
 cat SHA256SUMS

@@ -8,12 +8,21 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 programs=${1:?the directory of recado and recadod}
-packages=${CARGO_TARGET_DIR:-target}/packages
+packages=$(mktemp -d)
+work=$(mktemp -d)
+root=$work/root
+# Nothing is deleted below a mount that is still there: /dev of this machine is among them.
+clean() {
+    for mounted in "$root" "$work"; do
+        umount -R -l "$mounted" 2>/dev/null || true
+    done
+    rm -rf --one-file-system "$packages" "$work"
+}
+trap clean EXIT
 fail() { printf 'packaging/test.sh: %s\n' "$*" >&2; exit 1; }
 
-rm -rf "$packages"
-bash packaging/build.sh --programs "$programs" deb
-deb=$(find "$PWD/$packages" "$packages" -maxdepth 1 -name '*.deb' 2>/dev/null | head -1)
+bash packaging/build.sh --programs "$programs" --out "$packages" deb
+deb=$(find "$packages" -maxdepth 1 -name '*.deb' | head -1)
 (cd "$packages" && sha256sum --check --quiet SHA256SUMS)
 
 if command -v lintian >/dev/null; then
@@ -34,14 +43,6 @@ else
     printf 'left out: systemd-analyze is not installed\n'
 fi
 
-work=$(mktemp -d)
-root=$work/root
-clean() {
-    umount -R "$root" 2>/dev/null || true
-    umount "$work" 2>/dev/null || true
-    rm -rf "$work"
-}
-trap clean EXIT
 # An upper layer must not lie on an overlay itself, as / may do.
 if ! { mount -t tmpfs tmpfs "$work" && mkdir -p "$work/upper" "$work/work" "$root" &&
     mount -t overlay -o "lowerdir=/,upperdir=$work/upper,workdir=$work/work" overlay "$root"; } 2>/dev/null; then
@@ -49,8 +50,7 @@ if ! { mount -t tmpfs tmpfs "$work" && mkdir -p "$work/upper" "$work/work" "$roo
     exit 0
 fi
 mount -t proc proc "$root/proc"
-mount --rbind /dev "$root/dev"
-mount --make-rslave "$root/dev"
+mount --bind /dev "$root/dev"
 cp "$deb" "$root/recado.deb"
 within() { chroot "$root" /bin/bash -ec "$1"; }
 
@@ -63,10 +63,11 @@ within 'test "$(stat -c "%U %a" /var/lib/recado)" = "recado 700" && test "$(stat
 # The commands that `recadod init --data` prints, for one machine that is its own cluster.
 within 'recadod init --dir /cluster --host 127.0.0.9 --port 29097 --data /var/lib/recado/data >/dev/null
     cp /cluster/server-1/recado.toml /cluster/server-1/cluster.secret /etc/recado/
-    cp -r /cluster/server-1/data /var/lib/recado/data
+    test ! -e /var/lib/recado/data && mv /cluster/server-1/data /var/lib/recado/data
     chown -R recado: /etc/recado /var/lib/recado/data
     setpriv --reuid recado --regid recado --clear-groups recadod check-config'
 within 'setpriv --reuid recado --regid recado --clear-groups recadod serve 2>/tmp/log & server=$!
+    trap "kill -9 $server 2>/dev/null || true" EXIT
     export HOME=/tmp/home RECADO_SERVERS=127.0.0.9:29097
     key=$(recadod fingerprint | sed -n "s/^key *//p")
     for wait in $(seq 100); do

@@ -43,6 +43,9 @@ pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Res
     Ok(members)
 }
 
+/// The directory that the package gives its unit to write in.
+const PACKAGE_STATE: &str = "/var/lib/recado";
+
 /// The directory of the servers' files until all are complete. An interrupted `init` leaves it behind.
 const UNFINISHED: &str = "unfinished";
 
@@ -56,6 +59,11 @@ pub(super) fn run(dir: &Path, members: &[Member], kept_in: Option<&Path>) -> Res
         && (path.is_relative() || path.to_str().is_none_or(|path| path.contains(['"', '\\'])))
     {
         bail!("--data {} is not an absolute path that recado.toml can name", path.display());
+    }
+    if kept_in == Some(Path::new(PACKAGE_STATE)) {
+        bail!(
+            "--data {PACKAGE_STATE} exists where the package is installed: give a directory in it that does not"
+        );
     }
     if dir.exists()
         && fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_some()
@@ -115,8 +123,8 @@ fn advice(
             writeln!(
                 text,
                 "  {}: copy {} there, with its permissions (scp -pr), and as root, with the package installed:\n      \
-                 cp {id}/recado.toml {id}/cluster.secret /etc/recado/ && cp -r {id}/data {data} &&\n      \
-                 chown -R recado: /etc/recado {data} && systemctl enable --now recadod",
+                 test ! -e {data} && mv {id}/recado.toml {id}/cluster.secret /etc/recado/ && mv {id}/data {data} &&\n      \
+                 rmdir {id} && chown -R recado: /etc/recado {data} && systemctl enable --now recadod",
                 member.client.ip(),
                 home.display(),
                 id = member.id,
@@ -133,6 +141,15 @@ fn advice(
                 member.id
             )
         };
+    }
+    if let Some(elsewhere) = kept_in.filter(|path| !path.starts_with(PACKAGE_STATE)) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "The package's unit may write in {PACKAGE_STATE} alone: with `systemctl edit recadod` add, under \
+             [Service], ReadWritePaths={}",
+            elsewhere.display()
+        );
     }
     text.push_str(tolerates(members.len()));
     if !one_machine {
@@ -304,11 +321,11 @@ mod tests {
         let members = plan((None, &hosts), 10097).unwrap();
         let kept_in = Path::new("/var/lib/recado/data");
         let output = run(dir.path(), &members, Some(kept_in)).unwrap();
-        assert!(output.contains("cp -r server-2/data /var/lib/recado/data"), "{output}");
+        assert!(output.contains("mv server-2/data /var/lib/recado/data"), "{output}");
         let file = ServerFile::read(&dir.path().join("server-2/recado.toml")).unwrap();
         assert_eq!(file.data, kept_in);
         assert!(dir.path().join("server-2/data").is_dir());
-        for bad in ["data", "/var/\"/data"] {
+        for bad in ["data", "/var/\"/data", PACKAGE_STATE] {
             assert!(run(&dir.path().join("other"), &members, Some(Path::new(bad))).is_err(), "{bad}");
         }
     }

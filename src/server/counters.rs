@@ -33,7 +33,7 @@ impl Counters {
         self.unsent.load(Ordering::Relaxed)
     }
 
-    /// Counts a turn of the replica thread, which has one each heartbeat at least.
+    /// Counts a turn of the replica thread, which has one a second at least.
     pub(super) fn turn(&self) {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }

@@ -103,8 +103,8 @@ fn a_supervisor_is_told_that_the_server_is_ready_alive_and_stopping() {
             break;
         }
     };
-    // Half of the watchdog's time is longer than a turn of an idle server may take.
-    let environment = format!("export NOTIFY_SOCKET='{}' WATCHDOG_USEC=4000000", at.display());
+    // The server looks eight times in this time, and its turns may be a second apart.
+    let environment = format!("export NOTIFY_SOCKET='{}' WATCHDOG_USEC=8000000", at.display());
     let log = fs::File::create(cluster.dir().join("supervised.log")).unwrap();
     cluster.start_after(&environment, node, log);
     told("READY=1");

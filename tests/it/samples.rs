@@ -478,7 +478,7 @@ fn to_peer() -> Vec<ToPeer> {
             view,
             durable: Op(9),
             matched: Op(10),
-            applied: Op(8),
+            commit: Op(8),
             rejected: true,
         }),
         ToPeer::Fetch(Fetch { query, view, after: Op(9), upto: Op(12) }),

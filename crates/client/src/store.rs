@@ -143,10 +143,10 @@ impl Slot {
         }
         // An imported key that was not used yet, or a key that is a mounted secret. The last slot is the one
         // that other clients take last, and the key's own lock keeps out a second reader.
-        match lock_to_read(&installation.join(KEY))? {
+        let dir = installation.join(format!("slot-{}", SLOTS - 1));
+        match lock_to_read(&installation.join(KEY))?.filter(|_| !dir.join("lock").exists()) {
             Some(lock) => {
-                let (dir, device) =
-                    (installation.join(format!("slot-{}", SLOTS - 1)), DeviceId { key, slot: SLOTS - 1 });
+                let device = DeviceId { key, slot: SLOTS - 1 };
                 Ok((
                     Slot { dir, device, private, cursor: cursor(None), _lock: lock },
                     Outbox::of_reader(None),

@@ -157,8 +157,8 @@ fn profile(which: u8) -> String {
 /// The name of a channel: two that differ by case, a profile's, and the longest.
 fn shared(which: u8) -> String {
     match which {
-        0 => "~Ops".to_owned(),
-        1 => "~oPS".to_owned(),
+        0 => "_Ops".to_owned(),
+        1 => "_oPS".to_owned(),
         2 => profile(which),
         _ => format!("{which:Z>128}"),
     }

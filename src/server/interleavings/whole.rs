@@ -93,6 +93,12 @@ fn within(limit: Duration, began: u64) {
     assert!(took <= limit || !time_is_true(), "it took {took:?}, and may take {limit:?}");
 }
 
+/// Returns true if the client gave up because no server served it in time, for whatever reason.
+fn is_without_server(error: &ClientError) -> bool {
+    use ClientError::{NoPrimary, PrimaryUnheard, Unproved, Unreachable};
+    matches!(error, Unreachable { .. } | NoPrimary(_) | PrimaryUnheard { .. } | Unproved { .. })
+}
+
 /// Waits for a random time below `within_ms` milliseconds.
 fn some_time(within_ms: u64) {
     park_timeout(Duration::from_millis(below(within_ms)));
@@ -104,7 +110,7 @@ fn some_time(within_ms: u64) {
 fn sends(config: Config, disk: SlowDisk, state: Arc<tempfile::TempDir>) -> u64 {
     let client = match Client::connect(options(std::slice::from_ref(&config), state.path())) {
         Ok(client) => client,
-        Err(ClientError::Unreachable { .. } | ClientError::NoPrimary(_)) => return 0,
+        Err(error) if is_without_server(&error) => return 0,
         Err(other) => panic!("{other:?}"),
     };
     let receipts: Vec<_> = (0..SENT).map(|n| client.send(None, content(&n.to_string())).unwrap()).collect();
@@ -252,7 +258,7 @@ fn closed_in_the_middle() {
     let (server, _disk) = start(&config);
     let state = tempfile::tempdir().unwrap();
     let client = match Client::connect(options(&[config], state.path())) {
-        Err(ClientError::Unreachable { .. } | ClientError::NoPrimary(_)) if !time_is_true() => {
+        Err(error) if is_without_server(&error) && !time_is_true() => {
             return end(server);
         }
         client => client.unwrap(),

@@ -1,8 +1,8 @@
 //! Key bindings: one table that dispatches keys and is the help.
 //!
-//! A character without Ctrl or Alt is text wherever there is a text to type, so only the answers to a question
-//! are characters. Letters with Alt are free as well: many terminals send Esc and a letter typed soon after as
-//! the letter with Alt.
+//! A character without Ctrl or Alt is text wherever there is a text to type, so only the answers to a
+//! question are characters. Letters with Alt are free as well: many terminals send Esc and a letter typed
+//! soon after as the letter with Alt.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 

@@ -34,7 +34,8 @@ impl Machine {
         let unheard = |addr| !self.servers.has_heard(addr);
         let named = self.view.primary().and_then(|node| Some((node, self.servers.address_of(node)?)));
         match (self.servers.first_greeted(), named) {
-            _ if self.unserved > 0 => Obstacle::Contested,
+            // A session may also be lost because its confirmation came late; that does not happen twice.
+            _ if self.unserved > 1 => Obstacle::Contested,
             (None, _) => Obstacle::Silence,
             (Some(addr), _) if !self.servers.has_heard_any() => Obstacle::Unproved(addr),
             (_, Some((node, addr))) if unheard(addr) => Obstacle::PrimaryUnheard { node, addr },

@@ -305,7 +305,7 @@ impl ReplicaManager {
             view: self.promised,
             durable,
             matched: self.in_view.matched,
-            applied: self.commit,
+            commit: self.commit,
             rejected,
         };
         self.send(primary, ToPeer::EntriesAck(ack), out);

@@ -2,7 +2,7 @@
 //! counts, because it may have promised or acknowledged something that it cannot remember.
 //!
 //! It votes again only after a majority of the servers, itself not counted, answered its fresh nonce with
-//! their promised views. It takes the highest of them, and waits until it has applied the commit that the
+//! their promised views. It takes the highest of them, and waits until it holds the commit that the
 //! active primary of that view or a later one answered with (DESIGN.md section 4, "Empty directory"). The
 //! commit of a heartbeat is not enough: a heartbeat sent before the primary heard of the new incarnation
 //! may have an older commit than an op that the primary committed with an acknowledgement of the lost disk.

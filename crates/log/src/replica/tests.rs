@@ -296,7 +296,7 @@ fn refuse(promised: View) -> ToPeer {
 
 fn acknowledgement(view: View) -> ToPeer {
     let (durable, matched, applied) = (Op(1), Op(1), Op(1));
-    ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+    ToPeer::EntriesAck(EntriesAck { view, durable, matched, commit: applied, rejected: false })
 }
 
 fn sent(effects: &[Effect], wanted: impl Fn(&ToPeer) -> bool) -> bool {

@@ -24,8 +24,8 @@ impl Name {
 }
 
 /// The name of a channel: `[-_.~A-Za-z0-9]{1,128}`, the unreserved characters of a URL (RFC 3986 section
-/// 2.3), so that it stands in one as it is, with a letter or a digit at both ends: the path of a URL loses
-/// `.` and `..` (section 5.2.4), and a full stop after a channel's name is not part of it. Names that differ
+/// 2.3), so that it stands in one as it is, with neither `.` nor `~` at an end: the path of a URL loses `.`
+/// and `..` (section 5.2.4), and a full stop after a channel's name is not part of it. Names that differ
 /// by case are different names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelName(Arc<str>);
@@ -77,11 +77,24 @@ impl NameKind {
         if !self.lengths().contains(&text.len()) {
             return Err(NameError::Length(self, shortened(text), text.len()));
         }
-        let ends = [text.bytes().next(), text.bytes().next_back()];
-        if !ends.into_iter().flatten().all(|byte| byte.is_ascii_alphanumeric()) {
+        let ends = [text.chars().next(), text.chars().next_back()];
+        if !ends.into_iter().flatten().all(|end| self.may_end(end)) {
             return Err(NameError::Ends(self, shortened(text)));
         }
         Ok(())
+    }
+
+    /// Returns true if a name may begin and end with this character of its alphabet. Topics of other services
+    /// do with `-` and `_`, and are to be names of channels as they are.
+    fn may_end(self, end: char) -> bool {
+        end.is_ascii_alphanumeric() || (self == NameKind::Channel && matches!(end, '-' | '_'))
+    }
+
+    fn ends(self) -> &'static str {
+        match self {
+            NameKind::Profile => "a letter or a digit",
+            NameKind::Channel => "a letter, a digit, '-' or '_'",
+        }
     }
 }
 
@@ -108,8 +121,8 @@ pub enum NameError {
     /// A character outside the alphabet.
     #[error("{0} has only {alphabet}, {1:?} has {2:?}", alphabet = .0.alphabet())]
     Character(NameKind, String, char),
-    /// Something else than a letter or a digit at an end.
-    #[error("{0} begins and ends with a letter or a digit, {1:?} does not")]
+    /// A mark at an end that a name may not begin or end with.
+    #[error("{0} begins and ends with {ends}, {1:?} does not", ends = .0.ends())]
     Ends(NameKind, String),
     /// No `@` or `#` in front.
     #[error("{0:?} is neither a profile (@name) nor a channel (#name)")]
@@ -292,7 +305,7 @@ mod tests {
             assert!(matches!(name.parse::<Name>(), Err(NameError::Ends(NameKind::Profile, _))), "{name}");
             assert!(codec::decode::<Name>(&codec::encode(&name)).is_err(), "from the network");
         }
-        for name in [".", "..", &".".repeat(128), "~", "Ops.", "-ops", "ops~"] {
+        for name in [".", "..", &".".repeat(128), "~", "Ops.", ".ops", "ops~"] {
             assert!(
                 matches!(name.parse::<ChannelName>(), Err(NameError::Ends(NameKind::Channel, _))),
                 "{name}"
@@ -300,6 +313,7 @@ mod tests {
             assert!(codec::decode::<ChannelName>(&codec::encode(&name)).is_err(), "from the network");
         }
         assert_eq!("a..a".parse::<Name>().unwrap().as_str(), "a..a");
+        assert_eq!("_-a-".parse::<ChannelName>().unwrap().as_str(), "_-a-");
     }
 
     #[test]

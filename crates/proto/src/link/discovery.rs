@@ -29,8 +29,9 @@ const RAISE_EVERY: Duration = Duration::from_secs(600);
 /// Times in a row that datagrams longer than the base were lost and none arrived, after which the path is
 /// taken for one that does not carry them any more (RFC 8899 section 4.3: a black hole).
 const BLACK_HOLE: u32 = 2;
-/// The rest after a black hole.
-const BLACK_HOLE_REST: Duration = Duration::from_secs(60);
+/// The rest after a black hole. It is short, because a peer that is silent for a moment, or whose journal is
+/// behind, looks like one; where it is one, the probes of the next search are lost and end it.
+const BLACK_HOLE_REST: Duration = Duration::from_secs(2);
 
 /// A probe in flight.
 #[derive(Clone, Copy, Debug)]

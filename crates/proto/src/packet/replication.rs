@@ -50,8 +50,8 @@ pub struct EntriesAck {
     pub durable: Op,
     /// The end of the matched prefix, fsynced or not; the next entry wanted is one more.
     pub matched: Op,
-    /// The sender's last applied op.
-    pub applied: Op,
+    /// The last op that the sender knows to be committed and has.
+    pub commit: Op,
     /// True if the entries received did not follow the matched prefix: continue from `matched + 1`.
     pub rejected: bool,
 }

@@ -137,7 +137,7 @@ impl Chance {
                 view,
                 durable: self.op(),
                 matched: self.op(),
-                applied: self.op(),
+                commit: self.op(),
                 rejected: self.flip(),
             }),
             8 => {

@@ -198,7 +198,13 @@ impl Rig<Peers> {
                 ToPeer::Entries(entries) => {
                     let matched = entries.entries.last().map_or(entries.prev_op, |entry| entry.op);
                     let (durable, applied) = (matched, Op::ZERO);
-                    ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+                    ToPeer::EntriesAck(EntriesAck {
+                        view,
+                        durable,
+                        matched,
+                        commit: applied,
+                        rejected: false,
+                    })
                 }
                 _ => continue,
             };

@@ -301,8 +301,11 @@ fn a_client_tells_silence_from_long_datagrams_that_are_lost_and_from_a_primary_t
 #[test]
 fn a_client_whose_sessions_are_taken_over_before_they_are_served_is_contested() {
     let mut play = Play::new();
-    play.accept();
-    assert_eq!(play.machine.obstacle(), Obstacle::NoPrimary);
-    play.from(3, 1, 3, refused(Code::SessionOver));
-    assert_eq!(play.machine.obstacle(), Obstacle::Contested);
+    for told in [Obstacle::NoPrimary, Obstacle::Contested] {
+        play.accept();
+        assert_eq!(play.machine.obstacle(), Obstacle::NoPrimary);
+        play.from(3, 1, 3, refused(Code::SessionOver));
+        assert_eq!(play.machine.obstacle(), told, "one may have been confirmed too late");
+        play.pass(300);
+    }
 }

@@ -170,7 +170,7 @@ fn casting(numbers: &[u64]) -> One {
 /// Server 2 has matched and fsynced the ops up to `matched`.
 fn ack(one: &One, matched: u64, rejected: bool) -> ToPeer {
     let (view, durable, matched, applied) = (one.replica.promised(), Op(matched), Op(matched), Op(1));
-    ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected })
+    ToPeer::EntriesAck(EntriesAck { view, durable, matched, commit: applied, rejected })
 }
 
 /// Takes an input at this time, without a flush.

@@ -250,7 +250,7 @@ fn a_backup_that_lacks_the_last_op_of_the_snapshot_is_offered_the_snapshot() {
     one.packet(2, promise(view));
     let behind = |matched: u64| {
         let (durable, matched, applied) = (Op(0), Op(matched), Op(0));
-        ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: true })
+        ToPeer::EntriesAck(EntriesAck { view, durable, matched, commit: applied, rejected: true })
     };
     let offer = Effect::ReadSnapshot { to: NodeId(2), op: Op::ZERO, offset: 0, blocks: 1 };
     assert!(one.packet(2, behind(4)).contains(&offer));
@@ -315,7 +315,7 @@ fn rejections_of_one_hole_move_the_cast_back_once() {
     let mut one = casting();
     let view = one.replica.promised();
     let (durable, matched, applied) = (Op(1), Op(1), Op(1));
-    let rejected = EntriesAck { view, durable, matched, applied, rejected: true };
+    let rejected = EntriesAck { view, durable, matched, commit: applied, rejected: true };
     // The second rejection comes 1 ms after the first, the third 5 ms after it: an eighth of a heartbeat.
     for (wait, again) in [(0, true), (0, false), (3, true)] {
         one.now = one.now + MS * wait;

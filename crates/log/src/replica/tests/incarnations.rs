@@ -102,7 +102,7 @@ fn an_ack_of_an_earlier_incarnation_commits_nothing() {
     one.packet(2, promise(view));
     let ack = |durable| {
         let (durable, matched, applied) = (Op(durable), Op(1), Op(0));
-        ToPeer::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+        ToPeer::EntriesAck(EntriesAck { view, durable, matched, commit: applied, rejected: false })
     };
     one.packet(2, ack(1));
     one.packet_of_incarnation(2, 2, LEARN);
