@@ -401,6 +401,7 @@ fn prose_in_the_list_is_text_and_a_mistyped_channel_is_asked_about() {
     alice.press("Escape");
     alice.wait_until("no question", |screen| !screen.contains("Create #typo?"));
     let terminal = Terminal::knowing(&listed(&cluster));
+    terminal.ok(&["--as=eve", "claim"]);
     assert!(!terminal.ok(&["--as=eve", "channels"]).contains("typo"));
     alice.press("Enter");
     alice.wait_for("Create #typo?");
@@ -434,6 +435,7 @@ fn flags_and_families_leave_nothing_behind() {
     alice.enter("/go");
     alice.wait_for("BRDE \u{1f469} \u{1f44d} tail");
     let terminal = Terminal::knowing(&listed(&cluster));
+    terminal.ok(&["--as=eve", "claim"]);
     let past = terminal.json(&["--as=eve", "history", "@alice", "--json"]);
     assert_eq!(past[0]["body"], text, "what is sent is what was typed");
 }
