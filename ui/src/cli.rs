@@ -49,7 +49,7 @@ const COMMON: &str = "Options of every command";
 #[derive(Debug, Default, Args)]
 pub(crate) struct Common {
     /// The profile to act as [RECADO_AS]. `claim`, `send`, `follow` and `channel create` claim a name that
-    /// nobody has yet; no other command does
+    /// nobody has yet; no other command does, but the screen
     #[arg(
         long = "as",
         value_name = "NAME",

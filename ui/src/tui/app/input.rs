@@ -57,9 +57,11 @@ impl App {
                 input.input(key);
                 *wrong = None;
             }
-            Some(Popup::Confirmation(_)) => {}
-            // What is read makes room for the text that a letter begins or continues.
-            Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => {
+            // What is read makes room for the text that a letter begins or continues. So does a question, which
+            // is not answered then: whoever types on has not read it.
+            Some(
+                Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. } | Popup::Confirmation(_),
+            ) => {
                 if keys::is_character(&key) {
                     self.popup = None;
                     self.write(key);
@@ -98,7 +100,11 @@ impl App {
         match &mut self.popup {
             Some(Popup::Palette(palette)) => palette.input.paste(text),
             Some(Popup::Welcome { input, .. } | Popup::Invitation { input, .. }) => input.paste(text),
-            Some(Popup::Confirmation(_)) => {}
+            // A question is not answered by what is pasted, and does not hide it.
+            Some(Popup::Confirmation(_)) => {
+                self.popup = None;
+                self.on_paste(text);
+            }
             Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) | None => {
                 match &mut self.search {
                     Some(search) if search.typing && self.popup.is_none() => {

@@ -1,6 +1,7 @@
 //! Prose is text wherever the focus is; the mode line says what the keys do.
 
 use super::*;
+use crate::tui::keys::Scope;
 
 /// Something that can be muted, copied and opened, selected in the list of everything.
 fn with_a_selection() -> App {
@@ -168,4 +169,18 @@ fn ctrl_c_over_a_text_asks_and_the_text_stays_with_a_no() {
     let mut app = with_a_selection();
     type_in(&mut app, "/half a command");
     assert!(press(&mut app, "Ctrl+c").contains(&Effect::Quit));
+}
+
+#[test]
+fn who_types_on_has_not_answered_the_question_and_loses_no_letter() {
+    let mut app = with_a_selection();
+    type_in(&mut app, "not sent yet");
+    press(&mut app, "Ctrl+c");
+    assert_eq!(app.scope(), Scope::Confirmation);
+    type_in(&mut app, "!");
+    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Writing, "not sent yet!"));
+    press(&mut app, "Ctrl+c");
+    app.on_paste(" at all");
+    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Writing, "not sent yet! at all"));
+    assert!(!app.effects.contains(&Effect::Quit));
 }
