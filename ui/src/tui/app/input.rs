@@ -57,8 +57,8 @@ impl App {
                 input.input(key);
                 *wrong = None;
             }
-            // What is read makes room for the text that a letter begins or continues. So does a question, which
-            // is not answered then: whoever types on has not read it.
+            // What is read makes room for the text that a letter begins or continues. So does a question,
+            // which is not answered then: whoever types on has not read it.
             Some(
                 Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. } | Popup::Confirmation(_),
             ) => {
