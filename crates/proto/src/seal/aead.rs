@@ -16,7 +16,7 @@ pub enum Aead {
     #[default]
     ChaCha20Poly1305,
     /// AES-256-GCM (NIST SP 800-38D). Every program can open it; it is offered by those whose processor has
-    /// instructions for it, where it is two to three times as fast.
+    /// instructions for it, where it is up to twice as fast.
     Aes256Gcm,
 }
 
