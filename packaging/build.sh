@@ -160,7 +160,7 @@ for name in "${names[@]}"; do
     "build_$name"
 done
 cd "$built"
-find . -type f -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS
+find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs sha256sum >SHA256SUMS
 if [ -n "${MINISIGN_KEY:-}" ]; then
     needs minisign "install the package minisign"
     minisign -S -s "$MINISIGN_KEY" -m SHA256SUMS
