@@ -2,6 +2,7 @@
 //! the servers take.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -79,7 +80,7 @@ impl OverloadRun {
             ("closed loop", rate),
             ("half: offered", half.offered() as f64 / seconds),
             ("twice: offered", twice.offered() as f64 / seconds),
-            ("twice: taken", acked as f64 / seconds),
+            ("twice: taken", twice.acked as f64 / seconds),
         ];
         report.shares = vec![
             ("half: refused", half.refused_share()),
@@ -116,7 +117,7 @@ impl OverloadRun {
         let began = clock.now();
         let from = began + self.timing.before();
         let until = from + self.timing.measured();
-        let mut offered = Offered::new(self.devices, from)?;
+        let mut offered = Offered::new(self.devices, from..until)?;
         let mut observed = Vec::new();
         let (mut due_index, mut is_begun, mut is_over) = (0_u64, false, false);
         let mut heard_at = began;
@@ -182,7 +183,10 @@ struct Device {
 /// What was offered at one rate, and what came of it.
 #[derive(Debug)]
 struct Offered {
-    from: Moment,
+    /// The measured time.
+    measured: Range<Moment>,
+    /// Acknowledgements that came in it. Those of messages sent before make up for those that come later.
+    acked: u64,
     devices: Vec<Device>,
     under_way: BTreeMap<Number, UnderWay>,
     /// Messages that were due in the measured time and that no client sent.
@@ -200,9 +204,10 @@ struct Offered {
 }
 
 impl Offered {
-    fn new(devices: u16, from: Moment) -> Result<Offered, Failure> {
+    fn new(devices: u16, measured: Range<Moment>) -> Result<Offered, Failure> {
         Ok(Offered {
-            from,
+            measured,
+            acked: 0,
             devices: vec![Device::default(); devices.into()],
             under_way: BTreeMap::new(),
             held_back: 0,
@@ -226,11 +231,11 @@ impl Offered {
     }
 
     fn held_back(&mut self, due: Moment) {
-        self.held_back += u64::from(due >= self.from);
+        self.held_back += u64::from(due >= self.measured.start);
     }
 
     fn sent(&mut self, number: Number, due: Moment, now: Moment) {
-        let counts = due >= self.from;
+        let counts = due >= self.measured.start;
         self.sent += u64::from(counts);
         self.under_way.insert(number, UnderWay { sent: now, counts, was_refused: false });
         if let Some(device) = self.devices.get_mut(usize::from(number.sender)) {
@@ -258,6 +263,7 @@ impl Offered {
             _ => {
                 self.under_way.remove(&number);
                 device.in_flight -= 1;
+                self.acked += u64::from(self.measured.contains(&now));
                 device.refused -= u16::from(was_refused);
                 if was_refused { &mut self.taken_later } else { &mut self.taken }
             }
@@ -291,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_device_that_was_refused_holds_back_until_it_is_answered() {
-        let mut offered = Offered::new(1, Moment(100)).unwrap();
+        let mut offered = Offered::new(1, Moment(100)..Moment(165)).unwrap();
         let early = offered.next(0, 2, Moment(50)).unwrap();
         offered.sent(early, Moment(50), Moment(50));
         let first = offered.next(0, 2, Moment(100)).unwrap();
@@ -304,7 +310,11 @@ mod tests {
         assert_eq!(offered.next(0, 2, Moment(160)), None, "one was refused");
         offered.observe(Moment(170), Observed::Acked(first));
         assert!(offered.next(0, 2, Moment(180)).is_some());
-        assert_eq!((offered.sent, offered.held_back), (1, 2), "one was due before");
+        assert_eq!(
+            (offered.sent, offered.held_back, offered.acked),
+            (1, 2, 1),
+            "one was due before, one was late"
+        );
         assert_eq!((offered.taken.len(), offered.refused.max(), offered.taken_later.max()), (0, 30, 60));
         assert_eq!(offered.refused_share(), 1.0);
         assert_eq!(offered.checks(), Checks::default());
