@@ -104,8 +104,8 @@ impl OverloadRun {
     /// Offers so many messages a second, open loop.
     ///
     /// A client that is told Busy waits before it sends anything more, and the latency would be that of the
-    /// client. So a device with a message that was refused and is not answered yet, or with too many in
-    /// flight, is not asked for another: what it had to send is counted as held back.
+    /// client. So a device with a message that waits because of a refusal, or with too many in flight, is not
+    /// asked for another: what it had to send is counted as held back.
     fn offer(
         &self,
         clock: MachineClock,
@@ -168,7 +168,8 @@ struct UnderWay {
     sent: Moment,
     /// It was due in the measured time.
     counts: bool,
-    was_refused: bool,
+    /// It was refused, or one of its device before it was: it waits in its client.
+    waits: bool,
 }
 
 /// One device that sends.
@@ -176,8 +177,8 @@ struct UnderWay {
 struct Device {
     next: u64,
     in_flight: u16,
-    /// Of these, those that were refused.
-    refused: u16,
+    /// Of these, those that wait in the client because of a refusal.
+    waiting: u16,
 }
 
 /// What was offered at one rate, and what came of it.
@@ -193,11 +194,11 @@ struct Offered {
     held_back: u64,
     /// Messages that were sent.
     sent: u64,
-    /// Times to the acknowledgement of those that were not refused before.
+    /// Times to the acknowledgement of those that did not wait because of a refusal.
     taken: Histogram<u64>,
-    /// Times to the first refusal of the others ...
+    /// Times to the refusal of those that met one and did not wait because of another ...
     refused: Histogram<u64>,
-    /// ... and to their acknowledgement.
+    /// ... and to the acknowledgement of all that waited.
     taken_later: Histogram<u64>,
     repeated: u64,
     used: Vec<crate::process::Used>,
@@ -223,7 +224,7 @@ impl Offered {
     /// The number of the device's message that is due; none if it holds the message back.
     fn next(&mut self, sender: u16, most: u16, due: Moment) -> Option<Number> {
         let device = *self.devices.get(usize::from(sender))?;
-        if device.in_flight >= most || device.refused > 0 {
+        if device.in_flight >= most || device.waiting > 0 {
             self.held_back(due);
             return None;
         }
@@ -237,7 +238,7 @@ impl Offered {
     fn sent(&mut self, number: Number, due: Moment, now: Moment) {
         let counts = due >= self.measured.start;
         self.sent += u64::from(counts);
-        self.under_way.insert(number, UnderWay { sent: now, counts, was_refused: false });
+        self.under_way.insert(number, UnderWay { sent: now, counts, waits: false });
         if let Some(device) = self.devices.get_mut(usize::from(number.sender)) {
             device.next += 1;
             device.in_flight += 1;
@@ -245,31 +246,42 @@ impl Offered {
     }
 
     fn observe(&mut self, now: Moment, what: Observed) {
-        let (Observed::Acked(number) | Observed::Deferred(number)) = what else { return };
-        let Some(message) = self.under_way.get_mut(&number) else {
-            self.repeated += u64::from(what == Observed::Acked(number));
+        match what {
+            Observed::Acked(number) => self.acked(now, number),
+            Observed::Deferred(number) => self.deferred(now, number),
+            _ => {}
+        }
+    }
+
+    fn acked(&mut self, now: Moment, number: Number) {
+        let Some(message) = self.under_way.remove(&number) else {
+            self.repeated += 1;
             return;
         };
-        let Some(device) = self.devices.get_mut(usize::from(number.sender)) else { return };
-        let took = now.since(message.sent);
-        let UnderWay { counts, was_refused, .. } = *message;
-        let times = match what {
-            Observed::Deferred(_) if was_refused => return,
-            Observed::Deferred(_) => {
-                message.was_refused = true;
-                device.refused += 1;
-                &mut self.refused
-            }
-            _ => {
-                self.under_way.remove(&number);
-                device.in_flight -= 1;
-                self.acked += u64::from(self.measured.contains(&now));
-                device.refused -= u16::from(was_refused);
-                if was_refused { &mut self.taken_later } else { &mut self.taken }
-            }
-        };
-        if counts {
-            record(times, took);
+        self.acked += u64::from(self.measured.contains(&now));
+        if let Some(device) = self.devices.get_mut(usize::from(number.sender)) {
+            device.in_flight -= 1;
+            device.waiting -= u16::from(message.waits);
+        }
+        if message.counts {
+            let times = if message.waits { &mut self.taken_later } else { &mut self.taken };
+            record(times, now.since(message.sent));
+        }
+    }
+
+    /// A message was refused. The client keeps it and all of its device behind it until the refusal's wait is
+    /// over: only the first one's time to the refusal is the servers'.
+    fn deferred(&mut self, now: Moment, number: Number) {
+        let Number { sender, .. } = number;
+        let Some(message) = self.under_way.get(&number).filter(|message| !message.waits) else { return };
+        if message.counts {
+            record(&mut self.refused, now.since(message.sent));
+        }
+        let behind = self.under_way.range_mut(number..=Number { sender, index: u64::MAX });
+        let newly = behind.map(|(_, message)| message).filter(|message| !message.waits);
+        let newly = newly.map(|message| message.waits = true).count();
+        if let Some(device) = self.devices.get_mut(usize::from(sender)) {
+            device.waiting += newly as u16;
         }
     }
 
@@ -296,29 +308,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_was_refused_holds_back_until_it_is_answered() {
-        let mut offered = Offered::new(1, Moment(100)..Moment(165)).unwrap();
-        let early = offered.next(0, 2, Moment(50)).unwrap();
-        offered.sent(early, Moment(50), Moment(50));
-        let first = offered.next(0, 2, Moment(100)).unwrap();
-        assert_eq!((early.index, first.index), (0, 1));
-        offered.sent(first, Moment(100), Moment(110));
-        assert_eq!(offered.next(0, 2, Moment(120)), None, "two are in flight");
+    fn a_device_that_was_refused_holds_back_until_it_and_what_is_behind_it_are_answered() {
+        let mut offered = Offered::new(1, Moment(100)..Moment(195)).unwrap();
+        let mut send = |offered: &mut Offered, at| {
+            let number = offered.next(0, 3, Moment(at)).unwrap();
+            offered.sent(number, Moment(at), Moment(at));
+            number
+        };
+        let early = send(&mut offered, 50);
+        let [first, behind] = [110, 120].map(|at| send(&mut offered, at));
+        assert_eq!(offered.next(0, 3, Moment(125)), None, "three are in flight");
         offered.observe(Moment(130), Observed::Acked(early));
         offered.observe(Moment(140), Observed::Deferred(first));
         offered.observe(Moment(150), Observed::Deferred(first));
-        assert_eq!(offered.next(0, 2, Moment(160)), None, "one was refused");
+        offered.observe(Moment(150), Observed::Deferred(behind));
+        assert_eq!(offered.refused.max(), 30, "the client knows it from the first refusal");
         offered.observe(Moment(170), Observed::Acked(first));
-        assert!(offered.next(0, 2, Moment(180)).is_some());
-        assert_eq!(
-            (offered.sent, offered.held_back, offered.acked),
-            (1, 2, 1),
-            "one was due before, one was late"
-        );
-        assert_eq!((offered.taken.len(), offered.refused.max(), offered.taken_later.max()), (0, 30, 60));
-        assert_eq!(offered.refused_share(), 1.0);
+        assert_eq!(offered.next(0, 3, Moment(175)), None, "one waits behind the one that was refused");
+        offered.observe(Moment(180), Observed::Acked(behind));
+        let last = send(&mut offered, 185);
+        offered.observe(Moment(190), Observed::Acked(last));
+        assert_eq!((offered.sent, offered.held_back, offered.acked), (3, 2, 4), "one was due before");
+        assert_eq!((offered.taken.max(), offered.taken.len()), (5, 1));
+        assert_eq!((offered.taken_later.max(), offered.taken_later.len()), (60, 2));
+        assert_eq!(offered.refused.len(), 1);
         assert_eq!(offered.checks(), Checks::default());
-        offered.observe(Moment(190), Observed::Acked(first));
+        offered.observe(Moment(191), Observed::Acked(first));
         assert_eq!(offered.checks().repeated, 1);
     }
 }

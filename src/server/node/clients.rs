@@ -17,8 +17,9 @@ use crate::delivery::{self, ReplyTo};
 use crate::server::cost;
 
 /// Time in ms after which a client may retry a request that was refused for a temporary reason, or that met a
-/// full queue.
-pub const RETRY_MS: u32 = 50;
+/// full queue: a full queue is taken in about that time. A client that is refused again waits twice as long
+/// each time.
+pub const RETRY_MS: u32 = 10;
 
 impl<L: OrderedLog> Node<L> {
     /// Handles a packet of a client without a session.

@@ -15,6 +15,9 @@ use recado_proto::id::Moment;
 /// The longest wait, without jitter: no longer than the election of a new primary takes.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// How often the wait is doubled: the shortest that a server may name, 10 ms, reaches the longest then.
+const DOUBLED_MAX: u32 = 7;
+
 /// The backoff of a session, with the primary that serves it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
@@ -56,7 +59,7 @@ impl Backoff {
             return;
         }
         self.hint = wait.min(WAIT_MAX);
-        let wait = (wait * (1 << self.refusals.min(4))).min(WAIT_MAX);
+        let wait = (wait * (1 << self.refusals.min(DOUBLED_MAX))).min(WAIT_MAX);
         let jitter = noise % (wait.as_micros() as u64 / 4).max(1);
         self.until = now + wait + Duration::from_micros(jitter);
         self.refusals += 1;
