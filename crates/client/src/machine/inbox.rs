@@ -13,8 +13,13 @@ use super::{Effect, Event};
 /// answer ...
 const ACK_DELAY: Duration = Duration::from_millis(10);
 
-/// ... and the number of them after which it is sent at once.
+/// ... the number of datagrams with such, after which it is sent at once: as many as the window of a new link
+/// holds ...
 const ACK_EVERY: u32 = 16;
+
+/// ... and the number of steps, a quarter of the credit, so that a sender that joins many in a datagram has
+/// credit left when it is acknowledged.
+const ACK_EVERY_STEPS: u32 = 64;
 
 /// An item of the stream that arrived before its predecessor.
 #[derive(Debug)]
@@ -35,7 +40,12 @@ pub(super) struct Inbox {
     /// Ops that were handed out and not taken.
     untaken: VecDeque<Op>,
     buffered: BTreeMap<Op, Buffered>,
-    unacknowledged: u32,
+    /// Steps since the last ack.
+    steps: u32,
+    /// Datagrams since the last ack that want one.
+    datagrams: u32,
+    /// The datagram that is being taken wants an ack.
+    wants_ack: bool,
     ack_at: Option<Moment>,
 }
 
@@ -51,7 +61,9 @@ impl Inbox {
             taken: Op::ZERO,
             untaken: VecDeque::new(),
             buffered: BTreeMap::new(),
-            unacknowledged: 0,
+            steps: 0,
+            datagrams: 0,
+            wants_ack: false,
             ack_at: None,
         }
     }
@@ -92,7 +104,7 @@ impl Inbox {
         }
         if op <= self.received {
             // A retransmission: an acknowledgement was lost.
-            return self.ack_by(now + ACK_DELAY);
+            return self.ack_soon(now);
         }
         let joins = buffered.prev <= self.received || self.planted.is(Planted::CursorJumps);
         if !joins {
@@ -115,18 +127,26 @@ impl Inbox {
     /// The primary has sent a packet that it sends again until its datagram is acknowledged, although it is
     /// no item of the stream: an answer to a query, or a piece of a large packet.
     pub(super) fn on_tracked(&mut self, now: Moment) {
-        self.unacknowledged += 1;
         self.ack_soon(now);
     }
 
+    /// All packets of a datagram have been taken.
+    pub(super) fn end_datagram(&mut self, now: Moment) {
+        self.datagrams += u32::from(std::mem::take(&mut self.wants_ack));
+        if self.datagrams >= ACK_EVERY {
+            self.ack_by(now);
+        }
+    }
+
     fn ack_soon(&mut self, now: Moment) {
-        let delay = if self.unacknowledged >= ACK_EVERY { Duration::ZERO } else { ACK_DELAY };
+        self.wants_ack = true;
+        let delay = if self.steps >= ACK_EVERY_STEPS { Duration::ZERO } else { ACK_DELAY };
         self.ack_by(now + delay);
     }
 
     fn hand_out(&mut self, op: Op, buffered: Buffered, out: &mut Vec<Effect>) {
         let after = std::mem::replace(&mut self.received, op);
-        self.unacknowledged += 1;
+        self.steps += 1;
         match buffered.item {
             Item::Notification(notification) => {
                 self.untaken.push_back(op);
@@ -172,7 +192,7 @@ impl Inbox {
     /// it is not sent again.
     pub(super) fn ack(&mut self) -> ClientAck {
         self.ack_at = None;
-        self.unacknowledged = 0;
+        (self.steps, self.datagrams) = (0, 0);
         let held =
             self.untaken.iter().chain(self.buffered.keys()).take(ClientAck::HELD_MAX).copied().collect();
         ClientAck { upto: Position::of(self.taken), held, credit: Self::WINDOW }
@@ -193,18 +213,39 @@ mod tests {
     }
 
     #[test]
-    fn an_ack_waits_for_company_and_no_longer_after_sixteen_steps() {
+    fn an_ack_waits_for_company_and_no_longer_after_a_quarter_of_the_credit() {
         let (mut inbox, mut upto) = (Inbox::new(true, PlantedBug::default()), 0);
         for round in 1..=3 {
             let now = Moment(round * 1_000_000);
-            for buffered in 1..=ACK_EVERY {
-                let due = if buffered < ACK_EVERY { now + ACK_DELAY } else { now };
+            for buffered in 1..=ACK_EVERY_STEPS {
+                let due = if buffered < ACK_EVERY_STEPS { now + ACK_DELAY } else { now };
                 gap(&mut inbox, now, upto, upto + 1);
                 upto += 1;
                 assert_eq!(inbox.next_deadline(), Some(due), "buffered {buffered} of round {round}");
             }
             assert_eq!(inbox.ack().upto, Position::of(Op(upto)), "there is nothing to take in a gap");
             assert_eq!(inbox.next_deadline(), None, "and the next count begins anew");
+        }
+    }
+
+    #[test]
+    fn an_ack_waits_no_longer_after_sixteen_datagrams_however_many_steps_each_has() {
+        for steps in [1, 3] {
+            let (mut inbox, mut upto) = (Inbox::new(true, PlantedBug::default()), 0);
+            let now = Moment(1_000_000);
+            for datagram in 1..=ACK_EVERY {
+                for _ in 0..steps {
+                    gap(&mut inbox, now, upto, upto + 1);
+                    upto += 1;
+                }
+                inbox.end_datagram(now);
+                inbox.end_datagram(now);
+                let due = if datagram < ACK_EVERY { now + ACK_DELAY } else { now };
+                assert_eq!(inbox.next_deadline(), Some(due), "{datagram} datagrams of {steps}");
+            }
+            inbox.ack();
+            inbox.end_datagram(now);
+            assert_eq!(inbox.next_deadline(), None, "an empty datagram wants none");
         }
     }
 

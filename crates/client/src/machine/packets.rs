@@ -45,6 +45,9 @@ impl Machine {
                 self.on_packet(now, from, fresh, whole, out);
             }
         }
+        if is_primary {
+            self.inbox.end_datagram(now);
+        }
     }
 
     /// The primary sends an answer, or a piece of a large packet, again until its datagram is acknowledged,
