@@ -203,9 +203,24 @@ impl From<Log> for LogFormat {
     }
 }
 
-/// Runs the command line. Clap itself exits with 2 on wrong usage.
+/// Runs the command line.
 pub(crate) fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // The message of a wrong command line goes to standard error, and its exit code counts in any case.
+        Err(wrong) if wrong.use_stderr() => {
+            let _ = wrong.print();
+            return ExitCode::from(2);
+        }
+        // The help and the version, which are no failure if they can be printed.
+        Err(help) => {
+            return end(match help.print().and_then(|()| io::stdout().flush()) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                printed => printed.context("standard output cannot be written"),
+            });
+        }
+    };
+    let done = match cli.command {
         Command::Init(args) => hosts::resolve(&args.place.host).and_then(|(hosts, told)| {
             let members = init::plan((args.place.servers, &hosts), args.port)?;
             Ok(told + &init::run(&args.dir, &members, args.data.as_deref())?)
@@ -222,7 +237,12 @@ pub(crate) fn main() -> ExitCode {
         Command::Completions { shell } => Ok(manual::completions(shell)),
         Command::Inspect { dir, json } => inspect::run(&dir, json),
     };
-    match done.and_then(|text| print(&mut io::stdout().lock(), &text)) {
+    end(done.and_then(|text| print(&mut io::stdout().lock(), &text)))
+}
+
+/// Prints the failure, if there is one, and returns the exit code.
+fn end(done: Result<()>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // If stderr cannot be written either, the exit code remains.

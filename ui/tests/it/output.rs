@@ -27,6 +27,23 @@ fn a_listener_without_a_reader_ends_and_counts_nothing_as_read() {
     assert!(output.status.code() == Some(1) && message.contains("closed"), "{message}");
     assert_eq!(terminal.fails(&[bob, "listen", "--exec", " "]).0, 2);
 
+    // Lists are lost, too. What has been done is done, and a null device is no closed output.
+    let closed = |args: &[&str]| {
+        let command = terminal.command(args);
+        let mut closed = Command::new("sh");
+        closed.args(["-c", "exec \"$0\" \"$@\" >&-"]).arg(command.get_program()).args(args);
+        closed.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = closed.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for list in [&[bob, "history", "--inbox"][..], &[bob, "people"], &[bob, "devices"]] {
+        let (code, message) = closed(list);
+        assert!(code == Some(1) && message.contains("standard output"), "{list:?}: {code:?}, {message}");
+        let null = File::options().write(true).open("/dev/null").unwrap();
+        assert!(terminal.command(list).stdout(null).status().unwrap().success(), "{list:?}");
+    }
+    assert_eq!(closed(&[bob, "follow", "@alice"]).0, Some(0));
+
     // As `listen | head -1`.
     let mut listener = terminal.start(&[bob, "listen"]);
     let mut head = BufReader::new(listener.stdout.take().expect("piped"));
@@ -62,6 +79,17 @@ fn a_help_that_cannot_be_printed_is_a_failure() {
         assert!(output.status.success(), "{args:?}: as of `| head -1`");
         terminal.ok(args);
     }
+    for args in [&["--help"][..], &["--version"], &["init", "--help"], &["man"], &["completions", "bash"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = Command::new(crate::recadod()).args(args).stdout(full).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            output.status.code() == Some(1) && message.contains("standard output"),
+            "{args:?}: {message}"
+        );
+    }
+    let wrong = Command::new(crate::recadod()).arg("serf").output().unwrap();
+    assert!(wrong.status.code() == Some(2) && wrong.stdout.is_empty() && !wrong.stderr.is_empty());
 }
 
 #[test]
