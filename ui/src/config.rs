@@ -42,6 +42,7 @@ struct File {
     profile: Option<String>,
     cluster_key: Option<String>,
     claim: Option<bool>,
+    create: Option<bool>,
     account: Option<String>,
     #[serde(default)]
     accounts: BTreeMap<String, Account>,
@@ -81,6 +82,8 @@ pub(crate) struct Config {
     pub(crate) cluster_key: Option<ClusterKey>,
     /// False if no command may claim a name.
     pub(crate) claims: bool,
+    /// False if `send` may create no channel.
+    pub(crate) creates: bool,
     /// Code of the invitation with which a new name is claimed.
     pub(crate) invite: Option<EnrolmentCode>,
 }
@@ -126,6 +129,7 @@ impl Config {
             (typed, _) => (typed.to_vec(), false),
         };
         let claims = !common.no_claim && file.claim.unwrap_or(true);
+        let creates = file.create.unwrap_or(true);
         let state = xdg.state_dir().unwrap_or_else(|| xdg.data_dir()).join("recado");
         let themes = xdg.config_dir().join("recado").join("themes");
         let (screen, invite) = (file.screen, common.invite);
@@ -142,8 +146,14 @@ impl Config {
             state,
             cluster_key,
             claims,
+            creates,
             invite,
         })
+    }
+
+    /// The servers as they are written.
+    pub(crate) fn written(&self) -> &[String] {
+        &self.written
     }
 
     /// The addresses of the servers. Names are resolved at the first call, so a command that needs no server
@@ -194,6 +204,12 @@ pub(crate) fn check(common: &Common) -> Result<PathBuf, Failure> {
         themes.map_err(|what| Failure::Usage(format!("{}: {what}", path.display())))?;
     }
     Ok(path)
+}
+
+/// Names of the accounts in the file. None if it cannot be read.
+pub(crate) fn accounts(common: &Common) -> Vec<String> {
+    let file = path(common).and_then(|path| read(&path, true));
+    file.map(|file| file.accounts.into_keys().collect()).unwrap_or_default()
 }
 
 /// Path of the configuration file, which may not exist.
@@ -327,6 +343,16 @@ mod tests {
         };
         assert!(claims("", false) && claims("claim = true", false));
         assert!(!claims("claim = false", false) && !claims("", true) && !claims("claim = true", true));
+    }
+
+    #[test]
+    fn a_channel_is_created_unless_the_file_forbids_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        for (text, creates) in [("", true), ("create = true", true), ("create = false", false)] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(Config::load(&common(path.clone())).unwrap().creates, creates, "{text}");
+        }
     }
 
     #[test]

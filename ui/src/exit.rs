@@ -1,6 +1,6 @@
 //! End of the program: exit codes for scripts, and one-line error messages for people.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ use crate::print::{OutputError, note, written};
 
 /// Interval at which a wait looks for a signal. An answer ends the wait at once.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Time after which a person is told what is waited for.
+const TELL: Duration = Duration::from_secs(1);
 
 /// What becomes of a request whose command is interrupted before its result is known.
 pub(crate) const INTERRUPTED: &str = "interrupted, and the outcome is unknown; it is saved, and the next command as this \
@@ -99,6 +102,16 @@ impl Failure {
             }
             failure => failure,
         }
+    }
+
+    /// Returns true if the servers refused this request or query.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Failure::Request { error: ReceiptError::Refused(_), .. }
+                | Failure::Query { .. }
+                | Failure::Refused(_)
+        )
     }
 
     fn code(&self) -> u8 {
@@ -194,7 +207,12 @@ pub(crate) fn wait(
     interrupt: &Interrupt,
 ) -> Result<Op, Failure> {
     let mut left = timeout;
+    let mut told = !io::stderr().is_terminal();
     loop {
+        if !told && timeout - left >= TELL {
+            told = true;
+            note("sent, and waiting until a majority of the servers has it on disk");
+        }
         let signal = interrupt.arrived();
         let slice = if signal.is_some() { Duration::ZERO } else { left.min(LOOK) };
         match (receipt.wait(slice), signal) {

@@ -8,12 +8,13 @@ use std::io::{self, IsTerminal, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use recado_client::{ConnectionEvent, CopySign, Incoming, Notification, Op, Topic};
+use recado_client::{ConnectionEvent, CopySign, Incoming, Notification, Op, Priority, Topic};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use serde_json::{Value, json};
 
 use crate::text::{clean_line, is_terminal_control, sanitize};
+use crate::tui::settings::When;
 
 /// Prefix of each further line of a text. No such line can be mistaken for another notification.
 const CONTINUED: &str = "\n      | ";
@@ -35,9 +36,9 @@ pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "recado: {text}");
 }
 
-/// Prints a line to standard error if standard output is a terminal. It explains an empty list to people; a
-/// program sees that the list is empty.
-pub(crate) fn nothing(text: impl Display) {
+/// Prints a line to standard error if standard output is a terminal. It explains to people what a program
+/// sees: that a list is empty, or which topic was shown.
+pub(crate) fn aside(text: impl Display) {
     if io::stdout().is_terminal() {
         note(text);
     }
@@ -75,11 +76,16 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), OutputError> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out {
     json: bool,
+    /// True if notifications have colours.
+    colours: bool,
 }
 
 impl Out {
-    pub(crate) fn new(json: bool) -> Out {
-        Out { json }
+    pub(crate) fn new(json: bool, colour: When) -> Out {
+        Out {
+            json,
+            colours: has_colours(colour, io::stdout().is_terminal(), |name| std::env::var(name).ok()),
+        }
     }
 
     /// Returns true if the output is text lines and not JSON.
@@ -91,6 +97,18 @@ impl Out {
     pub(crate) fn put(&self, value: Value, human: impl FnOnce() -> String) -> Result<(), OutputError> {
         let line = if self.json { line_of(&value) } else { human() };
         raw((line + "\n").as_bytes())
+    }
+
+    /// Prints one item of a list, which nobody misses but who reads it.
+    ///
+    /// # Errors
+    /// Standard output cannot be written, or was closed when the program began: then the list is lost, and a
+    /// script must not take it for an empty one.
+    pub(crate) fn item(&self, value: Value, human: impl FnOnce() -> String) -> Result<(), OutputError> {
+        if is_closed() {
+            return Err(OutputError(io::Error::from_raw_os_error(rustix::io::Errno::BADF.raw_os_error())));
+        }
+        self.put(value, human)
     }
 
     /// Prints the result of a request that the servers have acknowledged. The request is done: if the
@@ -116,8 +134,36 @@ impl Out {
 
     /// Prints one notification.
     pub(crate) fn notification(&self, notification: &Notification) -> Result<(), OutputError> {
-        self.put(object(notification), || human(notification, &TimeZone::system()))
+        self.item(object(notification), || {
+            let text = human(notification, &TimeZone::system());
+            if self.colours { coloured(&text, notification.content.priority) } else { text }
+        })
     }
+}
+
+/// Returns true if the output has colours.
+fn has_colours(when: When, to_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
+    let is_dumb = variable("TERM").is_none_or(|term| term == "dumb");
+    let is_unwanted = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match when {
+        When::Auto => to_terminal && !is_dumb && !is_unwanted,
+        When::Always => true,
+        When::Never => false,
+    }
+}
+
+/// The text in the colour of its priority: the highest in red, the next in yellow, low ones dim. Colours of
+/// the terminal's own palette, so that they are readable on its background. Each line has its own, because a
+/// pager resets them.
+fn coloured(text: &str, priority: Priority) -> String {
+    let colour = match u8::from(priority) {
+        5.. => "1;31",
+        4 => "33",
+        3 => return text.to_owned(),
+        _ => "2",
+    };
+    let lines: Vec<String> = text.lines().map(|line| format!("\u{1b}[{colour}m{line}\u{1b}[0m")).collect();
+    lines.join("\n")
 }
 
 /// Formats one line of JSON. It also escapes the characters that serde_json leaves unchanged and a terminal
@@ -282,7 +328,7 @@ fn timestamp(unix_ms: u64) -> Option<Timestamp> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use recado_client::{Content, Priority};
+    use recado_client::Content;
 
     use super::*;
     use crate::text::tests::hostile;
@@ -310,6 +356,28 @@ pub(crate) mod tests {
         assert_eq!(
             human(&notification("done\u{1b}]0;x\u{7}\nin 41 s\n"), &TimeZone::UTC),
             "    17  2026-09-21 14:13:20  @alice #ops: [Backup] done\n      | in 41 s  (priority 5)  {disk, night}"
+        );
+    }
+
+    #[test]
+    fn a_terminal_sees_the_priority_as_a_colour_and_nothing_else_does() {
+        let of = |priority| coloured("a\nb", Priority::try_from(priority).unwrap());
+        assert_eq!(of(3), "a\nb");
+        assert_eq!(of(5), "\u{1b}[1;31ma\u{1b}[0m\n\u{1b}[1;31mb\u{1b}[0m");
+        assert!(of(4) != of(5) && of(1).contains("[2m"));
+        let set = |name: &'static str| {
+            move |asked: &str| match asked {
+                "TERM" => Some(if name == "dumb" { "dumb" } else { "xterm" }.to_owned()),
+                asked => (asked == name).then(|| "1".to_owned()),
+            }
+        };
+        assert!(has_colours(When::Auto, true, set("")));
+        assert!(!has_colours(When::Auto, false, set("")), "no terminal");
+        assert!(
+            !has_colours(When::Auto, true, set("NO_COLOR")) && !has_colours(When::Auto, true, set("dumb"))
+        );
+        assert!(
+            has_colours(When::Always, false, set("NO_COLOR")) && !has_colours(When::Never, true, set(""))
         );
     }
 

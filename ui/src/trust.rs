@@ -1,4 +1,5 @@
-//! Decides whether to trust an unknown cluster. Only this module asks the user.
+//! Decides whether to trust an unknown cluster. The commands ask the user nowhere else but by
+//! [`is_yes_to`].
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -6,6 +7,7 @@ use recado_client::{ClusterIdentity, KnownClusters, Trust};
 
 use crate::config::Config;
 use crate::print;
+use crate::waiting::asking;
 
 /// Clusters that commands talk to: the pinned one, or the known ones and new ones as [`answer`] decides.
 pub(crate) fn trust(config: &Config, accept_new: bool) -> Trust {
@@ -47,16 +49,9 @@ fn answer(cluster_identity: &ClusterIdentity, accept_new: bool, somebody_there: 
 }
 
 fn decide(cluster_identity: &ClusterIdentity, accept_new: bool) -> bool {
-    let somebody_there = io::stdin().is_terminal() && io::stderr().is_terminal();
-    match answer(cluster_identity, accept_new, somebody_there) {
+    match answer(cluster_identity, accept_new, is_somebody_there()) {
         Answer::Take => true,
-        Answer::Ask => {
-            let mut line = String::new();
-            // The answer is no if the prompt cannot be written or the answer cannot be read.
-            write!(io::stderr(), "{}", prompt(cluster_identity)).is_ok()
-                && io::stdin().lock().read_line(&mut line).is_ok()
-                && is_yes(&line)
-        }
+        Answer::Ask => is_yes_to(&prompt(cluster_identity)),
         Answer::Refuse => false,
     }
 }
@@ -79,6 +74,22 @@ fn prompt(cluster_identity: &ClusterIdentity) -> String {
         cluster_identity.cluster,
         cluster_identity.key.fingerprint()
     )
+}
+
+/// Returns true if a person can be asked.
+pub(crate) fn is_somebody_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks the person at the terminal. The answer is no if the prompt cannot be written or the answer cannot be
+/// read.
+pub(crate) fn is_yes_to(prompt: &str) -> bool {
+    asking(|| {
+        let mut line = String::new();
+        write!(io::stderr(), "{prompt}").is_ok()
+            && io::stdin().lock().read_line(&mut line).is_ok()
+            && is_yes(&line)
+    })
 }
 
 fn is_yes(line: &str) -> bool {

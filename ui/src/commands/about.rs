@@ -1,17 +1,32 @@
-//! `recado info`, `recado whoami` and `recado claim`.
+//! `recado info` and `recado claim`.
 
-use recado_client::{ListItem, Listing, Name, Topic};
-use serde_json::json;
+use recado_client::{ChannelName, Client, Info, ListItem, Listing, Name, Op, Topic};
+use serde_json::{Value, json};
 
 use super::Context;
-use super::lists::counted;
+use super::channel::role_word;
+use super::lists::{counted, word};
 use crate::exit::Failure;
 
-pub(super) fn info(context: &Context, name: Option<Name>) -> Result<(), Failure> {
+pub(super) fn info(context: &Context, whom: Option<Topic>) -> Result<(), Failure> {
     let client = context.connect_to_read()?;
+    match whom {
+        Some(Topic::Channel(name)) => channel(context, &client, &name),
+        Some(Topic::Feed(name) | Topic::Inbox(name)) if name != *client.profile() => {
+            let (info, applied) = profile(context, &client, Some(name))?;
+            Ok(context.out.put(object(&info, applied), || lines(&info).join("\n"))?)
+        }
+        Some(Topic::Feed(_) | Topic::Inbox(_)) | None => oneself(context, &client),
+    }
+}
+
+fn profile(context: &Context, client: &Client, name: Option<Name>) -> Result<(Info, Op), Failure> {
     let topic = name.clone().map(Topic::Feed);
-    let (info, applied) = client.info(name).map_err(Failure::about(topic.as_ref()))?;
-    let value = json!({
+    context.ask(|| client.info(name))?.map_err(Failure::about(topic.as_ref()))
+}
+
+fn object(info: &Info, applied: Op) -> Value {
+    json!({
         "profile": info.profile.as_str(),
         "since_op": info.since.0,
         "followers": info.followers,
@@ -20,40 +35,32 @@ pub(super) fn info(context: &Context, name: Option<Name>) -> Result<(), Failure>
         "sessions": info.sessions,
         "pending": info.pending,
         "applied": applied.0,
-    });
-    Ok(context.out.put(value, || {
-        format!(
-            "@{}\n  followers  {}\n  following  {}\n  devices    {}, {} connected\n  pending    {}",
-            info.profile,
-            info.followers,
-            info.following,
-            info.devices,
-            info.sessions,
-            counted(info.pending, "notification")
-        )
-    })?)
+    })
 }
 
-/// Claims the name. It is no error if it is this machine's already, because scripts repeat the command.
-pub(super) fn claim(context: &Context) -> Result<(), Failure> {
-    let client = context.connect_to_claim()?;
-    let profile = client.profile();
-    let value = json!({"profile": profile.as_str(), "cluster": client.cluster().to_string()});
-    Ok(context.out.put(value, || format!("@{profile} is yours on this machine"))?)
+fn lines(info: &Info) -> Vec<String> {
+    vec![
+        format!("@{}", info.profile),
+        format!("  followers  {}", info.followers),
+        format!("  following  {}", info.following),
+        format!("  devices    {}, {} connected", info.devices, info.sessions),
+        format!("  pending    {}", counted(info.pending, "notification")),
+    ]
 }
 
-pub(super) fn whoami(context: &Context) -> Result<(), Failure> {
-    let client = context.connect_to_read()?;
+/// Shows the user's own profile, and this device with its session.
+fn oneself(context: &Context, client: &Client) -> Result<(), Failure> {
+    let (info, applied) = profile(context, client, None)?;
     let connection = client.connection();
     // The servers' cursor of this device, as `recado devices` shows it: a session that only asks is not
     // sent one.
-    let own = client.list(Listing::Devices)?.into_iter().find_map(|item| match item {
+    let own = context.list(client, Listing::Devices)?.into_iter().find_map(|item| match item {
         ListItem::Device { device, cursor, .. } if device == client.device() => Some(cursor),
         _ => None,
     });
     let cursor = client.cursor().max(own);
-    let value = json!({
-        "profile": client.profile().as_str(),
+    let mut value = object(&info, applied);
+    let device = json!({
         "device": client.device().to_string(),
         "cursor": cursor.map(|op| op.0),
         "session": connection.map(|at| at.session.0.0),
@@ -63,16 +70,80 @@ pub(super) fn whoami(context: &Context) -> Result<(), Failure> {
         "primary": connection.map(|at| at.primary.to_string()),
         "files": client.device_dir().display().to_string(),
     });
+    if let (Value::Object(value), Value::Object(device)) = (&mut value, device) {
+        value.extend(device);
+    }
     Ok(context.out.put(value, || {
-        let read = cursor.map_or("nothing yet".to_owned(), |op| format!("up to {op}"));
+        let read = cursor.map_or("nothing yet".to_owned(), |op| format!("up to op {op}"));
         let session = connection
             .map_or("none".to_owned(), |at| format!("{} with {} (view {})", at.session, at.primary, at.view));
-        format!(
-            "@{}\n  device   {}\n  read     {read}\n  session  {session}\n  cluster  {}\n  files    {}",
-            client.profile(),
-            client.device(),
-            client.cluster(),
-            client.device_dir().display()
-        )
+        let mut lines = lines(&info);
+        lines.extend([
+            format!("  device     {}", client.device()),
+            format!("  read       {read}"),
+            format!("  session    {session}"),
+            format!("  cluster    {}", client.cluster()),
+            format!("  files      {}", client.device_dir().display()),
+        ]);
+        lines.join("\n")
     })?)
+}
+
+/// Shows a channel: who may use it, its followers and its members.
+fn channel(context: &Context, client: &Client, name: &ChannelName) -> Result<(), Failure> {
+    let topic = Topic::Channel(name.clone());
+    // A channel that is unknown, deleted or not for the user has no members to list either, and the refusal
+    // says which.
+    let members = context.ask(|| client.list(Listing::Members(name.clone())))?;
+    let members = members.map_err(Failure::about(Some(&topic)))?;
+    let found = context.list(client, Listing::Channels)?.into_iter().find_map(|item| match item {
+        ListItem::Channel { name: one, followers, last_op, access } if one == *name => {
+            Some((followers, last_op, word(access)))
+        }
+        _ => None,
+    });
+    let Some((followers, last_op, access)) = found else {
+        return Err(Failure::Query { code: recado_client::Code::UnknownChannel, topic });
+    };
+    let members: Vec<(Name, &str)> = members
+        .into_iter()
+        .filter_map(|item| match item {
+            ListItem::Member { name, role } => Some((name, role_word(role))),
+            _ => None,
+        })
+        .collect();
+    let value = json!({
+        "channel": name.as_str(),
+        "access": access,
+        "followers": followers,
+        "last_op": last_op.0,
+        "members": members
+            .iter()
+            .map(|(name, role)| json!({"profile": name.as_str(), "role": role}))
+            .collect::<Vec<_>>(),
+    });
+    Ok(context.out.put(value, || {
+        let may = match access {
+            "open" => "open: anyone can send to it and read it",
+            "owned" => "owned: its writers send to it, anyone can read it",
+            _ => "private: only its members send to it and read it",
+        };
+        let newest = if last_op == Op::ZERO { "none yet".to_owned() } else { format!("op {last_op}") };
+        let mut lines = vec![
+            format!("#{name}"),
+            format!("  access     {may}"),
+            format!("  followers  {followers}"),
+            format!("  newest     {newest}"),
+        ];
+        lines.extend(members.iter().map(|(name, role)| format!("  {role:<9}  @{name}")));
+        lines.join("\n")
+    })?)
+}
+
+/// Claims the name. It is no error if it is this machine's already, because scripts repeat the command.
+pub(super) fn claim(context: &Context) -> Result<(), Failure> {
+    let client = context.connect_to_claim()?;
+    let profile = client.profile();
+    let value = json!({"profile": profile.as_str(), "cluster": client.cluster().to_string()});
+    Ok(context.out.put(value, || format!("@{profile} is yours on this machine"))?)
 }

@@ -5,13 +5,14 @@ use recado_client::{
 };
 use serde_json::json;
 
-use super::Context;
+use super::{Context, lists};
 use crate::cli::Channel;
 use crate::exit::Failure;
 use crate::print::note;
 
 pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
     match command {
+        Channel::List => lists::run(context, Listing::Channels),
         Channel::Create { channel, private } => {
             let whose =
                 if private { "only its members can follow and read it" } else { "anyone can read it" };
@@ -19,7 +20,7 @@ pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
             change(context, channel, ChannelChange::Create { private }, message)
         }
         Channel::Add { channel, member, role } => {
-            let message = format!("@{member} is {} of #{channel}", word(role));
+            let message = format!("@{member} is {} of #{channel}", role_word(role));
             change(context, channel, ChannelChange::Add { member, role }, message)
         }
         Channel::Remove { channel, member } => {
@@ -40,7 +41,8 @@ pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
 fn unconfirmed(context: &Context, channel: &ChannelName) -> Result<Failure, Failure> {
     let client = context.connect_to_read()?;
     let topic = Topic::Channel(channel.clone());
-    let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
+    let members = context.ask(|| client.list(Listing::Members(channel.clone())))?;
+    let members = members.map_err(Failure::about(Some(&topic)))?;
     Ok(match is_owner(client.profile(), &members) {
         true => Failure::Usage(format!(
             "this deletes #{channel} and its notifications for everyone; confirm with --yes"
@@ -133,20 +135,21 @@ fn no_right(channel: &ChannelName, who: &str, members: &[ListItem]) -> String {
 fn members(context: &Context, channel: &ChannelName) -> Result<(), Failure> {
     let client = context.connect_to_read()?;
     let topic = Topic::Channel(channel.clone());
-    let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
+    let members = context.ask(|| client.list(Listing::Members(channel.clone())))?;
+    let members = members.map_err(Failure::about(Some(&topic)))?;
     if members.is_empty() {
         note(format_args!("#{channel} is open: it has no members, and anyone can send to it and read it"));
     }
     for item in members {
         if let ListItem::Member { name, role } = item {
-            let value = json!({"profile": name.as_str(), "role": word(role)});
-            context.out.put(value, || format!("@{name:<32} {}", word(role)))?;
+            let value = json!({"profile": name.as_str(), "role": role_word(role)});
+            context.out.item(value, || format!("@{name:<32} {}", role_word(role)))?;
         }
     }
     Ok(())
 }
 
-fn word(role: Role) -> &'static str {
+pub(super) fn role_word(role: Role) -> &'static str {
     match role {
         Role::Reader => "reader",
         Role::Writer => "writer",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::cli::Cluster;
 use crate::exit::Failure;
-use crate::print::{note, nothing, rfc3339, when};
+use crate::print::{aside, note, rfc3339, when};
 use crate::servers;
 use crate::trust::known;
 
@@ -27,10 +27,10 @@ pub(super) fn run(context: &Context, command: Cluster) -> Result<(), Failure> {
 fn list(context: &Context) -> Result<(), Failure> {
     let known = known(&context.config).list().map_err(ClientError::from)?;
     if known.is_empty() {
-        nothing("no cluster is trusted yet");
+        aside("no cluster is trusted yet");
     }
     for one in known {
-        context.out.put(object(&one), || {
+        context.out.item(object(&one), || {
             format!(
                 "cluster {}, trusted since {}\n  fingerprint  {}\n  addresses    {}\n  members      {}",
                 one.cluster,
@@ -59,7 +59,7 @@ fn forget(context: &Context, which: &str) -> Result<(), Failure> {
         return Err(Failure::Other(message));
     }
     for one in forgotten {
-        context.out.put(object(&one), || {
+        context.out.item(object(&one), || {
             format!("forgot cluster {} at {}", one.cluster, addresses(&one.addresses))
         })?;
     }

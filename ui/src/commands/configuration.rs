@@ -6,12 +6,13 @@ use crate::cli::Common;
 use crate::config;
 use crate::exit::Failure;
 use crate::print::Out;
+use crate::tui::settings::When;
 
 /// Checks the configuration file, and prints its path.
 pub(super) fn check(common: &Common) -> Result<(), Failure> {
     let path = config::check(common)?;
     let value = json!({"file": path.display().to_string(), "good": true});
-    Ok(Out::new(common.json).put(value, || format!("{} is good", path.display()))?)
+    Ok(Out::new(common.json, When::Never).put(value, || format!("{} is good", path.display()))?)
 }
 
 /// Writes the sample to the path of the configuration file, and prints the path.
@@ -19,5 +20,5 @@ pub(super) fn init(common: &Common) -> Result<(), Failure> {
     let path = config::path(common)?;
     config::write_sample(&path)?;
     let value = json!({"file": path.display().to_string()});
-    Ok(Out::new(common.json).put(value, || path.display().to_string())?)
+    Ok(Out::new(common.json, When::Never).put(value, || path.display().to_string())?)
 }

@@ -52,23 +52,55 @@ fn enrol(context: &Context, code: EnrolmentCode) -> Result<(), Failure> {
     Ok(context.out.put(value, || format!("this machine {now} to @{profile}{kept}, with the key {key}"))?)
 }
 
+/// Lists the keys, a machine each, and under each its devices: a command that runs at the same time as
+/// another one is a device of its own.
 fn list(context: &Context) -> Result<(), Failure> {
     let client = context.connect_to_read()?;
-    let own = client.device().key;
-    for item in client.list(Listing::Keys)? {
+    let own = client.device();
+    let devices = context.list(&client, Listing::Devices)?;
+    for item in context.list(&client, Listing::Keys)? {
         if let ListItem::Key { key, slots, last_seen_ms } = item {
-            let this = key == own;
+            let this = key == own.key;
+            let its = devices.iter().filter_map(|item| match item {
+                ListItem::Device { device, cursor, session, last_seen_ms } if device.key == key => {
+                    Some((*device, *cursor, *session, *last_seen_ms))
+                }
+                _ => None,
+            });
+            let its: Vec<_> = its.collect();
+            let objects = its.iter().map(|(device, cursor, session, last_seen_ms)| {
+                json!({
+                    "device": device.to_string(),
+                    "this": *device == own,
+                    "cursor": cursor.0,
+                    "session": session.map(|session| session.0.0),
+                    "last_seen": rfc3339(*last_seen_ms),
+                    "last_seen_ms": last_seen_ms,
+                })
+            });
             let value = json!({
                 "key": key.in_full(),
                 "this": this,
                 "slots": slots,
                 "last_seen": rfc3339(last_seen_ms),
                 "last_seen_ms": last_seen_ms,
+                "devices": objects.collect::<Vec<_>>(),
             });
-            context.out.put(value, || {
+            context.out.item(value, || {
                 let mark = if this { "  (this machine)" } else { "" };
                 let seen = if slots.is_empty() { "never".to_owned() } else { when(last_seen_ms) };
-                format!("{key}  {:<10}  seen {seen}{mark}", counted(slots.len() as u64, "device"))
+                let machine =
+                    format!("{key}  {:<10}  seen {seen}{mark}", counted(slots.len() as u64, "device"));
+                let devices = its.iter().map(|(device, cursor, session, last_seen_ms)| {
+                    let state = if session.is_some() { "connected" } else { "idle" };
+                    let mark = if *device == own { "  (this command)" } else { "" };
+                    format!(
+                        "  {:<18}  {state:<9}  read up to op {cursor}  seen {}{mark}",
+                        device.to_string(),
+                        when(*last_seen_ms)
+                    )
+                });
+                std::iter::once(machine).chain(devices).collect::<Vec<_>>().join("\n")
             })?;
         }
     }
@@ -77,7 +109,7 @@ fn list(context: &Context) -> Result<(), Failure> {
 
 fn remove(context: &Context, beginning: &str, yes: bool) -> Result<(), Failure> {
     let client = context.connect_to_change()?;
-    let key = one_of(&client, beginning)?;
+    let key = one_of(context, &client, beginning)?;
     if key == client.device().key && !yes {
         return Err(Failure::Usage(format!(
             "{key} is the key of this machine, which then can no longer act as @{}; confirm with --yes",
@@ -91,9 +123,9 @@ fn remove(context: &Context, beginning: &str, yes: bool) -> Result<(), Failure> 
 }
 
 /// Finds the only key of the profile that begins with `beginning`.
-fn one_of(client: &Client, beginning: &str) -> Result<DeviceKey, Failure> {
+fn one_of(context: &Context, client: &Client, beginning: &str) -> Result<DeviceKey, Failure> {
     let beginning = beginning.to_ascii_lowercase();
-    let keys = client.list(Listing::Keys)?.into_iter().filter_map(|item| match item {
+    let keys = context.list(client, Listing::Keys)?.into_iter().filter_map(|item| match item {
         ListItem::Key { key, .. } if key.in_full().starts_with(&beginning) => Some(key),
         _ => None,
     });

@@ -6,20 +6,42 @@ use serde_json::json;
 
 use super::Context;
 use crate::exit::Failure;
-use crate::print::written;
+use crate::print::{note, written};
 
-pub(super) fn follow(context: &Context, topic: Topic) -> Result<(), Failure> {
+pub(super) fn follow(context: &Context, topics: Vec<Topic>) -> Result<(), Failure> {
     let client = context.connect_to_claim()?;
     let most = "you follow as many topics as one profile may (limit `follows`); unfollow one first";
-    let result =
-        context.wait(&client.follow(topic.clone())?, Some(&topic)).map_err(|failure| failure.limited(most));
-    report(context, &topic, result, Code::AlreadyFollowing, ("following", "already following"))
+    each(topics, |topic| {
+        let result = context
+            .wait(&client.follow(topic.clone())?, Some(topic))
+            .map_err(|failure| failure.limited(most));
+        report(context, topic, result, Code::AlreadyFollowing, ("following", "already following"))
+    })
 }
 
-pub(super) fn unfollow(context: &Context, topic: Topic) -> Result<(), Failure> {
+pub(super) fn unfollow(context: &Context, topics: Vec<Topic>) -> Result<(), Failure> {
     let client = context.connect_to_change()?;
-    let result = context.wait(&client.unfollow(topic.clone())?, Some(&topic));
-    report(context, &topic, result, Code::NotFollowing, ("no longer following", "was not following"))
+    each(topics, |topic| {
+        let result = context.wait(&client.unfollow(topic.clone())?, Some(topic));
+        report(context, topic, result, Code::NotFollowing, ("no longer following", "was not following"))
+    })
+}
+
+/// Does it for each topic. One that is refused does not keep the others from it; the first refusal is the
+/// failure of the command, and each is told. Another failure, such as a time-out, ends the command.
+fn each(topics: Vec<Topic>, mut one: impl FnMut(&Topic) -> Result<(), Failure>) -> Result<(), Failure> {
+    let (mut failed, is_one) = (None, topics.len() == 1);
+    for topic in topics {
+        match one(&topic) {
+            Ok(()) => {}
+            Err(failure) if failure.is_refusal() && !is_one => {
+                note(&failure);
+                failed.get_or_insert(Failure::Told(Box::new(failure)));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    failed.map_or(Ok(()), Err)
 }
 
 fn report(

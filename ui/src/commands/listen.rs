@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use recado_client::{Client, Code, ConnectionEvent, Incoming, ListItem, Listing, Op, ReceiveError, Topic};
+use recado_client::{
+    Client, Code, ConnectionEvent, HistoryRange, Incoming, ListItem, Listing, Op, ReceiveError, Topic,
+};
 
 use super::exec::{self, Origin};
 use super::lists::counted;
@@ -28,12 +30,11 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
         ));
     }
     let client = context.connect_to_receive()?;
-    // From here on a signal also ends the session. Before, it ends the process at once.
     let interrupt = context.interrupt()?.clone();
-    let topics = followed(&client, &listen.topics)?;
+    let topics = followed(context, &client, &listen.topics)?;
     if topics.is_empty() && context.out.is_for_people() && io::stderr().is_terminal() {
         // The hint is left out if the query fails; listening goes on.
-        let following = client.list(Listing::Following).ok();
+        let following = context.list(&client, Listing::Following).ok();
         following.and_then(|following| nothing_followed(&following)).iter().for_each(note);
     }
     let mut listener = Listener {
@@ -85,8 +86,9 @@ struct Listener<'a> {
 
 impl Listener<'_> {
     fn run(&mut self, client: &Client) -> Result<End, Failure> {
-        let past =
-            history::before_listening(client, &self.listen.topics, self.listen.since, self.listen.last)?;
+        let topics: Vec<Topic> = self.topics.iter().cloned().collect();
+        let (since, last) = (self.listen.since, self.listen.last);
+        let past = history::before_listening(self.context, client, &topics, since, last)?;
         for notification in past {
             if let Some(end) = self.end(self.context.timer.elapsed()) {
                 return Ok(end);
@@ -196,17 +198,21 @@ fn nothing_followed(following: &[ListItem]) -> Option<&'static str> {
 }
 
 /// Returns the requested topics. Fails if one of them is not followed, because the stream does not carry
-/// it. The inbox needs no following.
-fn followed(client: &Client, topics: &[Topic]) -> Result<BTreeSet<Topic>, Failure> {
+/// it, or does not exist. The inbox needs no following.
+fn followed(context: &Context, client: &Client, topics: &[Topic]) -> Result<BTreeSet<Topic>, Failure> {
     let topics: BTreeSet<Topic> = topics.iter().map(|topic| to_read(topic.clone(), client)).collect();
     if topics.is_empty() {
         return Ok(topics);
     }
-    let following = client.list(Listing::Following)?;
+    let following = context.list(client, Listing::Following)?;
     for topic in &topics {
         let is_followed =
             following.iter().any(|item| matches!(item, ListItem::Following { topic: t, .. } if t == topic));
         if !is_followed && !matches!(topic, Topic::Inbox(_)) {
+            // Nobody can follow what is not there or is not for them; this says so.
+            let newest = HistoryRange::Before(Op(u64::MAX));
+            let there = context.ask(|| client.history(Some(topic.clone()), newest, 1))?;
+            there.map_err(Failure::about(Some(topic)))?;
             return Err(Failure::Query { code: Code::NotFollowing, topic: topic.clone() });
         }
     }

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
+use crate::cli;
+use crate::completion;
 use crate::exit::Failure;
 use crate::print::raw;
 
@@ -16,21 +16,19 @@ pub(super) fn man(dir: Option<&Path>) -> Result<(), Failure> {
         Some(dir) => {
             let pages = dir.join("man1");
             fs::create_dir_all(&pages)
-                .and_then(|()| clap_mangen::generate_to(Cli::command(), &pages))
+                .and_then(|()| clap_mangen::generate_to(cli::for_manual(), &pages))
                 .map_err(|error| Failure::Other(format!("cannot write into {}: {error}", pages.display())))
         }
         None => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            clap_mangen::Man::new(cli::for_manual()).render(&mut page)?;
             Ok(raw(&page)?)
         }
     }
 }
 
 pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "recado", &mut script);
-    Ok(raw(&script)?)
+    Ok(raw(&completion::script(shell)?)?)
 }
 
 #[cfg(test)]
@@ -52,5 +50,6 @@ mod tests {
         }
         let page = fs::read_to_string(dir.path().join("man1/recado.1")).unwrap();
         assert!(page.contains("Exit codes") && page.contains("no\\-mouse"), "{page}");
+        assert!(page.contains("Examples:"), "{page}");
     }
 }

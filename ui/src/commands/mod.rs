@@ -17,14 +17,15 @@ mod send;
 mod status;
 
 use std::cell::OnceCell;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use recado_client::{
-    Client, ClientError, EnrolmentCode, Listing, Name, Op, Options, Orphaned, Receipt, ReceiptError, Request,
-    Topic, Trust, explain,
+    Client, ClientError, EnrolmentCode, ListItem, Listing, Name, Op, Options, Orphaned, Receipt,
+    ReceiptError, Request, Topic, Trust, explain,
 };
 
-use crate::cli::{Command, Common, ConfigCommand};
+use crate::cli::{Channel, Cluster, Command, Common, ConfigCommand, Device};
 use crate::config::Config;
 use crate::environment::{AS, CLUSTER_KEY, SERVERS};
 use crate::exit::{self, Failure};
@@ -32,6 +33,8 @@ use crate::interrupt::Interrupt;
 use crate::print::{self, Out};
 use crate::timer::Timer;
 use crate::trust;
+use crate::tui::settings::When;
+use crate::waiting::Waiting;
 
 pub(crate) use lists::counted;
 
@@ -61,28 +64,25 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
     let config = Config::load(common)?;
     let trust = trust::trust(&config, common.accept_new);
     let typed_profile = common.profile.clone().filter(|_| common.typed_profile);
-    let out = Out::new(common.json);
+    let out = Out::new(common.json, common.color.unwrap_or(When::Auto));
     let (timeout, interrupt) = (common.timeout, OnceCell::new());
     let context = Context { config, typed_profile, trust, timer, timeout, out, interrupt };
     match command {
         Command::Send(send) => send::run(&context, send),
-        Command::Follow { topic } => follow::follow(&context, topic),
-        Command::Unfollow { topic } => follow::unfollow(&context, topic),
+        Command::Follow { topics } => follow::follow(&context, topics),
+        Command::Unfollow { topics } => follow::unfollow(&context, topics),
         Command::Listen(listen) => listen::run(&context, &listen),
         Command::History(history) => history::run(&context, history),
         Command::Following => lists::run(&context, Listing::Following),
         Command::Followers => lists::run(&context, Listing::Followers),
-        Command::Channels => lists::run(&context, Listing::Channels),
-        Command::Channel(command) => channel::run(&context, command),
+        Command::Channel { command } => channel::run(&context, command.unwrap_or(Channel::List)),
         Command::People => lists::run(&context, Listing::People),
-        Command::Devices => lists::run(&context, Listing::Devices),
-        Command::Device(command) => device::run(&context, command),
+        Command::Device { command } => device::run(&context, command.unwrap_or(Device::List)),
         Command::Key(command) => key::run(&context, command),
-        Command::Info { name } => about::info(&context, name),
-        Command::Whoami => about::whoami(&context),
+        Command::Info { whom } => about::info(&context, whom),
         Command::Claim => about::claim(&context),
-        Command::Status => status::run(&context, common.json),
-        Command::Cluster(command) => cluster::run(&context, command),
+        Command::Status { watch } => status::run(&context, watch),
+        Command::Cluster { command } => cluster::run(&context, command.unwrap_or(Cluster::List)),
         Command::Demo(demo) => demo::run(&context, demo),
         Command::Config(_) | Command::Man { .. } | Command::Completions { .. } => Ok(()),
     }
@@ -157,9 +157,36 @@ impl Context {
 
     fn connect(&self, options: Options) -> Result<Client, Failure> {
         let timeout = self.left().min(TIMEOUT);
-        let mut client = self.settled(Client::connect(options.timeout(timeout))?)?;
+        let servers = addresses(self.config.servers()?);
+        let waiting = Waiting {
+            tells: &format!(
+                "no primary found yet by {servers}; recado goes on trying, for {} s in all",
+                timeout.as_secs_f64().ceil()
+            ),
+            state: &format!("no primary was found by {servers}; nothing was sent or asked"),
+        };
+        let client = waiting.on(self.interrupt()?, || Client::connect(options.timeout(timeout)))??;
+        let mut client = self.settled(client)?;
         client.set_timeout(self.left().clamp(QUERY_LEAST, TIMEOUT));
         Ok(client)
+    }
+
+    /// Asks a query, which blocks until its answer or its time-out. A signal ends the program, and the user
+    /// is told.
+    fn ask<T>(
+        &self,
+        query: impl FnOnce() -> Result<T, ClientError>,
+    ) -> Result<Result<T, ClientError>, Failure> {
+        let waiting = Waiting {
+            tells: "connected, and waiting for the answer of the primary",
+            state: "a query had no answer yet; nothing was changed by it",
+        };
+        Ok(waiting.on(self.interrupt()?, query)?)
+    }
+
+    /// A list of the servers.
+    fn list(&self, client: &Client, what: Listing) -> Result<Vec<ListItem>, Failure> {
+        Ok(self.ask(|| client.list(what))??)
     }
 
     /// The signals that ask the command to end, from the first call on.
@@ -248,7 +275,10 @@ impl Context {
                 Err(Failure::Request { error: error @ ReceiptError::Forgotten, .. }) => {
                     print::note(format_args!("an earlier {what}: {error}"));
                 }
-                Err(failure @ Failure::Signal(_)) => return Err(failure),
+                Err(failure @ Failure::Signal(_)) => {
+                    print::note(format_args!("{}; it is an earlier {what}", exit::INTERRUPTED));
+                    return Err(failure);
+                }
                 Err(error) => {
                     // The requests behind it would wait in vain as well. They stay for the next command.
                     print::note(format_args!("an earlier {what}: {error}"));
@@ -264,11 +294,21 @@ impl Context {
     }
 }
 
-/// Maps `@name` to the topic that a reader means: the inbox for the user's own name, the feed for another
-/// one.
+/// Addresses, separated by commas.
+fn addresses(servers: &[SocketAddr]) -> String {
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Maps `@name` to the topic that a reader means: the inbox for the user's own name, which a person is told,
+/// and the feed for another one.
 fn to_read(topic: Topic, client: &Client) -> Topic {
     match topic {
-        Topic::Feed(name) if name == *client.profile() => Topic::Inbox(name),
+        Topic::Feed(name) if name == *client.profile() => {
+            print::aside(format_args!(
+                "@{name} is you, so this is your inbox; what you sent to your followers: recado history --feed"
+            ));
+            Topic::Inbox(name)
+        }
         other => other,
     }
 }

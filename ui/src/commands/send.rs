@@ -1,12 +1,12 @@
 //! `recado send`.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use recado_client::{Client, Content, Op, Receipt, ReceiptError};
+use recado_client::{Client, ClientError, Code, Content, HistoryRange, Op, Receipt, ReceiptError, Topic};
 use serde_json::json;
 
 use super::Context;
@@ -14,7 +14,8 @@ use super::channel::explained;
 use crate::cli::Send;
 use crate::exit::{self, Failure};
 use crate::interrupt::Interrupt;
-use crate::print::note;
+use crate::print::{aside, note};
+use crate::trust::{is_somebody_there, is_yes_to};
 
 /// Largest number of lines of standard input that wait for their acknowledgement.
 const UNDER_WAY: usize = 256;
@@ -22,22 +23,126 @@ const UNDER_WAY: usize = 256;
 const REPORT_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
-    if send.text == ["-"] {
-        return lines(context, &send);
-    }
-    let content = content(&send, send.text.join(" "));
+    let text = match Source::of(&send, io::stdin().is_terminal())? {
+        Source::Lines => return lines(context, &send),
+        Source::Whole => {
+            tell_typist("type the text; Ctrl-D, at the beginning of a line, ends it");
+            whole(io::stdin().lock())?
+        }
+        Source::Text(text) => text,
+    };
+    let content = content(&send, text);
     if content.is_blank() {
         let what = "nothing to send: the text has nothing to see, and there is no --title";
         return Err(Failure::Usage(what.to_owned()));
     }
     // It is the command line that is wrong, whichever of its values it is.
     too_large(&content).map_or(Ok(()), |which| Err(Failure::Usage(which)))?;
-    let client = context.connect_to_claim()?;
+    let client = connect(context, &send)?;
     let receipt = client.send(send.to.clone(), content)?;
     let op = context.wait(&receipt, send.to.as_ref()).map_err(|failure| worded(&client, failure))?;
-    context.out.done(op, json!({"op": op.0}), || op.to_string());
+    let to_terminal = io::stdout().is_terminal();
+    context.out.done(op, json!({"op": op.0}), || {
+        if to_terminal { format!("sent: op {op}") } else { op.to_string() }
+    });
+    if client.has_claimed().is_ok_and(|claimed| claimed) {
+        aside(format_args!(
+            "op {op} is the notification's number in the servers' log: its id, and its place among all others"
+        ));
+    }
     note_made_channel(&receipt, &send);
     Ok(())
+}
+
+/// Tells a person at a terminal that the command reads what is typed.
+fn tell_typist(text: &str) {
+    if io::stdin().is_terminal() {
+        note(text);
+    }
+}
+
+/// Where the text comes from.
+#[derive(Debug, PartialEq, Eq)]
+enum Source {
+    Text(String),
+    /// Each line of standard input is one.
+    Lines,
+    /// All of standard input.
+    Whole,
+}
+
+impl Source {
+    fn of(send: &Send, stdin_is_terminal: bool) -> Result<Source, Failure> {
+        let wrong = |what: &str| Err(Failure::Usage(what.to_owned()));
+        match (&send.message, &send.text[..]) {
+            (Some(text), _) => Ok(Source::Text(text.clone())),
+            (None, [one]) if one == "-" => Ok(if send.whole { Source::Whole } else { Source::Lines }),
+            (None, []) if send.whole || !stdin_is_terminal => Ok(Source::Whole),
+            (None, []) => wrong(
+                "nothing to send: give a text; or - to type a notification a line, --whole to type a longer one \
+                 (Ctrl-D ends both)",
+            ),
+            (None, _) if send.whole => {
+                wrong("--whole sends standard input; with it there is no other text than -")
+            }
+            (None, words) => Ok(Source::Text(words.join(" "))),
+        }
+    }
+}
+
+/// Reads all of standard input as one text, without the line ends at its end, as a shell's $(...) does. It
+/// reads little more than a text may have.
+fn whole(input: impl Read) -> Result<String, Failure> {
+    // Line ends at the end do not count, but there may be no number of them.
+    let most = 2 * Content::BODY_MAX as u64;
+    let mut bytes = Vec::new();
+    input.take(most).read_to_end(&mut bytes)?;
+    while bytes.pop_if(|last| matches!(last, b'\n' | b'\r')).is_some() {}
+    if bytes.len() > Content::BODY_MAX {
+        return Err(Failure::Usage(format!(
+            "standard input is too large for one text, whose limit is {} bytes; with - each line is a notification",
+            Content::BODY_MAX
+        )));
+    }
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::Other(
+            "standard input is not UTF-8; convert it first, as with: iconv -f LATIN1 -t UTF-8".to_owned(),
+        )
+    })
+}
+
+/// Opens the session, and makes sure that the channel is there, if it is not to be created: what is sent to a
+/// mistyped one would create it for good.
+fn connect(context: &Context, send: &Send) -> Result<Client, Failure> {
+    let creates = send.create || (context.config.creates && !send.no_create);
+    let client = context.connect_to_claim()?;
+    let Some(topic @ Topic::Channel(channel)) = &send.to else { return Ok(client) };
+    if send.create || (creates && !is_somebody_there()) || is_there(context, &client, topic)? {
+        return Ok(client);
+    }
+    let is_wanted = creates
+        && is_yes_to(&format!(
+            "There is no channel #{channel}. Sending creates it: open to everyone, and nobody can delete it.\n\
+             Create #{channel}? [y/N] "
+        ));
+    match (creates, is_wanted) {
+        (true, true) => Ok(client),
+        (true, false) => Err(Failure::Refused(format!("nothing was sent, and #{channel} was not created"))),
+        (false, _) => Err(Failure::Refused(format!(
+            "there is no channel #{channel}, and --no-create, or create = false in the configuration, forbids to create \
+             it; `recado channels` lists all, and --create creates it"
+        ))),
+    }
+}
+
+/// Returns false if there is no such channel. One that the user may not read, or that was deleted, is there.
+fn is_there(context: &Context, client: &Client, topic: &Topic) -> Result<bool, Failure> {
+    let newest = HistoryRange::Before(Op(u64::MAX));
+    match context.ask(|| client.history(Some(topic.clone()), newest, 1))? {
+        Ok(_) => Ok(true),
+        Err(ClientError::Refused(code)) => Ok(code != Code::UnknownChannel),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Explains a refusal for a missing right or a full table.
@@ -62,8 +167,9 @@ fn note_made_channel(receipt: &Receipt, send: &Send) {
 fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     // Checked before anything is sent: it would be wrong for every line.
     too_large(&content(send, String::new())).map_or(Ok(()), |which| Err(Failure::Usage(which)))?;
-    let client = &context.connect_to_claim()?;
+    let client = &connect(context, send)?;
     let interrupt = context.interrupt()?;
+    tell_typist("type a notification a line; Ctrl-D ends");
     let (receipts, alike) = (VecDeque::new(), None);
     let mut under_way = UnderWay { context, client, interrupt, send, receipts, alike, failed: None };
     let mut number = 0_u64;
@@ -332,6 +438,38 @@ mod tests {
     use std::io::BufReader;
 
     use super::*;
+
+    fn typed(line: &[&str]) -> Send {
+        use clap::Parser;
+        let cli = crate::cli::Cli::try_parse_from(["recado", "send"].iter().chain(line)).unwrap();
+        let Some(crate::cli::Command::Send(send)) = cli.command else { panic!("no send") };
+        send
+    }
+
+    #[test]
+    fn the_text_is_typed_or_each_line_or_all_of_standard_input() {
+        let text = |text: &str| Source::Text(text.to_owned());
+        let of = |line: &[&str], is_terminal| Source::of(&typed(line), is_terminal).ok();
+        assert_eq!(of(&["two", "words"], true), Some(text("two words")));
+        assert_eq!(of(&["-m", "-5 degrees"], false), Some(text("-5 degrees")));
+        assert_eq!(of(&["-"], false), Some(Source::Lines));
+        assert_eq!(of(&["--whole", "-"], false), Some(Source::Whole));
+        assert_eq!(of(&["--whole"], true), Some(Source::Whole));
+        assert_eq!(of(&[], false), Some(Source::Whole));
+        assert_eq!(of(&[], true), None, "nobody waits for a text that nobody knows of");
+        assert_eq!(of(&["--whole", "text"], false), None);
+    }
+
+    #[test]
+    fn the_whole_input_is_one_text_without_the_line_ends_at_its_end() {
+        assert_eq!(whole("one\n\n two\r\n\n".as_bytes()).unwrap(), "one\n\n two");
+        let longest = "x".repeat(Content::BODY_MAX);
+        assert_eq!(whole(format!("{longest}\n").as_bytes()).unwrap(), longest);
+        let failure = whole(format!("{longest}x").as_bytes()).unwrap_err();
+        assert!(matches!(&failure, Failure::Usage(_)) && failure.to_string().contains("16384"), "{failure}");
+        assert!(whole(io::repeat(b'x')).is_err(), "it has no end");
+        assert!(whole(&b"caf\xe9"[..]).unwrap_err().to_string().contains("iconv"));
+    }
 
     #[test]
     fn lines_are_read_as_they_are_sent() {

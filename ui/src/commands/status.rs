@@ -1,21 +1,51 @@
 //! `recado status`: shows the state of each server. Needs no profile.
 
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use recado_client::{ClientError, NodeId, RoleName, ServerStatus, Status, status};
 use serde_json::{Value, json};
 
-use super::Context;
+use super::{Context, addresses};
 use crate::exit::Failure;
-use crate::print::note;
+use crate::print::{note, raw};
+use crate::waiting::{Waiting, pause};
 
 /// Default time to wait for the servers. A running server answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
+/// Time after which a server that has ops which it has not applied is asked again. A backup learns with the
+/// next message of the primary, a heartbeat at the latest, that what it has is committed.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+pub(super) fn run(context: &Context, watch: Option<Duration>) -> Result<(), Failure> {
+    let Some(interval) = watch else { return once(context) };
+    let to_terminal = io::stdout().is_terminal() && context.out.is_for_people();
+    loop {
+        if to_terminal {
+            // Clears what is shown of the round before.
+            raw(format!(
+                "\u{1b}[H\u{1b}[2Jrecado status, every {} s; Ctrl-C ends it\n\n",
+                interval.as_secs_f32()
+            )
+            .as_bytes())?;
+        }
+        match once(context) {
+            Ok(()) | Err(Failure::Told(_)) => {}
+            // The servers may be back in the next round.
+            Err(failure @ Failure::Client(ClientError::Unreachable { .. })) => note(failure),
+            Err(failure) => return Err(failure),
+        }
+        if let Some(signal) = pause(context.interrupt()?, interval) {
+            return Err(Failure::Signal(signal));
+        }
+    }
+}
+
+fn once(context: &Context) -> Result<(), Failure> {
     let timeout = context.timeout.unwrap_or(TIMEOUT);
-    let servers = match status(context.config.servers()?, timeout, &context.trust) {
+    let servers = match ask(context, timeout)? {
         Ok(servers) => servers,
         Err(ClientError::Unreachable { servers, waited }) => {
             // Where the servers are is known all the same: as they were named, and from earlier sessions.
@@ -26,13 +56,47 @@ pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
         }
         Err(error) => return Err(error.into()),
     };
+    let servers = match servers.iter().any(|server| lag(server) > 0) {
+        true => match pause(context.interrupt()?, LOOK_AGAIN) {
+            Some(signal) => return Err(Failure::Signal(signal)),
+            None => still_lagging(servers, &ask(context, timeout)?.unwrap_or_default()),
+        },
+        false => servers,
+    };
     show(context, servers.iter().map(object).collect(), servers.iter().map(line).collect())?;
     let Some(news) = no_primary(&servers) else { return Ok(()) };
     // JSON shows the roles, from which a program sees it.
-    if !as_json {
+    if context.out.is_for_people() {
         note(news);
     }
     Err(Failure::Told(Box::new(ClientError::NoPrimary(timeout).into())))
+}
+
+fn ask(context: &Context, timeout: Duration) -> Result<Result<Vec<ServerStatus>, ClientError>, Failure> {
+    let servers = context.config.servers()?;
+    let at = addresses(servers);
+    let waiting = Waiting {
+        tells: &format!("waiting for the servers at {at}"),
+        state: &format!("the servers at {at} had not all answered"),
+    };
+    Ok(waiting.on(context.interrupt()?, || status(servers, timeout, &context.trust))?)
+}
+
+fn lag(server: &ServerStatus) -> u64 {
+    server.answer.as_ref().map_or(0, |status| status.lag)
+}
+
+/// The servers with those ops as lag that each had at first and has not applied since.
+fn still_lagging(mut servers: Vec<ServerStatus>, again: &[ServerStatus]) -> Vec<ServerStatus> {
+    for server in &mut servers {
+        let later =
+            again.iter().find(|later| later.node == server.node).and_then(|later| later.answer.as_ref());
+        if let (Some(first), Some(later)) = (&mut server.answer, later) {
+            let lag = (first.applied.0 + first.lag).saturating_sub(later.applied.0);
+            *first = Status { lag: lag.min(later.lag), ..later.clone() };
+        }
+    }
+    servers
 }
 
 fn show(context: &Context, all: Vec<Value>, lines: Vec<String>) -> Result<(), Failure> {
@@ -169,6 +233,23 @@ mod tests {
         let unheard = told([Some(Backup), Some(Backup), None], 3).unwrap();
         assert!(unheard.contains("127.0.0.1:10099") && unheard.contains("this machine"), "{unheard}");
         assert!(!unheard.contains("there is no primary"), "{unheard}");
+    }
+
+    #[test]
+    fn lag_is_what_a_server_has_not_applied_a_moment_later_either() {
+        let with = |applied, lag| {
+            let mut one = server(1, Some(RoleName::Backup), 3);
+            let answer = one.answer.as_mut().unwrap();
+            (answer.applied, answer.lag) = (Op(applied), lag);
+            vec![one]
+        };
+        let lag_of = |first, again: &[ServerStatus]| lag(&still_lagging(first, again)[0]);
+        assert_eq!(lag_of(with(7, 1), &with(8, 0)), 0, "it was the last heartbeat's");
+        assert_eq!(lag_of(with(7, 1), &with(8, 3)), 0, "what came since is no lag yet");
+        assert_eq!(lag_of(with(7, 9), &with(8, 8)), 8);
+        assert_eq!(lag_of(with(7, 1), &with(7, 1)), 1);
+        assert_eq!(lag_of(with(7, 9), &with(7, 0)), 0, "its log was cut");
+        assert_eq!(lag_of(with(7, 1), &[]), 1, "it does not answer again");
     }
 
     #[test]

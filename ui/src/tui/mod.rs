@@ -95,7 +95,7 @@ pub(crate) fn run(common: &Common, args: &ScreenArgs) -> Result<(), Failure> {
     if let Some(theme) = &args.theme {
         file.theme.clone_from(theme);
     }
-    if let Some(color) = args.color {
+    if let Some(color) = common.color {
         file.color = color;
     }
     file.ascii |= args.ascii;

@@ -91,7 +91,7 @@ fn a_home_that_cannot_be_written_can_be_read() {
         command.output().unwrap()
     };
     for args in [
-        &["--as=alice", "history", "@alice"][..],
+        &["--as=alice", "history", "--feed"][..],
         &["--as=alice", "whoami"],
         &["--as=alice", "people"],
         &["status"],
@@ -100,7 +100,7 @@ fn a_home_that_cannot_be_written_can_be_read() {
         let output = read_only(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
-    assert!(succeeded(&read_only(&["--as=alice", "history", "@alice"])).contains("kept"));
+    assert!(succeeded(&read_only(&["--as=alice", "history", "--feed"])).contains("kept"));
     let refused = read_only(&["--as=alice", "send", "x"]);
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && message.contains("Read-only file system"), "{message}");

@@ -142,7 +142,7 @@ fn more_commands_at_once_than_devices_wait_for_one() {
     for one in many {
         succeeded(&one.wait_with_output().unwrap());
     }
-    assert_eq!(terminal.json(&["--as=alice", "history", "@alice", "--json", "--last", "50"]).len(), 24);
+    assert_eq!(terminal.json(&["--as=alice", "history", "--feed", "--json", "--last", "50"]).len(), 24);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_request_that_cannot_be_saved_is_not_sent_and_the_error_names_the_file() {
         assert!(message.contains("not sent") && message.contains("slot-0/outbox"), "{message}");
     }
     std::fs::remove_dir(&aside).unwrap();
-    let past = terminal.json(&[alice, "history", "@alice", "--json"]);
+    let past = terminal.json(&[alice, "history", "--feed", "--json"]);
     assert_eq!(texts(&past, "body"), ["one"]);
     assert!(!terminal.ok(&[alice, "following"]).contains("#ops"));
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod commands;
 #[path = "../../../tests/it/daemon.rs"]
 mod daemon;
+mod one_shot;
 mod output;
 #[path = "../../../tests/it/relay.rs"]
 #[allow(dead_code, reason = "shared with the tests of the servers")]

@@ -17,7 +17,7 @@ fn a_dead_server_that_was_only_heard_of_leads_to_the_others() {
     cluster.kill(third);
     let server = format!("--server={}", addresses[2]);
     terminal.ok(&[&server, "--as=alice", "send", "by the third, which is dead"]);
-    assert_eq!(terminal.json(&[&server, "--as=alice", "history", "@alice", "--json"]).len(), 2);
+    assert_eq!(terminal.json(&[&server, "--as=alice", "history", "--feed", "--json"]).len(), 2);
 
     // What is known of a cluster of which no server answers is shown, and the command fails.
     cluster.kill_all();

@@ -102,6 +102,11 @@ impl Window<'_> {
         self.tmux.run(&["capture-pane", "-p", "-t", self.name])
     }
 
+    /// The screen with its colours, as escape sequences.
+    pub(crate) fn coloured_screen(&self) -> String {
+        self.tmux.run(&["capture-pane", "-e", "-p", "-t", self.name])
+    }
+
     /// Evaluates a format of tmux for this terminal.
     pub(crate) fn asks(&self, format: &str) -> String {
         self.tmux.run(&["display-message", "-p", "-t", self.name, format]).trim().to_owned()
