@@ -3,10 +3,10 @@
 //! Without a command it runs the full screen: `tui`, which has its own overview. With a command it does one
 //! thing and ends. `cli` defines the command line; `environment` and `config` supply the values that it
 //! leaves out; `completion` completes it for a shell; `servers` resolves addresses; `commands` has one file
-//! for each command or family of commands; `print` and `text` format the output; `trust` decides which
-//! clusters to trust; `private` creates the program's files; `interrupt` takes signals, and `waiting` looks
-//! for them and tells what is waited for; `timer` measures what is left of a time-out; `exit` defines the
-//! exit codes and error messages.
+//! for each command or family of commands; `print` and `text` format the output, and `wording` has the
+//! words that commands and screen share; `trust` decides which clusters to trust; `private` creates the
+//! program's files; `interrupt` takes signals, and `waiting` looks for them and tells what is waited for;
+//! `timer` measures what is left of a time-out; `exit` defines the exit codes and error messages.
 
 // `println!` and `eprintln!` panic if nobody reads the output; the functions of `print` do not.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
@@ -26,6 +26,7 @@ mod timer;
 mod trust;
 mod tui;
 mod waiting;
+mod wording;
 
 use std::process::ExitCode;
 

@@ -305,7 +305,7 @@ pub(crate) fn gap(after: Op, upto: Op) -> String {
 }
 
 /// A time in `zone`, to the second.
-fn local(unix_ms: u64, zone: &TimeZone) -> String {
+pub(crate) fn local(unix_ms: u64, zone: &TimeZone) -> String {
     match timestamp(unix_ms) {
         Some(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         None => format!("{unix_ms} ms"),

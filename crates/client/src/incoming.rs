@@ -90,14 +90,16 @@ pub enum ConnectionEvent {
         view: View,
         /// The new primary's address.
         addr: SocketAddr,
-        /// The time from the last datagram of the old primary to the RESUME_OK of the new one.
+        /// How long the client missed answers: until the RESUME_OK of the new primary, from the first request,
+        /// query or keepalive that the old one left unanswered. It is short if nothing was asked.
         pause: Duration,
     },
     /// After [`ConnectionEvent::Searching`], the session is served again in the same view.
     PrimaryFound {
         /// The primary's address.
         addr: SocketAddr,
-        /// The time from its last datagram before the silence to its RESUME_OK after it.
+        /// How long the client missed answers: until its RESUME_OK, from the first request, query or keepalive
+        /// that it left unanswered.
         pause: Duration,
     },
     /// The session has ended for good; the last event.

@@ -4,9 +4,8 @@ use recado_client::{ChannelName, Client, Info, ListItem, Listing, Name, Op, Topi
 use serde_json::{Value, json};
 
 use super::Context;
-use super::channel::role_word;
-use super::lists::{counted, word};
 use crate::exit::Failure;
+use crate::wording::{access_in_words, described, role_in_words};
 
 pub(super) fn info(context: &Context, whom: Option<Topic>) -> Result<(), Failure> {
     let client = context.connect_to_read()?;
@@ -39,13 +38,8 @@ fn object(info: &Info, applied: Op) -> Value {
 }
 
 fn lines(info: &Info) -> Vec<String> {
-    vec![
-        format!("@{}", info.profile),
-        format!("  followers  {}", info.followers),
-        format!("  following  {}", info.following),
-        format!("  devices    {}, {} connected", info.devices, info.sessions),
-        format!("  pending    {}", counted(info.pending, "notification")),
-    ]
+    let described = described(info).map(|line| format!("  {line}"));
+    std::iter::once(format!("@{}", info.profile)).chain(described).collect()
 }
 
 /// Shows the user's own profile, and this device with its session.
@@ -98,7 +92,7 @@ fn channel(context: &Context, client: &Client, name: &ChannelName) -> Result<(),
     let members = members.map_err(Failure::about(Some(&topic)))?;
     let found = context.list(client, Listing::Channels)?.into_iter().find_map(|item| match item {
         ListItem::Channel { name: one, followers, last_op, access } if one == *name => {
-            Some((followers, last_op, word(access)))
+            Some((followers, last_op, access_in_words(access)))
         }
         _ => None,
     });
@@ -108,7 +102,7 @@ fn channel(context: &Context, client: &Client, name: &ChannelName) -> Result<(),
     let members: Vec<(Name, &str)> = members
         .into_iter()
         .filter_map(|item| match item {
-            ListItem::Member { name, role } => Some((name, role_word(role))),
+            ListItem::Member { name, role } => Some((name, role_in_words(role))),
             _ => None,
         })
         .collect();

@@ -1,16 +1,13 @@
 //! `recado device`: manages the machines that may act as a profile.
 
-use std::net::SocketAddr;
-
-use recado_client::{Client, DeviceKey, EnrolmentCode, ListItem, Listing, Name};
+use recado_client::{Client, DeviceKey, EnrolmentCode, ListItem, Listing};
 use serde_json::json;
 
 use super::Context;
-use super::lists::counted;
 use crate::cli::Device;
 use crate::exit::Failure;
 use crate::print::{rfc3339, when};
-use crate::servers::LOCAL;
+use crate::wording::{KEYS_MOST, enrolling, listed};
 
 pub(super) fn run(context: &Context, command: Device) -> Result<(), Failure> {
     match command {
@@ -24,23 +21,13 @@ pub(super) fn run(context: &Context, command: Device) -> Result<(), Failure> {
 fn add(context: &Context) -> Result<(), Failure> {
     let client = context.connect_to_change()?;
     let (code, receipt) = client.enrol()?;
-    let most =
-        "the profile has as many keys as it may (limit `keys`); remove one first: recado device remove KEY";
-    context.wait(&receipt, None).map_err(|failure| failure.limited(most))?;
+    context.wait(&receipt, None).map_err(|failure| failure.limited(KEYS_MOST))?;
     let (profile, servers) = (client.profile(), context.config.servers()?);
     let value = json!({"code": code.to_string(), "profile": profile.as_str()});
     Ok(context.out.put(value, || {
         let command = enrolling(&code, profile, servers);
         format!("{code}\nOn the new machine, once, within 10 minutes:\n  {command}")
     })?)
-}
-
-/// Command to run on the new machine. It names the servers unless they are the default ones, because a new
-/// machine knows no others.
-fn enrolling(code: &EnrolmentCode, profile: &Name, servers: &[SocketAddr]) -> String {
-    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-    let servers = if servers == LOCAL { String::new() } else { format!(" --server {}", servers.join(",")) };
-    format!("recado device enrol {code} --as {profile}{servers}")
 }
 
 fn enrol(context: &Context, code: EnrolmentCode) -> Result<(), Failure> {
@@ -59,47 +46,31 @@ fn list(context: &Context) -> Result<(), Failure> {
     let own = client.device();
     let devices = context.list(&client, Listing::Devices)?;
     for item in context.list(&client, Listing::Keys)? {
-        if let ListItem::Key { key, slots, last_seen_ms } = item {
-            let this = key == own.key;
-            let its = devices.iter().filter_map(|item| match item {
-                ListItem::Device { device, cursor, session, last_seen_ms } if device.key == key => {
-                    Some((*device, *cursor, *session, *last_seen_ms))
-                }
-                _ => None,
-            });
-            let its: Vec<_> = its.collect();
-            let objects = its.iter().map(|(device, cursor, session, last_seen_ms)| {
-                json!({
+        if let ListItem::Key { key, slots, last_seen_ms } = &item {
+            let is_its = |item: &&ListItem| matches!(item, ListItem::Device { device, .. } if device.key == *key);
+            let its = || devices.iter().filter(is_its);
+            let objects = its().filter_map(|item| match item {
+                ListItem::Device { device, cursor, session, last_seen_ms } => Some(json!({
                     "device": device.to_string(),
                     "this": *device == own,
                     "cursor": cursor.0,
                     "session": session.map(|session| session.0.0),
                     "last_seen": rfc3339(*last_seen_ms),
                     "last_seen_ms": last_seen_ms,
-                })
+                })),
+                _ => None,
             });
             let value = json!({
                 "key": key.in_full(),
-                "this": this,
+                "this": *key == own.key,
                 "slots": slots,
-                "last_seen": rfc3339(last_seen_ms),
+                "last_seen": rfc3339(*last_seen_ms),
                 "last_seen_ms": last_seen_ms,
                 "devices": objects.collect::<Vec<_>>(),
             });
             context.out.item(value, || {
-                let mark = if this { "  (this machine)" } else { "" };
-                let seen = if slots.is_empty() { "never".to_owned() } else { when(last_seen_ms) };
-                let machine =
-                    format!("{key}  {:<10}  seen {seen}{mark}", counted(slots.len() as u64, "device"));
-                let devices = its.iter().map(|(device, cursor, session, last_seen_ms)| {
-                    let state = if session.is_some() { "connected" } else { "idle" };
-                    let mark = if *device == own { "  (this command)" } else { "" };
-                    format!(
-                        "  {:<18}  {state:<9}  read up to op {cursor}  seen {}{mark}",
-                        device.to_string(),
-                        when(*last_seen_ms)
-                    )
-                });
+                let devices = its().map(|item| format!("  {}", listed(item, Some(own), when)));
+                let machine = listed(&item, Some(own), when);
                 std::iter::once(machine).chain(devices).collect::<Vec<_>>().join("\n")
             })?;
         }
@@ -135,24 +106,5 @@ fn one_of(context: &Context, client: &Client, beginning: &str) -> Result<DeviceK
             Err(Failure::Usage(format!("no key begins with {beginning:?}; `recado device list` shows them")))
         }
         _ => Err(Failure::Usage(format!("several keys begin with {beginning:?}; give more digits"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_enrolment_command_names_the_servers_unless_they_are_the_default_ones() {
-        let (code, profile) = ("7K3Q9-01WZP".parse().unwrap(), "ian".parse().unwrap());
-        let command = |servers: &[&str]| {
-            let servers: Vec<SocketAddr> = servers.iter().map(|server| server.parse().unwrap()).collect();
-            enrolling(&code, &profile, &servers)
-        };
-        assert_eq!(command(&LOCAL), "recado device enrol 7K3Q9-01WZP --as ian");
-        assert_eq!(
-            command(&["192.0.2.1:10097", "192.0.2.2:10097"]),
-            "recado device enrol 7K3Q9-01WZP --as ian --server 192.0.2.1:10097,192.0.2.2:10097"
-        );
     }
 }

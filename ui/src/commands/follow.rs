@@ -7,14 +7,14 @@ use serde_json::json;
 use super::Context;
 use crate::exit::Failure;
 use crate::print::{note, written};
+use crate::wording::FOLLOW_MOST;
 
 pub(super) fn follow(context: &Context, topics: Vec<Topic>) -> Result<(), Failure> {
     let client = context.connect_to_claim()?;
-    let most = "you follow as many topics as one profile may (limit `follows`); unfollow one first";
     each(topics, |topic| {
         let result = context
             .wait(&client.follow(topic.clone())?, Some(topic))
-            .map_err(|failure| failure.limited(most));
+            .map_err(|failure| failure.limited(FOLLOW_MOST));
         report(context, topic, result, Code::AlreadyFollowing, ("following", "already following"))
     })
 }

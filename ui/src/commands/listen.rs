@@ -9,12 +9,12 @@ use recado_client::{
 };
 
 use super::exec::{self, Origin};
-use super::lists::counted;
 use super::{Context, history, to_read};
 use crate::cli::Listen;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::print::{about_device, gap, is_closed, is_reader_gone, note};
+use crate::wording::counted;
 
 /// Interval at which signals, the time-out and the connection's events are checked while nothing arrives.
 const LOOK: Duration = Duration::from_millis(100);

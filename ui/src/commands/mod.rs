@@ -35,8 +35,7 @@ use crate::timer::Timer;
 use crate::trust;
 use crate::tui::settings::When;
 use crate::waiting::Waiting;
-
-pub(crate) use lists::counted;
+use crate::wording;
 
 /// Default time-out of a command.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -132,15 +131,14 @@ impl Context {
         let options = self.options()?.send_only();
         let options = if self.config.claims { options } else { options.no_claim() };
         let client = self.connect(options).map_err(|failure| match failure {
-            Failure::Client(ClientError::NotClaimed { profile, cluster }) => Failure::Refused(format!(
-                "@{profile} is no profile of this machine in cluster {cluster}, and --no-claim, or claim = false in the \
-                 configuration, forbids to claim it"
-            )),
+            Failure::Client(ClientError::NotClaimed { profile, cluster }) => {
+                Failure::Refused(wording::not_claimed(&profile, cluster))
+            }
             failure => failure,
         })?;
         // The command does not fail if the servers do not answer; what follows will show it.
         if client.has_claimed().is_ok_and(|claimed| claimed) {
-            print::note(format_args!("claimed @{}: nobody had it", client.profile()));
+            print::note(wording::claimed(client.profile()));
         }
         Ok(client)
     }

@@ -16,6 +16,7 @@ use crate::exit::{self, Failure};
 use crate::interrupt::Interrupt;
 use crate::print::{aside, note};
 use crate::trust::{is_somebody_there, is_yes_to};
+use crate::wording::{SEND_MOST, too_large};
 
 /// Largest number of lines of standard input that wait for their acknowledgement.
 const UNDER_WAY: usize = 256;
@@ -147,9 +148,7 @@ fn is_there(context: &Context, client: &Client, topic: &Topic) -> Result<bool, F
 
 /// Explains a refusal for a missing right or a full table.
 fn worded(client: &Client, failure: Failure) -> Failure {
-    let most = "no further channel can be made: you have made as many as one profile may, or the cluster has as many as \
-                it may (limits `channels_made`, `channels`)";
-    explained(client, failure.limited(most), "a writer")
+    explained(client, failure.limited(SEND_MOST), "a writer")
 }
 
 /// Prints a note if the notification made its channel, whose name may be mistyped.
@@ -407,22 +406,6 @@ fn is_answered(receipt: &Receipt) -> bool {
     !matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown))
 }
 
-/// Names the part that is over its limit, with its size and the limit.
-fn too_large(content: &Content) -> Option<String> {
-    let over = |what: &str, has: usize, most: usize, unit: &str| {
-        (has > most).then(|| format!("{what} is too large: it has {has} {unit}, and the limit is {most}"))
-    };
-    let title = content.title.as_deref().unwrap_or_default();
-    over("the text", content.body.len(), Content::BODY_MAX, "bytes")
-        .or_else(|| over("the title", title.len(), Content::TITLE_MAX, "bytes"))
-        .or_else(|| over("the number of tags", content.tags.len(), Content::TAGS_MAX, "tags"))
-        .or_else(|| {
-            let tags = content.tags.iter().zip(1..);
-            tags.map(|(tag, n)| over(&format!("tag {n}"), tag.len(), Content::TAG_MAX, "bytes"))
-                .find_map(|it| it)
-        })
-}
-
 fn content(send: &Send, body: String) -> Content {
     Content {
         title: send.title.clone(),
@@ -512,28 +495,5 @@ mod tests {
         assert!(text.contains("line 3 of") && text.contains("nothing after line 5"), "{text}");
         let text = interrupted(None, None, 7);
         assert!(text.contains("nothing after line 7") && !text.contains("unknown"), "{text}");
-    }
-
-    #[test]
-    fn what_is_too_large_is_named_with_its_size_and_limit() {
-        let good = Content {
-            title: Some("x".repeat(1_024)),
-            priority: Default::default(),
-            tags: vec!["x".repeat(64); 16],
-            body: "x".repeat(16 * 1024).into(),
-            extra: Vec::new(),
-        };
-        assert_eq!(too_large(&good), None);
-        assert!(good.within_limits());
-        for (content, words) in [
-            (Content { body: "x".repeat(16_385).into(), ..good.clone() }, ["the text", "16385", "16384"]),
-            (Content { title: Some("é".repeat(513)), ..good.clone() }, ["the title", "1026", "1024"]),
-            (Content { tags: vec!["x".into(); 17], ..good.clone() }, ["tags", "17", "16"]),
-            (Content { tags: vec!["x".into(), "x".repeat(65)], ..good.clone() }, ["tag 2", "65", "64"]),
-        ] {
-            assert!(!content.within_limits());
-            let message = too_large(&content).unwrap();
-            assert!(words.iter().all(|word| message.contains(word)), "{message}");
-        }
     }
 }

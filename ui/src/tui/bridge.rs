@@ -21,7 +21,7 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use crossbeam::select;
 use recado_client::{
-    Client, ClientError, Code, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt,
+    Client, ClientError, Code, ConnectionEvent, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt,
     ReceiptError, Request, ServerStatus, Topic, Trust, status,
 };
 
@@ -31,6 +31,8 @@ use super::event::{Link, Opened, RequestId};
 use super::runtime::{is_nobody, spawn};
 use super::saved_state::{SavedState, Store};
 use super::suspend_detector::SuspendDetector;
+use crate::exit::Failure;
+use crate::wording::KEYS_MOST;
 
 /// Size of the queues of requests and of queries. A request beyond it is declined.
 const WAITING_MAX: usize = 512;
@@ -83,6 +85,8 @@ pub(crate) enum Query {
     Info(Name),
     /// Draw a code with which a new machine joins the profile.
     Enrol,
+    /// Ask if this client has claimed its name.
+    Claimed,
 }
 
 /// Parameters with which clients are opened.
@@ -94,6 +98,8 @@ pub(crate) struct Access {
     pub(crate) state: PathBuf,
     /// Clusters to trust. The user is not asked while the screen is shown.
     pub(crate) trust: Trust,
+    /// False if no name may be claimed.
+    pub(crate) claims: bool,
     pub(crate) store: Store,
 }
 
@@ -252,6 +258,7 @@ impl Linking {
                 Options::new(profile.clone(), Servers::of(&self.access).addresses(), &self.access.state)
                     .trust(self.access.trust.clone())
                     .timeout(PATIENCE);
+            let options = if self.access.claims { options } else { options.no_claim() };
             let options = match invite {
                 Some(code) => options.invited(code),
                 None => options,
@@ -318,6 +325,10 @@ impl Linking {
                 recv(events) -> event => match event {
                     Ok(event) => {
                         absence.event(&event);
+                        if matches!(event, ConnectionEvent::Connected { .. }) {
+                            // A full queue of a session that has just been opened is a matter of milliseconds.
+                            let _ = threads.queries.try_send(Query::Claimed);
+                        }
                         self.report(Link::Connection(event))?;
                         threads.look_at_servers();
                     }
@@ -473,28 +484,37 @@ impl Threads {
 
 fn answer(client: &Client, query: Query) -> Link {
     let words = |error: ClientError| error.to_string();
+    // The commands say why in the same words.
+    let about = |topic: Option<Topic>| move |error| Failure::about(topic.as_ref())(error).to_string();
     match query {
         Query::History(place, range) => {
-            let past = client.history(place.topic().cloned(), range, PAGE).map_err(|error| match &place {
-                Conversation::Topic(topic @ (Topic::Feed(_) | Topic::Channel(_))) => {
-                    format!("{}: {error}", super::event::written(topic))
-                }
-                Conversation::Topic(Topic::Inbox(_)) | Conversation::All => error.to_string(),
-            });
+            let topic = place.topic().cloned();
+            let past = client.history(topic.clone(), range, PAGE).map_err(about(topic));
             Link::Past(place, range, past)
         }
-        Query::List(what) => Link::List(what.clone(), client.list(what).map_err(words)),
+        Query::List(what) => {
+            let topic = match &what {
+                Listing::Members(channel) => Some(Topic::Channel(channel.clone())),
+                _ => None,
+            };
+            Link::List(what.clone(), client.list(what).map_err(about(topic)))
+        }
         Query::Info(name) => {
-            let info = client.info(Some(name.clone())).map(|(info, _)| info).map_err(words);
+            let about = about(Some(Topic::Feed(name.clone())));
+            let info = client.info(Some(name.clone())).map(|(info, _)| info).map_err(about);
             Link::Info(name, info)
         }
         // The code is shown once it is valid. Without an acknowledgement in time, the user asks for another.
         Query::Enrol => {
             let code = client.enrol().map_err(words).and_then(|(code, receipt)| {
-                receipt.wait(PATIENCE).map(|_| code).map_err(|error| error.to_string())
+                receipt.wait(PATIENCE).map(|_| code).map_err(|error| {
+                    Failure::Request { error, topic: None }.limited(KEYS_MOST).to_string()
+                })
             });
             Link::Enrolled(code)
         }
+        // Without an answer nothing is said. The claim is done all the same.
+        Query::Claimed => Link::Claimed(client.has_claimed().unwrap_or(false)),
     }
 }
 
@@ -504,6 +524,7 @@ fn unanswered(query: Query, why: String) -> Link {
         Query::List(what) => Link::List(what, Err(why)),
         Query::Info(name) => Link::Info(name, Err(why)),
         Query::Enrol => Link::Enrolled(Err(why)),
+        Query::Claimed => Link::Claimed(false),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Commands after `:` or `/`. One table parses, completes, hints, and is the help.
+//! Commands after `/`. One table parses, completes, hints, and is the help.
 
 use std::time::Duration;
 
@@ -140,10 +140,10 @@ pub(crate) const TABLE: &[Spec] = &[
     spec("quit", "", "leave", Argument::Nothing),
 ];
 
-/// Returns the text after `:` or `/` if it is a command: the sign alone, or the sign and then a lower-case
-/// letter, in one line. `//` and a smiley are ordinary text.
+/// Returns the text after `/` if it is a command: the sign alone, or the sign and then a lower-case
+/// letter, in one line. `//` is ordinary text, and so is a smiley.
 pub(crate) fn typed(text: &str) -> Option<&str> {
-    let rest = text.strip_prefix([':', '/'])?;
+    let rest = text.strip_prefix('/')?;
     let is_command = !text.contains('\n') && rest.chars().next().is_none_or(|c| c.is_ascii_lowercase());
     is_command.then_some(rest)
 }
@@ -158,8 +158,8 @@ pub(crate) fn parse(text: &str, here: &Conversation) -> Result<Command, String> 
     let rest = rest.trim();
     let spec = find(word)?;
     let usage = || match spec.arguments {
-        "" => format!(":{} takes no arguments", spec.name),
-        arguments => format!("write it as :{} {arguments}", spec.name),
+        "" => format!("/{} takes no arguments", spec.name),
+        arguments => format!("write it as /{} {arguments}", spec.name),
     };
     let nothing = |command| if rest.is_empty() { Ok(command) } else { Err(usage()) };
     let followable = |text: &str| Topic::to_follow(text).map_err(|error| format!("{error}: {}", usage()));
@@ -224,11 +224,11 @@ pub(crate) fn parse(text: &str, here: &Conversation) -> Result<Command, String> 
         "clear" => nothing(Command::Clear),
         "help" => nothing(Command::Help),
         "quit" => nothing(Command::Quit),
-        other => Err(format!("there is no command :{other}")),
+        other => Err(format!("there is no command /{other}")),
     }
 }
 
-/// Parses `:device`, with the words of `recado device`.
+/// Parses `/device`, with the words of `recado device`.
 fn device(rest: &str, usage: impl Fn() -> String) -> Result<Command, String> {
     match rest.split_whitespace().collect::<Vec<_>>()[..] {
         ["add"] => Ok(Command::DeviceAdd),
@@ -241,7 +241,7 @@ fn device(rest: &str, usage: impl Fn() -> String) -> Result<Command, String> {
     }
 }
 
-/// Parses `:channel`, with the words and options of `recado channel`.
+/// Parses `/channel`, with the words and options of `recado channel`.
 fn channel(rest: &str, here: &Conversation, usage: impl Fn() -> String) -> Result<Command, String> {
     let channel =
         |word: &str| match Topic::to_follow(word).map_err(|error| format!("{error}: {}", usage()))? {
@@ -295,10 +295,10 @@ fn find(word: &str) -> Result<&'static Spec, String> {
         (Some(one), Some(_)) => {
             let names: Vec<&str> =
                 TABLE.iter().map(|spec| spec.name).filter(|name| name.starts_with(word)).collect();
-            Err(format!(":{word} may be {} ({})", names.join(" or "), one.help))
+            Err(format!("/{word} may be {} ({})", names.join(" or "), one.help))
         }
         _ => Err(format!(
-            "there is no command :{word}; :help lists them. To send it as text, begin with a space"
+            "there is no command /{word}; /help lists them. To send it as text, begin with a space"
         )),
     }
 }
@@ -322,7 +322,7 @@ pub(crate) fn complete(text: &str, names: impl Fn(Argument) -> Vec<String>) -> C
         return Completion { from: 0, choices, hint: None };
     };
     let Ok(spec) = find(word) else { return Completion::default() };
-    let hint = Some(format!(":{} {}  {}", spec.name, spec.arguments, spec.help));
+    let hint = Some(format!("/{} {}  {}", spec.name, spec.arguments, spec.help));
     if rest.contains(' ') || spec.first == Argument::Nothing {
         return Completion { from: 0, choices: Vec::new(), hint };
     }
@@ -341,10 +341,10 @@ mod tests {
     }
 
     #[test]
-    fn a_command_begins_with_its_sign_and_letters() {
+    fn a_command_begins_with_a_slash_and_letters() {
         assert_eq!(typed("/follow @bob"), Some("follow @bob"));
-        assert_eq!(typed(":"), Some(""));
-        for text in ["//comment", ":)", ":D", "hello /you", "", ":two\nlines"] {
+        assert_eq!(typed("/"), Some(""));
+        for text in ["//comment", ":)", ":p", ":quit", "hello /you", "", "/two\nlines"] {
             assert_eq!(typed(text), None, "{text}");
         }
     }
@@ -407,9 +407,9 @@ mod tests {
     #[test]
     fn an_error_about_a_command_shows_its_syntax() {
         let error = |text: &str| parse(text, &here()).unwrap_err();
-        assert!(error("folow @bob").contains(":help"));
-        assert!(error("follow bob").contains(":follow @name | #channel"));
-        assert!(error("dm @bob").contains(":dm @name text"));
+        assert!(error("folow @bob").contains("/help"));
+        assert!(error("follow bob").contains("/follow @name | #channel"));
+        assert!(error("dm @bob").contains("/dm @name text"));
         assert!(error("join @bob").contains("#channel"));
         assert!(error("s x").contains("send or search or since or servers"), "{}", error("s x"));
         assert!(error("channel add #new @bob --role boss").contains("reader, writer or owner"));

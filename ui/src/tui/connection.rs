@@ -6,6 +6,7 @@ use std::time::Duration;
 use recado_client::{ClientError, Code, ConnectionEvent, View};
 
 use super::event::{Now, server};
+use crate::wording::not_claimed;
 
 /// Time for which a missing session or primary is shown as connecting. After it, it is shown as offline.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -13,10 +14,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The word for a session or a primary that is looked for, and for one that was looked for in vain for long.
 pub(crate) const CONNECTING: &str = "connecting";
 pub(crate) const OFFLINE: &str = "offline";
-
-/// The interval of keepalives of a client, after which the primary is expected to say something also if
-/// nothing was asked. Many clients make it longer; then less was missed than is shown.
-const KEEPALIVE: Duration = Duration::from_secs(2);
 
 /// Time for which a banner is shown.
 const BANNER: Duration = Duration::from_secs(8);
@@ -62,9 +59,10 @@ impl Connection {
             ClientError::Ended(Code::SessionOver | Code::Fenced) => error.to_string(),
             // The screen asks for the code in a popup.
             ClientError::Ended(Code::InviteNeeded) => {
-                "a new name needs an invitation code here; :connect asks for it".to_owned()
+                "a new name needs an invitation code here; /connect asks for it".to_owned()
             }
             ClientError::Ended(code) => ClientError::Rejected(*code).to_string(),
+            ClientError::NotClaimed { profile, cluster } => not_claimed(profile, *cluster),
             other => other.to_string(),
         };
         *self = Connection { state: State::Over(why), ..Connection::default() };
@@ -74,8 +72,7 @@ impl Connection {
         matches!(self.state, State::Over(_))
     }
 
-    /// Takes an event. `asked` is the time at which the oldest unanswered request was made.
-    pub(crate) fn event(&mut self, now: Now, event: ConnectionEvent, asked: Option<Duration>) {
+    pub(crate) fn event(&mut self, now: Now, event: ConnectionEvent) {
         match event {
             ConnectionEvent::Connected { view, addr, .. } => {
                 self.state = State::Connected;
@@ -94,12 +91,12 @@ impl Connection {
             }
             ConnectionEvent::PrimaryFound { addr, pause } => {
                 let view = self.primary.map_or(View::ZERO, |(view, _)| view);
-                self.changed(now, (view, addr), "is back", missed(now, pause, asked));
+                self.changed(now, (view, addr), "is back", pause);
             }
             ConnectionEvent::PrimaryChanged { view, addr, pause } => {
                 let other = self.primary.is_some_and(|(before, _)| before.primary() != view.primary());
                 let what = if other { "is primary now" } else { "is primary again" };
-                self.changed(now, (view, addr), what, missed(now, pause, asked));
+                self.changed(now, (view, addr), what, pause);
             }
             // The reason of the end decides whether another session is opened at once, so the state does
             // not change here.
@@ -111,7 +108,8 @@ impl Connection {
     fn changed(&mut self, now: Now, primary: (View, SocketAddr), what: &str, missed: Duration) {
         let new = server(primary.0, primary.1);
         let text = match missed {
-            Duration::ZERO => format!("{new} {what}; no answer was missed"),
+            // One datagram there and back: nothing that was asked before had to wait.
+            missed if missed < Duration::from_millis(1) => format!("{new} {what}; no answer was missed"),
             missed => format!("{new} {what}; {} without an answer", pause_in_words(missed)),
         };
         self.changed = Some((text, now.since_start + BANNER));
@@ -136,7 +134,7 @@ impl Connection {
                     None => "looking for the primary".to_owned(),
                 }
             }
-            State::Over(why) => format!("no session; :connect tries again\n{why}"),
+            State::Over(why) => format!("no session; /connect tries again\n{why}"),
             State::Connecting { .. } | State::Connected => {
                 let (banner, until) = self.changed.as_ref()?;
                 return (now.since_start < *until).then(|| banner.clone());
@@ -160,15 +158,6 @@ impl Connection {
     pub(crate) fn is_served(&self) -> bool {
         self.state == State::Connected
     }
-}
-
-/// How long the client missed answers, of a pause since the last datagram: from its oldest unanswered
-/// request, or from the keepalive that would have been answered first. Before that it expected nothing.
-fn missed(now: Now, pause: Duration, asked: Option<Duration>) -> Duration {
-    let heard = now.since_start.saturating_sub(pause);
-    let expected = heard + KEEPALIVE;
-    let from = asked.map_or(expected, |asked| asked.max(heard).min(expected));
-    now.since_start.saturating_sub(from)
 }
 
 /// A round trip in words. On one machine it is far below a millisecond.
@@ -208,7 +197,7 @@ mod tests {
         connection.opened(at(0));
         assert_eq!(connection.word(at(10)), "connecting");
         let session = SessionId(Op(9));
-        connection.event(at(20), ConnectionEvent::Connected { session, view: view(3), addr: addr() }, None);
+        connection.event(at(20), ConnectionEvent::Connected { session, view: view(3), addr: addr() });
         connection
     }
 
@@ -219,36 +208,20 @@ mod tests {
     #[test]
     fn a_change_of_the_primary_is_one_line_with_its_pause_that_goes_away() {
         let mut connection = connected();
-        connection.event(at(1_000), ConnectionEvent::Searching, None);
+        connection.event(at(1_000), ConnectionEvent::Searching);
         assert_eq!(connection.word(at(1_001)), "connecting");
         assert_eq!(told(&connection, 1_001), "server-3 is silent; looking for the next primary");
-        let pause = Duration::from_millis(143);
+        let pause = Duration::from_millis(110);
         let changed = ConnectionEvent::PrimaryChanged { view: view(2), addr: addr(), pause };
-        connection.event(at(1_100), changed, Some(Duration::from_millis(990)));
+        connection.event(at(1_100), changed);
         assert_eq!(told(&connection, 1_101), "server-2 is primary now; 110 ms without an answer");
         assert_eq!(connection.word(at(1_101)), "connected");
         assert_eq!(connection.banner(at(20_000)), None);
         let addr = addr();
-        connection.event(at(30_000), ConnectionEvent::Searching, None);
-        connection.event(at(30_000), ConnectionEvent::PrimaryFound { addr, pause }, None);
+        connection.event(at(30_000), ConnectionEvent::Searching);
+        let pause = Duration::from_micros(640);
+        connection.event(at(30_000), ConnectionEvent::PrimaryFound { addr, pause });
         assert_eq!(told(&connection, 30_001), "server-2 is back; no answer was missed");
-    }
-
-    #[test]
-    fn the_pause_begins_when_the_client_expected_an_answer_first() {
-        let shown = |pause: u64, asked: Option<u64>| {
-            let ms = Duration::from_millis;
-            missed(at(60_000), ms(pause), asked.map(ms)).as_millis()
-        };
-        // Nothing was asked, and no keepalive was due.
-        assert_eq!(shown(1_900, None), 0);
-        // An idle client expects something when its keepalive is due.
-        assert_eq!(shown(5_000, None), 3_000);
-        // The last datagram is old, and the request young: the client was idle in between.
-        assert_eq!(shown(1_900, Some(59_857)), 143);
-        assert_eq!(shown(5_000, Some(59_857)), 3_000, "the keepalive was due before");
-        // A request from before the last datagram waited for another reason until then.
-        assert_eq!(shown(400, Some(10_000)), 400);
     }
 
     #[test]
@@ -260,7 +233,7 @@ mod tests {
     #[test]
     fn a_long_search_is_shown_as_offline() {
         let mut connection = connected();
-        connection.event(at(1_000), ConnectionEvent::Searching, None);
+        connection.event(at(1_000), ConnectionEvent::Searching);
         assert_eq!(connection.word(at(6_500)), "offline");
         assert!(told(&connection, 6_500).contains("no primary for 5 s"));
         assert!(!connection.is_served());
@@ -280,7 +253,7 @@ mod tests {
             ),
             (
                 ClientError::Ended(Code::InviteNeeded),
-                "a new name needs an invitation code here; :connect asks for it",
+                "a new name needs an invitation code here; /connect asks for it",
             ),
             (
                 ClientError::Ended(Code::NotYours),
@@ -290,7 +263,7 @@ mod tests {
         ] {
             connection.over(&error);
             let told = told(&connection, 90_000);
-            assert!(told.starts_with(&format!("no session; :connect tries again\n{told_first}")), "{told}");
+            assert!(told.starts_with(&format!("no session; /connect tries again\n{told_first}")), "{told}");
         }
         assert!(told(&connection, 90_000).ends_with("reset it: delete slot-0"));
         connection.opened(at(91_000));

@@ -78,7 +78,12 @@ struct Read {
     newest: Op,
     unread: u64,
     muted: bool,
+    /// The newest notification that the user sent there, if it is a channel.
+    wrote: Op,
 }
+
+/// Number of channels that are not followed, and from which the user's own texts are shown.
+const WRITTEN_TO_MAX: usize = 16;
 
 /// Followed topics, with their unread counts and mutes.
 #[derive(Clone, Debug, Default)]
@@ -97,8 +102,8 @@ impl Places {
             if topic.followed {
                 places.followed.insert(topic.topic.clone());
             }
-            let read =
-                Read { upto: topic.read, newest: topic.newest, unread: topic.unread, muted: topic.muted };
+            let KeptTopic { read: upto, newest, unread, muted, wrote, .. } = *topic;
+            let read = Read { upto, newest, unread, muted, wrote };
             places.read.insert(topic.topic.clone(), read);
         }
         places
@@ -117,6 +122,7 @@ impl Places {
                 newest: read.newest,
                 unread: read.unread,
                 muted: read.muted,
+                wrote: read.wrote,
             }
         });
         SavedState { topics: topics.collect() }
@@ -172,6 +178,24 @@ impl Places {
             read.unread += 1;
         }
         true
+    }
+
+    /// Records that the user sent this to a topic. Returns true if it is one to remember.
+    pub(crate) fn wrote(&mut self, topic: &Topic, op: Op) -> bool {
+        if !matches!(topic, Topic::Channel(_)) {
+            return false;
+        }
+        let read = self.read.entry(topic.clone()).or_default();
+        read.wrote = read.wrote.max(op);
+        true
+    }
+
+    /// Channels that the user does not follow and has sent to, the last ones.
+    pub(crate) fn written_to(&self) -> Vec<Topic> {
+        let wrote = self.read.iter().filter(|(topic, read)| read.wrote > Op::ZERO && !self.follows(topic));
+        let mut wrote: Vec<(Op, &Topic)> = wrote.map(|(topic, read)| (read.wrote, topic)).collect();
+        wrote.sort_unstable_by(|one, other| other.cmp(one));
+        wrote.into_iter().take(WRITTEN_TO_MAX).map(|(_, topic)| topic.clone()).collect()
     }
 
     /// Marks everything of a topic up to `upto` as read. Returns true if anything was unread.

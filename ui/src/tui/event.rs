@@ -71,6 +71,8 @@ pub(crate) enum Link {
     Settled(RequestId, Result<Op, Code>),
     /// The first notification to this channel made it. The result of the request has been reported before.
     MadeChannel(Topic),
+    /// Whether this client has claimed its name: nobody had it.
+    Claimed(bool),
     /// The code for a new machine is valid, or there is none, for this reason.
     Enrolled(Result<EnrolmentCode, String>),
     /// A request was not accepted, for this reason. It has no effect.

@@ -128,7 +128,7 @@ impl Compose {
         if self.command().is_none() {
             let draft = self.text();
             self.aside = (!draft.is_empty()).then_some(draft);
-            self.set(":");
+            self.set("/");
         }
     }
 
@@ -139,7 +139,8 @@ impl Compose {
         self.set(&format!("{kept}{with} "));
     }
 
-    /// Takes the text out, to be sent or run, and restores the draft that was put aside.
+    /// Takes the text out, to be sent, run or put away, and restores the draft that was put aside. The earlier
+    /// texts keep it.
     pub(crate) fn take(&mut self) -> String {
         let text = self.text();
         if !text.trim().is_empty() && self.earlier.last() != Some(&text) {
@@ -153,7 +154,7 @@ impl Compose {
     }
 
     /// Drops a command, and restores the draft that was put aside.
-    pub(crate) fn drop_text(&mut self) {
+    fn drop_text(&mut self) {
         self.recalled = None;
         let draft = self.aside.take().unwrap_or_default();
         self.set(&draft);
@@ -273,9 +274,9 @@ mod tests {
         typed(&mut compose, "fol");
         assert_eq!(compose.command().as_deref(), Some("fol"));
         compose.complete(0, "follow");
-        assert_eq!(compose.text(), ":follow ");
+        assert_eq!(compose.text(), "/follow ");
         typed(&mut compose, "@bob");
-        assert_eq!(compose.take(), ":follow @bob");
+        assert_eq!(compose.take(), "/follow @bob");
         assert_eq!(compose.text(), "half a sentence");
     }
 

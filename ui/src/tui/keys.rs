@@ -17,8 +17,8 @@ pub(crate) enum Scope {
     Reading,
     /// Inputs of one line: a search, a name, a code, the palette.
     Asking,
-    /// A confirmation, given with yes or denied with no.
-    Confirmation,
+    /// A question. It stays until it is answered.
+    Question,
 }
 
 impl Scope {
@@ -29,7 +29,7 @@ impl Scope {
         Scope::Places,
         Scope::Reading,
         Scope::Asking,
-        Scope::Confirmation,
+        Scope::Question,
     ];
 
     pub(crate) fn heading(self) -> &'static str {
@@ -40,7 +40,7 @@ impl Scope {
             Scope::Places => "In the list of places",
             Scope::Reading => "Reading this, or the servers",
             Scope::Asking => "Jumping, searching, naming",
-            Scope::Confirmation => "At a confirmation",
+            Scope::Question => "At a question",
         }
     }
 }
@@ -83,7 +83,6 @@ pub(crate) enum Action {
     Accept,
     Yes,
     No,
-    Other,
 }
 
 /// A key with its modifiers.
@@ -152,7 +151,7 @@ const fn bind(scope: Scope, keys: &'static [Key], action: Action, help: &'static
     Binding { scope, keys, action, help }
 }
 
-use Scope::{Asking, Confirmation, Everywhere, List, Places, Reading, Writing};
+use Scope::{Asking, Everywhere, List, Places, Question, Reading, Writing};
 
 /// The table of all bindings. A binding of the current scope takes precedence over one of `Everywhere`;
 /// within a scope the first binding of a key counts.
@@ -177,7 +176,7 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Writing, &[key(KeyCode::Tab)], Action::Complete, "complete a command (or the next part)"),
     bind(Writing, &[key(KeyCode::Up)], Action::EarlierText, "what was written before"),
     bind(Writing, &[key(KeyCode::Down)], Action::LaterText, "what was written after"),
-    bind(Writing, &[key(KeyCode::Esc)], Action::Leave, "drop a command"),
+    bind(Writing, &[key(KeyCode::Esc)], Action::Leave, "put a command away; Up brings it back"),
     bind(List, &[key(KeyCode::Up)], Action::Up, "up"),
     bind(List, &[key(KeyCode::Down)], Action::Down, "down"),
     bind(List, &[key(KeyCode::Home)], Action::First, "to the oldest fetched; again: older ones"),
@@ -205,9 +204,11 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Asking, &[key(KeyCode::Down), ctrl('n')], Action::Down, "down"),
     bind(Asking, &[key(KeyCode::Enter)], Action::Accept, "take it"),
     bind(Asking, &[key(KeyCode::Esc)], Action::Leave, "close it"),
-    bind(Confirmation, &[key(KeyCode::Enter), char('y')], Action::Yes, "yes"),
-    bind(Confirmation, &[key(KeyCode::Esc), char('n')], Action::No, "no"),
-    bind(Confirmation, &[key(KeyCode::Tab)], Action::Other, "the next choice"),
+    bind(Question, &[key(KeyCode::Enter)], Action::Accept, "take the answer that is marked"),
+    bind(Question, &[key(KeyCode::Up), key(KeyCode::BackTab)], Action::Up, "the answer above"),
+    bind(Question, &[key(KeyCode::Down), key(KeyCode::Tab)], Action::Down, "the answer below"),
+    bind(Question, &[char('y')], Action::Yes, "yes: the marked answer, or the first"),
+    bind(Question, &[key(KeyCode::Esc), char('n')], Action::No, "no"),
 ];
 
 /// Action of this key in this scope.
@@ -252,7 +253,7 @@ mod tests {
         let tab = press(KeyCode::Tab, KeyModifiers::NONE);
         assert_eq!(lookup(Writing, &tab), Some(Action::Complete));
         assert_eq!(lookup(List, &tab), Some(Action::FocusNext));
-        assert_eq!(lookup(Confirmation, &press(KeyCode::Char('y'), KeyModifiers::SHIFT)), Some(Action::Yes));
+        assert_eq!(lookup(Question, &press(KeyCode::Char('y'), KeyModifiers::SHIFT)), Some(Action::Yes));
         assert_eq!(lookup(Writing, &press(KeyCode::Char('g'), KeyModifiers::NONE)), None);
         for scope in Scope::ALL {
             assert_eq!(lookup(scope, &press(KeyCode::Char('c'), KeyModifiers::CONTROL)), Some(Action::Quit));
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn no_character_is_a_command_where_a_text_can_be_typed() {
-        for scope in Scope::ALL.into_iter().filter(|scope| *scope != Confirmation) {
+        for scope in Scope::ALL.into_iter().filter(|scope| *scope != Question) {
             for c in ' '..='~' {
                 for modifiers in [KeyModifiers::NONE, KeyModifiers::SHIFT, KeyModifiers::ALT] {
                     assert_eq!(lookup(scope, &press(KeyCode::Char(c), modifiers)), None, "{scope:?} {c:?}");

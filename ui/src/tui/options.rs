@@ -104,23 +104,6 @@ fn value(text: &str) -> Option<(String, &str)> {
     (!value.is_empty()).then(|| (value.to_owned(), rest.trim_start()))
 }
 
-/// Names the part that is over its limit, with its size and the limit.
-pub(crate) fn too_large(content: &Content) -> Option<String> {
-    let over = |what: &str, has: usize, most: usize| {
-        (has > most).then(|| format!("{what} is too long: it has {has} bytes, and the limit is {most}"))
-    };
-    let title = content.title.as_deref().unwrap_or_default();
-    let count = content.tags.len();
-    let tag = content.tags.iter().find_map(|tag| over("a tag", tag.len(), Content::TAG_MAX));
-    over("the text", content.body.len(), Content::BODY_MAX)
-        .or_else(|| over("the title", title.len(), Content::TITLE_MAX))
-        .or_else(|| {
-            let most = Content::TAGS_MAX;
-            (count > most).then(|| format!("there are too many tags: {count}, and the limit is {most}"))
-        })
-        .or(tag)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,14 +149,5 @@ mod tests {
             let error = parse(typed).unwrap_err();
             assert!(error.contains(told), "{typed}: {error}");
         }
-    }
-
-    #[test]
-    fn the_part_over_its_limit_is_named() {
-        let content = fields(Some(&"x".repeat(1_025)), 3, &[]).content("x".into());
-        assert!(too_large(&content).unwrap().starts_with("the title is too long: it has 1025 bytes"));
-        let content = fields(None, 3, &["x"; 17]).content("x".into());
-        assert!(too_large(&content).unwrap().contains("17, and the limit is 16"));
-        assert_eq!(too_large(&fields(Some("t"), 5, &["a"]).content("x".into())), None);
     }
 }

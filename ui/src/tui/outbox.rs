@@ -4,12 +4,12 @@
 //! number once it has one. The stored requests outlive this program.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use recado_client::{Content, Name, Request, Topic};
 
 use super::conversation::Conversation;
 use super::event::RequestId;
+use crate::wording::{FOLLOW_MOST, KEYS_MOST, SEND_MOST, limits_of};
 
 /// Limit of unanswered requests. The library keeps 256 on disk. A request beyond that would be lost with
 /// this program, so it is not accepted.
@@ -35,8 +35,6 @@ pub(crate) struct Outbox {
     next: u64,
     sends: VecDeque<Pending>,
     changes: BTreeMap<RequestId, Request>,
-    /// Time at which each unanswered request of this program was made.
-    made: BTreeMap<RequestId, Duration>,
 }
 
 impl Outbox {
@@ -65,16 +63,6 @@ impl Outbox {
         }
     }
 
-    /// Records the time at which a request was made.
-    pub(crate) fn made_at(&mut self, id: RequestId, since_start: Duration) {
-        self.made.insert(id, since_start);
-    }
-
-    /// Time at which the oldest unanswered request was made.
-    pub(crate) fn first_unanswered(&self) -> Option<Duration> {
-        self.made.values().min().copied()
-    }
-
     /// Topic that a request concerns.
     pub(crate) fn topic_of(&self, id: RequestId) -> Option<Topic> {
         match self.changes.get(&id) {
@@ -85,12 +73,22 @@ impl Outbox {
         }
     }
 
+    /// The limit that a request may reach, in words.
+    pub(crate) fn limit_of(&self, id: RequestId) -> Option<&'static str> {
+        match self.changes.get(&id) {
+            Some(Request::Channel { change, .. }) => Some(limits_of(change)),
+            Some(Request::Follow { .. }) => Some(FOLLOW_MOST),
+            Some(Request::Keys { .. }) => Some(KEYS_MOST),
+            Some(Request::Send { .. }) => None,
+            None => self.sends.iter().any(|pending| pending.id == id).then_some(SEND_MOST),
+        }
+    }
+
     /// Replaces the unanswered requests after a new client was opened, by those that it carries over.
     /// Refused texts stay.
     pub(crate) fn recovered(&mut self, recovered: Vec<(RequestId, Request)>) {
         self.sends.retain(|pending| pending.refused.is_some());
         self.changes.clear();
-        self.made.clear();
         for (id, request) in recovered {
             self.add(id, &request);
         }
@@ -107,7 +105,6 @@ impl Outbox {
 
     /// Removes an acknowledged request and returns it.
     pub(crate) fn answered(&mut self, id: RequestId) -> Option<Request> {
-        self.made.remove(&id);
         if let Some(request) = self.changes.remove(&id) {
             return Some(request);
         }
@@ -117,7 +114,6 @@ impl Outbox {
 
     /// Records a refusal. A refused text stays, with the reason; a refused change is removed and returned.
     pub(crate) fn refused(&mut self, id: RequestId, why: &str) -> Option<Request> {
-        self.made.remove(&id);
         if let Some(pending) = self.sends.iter_mut().find(|pending| pending.id == id) {
             pending.refused = Some(why.to_owned());
         }

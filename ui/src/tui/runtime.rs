@@ -224,12 +224,14 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
         servers: config.servers()?.to_vec(),
         state: config.state.clone(),
         trust: meet(config, accept_new)?,
+        claims: config.claims,
         store: Store::new(&config.state),
     };
     let signals = signals()?;
     let (desktop, mouse) = (settings.desktop, settings.mouse);
-    let servers: Vec<String> = config.servers()?.iter().map(ToString::to_string).collect();
-    let mut app = App::new(settings, config.profile.clone(), config.invite, servers.join(", "), clock.now());
+    let servers = config.servers()?.to_vec();
+    let mut app = App::new(settings, config.profile.clone(), config.invite, servers, clock.now());
+    app.may_claim = config.claims;
     app.account.clone_from(&config.account);
     app.remembered = access.store.known(config.servers()?).is_some();
 

@@ -69,7 +69,7 @@ pub(crate) fn status(node: u16, role: Option<RoleName>, applied: u64) -> ServerS
 pub(crate) fn app(profile: Option<&str>) -> App {
     let mut settings = Settings::new(&ScreenFile::default(), Depth::Many, "themes".as_ref()).unwrap();
     settings.zone = TimeZone::UTC;
-    App::new(settings, profile.map(name), None, "127.0.0.1:10097".to_owned(), at(0))
+    App::new(settings, profile.map(name), None, vec!["127.0.0.1:10097".parse().unwrap()], at(0))
 }
 
 /// The screen of alice in a session with server-3, with the first lists that the servers send.

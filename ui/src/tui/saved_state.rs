@@ -30,6 +30,9 @@ pub(crate) struct KeptTopic {
     pub(crate) newest: Op,
     pub(crate) unread: u64,
     pub(crate) muted: bool,
+    /// The newest op that the user sent there, if it is a channel.
+    #[serde(default)]
+    pub(crate) wrote: Op,
 }
 
 /// The cluster that answered last at the addresses of a configuration.
@@ -133,7 +136,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::new(dir.path());
         let topic = Topic::to_send("#ops").unwrap();
-        let topic = KeptTopic { topic, followed: true, read: Op(1), newest: Op(3), unread: 2, muted: true };
+        let (read, newest, wrote) = (Op(1), Op(3), Op(2));
+        let topic = KeptTopic { topic, followed: true, read, newest, unread: 2, muted: true, wrote };
         let longest = Topic::to_send(&format!("#{}", "A-_.~z09".repeat(16))).unwrap();
         let kept = SavedState { topics: vec![topic.clone(), KeptTopic { topic: longest, ..topic }] };
         store.write(ClusterId(7), &name("alice"), 0, &kept).unwrap();

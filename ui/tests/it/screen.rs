@@ -203,12 +203,12 @@ fn a_session_lost_while_stopped_is_replaced_and_one_taken_by_a_copy_waits_for_co
     // While the process is awake, a copy that takes over the session keeps it until the user says
     // otherwise.
     take_over(&tmux, &shell);
-    alice.wait_for("no session; :connect tries again");
+    alice.wait_for("no session; /connect tries again");
     alice.wait_for("a copy of this device's files is in use");
     alice.enter("kept");
     alice.wait_for("your text stays here");
     alice.press("C-u");
-    alice.enter(":connect");
+    alice.enter("/connect");
     alice.wait_for("a new session is open");
     alice.enter("connected again");
     alice.wait_for("@alice \u{2713}  connected again");
@@ -236,15 +236,15 @@ fn a_removed_device_sees_the_reason_and_the_cure() {
     let keys = other.json(&["--as=alice", "device", "list", "--json"]);
     let key = keys.iter().find(|key| key["this"] == false).expect("there are two");
     other.ok(&["--as=alice", "device", "remove", key["key"].as_str().unwrap()]);
-    alice.wait_for("no session; :connect tries again");
-    alice.enter(":connect");
+    alice.wait_for("no session; /connect tries again");
+    alice.enter("/connect");
     alice.wait_for("the servers no longer know this device");
     alice.wait_for("reset it:");
 
     // The user follows the advice. Then the key is refused, which needs another cure.
     std::fs::remove_dir_all(tmux.home("alice").join(".local/state/recado").join(cluster.id.to_string()))
         .unwrap();
-    alice.enter(":connect");
+    alice.enter("/connect");
     alice.wait_for("the name belongs to another key");
     alice.wait_for("recado device add");
 }
@@ -261,13 +261,56 @@ fn a_first_run_asks_for_a_name_and_remembers_it() {
     window.enter("clear; recado; echo ENDED $?");
     window.wait_for("3 servers answer");
     window.enter("taken");
+    window.wait_for("Be @taken?");
+    window.press("Enter");
     window.wait_for("belongs to somebody else");
-    window.enter("newcomer");
+    window.enter("newcomre");
+    window.wait_for("Be @newcomre?");
+    window.press("n");
+    window.wait_for("@ newcomre");
+    window.press("BSpace");
+    window.press("BSpace");
+    window.enter("er");
+    window.wait_for("Be @newcomer?");
+    window.press("y");
     window.wait_for("Two things to do");
+    window.wait_for("claimed @newcomer: nobody had it");
     window.press("C-c");
     window.wait_for("ENDED 0");
     window.enter("clear; recado; echo ENDED $?");
     window.wait_for("You are @newcomer");
+}
+
+#[test]
+fn a_mistyped_name_is_told_on_the_screen_and_not_claimed_where_that_is_forbidden() {
+    let _alone = lock_cluster_tests();
+    let Some(tmux) = Tmux::start() else { return };
+    let cluster = Cluster::ready(1);
+    let window = tmux.window(&cluster, "typist", &listed(&cluster));
+    window.enter("clear; recado --as alcie; echo ENDED $?");
+    window.wait_for("claimed @alcie: nobody had it");
+    window.press("C-c");
+    window.wait_for("ENDED 0");
+    // It is no longer new the next time.
+    window.enter("clear; recado --as alcie; echo ENDED $?");
+    let screen = window.wait_for("Two things to do");
+    assert!(!screen.contains("claimed"), "{screen}");
+    window.press("C-c");
+    window.wait_for("ENDED 0");
+    window.enter("clear; recado --as other --no-claim; echo ENDED $?");
+    window.wait_for("@other is no profile of this machine");
+    window.press("C-c");
+    window.wait_for("ENDED 0");
+    window.enter("clear; echo 'claim = false' > c.toml; recado --config c.toml; echo ENDED $?");
+    window.wait_for("One server answers");
+    window.enter("another");
+    window.wait_for("@another is no profile of this machine");
+    window.press("C-c");
+    window.wait_for("ENDED 0");
+    let people = Terminal::knowing(&listed(&cluster));
+    people.ok(&["--as=eve", "claim"]);
+    let people = people.ok(&["--as=eve", "people"]);
+    assert!(people.contains("@alcie") && !people.contains("other"), "{people}");
 }
 
 /// Output of an administrator's command.
@@ -302,11 +345,15 @@ fn a_new_name_that_needs_an_invitation_is_claimed_with_a_code_typed_on_the_scree
     window.enter("clear; recado; echo ENDED $?");
     window.wait_for("One server answers");
     window.enter("newcomer");
+    window.wait_for("Be @newcomer?");
+    window.press("Enter");
     window.wait_for("Invitation for @newcomer");
     // Another name needs a code too.
     window.press("Escape");
     window.wait_for("Welcome to recado");
     window.enter("latecomer");
+    window.wait_for("Be @latecomer?");
+    window.press("Enter");
     window.wait_for("Invitation for @latecomer");
     window.enter(spent.trim());
     window.wait_for(&format!("{} is mistyped, used up", spent.trim()));

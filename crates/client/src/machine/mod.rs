@@ -101,6 +101,8 @@ pub struct Machine {
     queried_at: Moment,
     /// The time since which an answer of the primary is outstanding; none if none is.
     outstanding_since: Option<Moment>,
+    /// The time of the first keepalive to the primary after its last datagram; none if none was sent since.
+    kept_alive: Option<Moment>,
     /// The keepalives to the primary of the highest view ...
     to_primary: Keepalives,
     /// ... and to the other servers.
@@ -133,6 +135,7 @@ impl Machine {
             other_version_since: None,
             queried_at: Moment(0),
             outstanding_since: None,
+            kept_alive: None,
             to_primary: Keepalives::begin(now, KEEPALIVE_EVERY),
             to_others: Keepalives::begin(now, KEEPALIVE_OTHERS),
             start,

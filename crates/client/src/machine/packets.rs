@@ -31,6 +31,9 @@ impl Machine {
         }
         if fresh && self.primary() == Some(from) && envelope.class == Class::Client {
             self.heard = now;
+            if self.last_heard_before.is_none() {
+                self.kept_alive = None;
+            }
             // The primary is back after a silence: it may have dropped the stream meanwhile.
             if self.searching && matches!(self.state, State::Served) {
                 self.state = State::Resuming { again: Again::now(now) };

@@ -77,6 +77,7 @@ impl Machine {
             }
         }
         if to_primary {
+            self.kept_alive.get_or_insert(now);
             self.to_primary.sent(now);
         }
         if to_others {
@@ -94,6 +95,7 @@ impl Machine {
 
     /// Sends KEEPALIVE to every server, and the next ones when they would be due after these.
     pub(super) fn ask_all(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.kept_alive.get_or_insert(now);
         self.to_primary.at = now + self.to_primary.most;
         self.to_others.at = now + self.to_others.most;
         for server in self.servers.addresses() {
@@ -120,6 +122,15 @@ impl Machine {
     pub(super) fn owes(&self, now: Moment) -> bool {
         let asks = !self.outbox.is_empty() || self.queries.values().any(|query| !query.is_status());
         asks && !self.backoff.waits(now) || matches!(self.state, State::Resuming { .. })
+    }
+
+    /// How long the client has missed answers of the primary: from the first request, query, RESUME or
+    /// keepalive since its last datagram that was not answered. Before that the client expected nothing.
+    pub(super) fn missed(&self, now: Moment) -> Duration {
+        let heard = self.last_heard_before.unwrap_or(self.heard);
+        let outstanding = self.outstanding_since.map(|since| since.max(heard));
+        let from = outstanding.into_iter().chain(self.kept_alive).min();
+        from.map_or(Duration::ZERO, |from| now.since(from))
     }
 
     /// The time at which the search for a silent primary begins.

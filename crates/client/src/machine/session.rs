@@ -211,7 +211,7 @@ impl Machine {
         let Some((session, _)) = self.session else { return };
         // The ops of another log mean nothing to this client, and its own would mean nothing there.
         let Some(remembered) = resumed.cursor.op() else { return self.end(Code::OtherEpoch, out) };
-        let pause = now.since(self.last_heard_before.unwrap_or(self.heard));
+        let pause = self.missed(now);
         if !self.connected {
             let (born, last_seq) = (resumed.created_op, resumed.last_seq);
             // The device was removed and admitted again. To the service it is another device, and the results
@@ -261,7 +261,7 @@ impl Machine {
         self.state = State::Served;
         self.searching = false;
         self.heard = now;
-        self.last_heard_before = None;
+        (self.last_heard_before, self.kept_alive) = (None, None);
         self.backoff = Backoff::none();
         self.outbox.send_all(now);
         self.inbox.resume(now);

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use recado_client::{
-    Access, ChannelChange, ChannelName, Code, Content, DeviceKey, EnrolmentCode, FollowChange, ListItem,
-    Listing, Name, Notification, Op, Request, Role, Topic, explain,
+    ChannelChange, ChannelName, Code, Content, DeviceKey, EnrolmentCode, FollowChange, ListItem, Listing, Name,
+    Notification, Op, Request, Topic, explain,
 };
 use recado_proto::packet::KeyChange;
 
-use super::{App, Confirmation, Conversation, Effect, Popup, Yes};
-use crate::commands::counted;
+use super::{App, Conversation, Effect, Popup, Question, Yes};
 use crate::exit::refusal;
-use crate::servers::LOCAL;
+use crate::print::local;
 use crate::tui::event::{RequestId, reached, written};
-use crate::tui::view::time;
+use crate::wording::{changed, claimed, empty, enrolling, listed, no_right};
 
 /// What a list that a command asked for is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +40,8 @@ impl App {
                     self.on_followed(topic, matches!(change, FollowChange::Add));
                 }
                 Some(Request::Channel { channel, change }) => {
-                    self.notice(change_in_words(&channel, &change));
-                    self.effects.push(Effect::List(Listing::Channels));
+                    self.notice(changed(&channel, &change));
+                    self.list_channels();
                 }
                 Some(Request::Keys { change: KeyChange::Revoke { key } }) => {
                     self.notice(format!("{key} is revoked"));
@@ -59,6 +58,9 @@ impl App {
         let Some(me) = self.profile.clone() else { return };
         let whom = reached(topic.as_ref());
         let topic = topic.unwrap_or(Topic::Feed(me.clone()));
+        if self.places.wrote(&topic, op) {
+            self.must_keep();
+        }
         let shows = self.shows(&self.stands_in(&topic));
         let unix_ms = self.now.unix_ms;
         self.insert(Arc::new(Notification {
@@ -87,7 +89,8 @@ impl App {
 
     fn on_refused(&mut self, id: RequestId, code: Code) {
         let sent_to = self.outbox.topic_of(id);
-        let why = refusal(code, sent_to.as_ref());
+        let limit = self.outbox.limit_of(id).filter(|_| code == Code::LimitReached);
+        let why = limit.map_or_else(|| refusal(code, sent_to.as_ref()), str::to_owned);
         let request = self.outbox.refused(id, &why);
         if let (Code::NotAllowed, Some(Topic::Channel(channel))) = (code, &sent_to) {
             let role = if request.is_some() { "an owner" } else { "a writer" };
@@ -146,7 +149,17 @@ impl App {
             self.places.unfollow(&topic);
             self.notice(format!("you no longer follow {name}"));
         }
+        if matches!(self.here, Conversation::Topic(Topic::Channel(_))) {
+            self.list_channels();
+        }
         self.must_keep();
+    }
+
+    /// Says that the name was claimed, as the commands do: it may be mistyped.
+    pub(super) fn on_claimed(&mut self) {
+        if let Some(me) = &self.profile {
+            self.notice(claimed(me));
+        }
     }
 
     pub(super) fn on_enrolled(&mut self, code: Result<EnrolmentCode, String>) {
@@ -155,13 +168,11 @@ impl App {
             (Err(why), _) => return self.trouble(format!("no code for a new machine: {why}")),
             (Ok(_), None) => return,
         };
-        let servers = self.servers.replace(", ", ",");
-        let servers = if servers == LOCAL.join(",") { String::new() } else { format!(" --server {servers}") };
         let lines = vec![
             code.to_string(),
             String::new(),
             "On the new machine, once, within 10 minutes:".to_owned(),
-            format!("recado device enrol {code} --as {me}{servers}"),
+            enrolling(&code, &me, &self.servers),
         ];
         self.popup = Some(Popup::Text { title: "Code for a new machine".to_owned(), lines, scroll: 0 });
     }
@@ -213,58 +224,28 @@ impl App {
                     _ => None,
                 });
                 self.channels = channels.collect();
+                self.drop_needless_question();
             }
             Listing::Followers | Listing::Devices | Listing::Members(_) | Listing::Keys => {}
         }
         self.refresh_palette();
     }
 
-    /// Shows a list in a popup, with the columns of the commands.
+    /// Shows a list in a popup, as the commands print it.
     fn show_list(&mut self, listing: &Listing, items: &[ListItem]) {
-        let (title, none) = match listing {
-            Listing::Following => {
-                ("You follow".to_owned(), "You follow nothing yet: /follow @name".to_owned())
-            }
-            Listing::Followers => ("Followers".to_owned(), "Nobody follows you yet.".to_owned()),
-            Listing::Members(channel) => (
-                format!("Members of #{channel}"),
-                format!("#{channel} is open: it has no members, and anyone can send to it and read it."),
-            ),
-            Listing::Devices => ("Your devices".to_owned(), "There is none.".to_owned()),
-            Listing::Keys => ("Keys of your machines".to_owned(), "There is none.".to_owned()),
+        let title = match listing {
+            Listing::Following => "You follow".to_owned(),
+            Listing::Followers => "Followers".to_owned(),
+            Listing::Members(channel) => format!("Members of #{channel}"),
+            Listing::Devices => "Your devices".to_owned(),
+            Listing::Keys => "Keys of your machines".to_owned(),
             Listing::People | Listing::Channels => return,
         };
         let zone = self.settings.zone.clone();
-        let when = |unix_ms: u64| time(unix_ms, &zone, "%Y-%m-%d %H:%M");
-        let own = self.device;
-        let line = |item: &ListItem| match item {
-            ListItem::Following { topic, .. } => written(topic),
-            ListItem::Profile { name, .. } => format!("@{name}"),
-            ListItem::Channel { name, followers, access, .. } => {
-                let access = match access {
-                    Access::Open => "open",
-                    Access::Owned => "owned",
-                    Access::Private => "private",
-                };
-                format!("#{name:<32} {access:<8} {}", counted(*followers, "follower"))
-            }
-            ListItem::Member { name, role } => format!("@{name:<32} {}", role_in_words(*role)),
-            ListItem::Key { key, slots, last_seen_ms } => {
-                let this = own.is_some_and(|own| own.key == *key);
-                let mark = if this { "  (this machine)" } else { "" };
-                let seen = if slots.is_empty() { "never".to_owned() } else { when(*last_seen_ms) };
-                format!("{key}  {:<10}  seen {seen}{mark}", counted(slots.len() as u64, "device"))
-            }
-            ListItem::Device { device, cursor, session, last_seen_ms } => {
-                let state = if session.is_some() { "connected" } else { "idle" };
-                let mark = if own == Some(*device) { "  (this one)" } else { "" };
-                let (device, seen) = (device.to_string(), when(*last_seen_ms));
-                format!("{device:<18} {state:<9}  read up to {cursor}  seen {seen}{mark}")
-            }
-        };
-        let mut lines: Vec<String> = items.iter().map(line).collect();
+        let when = |unix_ms| local(unix_ms, &zone);
+        let mut lines: Vec<String> = items.iter().map(|item| listed(item, self.device, when)).collect();
         if lines.is_empty() {
-            lines.push(none);
+            lines.push(empty(listing, "/follow"));
         }
         self.popup = Some(Popup::Text { title, lines, scroll: 0 });
     }
@@ -276,57 +257,17 @@ impl App {
         });
         let key: DeviceKey = match keys.collect::<Vec<_>>()[..] {
             [key] => key,
-            [] => return self.trouble(format!("no key begins with {beginning:?}; :device list shows them")),
+            [] => return self.trouble(format!("no key begins with {beginning:?}; /device list shows them")),
             _ => return self.trouble(format!("several keys begin with {beginning:?}; give more digits")),
         };
         let me = self.profile.as_ref().map(Name::to_string).unwrap_or_default();
         let text = if self.device.is_some_and(|own| own.key == key) {
-            format!("{key} is the key of this machine, which then can no longer act as @{me}. Revoke it?")
+            format!("{key} is the key of this machine, which then can no longer act as @{me}.")
         } else {
-            format!("The devices with the key {key} can then no longer act as @{me}. Revoke it?")
+            format!("The devices with the key {key} can then no longer act as @{me}.")
         };
-        self.ask("Revoke a key", text, Yes::Request(Request::Keys { change: KeyChange::Revoke { key } }));
-    }
-
-    /// Asks a question that a yes answers with one thing.
-    pub(super) fn ask(&mut self, title: &str, text: String, yes: Yes) {
-        let choices = vec![(text, yes)];
-        self.popup = Some(Popup::Confirmation(Confirmation { title: title.to_owned(), choices, at: 0 }));
-    }
-}
-
-/// What a change of a channel did.
-fn change_in_words(channel: &ChannelName, change: &ChannelChange) -> String {
-    match change {
-        ChannelChange::Create { private: true } => {
-            format!("#{channel} is yours; only its members can follow and read it")
-        }
-        ChannelChange::Create { private: false } => format!("#{channel} is yours; anyone can read it"),
-        ChannelChange::Add { member, role } => format!("@{member} is {} of #{channel}", role_in_words(*role)),
-        ChannelChange::Remove { member } => format!("@{member} is no longer a member of #{channel}"),
-        ChannelChange::Delete => format!("#{channel} is deleted"),
-    }
-}
-
-fn role_in_words(role: Role) -> &'static str {
-    match role {
-        Role::Reader => "reader",
-        Role::Writer => "writer",
-        Role::Owner => "owner",
-    }
-}
-
-/// Why a right is missing: the role that the request needs, and the owners who can grant it.
-fn no_right(channel: &ChannelName, who: &str, members: &[ListItem]) -> String {
-    let owners = members.iter().filter_map(|item| match item {
-        ListItem::Member { name, role: Role::Owner } => Some(format!("@{name}")),
-        _ => None,
-    });
-    match owners.collect::<Vec<_>>() {
-        owners if owners.is_empty() => format!(
-            "#{channel} is open, so it has no owners: anyone can send to it and read it, and nobody can change or \
-             delete it"
-        ),
-        owners => format!("you must be {who} of #{channel} to do this; its owners: {}", owners.join(", ")),
+        let revoke = Yes::Request(Request::Keys { change: KeyChange::Revoke { key } });
+        let yes = ("Revoke it".to_owned(), revoke);
+        self.ask(Question::new("Revoke a key?".to_owned(), text, yes, "Keep it").careful());
     }
 }

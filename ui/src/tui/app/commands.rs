@@ -4,12 +4,13 @@ use recado_client::{ChannelChange, ChannelName, FollowChange, Listing, Request, 
 
 use super::answers::Asked;
 use super::search::Search;
-use super::{App, Conversation, Effect, Popup, Yes};
+use super::{App, Conversation, Effect, Popup, Question, Yes};
 use crate::tui::command::{self, Argument, Command, Completion};
 use crate::tui::event::{reached, written};
-use crate::tui::options::{Fields, too_large};
+use crate::tui::options::Fields;
 use crate::tui::outbox::{UNANSWERED_MAX, stands_at};
 use crate::tui::theme;
+use crate::wording::too_large;
 
 /// Destination of typed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ impl App {
             Conversation::Topic(topic @ Topic::Channel(_)) => Target::Topic(Some(topic.clone())),
             Conversation::Topic(Topic::Inbox(_)) => match self.correspondent() {
                 Some(name) => Target::Topic(Some(Topic::Inbox(name))),
-                None => Target::Nowhere("to whom? write :dm @name text"),
+                None => Target::Nowhere("to whom? write /dm @name text"),
             },
         }
     }
@@ -79,21 +80,27 @@ impl App {
             self.trouble(format!("{why}; Ctrl+U clears the text before the cursor"));
             return false;
         }
-        let channel = match &topic {
-            Some(Topic::Channel(name)) if !self.knows_channel(name) => Some(name.clone()),
-            _ => None,
-        };
         let request = Request::Send { topic, content };
-        let Some(channel) = channel.filter(|_| self.can_request()) else { return self.request(request) };
-        self.effects.push(Effect::List(Listing::Channels));
-        self.ask(
-            &format!("Create #{channel}?"),
-            format!(
-                "No channel #{channel} is known here. Sending creates it: open to everyone, and nobody can delete it."
-            ),
-            Yes::Request(request),
+        let channel = self.unknown_channel(&request).filter(|_| self.can_request());
+        let Some(channel) = channel else { return self.request(request) };
+        // The list may be older than the channel. If so, the question goes with the newer one.
+        self.list_channels();
+        let text = format!(
+            "No channel #{channel} is known here. Sending creates it: open to everyone, and nobody can delete it."
         );
+        let yes = (format!("Create #{channel} and send"), Yes::Request(request));
+        self.ask(Question::new(format!("Create #{channel}?"), text, yes, "Do not send"));
         false
+    }
+
+    /// The channel that this text would create, as far as is known.
+    pub(super) fn unknown_channel(&self, request: &Request) -> Option<ChannelName> {
+        match request {
+            Request::Send { topic: Some(Topic::Channel(name)), .. } if !self.knows_channel(name) => {
+                Some(name.clone())
+            }
+            _ => None,
+        }
     }
 
     /// Returns true if this channel is known to exist.
@@ -123,7 +130,7 @@ impl App {
                 "connecting: before a server has answered nothing can be saved; your text stays here",
             );
         } else if self.connection.is_over() {
-            self.trouble("there is no session; :connect tries again; your text stays here");
+            self.trouble("there is no session; /connect tries again; your text stays here");
         } else if !self.outbox.has_room() {
             self.trouble(format!("{UNANSWERED_MAX} requests wait for the servers; your text stays here"));
         } else {
@@ -139,7 +146,6 @@ impl App {
         }
         let id = self.outbox.next_id();
         self.outbox.add(id, &request);
-        self.outbox.made_at(id, self.now.since_start);
         self.effects.push(Effect::Request(id, request));
         self.position.anchor = None;
         true
@@ -192,13 +198,11 @@ impl App {
                 return self.query(Effect::List(Listing::Keys), Some(Asked::Revoke(key)));
             }
             Command::Channel(channel, ChannelChange::Delete) => {
-                let text = format!("This deletes #{channel} and its notifications for everyone. Delete it?");
+                let text = format!("This deletes #{channel} and its notifications for everyone.");
+                let title = format!("Delete #{channel}?");
                 let change = ChannelChange::Delete;
-                self.ask(
-                    &format!("Delete #{channel}?"),
-                    text,
-                    Yes::Request(Request::Channel { channel, change }),
-                );
+                let yes = (format!("Delete #{channel}"), Yes::Request(Request::Channel { channel, change }));
+                self.ask(Question::new(title, text, yes, "Keep it").careful());
             }
             Command::Channel(channel, change) => return self.request(Request::Channel { channel, change }),
             Command::Channels => self.open_palette("Channels", Conversation::is_channel),
@@ -207,7 +211,7 @@ impl App {
             Command::Mute(topic) => match topic.or_else(|| self.here.topic().cloned()) {
                 Some(topic) => self.toggle_mute(&topic),
                 None => {
-                    self.trouble("everything cannot be muted; name a topic: :mute #channel");
+                    self.trouble("everything cannot be muted; name a topic: /mute #channel");
                     return false;
                 }
             },

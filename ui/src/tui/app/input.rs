@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, MouseButton, MouseEvent,
 use ratatui::layout::Position as Cell;
 use recado_client::{Content, EnrolmentCode, Listing, Name, Topic};
 
-use super::{App, Conversation, Effect, Focus, Popup, Yes};
+use super::{App, Conversation, Effect, Focus, Popup, Question, Yes};
 use crate::tui::keys::{self, Action, Scope};
 use crate::tui::palette::{Choice, Palette};
 use crate::tui::{event::written, view};
@@ -20,7 +20,7 @@ impl App {
         match &self.popup {
             Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => Scope::Reading,
             Some(Popup::Palette(_) | Popup::Welcome { .. } | Popup::Invitation { .. }) => Scope::Asking,
-            Some(Popup::Confirmation(_)) => Scope::Confirmation,
+            Some(Popup::Question(_)) => Scope::Question,
             None if self.search.as_ref().is_some_and(|search| search.typing) => Scope::Asking,
             None => match self.focus {
                 Focus::Writing => Scope::Writing,
@@ -41,6 +41,7 @@ impl App {
         }
         let scope = self.scope();
         match keys::lookup(scope, &key) {
+            Some(_) if keys::is_character(&key) && self.is_letter_stray() => self.tell_of_question(),
             Some(action) => self.act(scope, action, key),
             None => self.on_text(key),
         }
@@ -57,11 +58,13 @@ impl App {
                 input.input(key);
                 *wrong = None;
             }
-            // What is read makes room for the text that a letter begins or continues. So does a question,
-            // which is not answered then: whoever types on has not read it.
-            Some(
-                Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. } | Popup::Confirmation(_),
-            ) => {
+            Some(Popup::Question(_)) => {
+                if keys::is_character(&key) {
+                    self.tell_of_question();
+                }
+            }
+            // What is read makes room for the text that a letter begins or continues.
+            Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => {
                 if keys::is_character(&key) {
                     self.popup = None;
                     self.write(key);
@@ -100,11 +103,7 @@ impl App {
         match &mut self.popup {
             Some(Popup::Palette(palette)) => palette.input.paste(text),
             Some(Popup::Welcome { input, .. } | Popup::Invitation { input, .. }) => input.paste(text),
-            // A question is not answered by what is pasted, and does not hide it.
-            Some(Popup::Confirmation(_)) => {
-                self.popup = None;
-                self.on_paste(text);
-            }
+            Some(Popup::Question(_)) => self.tell_of_question(),
             Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) | None => {
                 match &mut self.search {
                     Some(search) if search.typing && self.popup.is_none() => {
@@ -164,6 +163,7 @@ impl App {
                 Action::Leave => self.leave_invitation(),
                 _ => {}
             },
+            _ if scope == Scope::Question => self.act_question(action),
             Action::Help => self.popup_help(),
             Action::Servers => match self.popup {
                 Some(Popup::Servers { .. }) => self.popup = None,
@@ -173,8 +173,7 @@ impl App {
             _ => match scope {
                 Scope::Reading => self.act_reading(action),
                 Scope::Asking => self.act_asking(action),
-                Scope::Confirmation => self.act_confirmation(action),
-                Scope::Everywhere | Scope::Writing | Scope::List | Scope::Places => {
+                Scope::Everywhere | Scope::Question | Scope::Writing | Scope::List | Scope::Places => {
                     self.act_here(scope, action, key);
                 }
             },
@@ -229,8 +228,7 @@ impl App {
             | Action::Suspend
             | Action::Accept
             | Action::Yes
-            | Action::No
-            | Action::Other => {}
+            | Action::No => {}
         }
     }
 
@@ -290,58 +288,6 @@ impl App {
         }
     }
 
-    fn act_confirmation(&mut self, action: Action) {
-        let Some(Popup::Confirmation(confirmation)) = &mut self.popup else { return };
-        match action {
-            Action::Yes => {
-                let yes = confirmation.choices.get(confirmation.at).map(|(_, yes)| yes.clone());
-                self.popup = None;
-                match yes {
-                    Some(Yes::Connect) => self.connect(),
-                    Some(Yes::Request(request)) => self.confirmed(request),
-                    Some(Yes::Effect(Effect::Quit)) => self.leave_screen(),
-                    Some(Yes::Effect(effect)) => self.effects.push(effect),
-                    None => {}
-                }
-            }
-            Action::No => self.popup = None,
-            Action::Other => confirmation.at = (confirmation.at + 1) % confirmation.choices.len().max(1),
-            _ => {}
-        }
-    }
-
-    fn accept_name(&mut self) {
-        let Some(Popup::Welcome { input, wrong }) = &mut self.popup else { return };
-        match crate::cli::profile(input.text().trim()) {
-            Ok(name) => {
-                self.popup = None;
-                self.begin(name);
-            }
-            Err(error) => *wrong = Some(error),
-        }
-    }
-
-    fn accept_code(&mut self) {
-        let Some(Popup::Invitation { input, wrong }) = &mut self.popup else { return };
-        match input.text().parse::<EnrolmentCode>() {
-            Ok(code) => {
-                self.popup = None;
-                self.invite = Some(code);
-                self.connect();
-            }
-            Err(error) => *wrong = Some(error.to_string()),
-        }
-    }
-
-    /// Closes the popup for the code. Without a code there is no session, as the banner says. A user who
-    /// has just chosen the name may choose another one.
-    fn leave_invitation(&mut self) {
-        self.popup = None;
-        if self.first_run {
-            self.ask_name(None);
-        }
-    }
-
     fn popup_help(&mut self) {
         match self.popup {
             Some(Popup::Help { .. }) => self.popup = None,
@@ -356,17 +302,13 @@ impl App {
         // A question would replace the popup that asks for the name.
         let asks = matches!(self.popup, Some(Popup::Welcome { .. } | Popup::Invitation { .. }));
         let Some(draft) = self.compose.draft().filter(|_| !asks) else { return self.leave_screen() };
-        let bytes = crate::commands::counted(draft.len() as u64, "byte");
-        let text = format!("Your text of {bytes} is not sent and would be lost. Leave all the same?");
-        self.ask("Leave?", text, Yes::Effect(Effect::Quit));
+        let bytes = crate::wording::counted(draft.len() as u64, "byte");
+        let text = format!("Your text of {bytes} is not sent and would be lost.");
+        let leave = ("Leave without it".to_owned(), Yes::Effect(Effect::Quit));
+        self.ask(Question::new("Leave?".to_owned(), text, leave, "Stay"));
     }
 
-    fn asks_whether_to_leave(&self) -> bool {
-        let Some(Popup::Confirmation(asked)) = &self.popup else { return false };
-        matches!(asked.choices.first(), Some((_, Yes::Effect(Effect::Quit))))
-    }
-
-    fn leave_screen(&mut self) {
+    pub(super) fn leave_screen(&mut self) {
         self.write_down();
         self.effects.push(Effect::Quit);
     }
@@ -388,7 +330,8 @@ impl App {
         if self.search.take().is_some() || self.focus != Focus::Writing {
             self.focus = Focus::Writing;
         } else if self.compose.command().is_some() {
-            self.compose.drop_text();
+            // A text may be part of it, so the Up key brings it back.
+            self.compose.take();
         }
     }
 
@@ -445,7 +388,7 @@ impl App {
             add(place, note);
         }
         for (name, followers) in &self.channels {
-            let note = crate::commands::counted(*followers, "follower");
+            let note = crate::wording::counted(*followers, "follower");
             add(Conversation::Topic(Topic::Channel(name.clone())), note);
         }
         for name in &self.people {

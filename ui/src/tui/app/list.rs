@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use recado_client::{Notification, Topic};
 
-use super::{App, Conversation, Effect, Focus, PRESENT, Popup, Position, Yes};
+use super::{App, Conversation, Effect, Focus, PRESENT, Popup, Position, Question, Yes};
 use crate::tui::log::Before;
 use crate::tui::scroll::{Anchor, Items};
 use crate::tui::view;
@@ -14,7 +14,7 @@ const AHEAD: usize = 20;
 
 impl App {
     /// Returns true if the user is present, judged by the window's focus and the last key.
-    fn is_present(&self) -> bool {
+    pub(super) fn is_present(&self) -> bool {
         self.window_focused && self.now.since_start.saturating_sub(self.last_key) < PRESENT
     }
 
@@ -60,6 +60,8 @@ impl App {
         self.position = Position::default();
         self.search = None;
         self.need_past(&place);
+        self.listed = None;
+        self.ask_for_followers();
         if let Conversation::Topic(topic) = place {
             self.read_here(&topic);
         }
@@ -316,10 +318,11 @@ impl App {
         if links.is_empty() {
             return self.notice("there is no link in this notification");
         }
-        let choices =
-            links.into_iter().map(|link| (link.clone(), Yes::Effect(Effect::Browse(link)))).collect();
-        let title = format!("Open this link of @{}?", one.author);
-        self.popup = Some(Popup::Confirmation(super::Confirmation { title, choices, at: 0 }));
+        let open = |link: String| (format!("Open {link}"), Some(Yes::Effect(Effect::Browse(link))));
+        let mut answers: Vec<_> = links.into_iter().map(open).collect();
+        answers.push(("Open nothing".to_owned(), None));
+        let title = format!("Open a link of @{}?", one.author);
+        self.ask(Question::of(title, String::new(), answers));
     }
 
     /// Recipient of a reply from the inbox: the author of the selected notification, otherwise of the
@@ -339,6 +342,6 @@ impl App {
         let Some(name) = self.correspondent() else { return };
         self.focus = Focus::Writing;
         self.compose.begin_command();
-        self.compose.set(&format!(":dm @{name} "));
+        self.compose.set(&format!("/dm @{name} "));
     }
 }

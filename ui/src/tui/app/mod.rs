@@ -1,8 +1,9 @@
 //! State of the screen: events go in, effects come out, and the view draws it. It uses no clock, no file,
 //! and no socket.
 //!
-//! `mod.rs` handles the events of the client, and `input` those of the user; `commands` runs typed
-//! commands, and `answers` handles what the servers say to them; `list` moves through the notifications, and
+//! `session` begins and ends sessions, `stream` takes what comes, `past` fetches what came before, and
+//! `answers` handles what the servers say to requests; `input` takes keys and text, `commands` runs typed
+//! commands, and `question` asks before some of them; `list` moves through the notifications, and
 //! `search` finds some; `mode` says what the keys do.
 
 mod answers;
@@ -10,18 +11,20 @@ mod commands;
 mod input;
 mod list;
 pub(crate) mod mode;
+mod past;
+mod question;
 mod search;
+mod session;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_client::{
-    ChannelName, ClientError, Code, ConnectionEvent, DeviceId, DeviceKey, EnrolmentCode, HistoryRange,
-    Incoming, Listing, Name, Notification, Op, Past, Request, Topic,
-};
+use recado_client::{ChannelName, DeviceId, EnrolmentCode, Incoming, Listing, Name, Op, Topic};
 use recado_proto::id::ClusterId;
 
 use super::cluster::Cluster;
@@ -37,8 +40,11 @@ use super::saved_state::SavedState;
 use super::settings::Settings;
 use super::view;
 
+use crate::wording::described;
+
 use self::answers::{Asked, Denied};
 pub(crate) use self::commands::Target;
+pub(crate) use self::question::{Question, Yes};
 use self::search::Search;
 
 /// Time for which a notice is shown.
@@ -51,6 +57,9 @@ const PRESENT: Duration = Duration::from_secs(60);
 /// at most 256 notifications beyond the last one taken.
 const KEEP_EVERY: usize = 64;
 const KEEP_AFTER: Duration = Duration::from_millis(500);
+
+/// Time after which the number of followers that is shown is asked for again.
+const COUNTED_FOR: Duration = Duration::from_secs(30);
 
 /// Number of gaps that are kept. Beyond it the oldest are dropped.
 const GAPS_MAX: usize = 64;
@@ -78,7 +87,7 @@ pub(crate) enum Popup {
         scroll: usize,
     },
     Palette(Palette),
-    Confirmation(Confirmation),
+    Question(Question),
     /// The first start. It asks for a name, and shows what was wrong with the last one.
     Welcome {
         input: Input,
@@ -97,30 +106,11 @@ impl Popup {
     fn scroll_mut(&mut self) -> Option<&mut usize> {
         match self {
             Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. } => Some(scroll),
-            Popup::Palette(_) | Popup::Confirmation(_) | Popup::Welcome { .. } | Popup::Invitation { .. } => {
+            Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. } => {
                 None
             }
         }
     }
-}
-
-/// A confirmation, given with yes or denied with no, possibly of one of several choices.
-#[derive(Clone, Debug)]
-pub(crate) struct Confirmation {
-    pub(crate) title: String,
-    /// Text of each choice, and what a yes does. There is at least one choice.
-    pub(crate) choices: Vec<(String, Yes)>,
-    pub(crate) at: usize,
-}
-
-/// What a yes does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Yes {
-    Effect(Effect),
-    /// Open another session.
-    Connect,
-    /// Make this request for the text that is being written.
-    Request(Request),
 }
 
 /// A message that is shown for a while.
@@ -148,13 +138,15 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     /// Name of the account, if one was chosen.
     pub(crate) account: Option<String>,
-    /// Addresses at which servers are looked for, as text.
-    pub(crate) servers: String,
+    /// Addresses at which servers are looked for.
+    pub(crate) servers: Vec<SocketAddr>,
     /// This installation's device, once there is a client.
     device: Option<DeviceId>,
     /// Result of the last search for a server, while there is no client.
     pub(crate) no_server: Option<String>,
     pub(crate) profile: Option<Name>,
+    /// False if no name may be claimed.
+    pub(crate) may_claim: bool,
     /// Code of the invitation for a name that nobody has claimed.
     invite: Option<EnrolmentCode>,
     pub(crate) cluster_id: Option<ClusterId>,
@@ -192,6 +184,8 @@ pub(crate) struct App {
     watches: bool,
     /// Channel to show once it is followed.
     joining: Option<Topic>,
+    /// Time at which the list of channels, with their followers, was asked for last.
+    listed: Option<Duration>,
     /// List that a command asked for.
     asked: Option<Asked>,
     /// Refusals whose reason waits for the names of a channel's owners.
@@ -226,7 +220,7 @@ impl App {
         settings: Settings,
         profile: Option<Name>,
         invite: Option<EnrolmentCode>,
-        servers: String,
+        servers: Vec<SocketAddr>,
         now: Now,
     ) -> App {
         let mut app = App {
@@ -238,6 +232,7 @@ impl App {
             device: None,
             no_server: None,
             profile: None,
+            may_claim: true,
             invite,
             cluster_id: None,
             remembered: false,
@@ -264,6 +259,7 @@ impl App {
             let_in: false,
             watches: false,
             joining: None,
+            listed: None,
             asked: None,
             denied: Vec::new(),
             keep: Keep::default(),
@@ -348,12 +344,6 @@ impl App {
         self.change = Change::Nothing;
     }
 
-    fn begin(&mut self, profile: Name) {
-        self.profile = Some(profile.clone());
-        self.places = Places::new(profile.clone(), &SavedState::default());
-        self.effects.push(Effect::Open(profile, self.invite));
-    }
-
     pub(crate) fn log(&self, place: &Conversation) -> Option<&Log> {
         self.logs.get(place)
     }
@@ -377,6 +367,11 @@ impl App {
             Some(Notice { text: text.into(), is_trouble: true, until: self.now.since_start + NOTICE });
     }
 
+    /// The addresses at which servers are looked for, in words.
+    pub(crate) fn servers_in_words(&self) -> String {
+        self.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
     /// State of the connection, in the one word that the whole screen uses for it. A client whose servers
     /// answer is not offline, however long its session takes or its user thinks about a name.
     pub(crate) fn connection_word(&self) -> &'static str {
@@ -398,9 +393,23 @@ impl App {
         if second_over {
             self.change = self.change.max(Change::Came);
         }
+        self.ask_for_followers();
         if self.keep.since.is_some_and(|since| self.now.since_start.saturating_sub(since) >= KEEP_AFTER) {
             self.write_down();
         }
+    }
+
+    /// Asks for the numbers of followers again while one is shown to somebody: others follow without a word.
+    fn ask_for_followers(&mut self) {
+        let is_old = self.listed.is_none_or(|listed| self.now.since_start - listed >= COUNTED_FOR);
+        if is_old && self.here.is_channel() && self.is_present() && self.connection.is_served() {
+            self.list_channels();
+        }
+    }
+
+    fn list_channels(&mut self) {
+        self.listed = Some(self.now.since_start);
+        self.effects.push(Effect::List(Listing::Channels));
     }
 
     fn must_keep(&mut self) {
@@ -428,6 +437,8 @@ impl App {
             Link::Incoming(Incoming::Gap { after, upto }) => self.on_gap(after, upto),
             Link::Settled(id, result) => self.on_settled(id, result),
             Link::MadeChannel(topic) => self.on_made_channel(&topic),
+            Link::Claimed(true) => self.on_claimed(),
+            Link::Claimed(false) => {}
             Link::Enrolled(code) => self.on_enrolled(code),
             Link::NotTaken(id, why) => {
                 self.outbox.refused(id, &why);
@@ -436,15 +447,10 @@ impl App {
             Link::Past(place, range, past) => self.on_past(&place, range, past),
             Link::List(listing, items) => self.on_list(listing, items),
             Link::Info(name, Ok(info)) => {
-                let lines = vec![
-                    format!("followers   {}", info.followers),
-                    format!("following   {}", info.following),
-                    format!("devices     {}, {} connected", info.devices, info.sessions),
-                    format!("pending     {}", info.pending),
-                ];
+                let lines = described(&info).to_vec();
                 self.popup = Some(Popup::Text { title: format!("@{name}"), lines, scroll: 0 });
             }
-            Link::Info(name, Err(why)) => self.trouble(format!("@{name}: {why}")),
+            Link::Info(_, Err(why)) => self.trouble(why),
             Link::Pulse(servers) if servers.is_empty() => {
                 self.cluster.silence(self.now);
                 self.connection.round_trip = None;
@@ -456,265 +462,6 @@ impl App {
             }
             Link::Trouble(why) => self.trouble(why),
             Link::Ended(error) => self.on_ended(&error),
-        }
-    }
-
-    fn on_opened(&mut self, opened: Opened) {
-        self.no_server = None;
-        self.device = Some(opened.device);
-        // A notice about the missing client is out of date.
-        self.notice = None;
-        self.connection.opened(self.now);
-        match self.cluster_id {
-            Some(_) => self.outbox.recovered(opened.recovered),
-            // Requests made before there was a client go behind those that this one carries over.
-            None => self.outbox.carried_first(opened.recovered),
-        }
-        let same = self.cluster_id == Some(opened.cluster) && self.profile.as_ref() == Some(&opened.profile);
-        // The next session of the same profile and cluster continues from the state here. Another cluster
-        // knows none of it, also if it replaces the old one at the same addresses.
-        if same {
-            if self.let_in {
-                self.notice("a new session is open; nothing was lost");
-            }
-            return;
-        }
-        self.let_in = false;
-        self.cluster_id = Some(opened.cluster);
-        self.profile = Some(opened.profile.clone());
-        self.logs.clear();
-        self.gaps.clear();
-        (self.here, self.position) = (Conversation::All, Position::default());
-        self.places = Places::new(opened.profile, &opened.saved);
-        // In the list of everything, notifications that are newer than the saved state are marked as new.
-        let newest = opened.saved.topics.iter().map(|topic| topic.newest).max();
-        self.log_mut(&Conversation::All).seen_upto = newest.filter(|op| *op > Op::ZERO);
-    }
-
-    fn on_connection(&mut self, event: ConnectionEvent) {
-        self.connection.event(self.now, event, self.outbox.first_unanswered());
-        match event {
-            ConnectionEvent::Connected { .. } => {
-                self.let_in = true;
-                for listing in [Listing::Following, Listing::Channels, Listing::People] {
-                    self.effects.push(Effect::List(listing));
-                }
-                self.need_past(&Conversation::All);
-                if let Some(me) = self.profile.clone() {
-                    // The stream does not carry what the user sends to their feed or to an inbox.
-                    self.need_past(&Conversation::Topic(Topic::Feed(me.clone())));
-                    self.need_past(&Conversation::Topic(Topic::Inbox(me.clone())));
-                    if std::mem::take(&mut self.first_run) {
-                        self.effects.push(Effect::KeepProfile(me));
-                    }
-                }
-                self.need_past(&self.here.clone());
-            }
-            ConnectionEvent::SetBack { .. }
-            | ConnectionEvent::Copied(_)
-            | ConnectionEvent::ServersSetBack { .. }
-            | ConnectionEvent::Renumbered { .. } => {
-                crate::print::about_device(&event).into_iter().for_each(|message| self.trouble(message));
-            }
-            ConnectionEvent::Searching
-            | ConnectionEvent::PrimaryFound { .. }
-            | ConnectionEvent::PrimaryChanged { .. }
-            | ConnectionEvent::Ended(_) => {}
-        }
-    }
-
-    fn on_ended(&mut self, error: &ClientError) {
-        match error {
-            ClientError::Ended(Code::NotYours) if self.first_run => self.ask_name_again(),
-            error => {
-                self.connection.over(error);
-                match error {
-                    ClientError::Ended(Code::InviteNeeded | Code::WrongInvite) => self.ask_code(),
-                    ClientError::KeyNotAllowed { profile, key } => self.ask_whether_allowed(profile, key),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    /// Asks for the code of an invitation. Nobody has the name, and claiming it needs a code: there was
-    /// none, or it was wrong.
-    fn ask_code(&mut self) {
-        let wrong = self.invite.take();
-        let wrong = wrong.map(|code| format!("{code} is mistyped, used up, expired, or for another name"));
-        self.popup = Some(Popup::Invitation { input: Input::default(), wrong });
-    }
-
-    /// Tells the user to have the key allowed. Nobody has the name, and only keys that an administrator has
-    /// allowed may claim it.
-    fn ask_whether_allowed(&mut self, profile: &Name, key: &DeviceKey) {
-        let command = format!("recadod admin allow {} --config FILE", key.in_full());
-        let what = format!("with the recado.toml of any server as FILE, lets this device claim @{profile}.");
-        let again =
-            format!("{command}\n{what} Ask an administrator to run it. Is it done? A yes tries again.");
-        let copy = format!("{command}\n{what} Copy this command?");
-        let choices = vec![(again, Yes::Connect), (copy, Yes::Effect(Effect::Copy(command)))];
-        self.popup =
-            Some(Popup::Confirmation(Confirmation { title: "Not allowed yet".to_owned(), choices, at: 0 }));
-    }
-
-    /// Asks for another name, because this one belongs to somebody else.
-    fn ask_name_again(&mut self) {
-        let taken = self.profile.as_ref().map(Name::to_string).unwrap_or_default();
-        self.ask_name(Some(format!("@{taken} belongs to somebody else here; take another name")));
-    }
-
-    /// Forgets the name, and asks for one as at the first start.
-    fn ask_name(&mut self, wrong: Option<String>) {
-        self.profile = None;
-        (self.places, self.here) = (Places::default(), Conversation::All);
-        self.connection.opened(self.now);
-        self.outbox.recovered(Vec::new());
-        self.cluster_id = None;
-        self.popup = Some(Popup::Welcome { input: Input::default(), wrong });
-    }
-
-    fn on_notification(&mut self, notification: Arc<Notification>) {
-        self.cluster.delivered(self.now);
-        let topic = notification.topic.clone();
-        let place = Conversation::Topic(topic.clone());
-        let is_new = self.places.came(&notification);
-        let mine = self.profile.as_ref() == Some(&notification.author);
-        let seen = self.sees(&place);
-        if self.follows_end() && self.shows(&place) {
-            self.position.anchor = None;
-        }
-        self.insert(notification.clone());
-        if let Some(search) =
-            self.search.as_mut().filter(|_| self.here == Conversation::All || self.here == place)
-        {
-            search.came(&notification);
-        }
-        if is_new && seen {
-            self.places.read(&topic, notification.op);
-        } else if is_new && !mine && !self.places.is_muted(&topic) {
-            self.ring(&notification);
-        }
-        self.keep.came += 1;
-        self.keep.upto = Some(notification.op);
-        self.must_keep();
-        if self.keep.came >= KEEP_EVERY {
-            self.write_down();
-        }
-    }
-
-    /// Inserts a notification into the list of everything, and into the list of its place if that has been
-    /// shown.
-    fn insert(&mut self, notification: Arc<Notification>) {
-        let place = self.stands_in(&notification.topic);
-        if let Some(log) = self.logs.get_mut(&place) {
-            log.insert(notification.clone());
-        }
-        self.log_mut(&Conversation::All).insert(notification);
-    }
-
-    /// The place, besides that of everything, that lists a notification of this topic.
-    fn stands_in(&self, topic: &Topic) -> Conversation {
-        match (topic, &self.profile) {
-            // The user's inbox also lists copies of what the user sends to other inboxes.
-            (Topic::Inbox(_), Some(me)) => Conversation::Topic(Topic::Inbox(me.clone())),
-            (topic, _) => Conversation::Topic(topic.clone()),
-        }
-    }
-
-    fn ring(&mut self, notification: &Notification) {
-        let content = &notification.content;
-        if self.settings.rings(content.priority) {
-            self.effects.push(Effect::Bell);
-        }
-        if self.settings.shows(content.priority) {
-            let place = written(&notification.topic);
-            let title = match &content.title {
-                Some(title) => format!("@{} {place} {title}", notification.author),
-                None => format!("@{} {place}", notification.author),
-            };
-            self.effects.push(Effect::Desktop(title, content.body.to_string()));
-        }
-    }
-
-    fn on_gap(&mut self, after: Op, upto: Op) {
-        self.gaps.push((after, upto));
-        if self.gaps.len() > GAPS_MAX {
-            self.gaps.remove(0);
-        }
-        self.keep.upto = Some(upto);
-        self.must_keep();
-        self.trouble("older notifications were dropped by the servers before you read them");
-    }
-
-    // ---- pages of the past
-
-    /// Requests the newest notifications of a place, unless they are here or requested already.
-    fn need_past(&mut self, place: &Conversation) {
-        let queried = self.cluster_id.is_some();
-        let log = self.log_mut(place);
-        if queried && log.before == Before::Unknown {
-            log.before = Before::Loading;
-            self.effects.push(Effect::History(place.clone(), HistoryRange::Before(Op(u64::MAX))));
-        }
-    }
-
-    /// Requests notifications that are older than the oldest here.
-    fn need_older(&mut self, place: &Conversation) {
-        let log = self.log_mut(place);
-        if log.before == Before::More
-            && let Some(oldest) = log.oldest().map(|oldest| oldest.op)
-        {
-            log.before = Before::Loading;
-            self.effects.push(Effect::History(place.clone(), HistoryRange::Before(oldest)));
-        }
-    }
-
-    fn on_past(&mut self, place: &Conversation, range: HistoryRange, past: Result<Past, String>) {
-        let log = self.log_mut(place);
-        match past {
-            Ok(past) => {
-                log.prepend(past.notifications, past.more);
-            }
-            Err(why) => {
-                let first = range == HistoryRange::Before(Op(u64::MAX));
-                log.before = if first { Before::Unknown } else { Before::More };
-                log.goal_ms = None;
-                self.trouble(format!("no history: {why}"));
-            }
-        }
-        self.merge_own();
-        self.toward_goal(place);
-        if let Some(search) = self.search.as_mut().filter(|_| *place == self.here) {
-            search.is_stale();
-        }
-        if *place == self.here {
-            self.after_move();
-            if let (Conversation::Topic(topic), true) = (place, self.sees(place)) {
-                self.read_here(&topic.clone());
-            }
-        }
-    }
-
-    /// Copies what the user sent to their feed or to an inbox into the list of everything, as far back as
-    /// that list goes, because the stream does not carry it.
-    fn merge_own(&mut self) {
-        let Some(me) = self.profile.clone() else { return };
-        let all = self.log_mut(&Conversation::All);
-        let from = match (all.before, all.oldest()) {
-            (Before::Nothing, _) => Op::ZERO,
-            (_, Some(oldest)) => oldest.op,
-            (_, None) => return,
-        };
-        let mut own = Vec::new();
-        for topic in [Topic::Feed(me.clone()), Topic::Inbox(me)] {
-            let log = self.logs.get(&Conversation::Topic(topic));
-            let newer = log.into_iter().flat_map(Log::iter).rev().take_while(|one| one.op >= from);
-            own.extend(newer.cloned());
-        }
-        let all = self.log_mut(&Conversation::All);
-        for notification in own {
-            all.insert(notification);
         }
     }
 }

@@ -33,9 +33,16 @@ impl App {
                     Some("narrow it"),
                     &[(Action::Accept, "goes there"), (Action::Leave, "closes"), (Action::Down, "next")],
                 ),
-                (Some(Popup::Confirmation(_)), _) => {
-                    ("QUESTION".into(), None, &[(Action::Yes, "yes"), (Action::No, "no")])
-                }
+                (Some(Popup::Question(_)), _) => (
+                    "QUESTION".into(),
+                    None,
+                    &[
+                        (Action::Accept, "takes the marked answer"),
+                        (Action::Down, "next"),
+                        (Action::Yes, "yes"),
+                        (Action::No, "no"),
+                    ],
+                ),
                 (Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }), _) => (
                     "READING".into(),
                     Some("go to your text"),
@@ -57,7 +64,7 @@ impl App {
                     &[
                         (Action::Send, "runs it"),
                         (Action::Complete, "completes"),
-                        (Action::Leave, "drops it"),
+                        (Action::Leave, "puts it away"),
                     ],
                 ),
                 (None, Focus::Writing) => (

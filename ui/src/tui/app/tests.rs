@@ -50,17 +50,49 @@ fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
     assert_eq!(enter(&mut app, "A B"), []);
     assert!(shows(&mut app, "Welcome"));
     press(&mut app, "Ctrl+u");
-    assert_eq!(enter(&mut app, "bob"), [Effect::Open(name("bob"), None), Effect::Watch(false)]);
+    assert_eq!(enter(&mut app, "bob"), [Effect::Watch(false)]);
+    assert!(shows(&mut app, "Be @bob?") && shows(&mut app, "If nobody has the name @bob yet, it becomes yours"));
+    // A mistyped name is mended, and not claimed.
+    assert_eq!(press(&mut app, "n"), [Effect::Watch(true)]);
+    assert_eq!(enter(&mut app, "_"), []);
+    assert!(shows(&mut app, "Welcome"), "a name does not end so");
+    press(&mut app, "Backspace");
+    press(&mut app, "Enter");
+    assert_eq!(press(&mut app, "Enter"), [Effect::Open(name("bob"), None)]);
     link(&mut app, 1, opened(vec![]));
     link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::NotYours))));
     assert!(shows(&mut app, "belongs to somebody else"));
     assert!(!shows(&mut app, "Feeds"), "the places of the name go with it\n{}", text(&mut app, 100, 30));
-    assert_eq!(enter(&mut app, "alice"), [Effect::Open(name("alice"), None), Effect::Watch(false)]);
+    assert_eq!(enter(&mut app, "alice"), [Effect::Watch(false)]);
+    assert_eq!(press(&mut app, "y"), [Effect::Open(name("alice"), None)]);
     link(&mut app, 2, opened(vec![]));
     let effects = link(&mut app, 2, let_in());
     assert!(effects.contains(&Effect::KeepProfile(name("alice"))), "{effects:?}");
     assert!(effects.contains(&Effect::List(Listing::Following)));
     assert!(!link(&mut app, 3, let_in()).contains(&Effect::KeepProfile(name("alice"))), "once");
+}
+
+#[test]
+fn a_name_that_was_claimed_is_told_and_where_none_may_be_the_reason_is() {
+    let mut app = app(Some("alcie"));
+    app.begin_effects();
+    link(&mut app, 1, opened(vec![]));
+    link(&mut app, 1, let_in());
+    link(&mut app, 1, Link::Claimed(false));
+    assert!(!shows(&mut app, "claimed"));
+    link(&mut app, 1, Link::Claimed(true));
+    assert!(shows(&mut app, "claimed @alice: nobody had it"), "{}", text(&mut app, 100, 30));
+
+    let mut app = crate::tui::samples::app(None);
+    app.may_claim = false;
+    assert!(enter(&mut app, "alcie").contains(&Effect::Open(name("alcie"), None)), "there is nothing to ask");
+    let refused = || ClientError::NotClaimed { profile: name("alcie"), cluster: recado_client::ClusterId(7) };
+    ended(&mut app, 2, refused());
+    assert!(shows(&mut app, "Welcome") && shows(&mut app, "@alcie is no profile of this machine"));
+    let mut app = crate::tui::samples::app(Some("alcie"));
+    ended(&mut app, 2, refused());
+    let screen = text(&mut app, 100, 30).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(screen.contains("claim = false in the configuration, forbids to claim it"), "{screen}");
 }
 
 fn ended(app: &mut App, second: u64, error: ClientError) -> Vec<Effect> {
@@ -73,6 +105,7 @@ fn a_new_name_that_needs_an_invitation_prompts_for_a_code_until_one_is_right() {
         let mut app = app(configured);
         if configured.is_none() {
             enter(&mut app, "alice");
+            press(&mut app, "Enter");
         }
         app.begin_effects();
         link(&mut app, 1, opened(vec![]));
@@ -109,17 +142,19 @@ fn a_user_without_a_code_can_connect_again_or_take_another_name_at_first() {
         assert!(shows(&mut known, "Invitation for @alice"), "{key}");
     }
     assert_eq!(press(&mut known, "Esc"), []);
-    assert!(shows(&mut known, "no session; :connect tries again"));
+    assert!(shows(&mut known, "no session; /connect tries again"));
     assert!(shows(&mut known, "a new name needs an invitation code"), "{}", text(&mut known, 100, 30));
-    assert_eq!(enter(&mut known, ":connect"), [Effect::Open(name("alice"), None)]);
+    assert_eq!(enter(&mut known, "/connect"), [Effect::Open(name("alice"), None)]);
 
     let mut first = app(None);
     enter(&mut first, "alice");
+    press(&mut first, "Enter");
     link(&mut first, 1, opened(vec![]));
     ended(&mut first, 1, ClientError::Ended(Code::InviteNeeded));
     assert_eq!(press(&mut first, "Esc"), [Effect::Watch(true)]);
     assert!(shows(&mut first, "Welcome") && first.profile.is_none());
-    assert_eq!(enter(&mut first, "bob"), [Effect::Open(name("bob"), None), Effect::Watch(false)]);
+    enter(&mut first, "bob");
+    assert_eq!(press(&mut first, "Enter"), [Effect::Open(name("bob"), None)]);
 }
 
 #[test]
@@ -138,8 +173,8 @@ fn a_key_that_must_be_allowed_is_shown_and_a_yes_connects_again() {
     assert_eq!(press(&mut app, "y"), [Effect::Copy(command)]);
     // The key stays in the banner, however small the screen is.
     let banner: String = text(&mut app, 40, 12).split_whitespace().collect();
-    assert!(banner.contains(&key.in_full()) && banner.contains(":connecttriesagain"), "{banner}");
-    assert_eq!(enter(&mut app, ":connect"), [Effect::Open(name("alice"), None)]);
+    assert!(banner.contains(&key.in_full()) && banner.contains("/connecttriesagain"), "{banner}");
+    assert_eq!(enter(&mut app, "/connect"), [Effect::Open(name("alice"), None)]);
     link(&mut app, 2, opened(vec![]));
     ended(&mut app, 2, refused());
     assert_eq!(press(&mut app, "y"), [Effect::Open(name("alice"), None)]);
@@ -695,7 +730,7 @@ fn whatever_is_pressed_and_whatever_comes_at_whatever_size_it_draws() {
                 | Popup::Servers { .. }
                 | Popup::Text { .. }
                 | Popup::Palette(_)
-                | Popup::Confirmation(_)
+                | Popup::Question(_)
         )
     ));
 }
@@ -723,15 +758,15 @@ fn a_lapsed_session_is_followed_by_another_and_all_that_waits_stands_once() {
 #[test]
 fn without_a_session_a_text_stays_where_it_is_and_connect_tries_again() {
     let mut app = connected();
-    assert_eq!(enter(&mut app, ":connect"), [], "there is one");
+    assert_eq!(enter(&mut app, "/connect"), [], "there is one");
     link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::Fenced))));
-    assert!(shows(&mut app, "no session; :connect tries again"));
+    assert!(shows(&mut app, "no session; /connect tries again"));
     assert!(shows(&mut app, "a copy of this device's files is in use"));
     assert_eq!(enter(&mut app, "not lost"), []);
     assert_eq!((app.compose.text(), app.outbox.unanswered()), ("not lost".to_owned(), 0));
     app.compose.take();
-    assert_eq!(enter(&mut app, ":connect"), [Effect::Open(name("alice"), None)]);
-    assert_eq!(enter(&mut app, ":connect"), [], "it is being looked for");
+    assert_eq!(enter(&mut app, "/connect"), [Effect::Open(name("alice"), None)]);
+    assert_eq!(enter(&mut app, "/connect"), [], "it is being looked for");
     assert!(!shows(&mut app, "no session"));
 }
 
@@ -740,7 +775,7 @@ fn a_cluster_made_anew_begins_with_an_empty_screen() {
     let mut app = connected();
     came(&mut app, 1, notification(7, &topic("#ops"), "bob", "of the old cluster"));
     link(&mut app, 2, Link::Ended(Box::new(ClientError::Disconnected)));
-    enter(&mut app, ":connect");
+    enter(&mut app, "/connect");
     let Link::Opened(mut anew) = opened(vec![]) else { unreachable!() };
     anew.cluster = recado_client::ClusterId(8);
     link(&mut app, 3, Link::Opened(anew));

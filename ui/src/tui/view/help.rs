@@ -19,9 +19,9 @@ pub(super) fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
         }
         lines.push(Line::default());
     }
-    lines.push(Line::from(span("Commands: after / or : at the beginning of an empty text", theme.title)));
+    lines.push(Line::from(span("Commands: after / at the beginning of an empty text", theme.title)));
     for spec in command::TABLE {
-        entry(app, &mut lines, format!(":{} {}", spec.name, spec.arguments).trim_end(), spec.help, columns);
+        entry(app, &mut lines, format!("/{} {}", spec.name, spec.arguments).trim_end(), spec.help, columns);
     }
     lines.push(Line::default());
     lines

@@ -110,10 +110,11 @@ fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
         // The banner says why there is nothing.
         _ if app.connection.is_over() => {}
         _ if app.cluster_id.is_none() => {
-            say("Looking for a server", true);
+            say("Connecting", true);
             // A server has a moment to answer before this says that none does.
             let offline = app.connection_word() == OFFLINE;
-            say(app.no_server.as_deref().filter(|_| offline).unwrap_or(&app.servers), false);
+            let why = app.no_server.clone().filter(|_| offline);
+            say(&why.unwrap_or_else(|| app.servers_in_words()), false);
             say("A cluster on this machine starts with ./run.sh; this screen finds it by itself.", false);
         }
         _ if waiting && app.connection.is_served() => say("Fetching what there is", false),

@@ -14,7 +14,7 @@
 //! +------------------------------------------------+
 //! ```
 //!
-//! `popup` and the files beside it draw the popups: help, servers, palette, confirmations.
+//! `popup` and the files beside it draw the popups: help, servers, palette, questions.
 
 mod clusters;
 mod compose;

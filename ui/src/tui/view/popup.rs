@@ -1,4 +1,4 @@
-//! Popups: texts to read, the palette, a confirmation, the first start, an invitation.
+//! Popups: texts to read, the palette, questions, the first start, an invitation.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -6,10 +6,9 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 
 use super::{boxed, compose, ends, help, servers, span};
-use crate::tui::app::{App, Confirmation, Popup};
+use crate::tui::app::{App, Popup, Question};
 use crate::tui::connection::CONNECTING;
 use crate::tui::input::Input;
-use crate::tui::keys::{Action, key_for};
 use crate::tui::palette::Palette;
 use crate::tui::wrap::{self, cut, wrap};
 
@@ -22,7 +21,7 @@ pub(super) fn draw(app: &App, popup: &Popup, frame: &mut Frame<'_>) {
         Popup::Servers { scroll } => read(app, frame, "Servers", *scroll),
         Popup::Text { title, scroll, .. } => read(app, frame, title, *scroll),
         Popup::Palette(palette) => draw_palette(app, palette, frame),
-        Popup::Confirmation(confirmation) => draw_confirmation(app, confirmation, frame),
+        Popup::Question(question) => draw_question(app, question, frame),
         Popup::Welcome { input, wrong } => welcome(app, input, wrong.as_deref(), frame),
         Popup::Invitation { input, wrong } => invitation(app, input, wrong.as_deref(), frame),
     }
@@ -37,7 +36,7 @@ fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
             lines.iter().flat_map(|line| wrap(line, columns, columns)).map(Line::from).collect()
         }
         Some(
-            Popup::Palette(_) | Popup::Confirmation(_) | Popup::Welcome { .. } | Popup::Invitation { .. },
+            Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. },
         )
         | None => Vec::new(),
     }
@@ -110,28 +109,49 @@ fn split(area: Rect, first: u16) -> [Rect; 2] {
     [Rect { height: first.min(1), ..area }, Rect { y: area.y + first, height: area.height - first, ..area }]
 }
 
-fn draw_confirmation(app: &App, confirmation: &Confirmation, frame: &mut Frame<'_>) {
+fn draw_question(app: &App, question: &Question, frame: &mut Frame<'_>) {
     let theme = &app.settings.theme;
     let columns = app.size.0.saturating_sub(8).min(76);
-    let text = confirmation.choices.get(confirmation.at).map(|(text, _)| text.as_str()).unwrap_or_default();
-    let lines = wrap(text, columns.into(), columns.into());
-    let rows = u16::try_from(lines.len()).unwrap_or(1).min(app.size.1.saturating_sub(7)).max(1);
-    let inner = boxed(app, frame, &confirmation.title, columns, rows + 2);
-    for (y, line) in (inner.y..inner.y + rows.min(inner.height)).zip(lines) {
-        frame.render_widget(Line::from(line), Rect { y, height: 1, ..inner });
+    let width = usize::from(columns);
+    let mut text = if question.text.is_empty() { Vec::new() } else { wrap(&question.text, width, width) };
+    if !text.is_empty() {
+        text.push(String::new());
     }
-    let mut hint = vec![
-        span(key_for(Action::Yes), theme.accent),
-        span(" yes   ", theme.dim),
-        span(key_for(Action::No), theme.accent),
-        span(" no", theme.dim),
-    ];
-    if confirmation.choices.len() > 1 {
-        hint.push(span("   Tab", theme.accent));
-        hint.push(span(format!(" the next of {}", confirmation.choices.len()), theme.dim));
+    let answers = answers(app, question, width);
+    let most = usize::from(app.size.1.saturating_sub(5));
+    let rows = u16::try_from(text.len() + answers.len()).unwrap_or(u16::MAX);
+    let inner = boxed(app, frame, &question.title, columns, rows.min(app.size.1.saturating_sub(5)));
+    // The marked answer is visible, if need be in place of the text.
+    let marked = answers.iter().rposition(|(_, at)| *at == question.marked).map_or(0, |row| text.len() + row + 1);
+    let lines = text.into_iter().map(|line| (line, usize::MAX)).chain(answers);
+    let skipped = marked.saturating_sub(most.min(inner.height.into()));
+    for (y, (line, at)) in (inner.y..inner.bottom()).zip(lines.skip(skipped)) {
+        let row = Rect { y, height: 1, ..inner };
+        frame.render_widget(Line::from(line), row);
+        if at == question.marked {
+            frame.buffer_mut().set_style(row, theme.selected);
+        }
     }
-    let last = Rect { y: inner.bottom().saturating_sub(1), height: inner.height.min(1), ..inner };
-    frame.render_widget(Line::from(hint), last);
+}
+
+/// Rows of the answers, each with the index of its answer.
+fn answers(app: &App, question: &Question, width: usize) -> Vec<(String, usize)> {
+    let room = width.saturating_sub(6);
+    let last = question.answers.len().saturating_sub(1);
+    let mut rows = Vec::new();
+    for (at, (words, _)) in question.answers.iter().enumerate() {
+        let pointer = if at == question.marked { app.settings.symbols.pointer } else { " " };
+        let key = match at {
+            at if at == last => "n",
+            0 => "y",
+            _ => " ",
+        };
+        for (line, words) in wrap(words, room, room).into_iter().enumerate() {
+            let before = if line == 0 { format!("{pointer} {key}  ") } else { " ".repeat(5) };
+            rows.push((format!("{before}{words}"), at));
+        }
+    }
+    rows
 }
 
 fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>) {
@@ -139,9 +159,9 @@ fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>)
     let servers = match app.cluster.answering() {
         // A server has a moment to answer before this says that none does.
         0 if app.connection_word() == CONNECTING => {
-            format!("Looking for servers at {}.", app.servers)
+            format!("Connecting to {}.", app.servers_in_words())
         }
-        0 => format!("No server answers at {} yet; ./run.sh starts some.", app.servers),
+        0 => format!("No server answers at {} yet; ./run.sh starts some.", app.servers_in_words()),
         1 => "One server answers.".to_owned(),
         n => format!("{n} servers answer."),
     };

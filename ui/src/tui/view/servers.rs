@@ -15,7 +15,7 @@ pub(super) fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
     let theme = &app.settings.theme;
     let mut lines = Vec::new();
     if app.cluster.servers.is_empty() {
-        lines.push(Line::from(span("Looking for servers.", theme.dim)));
+        lines.push(Line::from(span("Connecting; no server has answered yet.", theme.dim)));
     } else {
         lines.push(Line::from(span(row(Row::heading(), columns), theme.dim)));
     }

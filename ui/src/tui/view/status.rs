@@ -41,7 +41,7 @@ fn about(app: &App) -> String {
         if let Topic::Channel(name) = topic
             && let Some((_, followers)) = app.channels.iter().find(|(channel, _)| channel == name)
         {
-            words.push(crate::commands::counted(*followers, "follower"));
+            words.push(crate::wording::counted(*followers, "follower"));
         }
         if !app.places.follows(topic) {
             words.push("not followed".to_owned());

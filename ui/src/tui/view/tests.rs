@@ -225,7 +225,7 @@ fn with_long_names() -> App {
 fn channels_with_the_longest_names() {
     let mut app = with_long_names();
     let everything = screens(&mut app);
-    enter(&mut app, &format!(":go #{}", longest("a")));
+    enter(&mut app, &format!("/go #{}", longest("a")));
     let there = screens(&mut app);
     assert_snapshot!(format!("{everything}\n\nin one of them\n{there}"));
 }
@@ -262,7 +262,7 @@ fn a_command_with_its_completions() {
 #[test]
 fn a_long_notice_is_shown_to_its_end() {
     let mut app = connected();
-    enter(&mut app, ":foo");
+    enter(&mut app, "/foo");
     for (width, height) in SIZES {
         let screen = text(&mut app, width, height);
         let told = screen.split_whitespace().collect::<Vec<_>>().join(" ");

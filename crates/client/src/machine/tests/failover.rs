@@ -242,25 +242,59 @@ fn a_closed_port_of_the_primary_causes_queries_to_all_servers_and_delays_the_nex
 }
 
 #[test]
-fn a_pause_is_counted_from_the_last_datagram_before_it() {
+fn a_pause_is_counted_from_what_was_not_answered_first() {
     let mut play = Play::new();
     play.connect();
     let silent = play.until(|play| play.events.contains(&Event::Searching));
     play.pass(100);
     play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
     play.resumed(1, 3);
-    let pause = silent + Duration::from_millis(100);
+    let pause = silent + Duration::from_millis(100) - KEEPALIVE_FIRST;
     assert_eq!(play.events.last(), Some(&Event::PrimaryFound { primary: address(3), pause }));
     play.sent.clear();
     play.from(3, 1, 3, ToClient::Ping);
     assert_eq!(play.sent, [], "it is found");
-    for (round, node, pause) in [(2, 2, 1_000), (3, 1, 700)] {
-        play.pass(pause);
-        play.from(node, round, node, ToClient::Coordinator(coordinator(round, node)));
-        play.resumed(round, node);
+    let changed = |round, node, pause| {
         let (view, primary) = (View::new(round, NodeId(node)), address(node));
-        let changed = Event::PrimaryChanged { view, primary, pause: Duration::from_millis(pause) };
-        assert_eq!(play.events.last(), Some(&changed));
+        Event::PrimaryChanged { view, primary, pause: Duration::from_millis(pause) }
+    };
+    // Nothing was asked of the old primary, so no answer of it was missed.
+    for (round, node, quiet) in [(2, 2, 1_000), (3, 1, 700)] {
+        play.pass(quiet);
+        play.from(node, round, node, ToClient::Coordinator(coordinator(round, node)));
+        play.pass(5);
+        play.resumed(round, node);
+        assert_eq!(play.events.last(), Some(&changed(round, node, 5)), "from RESUME on");
+    }
+    play.pass(290);
+    play.from(1, 3, 1, ToClient::Ping);
+    play.input(say("one"));
+    play.pass(120);
+    play.from(2, 4, 2, ToClient::Coordinator(coordinator(4, 2)));
+    play.pass(30);
+    play.resumed(4, 2);
+    assert_eq!(play.events.last(), Some(&changed(4, 2, 150)));
+}
+
+#[test]
+fn a_client_that_seldom_sends_keepalives_has_missed_nothing_before_the_next_one() {
+    for (idle, missed) in [(24_000, 0), (26_000, 1_000)] {
+        let mut play = Play::new();
+        play.accept();
+        play.resumed_with(1, 3, 25_000);
+        // Every keepalive is answered until their interval is the longest.
+        for _ in 0..40 {
+            play.pass(1_000);
+            play.from(3, 1, 3, ToClient::Ping);
+        }
+        play.until(|play| play.now == play.machine.keepalive_at());
+        play.flush();
+        play.from(3, 1, 3, ToClient::Ping);
+        play.pass(idle);
+        play.from(2, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
+        play.resumed(2, 2);
+        let Some(Event::PrimaryChanged { pause, .. }) = play.events.last() else { panic!("{:?}", play.events) };
+        assert_eq!(*pause, Duration::from_millis(missed), "after {idle} ms");
     }
 }
 

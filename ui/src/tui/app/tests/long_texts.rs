@@ -8,7 +8,7 @@ fn a_pasted_text_that_is_too_long_is_cleared_with_one_key() {
     let lines = "a line of the log\n".repeat(1_500);
     app.update(at(1), Event::Paste(lines.clone()));
     assert_eq!(request(&press(&mut app, "Enter")), None);
-    assert!(shows(&mut app, "the text is too long") && shows(&mut app, "Ctrl+U clears"));
+    assert!(shows(&mut app, "the text is too large") && shows(&mut app, "Ctrl+U clears"));
     assert_eq!(app.compose.text(), lines, "it stays, to be shortened");
     press(&mut app, "Ctrl+u");
     assert!(app.compose.is_empty());

@@ -124,7 +124,7 @@ fn the_mode_line_names_the_focus_and_keys_that_work() {
         (&["Ctrl+r", "s", "Enter"], "SEARCH: 1 of 1   letters write"),
         (&["F1"], "READING   letters go to your text   Esc closes"),
         (&["Ctrl+p"], "CHOOSING   letters narrow it   Enter goes there   Esc closes"),
-        (&["Tab", "Ctrl+o"], "QUESTION   Enter yes   Esc no"),
+        (&["Tab", "Ctrl+o"], "QUESTION   Enter takes the marked answer   Down next   y yes   Esc no"),
     ] {
         let mut app = with_a_selection();
         text(&mut app, 100, 30);
@@ -172,15 +172,35 @@ fn ctrl_c_over_a_text_asks_and_the_text_stays_with_a_no() {
 }
 
 #[test]
-fn who_types_on_has_not_answered_the_question_and_loses_no_letter() {
+fn a_question_stays_until_it_is_answered_and_says_so() {
     let mut app = with_a_selection();
     type_in(&mut app, "not sent yet");
     press(&mut app, "Ctrl+c");
-    assert_eq!(app.scope(), Scope::Confirmation);
-    type_in(&mut app, "!");
-    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Writing, "not sent yet!"));
+    assert!(shows(&mut app, "y  Leave without it") && shows(&mut app, "n  Stay"), "{}", text(&mut app, 100, 30));
+    for key in ["x", "!", "F1", "F2", "Ctrl+p", "Ctrl+r", "PgUp", "Alt+y"] {
+        press(&mut app, key);
+        assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Question, "not sent yet"), "{key}");
+    }
+    assert!(shows(&mut app, "answer the question first"));
+    app.on_paste("y");
+    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Question, "not sent yet"));
+    // A text that is typed on, with its Enter, does nothing.
+    type_in(&mut app, "my name is y");
+    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Question, "not sent yet"));
+    assert_eq!(press(&mut app, "Enter"), []);
+    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Writing, "not sent yet"));
     press(&mut app, "Ctrl+c");
-    app.on_paste(" at all");
-    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Writing, "not sent yet! at all"));
-    assert!(!app.effects.contains(&Effect::Quit));
+    for way in ["n", "Esc"] {
+        assert_eq!(press(&mut app, way), [], "{way}");
+        assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Writing, "not sent yet"), "{way}");
+        press(&mut app, "Ctrl+c");
+    }
+    // Enter takes the answer that is marked.
+    press(&mut app, "Down");
+    assert_eq!(press(&mut app, "Enter"), []);
+    assert_eq!(app.scope(), Scope::Writing);
+    press(&mut app, "Ctrl+c");
+    press(&mut app, "Down");
+    press(&mut app, "Up");
+    assert!(press(&mut app, "Enter").contains(&Effect::Quit));
 }

@@ -32,7 +32,23 @@ fn a_channel_that_is_not_known_is_made_only_after_a_yes() {
     assert!(shows(&mut app, "Create #other?"));
     press(&mut app, "Esc");
     assert_eq!(app.compose.text(), "plain");
-    // Somebody else has made it since.
+    // Somebody else has made one since, as the list says that was asked for with the question.
+    enter(&mut app, "");
+    assert!(shows(&mut app, "Create #other?"));
+    let channel = |name: &str| ListItem::Channel {
+        name: name.parse().unwrap(),
+        followers: 1,
+        last_op: Op(1),
+        access: recado_client::Access::Open,
+    };
+    assert_eq!(request(&list(&mut app, Listing::Channels, vec![channel("another")])), None);
+    assert!(shows(&mut app, "Create #other?"));
+    let effects = list(&mut app, Listing::Channels, vec![channel("another"), channel("other")]);
+    assert_eq!(request(&effects), Some(&send(Some(topic("#other")), "plain")));
+    assert!(app.popup.is_none() && app.compose.is_empty());
+    app.channels.clear();
+    type_in(&mut app, "plain");
+    // So does what comes from it.
     came(&mut app, 2, notification(60, &topic("#other"), "bob", "x"));
     assert_eq!(request(&press(&mut app, "Enter")), Some(&send(Some(topic("#other")), "plain")));
 }
@@ -78,7 +94,7 @@ fn title_priority_and_tags_go_with_the_next_text() {
     assert!(app.fields.is_empty());
     enter(&mut app, &format!("/title {}", "x".repeat(1_025)));
     assert_eq!(request(&enter(&mut app, "hello")), None);
-    assert!(shows(&mut app, "the title is too long: it has 1025 bytes"));
+    assert!(shows(&mut app, "the title is too large: it has 1025 bytes"));
 }
 
 #[test]
@@ -94,7 +110,9 @@ fn a_channel_is_created_and_deleted_with_the_words_of_the_command() {
     assert_eq!(press(&mut app, "Esc"), []);
     enter(&mut app, "/channel delete #new");
     let gone = Request::Channel { channel: "new".parse().unwrap(), change: ChannelChange::Delete };
-    assert_eq!(request(&press(&mut app, "Enter")), Some(&gone));
+    assert_eq!(request(&press(&mut app, "Enter")), None, "the no is marked");
+    enter(&mut app, "/channel delete #new");
+    assert_eq!(request(&press(&mut app, "y")), Some(&gone));
     assert_eq!(
         enter(&mut app, "/channel members #new"),
         [Effect::List(Listing::Members("new".parse().unwrap()))]
@@ -122,14 +140,14 @@ fn devices_are_listed_added_and_revoked() {
     );
     press(&mut app, "Esc");
     for (beginning, told) in
-        [("ab", "is the key of this machine"), ("cd", "Revoke it?"), ("ee", "no key begins")]
+        [("ab", "is the key of this machine"), ("cd", "y  Revoke it"), ("ee", "no key begins")]
     {
         enter(&mut app, &format!("/device remove {beginning}"));
         list(&mut app, Listing::Keys, keys());
         assert!(shows(&mut app, told), "{beginning}");
         if beginning == "cd" {
             let change = KeyChange::Revoke { key: key(0xcd) };
-            assert_eq!(request(&press(&mut app, "Enter")), Some(&Request::Keys { change }));
+            assert_eq!(request(&press(&mut app, "y")), Some(&Request::Keys { change }));
         } else {
             press(&mut app, "Esc");
         }
@@ -225,20 +243,62 @@ fn one_word_names_the_state_of_the_connection_and_no_start_says_that_nobody_answ
 }
 
 #[test]
-fn the_pause_is_counted_from_the_request_that_was_not_answered() {
-    let mut app = connected();
-    app.update(at(100), Event::Tick);
-    enter(&mut app, "waits");
-    link(&mut app, 101, Link::Connection(recado_client::ConnectionEvent::Searching));
-    let (addr, pause) = ("127.0.0.1:10098".parse().unwrap(), std::time::Duration::from_secs(4));
-    let view = recado_client::View::new(5, recado_client::NodeId(2));
-    let changed = recado_client::ConnectionEvent::PrimaryChanged { view, addr, pause };
-    link(&mut app, 101, Link::Connection(changed));
-    for (width, height) in [(40, 12), (80, 24), (100, 30)] {
-        let told = text(&mut app, width, height).split_whitespace().collect::<Vec<_>>().join(" ");
-        let banner = "server-2 is primary now; 2000 ms without an answer";
-        // The keepalive was due two seconds after the last datagram, before the request.
-        assert!(told.contains(banner) || width < 100, "{told}");
-        assert!(told.contains("without an"), "{width}: {told}");
+fn the_banner_keeps_its_meaning_at_every_width() {
+    for (pause, told) in [(143, "server-2 is primary now; 143 ms without an answer"), (0, "no answer was missed")] {
+        let mut app = connected();
+        let (addr, pause) = ("127.0.0.1:10098".parse().unwrap(), std::time::Duration::from_millis(pause));
+        let view = recado_client::View::new(5, recado_client::NodeId(2));
+        let changed = recado_client::ConnectionEvent::PrimaryChanged { view, addr, pause };
+        link(&mut app, 101, Link::Connection(changed));
+        for (width, height) in [(40, 12), (80, 24), (100, 30)] {
+            let screen = text(&mut app, width, height);
+            let banner = super::super::view::areas(&app).banner.expect("there is one");
+            let rows = screen.lines().skip(banner.y.into()).take(banner.height.into());
+            let shown: Vec<&str> = rows.flat_map(|row| row.get(banner.x.into()..)).flat_map(str::split_whitespace).collect();
+            assert!(shown.join(" ").contains(told), "{width}: {shown:?}\n{screen}");
+        }
     }
+}
+
+#[test]
+fn the_number_of_followers_is_asked_for_again_while_it_is_shown() {
+    let mut app = connected();
+    let asks = |effects: &[Effect]| effects.contains(&Effect::List(Listing::Channels));
+    assert!(asks(&enter(&mut app, "/go #ops")));
+    app.update(at(1), Event::Focus(true));
+    assert!(!asks(&app.update(at(10), Event::Tick)));
+    assert!(asks(&app.update(at(30), Event::Tick)));
+    assert!(!asks(&app.update(at(31), Event::Tick)));
+    assert!(!asks(&app.update(at(300), Event::Tick)), "nobody looks");
+    app.go(Conversation::All);
+    assert!(!asks(&enter(&mut app, "x")) && !asks(&app.update(at(400), Event::Tick)), "none is shown");
+}
+
+#[test]
+fn what_was_sent_to_a_channel_that_is_not_followed_stands_in_everything_after_a_restart() {
+    let mut app = connected();
+    enter(&mut app, "/send #zoo for the lions");
+    let effects = link(&mut app, 2, Link::Settled(RequestId::Here(1), Ok(Op(50))));
+    assert!(shows(&mut app, "for the lions"), "{effects:?}");
+    let saved = app.places.saved_state();
+
+    let mut app = crate::tui::samples::app(Some("alice"));
+    app.begin_effects();
+    let Link::Opened(mut first) = opened(vec![]) else { panic!("it is one") };
+    first.saved = saved;
+    link(&mut app, 0, Link::Opened(first));
+    let effects = link(&mut app, 0, let_in());
+    let asked = |place| Effect::History(place, recado_client::HistoryRange::Before(Op(u64::MAX)));
+    assert!(effects.contains(&asked(place("#zoo"))), "{effects:?}");
+    past(&mut app, Conversation::All, vec![notification(5, &topic("#ops"), "bob", "in everything")], true);
+    let own = |op, author: &str, body| notification(op, &topic("#zoo"), author, body);
+    let page = vec![
+        own(4, "alice", "before everything"),
+        own(49, "carol", "not followed"),
+        own(50, "alice", "for the lions"),
+    ];
+    past(&mut app, place("#zoo"), page, false);
+    let screen = text(&mut app, 100, 30);
+    assert!(screen.contains("for the lions") && screen.contains("in everything"), "{screen}");
+    assert!(!screen.contains("not followed") && !screen.contains("before everything"), "{screen}");
 }
