@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use recado_client::{
-    Access, ChannelChange, ChannelName, ClusterId, Content, DeviceId, EnrolmentCode, Info, ListItem, Listing, Name,
-    Role,
+    Access, ChannelChange, ChannelName, ClusterId, Content, DeviceId, EnrolmentCode, Info, ListItem, Listing,
+    Name, Role,
 };
 
 use crate::print::written;
@@ -107,8 +107,7 @@ pub(crate) fn limits_of(change: &ChannelChange) -> &'static str {
 }
 
 /// The limit that a notification reaches which would make a channel.
-pub(crate) const SEND_MOST: &str =
-    "no further channel can be made: you have made as many as one profile may, or the cluster has as many as it may (limits \
+pub(crate) const SEND_MOST: &str = "no further channel can be made: you have made as many as one profile may, or the cluster has as many as it may (limits \
      `channels_made`, `channels`)";
 
 /// The limit that a further follow reaches.

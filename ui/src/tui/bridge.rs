@@ -21,8 +21,8 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use crossbeam::select;
 use recado_client::{
-    Client, ClientError, Code, ConnectionEvent, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt,
-    ReceiptError, Request, ServerStatus, Topic, Trust, status,
+    Client, ClientError, Code, ConnectionEvent, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op,
+    Options, Receipt, ReceiptError, Request, ServerStatus, Topic, Trust, status,
 };
 
 use super::clock::Clock;
@@ -507,9 +507,10 @@ fn answer(client: &Client, query: Query) -> Link {
         // The code is shown once it is valid. Without an acknowledgement in time, the user asks for another.
         Query::Enrol => {
             let code = client.enrol().map_err(words).and_then(|(code, receipt)| {
-                receipt.wait(PATIENCE).map(|_| code).map_err(|error| {
-                    Failure::Request { error, topic: None }.limited(KEYS_MOST).to_string()
-                })
+                receipt
+                    .wait(PATIENCE)
+                    .map(|_| code)
+                    .map_err(|error| Failure::Request { error, topic: None }.limited(KEYS_MOST).to_string())
             });
             Link::Enrolled(code)
         }

@@ -80,7 +80,10 @@ impl Outbox {
             Some(Request::Follow { .. }) => Some(FOLLOW_MOST),
             Some(Request::Keys { .. }) => Some(KEYS_MOST),
             Some(Request::Send { .. }) => None,
-            None => self.sends.iter().any(|pending| pending.id == id).then_some(SEND_MOST),
+            None => {
+                let makes = |one: &Pending| one.id == id && matches!(one.topic, Some(Topic::Channel(_)));
+                self.sends.iter().any(makes).then_some(SEND_MOST)
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use recado_client::{
-    ChannelChange, ChannelName, Code, Content, DeviceKey, EnrolmentCode, FollowChange, ListItem, Listing, Name,
-    Notification, Op, Request, Topic, explain,
+    ChannelChange, ChannelName, Code, Content, DeviceKey, EnrolmentCode, FollowChange, ListItem, Listing,
+    Name, Notification, Op, Request, Topic, explain,
 };
 use recado_proto::packet::KeyChange;
 

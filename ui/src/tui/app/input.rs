@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position as Cell;
-use recado_client::{Content, EnrolmentCode, Listing, Name, Topic};
+use recado_client::{Content, Listing, Name, Topic};
 
 use super::{App, Conversation, Effect, Focus, Popup, Question, Yes};
 use crate::tui::keys::{self, Action, Scope};

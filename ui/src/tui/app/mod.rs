@@ -30,16 +30,14 @@ use recado_proto::id::ClusterId;
 use super::cluster::Cluster;
 use super::connection::{CONNECTING, Connection, State};
 use super::conversation::{Conversation, Places};
-use super::event::{Effect, Event, Link, Now, Opened, written};
+use super::event::{Effect, Event, Link, Now};
 use super::input::{Compose, Input};
-use super::log::{Before, Log};
+use super::log::Log;
 use super::options::Fields;
 use super::outbox::Outbox;
 use super::palette::Palette;
-use super::saved_state::SavedState;
 use super::settings::Settings;
 use super::view;
-
 use crate::wording::described;
 
 use self::answers::{Asked, Denied};
@@ -106,9 +104,7 @@ impl Popup {
     fn scroll_mut(&mut self) -> Option<&mut usize> {
         match self {
             Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. } => Some(scroll),
-            Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. } => {
-                None
-            }
+            Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. } => None,
         }
     }
 }

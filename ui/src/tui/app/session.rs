@@ -2,8 +2,9 @@
 
 use recado_client::{ClientError, Code, ConnectionEvent, DeviceKey, EnrolmentCode, Listing, Name, Op, Topic};
 
-use super::{App, Conversation, Effect, Input, Places, Popup, Position, Question, SavedState, Yes};
+use super::{App, Conversation, Effect, Input, Places, Popup, Position, Question, Yes};
 use crate::tui::event::Opened;
+use crate::tui::saved_state::SavedState;
 use crate::wording::not_claimed;
 
 impl App {
@@ -136,7 +137,6 @@ impl App {
         self.cluster_id = None;
         self.popup = Some(Popup::Welcome { input: Input::default(), wrong });
     }
-
 
     pub(super) fn accept_name(&mut self) {
         let Some(Popup::Welcome { input, wrong }) = &mut self.popup else { return };

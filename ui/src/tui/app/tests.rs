@@ -51,7 +51,9 @@ fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
     assert!(shows(&mut app, "Welcome"));
     press(&mut app, "Ctrl+u");
     assert_eq!(enter(&mut app, "bob"), [Effect::Watch(false)]);
-    assert!(shows(&mut app, "Be @bob?") && shows(&mut app, "If nobody has the name @bob yet, it becomes yours"));
+    assert!(
+        shows(&mut app, "Be @bob?") && shows(&mut app, "If nobody has the name @bob yet, it becomes yours")
+    );
     // A mistyped name is mended, and not claimed.
     assert_eq!(press(&mut app, "n"), [Effect::Watch(true)]);
     assert_eq!(enter(&mut app, "_"), []);

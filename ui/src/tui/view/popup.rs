@@ -35,9 +35,7 @@ fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
         Some(Popup::Text { lines, .. }) => {
             lines.iter().flat_map(|line| wrap(line, columns, columns)).map(Line::from).collect()
         }
-        Some(
-            Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. },
-        )
+        Some(Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. })
         | None => Vec::new(),
     }
 }
@@ -122,7 +120,8 @@ fn draw_question(app: &App, question: &Question, frame: &mut Frame<'_>) {
     let rows = u16::try_from(text.len() + answers.len()).unwrap_or(u16::MAX);
     let inner = boxed(app, frame, &question.title, columns, rows.min(app.size.1.saturating_sub(5)));
     // The marked answer is visible, if need be in place of the text.
-    let marked = answers.iter().rposition(|(_, at)| *at == question.marked).map_or(0, |row| text.len() + row + 1);
+    let marked =
+        answers.iter().rposition(|(_, at)| *at == question.marked).map_or(0, |row| text.len() + row + 1);
     let lines = text.into_iter().map(|line| (line, usize::MAX)).chain(answers);
     let skipped = marked.saturating_sub(most.min(inner.height.into()));
     for (y, (line, at)) in (inner.y..inner.bottom()).zip(lines.skip(skipped)) {

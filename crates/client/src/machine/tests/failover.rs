@@ -293,7 +293,9 @@ fn a_client_that_seldom_sends_keepalives_has_missed_nothing_before_the_next_one(
         play.pass(idle);
         play.from(2, 2, 2, ToClient::Coordinator(coordinator(2, 2)));
         play.resumed(2, 2);
-        let Some(Event::PrimaryChanged { pause, .. }) = play.events.last() else { panic!("{:?}", play.events) };
+        let Some(Event::PrimaryChanged { pause, .. }) = play.events.last() else {
+            panic!("{:?}", play.events)
+        };
         assert_eq!(*pause, Duration::from_millis(missed), "after {idle} ms");
     }
 }

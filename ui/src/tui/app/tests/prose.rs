@@ -176,7 +176,11 @@ fn a_question_stays_until_it_is_answered_and_says_so() {
     let mut app = with_a_selection();
     type_in(&mut app, "not sent yet");
     press(&mut app, "Ctrl+c");
-    assert!(shows(&mut app, "y  Leave without it") && shows(&mut app, "n  Stay"), "{}", text(&mut app, 100, 30));
+    assert!(
+        shows(&mut app, "y  Leave without it") && shows(&mut app, "n  Stay"),
+        "{}",
+        text(&mut app, 100, 30)
+    );
     for key in ["x", "!", "F1", "F2", "Ctrl+p", "Ctrl+r", "PgUp", "Alt+y"] {
         press(&mut app, key);
         assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Question, "not sent yet"), "{key}");

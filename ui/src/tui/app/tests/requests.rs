@@ -215,8 +215,8 @@ fn a_text_in_a_command_stays_if_it_cannot_be_sent() {
 fn one_word_names_the_state_of_the_connection_and_no_start_says_that_nobody_answers() {
     let mut app = app(None);
     for (second, word, told) in [
-        (0, "connecting", "Looking for servers"),
-        (2, "connecting", "Looking"),
+        (0, "connecting", "Connecting to 127.0.0.1:10097"),
+        (2, "connecting", "Connecting"),
         (6, "offline", "No server answers"),
     ] {
         link(&mut app, second, Link::Pulse(vec![]));
@@ -244,7 +244,9 @@ fn one_word_names_the_state_of_the_connection_and_no_start_says_that_nobody_answ
 
 #[test]
 fn the_banner_keeps_its_meaning_at_every_width() {
-    for (pause, told) in [(143, "server-2 is primary now; 143 ms without an answer"), (0, "no answer was missed")] {
+    for (pause, told) in
+        [(143, "server-2 is primary now; 143 ms without an answer"), (0, "no answer was missed")]
+    {
         let mut app = connected();
         let (addr, pause) = ("127.0.0.1:10098".parse().unwrap(), std::time::Duration::from_millis(pause));
         let view = recado_client::View::new(5, recado_client::NodeId(2));
@@ -254,7 +256,8 @@ fn the_banner_keeps_its_meaning_at_every_width() {
             let screen = text(&mut app, width, height);
             let banner = super::super::view::areas(&app).banner.expect("there is one");
             let rows = screen.lines().skip(banner.y.into()).take(banner.height.into());
-            let shown: Vec<&str> = rows.flat_map(|row| row.get(banner.x.into()..)).flat_map(str::split_whitespace).collect();
+            let shown: Vec<&str> =
+                rows.flat_map(|row| row.get(banner.x.into()..)).flat_map(str::split_whitespace).collect();
             assert!(shown.join(" ").contains(told), "{width}: {shown:?}\n{screen}");
         }
     }
