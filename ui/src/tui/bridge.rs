@@ -326,7 +326,7 @@ impl Linking {
                     Ok(event) => {
                         absence.event(&event);
                         if matches!(event, ConnectionEvent::Connected { .. }) {
-                            // A full queue of a session that has just been opened is a matter of milliseconds.
+                            // The queue of a session that has just been opened has room.
                             let _ = threads.queries.try_send(Query::Claimed);
                         }
                         self.report(Link::Connection(event))?;

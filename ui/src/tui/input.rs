@@ -139,8 +139,8 @@ impl Compose {
         self.set(&format!("{kept}{with} "));
     }
 
-    /// Takes the text out, to be sent, run or put away, and restores the draft that was put aside. The earlier
-    /// texts keep it.
+    /// Takes the text out, to be sent, run or put away, and restores the draft that was put aside. The
+    /// earlier texts keep it.
     pub(crate) fn take(&mut self) -> String {
         let text = self.text();
         if !text.trim().is_empty() && self.earlier.last() != Some(&text) {

@@ -242,16 +242,16 @@ pub enum Event {
         view: View,
         /// The new primary's address.
         primary: SocketAddr,
-        /// How long the client missed answers: until the RESUME_OK of the new primary, from the first request,
-        /// query or keepalive that the old one left unanswered. It is short if nothing was asked.
+        /// How long the client missed answers: until the RESUME_OK of the new primary, from the first
+        /// request, query or keepalive that the old one left unanswered. It is short if nothing was asked.
         pause: Duration,
     },
     /// After [`Event::Searching`], the session is served again in the same view.
     PrimaryFound {
         /// The primary's address.
         primary: SocketAddr,
-        /// How long the client missed answers: until its RESUME_OK, from the first request, query or keepalive
-        /// that it left unanswered.
+        /// How long the client missed answers: until its RESUME_OK, from the first request, query or
+        /// keepalive that it left unanswered.
         pause: Duration,
     },
     /// The primary has been silent for a while; all servers are asked for it.

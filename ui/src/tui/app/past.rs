@@ -56,8 +56,8 @@ impl App {
         }
     }
 
-    /// Copies what the user sent to their feed, to an inbox or to a channel that is not followed into the list
-    /// of everything, as far back as that list goes, because the stream does not carry it.
+    /// Copies what the user sent to their feed, to an inbox or to a channel that is not followed into the
+    /// list of everything, as far back as that list goes, because the stream does not carry it.
     pub(super) fn merge_own(&mut self) {
         let Some(me) = self.profile.clone() else { return };
         let all = self.log_mut(&Conversation::All);
