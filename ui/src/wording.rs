@@ -140,6 +140,14 @@ pub(crate) fn not_claimed(profile: &Name, cluster: ClusterId) -> String {
     )
 }
 
+/// Why nothing was sent to a channel that may not be created.
+pub(crate) fn not_created(channel: &ChannelName) -> String {
+    format!(
+        "there is no channel #{channel}, and --no-create, or create = false in the configuration, forbids to create it; \
+         `recado channels` lists all, and --create creates it"
+    )
+}
+
 /// A name that was claimed. It may be mistyped.
 pub(crate) fn claimed(profile: &Name) -> String {
     format!("claimed @{profile}: nobody had it")

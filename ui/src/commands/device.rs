@@ -47,7 +47,8 @@ fn list(context: &Context) -> Result<(), Failure> {
     let devices = context.list(&client, Listing::Devices)?;
     for item in context.list(&client, Listing::Keys)? {
         if let ListItem::Key { key, slots, last_seen_ms } = &item {
-            let is_its = |item: &&ListItem| matches!(item, ListItem::Device { device, .. } if device.key == *key);
+            let is_its =
+                |item: &&ListItem| matches!(item, ListItem::Device { device, .. } if device.key == *key);
             let its = || devices.iter().filter(is_its);
             let objects = its().filter_map(|item| match item {
                 ListItem::Device { device, cursor, session, last_seen_ms } => Some(json!({

@@ -16,7 +16,7 @@ use crate::exit::{self, Failure};
 use crate::interrupt::Interrupt;
 use crate::print::{aside, note};
 use crate::trust::{is_somebody_there, is_yes_to};
-use crate::wording::{SEND_MOST, too_large};
+use crate::wording::{SEND_MOST, not_created, too_large};
 
 /// Largest number of lines of standard input that wait for their acknowledgement.
 const UNDER_WAY: usize = 256;
@@ -129,10 +129,7 @@ fn connect(context: &Context, send: &Send) -> Result<Client, Failure> {
     match (creates, is_wanted) {
         (true, true) => Ok(client),
         (true, false) => Err(Failure::Refused(format!("nothing was sent, and #{channel} was not created"))),
-        (false, _) => Err(Failure::Refused(format!(
-            "there is no channel #{channel}, and --no-create, or create = false in the configuration, forbids to create \
-             it; `recado channels` lists all, and --create creates it"
-        ))),
+        (false, _) => Err(Failure::Refused(not_created(channel))),
     }
 }
 

@@ -231,7 +231,7 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
     let (desktop, mouse) = (settings.desktop, settings.mouse);
     let servers = config.servers()?.to_vec();
     let mut app = App::new(settings, config.profile.clone(), config.invite, servers, clock.now());
-    app.may_claim = config.claims;
+    (app.may_claim, app.may_create) = (config.claims, config.creates);
     app.account.clone_from(&config.account);
     app.remembered = access.store.known(config.servers()?).is_some();
 

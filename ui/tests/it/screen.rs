@@ -301,7 +301,9 @@ fn a_mistyped_name_is_told_on_the_screen_and_not_claimed_where_that_is_forbidden
     window.wait_for("@other is no profile of this machine");
     window.press("C-c");
     window.wait_for("ENDED 0");
-    window.enter("clear; echo 'claim = false' > c.toml; recado --config c.toml; echo ENDED $?");
+    window.enter(
+        "clear; echo 'claim = false' > \"$HOME/c.toml\"; recado --config \"$HOME/c.toml\"; echo ENDED $?",
+    );
     window.wait_for("One server answers");
     window.enter("another");
     window.wait_for("@another is no profile of this machine");

@@ -10,7 +10,7 @@ use crate::tui::event::{reached, written};
 use crate::tui::options::Fields;
 use crate::tui::outbox::{UNANSWERED_MAX, stands_at};
 use crate::tui::theme;
-use crate::wording::too_large;
+use crate::wording::{not_created, too_large};
 
 /// Destination of typed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,10 @@ impl App {
         let Some(channel) = channel else { return self.request(request) };
         // The list may be older than the channel. If so, the question goes with the newer one.
         self.list_channels();
+        if !self.may_create {
+            self.trouble(not_created(&channel));
+            return false;
+        }
         let text = format!(
             "No channel #{channel} is known here. Sending creates it: open to everyone, and nobody can delete it."
         );

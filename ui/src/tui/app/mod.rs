@@ -143,6 +143,8 @@ pub(crate) struct App {
     pub(crate) profile: Option<Name>,
     /// False if no name may be claimed.
     pub(crate) may_claim: bool,
+    /// False if no channel may be created.
+    pub(crate) may_create: bool,
     /// Code of the invitation for a name that nobody has claimed.
     invite: Option<EnrolmentCode>,
     pub(crate) cluster_id: Option<ClusterId>,
@@ -229,6 +231,7 @@ impl App {
             no_server: None,
             profile: None,
             may_claim: true,
+            may_create: true,
             invite,
             cluster_id: None,
             remembered: false,

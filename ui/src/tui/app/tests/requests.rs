@@ -54,6 +54,17 @@ fn a_channel_that_is_not_known_is_made_only_after_a_yes() {
 }
 
 #[test]
+fn where_no_channel_may_be_created_the_text_stays_and_one_that_is_there_is_sent_to() {
+    let mut app = connected();
+    app.may_create = false;
+    assert_eq!(request(&enter(&mut app, "/send #typo hello")), None);
+    assert!(shows(&mut app, "there is no channel #typo, and") && app.popup.is_none());
+    assert_eq!(app.compose.text(), "/send #typo hello");
+    press(&mut app, "Ctrl+u");
+    assert_eq!(request(&enter(&mut app, "/send #ops hello")), Some(&send(Some(topic("#ops")), "hello")));
+}
+
+#[test]
 fn send_takes_the_options_of_the_command_and_refuses_others() {
     let mut app = connected();
     let effects = enter(&mut app, "/send #ops --title \"Disk full\" --priority 5 --tag disk now or never");
