@@ -5,7 +5,7 @@
 //!                                                   |      ^
 //!                   1024 requests, 4096 from_delivery      | 4096 told each
 //!                                                   v      |
-//! peer port -> peers -> 4096 peer_datagrams ------> replica -> one connected socket per peer
+//! peer port --------- socket's buffer ------------> replica -> one connected socket per peer
 //!                                                   |      ^
 //!                                         4096 work v      | 1024 internal
 //!                                                   journal
@@ -17,7 +17,7 @@
 //! |---|---|
 //! | datagrams, to each handler | dropped and counted; clients retransmit |
 //! | `requests` | no place for the network (`places`): dropped and counted; answered Busy if numbered |
-//! | `peer_datagrams` | dropped and counted; peers retransmit |
+//! | the peer port's buffer, 4 MiB or what the system grants | the system drops; peers retransmit |
 //! | `from_delivery` | queued by the handler, which takes no datagrams meanwhile |
 //! | told, to each handler | as `work`, `from_delivery` is not read; notifications become `AppliedDropped` |
 //! | `work` | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
@@ -30,12 +30,12 @@
 //! **Shutdown.** [`Stopper::stop`] sends Stop to the node, which hands over if it is primary and then
 //! emits Stopped. The replica thread ends and closes its channels. The journal thread finishes its queue, the
 //! handlers send what they were told, and they end. The snapshot thread gives up what it is writing. The
-//! listeners see the stop flag and end. [`Server::wait`] joins them all. A disk failure ends the server at
+//! listener sees the stop flag and ends. [`Server::wait`] joins them all. A disk failure ends the server at
 //! once, and so does a committed entry that the node cannot read; `wait` returns the error.
 //!
 //! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, [`handshake`]
 //! (with `budget`), `intake` and [`shard`]; then the threads from the ports inwards: `recv_loop` with
-//! `listener` and `peer_listener`, `handlers`, [`places`], `request_channel`, `replica_thread`,
+//! `listener`, `handlers`, [`places`], `request_channel`, `replica_thread` with `peer_port`,
 //! `journal_thread`, `snapshot_thread`; `overflow_queue` and `delivery_sender`, by which the replica thread
 //! sends; then `counters`, `log_throttle` and `lines`.
 
@@ -53,7 +53,7 @@ mod listener;
 mod log_throttle;
 pub mod node;
 mod overflow_queue;
-mod peer_listener;
+mod peer_port;
 pub mod places;
 mod recv_loop;
 mod replica_thread;
@@ -77,7 +77,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use recado_sys::sync::channel::{self, Receiver, Select, TryRecvError};
-use recado_sys::sync::signal::{Sender, Signal};
+use recado_sys::sync::signal::{Sender, Signal, SocketSignal};
 use recado_sys::sync::{BoundSocket, Mistake, PeerSocket, planted};
 
 use recado_log::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
@@ -102,7 +102,7 @@ use self::listener::{Listener, Received};
 use self::log_throttle::LogThrottle;
 use self::node::UnreadableEntry;
 use self::overflow_queue::OverflowQueue;
-use self::peer_listener::PeerListener;
+use self::peer_port::PeerPort;
 use self::replica_thread::{Ended, Inputs, ReplicaThread};
 use self::request_channel::{RequestReceiver, RequestSender};
 use self::shard::{Shard, Told, shard_of};
@@ -237,7 +237,7 @@ impl Server {
             recovered,
             ports,
             shared,
-            channels: Channels::new(&Capacities::default()),
+            channels: Channels::new(&Capacities::default())?,
         };
         Server::run(config, parts)
     }
@@ -284,9 +284,11 @@ impl Server {
         let Ports { client, peer, peers } = ports;
         // The threads start from the disk outwards, so that nothing is received before it can be handled.
         server.spawn_journal(journal, &channels, failed, &shared)?;
+        let cluster_id = cluster.id;
         let replica = ReplicaThread {
             node,
             inputs: channels.inputs(),
+            port: PeerPort::new(peer, cluster, Arc::clone(&shared.counters)),
             peers,
             journal: OverflowQueue::new(channels.work.0.clone()),
             delivery: DeliverySender::new(channels.handlers.iter().map(|handler| handler.told.0.clone())),
@@ -295,8 +297,6 @@ impl Server {
             stopped,
         };
         server.spawn("replica", move || replica.run(effects))?;
-        let cluster_id = cluster.id;
-        server.spawn_peers(peer, cluster, &channels, &shared)?;
         server.spawn_clients(client, cluster_id, shards, &channels, &shared)?;
         Ok(server)
     }
@@ -331,25 +331,6 @@ impl Server {
                 let _ = failed.try_send(error);
             }
         })
-    }
-
-    /// Starts the peer listener.
-    fn spawn_peers(
-        &mut self,
-        socket: BoundSocket,
-        cluster: Cluster,
-        channels: &Channels,
-        shared: &Shared,
-    ) -> io::Result<()> {
-        let peers = PeerListener {
-            socket,
-            cluster,
-            peers: channels.peer_datagrams.0.clone(),
-            counters: Arc::clone(&shared.counters),
-            clock: shared.clock,
-            stop: Arc::clone(&shared.stop),
-        };
-        self.spawn("peers", move || peers.run())
     }
 
     /// Starts the handlers, then the listener that dispatches to them.
@@ -503,7 +484,6 @@ type Channel<T> = (Sender<T>, Receiver<T>);
 /// The places in each channel between the threads, and the number of handlers.
 struct Capacities {
     internal: usize,
-    peer_datagrams: usize,
     from_delivery: usize,
     requests: usize,
     work: usize,
@@ -517,7 +497,6 @@ impl Default for Capacities {
     fn default() -> Capacities {
         Capacities {
             internal: 1024,
-            peer_datagrams: places::PEER_DATAGRAMS,
             from_delivery: places::FROM_DELIVERY,
             requests: places::REQUESTS,
             work: 4096,
@@ -531,9 +510,8 @@ impl Default for Capacities {
 /// The channels between the threads. A channel closes when the threads that hold its ends have ended, so this
 /// struct is dropped as soon as the threads run.
 struct Channels {
-    replica: Signal,
+    replica: SocketSignal,
     internal: Channel<Input>,
-    peer_datagrams: Channel<Vec<u8>>,
     from_delivery: Channel<Input>,
     requests: (RequestSender, RequestReceiver),
     journal: Signal,
@@ -549,23 +527,23 @@ struct HandlerChannels {
 }
 
 impl Channels {
-    fn new(capacities: &Capacities) -> Channels {
-        let (replica, journal) = (Signal::default(), Signal::default());
+    fn new(capacities: &Capacities) -> io::Result<Channels> {
+        let (replica, journal) = (SocketSignal::new()?, Signal::default());
+        let to_replica = replica.signal();
         let handler = |_| {
             let signal = Signal::default();
             let (datagrams, told) = (signal.bounded(capacities.datagrams), signal.bounded(capacities.told));
             HandlerChannels { signal, datagrams, told }
         };
-        Channels {
-            internal: replica.bounded(capacities.internal),
-            peer_datagrams: replica.bounded(capacities.peer_datagrams),
-            from_delivery: replica.bounded(capacities.from_delivery),
-            requests: request_channel::bounded_by_network(&replica, capacities.requests),
+        Ok(Channels {
+            internal: to_replica.bounded(capacities.internal),
+            from_delivery: to_replica.bounded(capacities.from_delivery),
+            requests: request_channel::bounded_by_network(to_replica, capacities.requests),
             work: journal.bounded(capacities.work),
             handlers: (0..capacities.handlers).map(handler).collect(),
             replica,
             journal,
-        }
+        })
     }
 
     /// The receiving ends of the replica thread.
@@ -573,7 +551,6 @@ impl Channels {
         Inputs {
             signal: self.replica.clone(),
             internal: self.internal.1.clone(),
-            peers: self.peer_datagrams.1.clone(),
             from_delivery: self.from_delivery.1.clone(),
             requests: self.requests.1.clone(),
         }

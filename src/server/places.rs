@@ -18,7 +18,8 @@ pub use crate::fair::Network;
 
 /// Requests of clients that wait for the replica thread.
 pub const REQUESTS: usize = 1024;
-/// Datagrams of peers that wait for it.
+/// Datagrams of peers that wait for it, in a simulation. A server has them in a socket's buffer, which holds
+/// this many of common sizes.
 pub const PEER_DATAGRAMS: usize = 4096;
 /// Pages, cursors and addresses that wait for it.
 pub const FROM_DELIVERY: usize = 4096;
@@ -27,6 +28,10 @@ pub const DATAGRAMS: usize = 1024;
 /// What the replica thread has told a handler and it has not taken.
 pub const TOLD: usize = 4096;
 
+/// Maximum number of peers' datagrams in a turn of the replica thread. They come before everything that is
+/// bounded by time, so a flood of them must not go on as long as the system has more. So many take a few
+/// milliseconds.
+pub const PEER_DATAGRAMS_PER_TURN: usize = 1024;
 /// Maximum number of pages, and of client requests, in a turn of the replica thread; both together also stop
 /// after [`TURN_MAX`]. This keeps a flood, or a thousand streams that are behind, from delaying peers or the
 /// deadline for long.

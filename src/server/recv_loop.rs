@@ -1,4 +1,4 @@
-//! Receive loop of both listeners: receives batches, passes on each datagram, checks the stop flag.
+//! Receive loop of the listener: receives batches, passes on each datagram, checks the stop flag.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,15 +2,15 @@
 //! thread takes two kinds of locks: that of the requests' [`places`](super::request_channel) and those of the
 //! signals, each held for a count or a flag.
 //!
-//! One turn: wait for an input or the node's deadline; take what is queued, first from the journal and the
-//! server's handle, then from peers, then a limited number from the delivery and from clients; feed it to
-//! the node with one reading of the clocks, then the deadline with a second reading; perform the effects in
-//! order; apply a limited number of committed entries, and perform the effects of that; wake the threads that
-//! were given something. Apart from the wait for inputs, it never blocks on a
-//! disk, a channel or a socket.
+//! One turn: wait for an input, a datagram at the [peer port](super::peer_port) or the node's deadline; take
+//! what has come, first from the journal and the server's handle, then a limited number from peers, from the
+//! delivery and from clients; feed it to the node with one reading of the clocks, then the deadline with a
+//! second reading; perform the effects in order; apply a limited number of committed entries, and perform the
+//! effects of that; wake the threads that were given something. Apart from the wait for inputs, it never
+//! blocks on a disk, a channel or a socket.
 //!
-//! *Deadlines.* The deadline is checked last, after every input that had come, and the node extends the
-//! time that it gives others by the delay of this thread itself.
+//! *Deadlines.* The deadline is checked last, after the inputs that had come, and the node extends the time
+//! that it gives others by the delay of this thread itself.
 //!
 //! *Backpressure.* While the journal or the delivery is behind, messages for them are queued here in order.
 //! Meanwhile no client's request is taken (their places fill, and the handlers answer Busy), no page is
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, Sender};
-use recado_sys::sync::signal::Signal;
+use recado_sys::sync::signal::SocketSignal;
 use recado_sys::sync::{Mistake, PeerSocket, planted};
 
 use recado_log::bully::{self, Report, RoleChange};
@@ -37,6 +37,7 @@ use super::journal_thread::Work;
 use super::log_throttle::LogThrottle;
 use super::node::UnreadableEntry;
 use super::overflow_queue::OverflowQueue;
+use super::peer_port::PeerPort;
 use super::places::{PER_TURN, TURN_MAX};
 use super::request_channel::RequestReceiver;
 use super::shard::Told;
@@ -52,12 +53,10 @@ const HELD_RETRY: Duration = Duration::from_millis(2);
 /// Inputs of the replica thread, by sender.
 pub(super) struct Inputs {
     /// Set by the senders of all these channels.
-    pub(super) signal: Signal,
+    pub(super) signal: SocketSignal,
     /// From the journal thread and the server's handle. The senders wait for room, because none of it may be
     /// lost.
     pub(super) internal: Receiver<Input>,
-    /// From the peer listener.
-    pub(super) peers: Receiver<Vec<u8>>,
     /// From the handlers: the pages that streams want, the cursors and the addresses of sessions.
     pub(super) from_delivery: Receiver<Input>,
     /// From the handlers: the requests of clients.
@@ -67,6 +66,7 @@ pub(super) struct Inputs {
 pub(super) struct ReplicaThread {
     pub(super) node: Node,
     pub(super) inputs: Inputs,
+    pub(super) port: PeerPort,
     pub(super) peers: BTreeMap<NodeId, PeerSocket>,
     pub(super) journal: OverflowQueue<Work>,
     pub(super) delivery: DeliverySender,
@@ -143,7 +143,7 @@ impl ReplicaThread {
     }
 
     /// Blocks until there is something to do.
-    fn wait(&self, turns: &Turns) {
+    fn wait(&mut self, turns: &Turns) {
         if !turns.refused.is_empty() {
             return;
         }
@@ -153,13 +153,13 @@ impl ReplicaThread {
         if !self.is_clear() {
             until = until.min(HELD_RETRY);
         }
-        let Inputs { signal, internal, peers, from_delivery, requests } = &self.inputs;
+        let (clear, delivery_clear) = (self.is_clear(), self.delivery.is_clear());
+        let Inputs { signal, internal, from_delivery, requests } = &self.inputs;
         // A time-out means that the deadline has come.
-        signal.wait(until, || {
+        self.port.wait(signal, now, until, || {
             !internal.is_empty()
-                || !peers.is_empty()
-                || (self.delivery.is_clear() && !from_delivery.is_empty())
-                || (self.is_clear() && requests.len() > 0)
+                || (delivery_clear && !from_delivery.is_empty())
+                || (clear && requests.len() > 0)
         });
     }
 
@@ -175,10 +175,10 @@ impl ReplicaThread {
         for input in self.inputs.internal.try_iter().take(self.inputs.internal.len()) {
             self.node.handle(clock, input, effects);
         }
-        for datagram in self.inputs.peers.try_iter().take(self.inputs.peers.len()) {
+        self.port.receive(clock.now, |datagram| {
             let input = bully::Input::Peer { datagram, behind: !clear };
             self.node.handle(clock, Input::Log(input), effects);
-        }
+        });
         let begun = self.clock.now();
         let machine = self.clock;
         let goes_on = |taken: usize, of: usize, most: Duration| {

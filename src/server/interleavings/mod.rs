@@ -417,7 +417,8 @@ fn replica_of_one(
 ) -> (ReplicaThread, Vec<Effect>) {
     let addr = ([127, 0, 0, 1], 1).into();
     let member = Member { id: NodeId(1), client: addr, peer: addr };
-    let config = Config::default_for(Cluster { id: ClusterId(7), me: NodeId(1), members: vec![member] });
+    let cluster = Cluster { id: ClusterId(7), me: NodeId(1), members: vec![member] };
+    let config = Config::default_for(cluster.clone());
     let handshake_config = handshake_config(1, 1);
     let boot_id = BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys, seed: 1 };
     let mut effects = Vec::new();
@@ -425,6 +426,11 @@ fn replica_of_one(
     let thread = ReplicaThread {
         node,
         inputs: channels.inputs(),
+        port: PeerPort::new(
+            BoundSocket::bind(([127, 0, 0, 1], 0).into(), LISTEN_PATIENCE).unwrap(),
+            cluster,
+            Arc::clone(&shared.counters),
+        ),
         peers: BTreeMap::new(),
         journal: OverflowQueue::new(channels.work.0.clone()),
         delivery: DeliverySender::new(channels.handlers.iter().map(|handler| handler.told.0.clone())),
@@ -438,7 +444,7 @@ fn replica_of_one(
 /// The replica thread ends while it has queued work, and the journal thread has something to report to it.
 fn ends_with_work_held_back() {
     let recovered = journal(&SlowDisk::default()).1;
-    let channels = Channels::new(&Capacities { work: 1, internal: 1, ..Capacities::default() });
+    let channels = Channels::new(&Capacities { work: 1, internal: 1, ..Capacities::default() }).unwrap();
     let shared = Shared::new();
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     let (news, work) = (channels.internal.0.clone(), channels.work.1.clone());
@@ -460,6 +466,8 @@ fn ends_with_work_held_back() {
         }
         assert_eq!(taken, 3, "what was held back is lost");
     });
+    // The journal thread may wait by then, or not.
+    (0..below(16)).for_each(|_| step());
     (1..=3).for_each(|op| replica.journal.push(append(op, 1)));
     replica.end();
     tells_twice.unwrap().join();
@@ -478,7 +486,8 @@ fn what_the_replica_thread_holds_back_at_its_end_is_not_lost() {
 #[test]
 fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
     let recovered = journal(&SlowDisk::default()).1;
-    let (channels, shared) = (Channels::new(&Capacities { work: 1, ..Capacities::default() }), Shared::new());
+    let (channels, shared) =
+        (Channels::new(&Capacities { work: 1, ..Capacities::default() }).unwrap(), Shared::new());
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     let mut turns = Turns::default();
     let request = || Input::Client {
@@ -504,8 +513,10 @@ fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
 #[test]
 fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_that_is_behind() {
     let recovered = journal(&SlowDisk::default()).1;
-    let (channels, shared) =
-        (Channels::new(&Capacities { told: 1, handlers: 1, ..Capacities::default() }), Shared::new());
+    let (channels, shared) = (
+        Channels::new(&Capacities { told: 1, handlers: 1, ..Capacities::default() }).unwrap(),
+        Shared::new(),
+    );
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     let mut turns = Turns::default();
     for session in 1..=1_000 {

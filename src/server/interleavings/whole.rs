@@ -50,14 +50,14 @@ fn start_with(config: &Config, requests: usize) -> (Server, SlowDisk) {
         shared: Shared::new(),
         channels: Channels::new(&Capacities {
             internal: 1,
-            peer_datagrams: 4,
             from_delivery: 1,
             requests,
             work: 1,
             datagrams: 2,
             told: 1,
             handlers: 2,
-        }),
+        })
+        .unwrap(),
     };
     (Server::run(config.clone(), parts).unwrap(), disk)
 }

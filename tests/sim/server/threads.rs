@@ -216,7 +216,8 @@ impl Server {
         for input in threads.internal.drain(..) {
             node.handle(clock, input, &mut effects);
         }
-        for input in threads.peers.drain(..) {
+        let heard = threads.peers.len().min(places::PEER_DATAGRAMS_PER_TURN);
+        for input in threads.peers.drain(..heard) {
             spent += costs.peer;
             node.handle(clock, input, &mut effects);
         }

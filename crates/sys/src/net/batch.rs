@@ -11,6 +11,8 @@ use recado_proto::DATAGRAM_BASE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::waker::Waker;
+
 /// Bytes of a slot: what receive offload joins at most. Of a slot that is never filled, the system gives no
 /// memory.
 const SLOT_BYTES: usize = 64 * 1024;
@@ -77,6 +79,11 @@ impl Inbox {
         }
     }
 
+    /// Returns true if the last receive filled every slot: there may be more.
+    pub fn is_full(&self) -> bool {
+        self.filled.len() == self.most
+    }
+
     /// Returns true if the last receive took nothing.
     pub fn is_empty(&self) -> bool {
         self.filled.is_empty()
@@ -108,6 +115,18 @@ struct Progress {
 /// Waits until the socket has a datagram, or an error; at most `patience`.
 pub(super) fn wait(socket: &UdpSocket, patience: Duration) -> io::Result<bool> {
     ready(socket, PollFlags::IN, patience)
+}
+
+/// Waits until the socket has a datagram, or an error, or until the waker is set, which clears it; at most
+/// `patience`. Returns true if the socket has something.
+pub(super) fn wait_or_woken(socket: &UdpSocket, waker: &Waker, patience: Duration) -> io::Result<bool> {
+    let mut both = [PollFd::new(socket, PollFlags::IN), PollFd::new(waker, PollFlags::IN)];
+    poll_for(&mut both, patience)?;
+    let [has, woken] = both.map(|one| !one.revents().is_empty());
+    if woken {
+        waker.clear();
+    }
+    Ok(has)
 }
 
 /// Takes the datagrams that are queued, as many as the inbox has slots for. None is no error.
@@ -252,10 +271,15 @@ fn transmit(
 }
 
 fn ready(socket: &UdpSocket, wanted: PollFlags, patience: Duration) -> io::Result<bool> {
+    poll_for(&mut [PollFd::new(socket, wanted)], patience).map(|ready| ready > 0)
+}
+
+/// Waits until one of them is ready, at most for `patience`. Returns their number.
+fn poll_for(files: &mut [PollFd<'_>], patience: Duration) -> io::Result<usize> {
     let patience = Timespec::try_from(patience).ok();
-    match poll(&mut [PollFd::new(socket, wanted)], patience.as_ref()) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
+    match poll(files, patience.as_ref()) {
+        Ok(ready) => Ok(ready),
+        Err(Errno::INTR) => Ok(0),
         Err(error) => Err(error.into()),
     }
 }

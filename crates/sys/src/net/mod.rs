@@ -8,6 +8,7 @@ mod batch;
 mod error;
 mod peer;
 mod socket;
+mod waker;
 
 #[cfg(test)]
 mod tests;
@@ -16,3 +17,4 @@ pub use batch::{Inbox, SendReport};
 pub use error::{NetError, NetOp};
 pub use peer::PeerSocket;
 pub use socket::{BoundSocket, Buffers};
+pub use waker::Waker;

@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::batch::{self, Inbox, SendReport};
 use super::error::{NetError, NetOp};
+use super::waker::Waker;
 
 /// Buffer size requested in each direction, in bytes. The answers of a batch of clients, or a cast of a few
 /// hundred large entries, then wait in the kernel and are not lost. Systems grant less unless
@@ -82,6 +83,15 @@ impl BoundSocket {
             Ok(false) => Ok(()),
             Err(error) => Err(NetError::at(NetOp::Receive, self.addr)(error)),
         }
+    }
+
+    /// Waits for a datagram, and takes none; at most `patience`, or until the waker is set. Returns true if
+    /// there is something to take.
+    ///
+    /// # Errors
+    /// [`NetError`] if the socket is not usable any more.
+    pub fn wait(&self, waker: &Waker, patience: Duration) -> Result<bool, NetError> {
+        batch::wait_or_woken(&self.socket, waker, patience).map_err(NetError::at(NetOp::Receive, self.addr))
     }
 
     /// Takes the datagrams that are queued, up to the inbox's size, without waiting for any.

@@ -18,7 +18,7 @@ pub mod model;
 pub mod signal;
 
 #[cfg(not(feature = "model"))]
-pub use crate::net::{BoundSocket, PeerSocket};
+pub use crate::net::{BoundSocket, PeerSocket, Waker};
 #[cfg(not(feature = "model"))]
 pub use crossbeam::channel;
 #[cfg(not(feature = "model"))]
@@ -59,7 +59,7 @@ pub const fn step() {}
 pub use self::model::{flock, locked, step, to_program};
 
 #[cfg(feature = "model")]
-pub use self::model::{BoundSocket, Condvar, Mutex, PeerSocket, channel, thread};
+pub use self::model::{BoundSocket, Condvar, Mutex, PeerSocket, Waker, channel, thread};
 
 /// Bugs that the interleaving tests plant, to show that they would find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub enum Mistake {
     EndsDeaf,
     /// A server whose disk has failed does not tell the replica thread to end.
     FailureIsNotTold,
-    /// The listeners do not look at the stop flag.
+    /// The listener does not look at the stop flag.
     ListensForEver,
     /// Threads that wait for a request's outcome are not woken when its client ends.
     EndIsNotTold,
@@ -94,6 +94,8 @@ pub enum Mistake {
     QueuesSilently,
     /// A thread that waits forgets what was signalled since it looked into its channels.
     ForgetsTheSignal,
+    /// A thread that waits for a socket says so after it has let go of the signal that it looked at.
+    WaitsUnannounced,
     /// The data that a lock guards is read before the lock is held.
     #[cfg(feature = "model")]
     ReadBeforeLock,

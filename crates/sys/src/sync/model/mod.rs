@@ -11,7 +11,7 @@ pub mod thread;
 
 pub use self::channel::to_program;
 pub use self::lock::{Condvar, Mutex};
-pub use self::socket::{BoundSocket, PeerSocket};
+pub use self::socket::{BoundSocket, PeerSocket, Waker};
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

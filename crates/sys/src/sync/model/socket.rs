@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -72,16 +73,27 @@ impl Port {
         .map(|_| Port { turn, addr, patience, waiting })
     }
 
-    fn receive(&self, inbox: &mut Inbox) {
+    /// Takes what is queued, at most for `patience` until there is something.
+    fn receive(&self, inbox: &mut Inbox, patience: Duration) {
         inbox.clear();
         // The inbox stays empty if nothing came within the time-out.
-        let _ = self.turn.when(&[key_of(&self.waiting)], Some(self.patience), || {
+        let _ = self.turn.when(&[key_of(&self.waiting)], Some(patience), || {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            while let Some((from, bytes)) = waiting.pop_front() {
+            while !inbox.is_full()
+                && let Some((from, bytes)) = waiting.pop_front()
+            {
                 inbox.put(from, &bytes);
             }
             (!inbox.is_empty()).then_some(())
         });
+    }
+
+    fn wait(&self, woken: &Arc<AtomicBool>, patience: Duration) -> bool {
+        let ended = self.turn.when(&[key_of(&self.waiting), key_of(woken)], Some(patience), || {
+            let has = !self.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            (woken.swap(false, Ordering::Relaxed) || has).then_some(has)
+        });
+        ended.unwrap_or(false)
     }
 }
 
@@ -132,7 +144,25 @@ impl BoundSocket {
         match self {
             BoundSocket::Real(socket) => socket.receive(inbox),
             BoundSocket::Model(port) => {
-                port.receive(inbox);
+                port.receive(inbox, port.patience);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn wait(&self, waker: &Waker, patience: Duration) -> Result<bool, NetError> {
+        match (self, waker) {
+            (BoundSocket::Real(socket), Waker::Real(waker)) => socket.wait(waker, patience),
+            (BoundSocket::Model(port), Waker::Model(_, woken)) => Ok(port.wait(woken, patience)),
+            _ => unreachable!("a socket and its waker are of one world"),
+        }
+    }
+
+    pub fn take(&self, inbox: &mut Inbox) -> Result<(), NetError> {
+        match self {
+            BoundSocket::Real(socket) => socket.take(inbox),
+            BoundSocket::Model(port) => {
+                port.receive(inbox, Duration::ZERO);
                 Ok(())
             }
         }
@@ -154,6 +184,34 @@ impl BoundSocket {
 impl std::fmt::Debug for BoundSocket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "BoundSocket {{ {} }}", self.addr())
+    }
+}
+
+/// A waker: the system's, or one of the model.
+pub enum Waker {
+    Real(real::Waker),
+    Model(Arc<Scheduler>, Arc<AtomicBool>),
+}
+
+impl Waker {
+    pub fn new() -> io::Result<Waker> {
+        Ok(match turn() {
+            None => Waker::Real(real::Waker::new()?),
+            Some(turn) => Waker::Model(turn, Arc::default()),
+        })
+    }
+
+    pub fn wake(&self) {
+        match self {
+            Waker::Real(waker) => waker.wake(),
+            Waker::Model(turn, woken) => turn.change(key_of(woken), || woken.store(true, Ordering::Relaxed)),
+        }
+    }
+}
+
+impl std::fmt::Debug for Waker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waker { .. }")
     }
 }
 
