@@ -25,6 +25,7 @@
 //!                       links: sealed datagrams between servers
 //!   crates/client       machine: a client's side                    a blocking Client around it
 //!   crates/sys                                                      threads, clocks, UDP, durable files
+//!   crates/doctor       what is wrong, from what was seen           observe, for both doctors
 //!   src/server          node: one server, over an ordered log       threads and channels around it
 //!                       shard: the sessions of one handler
 //!                       engine: the choice of its log
@@ -36,10 +37,10 @@
 //! ```
 //!
 //! A crate depends only on those that its `Cargo.toml` names, and a test (`tests/it/tidy.rs`) holds that
-//! list: proto on none; service and sys on proto; log and client on proto and sys; the terminal client (`ui`)
-//! on client and proto; `bench`, which measures, on client, proto and sys. The same test holds what the
-//! modules of this package may know: `config` and `fair` none of the others, [`delivery`] these two,
-//! [`server`] these three.
+//! list: proto on none; service and sys on proto; log and client on proto and sys; doctor on client, proto
+//! and sys; the terminal client (`ui`) on client, doctor and proto; `bench`, which measures, on client, proto
+//! and sys. The same test holds what the modules of this package may know: `config` and `fair` none of the
+//! others, [`delivery`] these two, [`server`] these three.
 //!
 //! # The path of a notification
 //!

@@ -16,6 +16,7 @@ pub use recado_proto::planted::{Planted, PlantedBug};
 pub use recado_service::limits::{Limits, Rate, Retention};
 pub use recado_sys::secret;
 
+use recado_proto::fnv::fnv1a;
 use recado_proto::id::Admission;
 
 /// The configuration of one server.
@@ -79,10 +80,74 @@ impl Config {
         }
     }
 
+    /// A digest of what all servers must be configured with alike: the cluster's id and members with their
+    /// addresses, the timers, and who may claim a name (the primary's counts, so with another one a failover
+    /// changes it). Not of `me`, of what only the primary or each server itself decides, nor of what is
+    /// compiled in. It finds mistakes, not attackers: whoever has the secret can claim any digest.
+    pub fn agreed(&self) -> u64 {
+        let Cluster { id, members, .. } = &self.cluster;
+        let Timing { heartbeat, suspect_min, suspect_max, bully, coordinator, preempt_after } = self.timing;
+        let mut text = id.to_string();
+        for Member { id, client, peer } in members {
+            text.push_str(&format!("; {} {client} {peer}", id.0));
+        }
+        for time in [heartbeat, suspect_min, suspect_max, bully, coordinator, preempt_after] {
+            text.push_str(&format!("; {} us", time.as_micros()));
+        }
+        text.push_str(match self.admission {
+            Admission::Open => "; open",
+            Admission::Invite => "; invite",
+            Admission::Keys => "; keys",
+        });
+        fnv1a(text.into_bytes())
+    }
+
     /// The part of the configuration that the log needs.
     pub fn log(&self) -> recado_log::config::Config {
         let Config { cluster, timing, preempt, planted, .. } = self;
         let cluster = cluster.clone();
         recado_log::config::Config { cluster, timing: *timing, preempt: *preempt, planted: *planted }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recado_proto::id::{ClusterId, NodeId};
+
+    use super::*;
+
+    fn config(me: u16) -> Config {
+        let member = |id: u16| Member {
+            id: NodeId(id),
+            client: ([192, 0, 2, id as u8], 10_097).into(),
+            peer: ([192, 0, 2, id as u8], 11_097).into(),
+        };
+        let members = [1, 2, 3].map(member).to_vec();
+        Config::default_for(Cluster { id: ClusterId(7), me: NodeId(me), members })
+    }
+
+    #[test]
+    fn servers_that_agree_have_one_digest_and_each_disagreement_another() {
+        let agreed = config(1).agreed();
+        assert_eq!(config(2).agreed(), agreed, "each server is itself");
+        let own = Config { preempt: Preempt::Off, snapshot_bytes: 1, ..config(1) };
+        assert_eq!(own.agreed(), agreed, "a server's own settings need not agree");
+        let mut others = vec![agreed];
+        let mut other = |change: &dyn Fn(&mut Config)| {
+            let mut config = config(1);
+            change(&mut config);
+            others.push(config.agreed());
+        };
+        other(&|config| config.cluster.id = ClusterId(8));
+        other(&|config| config.cluster.members[2].client.set_port(1));
+        other(&|config| config.cluster.members[2].peer.set_port(1));
+        other(&|config| config.cluster.members[2].id = NodeId(4));
+        other(&|config| config.cluster.members.truncate(2));
+        other(&|config| config.timing = Timing::LAN);
+        other(&|config| config.admission = Admission::Keys);
+        let count = others.len();
+        others.sort_unstable();
+        others.dedup();
+        assert_eq!(others.len(), count);
     }
 }

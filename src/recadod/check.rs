@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Error, Result};
 use recado::config::file::{ConfigError, ServerFile};
 use recado::config::secret::ClusterSecret;
+use recado::config::{Cluster, Config};
 use recado::server::cluster_key;
 use recado_log::journal::{self, Expected, MetaState};
 
@@ -12,9 +13,8 @@ use recado_log::journal::{self, Expected, MetaState};
 pub(super) fn run(file: &Path) -> Result<String> {
     let (checked, secret) = load(file)?;
     let cluster = &checked.config.cluster;
-    let members: Vec<_> = cluster.members.iter().map(|member| member.id).collect();
-    let ids: Vec<String> = members.iter().map(|id| id.0.to_string()).collect();
-    let expected = Expected { cluster: cluster.id, node: cluster.me, members };
+    let expected = expected(&checked.config);
+    let ids: Vec<String> = expected.members.iter().map(|id| id.0.to_string()).collect();
     let data = checked.data.display();
     let meta = journal::check(&checked.data, &expected)
         .with_context(|| format!("{}: data directory {data}", file.display()))?;
@@ -32,6 +32,12 @@ pub(super) fn run(file: &Path) -> Result<String> {
     ))
 }
 
+/// What a start with this configuration expects of its data directory.
+pub(super) fn expected(config: &Config) -> Expected {
+    let Cluster { id, me, members } = &config.cluster;
+    Expected { cluster: *id, node: *me, members: members.iter().map(|member| member.id).collect() }
+}
+
 /// The fingerprint that people compare when a client meets the cluster for the first time.
 pub(super) fn fingerprint(file: &Path) -> Result<String> {
     let (checked, secret) = load(file)?;
@@ -40,7 +46,7 @@ pub(super) fn fingerprint(file: &Path) -> Result<String> {
     Ok(format!("cluster      {id}\nfingerprint  {fingerprint}\nkey          {key}\n"))
 }
 
-fn state(meta: &MetaState, alone: bool) -> String {
+pub(super) fn state(meta: &MetaState, alone: bool) -> String {
     match meta {
         MetaState::Absent if alone => {
             "empty; there is no other server to learn from, so it will not start".to_owned()

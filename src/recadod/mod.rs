@@ -2,6 +2,7 @@
 
 mod admin;
 mod check;
+mod doctor;
 mod hosts;
 mod init;
 mod inspect;
@@ -33,12 +34,37 @@ const BAD_CONFIG: u8 = 78;
 /// Where a package keeps the configuration of the machine's server.
 const CONFIG: &str = "/etc/recado/recado.toml";
 
+/// The help of `doctor` after its options.
+const DOCTOR_HELP: &str = "\
+Examples:
+    recadod doctor                          # with the package's configuration
+    recadod doctor --config server-1/recado.toml
+    recadod doctor --json | jq '.findings[] | select(.severity != \"ok\")'
+
+It changes nothing, and runs beside the server or before its first start. Run it
+as the server's user, or as root.
+
+config   recado.toml is valid
+access   owner and permissions of the secret and of the data directory
+data     the data directory is this server's, and what it holds
+disk     free room, against what retention and snapshots may need
+fsync    20 syncs of 4 KiB on that disk: each write waits for one on a majority
+port     the UDP ports are free, or this server has them
+buffer   the receive buffer that the kernel grants, of what recado asks for
+files    open files of the server, and how many are allowed
+server   the server runs
+and of all servers what `recado doctor --help` describes.
+
+The exit code is 0 if there is neither a warning nor a fault, otherwise 1. With
+--json: ok, worst, faults, warnings, notes, and findings, each with severity
+(ok, note, warning, fault), check, subject, seen, cause, cure and values.";
+
 /// The exit codes, as `--help` prints them.
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done; for serve: stopped by a signal
     1  failed: a port in use, a disk error, ...; for serve: also ended at once
-       by a second signal
+       by a second signal; for doctor: there is a warning or a fault
     2  usage: the command line is wrong
    78  configuration: recado.toml, the cluster's secret, or a data directory
        that belongs to another server, that other users may access, or that
@@ -71,6 +97,19 @@ enum Command {
         /// The server's recado.toml
         #[arg(default_value = CONFIG)]
         file: PathBuf,
+    },
+    /// Examine this server's machine and the cluster: what is wrong, why, and what to do
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor {
+        /// The server's recado.toml
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+        /// The data directory, if it is not the one that recado.toml names
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Make the changes that only an administrator with the cluster's secret may make
     Admin {
@@ -230,6 +269,7 @@ pub(crate) fn main() -> ExitCode {
             Err(error) => Err(Error::new(error).context("cannot start the log thread")),
         },
         Command::CheckConfig { file } => check::run(&file),
+        Command::Doctor { config, data, json } => return doctor::run(&config, data.as_deref(), json),
         Command::Admin { command } => admin::run(command),
         Command::Fingerprint { config } => check::fingerprint(&config),
         Command::Man { dir: Some(dir) } => manual::write_pages(&dir),

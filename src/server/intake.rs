@@ -66,13 +66,18 @@ impl Intake {
         ask: &mut impl FnMut(SocketAddr, engine::Input) -> bool,
         taken: &mut Taken,
     ) -> Result<(), RefusedDatagram> {
-        let envelope = Envelope::peek(bytes).map_err(|error| {
-            // A handshake of another version is answered, and refused all the same.
-            if let DecodeError::Version(_) = error {
-                taken.replies.extend(version::answer(bytes).map(|answer| (from, answer)));
+        let envelope = match Envelope::peek(bytes) {
+            Ok(envelope) => envelope,
+            // A handshake of another version is answered, and refused all the same; but a probe of the path
+            // asks for that answer alone.
+            Err(error @ DecodeError::Version(other)) => {
+                let answer = version::answer(bytes);
+                let is_probe = other == version::PROBE && answer.is_some();
+                taken.replies.extend(answer.map(|answer| (from, answer)));
+                return if is_probe { Ok(()) } else { Err(error.refused()) };
             }
-            error.refused()
-        })?;
+            Err(error) => return Err(error.refused()),
+        };
         match envelope.class {
             Class::Handshake => match self.handshakes.receive(now, from, bytes)? {
                 HandshakeEvent::Retry(answer) => {

@@ -10,7 +10,7 @@ use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
 use recado_proto::noise::INITIATION_OVERHEAD;
 use recado_proto::packet::RefusedDatagram;
 use recado_proto::seal::{Key, TAG_LEN};
-use recado_proto::{DATAGRAM_BASE, DATAGRAM_MAX};
+use recado_proto::{DATAGRAM_BASE, DATAGRAM_MAX, version};
 
 use crate::cluster::{Cluster, lock_cluster_tests};
 use crate::rng::Rng;
@@ -227,7 +227,9 @@ pub(crate) fn malform(
             (bytes, unreal)
         }
         Kind::WrongVersion => {
-            bytes[2] = bytes[2].wrapping_add(1 + rng.below(255) as u8);
+            // A probe of the path is well in any handshake.
+            let other = bytes[2].wrapping_add(1 + rng.below(255) as u8);
+            bytes[2] = if other == version::PROBE { 0 } else { other };
             (bytes, RefusedDatagram::Version)
         }
         Kind::Oversized => {

@@ -13,6 +13,7 @@ mod checkers;
 mod cluster;
 mod damage;
 mod device_files;
+mod doctor;
 mod elections;
 mod environment;
 mod examples;

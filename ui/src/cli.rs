@@ -88,7 +88,7 @@ pub(crate) struct Common {
         help_heading = COMMON
     )]
     pub(crate) servers: Vec<String>,
-    /// How long to try, from the start of the command (500ms, 1m30s; default 30s, for status 1s); for listen:
+    /// How long to try, from the start of the command (500ms, 1m30s; default 30s, for status 1s, for doctor 3s); for listen:
     /// when to stop
     #[arg(
         long,
@@ -207,6 +207,9 @@ pub(crate) enum Command {
         )]
         watch: Option<Duration>,
     },
+    /// Find out what is wrong with the servers, the way to them, or this machine, and what to do
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor,
     /// List or manage the trusted clusters
     #[command(after_help = CLUSTER_HELP)]
     Cluster {
@@ -384,6 +387,35 @@ it was started), uptime_ms, and refused: how many datagrams the server dropped
 since its start, by reason. They come from attackers, other clusters and faulty
 networks. A few are normal: Seal and Session after a restart, Repeated from a
 network that duplicates packets, QueueFull and Budget under load.";
+
+const DOCTOR_HELP: &str = "\
+Examples:
+    recado doctor
+    recado --server alpha:10097 doctor
+    recado doctor --json | jq '.findings[] | select(.severity != \"ok\")'
+
+It takes up to 5 s, needs no profile, changes nothing, and trusts nobody.
+
+name     where each name of a server resolves
+udp      ten datagrams to each server, there and back: losses and round trip
+path     the longest datagram that arrives there: 1200, 1452 or 8952 bytes
+version  the protocol and the program of each server
+cluster  the key's fingerprint, and whether it is known here or pinned
+members  all servers name the same servers, and have one configuration
+view     all servers follow one primary
+log      role, applied, durable and lag of each server
+clock    how far each server's clock is ahead of this machine's
+refused  datagrams that a server found a queue full for, or of another version
+access   owner and permissions of the directory with keys and cursors
+disk, fsync, files, buffer
+         free room and speed of its disk, open files, and the receive buffer
+         that the kernel grants, of what recado asks for
+
+Below what is not well there are its cause and its cure. `recadod doctor` sees
+the rest, on a server's machine. The exit code is 0 if there is neither a
+warning nor a fault, otherwise 1. With --json: ok, worst, faults, warnings,
+notes, and findings, each with severity (ok, note, warning, fault), check,
+subject, seen, cause, cure and values (what was measured).";
 
 const CHANNEL_HELP: &str = "\
 A channel that a notification created is open: it has no owners, anyone can send

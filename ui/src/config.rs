@@ -177,6 +177,16 @@ impl Config {
         Ok(self.servers.get_or_init(|| resolved.addrs))
     }
 
+    /// The servers as they are written, or those of a local `./run.sh`.
+    pub(crate) fn written_servers(&self) -> &[String] {
+        &self.written
+    }
+
+    /// Returns true if the command line, the environment or the file names a server.
+    pub(crate) fn names_servers(&self) -> bool {
+        self.written != LOCAL
+    }
+
     /// The profile to act as. It is a usage error if there is none.
     pub(crate) fn profile(&self) -> Result<Name, Failure> {
         self.profile.clone().ok_or_else(|| {

@@ -24,7 +24,7 @@ pub(crate) const HELP: &str = "\
 Exit codes:
     0  done; also if it is done but its output could not be written
     1  any other error: a file, a command of --exec, --count not reached,
-       output that cannot be written
+       output that cannot be written; doctor: there is a warning or a fault
     2  usage: a value of the command line or the configuration is wrong
    69  no server, no name of a server that resolves, no primary, or no place
        for a device; nothing was done

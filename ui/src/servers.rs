@@ -68,6 +68,11 @@ fn resolve_by(
     }
 }
 
+/// Resolves one `HOST[:PORT]` with the system's resolver, which may take long.
+pub(crate) fn look_up(server: &str) -> Result<Vec<SocketAddr>, Unusable> {
+    resolve_one(server, |host, port| (host, port).to_socket_addrs().map(Iterator::collect))
+}
+
 fn resolve_one(
     server: &str,
     lookup: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>>,

@@ -64,6 +64,7 @@ mod orphaned;
 mod probe;
 mod receipt;
 mod store;
+mod survey;
 mod trust;
 
 use std::collections::BTreeMap;
@@ -116,6 +117,7 @@ pub use self::options::{DeliveryMode, Options};
 pub use self::orphaned::Orphaned;
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
+pub use self::survey::{Claim, LENGTHS, Surveyed, Told, survey};
 pub use self::trust::{ClusterIdentity, Decide, Remembered, Trust};
 
 /// Capacity of the channel of datagrams between the two threads.

@@ -18,7 +18,7 @@ use recado_proto::planted::PlantedBug;
 pub struct Config {
     /// The cluster and this server's place in it; the same on every server except for [`Cluster::me`].
     pub cluster: Cluster,
-    /// The protocol's timers; the same on every server, which nothing checks ([`Timing`]).
+    /// The protocol's timers; the same on every server, which no server checks ([`Timing`]).
     pub timing: Timing,
     /// The policy when a server with a higher id is back. Only the primary reads it, so the servers may
     /// differ: that of the server that leads counts.
@@ -110,9 +110,9 @@ impl Cluster {
 ///   so that a lost PREPARE ends no election, and than the two round trips of a hand-over.
 /// - `preempt_after` is longer than `suspect_max`.
 ///
-/// Every server must have the same timers. Nothing compares them: a backup whose `suspect_max` is near the
-/// primary's `heartbeat` probes again and again, and a candidate with a long `coordinator` is overtaken by
-/// one with a short one. `recado.toml` offers the presets alone.
+/// Every server must have the same timers. No server compares them (`recado doctor` does): a backup whose
+/// `suspect_max` is near the primary's `heartbeat` probes again and again, and a candidate with a long
+/// `coordinator` is overtaken by one with a short one. `recado.toml` offers the presets alone.
 ///
 /// Disks need no choice: what waits for a disk waits at least for four of the slowest recent turns of the
 /// journals (`replica::disk_pace`).

@@ -10,11 +10,18 @@
 //! version is zero, and a datagram of version zero is never answered, so that two servers cannot be made to
 //! answer each other.
 //!
+//! No program speaks version [`PROBE`]. A datagram of the handshake in it asks for nothing but this answer,
+//! so it shows that the path carries datagrams of its length, to a server of which nothing is known but the
+//! address (RFC 9000, section 15, reserves versions for the same use).
+//!
 //! VERSION is not authenticated: an attacker that sees the HELLO can forge one. A client believes it only if
 //! no server gives a valid answer in the time that it has.
 
 use super::envelope::{Class, MAGIC, OUTER_LEN, VERSION};
+use super::seal::TAG_LEN;
 
+/// The version of a probe of the path. It is no program's.
+pub const PROBE: u8 = 255;
 /// The bytes of a VERSION.
 const VERSION_LEN: usize = 2 + 1 + 1 + 8 + 1;
 /// The place of the echo in a HELLO.
@@ -36,13 +43,29 @@ pub fn answer(datagram: &[u8]) -> Option<Vec<u8>> {
     Some([&begin(0), echo, &[VERSION]].concat())
 }
 
+/// Makes a probe of the path: a datagram of `length` bytes, but of as many as the shortest datagram at least,
+/// which a server answers with its VERSION and this echo.
+pub fn probe(echo: u64, length: usize) -> Vec<u8> {
+    let mut datagram = begin(PROBE).to_vec();
+    datagram.resize(ECHO_AT, 0);
+    datagram.extend_from_slice(&echo.to_be_bytes());
+    datagram.resize(length.max(OUTER_LEN + TAG_LEN), 0);
+    datagram
+}
+
+/// Reads the answer to a [`probe`]: the echo, and the version that the server speaks, this program's or
+/// another. None if the datagram is nothing of the kind.
+pub fn probed(datagram: &[u8]) -> Option<(u64, u8)> {
+    let datagram: &[u8; VERSION_LEN] = datagram.try_into().ok()?;
+    let (echo, rest) = datagram.strip_prefix(&begin(0))?.split_first_chunk()?;
+    let version = *rest.first().filter(|version| **version != 0)?;
+    Some((u64::from_be_bytes(*echo), version))
+}
+
 /// Reads a VERSION: the echo of the HELLO that it answers, and the version that the server speaks, which is
 /// another than this program's. None if the datagram is nothing of the kind.
 pub fn read(datagram: &[u8]) -> Option<(u64, u8)> {
-    let datagram: &[u8; VERSION_LEN] = datagram.try_into().ok()?;
-    let (echo, rest) = datagram.strip_prefix(&begin(0))?.split_first_chunk()?;
-    let version = *rest.first().filter(|version| ![0, VERSION].contains(version))?;
-    Some((u64::from_be_bytes(*echo), version))
+    probed(datagram).filter(|(_, version)| *version != VERSION)
 }
 
 #[cfg(test)]
@@ -90,6 +113,19 @@ mod tests {
         assert!(answer(&[&hello(2)[..], &[0; DATAGRAM_BASE]].concat()).is_some(), "it may be longer");
         let answer_of_another = [&begin(0)[..], &[7; 8], &[2]].concat();
         assert_eq!(answer(&answer_of_another), None);
+    }
+
+    #[test]
+    fn a_probe_has_the_length_that_it_tries_and_its_answer_names_the_version() {
+        for length in [DATAGRAM_BASE, crate::DATAGRAM_MAX] {
+            let probe = probe(9, length);
+            assert_eq!(probe.len(), length);
+            let answer = answer(&probe).unwrap();
+            assert_eq!((probed(&answer), read(&answer)), (Some((9, VERSION)), None));
+        }
+        assert!(answer(&probe(9, 0)).is_some_and(|answer| answer.len() < probe(9, 0).len()));
+        assert_eq!(probed(&[&begin(0)[..], &[9; 8], &[0]].concat()), None);
+        assert_ne!(PROBE, VERSION);
     }
 
     #[test]

@@ -6,13 +6,14 @@
 //! locks and cursors; clippy and `tests/it/tidy.rs` refuse others.
 //!
 //! Reading order: [`clock`], [`cpu`], [`threads`], [`sync`] (channels and locks, or a test's model of them),
-//! [`net`], [`durable`], [`random`], [`secret`].
+//! [`net`], [`durable`], [`random`], [`secret`]; [`machine`], which people read.
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod cpu;
 pub mod durable;
+pub mod machine;
 pub mod net;
 pub mod random;
 pub mod secret;

@@ -14,7 +14,7 @@ use recado_proto::packet::{
     ClientAck, Content, OptionalFields, Position, Query, QueryId, QueryKind, Send, ToPeer,
 };
 use recado_proto::seal::{Direction, PacketKeys};
-use recado_proto::{Header, Link};
+use recado_proto::{DATAGRAM_BASE, DATAGRAM_MAX, Header, Link};
 use recado_sys::threads::{Thread, spawn_named};
 
 use super::*;
@@ -366,6 +366,20 @@ fn a_hello_of_another_version_is_counted_and_told_this_version() {
     hello[2] += 1;
     assert_eq!(rig.take_bytes(&hello), Err(RefusedDatagram::Version));
     assert_eq!(Some(rig.reply()), version::answer(&hello));
+}
+
+#[test]
+fn a_probe_of_the_path_is_answered_and_not_counted() {
+    let mut rig = rig(1);
+    for length in [DATAGRAM_BASE, DATAGRAM_MAX] {
+        let probe = version::probe(9, length);
+        assert_eq!(rig.take_bytes(&probe), Ok(()));
+        assert_eq!(Some(rig.reply()), version::answer(&probe));
+    }
+    let mut of_a_session = version::probe(9, DATAGRAM_BASE);
+    // The class Client.
+    of_a_session[3] = 1;
+    assert_eq!(rig.take_bytes(&of_a_session), Err(RefusedDatagram::Version), "it asks for no answer");
 }
 
 #[test]

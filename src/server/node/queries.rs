@@ -94,7 +94,7 @@ impl<L: OrderedLog> Node<L> {
                 ToClient::Error(Refused::new(code, Answers::Query(id), retry_ms))
             }
             Ok(kind) => {
-                let answer = self.answer_of(id, kind);
+                let answer = self.answer_of(clock, id, kind);
                 if answer.is_tracked() {
                     self.outstanding.insert(session, id);
                 }
@@ -156,7 +156,7 @@ impl<L: OrderedLog> Node<L> {
         let answered = self.may_answer(&query).map(|()| query.kind);
         let packet = match answered {
             Ok(QueryKind::Status) => {
-                ToClient::Answer(self.answer_of(id, AnswerKind::Status(self.status(clock))))
+                ToClient::Answer(self.answer_of(clock, id, AnswerKind::Status(self.status(clock))))
             }
             Err(Unanswered::Refused { code, retry_ms }) => {
                 ToClient::Error(Refused::new(code, Answers::Query(id), retry_ms))
@@ -184,8 +184,20 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    fn answer_of(&self, id: QueryId, kind: AnswerKind) -> Answer {
-        Answer { id, applied: Position::of(self.service.applied()), kind, options: OptionalFields::NONE }
+    fn answer_of(&self, clock: Clock, id: QueryId, kind: AnswerKind) -> Answer {
+        let options = match kind {
+            AnswerKind::Status(_) => self.about_the_server(clock),
+            _ => OptionalFields::NONE,
+        };
+        Answer { id, applied: Position::of(self.service.applied()), kind, options }
+    }
+
+    /// What a status tells beyond its fields.
+    fn about_the_server(&self, clock: Clock) -> OptionalFields {
+        OptionalFields::NONE
+            .with(OptionalFields::WALL_CLOCK, clock.unix_ms.to_be_bytes().to_vec())
+            .with(OptionalFields::AGREED, self.config.agreed().to_be_bytes().to_vec())
+            .with(OptionalFields::RELEASE, env!("CARGO_PKG_VERSION").as_bytes().to_vec())
     }
 
     /// Emits the page, or the time until the session has the budget for it.

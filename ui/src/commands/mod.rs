@@ -6,6 +6,7 @@ mod cluster;
 mod configuration;
 mod demo;
 mod device;
+mod doctor;
 mod exec;
 mod follow;
 mod history;
@@ -81,6 +82,7 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Info { whom } => about::info(&context, whom),
         Command::Claim => about::claim(&context),
         Command::Status { watch } => status::run(&context, watch),
+        Command::Doctor => doctor::run(&context),
         Command::Cluster { command } => cluster::run(&context, command.unwrap_or(Cluster::List)),
         Command::Demo(demo) => demo::run(&context, demo),
         Command::Config(_) | Command::Man { .. } | Command::Completions { .. } => Ok(()),

@@ -9,6 +9,7 @@ mod cluster;
 mod commands;
 #[path = "../../../tests/it/daemon.rs"]
 mod daemon;
+mod doctor;
 mod one_shot;
 mod output;
 #[path = "../../../tests/it/relay.rs"]

@@ -17,8 +17,9 @@ pub struct OptionalField {
 /// with [`OptionalFields::BYTES_MAX`] bytes together.
 ///
 /// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical.
-/// Servers send [`OptionalFields::MADE_CHANNEL`] and [`OptionalFields::KEEPALIVE`]; the other tags below are
-/// reserved, and servers of this version honour none of them.
+/// Servers send [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`] and, with a status,
+/// [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`] and [`OptionalFields::RELEASE`]; the other tags
+/// below are reserved, and servers of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 
@@ -61,6 +62,13 @@ impl OptionalFields {
     /// CHANNEL and SEND: the channel that it creates is forgotten after so many ms without a notification and
     /// a follower, and its name is free then.
     pub const TRANSIENT: u16 = 15;
+    /// QUERY_OK with a status: the wall clock of the server's machine, in ms since 1970; a u64, big-endian.
+    pub const WALL_CLOCK: u16 = 16;
+    /// QUERY_OK with a status: a digest of what all servers must be configured with alike (addresses, timers,
+    /// who may claim a name); 8 bytes. Servers with one digest agree.
+    pub const AGREED: u16 = 18;
+    /// QUERY_OK with a status: the release of the server's program, as `recadod --version` prints it; ASCII.
+    pub const RELEASE: u16 = 20;
 
     /// The fields with one more, whose tag they must not have yet.
     pub fn with(mut self, tag: u16, bytes: Vec<u8>) -> OptionalFields {

@@ -16,5 +16,5 @@ mod tests;
 pub use batch::{Inbox, SendReport};
 pub use error::{NetError, NetOp};
 pub use peer::PeerSocket;
-pub use socket::{BoundSocket, Buffers};
+pub use socket::{BUFFER_WANTED, BoundSocket, Buffers};
 pub use waker::Waker;

@@ -14,7 +14,7 @@ use super::waker::Waker;
 /// Buffer size requested in each direction, in bytes. The answers of a batch of clients, or a cast of a few
 /// hundred large entries, then wait in the kernel and are not lost. Systems grant less unless
 /// `net.core.rmem_max` is raised; the caller logs the size granted.
-const BUFFER_WANTED: usize = 4 * 1024 * 1024;
+pub const BUFFER_WANTED: usize = 4 * 1024 * 1024;
 
 /// Sizes of the kernel's buffers of one socket, in bytes, as the kernel reports them (Linux reports twice
 /// what it grants, for its own bookkeeping: socket(7)).

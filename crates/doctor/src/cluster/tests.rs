@@ -1,0 +1,326 @@
+//! Surveys made by hand, and what is found in them.
+
+use recado_client::{LENGTHS, Op, Status, View};
+use recado_proto::id::{BootId, Incarnation};
+
+use super::*;
+
+const KEY: ClusterKey = ClusterKey([7; 32]);
+
+fn addr(id: u16) -> SocketAddr {
+    ([192, 0, 2, id as u8], 10_097).into()
+}
+
+fn members() -> Vec<(NodeId, SocketAddr)> {
+    (1..=3).map(|id| (NodeId(id), addr(id))).collect()
+}
+
+/// A server of three with which all is well; server 3 leads.
+fn well(id: u16) -> Surveyed {
+    let status = Status {
+        node: NodeId(id),
+        role: if id == 3 { RoleName::Primary } else { RoleName::Backup },
+        view: View::new(5, NodeId(3)),
+        applied: Op(100),
+        durable: Op(101),
+        lag: 1,
+        pid: 1,
+        incarnation: Incarnation(1),
+        uptime_ms: 60_000,
+        members: members(),
+        refused: vec![],
+    };
+    let claim = Claim { node: NodeId(id), boot_id: BootId([id as u8; 16]), cluster: ClusterId(7), key: KEY };
+    Surveyed {
+        addr: addr(id),
+        sent: 10,
+        round_trips: vec![Duration::from_millis(1); 10],
+        is_closed: false,
+        carried: LENGTHS.map(|length| (length, length <= 1452)).to_vec(),
+        version: Some(VERSION),
+        claim: Some(claim),
+        told: Some(Told {
+            status,
+            round_trip: Duration::from_millis(1),
+            clock_ms: Some(3),
+            agreed: Some(77),
+            release: Some("0.1.0".into()),
+        }),
+    }
+}
+
+fn silent(id: u16) -> Surveyed {
+    Surveyed { round_trips: vec![], carried: vec![], version: None, claim: None, told: None, ..well(id) }
+}
+
+fn expected() -> Expected {
+    Expected { given: vec![addr(1)], pinned: Some(KEY), ..Expected::default() }
+}
+
+/// The three servers after a change of what is told by one of them.
+fn with(id: u16, change: impl FnOnce(&mut Told)) -> Vec<Surveyed> {
+    let mut found: Vec<_> = (1..=3).map(well).collect();
+    let one = found.iter_mut().find(|one| one.addr == addr(id)).unwrap();
+    change(one.told.as_mut().unwrap());
+    found
+}
+
+fn bad(found: &[Surveyed]) -> Vec<Finding> {
+    bad_for(found, &expected())
+}
+
+fn bad_for(found: &[Surveyed], expected: &Expected) -> Vec<Finding> {
+    let all = findings(found, expected);
+    for finding in &all {
+        let (cause, cure) = (!finding.cause.is_empty(), !finding.cure.is_empty());
+        let is_bad = finding.severity != Severity::Ok;
+        assert_eq!((cause, cure), (is_bad, is_bad), "{finding:?}");
+        assert!(!finding.subject.is_empty() && !finding.seen.is_empty(), "{finding:?}");
+        let lines = [&finding.subject, &finding.seen, &finding.cause, &finding.cure];
+        assert!(lines.iter().all(|line| !line.contains('\n')), "a line each: {finding:?}");
+    }
+    all.into_iter().filter(|finding| finding.severity != Severity::Ok).collect()
+}
+
+/// The one finding that is not well.
+fn only(found: &[Surveyed]) -> Finding {
+    let bad = bad(found);
+    assert_eq!(bad.len(), 1, "{bad:#?}");
+    bad.into_iter().next().unwrap()
+}
+
+#[test]
+fn three_servers_with_which_all_is_well_give_a_line_for_each_check() {
+    let found: Vec<_> = (1..=3).map(well).collect();
+    assert_eq!(bad(&found), []);
+    let all = findings(&found, &expected());
+    for check in ["udp", "path", "version", "cluster", "members", "view", "log", "clock"] {
+        assert!(all.iter().any(|finding| finding.check == check), "{check}: {all:#?}");
+    }
+    let view = all.iter().find(|finding| finding.check == "view").unwrap();
+    assert!(view.seen.contains("server-3 192.0.2.3:10097") && view.seen.contains("5.3"), "{view:?}");
+}
+
+#[test]
+fn the_cause_of_a_silence_depends_on_what_the_others_say() {
+    // A backup: down, or a firewall.
+    let found = [silent(1), well(2), well(3)];
+    let silence = only(&found);
+    assert_eq!((silence.check, silence.severity), ("udp", Severity::Fault));
+    assert!(silence.subject.contains("server-1") && silence.cause.contains("firewall"), "{silence:?}");
+    // Its machine says that nothing is there.
+    let closed = Surveyed { is_closed: true, ..silent(1) };
+    let silence = only(&[closed, well(2), well(3)]);
+    assert!(
+        silence.cause.contains("does not run") && silence.cure.contains("systemctl start"),
+        "{silence:?}"
+    );
+    // The others follow it, so it runs.
+    let unheard = bad(&[well(1), well(2), silent(3)]);
+    assert_eq!(unheard.iter().map(|finding| finding.check).collect::<Vec<_>>(), ["udp", "view"]);
+    assert!(unheard[0].cause.contains("it runs") && unheard[0].cure.contains("10097"), "{unheard:?}");
+    assert!(unheard[1].cause.contains("server-3") && unheard[1].severity == Severity::Fault);
+    // An address that was given, and that no server has.
+    let stale = Surveyed { addr: addr(9), ..silent(9) };
+    let expected = Expected { given: vec![addr(9), addr(1)], ..expected() };
+    let bad = bad_for(&[well(1), well(2), well(3), stale], &expected);
+    assert!(bad.len() == 1 && bad[0].cause.contains("no server of the cluster"), "{bad:?}");
+    assert!(bad[0].cure.contains("192.0.2.1:10097"), "{bad:?}");
+}
+
+#[test]
+fn a_server_behind_address_translation_is_found_from_both_of_its_addresses() {
+    let outside = Surveyed { addr: addr(51), ..well(1) };
+    let bad = bad(&[silent(1), well(2), well(3), outside]);
+    assert_eq!(bad.len(), 2, "{bad:#?}");
+    assert!(bad[0].cause.contains("192.0.2.51"), "{bad:?}");
+    assert_eq!((bad[1].severity, bad[1].check), (Severity::Note, "udp"));
+}
+
+#[test]
+fn nobody_there_is_a_fault_for_each_address_and_nothing_else_is_claimed() {
+    let bad = bad(&[silent(1), silent(2)]);
+    assert_eq!(bad.iter().map(|finding| finding.check).collect::<Vec<_>>(), ["udp", "udp"]);
+}
+
+#[test]
+fn losses_are_a_warning_from_two_on() {
+    for (answered, severity) in [(9, Severity::Note), (8, Severity::Warning), (1, Severity::Warning)] {
+        let lossy = Surveyed { round_trips: vec![Duration::from_millis(1); answered], ..well(1) };
+        let finding = only(&[lossy, well(2), well(3)]);
+        assert_eq!((finding.check, finding.severity), ("udp", severity), "{answered}");
+        assert_eq!(finding.values["answered"], answered);
+    }
+    let far = Surveyed { round_trips: vec![Duration::from_millis(500); 10], ..well(1) };
+    assert_eq!(only(&[far, well(2), well(3)]).severity, Severity::Note);
+}
+
+#[test]
+fn a_path_that_carries_no_handshake_is_a_fault_and_a_short_one_is_a_note() {
+    let of = |most: usize| {
+        let carried = LENGTHS.map(|length| (length, length <= most)).to_vec();
+        bad(&[Surveyed { carried, ..well(1) }, well(2), well(3)])
+    };
+    assert_eq!(of(1452), []);
+    assert_eq!(of(8952), []);
+    let short = of(1200);
+    assert_eq!((short.len(), short[0].check, short[0].severity), (1, "path", Severity::Note));
+    let none = of(100);
+    assert!(none[0].severity == Severity::Fault && none[0].cause.contains("1200"), "{none:?}");
+}
+
+#[test]
+fn another_version_names_the_side_to_update() {
+    let other = |version| {
+        let one = Surveyed { version: Some(version), claim: None, told: None, carried: vec![], ..well(1) };
+        only(&[one, well(2), well(3)])
+    };
+    assert!(other(VERSION + 1).cure.contains("recado here"));
+    assert!(other(0).cure.contains("recadod there"));
+    let mute = Surveyed { told: None, ..well(1) };
+    let finding = only(&[mute, well(2), well(3)]);
+    assert!(finding.check == "version" && finding.cause.contains("overloaded"), "{finding:?}");
+    let finding = only(&with(2, |told| told.release = Some("0.2.0".into())));
+    assert!(finding.severity == Severity::Note && finding.seen.contains("0.1.0, 0.2.0"), "{finding:?}");
+    // A build that tells neither clock nor digest is no fault.
+    assert_eq!(bad(&with(2, |told| (told.release, told.agreed, told.clock_ms) = (None, None, None))), []);
+}
+
+#[test]
+fn a_cluster_is_pinned_known_new_or_changed() {
+    let found: Vec<_> = (1..=3).map(well).collect();
+    let known = |key, addresses: &[u16]| KnownCluster {
+        cluster: ClusterId(7),
+        key,
+        since_unix_ms: 1,
+        addresses: addresses.iter().map(|id| addr(*id)).collect(),
+        members: vec![],
+    };
+    let of = |pinned, known| bad_for(&found, &Expected { pinned, known, ..expected() });
+    assert_eq!(of(Some(KEY), vec![]), []);
+    assert_eq!(of(None, vec![known(KEY, &[1])]), []);
+    let new = of(None, vec![]);
+    assert!(new.len() == 1 && new[0].severity == Severity::Note, "{new:?}");
+    assert!(new[0].seen.contains(&KEY.fingerprint().to_string()), "{new:?}");
+    let other = ClusterKey([8; 32]);
+    for changed in [of(Some(other), vec![]), of(None, vec![known(other, &[2])])] {
+        assert!(changed.len() == 1 && changed[0].severity == Severity::Fault, "{changed:?}");
+        assert!(changed[0].cause.contains(&other.fingerprint().to_string()), "{changed:?}");
+    }
+    let mut two = found.clone();
+    two[0].claim.as_mut().unwrap().cluster = ClusterId(8);
+    let bad = bad(&two);
+    assert!(bad.iter().any(|finding| finding.cause.contains("several clusters")), "{bad:#?}");
+}
+
+#[test]
+fn servers_that_name_other_members_or_have_other_settings_are_told_apart() {
+    let finding = only(&with(2, |told| told.status.members.truncate(2)));
+    assert_eq!((finding.check, finding.severity), ("members", Severity::Fault));
+    assert!(finding.cause.contains("server-2"), "{finding:?}");
+    let finding = only(&with(2, |told| told.agreed = Some(78)));
+    assert_eq!((finding.check, finding.severity), ("members", Severity::Warning));
+    assert!(finding.cause.contains("timing.preset") && finding.cause.contains("server-2"), "{finding:?}");
+}
+
+#[test]
+fn a_file_that_was_changed_since_the_start_is_found_on_its_machine() {
+    let found: Vec<_> = (1..=3).map(well).collect();
+    let of = |agreed| Expected { own: Some(Own { node: NodeId(1), agreed }), ..expected() };
+    assert_eq!(bad_for(&found, &of(77)), []);
+    let bad = bad_for(&found, &of(78));
+    assert!(bad.len() == 1 && bad[0].cause.contains("since the server has started"), "{bad:?}");
+}
+
+#[test]
+fn two_processes_with_one_id_are_a_fault() {
+    let mut twin = Surveyed { addr: addr(2), ..well(1) };
+    twin.claim.as_mut().unwrap().boot_id = BootId([9; 16]);
+    let bad = bad(&[well(1), twin, well(3)]);
+    assert!(bad.iter().any(|finding| finding.cause.contains("two machines run as one server")), "{bad:#?}");
+}
+
+#[test]
+fn without_a_primary_the_reason_is_told() {
+    let role = |role| {
+        let mut found: Vec<_> = (1..=3).map(well).collect();
+        found.iter_mut().for_each(|one| one.told.as_mut().unwrap().status.role = role);
+        only(&found)
+    };
+    assert!(role(RoleName::Candidate).cause.contains("election"));
+    let isolated = with(3, |told| told.status.role = RoleName::Isolated);
+    let finding = only(&isolated);
+    assert!(finding.severity == Severity::Fault && finding.cause.contains("server-3"), "{finding:?}");
+    let few = bad(&[well(1), silent(2), silent(3)]);
+    assert!(few.iter().any(|finding| finding.cause.contains("only 1 of 3")), "{few:#?}");
+}
+
+#[test]
+fn two_primaries_are_a_warning_in_two_views_and_a_fault_in_one() {
+    let older =
+        with(1, |told| (told.status.role, told.status.view) = (RoleName::Primary, View::new(4, NodeId(1))));
+    let finding = only(&older);
+    assert!(
+        finding.severity == Severity::Warning && finding.cause.contains("just been replaced"),
+        "{finding:?}"
+    );
+    let same = only(&with(1, |told| told.status.role = RoleName::Primary));
+    assert!(same.severity == Severity::Fault && same.values["primaries"] == 2, "{same:?}");
+}
+
+#[test]
+fn a_backup_in_another_view_or_that_learns_is_a_warning() {
+    let apart = only(&with(1, |told| told.status.view = View::new(4, NodeId(2))));
+    assert!(apart.severity == Severity::Warning && apart.cause.contains("server-1"), "{apart:?}");
+    let learner = only(&with(1, |told| told.status.role = RoleName::Learner));
+    assert!(learner.severity == Severity::Warning && learner.cause.contains("no vote"), "{learner:?}");
+}
+
+#[test]
+fn a_log_that_is_far_behind_is_a_warning_and_one_that_waits_is_a_note() {
+    let mut found = with(1, |_| {});
+    for one in &mut found[1..] {
+        one.told.as_mut().unwrap().status.applied = Op(2_000);
+    }
+    let finding = only(&found);
+    assert_eq!((finding.check, finding.severity), ("log", Severity::Warning));
+    assert_eq!(finding.values["behind"], 1_900);
+    assert_eq!(only(&with(3, |told| told.status.lag = 5_000)).severity, Severity::Note);
+}
+
+#[test]
+fn the_clock_that_is_wrong_is_the_one_that_differs_from_most() {
+    let finding = only(&with(2, |told| told.clock_ms = Some(-90_000)));
+    assert_eq!((finding.check, finding.severity), ("clock", Severity::Warning));
+    assert!(finding.subject.contains("server-2") && finding.cause.contains("90 s behind"), "{finding:?}");
+    assert!(finding.cure.contains("of that machine") && finding.values["ahead_ms"] == -90_000, "{finding:?}");
+    let mut all = with(1, |_| {});
+    all.iter_mut().for_each(|one| one.told.as_mut().unwrap().clock_ms = Some(5_000));
+    let bad = bad(&all);
+    assert_eq!(bad.len(), 3);
+    assert!(
+        bad.iter().all(|one| one.severity == Severity::Note && one.cure.contains("this machine")),
+        "{bad:?}"
+    );
+    let alone = bad_of_one(-3 * 3_600_000);
+    assert!(alone.cause.contains("or this machine's") && alone.seen.contains("3 h behind"), "{alone:?}");
+}
+
+/// A cluster of one whose clock differs.
+fn bad_of_one(clock_ms: i64) -> Finding {
+    let mut one = well(3);
+    let told = one.told.as_mut().unwrap();
+    (told.clock_ms, told.status.members) = (Some(clock_ms), vec![(NodeId(3), addr(3))]);
+    only(&[one])
+}
+
+#[test]
+fn a_queue_that_was_full_and_other_versions_are_noted() {
+    for (reason, word) in
+        [(RefusedDatagram::QueueFull, "queue"), (RefusedDatagram::Version, "another version")]
+    {
+        let finding =
+            only(&with(1, |told| told.status.refused = vec![(reason, 4), (RefusedDatagram::Seal, 9)]));
+        assert!(finding.severity == Severity::Note && finding.seen.contains(word), "{finding:?}");
+    }
+}

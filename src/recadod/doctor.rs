@@ -1,0 +1,300 @@
+//! `recadod doctor`: examines the machine of a server, beside the server or before its first start.
+//!
+//! It changes nothing, and needs no server that runs. What can be seen from any machine (`recado doctor`), it
+//! looks at too, and compares it with the configuration here.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Error;
+use recado::config::Config;
+use recado::config::file::ServerFile;
+use recado::config::secret::ClusterSecret;
+use recado::server::cluster_key;
+use recado_client::{Surveyed, survey};
+use recado_doctor::cluster::{self, Expected, Own};
+use recado_doctor::machine::{self, Need, Side};
+use recado_doctor::{Finding, Report, Severity, observe};
+use recado_log::journal::{self, MetaState};
+use recado_sys::machine as sys;
+
+use super::check;
+
+/// How long the servers are asked at most.
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// The room that a start needs beside the newest snapshot: the reserve and a log file.
+const START: u64 = 2 * 4 * 1024 * 1024;
+
+/// Prints the report of this machine. The exit code is 1 if there is a warning or a fault.
+pub(super) fn run(file: &Path, data: Option<&Path>, as_json: bool) -> ExitCode {
+    let report = Report(examine(file, data));
+    let text = if as_json { report.to_json().to_string() } else { report.to_text(observe::is_coloured()) };
+    let written = super::print(&mut io::stdout().lock(), &(text + "\n"));
+    if let Err(error) = &written {
+        let _ = writeln!(io::stderr(), "recadod: {}", super::message(error));
+    }
+    if written.is_err() || report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn examine(file: &Path, data: Option<&Path>) -> Vec<Finding> {
+    let subject = file.display().to_string();
+    let checked = match ServerFile::read(file) {
+        Ok(checked) => checked,
+        Err(error) => {
+            let why = (super::message(&Error::new(error)), "mend the line; recadod init writes a whole file");
+            return vec![Finding::other(Severity::Fault, "config", &subject, "it cannot be used", why)];
+        }
+    };
+    let (config, data) = (&checked.config, data.unwrap_or(&checked.data));
+    let me = &config.cluster.me;
+    let mut all = vec![Finding::ok("config", &subject, format!("{me} of cluster {}", config.cluster.id))];
+    // The server runs as the owner of its data.
+    let user = sys::access(data).ok().map(|access| access.owner);
+    let (secret, found) = secret(&checked.secret, user);
+    all.push(found);
+    all.extend(directory(config, data));
+    let found = secret.as_ref().map(|secret| examine_servers(config, secret)).unwrap_or_default();
+    let (servers, found) = found;
+    let own = config.cluster.member(*me);
+    let runs = |addr: SocketAddr| servers.iter().find(|one| one.addr == addr && one.told.is_some());
+    let process = own.and_then(|own| runs(own.client)?.told.as_ref().map(|told| told.status.pid));
+    if let Some(own) = own {
+        all.extend(port(own.client, "clients", process.is_some()));
+        all.extend(port(own.peer, "peers", process.is_some()));
+        all.push(observe::buffer(own.client.ip()));
+    }
+    let subject = if process.is_some() { "the server" } else { "this user" };
+    all.push(machine::open_files(subject, Side::Server, sys::open_files(process)));
+    all.push(running(process));
+    all.extend(found);
+    all
+}
+
+/// Whether the server runs is no fault: the doctor is also for the time before the first start.
+fn running(process: Option<u32>) -> Finding {
+    let (check, subject) = ("server", "this server");
+    match process {
+        Some(pid) => Finding::ok(check, subject, format!("runs, process {pid}")).with("pid", pid),
+        None => {
+            let why = (
+                "it is stopped, or does not answer",
+                "systemctl start recadod; journalctl -u recadod says why it ended",
+            );
+            Finding::other(Severity::Note, check, subject, "does not run", why)
+        }
+    }
+}
+
+fn secret(path: &Path, user: Option<u32>) -> (Option<ClusterSecret>, Finding) {
+    let subject = path.display().to_string();
+    match ClusterSecret::read(path) {
+        Ok(secret) => {
+            let found = machine::private(&subject, &sys::access(path), user, Severity::Fault);
+            let fingerprint = cluster_key(&secret).fingerprint().to_string();
+            (Some(secret), found.with("fingerprint", fingerprint))
+        }
+        Err(error) => {
+            let cure = format!("copy cluster.secret from another server, then: chmod 600 {subject}");
+            let why = (super::message(&Error::new(error)), cure);
+            (None, Finding::other(Severity::Fault, "access", &subject, "the secret cannot be used", why))
+        }
+    }
+}
+
+/// The data directory: whose it is, what it holds, room and speed of its disk.
+fn directory(config: &Config, data: &Path) -> Vec<Finding> {
+    let subject = data.display().to_string();
+    // A start takes away what others may do, so it is no fault.
+    let mut all = vec![machine::private(&subject, &sys::access(data), None, Severity::Warning)];
+    if !data.is_dir() {
+        return all;
+    }
+    all.push(match journal::check(data, &check::expected(config)) {
+        Ok(meta) => holds(&subject, &meta, config.cluster.members.len() == 1),
+        Err(error) => {
+            let why = (
+                super::message(&Error::new(error)),
+                "give each server its own `data`; recadod inspect shows it",
+            );
+            Finding::other(Severity::Fault, "data", &subject, "a server does not start with it", why)
+        }
+    });
+    let need =
+        Need { now: START + newest_snapshot(data), most: most(config), taken: sys::taken(data).unwrap_or(0) };
+    all.extend(observe::disk(data, &subject, Side::Server, need));
+    all
+}
+
+fn holds(subject: &str, meta: &MetaState, is_alone: bool) -> Finding {
+    let (check, seen) = ("data", check::state(meta, is_alone));
+    match meta {
+        MetaState::Good { whole: true, voter: true, .. } => Finding::ok(check, subject, seen),
+        MetaState::Good { .. } => {
+            let why =
+                ("the disk was lost or damaged", "keep the other servers running; the next start mends it");
+            Finding::other(Severity::Note, check, subject, seen, why)
+        }
+        MetaState::Absent | MetaState::Rotten => {
+            let cure = match is_alone {
+                true => "put a copy of its data in its place, or make a new cluster: recadod init",
+                false => "keep the other servers running, with their data, and start it",
+            };
+            let severity = if is_alone { Severity::Fault } else { Severity::Warning };
+            Finding::other(
+                severity,
+                check,
+                subject,
+                seen,
+                ("the directory is new, or its disk was lost", cure),
+            )
+        }
+    }
+}
+
+/// The bytes that the data may come to take: the newest snapshot beside the one before and the one that is
+/// being written, of the largest state that this configuration allows, and the log of three snapshots
+/// ([`Config::snapshot_bytes`]), each of up to twice as many bytes.
+fn most(config: &Config) -> u64 {
+    let Config { limits, retention, snapshot_bytes, .. } = config;
+    let state = limits.state_bytes.min(limits.record_bytes.saturating_add(retention.all_bytes));
+    START.saturating_add(state.saturating_mul(3)).saturating_add(snapshot_bytes.saturating_mul(6))
+}
+
+/// The size of the newest snapshot; zero without one.
+fn newest_snapshot(data: &Path) -> u64 {
+    let entries = fs::read_dir(data).into_iter().flatten().flatten();
+    let snapshots = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("snap."));
+    let newest = snapshots.max_by_key(fs::DirEntry::file_name);
+    newest.and_then(|entry| entry.metadata().ok()).map_or(0, |metadata| metadata.len())
+}
+
+fn port(addr: SocketAddr, whose: &str, runs: bool) -> Option<Finding> {
+    let subject = format!("{addr} ({whose})");
+    match sys::port(addr) {
+        Ok(found) => Some(machine::port(&subject, found, runs)),
+        Err(error) => {
+            let why = (error.to_string(), "give this machine the address, or the cluster another");
+            Some(Finding::other(Severity::Fault, "port", &subject, "it cannot be had", why))
+        }
+    }
+}
+
+/// All servers of the configuration, this one included.
+fn examine_servers(config: &Config, secret: &ClusterSecret) -> (Vec<Surveyed>, Vec<Finding>) {
+    let given: Vec<SocketAddr> = config.cluster.members.iter().map(|member| member.client).collect();
+    let expected = Expected {
+        given: given.clone(),
+        pinned: Some(cluster_key(secret)),
+        known: Vec::new(),
+        own: Some(Own { node: config.cluster.me, agreed: config.agreed() }),
+    };
+    match survey(&given, TIMEOUT) {
+        Ok(found) => {
+            let findings = cluster::findings(&found, &expected);
+            (found, findings)
+        }
+        Err(error) => {
+            let why = (error.to_string(), "look at the system's log, and at the limit of open files");
+            (
+                Vec::new(),
+                vec![Finding::other(Severity::Fault, "udp", "all servers", "nobody can be asked", why)],
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::recadod::init;
+
+    /// The files of a cluster of three, and the configuration of its first server.
+    fn cluster() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        init::run(&dir.path().join("c"), &init::plan((Some(3), &[]), 10097).unwrap(), None).unwrap();
+        let file = dir.path().join("c/server-1/recado.toml");
+        (dir, file)
+    }
+
+    fn parts(file: &Path) -> (Config, PathBuf, PathBuf) {
+        let ServerFile { config, data, secret, .. } = ServerFile::read(file).unwrap();
+        (config, data, secret)
+    }
+
+    fn bad(findings: &[Finding], check: &str) -> Option<(Severity, String)> {
+        let found = findings.iter().find(|found| found.check == check && found.severity != Severity::Ok)?;
+        Some((found.severity, format!("{} {} {}", found.seen, found.cause, found.cure)))
+    }
+
+    #[test]
+    fn the_files_that_init_makes_are_well() {
+        let (_dir, file) = cluster();
+        let (config, data, path) = parts(&file);
+        let found = directory(&config, &data);
+        for check in ["access", "data"] {
+            assert_eq!(bad(&found, check), None, "{found:#?}");
+        }
+        let user = sys::access(&data).unwrap().owner;
+        let (secret, found) = secret(&path, Some(user));
+        assert!(secret.is_some() && found.severity == Severity::Ok, "{found:?}");
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_is_a_fault_that_names_the_line() {
+        let (_dir, file) = cluster();
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace("node = 1", "node = 7")).unwrap();
+        let found = examine(&file, None);
+        let (severity, told) = bad(&found, "config").unwrap();
+        assert!(severity == Severity::Fault && told.contains('7') && found.len() == 1, "{found:?}");
+    }
+
+    #[test]
+    fn a_secret_that_others_read_or_that_is_gone_is_a_fault_with_its_cure() {
+        let (_dir, file) = cluster();
+        let (_, _, path) = parts(&file);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let found = [secret(&path, None).1];
+        assert!(bad(&found, "access").unwrap().1.contains("chmod 600"), "{found:?}");
+        fs::remove_file(&path).unwrap();
+        let found = [secret(&path, None).1];
+        assert!(bad(&found, "access").unwrap().1.contains("copy cluster.secret"), "{found:?}");
+    }
+
+    #[test]
+    fn data_that_others_read_that_is_another_servers_or_empty_is_told() {
+        let (dir, file) = cluster();
+        let (config, data, _) = parts(&file);
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+        let (severity, told) = bad(&directory(&config, &data), "access").unwrap();
+        assert!(severity == Severity::Warning && told.contains("chmod go="), "{told}");
+        let other = dir.path().join("c/server-2/data");
+        let (severity, told) = bad(&directory(&config, &other), "data").unwrap();
+        assert!(severity == Severity::Fault && told.contains("server-2"), "{told}");
+        fs::remove_file(data.join("meta")).unwrap();
+        let (severity, told) = bad(&directory(&config, &data), "data").unwrap();
+        assert!(severity == Severity::Warning && told.contains("other servers"), "{told}");
+        let (severity, told) = bad(&directory(&config, &dir.path().join("none")), "access").unwrap();
+        assert!(severity == Severity::Fault && told.contains("recadod init"), "{told}");
+    }
+
+    #[test]
+    fn the_room_that_may_be_needed_follows_the_configuration() {
+        let (_dir, file) = cluster();
+        let (config, data, _) = parts(&file);
+        let mut small = config.clone();
+        small.retention.all_bytes = 1 << 20;
+        small.limits.record_bytes = 1 << 20;
+        assert!(most(&small) < most(&config) && most(&config) > 3 * config.limits.state_bytes);
+        fs::write(data.join("snap.00000000000000000007"), [0; 70]).unwrap();
+        fs::write(data.join("snap.00000000000000000012"), [0; 12]).unwrap();
+        assert_eq!(newest_snapshot(&data), 12);
+    }
+}

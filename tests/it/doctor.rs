@@ -1,0 +1,82 @@
+//! `recadod doctor` beside real servers: each fault is made, and the doctor names it.
+
+use std::fs::{self, Permissions};
+use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use recado_proto::id::NodeId;
+use serde_json::Value;
+
+use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
+
+/// Runs the doctor of this server, and returns its findings.
+fn doctor(cluster: &Cluster, node: NodeId) -> Vec<Value> {
+    let output = Command::new(crate::recadod())
+        .args(["doctor", "--json", "--config"])
+        .arg(cluster.config(node))
+        .output();
+    let output = output.unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(if report["ok"] == true { 0 } else { 1 }), "{report:#}");
+    report["findings"].as_array().unwrap().clone()
+}
+
+fn finding<'a>(findings: &'a [Value], check: &str, subject: &str) -> &'a Value {
+    findings
+        .iter()
+        .find(|one| one["check"] == check && one["subject"].as_str().unwrap().contains(subject))
+        .unwrap_or_else(|| panic!("no {check} of {subject}: {findings:#?}"))
+}
+
+/// Warnings and faults, without those of a disk that is slow or in memory, as a test's may be.
+fn bad(findings: &[Value]) -> Vec<&Value> {
+    let is_bad = |one: &&Value| one["severity"] == "warning" || one["severity"] == "fault";
+    let of_the_disk = |one: &&Value| one["check"] == "disk" || one["check"] == "fsync";
+    findings.iter().filter(is_bad).filter(|one| !of_the_disk(one)).collect()
+}
+
+#[test]
+fn beside_servers_that_run_there_is_nothing_to_find_and_a_changed_file_is_told() {
+    let _alone = lock_cluster_tests();
+    let cluster = Cluster::ready(3);
+    let node = cluster.nodes()[0];
+    let mut last = Vec::new();
+    let is_well = cluster.poll(PATIENCE, || {
+        last = doctor(&cluster, node);
+        bad(&last).is_empty()
+    });
+    assert!(is_well, "{:#?}", bad(&last));
+    let pid = cluster.pid(node);
+    assert_eq!(finding(&last, "server", "")["values"]["pid"], pid);
+    assert_eq!(finding(&last, "port", "clients")["seen"], "the server has it");
+    assert!(finding(&last, "cluster", "")["seen"].as_str().unwrap().contains("as pinned"));
+
+    cluster.edit(node, |text| text.replace("preset = \"default\"", "preset = \"wan\""));
+    let findings = doctor(&cluster, node);
+    let told = bad(&findings).into_iter().find(|one| one["check"] == "members");
+    let told = told.unwrap_or_else(|| panic!("{findings:#?}"));
+    assert!(told["cause"].as_str().unwrap().contains("since the server has started"), "{told}");
+}
+
+#[test]
+fn before_a_start_files_ports_and_permissions_are_examined() {
+    let _alone = lock_cluster_tests();
+    let cluster = Cluster::init(3);
+    let node = cluster.nodes()[0];
+    let findings = doctor(&cluster, node);
+    assert_eq!(finding(&findings, "server", "")["severity"], "note");
+    assert_eq!(finding(&findings, "port", "peers")["seen"], "free");
+    assert_eq!(finding(&findings, "data", "")["severity"], "ok");
+
+    let thief = UdpSocket::bind(cluster.member(node).peer).unwrap();
+    let secret = cluster.config(node).with_file_name("cluster.secret");
+    fs::set_permissions(&secret, Permissions::from_mode(0o644)).unwrap();
+    let findings = doctor(&cluster, node);
+    let port = finding(&findings, "port", "peers");
+    assert!(port["severity"] == "fault" && port["cause"].as_str().unwrap().contains("another program"));
+    let access = finding(&findings, "access", "cluster.secret");
+    let cause = access["cause"].as_str().unwrap();
+    assert!(access["severity"] == "fault" && cause.contains("chmod 600"), "{access}");
+    drop(thief);
+}
