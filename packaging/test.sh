@@ -75,6 +75,7 @@ within 'setpriv --reuid recado --regid recado --clear-groups recadod serve 2>/tm
         sleep 0.1
     done
     RECADO_CLUSTER_KEY=$key recado --as alice send "from the package"
+    recadod doctor && RECADO_CLUSTER_KEY=$key recado doctor
     kill $server && wait $server' || { cat "$root/tmp/log" >&2; fail "the installed server"; }
 within 'dpkg -i --force-depends /recado.deb' >/dev/null
 within 'dpkg --purge recado' >/dev/null 2>&1

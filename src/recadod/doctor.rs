@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Error;
 use recado::config::Config;
 use recado::config::file::ServerFile;
-use recado::config::secret::ClusterSecret;
+use recado::config::secret::{ClusterSecret, SecretError};
 use recado::server::cluster_key;
 use recado_client::{Surveyed, survey};
 use recado_doctor::cluster::{self, Expected, Own};
@@ -57,8 +57,7 @@ fn examine(file: &Path, data: Option<&Path>) -> Vec<Finding> {
     let (secret, found) = secret(&checked.secret, user);
     all.push(found);
     all.extend(directory(config, data));
-    let found = secret.as_ref().map(|secret| examine_servers(config, secret)).unwrap_or_default();
-    let (servers, found) = found;
+    let (servers, found) = examine_servers(config, secret.as_ref());
     let own = config.cluster.member(*me);
     let runs = |addr: SocketAddr| servers.iter().find(|one| one.addr == addr && one.told.is_some());
     let process = own.and_then(|own| runs(own.client)?.told.as_ref().map(|told| told.status.pid));
@@ -98,7 +97,10 @@ fn secret(path: &Path, user: Option<u32>) -> (Option<ClusterSecret>, Finding) {
             (Some(secret), found.with("fingerprint", fingerprint))
         }
         Err(error) => {
-            let cure = format!("copy cluster.secret from another server, then: chmod 600 {subject}");
+            let cure = match error {
+                SecretError::Exposed { .. } => format!("run: chmod 600 {subject}"),
+                _ => format!("copy cluster.secret from another server, then: chmod 600 {subject}"),
+            };
             let why = (super::message(&Error::new(error)), cure);
             (None, Finding::other(Severity::Fault, "access", &subject, "the secret cannot be used", why))
         }
@@ -183,18 +185,20 @@ fn port(addr: SocketAddr, whose: &str, runs: bool) -> Option<Finding> {
     }
 }
 
-/// All servers of the configuration, this one included.
-fn examine_servers(config: &Config, secret: &ClusterSecret) -> (Vec<Surveyed>, Vec<Finding>) {
+/// All servers of the configuration, this one included. Without the secret nothing tells whether they are of
+/// this cluster.
+fn examine_servers(config: &Config, secret: Option<&ClusterSecret>) -> (Vec<Surveyed>, Vec<Finding>) {
     let given: Vec<SocketAddr> = config.cluster.members.iter().map(|member| member.client).collect();
     let expected = Expected {
         given: given.clone(),
-        pinned: Some(cluster_key(secret)),
+        pinned: secret.map(cluster_key),
         known: Vec::new(),
         own: Some(Own { node: config.cluster.me, agreed: config.agreed() }),
     };
     match survey(&given, TIMEOUT) {
         Ok(found) => {
-            let findings = cluster::findings(&found, &expected);
+            let mut findings = cluster::findings(&found, &expected);
+            findings.retain(|finding| secret.is_some() || finding.check != "cluster");
             (found, findings)
         }
         Err(error) => {

@@ -569,14 +569,14 @@ impl<'a> Seen<'a> {
             let (from_here, from_most) = (clock_ms.unsigned_abs(), clock_ms.abs_diff(middle));
             let exact = told.round_trip / 2;
             let seen = format!(
-                "{} of this machine, to {}",
+                "{} this machine, to {}",
                 ahead(*clock_ms),
                 time(exact.max(Duration::from_millis(1)))
             );
             let is_alone = clocks.len() > 2 && from_most > CLOCK_NOTED;
             let why = match (is_alone, from_most > CLOCK_NOTED) {
                 (true, _) => {
-                    format!("its clock is {} of the other servers'", ahead(clock_ms.saturating_sub(middle)))
+                    format!("its clock is {} the other servers'", ahead(clock_ms.saturating_sub(middle)))
                 }
                 (false, true) => "the servers' clocks differ".to_owned(),
                 (false, false) if clocks.len() > 1 => {
@@ -650,7 +650,7 @@ impl<'a> Seen<'a> {
 
 /// A difference of clocks in words.
 fn ahead(ms: i64) -> String {
-    let (off, word) = (ms.unsigned_abs(), if ms < 0 { "behind" } else { "ahead" });
+    let (off, word) = (ms.unsigned_abs(), if ms < 0 { "behind" } else { "ahead of" });
     match off {
         off if off < 10_000 => format!("{off} ms {word}"),
         off if off < 7_200_000 => format!("{} s {word}", off / 1000),
