@@ -208,7 +208,7 @@ pub(crate) enum Command {
         watch: Option<Duration>,
     },
     /// Find out what is wrong with the servers, the way to them, or this machine, and what to do
-    #[command(after_help = DOCTOR_HELP)]
+    #[command(before_help = DOCTOR_EXAMPLES, after_help = DOCTOR_HELP)]
     Doctor,
     /// List or manage the trusted clusters
     #[command(after_help = CLUSTER_HELP)]
@@ -388,12 +388,13 @@ since its start, by reason. They come from attackers, other clusters and faulty
 networks. A few are normal: Seal and Session after a restart, Repeated from a
 network that duplicates packets, QueueFull and Budget under load.";
 
-const DOCTOR_HELP: &str = "\
+const DOCTOR_EXAMPLES: &str = "\
 Examples:
     recado doctor
     recado --server alpha:10097 doctor
-    recado doctor --json | jq '.findings[] | select(.severity != \"ok\")'
+    recado doctor --json | jq '.findings[] | select(.severity != \"ok\")'";
 
+const DOCTOR_HELP: &str = "\
 It takes up to 5 s, needs no profile, changes nothing, and trusts nobody.
 
 name     where each name of a server resolves
