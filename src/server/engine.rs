@@ -1,8 +1,11 @@
 //! The engine of this server's log, and the node over it. No other module chooses an engine.
 
+use std::io;
+
 use recado_log::bully::{self, Bully};
-use recado_log::journal::Recovered;
+use recado_log::journal::{Disk, ReceivedSnapshot, Recovered};
 use recado_proto::id::Clock;
+use recado_service::Service;
 
 use super::node::{self, Boot, SnapshotError};
 use crate::config::Config;
@@ -45,4 +48,33 @@ pub fn start(
     let boot = Boot { incarnation: recovered.meta.incarnation, keys: identity.keys.clone(), service };
     let log = Bully::new(&config.log(), identity, recovered, clock.now)?;
     Ok(Node::new(config, boot, log, clock, out))
+}
+
+/// The state of a snapshot that a peer sent, or the reason why it is not taken. It is read twice, in pieces:
+/// once to see that it reads as it was written, because the lengths in it are trusted then, and once to be
+/// decoded. `goes_on` is called after each piece, and may end this with an error.
+///
+/// # Errors
+/// That of the disk, or of `goes_on`; or the snapshot does not read as it was written.
+pub fn open_received<D: Disk>(
+    config: &Config,
+    received: &ReceivedSnapshot<D>,
+    mut goes_on: impl FnMut() -> io::Result<()>,
+) -> io::Result<Result<Box<Service>, SnapshotError>> {
+    let (mut checked, mut piece) = (received.read(), Vec::new());
+    loop {
+        checked.read_piece(&mut piece)?;
+        if piece.is_empty() {
+            break;
+        }
+        goes_on()?;
+    }
+    drop(piece);
+    let mut reading = received.read();
+    let opened = node::open_in_pieces(config, (received.op(), received.view()), received.len(), |piece| {
+        goes_on()?;
+        reading.read_piece(piece)
+    })?;
+    goes_on()?;
+    Ok(opened.map(Box::new))
 }

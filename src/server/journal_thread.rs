@@ -2,7 +2,8 @@
 //!
 //! It writes everything queued, makes it durable with one sync, and reports it with one message; the next
 //! batch gathers meanwhile (group commit without a timer). The [snapshot thread](super::snapshot_thread)
-//! writes snapshots; this thread only begins and finishes them.
+//! writes snapshots; this thread only begins and finishes them. It appends what a peer sends of a snapshot to a
+//! file, and the snapshot thread decodes that when it is whole.
 //!
 //! Any error of the journal in the data it keeps ends the server: a retried fsync may report success for
 //! data that is lost, and a server that cannot keep its promises must not make any. A full disk damages
@@ -13,26 +14,34 @@
 //! nothing: the peer gets no piece of it, and the log says so.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, TryRecvError};
 use recado_sys::sync::signal::{Sender, Signal};
 
 use recado_log::bully::{self, Task};
-use recado_log::journal::{Disk, Journal, JournalError, SnapshotWritten};
+use recado_log::journal::{
+    Disk, Journal, JournalError, Receipt, ReceivedSnapshot, SnapshotPiece, SnapshotWritten,
+};
 use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::{SnapshotChunk, SnapshotGet};
+use recado_service::Service;
 use recado_sys::clock::MachineClock;
 use recado_sys::sync::{Mistake, channel, planted};
 
 use super::engine::Input;
 use super::log_throttle::LogThrottle;
-use super::node::Image;
+use super::node::{Image, SnapshotError};
 use super::snapshot_thread::{Finished, SnapshotWork};
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
 const MARK_EVERY: Duration = Duration::from_millis(500);
+/// Places in the channel to the snapshot thread. At a time there are at most a snapshot, the removals after the
+/// last one and after an install, one peer's snapshot to open, and what the last install and the transfers
+/// before it have made needless: two states, entries, and two files.
+pub(super) const SNAPSHOT_WORK: usize = 16;
 /// Maximum amount of queued work taken for one sync, so that durability is reported regularly under any load.
 const BATCH_MOST: usize = 1024;
 
@@ -45,6 +54,13 @@ pub(super) enum Work {
     Snapshot(Box<Image>),
     /// Read a piece of a snapshot for a peer, then report [`bully::Input::SnapshotRead`].
     Read { to: NodeId, op: Op, offset: u64, blocks: u16 },
+    /// Append a piece to the file of a transfer, then report [`bully::Input::SnapshotStored`]. With the last
+    /// piece the snapshot is opened, which is reported with [`Input::SnapshotOpened`].
+    Receive { transfer: u64, piece: SnapshotPiece },
+    /// Remove the file of a transfer.
+    DropReceived(u64),
+    /// Have a state dropped that is not used any more.
+    Discard(Box<Service>),
 }
 
 pub(super) struct JournalThread<D: Disk> {
@@ -54,10 +70,9 @@ pub(super) struct JournalThread<D: Disk> {
     pub(super) work: Receiver<Work>,
     /// To the replica thread. A send waits for room, which the replica thread soon makes.
     pub(super) news: Sender<Input>,
-    /// To the snapshot thread; room for a removal and a snapshot, because the node has one in progress at a
-    /// time.
+    /// To the snapshot thread: a send never waits. [`SNAPSHOT_WORK`] is more than it is given at a time.
     pub(super) snapshot_work: channel::Sender<SnapshotWork<D>>,
-    pub(super) finished: Receiver<Finished>,
+    pub(super) finished: Receiver<Finished<D>>,
     /// The error to end with once the node has stopped; set when the disk is full.
     pub(super) full: Option<JournalError>,
     pub(super) clock: MachineClock,
@@ -67,7 +82,7 @@ pub(super) struct JournalThread<D: Disk> {
     pub(super) unread: LogThrottle,
 }
 
-impl<D: Disk> JournalThread<D> {
+impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
     /// Runs until the replica thread has ended and all its work is done.
     ///
     /// # Errors
@@ -118,7 +133,7 @@ impl<D: Disk> JournalThread<D> {
                 }
                 // Nothing is written after the disk was full: a hole in the log would make all later reports
                 // false.
-                Work::Task { .. } | Work::Snapshot(_) if self.full.is_some() => {}
+                Work::Task { .. } | Work::Snapshot(_) | Work::Receive { .. } if self.full.is_some() => {}
                 Work::Task { number, task } => {
                     let performed = self.perform(task);
                     if self.unless_full(performed)? {
@@ -130,6 +145,13 @@ impl<D: Disk> JournalThread<D> {
                     self.unless_full(begun)?;
                 }
                 Work::Read { to, op, offset, blocks } => self.read(to, op, offset, blocks),
+                Work::Receive { transfer, piece } => self.receive(transfer, &piece)?,
+                Work::DropReceived(transfer) => {
+                    if let Some(file) = self.journal.drop_received(transfer) {
+                        self.discard(file);
+                    }
+                }
+                Work::Discard(service) => self.discard(service),
             }
         }
         if let Some(number) = done {
@@ -177,7 +199,12 @@ impl<D: Disk> JournalThread<D> {
             Task::Promise(view) => self.journal.promise(view),
             Task::Vote(view) => self.journal.vote(view),
             Task::Know(known) => self.journal.know(&known),
-            Task::Install { op, view, bytes } => self.journal.install(op, view, &bytes),
+            Task::Install { transfer, op, replaced, .. } => {
+                self.discard(replaced);
+                let removal = self.journal.install(transfer, op)?;
+                removal.into_iter().for_each(|removal| self.give(SnapshotWork::Remove(removal)));
+                Ok(())
+            }
         }
     }
 
@@ -192,17 +219,63 @@ impl<D: Disk> JournalThread<D> {
         if self.snapshot_work.try_send(work).is_err() {
             // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
             // this one, and a start removes what is needless.
-            tracing::error!("BUG: more work for snapshots than one snapshot makes; it is left out");
+            tracing::error!("BUG: more work for the snapshot thread than foreseen; it is left out");
         }
     }
 
-    fn finish(&mut self, finished: Finished) -> Result<(), JournalError> {
+    /// Has something dropped that takes long.
+    fn discard(&self, needless: impl Send + 'static) {
+        self.give(SnapshotWork::Discard(Box::new(needless)));
+    }
+
+    /// Appends a piece of a peer's snapshot. It is not durable when it is reported, and need not be.
+    fn receive(&mut self, transfer: u64, piece: &SnapshotPiece) -> Result<(), JournalError> {
+        match self.journal.receive(transfer, piece) {
+            Ok(Receipt::Upto(upto)) => {
+                self.report(Input::Log(bully::Input::SnapshotStored { transfer, upto }));
+            }
+            Ok(Receipt::Whole(received)) => self.give(SnapshotWork::Open(received)),
+            Ok(Receipt::LeftOut) => {}
+            Err(error) => drop(self.unless_full(Err(error))?),
+        }
+        Ok(())
+    }
+
+    /// Reports a peer's snapshot that was read back. The file stays if the snapshot may be installed.
+    fn finish_opened(
+        &mut self,
+        read: io::Result<(ReceivedSnapshot<D>, Result<Box<Service>, SnapshotError>)>,
+    ) -> Result<(), JournalError> {
+        let (read, opened) = match read {
+            Ok((received, opened)) => (Ok(received), Some(opened)),
+            Err(error) => (Err(error), None),
+        };
+        let transfer = read.as_ref().map_or(0, ReceivedSnapshot::transfer);
+        if let Some(Err(_)) = opened {
+            self.journal.drop_received(transfer);
+        }
+        match self.journal.add_received(read) {
+            Ok(dropped) => dropped.into_iter().for_each(|dropped| self.discard(dropped)),
+            Err(error) => return self.unless_full(Err(error)).map(drop),
+        }
+        if let Some(opened) = opened {
+            self.report(Input::SnapshotOpened { transfer, opened });
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, finished: Finished<D>) -> Result<(), JournalError> {
         let result = match finished {
             Finished::Tried(result) => result,
             Finished::Removed(removed) => {
                 let ended = self.journal.finish_removal(removed);
                 return self.unless_full(ended).map(drop);
             }
+            Finished::Opening(transfer) => {
+                self.report(Input::Log(bully::Input::SnapshotOpening(transfer)));
+                return Ok(());
+            }
+            Finished::Opened(read) => return self.finish_opened(read),
             // The node keeps waiting for this snapshot, so it asks for no further ones; the log goes on.
             Finished::TooLarge(op) => {
                 tracing::error!(
@@ -275,7 +348,7 @@ mod tests {
         let signal = Signal::default();
         let (work, work_out) = signal.bounded(4);
         let (news, _told) = Signal::default().bounded(4_096);
-        let (snapshot_work, _works) = bounded(2);
+        let (snapshot_work, _works) = bounded(SNAPSHOT_WORK);
         let (_finished, finished) = signal.bounded(1);
         let clock = MachineClock::start();
         let (began, unread) = (clock.now(), LogThrottle::default());
@@ -341,12 +414,13 @@ mod tests {
     fn a_snapshot_that_cannot_be_read_is_none_for_the_peer_and_the_server_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = new_journal(dir.path());
-        journal.install(Op(9), View(1 << 16 | 1), b"state at 9").unwrap();
+        let job = journal.begin_snapshot(Op(9)).unwrap();
+        journal.finish_snapshot(job.write(View(1 << 16 | 1), b"state at 9")).unwrap();
 
         let signal = Signal::default();
         let (work_in, work) = signal.bounded(4);
         let (news, news_out) = Signal::default().bounded(4);
-        let (snapshot_work, _works) = bounded(2);
+        let (snapshot_work, _works) = bounded(SNAPSHOT_WORK);
         let (_finished, finished) = signal.bounded(1);
         let thread = JournalThread {
             journal,
@@ -392,7 +466,7 @@ mod tests {
         let (journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
         let signal = Signal::default();
         let (news, reported) = Signal::default().bounded(4);
-        let (snapshot_work, _works) = bounded(2);
+        let (snapshot_work, _works) = bounded(SNAPSHOT_WORK);
         let (work, work_inputs) = signal.bounded(4);
         let (finished, finished_inputs) = signal.bounded(1);
         let thread = JournalThread {

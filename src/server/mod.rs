@@ -9,7 +9,7 @@
 //!                                                   |      ^
 //!                                         4096 work v      | 1024 internal
 //!                                                   journal
-//!                                           2 works v      | 1 finished
+//!                                          16 works v      | 1 finished
 //!                                                   snapshot
 //! ```
 //!
@@ -22,16 +22,16 @@
 //! | told, to each handler | as `work`, `from_delivery` is not read; notifications become `AppliedDropped` |
 //! | `work` | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
 //! | `internal` | the sender waits; the replica thread never blocks on a channel, so room comes soon |
-//! | `snapshot_work`, works | never full: one snapshot and one removal are in progress at a time |
+//! | `snapshot_work`, works | never full: one snapshot is written and one received at a time |
 //! | finished | the snapshot thread waits; the journal thread never waits for it |
 //!
 //! The replica thread blocks on nothing but its inputs, so the blocking sends form no cycle.
 //!
 //! **Shutdown.** [`Stopper::stop`] sends Stop to the node, which hands over if it is primary and then
 //! emits Stopped. The replica thread ends and closes its channels. The journal thread finishes its queue, the
-//! handlers send what they were told, and they end. The snapshot thread gives up what it is writing. The
-//! listener sees the stop flag and ends. [`Server::wait`] joins them all. A disk failure ends the server at
-//! once, and so does a committed entry that the node cannot read; `wait` returns the error.
+//! handlers send what they were told, and they end. The snapshot thread gives up what it is writing or
+//! reading. The listener sees the stop flag and ends. [`Server::wait`] joins them all. A disk failure ends
+//! the server at once, and so does a committed entry that the node cannot read; `wait` returns the error.
 //!
 //! Reading order: the pure parts [`node`] (with `cost`), [`engine`], which chooses its log, [`handshake`]
 //! (with `budget`), `intake` and [`shard`]; then the threads from the ports inwards: `recv_loop` with
@@ -97,7 +97,7 @@ use self::delivery_sender::DeliverySender;
 use self::engine::{BootIdentity, Effect, Input};
 use self::handlers::{Handler, NAMES, handlers};
 use self::handshake::HandshakeConfig;
-use self::journal_thread::{JournalThread, Work};
+use self::journal_thread::{JournalThread, SNAPSHOT_WORK, Work};
 use self::listener::{Listener, Received};
 use self::log_throttle::LogThrottle;
 use self::node::UnreadableEntry;
@@ -106,7 +106,7 @@ use self::peer_port::PeerPort;
 use self::replica_thread::{Ended, Inputs, ReplicaThread};
 use self::request_channel::{RequestReceiver, RequestSender};
 use self::shard::{Shard, Told, shard_of};
-use self::snapshot_thread::write_snapshots;
+use self::snapshot_thread::SnapshotThread;
 use crate::config::{Cluster, Config, Member};
 
 /// Time-out of a listener's receive, after which it checks the stop flag.
@@ -256,6 +256,7 @@ impl Server {
         let boot_id =
             BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys.clone(), seed };
         let mut effects = Vec::new();
+        let config_of_snapshots = config.clone();
         let node = engine::start(config, recovered, boot_id, shared.clock.read(), &mut effects)
             .map_err(|source| ServerError::Start { path: data.clone(), source })?;
         // There may be more sessions than places in the channels.
@@ -283,7 +284,7 @@ impl Server {
         };
         let Ports { client, peer, peers } = ports;
         // The threads start from the disk outwards, so that nothing is received before it can be handled.
-        server.spawn_journal(journal, &channels, failed, &shared)?;
+        server.spawn_journal(journal, config_of_snapshots, &channels, failed, &shared)?;
         let cluster_id = cluster.id;
         let replica = ReplicaThread {
             node,
@@ -305,14 +306,16 @@ impl Server {
     fn spawn_journal<D: Disk<File: 'static> + 'static>(
         &mut self,
         journal: Journal<D>,
+        config: Config,
         channels: &Channels,
         failed: channel::Sender<JournalError>,
         shared: &Shared,
     ) -> io::Result<()> {
-        let (snapshot_work, works) = channel::bounded(2);
+        let (snapshot_work, works) = channel::bounded(SNAPSHOT_WORK);
         let (finished, finished_out) = channels.journal.bounded(1);
         let clock = shared.clock;
-        self.spawn("snapshot", move || write_snapshots(&works, &finished, clock))?;
+        let snapshots = SnapshotThread { works, finished, config, clock };
+        self.spawn("snapshot", move || snapshots.run())?;
         let journal = JournalThread {
             journal,
             signal: channels.journal.clone(),

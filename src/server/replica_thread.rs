@@ -227,6 +227,7 @@ impl ReplicaThread {
             match effect {
                 Effect::Log(effect) => self.perform_of_log(turns, now, effect),
                 Effect::Snapshot(image) => self.journal.push(Work::Snapshot(image)),
+                Effect::Discard(service) => self.journal.push(Work::Discard(service)),
                 Effect::Delivery(input) => self.delivery.push(Told::Delivery(input)),
                 Effect::Administered { change, op } => log_admin(&change, op),
                 Effect::BeyondEnd { session, cursor, applied } => {
@@ -275,6 +276,10 @@ impl ReplicaThread {
             bully::Effect::ReadSnapshot { to, op, offset, blocks } => {
                 self.journal.push(Work::Read { to, op, offset, blocks });
             }
+            bully::Effect::StoreSnapshot { transfer, piece } => {
+                self.journal.push(Work::Receive { transfer, piece });
+            }
+            bully::Effect::DropSnapshot(transfer) => self.journal.push(Work::DropReceived(transfer)),
             bully::Effect::Refused(reason) => self.counters.refuse(reason),
             bully::Effect::Report(report) => log_report(turns, now, report),
             bully::Effect::StaleIncarnation { server, incarnation, latest } => {

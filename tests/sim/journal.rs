@@ -10,7 +10,7 @@ use recado_proto::id::{BootId, ClusterId, Incarnation, KnownBoot, NodeId, Op, Vi
 use crate::disk::{Damage, Extent, MemDisk};
 use crate::rng::Rng;
 use crate::runs::from_environment;
-use crate::storage::write_in_pieces;
+use crate::storage::{install_in_pieces, write_in_pieces};
 
 const STEP: u64 = 16 * 1024;
 
@@ -245,7 +245,7 @@ impl Model {
         self.possible.push(self.log.clone());
         // The snapshot is committed, even if this copy of it is lost.
         self.commit = op;
-        journal.install(Op(op), self.view, b"of others")?;
+        install_in_pieces(journal, (Op(op), self.view), b"of others", 4)?;
         self.snapshot = op;
         self.possible = vec![self.log.clone()];
         Ok(())
@@ -511,6 +511,7 @@ fn the_mistakes_planted_in_the_journal_are_found() {
         Planted::CommitForMark,
         Planted::MarkNotMoved,
         Planted::SnapshotNameNotSynced,
+        Planted::ReceivedNotSynced,
         Planted::LogNotMatched,
         Planted::PruneTooFar,
     ];
@@ -735,7 +736,7 @@ fn an_installed_snapshot_restarts_the_log_behind_it_whenever_the_crash_comes() {
         journal.promise(new).unwrap();
         let own: Vec<Entry> = (1..=1 + rng.below(30)).map(|op| entry(op, old, &mut rng)).collect();
         journal.append(&own, Op(0)).unwrap();
-        journal.install(Op(20), new, b"state at 20").unwrap();
+        install_in_pieces(&mut journal, (Op(20), new), b"state at 20", 4).unwrap();
         assert_eq!(journal.last(), (Op(20), new));
         let after: Vec<Entry> = (21..=25).map(|op| entry(op, new, &mut rng)).collect();
         journal.append(&after, Op(20)).unwrap();
@@ -820,6 +821,51 @@ fn a_power_cut_at_any_piece_of_a_snapshot_leaves_the_older_one_or_the_whole_new_
     assert!(cuts > 15 && kept.iter().all(|times| *times > 0), "{cuts}, {kept:?}");
 }
 
+/// The power fails after each operation of the disk in turn, from the first piece of a peer's snapshot on to
+/// the new segment behind it.
+#[test]
+fn a_power_cut_at_any_step_of_a_received_snapshot_leaves_the_older_log_or_the_whole_new_state() {
+    let mut rng = Rng::seeded(9);
+    let theirs: Vec<u8> = (0..5_000).map(|at| (at % 251) as u8).collect();
+    let (view, later) = (View::new(1, NodeId(1)), View::new(2, NodeId(2)));
+    let own: Vec<Entry> = (1..=10).map(|op| entry(op, view, &mut rng)).collect();
+    let (mut cuts, mut kept) = (0, [0, 0]);
+    loop {
+        let disk = new_disk();
+        let (mut journal, _) = open(&disk);
+        journal.promise(later).unwrap();
+        journal.append(&own, Op(10)).unwrap();
+        journal.sync().unwrap();
+        disk.die_after(Some(cuts));
+        let installed = install_in_pieces(&mut journal, (Op(20), later), &theirs, 1_000);
+        drop(journal);
+        for survives in [0.0, 0.5, 0.5, 0.5, 1.0] {
+            let disk = disk.copy();
+            disk.lose_power(survives, &mut rng);
+            let (_, recovered) = open(&disk);
+            assert_eq!(recovered.lost, None, "{cuts}");
+            let is_new = recovered.snapshot.is_some();
+            assert!(is_new || installed.is_err(), "{cuts}: what was reported is gone");
+            match recovered.snapshot {
+                Some(stored) => {
+                    assert_eq!((stored.op, stored.view), (Op(20), later), "{cuts}");
+                    assert!(stored.bytes == theirs && recovered.entries.is_empty(), "{cuts}");
+                }
+                None => assert_eq!(recovered.entries, own, "{cuts}"),
+            }
+            let names = disk.list().unwrap();
+            assert!(!names.iter().any(|name| name.starts_with("tmp.")), "{cuts}: {names:?}");
+            kept[usize::from(is_new)] += 1;
+        }
+        if installed.is_ok() {
+            break;
+        }
+        cuts += 1;
+    }
+    println!("{cuts} cuts, the older log and the new state: {kept:?}");
+    assert!(cuts > 20 && kept.iter().all(|times| *times > 0), "{cuts}, {kept:?}");
+}
+
 /// A snapshot is read back before anything depends on it and before the entries that it covers are removed.
 #[test]
 fn a_snapshot_that_does_not_read_as_it_was_written_is_not_relied_on() {
@@ -831,9 +877,9 @@ fn a_snapshot_that_does_not_read_as_it_was_written_is_not_relied_on() {
         journal.promise(view).unwrap();
         let own: Vec<Entry> = (1..=10).map(|op| entry(op, view, &mut rng)).collect();
         journal.append(&own, Op(0)).unwrap();
-        disk.corrupt_writes(Some("tmp.snap."));
+        disk.corrupt_writes(Some(if installed { "tmp.received." } else { "tmp.snap." }));
         let refused = if installed {
-            journal.install(Op(20), view, b"state at 20")
+            install_in_pieces(&mut journal, (Op(20), view), b"state at 20", 4)
         } else {
             let job = journal.begin_snapshot(Op(10)).unwrap();
             journal.finish_snapshot(job.write(view, b"state at 10"))
@@ -945,7 +991,7 @@ fn a_snapshot_takes_another_name_where_a_damaged_file_holds_its_own() {
         for round in 0..4_u8 {
             let bytes = [round; 9];
             if installed {
-                journal.install(Op(10), view, &bytes).unwrap();
+                install_in_pieces(&mut journal, (Op(10), view), &bytes, 4).unwrap();
             } else {
                 let job = journal.begin_snapshot(Op(10)).unwrap();
                 journal.finish_snapshot(job.write(view, &bytes)).unwrap();

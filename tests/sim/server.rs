@@ -14,7 +14,7 @@ use recado::server::engine::{self, BootIdentity, Effect, Input, Node};
 use recado::server::handshake::HandshakeConfig;
 use recado::server::shard::{self, Shard, Told, distribute, shard_for};
 use recado_log::bully::{self, Cause, Report, RoleChange, Task};
-use recado_log::journal::{JournalError, MetaState, inspect_disk};
+use recado_log::journal::{JournalError, MetaState, SnapshotPiece, inspect_disk};
 use recado_proto::codec;
 use recado_proto::entry::Entry;
 use recado_proto::envelope::Opened;
@@ -121,6 +121,12 @@ pub enum Alarm {
     Full,
     /// A piece of a snapshot is to be read.
     SnapshotRead { to: NodeId, op: Op, offset: u64, blocks: u16 },
+    /// The file of a transfer has the bytes of a peer's snapshot up to here.
+    SnapshotStored { transfer: u64, upto: u64 },
+    /// The snapshot thread has read some of a peer's snapshot.
+    SnapshotOpening(u64),
+    /// The snapshot thread has opened a peer's snapshot.
+    SnapshotOpened,
     /// The delivery processes its queue.
     DeliveryQueue,
     /// A turn of the delivery ends.
@@ -295,6 +301,10 @@ enum Work {
 enum Job {
     Task(u64, Task),
     Snapshot(Op, View, Vec<u8>),
+    /// Appends a piece of a peer's snapshot to the file of this transfer.
+    Receive(u64, SnapshotPiece),
+    /// Removes the file of this transfer.
+    DropReceived(u64),
     /// Adds the snapshot that the snapshot thread has written.
     Finish(Op),
     /// Writes the mark to meta.
@@ -304,7 +314,12 @@ enum Job {
 impl Job {
     /// Returns true if the job is left out once the disk was found full.
     fn needs_room(&self) -> bool {
-        matches!(self, Job::Task(..) | Job::Snapshot(..))
+        matches!(self, Job::Task(..) | Job::Snapshot(..) | Job::Receive(..))
+    }
+
+    /// Returns true if a group that has the job is synced.
+    fn needs_sync(&self) -> bool {
+        !matches!(self, Job::Receive(..) | Job::DropReceived(_) | Job::Finish(_))
     }
 }
 
@@ -688,6 +703,19 @@ impl Server {
                 }
             }
             Alarm::DeliveryTurn => self.on_delivery_turn(step),
+            Alarm::SnapshotStored { transfer, upto } => {
+                self.on_input(step, Input::Log(bully::Input::SnapshotStored { transfer, upto }));
+            }
+            Alarm::SnapshotOpening(transfer) => {
+                self.on_input(step, Input::Log(bully::Input::SnapshotOpening(transfer)));
+            }
+            Alarm::SnapshotOpened => match self.storage.open_received(&self.config) {
+                Ok(None) => {}
+                Ok(Some((transfer, opened))) => {
+                    self.on_input(step, Input::SnapshotOpened { transfer, opened });
+                }
+                Err(error) => drop(self.unless_full(step, Situation::DiskFull, Err(error))),
+            },
             Alarm::SnapshotRead { to, op, offset, blocks } => {
                 let piece = self.storage.read_snapshot(op, offset, blocks);
                 self.on_input(step, Input::Log(bully::Input::SnapshotRead { to, piece }));
@@ -783,7 +811,7 @@ impl Server {
                     self.holds_upto(op);
                     snapshot = Some(op);
                 }
-                Job::Snapshot(..) | Job::Mark => {}
+                Job::Snapshot(..) | Job::Receive(..) | Job::DropReceived(_) | Job::Mark => {}
             }
         }
         if let Some(op) = snapshot {
@@ -1038,7 +1066,7 @@ impl Server {
         if process.writing.is_empty() {
             return;
         }
-        process.charged = u64::from(process.writing.iter().any(|job| !matches!(job, Job::Finish(_))));
+        process.charged = u64::from(process.writing.iter().any(Job::needs_sync));
         let appends =
             process.writing.iter().take_while(|job| matches!(job, Job::Task(_, Task::Append { .. })));
         let appends: VecDeque<Work> = appends.cloned().map(Work::Write).collect();
@@ -1118,7 +1146,29 @@ impl Server {
 
     fn write(&mut self, step: &mut Step, job: Job) -> Result<(), JournalError> {
         match job {
-            Job::Task(_, task) => self.storage.write(&task),
+            Job::Task(_, task) => {
+                self.storage.write(&task)?;
+                if let Task::Install { .. } = task {
+                    self.await_removal(step);
+                }
+                Ok(())
+            }
+            Job::Receive(transfer, piece) => {
+                if let Some(upto) = self.storage.receive(transfer, &piece)? {
+                    step.out.push(Output::Later(1, Alarm::SnapshotStored { transfer, upto }));
+                }
+                if self.storage.is_whole() == Some(transfer) {
+                    // The time to read it twice and to decode it.
+                    let lasts = step.rng.range(500, 30_000);
+                    step.out.push(Output::Later(lasts / 2, Alarm::SnapshotOpening(transfer)));
+                    step.out.push(Output::Later(lasts, Alarm::SnapshotOpened));
+                }
+                Ok(())
+            }
+            Job::DropReceived(transfer) => {
+                self.storage.drop_received(transfer);
+                Ok(())
+            }
             Job::Snapshot(op, view, bytes) => {
                 self.storage.begin_snapshot(op)?;
                 if let Some(process) = &mut self.process {
@@ -1131,12 +1181,17 @@ impl Server {
             }
             Job::Finish(_) => {
                 self.storage.add_snapshot()?;
-                let lasts = step.rng.range(0, 30_000) + self.fsyncs(step, 1);
-                step.out.push(Output::Later(lasts, Alarm::Removal));
+                self.await_removal(step);
                 Ok(())
             }
             Job::Mark => self.storage.mark(),
         }
+    }
+
+    /// Schedules the removal of what a snapshot has made needless.
+    fn await_removal(&self, step: &mut Step) {
+        let lasts = step.rng.range(0, 30_000) + self.fsyncs(step, 1);
+        step.out.push(Output::Later(lasts, Alarm::Removal));
     }
 
     fn perform_node(&mut self, step: &mut Step, effect: Effect, work: &mut VecDeque<Work>) {
@@ -1180,6 +1235,7 @@ impl Server {
                 step.out.push(Output::Met(Situation::Released));
             }
             Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
+            Effect::Discard(_) => {}
             Effect::Stopped => process.stopped = true,
             Effect::SnapshotRefused(error) => step.out.push(Output::Violation(format!("{me}: {error}"))),
             Effect::Failed(entry) => step.out.push(Output::Violation(format!("{me}: {entry}"))),
@@ -1200,6 +1256,16 @@ impl Server {
             bully::Effect::ReadSnapshot { to, op, offset, blocks } => {
                 let read = Alarm::SnapshotRead { to, op, offset, blocks };
                 step.out.push(Output::Later(step.rng.range(50, 3_000), read));
+            }
+            bully::Effect::StoreSnapshot { transfer, piece } => {
+                if let Some(process) = &mut self.process {
+                    process.queued.push_back(Job::Receive(transfer, piece));
+                }
+            }
+            bully::Effect::DropSnapshot(transfer) => {
+                if let Some(process) = &mut self.process {
+                    process.queued.push_back(Job::DropReceived(transfer));
+                }
             }
             bully::Effect::Report(Report::Role(change)) => {
                 if change.role != RoleName::Learner {

@@ -3,13 +3,16 @@
 use std::collections::VecDeque;
 
 use recado::config::{Config, PlantedBug};
+use recado::server::engine;
+use recado::server::node::SnapshotError;
 use recado_log::bully::Task;
 use recado_log::journal::{
-    Disk, Expected, Journal, JournalError, Meta, Options, Recovered, Removal, SNAPSHOT_PIECE, SnapshotJob,
-    SnapshotPiece, SnapshotWritten,
+    Disk, Expected, Journal, JournalError, Meta, Options, Receipt, ReceivedSnapshot, Recovered, Removal,
+    SNAPSHOT_PIECE, SnapshotJob, SnapshotPiece, SnapshotWritten,
 };
 use recado_proto::id::{Incarnation, NodeId, Op, View};
 use recado_proto::packet::SnapshotGet;
+use recado_service::Service;
 
 use crate::disk::{Damage, Extent, MemDisk};
 use crate::rng::Rng;
@@ -35,6 +38,8 @@ pub struct Storage {
     snapshot: Option<SnapshotJob<MemDisk>>,
     /// The result of the snapshot's write.
     tried: Option<std::io::Result<SnapshotWritten>>,
+    /// A whole snapshot of a peer, which the snapshot thread is to open.
+    received: Option<ReceivedSnapshot<MemDisk>>,
     /// The removals of what snapshots have made needless, in order.
     removals: VecDeque<Removal<MemDisk>>,
     planted: PlantedBug,
@@ -55,6 +60,7 @@ impl Storage {
             journal: None,
             snapshot: None,
             tried: None,
+            received: None,
             removals: VecDeque::new(),
             planted: config.planted,
             damaged: false,
@@ -89,8 +95,61 @@ impl Storage {
             Task::Promise(view) => journal.promise(*view),
             Task::Vote(view) => journal.vote(*view),
             Task::Know(known) => journal.know(known),
-            Task::Install { op, view, bytes } => journal.install(*op, *view, bytes),
+            Task::Install { transfer, op, .. } => {
+                self.removals.extend(journal.install(*transfer, *op)?);
+                Ok(())
+            }
         }
+    }
+
+    /// Appends a piece of a peer's snapshot. Returns the end of what its file has, or `None` if the snapshot is
+    /// whole now, or the piece was left out.
+    ///
+    /// # Errors
+    /// The error of the journal; the process ends.
+    pub fn receive(&mut self, transfer: u64, piece: &SnapshotPiece) -> Result<Option<u64>, JournalError> {
+        let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
+        match journal.receive(transfer, piece)? {
+            Receipt::LeftOut => Ok(None),
+            Receipt::Upto(upto) => Ok(Some(upto)),
+            Receipt::Whole(received) => {
+                self.received = Some(received);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The transfer of the snapshot that waits to be opened.
+    pub fn is_whole(&self) -> Option<u64> {
+        self.received.as_ref().map(ReceivedSnapshot::transfer)
+    }
+
+    /// Opens a peer's snapshot, as the snapshot thread does, and gives it back to the journal.
+    ///
+    /// # Errors
+    /// The error of the journal; the process ends.
+    pub fn open_received(
+        &mut self,
+        config: &Config,
+    ) -> Result<Option<(u64, Result<Box<Service>, SnapshotError>)>, JournalError> {
+        let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
+        let Some(received) = self.received.take() else { return Ok(None) };
+        let transfer = received.transfer();
+        match engine::open_received(config, &received, || Ok(())) {
+            Ok(opened) => {
+                if opened.is_err() {
+                    journal.drop_received(transfer);
+                }
+                journal.add_received(Ok(received))?;
+                Ok(Some((transfer, opened)))
+            }
+            Err(error) => journal.add_received(Err(error)).map(|_| None),
+        }
+    }
+
+    /// Removes the file of a transfer that has ended.
+    pub fn drop_received(&mut self, transfer: u64) {
+        self.journal.as_mut().and_then(|journal| journal.drop_received(transfer));
     }
 
     /// Makes the appended entries durable.
@@ -171,8 +230,10 @@ impl Storage {
 
     /// Ends the process; with `power`, any part of the unsynced data is lost.
     pub fn close(&mut self, power: bool, rng: &mut Rng) {
+        // A process that dies removes nothing.
+        self.disk.die_after(Some(0));
         self.journal = None;
-        (self.snapshot, self.tried) = (None, None);
+        (self.snapshot, self.tried, self.received) = (None, None, None);
         self.removals.clear();
         self.disk.fail_syncs(0);
         self.disk.fail_writes(0);
@@ -285,6 +346,34 @@ pub(crate) fn write_in_pieces(
             return Ok(written);
         }
     }
+}
+
+/// Receives a peer's snapshot in pieces of this many bytes, reads it back as the snapshot thread does, and
+/// installs it.
+///
+/// # Errors
+/// The error of the journal.
+pub(crate) fn install_in_pieces(
+    journal: &mut Journal<MemDisk>,
+    (op, view): (Op, View),
+    bytes: &[u8],
+    length: usize,
+) -> Result<(), JournalError> {
+    let (total, crc) = (bytes.len() as u64, crc32c::crc32c(bytes));
+    for (n, bytes) in bytes.chunks(length).enumerate() {
+        let (offset, bytes) = ((n * length) as u64, bytes.to_vec());
+        let piece = SnapshotPiece { op, view, total, crc, offset, bytes };
+        let Receipt::Whole(received) = journal.receive(op.0, &piece)? else { continue };
+        let (mut reading, mut piece) = (received.read(), vec![0]);
+        let mut read = Ok(());
+        while read.is_ok() && !piece.is_empty() {
+            read = reading.read_piece(&mut piece);
+        }
+        drop(reading);
+        journal.add_received(read.map(|()| received))?;
+    }
+    let removal = journal.install(op.0, op)?;
+    removal.map_or(Ok(()), |removal| journal.finish_removal(removal.run()))
 }
 
 fn members(config: &Config) -> Vec<NodeId> {

@@ -18,13 +18,13 @@ use std::sync::Arc;
 
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{BootId, Epoch, Incarnation, Moment, NodeId, Op, View};
-use recado_proto::packet::{RefusedDatagram, ToPeer};
+use recado_proto::packet::{RefusedDatagram, SnapshotChunk, ToPeer};
 use recado_proto::seal::ClusterKeys;
 
 use crate::config::Config;
 use crate::journal::{Recovered, SnapshotPiece};
 use crate::links::{self, PeerLinks};
-use crate::ordered::{self, Committed, OrderedLog, Status, StoredSnapshot, Ticket};
+use crate::ordered::{self, Committed, OrderedLog, Status, Ticket};
 use crate::replica::{self, Boot, ReplicaManager, Room};
 
 use transfers::{Piece, Transfers};
@@ -64,6 +64,15 @@ pub enum Input {
         /// The piece; `None` if the snapshot does not exist or cannot be read.
         piece: Option<SnapshotPiece>,
     },
+    /// The answer to [`Effect::StoreSnapshot`].
+    SnapshotStored {
+        /// The number of the transfer.
+        transfer: u64,
+        /// The end of what its file has. It need not be durable yet.
+        upto: u64,
+    },
+    /// A whole snapshot of a peer is being read back and decoded, and that goes on.
+    SnapshotOpening(u64),
 }
 
 /// An effect for the driver of the engine. Effects are performed in their order.
@@ -95,6 +104,18 @@ pub enum Effect {
         /// Number of blocks.
         blocks: u16,
     },
+    /// Append a piece of a peer's snapshot to the file of its transfer, then report
+    /// [`Input::SnapshotStored`]. Transfers, and the pieces of each, come in their order. With its last piece
+    /// a snapshot is whole: make it durable, read it back and decode it, report [`Input::SnapshotOpening`]
+    /// now and then, and give the node the result.
+    StoreSnapshot {
+        /// The number of the transfer.
+        transfer: u64,
+        /// The piece.
+        piece: SnapshotPiece,
+    },
+    /// This transfer has ended, and its snapshot is not installed: remove its file, if there is one.
+    DropSnapshot(u64),
     /// Tell the operator what the replica reports.
     Report(Report),
     /// A running peer has an incarnation that is not later than one seen of it before, or is another boot of
@@ -230,6 +251,10 @@ impl OrderedLog for Bully {
             Input::Peer { datagram, behind } => self.open(now, &datagram, behind),
             Input::PortRefused(peer) => self.handle_next(replica::Input::PortRefused(peer)),
             Input::Journaled(number) => self.handle_next(replica::Input::Journaled(number)),
+            Input::SnapshotStored { transfer, upto } => {
+                self.handle_next(replica::Input::SnapshotStored { transfer, upto });
+            }
+            Input::SnapshotOpening(transfer) => self.handle_next(replica::Input::SnapshotOpening(transfer)),
             Input::SnapshotRead { to, piece } => {
                 self.steps.extend(self.transfers.on_read(now, to, piece.as_ref()).map(Step::from));
                 let room = self.links.packets_max(to);
@@ -254,16 +279,19 @@ impl OrderedLog for Bully {
         Some(ticket)
     }
 
-    fn install(&mut self, now: Moment, snapshot: StoredSnapshot) -> bool {
-        let StoredSnapshot { op, view, bytes } = snapshot;
+    fn install(&mut self, now: Moment, transfer: u64) -> bool {
         let mut effects = Vec::new();
-        let installed = self.replica.install(now, op, view, bytes, &mut effects);
+        let installed = self.replica.install(now, transfer, &mut effects);
         self.put_first(effects.into_iter().map(Step::Perform));
         installed
     }
 
-    fn refuse_snapshot(&mut self, op: Op) {
-        self.replica.refuse_snapshot(op);
+    fn refuse_snapshot(&mut self, transfer: u64) -> bool {
+        let mut effects = Vec::new();
+        let refused = self.replica.refuse_snapshot(transfer, &mut effects);
+        // After what was given to its file before.
+        self.steps.extend(effects.into_iter().map(Step::Perform));
+        refused
     }
 
     fn take(&mut self, applied: Op) -> Option<Committed> {
@@ -383,10 +411,15 @@ impl Bully {
                 }
                 Event::Committed(upto)
             }
-            replica::Effect::SnapshotBegun { op, start } => Event::SnapshotBegun { op, start },
-            replica::Effect::SnapshotReceived { op, view, bytes } => {
-                Event::SnapshotReceived(StoredSnapshot { op, view, bytes })
+            replica::Effect::SnapshotBegun { transfer, op, start } => {
+                Event::SnapshotBegun { transfer, op, start }
             }
+            replica::Effect::StoreSnapshot { transfer, piece } => {
+                let SnapshotChunk { op, view, offset, total, crc, bytes } = piece;
+                let piece = SnapshotPiece { op, view, total, crc, offset, bytes };
+                Event::Effect(Effect::StoreSnapshot { transfer, piece })
+            }
+            replica::Effect::DropSnapshot(transfer) => Event::Effect(Effect::DropSnapshot(transfer)),
             replica::Effect::Active(view) => Event::Active(view),
             replica::Effect::Deposed => {
                 let lost = self.awaited.front().map(|(_, from)| Event::Lost { from: *from });

@@ -53,13 +53,14 @@ pub trait OrderedLog {
     /// Makes the proposals since the last call durable and sends them to the other servers.
     fn flush(&mut self, now: Moment);
 
-    /// Replaces the log with a received snapshot. The caller has validated it, and loads its state if this
-    /// returns true. Returns false if the snapshot is of no use any more; nothing has changed then.
-    fn install(&mut self, now: Moment, snapshot: StoredSnapshot) -> bool;
+    /// Replaces the log with the snapshot of this transfer, which has arrived whole. The driver has given the
+    /// caller its decoded state, which the caller loads if this returns true. Returns false if the snapshot is
+    /// of no use any more; nothing has changed then.
+    fn install(&mut self, now: Moment, transfer: u64) -> bool;
 
-    /// Ends the transfer of the snapshot at `op`, whose start the caller cannot read. It is not fetched
-    /// again.
-    fn refuse_snapshot(&mut self, op: Op);
+    /// Ends this transfer, whose snapshot the caller cannot read. It is not fetched again. Returns false if
+    /// the transfer has ended before.
+    fn refuse_snapshot(&mut self, transfer: u64) -> bool;
 
     /// Takes the committed entry that follows `applied`, the last op taken or installed. Returns `None` if
     /// that is the last one committed. The caller takes each op once, and so paces its own work: however many
@@ -116,16 +117,16 @@ pub enum Event<E> {
         from: Ticket,
     },
     /// The transfer of another server's snapshot has begun. If its start shows that it is none to install,
-    /// have it refused.
+    /// have it refused. When all of it has arrived, the driver decodes it and gives the node its state, or
+    /// the reason why it is none.
     SnapshotBegun {
+        /// The number of the transfer.
+        transfer: u64,
         /// Its op.
         op: Op,
         /// Its first bytes.
         start: Vec<u8>,
     },
-    /// Another server's snapshot has arrived completely. Validate it, then have it installed or drop it,
-    /// before the next event is taken. One that is dropped is not fetched again.
-    SnapshotReceived(StoredSnapshot),
     /// This view is active: announce it to clients. Its primary serves them.
     Active(View),
     /// This server has stopped being the primary of an active view: serve nobody. A primary that is only

@@ -11,6 +11,7 @@
 //! packet never allocates more than [`ALLOCATION_MAX`], and frees it at once.
 
 use bincode::config::{self, Config};
+use bincode::de::read::Reader;
 use bincode::enc::write::{SizeWriter, Writer};
 use bincode::error::{DecodeError as Inner, EncodeError};
 use serde::Serialize;
@@ -257,6 +258,94 @@ pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeErr
     all_of(bytes, first)
 }
 
+/// The reason why a snapshot was not decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecoded<E> {
+    /// Its bytes are no snapshot. The fault of the server that wrote it.
+    Refused(DecodeError),
+    /// A piece was not given.
+    NotGiven(E),
+}
+
+/// Decodes a whole snapshot of `length` bytes, as [`decode_snapshot`] does, with the memory for one piece
+/// beside the decoded value. `give` puts the next piece into an empty buffer, and leaves it empty after the
+/// last one.
+///
+/// # Errors
+/// [`Undecoded`].
+pub fn decode_snapshot_in_pieces<T: DeserializeOwned, E>(
+    length: u64,
+    give: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<T, Undecoded<E>> {
+    let Some(left) = usize::try_from(length).ok().filter(|length| *length <= SNAPSHOT_MAX) else {
+        return Err(Undecoded::Refused(DecodeError::Oversized));
+    };
+    let mut given = Given { piece: Vec::new(), at: 0, left, give, failed: None };
+    let limits = config::standard().with_limit::<{ WIDTH_MAX * SNAPSHOT_MAX }>();
+    let decoded = bincode::serde::decode_from_reader(&mut given, limits);
+    match (decoded, given.failed, given.left) {
+        (_, Some(failed), _) => Err(Undecoded::NotGiven(failed)),
+        (Ok(_), None, 1..) => Err(Undecoded::Refused(DecodeError::TrailingBytes)),
+        (decoded, None, _) => decoded.map_err(|error| Undecoded::Refused(refusal(&error))),
+    }
+}
+
+/// Hands out an encoding that is given in pieces.
+struct Given<F, E> {
+    piece: Vec<u8>,
+    /// How much of the piece was handed out.
+    at: usize,
+    /// The bytes that were not handed out yet, of this piece and of those that follow.
+    left: usize,
+    give: F,
+    failed: Option<E>,
+}
+
+impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Given<F, E> {
+    /// The rest of the piece, or the next piece after its end. Empty if no more is given.
+    fn rest(&mut self) -> Result<&[u8], Inner> {
+        if self.at == self.piece.len() {
+            self.piece.clear();
+            self.at = 0;
+            if let Err(failed) = (self.give)(&mut self.piece) {
+                self.failed = Some(failed);
+                return Err(Inner::Other("a piece was not given"));
+            }
+        }
+        Ok(&self.piece[self.at..])
+    }
+}
+
+impl<E, F: FnMut(&mut Vec<u8>) -> Result<(), E>> Reader for Given<F, E> {
+    fn read(&mut self, bytes: &mut [u8]) -> Result<(), Inner> {
+        let ends = |missing| Inner::UnexpectedEnd { additional: missing };
+        // What lies about its length is refused before anything of it is read.
+        self.left = self.left.checked_sub(bytes.len()).ok_or_else(|| ends(bytes.len()))?;
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let rest = self.rest()?;
+            let taken = rest.len().min(bytes.len() - filled);
+            if taken == 0 {
+                return Err(ends(bytes.len() - filled));
+            }
+            bytes[filled..filled + taken].copy_from_slice(&rest[..taken]);
+            (self.at, filled) = (self.at + taken, filled + taken);
+        }
+        Ok(())
+    }
+
+    fn peek_read(&mut self, count: usize) -> Option<&[u8]> {
+        if count > self.left {
+            return None;
+        }
+        self.piece.get(self.at..self.at + count)
+    }
+
+    fn consume(&mut self, count: usize) {
+        (self.at, self.left) = (self.at + count, self.left - count);
+    }
+}
+
 /// Decodes the value at the start of `bytes`, whatever follows it.
 ///
 /// # Errors
@@ -275,11 +364,15 @@ pub fn decode_snapshot_start<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Dec
 }
 
 fn decode_within<T: DeserializeOwned, C: Config>(bytes: &[u8], limits: C) -> Result<(T, usize), DecodeError> {
-    bincode::serde::decode_from_slice(bytes, limits).map_err(|error| match error {
+    bincode::serde::decode_from_slice(bytes, limits).map_err(|error| refusal(&error))
+}
+
+fn refusal(error: &Inner) -> DecodeError {
+    match error {
         Inner::UnexpectedEnd { .. } => DecodeError::Truncated,
         Inner::LimitExceeded => DecodeError::Oversized,
         _ => DecodeError::Malformed,
-    })
+    }
 }
 
 fn all_of<T>(bytes: &[u8], (value, length): (T, usize)) -> Result<T, DecodeError> {
@@ -336,5 +429,62 @@ mod tests {
             if taken == 2 { Err("full") } else { Ok(()) }
         });
         assert_eq!((ended, taken), (Err(Unencoded::NotTaken("full")), 2));
+    }
+
+    /// Decodes what is given in pieces of this length.
+    fn in_pieces<T: DeserializeOwned>(bytes: &[u8], length: usize) -> Result<T, Undecoded<()>> {
+        let mut pieces = bytes.chunks(length);
+        decode_snapshot_in_pieces(bytes.len() as u64, |piece| {
+            assert!(piece.is_empty() && piece.capacity() <= 2 * length.max(8), "one piece is held at a time");
+            piece.extend_from_slice(pieces.next().unwrap_or_default());
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_snapshot_is_decoded_in_pieces_as_it_is_decoded_whole_wherever_a_piece_ends() {
+        let whole = encode(&image());
+        for length in [1, 2, 3, 7, PIECE, whole.len() - 1, whole.len()] {
+            assert_eq!(in_pieces(&whole, length), Ok(image()), "{length}");
+        }
+        for cut in [0, 1, PIECE, whole.len() - 1] {
+            let refused = Err(Undecoded::Refused(DecodeError::Truncated));
+            assert_eq!(in_pieces::<Vec<String>>(&whole[..cut], PIECE), refused, "{cut}");
+        }
+        let longer = [whole.as_slice(), &[0]].concat();
+        let refused = Err(Undecoded::Refused(DecodeError::TrailingBytes));
+        assert_eq!(in_pieces::<Vec<String>>(&longer, PIECE), refused);
+        let no_text = [[1, 2].as_slice(), &[0xff; 2]].concat();
+        let refused = Err(Undecoded::Refused(DecodeError::Malformed));
+        assert_eq!(in_pieces::<Vec<String>>(&no_text, PIECE), refused);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_too_long_or_of_which_less_is_given_than_was_said_is_refused() {
+        let asked = |length: u64| {
+            let mut given = Some(encode(&image()));
+            decode_snapshot_in_pieces::<Vec<String>, ()>(length, |piece| {
+                piece.extend(given.take().unwrap_or_default());
+                Ok(())
+            })
+        };
+        let length = encode(&image()).len() as u64;
+        assert_eq!(asked(length), Ok(image()));
+        assert_eq!(asked(length + 1), Err(Undecoded::Refused(DecodeError::TrailingBytes)));
+        assert_eq!(asked(length - 1), Err(Undecoded::Refused(DecodeError::Truncated)));
+        assert_eq!(asked(SNAPSHOT_MAX as u64 + 1), Err(Undecoded::Refused(DecodeError::Oversized)));
+        let empty = decode_snapshot_in_pieces::<Vec<String>, ()>(length, |_| Ok(()));
+        assert_eq!(empty, Err(Undecoded::Refused(DecodeError::Truncated)));
+    }
+
+    #[test]
+    fn nothing_is_decoded_after_a_piece_that_was_not_given() {
+        let (whole, mut given) = (encode(&image()), 0);
+        let ended = decode_snapshot_in_pieces::<Vec<String>, _>(whole.len() as u64, |piece| {
+            given += 1;
+            piece.extend_from_slice(&whole[..PIECE]);
+            if given == 2 { Err("unreadable") } else { Ok(()) }
+        });
+        assert_eq!((ended, given), (Err(Undecoded::NotGiven("unreadable")), 2));
     }
 }

@@ -110,6 +110,12 @@ pub enum Planted {
     SessionUnflushed,
     /// A turn applies everything that is committed, and no heartbeat leaves meanwhile.
     AppliesAllAtOnce,
+    /// A peer's snapshot is installed before its bytes are synced.
+    ReceivedNotSynced,
+    /// A piece of a peer's snapshot is given to the journal again when more is asked for.
+    PieceTwice,
+    /// A peer's snapshot is installed however far the log has come while it was read back.
+    InstallUnchecked,
 }
 
 /// The runtime value that says which bug is switched on.

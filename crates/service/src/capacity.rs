@@ -75,7 +75,7 @@ const _: () = assert!(
 );
 
 /// Counts of the state that are not the length of a map.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counted {
     /// Keys of all profiles.
     pub(super) keys: u64,

@@ -12,7 +12,7 @@ use super::capacity::{Counted, all_retained, follow_bound, overhead};
 use super::state::{State, TopicState, Usage};
 
 /// The index of a state; as bounded as the state.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     /// The live receiving sessions of a profile; no empty sets.
     pub(super) receiving: BTreeMap<Name, BTreeSet<SessionId>>,

@@ -57,7 +57,7 @@ pub use self::stored::Stored;
 use crate::limits::Limits;
 
 /// The state machine.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     state: State,
     limits: Limits,

@@ -8,13 +8,13 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use recado_log::bully::{self, Task};
-use recado_log::journal::{DiskFile, Meta, SNAPSHOT_PIECE};
+use recado_log::journal::{DiskFile, Meta, SNAPSHOT_PIECE, SnapshotPiece};
 use recado_proto::codec;
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{ClusterId, Epoch, Op, SessionId, View};
 use recado_proto::members::{self, Members};
 use recado_proto::packet::{Home, OptionalFields, Resume, ToServer};
-use recado_service::State;
+use recado_service::{Service, State};
 use recado_sys::sync::Mistake;
 use recado_sys::sync::channel::bounded;
 use recado_sys::sync::model::{TimeOuts, below, explore, now_us, seeds_to_find, step};
@@ -227,6 +227,8 @@ fn durable(disk: &SlowDisk) -> (u64, View) {
 struct Ran {
     reported: Vec<u64>,
     snapshots: Vec<u64>,
+    /// The snapshot of a peer that was opened.
+    opened: Option<Box<Service>>,
     stopped: bool,
     ended: Result<(), JournalError>,
     disk: SlowDisk,
@@ -242,12 +244,12 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
     let (signal, replica) = (Signal::default(), Signal::default());
     let (work, work_out) = signal.bounded(1);
     let (news, news_out) = replica.bounded(1);
-    let (snapshot_work, snapshot_works) = bounded(2);
+    let (snapshot_work, works_of_snapshots) = bounded(SNAPSHOT_WORK);
     let (finished, finished_out) = signal.bounded(1);
     let (ended, ended_out) = bounded(1);
     let clock = MachineClock::start();
-    let snapshots =
-        spawn_named("snapshot", move || write_snapshots(&snapshot_works, &finished, clock)).unwrap();
+    let snapshots = SnapshotThread { works: works_of_snapshots, finished, config: config(), clock };
+    let snapshots = spawn_named("snapshot", move || snapshots.run()).unwrap();
     let thread = JournalThread {
         journal,
         signal,
@@ -262,9 +264,17 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
     };
     let thread = spawn_named("journal", move || ended.send(thread.run()).unwrap()).unwrap();
 
-    let mut ran = Ran { reported: vec![], snapshots: vec![], stopped: false, ended: Ok(()), disk };
+    let (reported, snapshots_done, opened) = Default::default();
+    let mut ran = Ran { reported, snapshots: snapshots_done, opened, stopped: false, ended: Ok(()), disk };
     let mut held = OverflowQueue::new(work);
     for work in works {
+        // What is installed was opened before.
+        let installs = matches!(work, Work::Task { task: Task::Install { .. }, .. });
+        while installs && ran.opened.is_none() && !held.is_gone() && !ran.stopped {
+            replica.wait(Duration::from_millis(2), || !news_out.is_empty());
+            news_out.try_iter().for_each(|news| ran.hear(news));
+            held.flush();
+        }
         if !held.is_gone() && !ran.stopped {
             held.push(work);
         }
@@ -302,7 +312,15 @@ impl Ran {
                 self.reported.push(number);
             }
             Input::SnapshotDone(op) => self.snapshots.push(op.0),
-            Input::Log(bully::Input::SnapshotRead { .. }) => {}
+            Input::Log(
+                bully::Input::SnapshotRead { .. }
+                | bully::Input::SnapshotStored { .. }
+                | bully::Input::SnapshotOpening(_),
+            ) => {}
+            Input::SnapshotOpened { transfer: TRANSFER, opened } => {
+                assert!(self.opened.is_none(), "it is opened once");
+                self.opened = Some(opened.unwrap());
+            }
             Input::Stop => self.stopped = true,
             other => panic!("{other:?}"),
         }
@@ -354,9 +372,10 @@ fn ends_amid_a_snapshot() {
     let Work::Snapshot(mut image) = image(1) else { unreachable!() };
     image.members.list = list;
     let job = journal.begin_snapshot(Op(1)).unwrap();
-    let ((work, works), (finished, finished_out)) = (bounded(2), Signal::default().bounded(1));
+    let ((work, works), (finished, finished_out)) = (bounded(SNAPSHOT_WORK), Signal::default().bounded(1));
     let clock = MachineClock::start();
-    let thread = spawn_named("snapshot", move || write_snapshots(&works, &finished, clock)).unwrap();
+    let snapshots = SnapshotThread { works, finished, config: config(), clock };
+    let thread = spawn_named("snapshot", move || snapshots.run()).unwrap();
     work.send(SnapshotWork::Write { job, image }).unwrap();
     park_timeout(Duration::from_millis(below(8 * SYNC_MS)));
     drop((journal, work, finished_out));
@@ -393,11 +412,61 @@ fn a_full_disk_reports_no_result_behind_a_write_that_was_left_out() {
     found(Mistake::ToldOfAHole, full_disk);
 }
 
+/// The number of the only transfer of a snapshot.
+const TRANSFER: u64 = 3;
+
+fn config() -> Config {
+    let addr = ([127, 0, 0, 1], 1).into();
+    let member = Member { id: NodeId(1), client: addr, peer: addr };
+    Config::default_for(Cluster { id: ClusterId(7), me: NodeId(1), members: vec![member] })
+}
+
+/// The snapshot at this op of a server with that configuration, in pieces of 20 bytes, and its installation.
+fn received(op: u64, number: u64) -> Vec<Work> {
+    let addr = ([127, 0, 0, 1], 1).into();
+    let member = members::Member { id: NodeId(1), client: addr, peer: addr, joined: Incarnation(0), role: 0 };
+    let mut service = Service::new(State::default(), config().limits, config().planted);
+    (1..=op).for_each(|op| service.apply(Op(op), None, &mut Vec::new()));
+    let Work::Snapshot(mut image) = image(op) else { unreachable!() };
+    image.members.list = vec![member];
+    image.state = service.state();
+    let bytes = codec::encode(&*image);
+    let (op, view, total, crc) = (Op(op), VIEW, bytes.len() as u64, crc32c::crc32c(&bytes));
+    let pieces = bytes.chunks(20).enumerate().map(|(n, bytes)| {
+        let (offset, bytes) = (20 * n as u64, bytes.to_vec());
+        let piece = SnapshotPiece { op, view, total, crc, offset, bytes };
+        Work::Receive { transfer: TRANSFER, piece }
+    });
+    let install = Task::Install { transfer: TRANSFER, op, view, replaced: Default::default() };
+    pieces.chain([Work::Task { number, task: install }]).collect()
+}
+
+/// Receives a peer's snapshot while one is written, installs it, and appends.
+fn installed() {
+    let mut works = vec![append(1, 100), image(1)];
+    works.extend(received(5, 5));
+    works.push(append(6, 100));
+    let ran = run_journal(None, works);
+    ran.ended.unwrap();
+    assert!(ran.opened.is_some_and(|service| service.applied() == Op(5)));
+    assert_eq!(ran.reported.last(), Some(&6), "all is reported in the end");
+    assert_eq!(durable(&ran.disk), (6, View::ZERO));
+    let names = ran.disk.list().unwrap();
+    assert!(!names.iter().any(|name| name.starts_with("tmp.")), "{names:?}");
+}
+
+#[test]
+fn a_peers_snapshot_is_durable_before_its_installation_is_reported_whatever_is_written_meanwhile() {
+    explore(TimeOuts::Any, 150, installed);
+    explore(TimeOuts::Never, 50, installed);
+}
+
 /// Installs a peer's snapshot for which there is room, while there is none for the segment after it; then
 /// appends.
 fn half_installed() {
-    let install = Task::Install { op: Op(9), view: VIEW, bytes: vec![7; 100] };
-    let works = vec![append(1, 100), Work::Task { number: 2, task: install }, append(10, 100)];
+    let mut works = vec![append(1, 100)];
+    works.extend(received(9, 2));
+    works.push(append(10, 100));
     let ran = run_journal(Some(16 << 10), works);
     assert!(ran.stopped, "the node is told to stop: {:?}", ran.reported);
     assert!(matches!(ran.ended, Err(JournalError::Full)), "{:?}", ran.ended);
@@ -415,20 +484,16 @@ fn replica_of_one(
     channels: &Channels,
     shared: &Shared,
 ) -> (ReplicaThread, Vec<Effect>) {
-    let addr = ([127, 0, 0, 1], 1).into();
-    let member = Member { id: NodeId(1), client: addr, peer: addr };
-    let cluster = Cluster { id: ClusterId(7), me: NodeId(1), members: vec![member] };
-    let config = Config::default_for(cluster.clone());
     let handshake_config = handshake_config(1, 1);
     let boot_id = BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys, seed: 1 };
     let mut effects = Vec::new();
-    let node = engine::start(config, recovered, boot_id, shared.clock.read(), &mut effects).unwrap();
+    let node = engine::start(config(), recovered, boot_id, shared.clock.read(), &mut effects).unwrap();
     let thread = ReplicaThread {
         node,
         inputs: channels.inputs(),
         port: PeerPort::new(
             BoundSocket::bind(([127, 0, 0, 1], 0).into(), LISTEN_PATIENCE).unwrap(),
-            cluster,
+            cluster: config().cluster,
             Arc::clone(&shared.counters),
         ),
         peers: BTreeMap::new(),

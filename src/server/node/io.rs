@@ -48,6 +48,14 @@ pub enum Input<L> {
     },
     /// The snapshot of [`Effect::Snapshot`] is durable and verified.
     SnapshotDone(Op),
+    /// Another server's snapshot has arrived whole, is durable under a temporary name, and was read back and
+    /// decoded by [`open_in_pieces`](super::open_in_pieces).
+    SnapshotOpened {
+        /// The number of its transfer.
+        transfer: u64,
+        /// Its state, or the reason why it is not taken.
+        opened: Result<Box<Service>, SnapshotError>,
+    },
     /// The delivery wants a page for a session that is behind.
     WantPage {
         /// The session.
@@ -132,6 +140,8 @@ pub enum Effect<L> {
     /// The wall clock of this primary is ahead of the log's time by this many ms (negative: behind). For
     /// logs, at most once a minute.
     ClockAway(i64),
+    /// This state is not used any more. Let another thread drop it: that takes as long as the state is large.
+    Discard(Box<Service>),
     /// Another server's snapshot is not taken. This server goes on without it and does not fetch it again; it
     /// takes the next one that is offered. For logs, as an error.
     SnapshotRefused(SnapshotError),

@@ -19,7 +19,7 @@ mod log_clock;
 mod queries;
 mod snapshots;
 
-use recado_log::ordered::{Committed, Event, OrderedLog, StoredSnapshot, Ticket};
+use recado_log::ordered::{Committed, Event, OrderedLog, Ticket};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
 use recado_proto::id::{Clock, Incarnation, Moment, Op, SessionId, View};
@@ -41,7 +41,7 @@ use snapshots::Snapshots;
 
 pub use clients::RETRY_MS;
 pub use io::{Boot, Effect, Input, UnreadableEntry};
-pub use snapshots::{Image, SnapshotError, restore};
+pub use snapshots::{Image, SnapshotError, open_in_pieces, restore};
 
 /// One server.
 #[derive(Debug)]
@@ -129,6 +129,10 @@ impl<L: OrderedLog> Node<L> {
             Input::Client { session, packet } => self.on_client(clock, session, packet),
             Input::Initiation { reply_to, key, packet } => self.on_initiation(clock, reply_to, key, packet),
             Input::SnapshotDone(op) => self.log.trim(self.snapshots.on_done(op)),
+            Input::SnapshotOpened { transfer, opened } => {
+                self.on_snapshot_opened(clock, transfer, opened);
+                self.take_events(clock);
+            }
             Input::WantPage { session, after, limit } => self.on_want_page(clock, session, after, limit),
             // Only a session in the log has keys, so only such a session can have proved an address. The
             // guard ignores one that has ended since.
@@ -214,9 +218,7 @@ impl<L: OrderedLog> Node<L> {
         while let Some(event) = self.log.poll(clock.now) {
             match event {
                 Event::Effect(effect) => self.out.push(Effect::Log(effect)),
-                Event::SnapshotBegun { op, start } => self.on_snapshot_begun(op, &start),
-                // At once: the log goes on from what it has installed.
-                Event::SnapshotReceived(snapshot) => self.on_snapshot_received(clock, snapshot),
+                Event::SnapshotBegun { transfer, op, start } => self.on_snapshot_begun(transfer, op, &start),
                 Event::Committed(upto) => self.backlog.push(Due::Committed(upto)),
                 Event::Lost { from } => self.backlog.push(Due::Lost { from }),
                 Event::Active(view) => self.backlog.push(Due::Active(view)),
@@ -324,26 +326,38 @@ impl<L: OrderedLog> Node<L> {
     }
 
     /// What this version cannot read is refused before all of it is fetched.
-    fn on_snapshot_begun(&mut self, op: Op, start: &[u8]) {
+    fn on_snapshot_begun(&mut self, transfer: u64, op: Op, start: &[u8]) {
         if let Err(error @ SnapshotError::OtherFormat { .. }) = snapshots::check_format(op, start) {
-            self.log.refuse_snapshot(op);
+            self.log.refuse_snapshot(transfer);
             self.out.push(Effect::SnapshotRefused(error));
         }
     }
 
-    fn on_snapshot_received(&mut self, clock: Clock, snapshot: StoredSnapshot) {
-        let service = match snapshots::open(&self.config, &snapshot) {
+    /// Another server's snapshot was decoded while this node went on. Its state takes the place of the present
+    /// one; only the sessions are looked at one by one.
+    fn on_snapshot_opened(
+        &mut self,
+        clock: Clock,
+        transfer: u64,
+        opened: Result<Box<Service>, SnapshotError>,
+    ) {
+        let service = match opened {
             Ok(service) => service,
-            Err(error) => return self.out.push(Effect::SnapshotRefused(error)),
+            Err(error) => {
+                if self.log.refuse_snapshot(transfer) {
+                    self.out.push(Effect::SnapshotRefused(error));
+                }
+                return;
+            }
         };
-        let op = snapshot.op;
-        if !self.log.install(clock.now, snapshot) {
-            return;
+        if !self.log.install(clock.now, transfer) {
+            return self.out.push(Effect::Discard(service));
         }
         let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
-        self.service = service;
+        let replaced = std::mem::replace(&mut self.service, *service);
+        self.out.push(Effect::Discard(Box::new(replaced)));
         self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
-        self.snapshots.on_installed(op, self.log.status().appended_bytes);
+        self.snapshots.on_installed(self.service.applied(), self.log.status().appended_bytes);
         self.charges.retain_networks(|session| self.service.has_session(session));
         if !self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
             self.emit_sessions(&before);

@@ -3,7 +3,7 @@
 //! Nothing here changes the log or the service, and nothing knows how a snapshot is stored or sent.
 
 use recado_log::ordered::{OrderedLog, StoredSnapshot};
-use recado_proto::codec;
+use recado_proto::codec::{self, Undecoded};
 use recado_proto::command::Stamped;
 use recado_proto::id::{Clock, ClusterId, Epoch, Incarnation, Moment, Op, View, millis};
 use recado_proto::members::{Member, Members, default_tie_holder};
@@ -143,16 +143,50 @@ pub(super) fn check_format(op: Op, start: &[u8]) -> Result<(), SnapshotError> {
     }
 }
 
-/// The service of a snapshot that was stored, or that a peer sent.
+/// The service of a snapshot that was stored.
 ///
 /// # Errors
 /// [`SnapshotError`].
-pub(super) fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, SnapshotError> {
+fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, SnapshotError> {
     let StoredSnapshot { op, view, ref bytes } = *stored;
-    let unreadable = |error| SnapshotError::Unreadable(op, error);
     check_format(op, bytes)?;
-    let image: Image = codec::decode_snapshot(bytes).map_err(unreadable)?;
-    image.members.check().map_err(unreadable)?;
+    let image = codec::decode_snapshot(bytes).map_err(|error| SnapshotError::Unreadable(op, error))?;
+    service_of(config, op, view, image)
+}
+
+/// The service of a snapshot that another server sent as that of this op and view. It has `length` bytes, the
+/// checksum of which is right. `give` puts the next of them into an empty buffer, and leaves it empty after
+/// the last ones, so that nobody holds all of them beside the state. It takes long if the state is large: no
+/// node waits for it.
+///
+/// # Errors
+/// That of `give`.
+pub fn open_in_pieces<E>(
+    config: &Config,
+    (op, view): (Op, View),
+    length: u64,
+    mut give: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<Result<Service, SnapshotError>, E> {
+    let mut start = Vec::new();
+    give(&mut start)?;
+    if let Err(error) = check_format(op, &start) {
+        return Ok(Err(error));
+    }
+    let decoded = codec::decode_snapshot_in_pieces(length, |piece| {
+        // The first piece once, then the others.
+        std::mem::swap(piece, &mut start);
+        if piece.is_empty() { give(piece) } else { Ok(()) }
+    });
+    match decoded {
+        Ok(image) => Ok(service_of(config, op, view, image)),
+        Err(Undecoded::Refused(error)) => Ok(Err(SnapshotError::Unreadable(op, error))),
+        Err(Undecoded::NotGiven(error)) => Err(error),
+    }
+}
+
+/// The service of a decoded snapshot that is to be that of this op and view.
+fn service_of(config: &Config, op: Op, view: View, image: Image) -> Result<Service, SnapshotError> {
+    image.members.check().map_err(|error| SnapshotError::Unreadable(op, error))?;
     if !image.is_of(config) {
         return Err(SnapshotError::Foreign(op));
     }

@@ -115,6 +115,17 @@ fn answered(input: &delivery::Input) -> Option<(SessionId, QueryId)> {
     }
 }
 
+/// The state of a peer's snapshot, which is read in small pieces.
+fn open_whole(config: &Config, op: Op, view: View, bytes: &[u8]) -> Result<Service, SnapshotError> {
+    let mut pieces = bytes.chunks(100);
+    let opened =
+        open_in_pieces::<std::convert::Infallible>(config, (op, view), bytes.len() as u64, |piece| {
+            piece.extend_from_slice(pieces.next().unwrap_or_default());
+            Ok(())
+        });
+    opened.unwrap_or_else(|never| match never {})
+}
+
 /// What surrounds the log of a server in a test.
 trait Surroundings: Sized {
     type Log: OrderedLog;
@@ -124,6 +135,11 @@ trait Surroundings: Sized {
 
     /// Performs an effect of the log. Returns the input that follows from it.
     fn perform(&mut self, clock: Clock, effect: LogEffect<Self>) -> Option<LogInput<Self>>;
+
+    /// The snapshot of a peer that is whole with this effect: its transfer, op, view and bytes.
+    fn whole(&mut self, _effect: &LogEffect<Self>) -> Option<(u64, Op, View, Vec<u8>)> {
+        None
+    }
 
     /// Makes the server primary.
     fn lead(rig: &mut Rig<Self>);
@@ -152,6 +168,8 @@ struct Rig<S: Surroundings> {
     beyond: Vec<(SessionId, Op, Op)>,
     failed: Vec<UnreadableEntry>,
     refused: Vec<SnapshotError>,
+    /// The number of states that are not used any more.
+    discarded: usize,
 }
 
 impl<S: Surroundings> Rig<S> {
@@ -181,6 +199,7 @@ impl<S: Surroundings> Rig<S> {
             beyond,
             failed,
             refused,
+            discarded: 0,
         };
         rig.note(effects);
         let mut out = Vec::new();
@@ -195,6 +214,11 @@ impl<S: Surroundings> Rig<S> {
             let mut out = Vec::new();
             match effect {
                 Effect::Log(effect) => {
+                    if let Some((transfer, op, view, bytes)) = S::whole(&mut self.around, &effect) {
+                        let opened = open_whole(&self.node.config, op, view, &bytes);
+                        let input = Input::SnapshotOpened { transfer, opened: opened.map(Box::new) };
+                        self.node.handle(self.clock, input, &mut out);
+                    }
                     if let Some(input) = self.around.perform(self.clock, effect) {
                         self.node.handle(self.clock, Input::Log(input), &mut out);
                         self.node.apply(self.clock, &mut out);
@@ -221,6 +245,7 @@ impl<S: Surroundings> Rig<S> {
                     self.beyond.push((session, cursor, applied));
                 }
                 Effect::SnapshotRefused(error) => self.refused.push(error),
+                Effect::Discard(_) => self.discarded += 1,
                 Effect::Stopped => {}
                 Effect::Failed(entry) => self.failed.push(entry),
             }

@@ -6,6 +6,7 @@ use recado_proto::planted::Planted;
 
 use super::error::{IoOp, JournalError, Trying, is_full, is_rot};
 use super::meta::MetaFile;
+use super::receive::Reception;
 use super::record::{Body, Record};
 use super::segment::Segment;
 use super::snapshot::{self, Header, SnapshotJob, SnapshotPiece, SnapshotWritten};
@@ -46,6 +47,8 @@ pub struct Journal<D: Disk> {
     pub(super) snapshots: Vec<Header>,
     /// The numbers of the snapshots that are being removed.
     pub(super) removing: Vec<u64>,
+    /// The snapshot that a peer sends.
+    pub(super) reception: Reception<D>,
     /// The ops of the snapshots that the disk could not read when a peer asked.
     pub(super) unreadable: Vec<Op>,
     /// The end of the log, durable or not.
@@ -124,7 +127,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Makes everything appended durable.
-    fn sync_log(&mut self) -> Result<(), JournalError> {
+    pub(super) fn sync_log(&mut self) -> Result<(), JournalError> {
         self.check()?;
         if self.synced.0 == self.written {
             return Ok(());
@@ -226,7 +229,7 @@ impl<D: Disk> Journal<D> {
         Ok(self.job(op))
     }
 
-    fn job(&self, op: Op) -> SnapshotJob<D> {
+    pub(super) fn job(&self, op: Op) -> SnapshotJob<D> {
         SnapshotJob::new(self.disk.clone(), op, self.removing.clone(), self.options.planted)
     }
 
@@ -276,34 +279,6 @@ impl<D: Disk> Journal<D> {
             Err(JournalError::Full) => self.full(),
             removed => self.guard(removed),
         }
-    }
-
-    /// Stores a snapshot received from a peer durably, and then restarts the log after it.
-    ///
-    /// # Errors
-    /// [`JournalError::Misplaced`] if the snapshot is older than the newest one here,
-    /// [`JournalError::Full`] if it finds no room: nothing has changed. Any other error poisons the
-    /// journal; the snapshot may be stored although the log does not follow it yet.
-    pub fn install(&mut self, op: Op, view: View, bytes: &[u8]) -> Result<(), JournalError> {
-        self.sync_log()?;
-        if self.snapshots.last().is_some_and(|newest| newest.op > op) {
-            return Err(JournalError::Misplaced { op, last: self.last.0 });
-        }
-        let written = match self.job(op).write(view, bytes) {
-            Err(error) if is_full(&error) => return self.full(),
-            other => other,
-        };
-        if written.is_ok() {
-            self.lost = self.lost.and_then(|lost| lost.beyond(op, view));
-            self.commit = self.commit.max(op);
-            let marks = !self.options.planted.is(Planted::MarkNotMoved);
-            if let Err(error) = self.next_segment((op, view), marks) {
-                // The snapshot is stored, but the log does not follow it. Only a restart can repair that.
-                self.poisoned = true;
-                return Err(error);
-            }
-        }
-        self.finish_snapshot(written)
     }
 
     /// Reads up to `len` bytes of the snapshot at `op` (zero: the newest) from `offset` on; `None` if there
@@ -371,7 +346,7 @@ impl<D: Disk> Journal<D> {
 
     /// Opens the next segment, at which the log ends at `last`. Everything before is durable. The mark
     /// names the new segment before anything is appended to it, or any older one is removed.
-    fn next_segment(&mut self, last: (Op, View), marks: bool) -> Result<(), JournalError> {
+    pub(super) fn next_segment(&mut self, last: (Op, View), marks: bool) -> Result<(), JournalError> {
         let serial = self.written + 1;
         let start = self.record(serial, last, Body::Start { prev: self.written, lost: self.lost });
         let next = match Segment::create(&self.disk, &start, self.options.step) {
@@ -421,18 +396,18 @@ impl<D: Disk> Journal<D> {
 
     /// The disk is full: gives the reserve back, so that the file system and the rest of this server have
     /// room, and returns the error.
-    fn full(&mut self) -> Result<(), JournalError> {
+    pub(super) fn full(&mut self) -> Result<(), JournalError> {
         // If the reserve is gone already or cannot be removed, nothing more can be done here.
         let _ = self.disk.remove(RESERVE);
         Err(JournalError::Full)
     }
 
-    fn check(&self) -> Result<(), JournalError> {
+    pub(super) fn check(&self) -> Result<(), JournalError> {
         if self.poisoned { Err(JournalError::Poisoned) } else { Ok(()) }
     }
 
     /// Poisons the journal if `result` is an error. A full disk does not come here where it changes nothing.
-    fn guard<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
+    pub(super) fn guard<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
         self.poisoned |= result.is_err();
         result
     }

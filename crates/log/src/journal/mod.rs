@@ -81,9 +81,9 @@
 //!
 //! # Reading order
 //! The types below; `format`, `meta` and `record` (the bytes of the files); `segment` and `scan` (a log file
-//! as it is written and as it is read); `snapshot`; `recovery` (the log that the records of a directory
-//! give); `open` (a start); `log` (the running journal); then `directory` (the disk of a running server),
-//! `inspect` and `error`.
+//! as it is written and as it is read); `snapshot`; `receive` (that of a peer); `recovery` (the log that the
+//! records of a directory give); `open` (a start); `log` (the running journal); then `directory` (the disk of a running
+//! server), `inspect` and `error`.
 
 mod directory;
 mod error;
@@ -92,6 +92,7 @@ mod inspect;
 mod log;
 mod meta;
 mod open;
+mod receive;
 mod record;
 mod recovery;
 mod scan;
@@ -111,8 +112,9 @@ pub use directory::{Directory, DirectoryFile};
 pub use error::{IoOp, JournalError};
 pub use inspect::{Inspection, LogRange, MetaState, SnapshotRange, check, inspect, inspect_disk};
 pub use log::{Journal, Removal, Removed};
+pub use receive::{Receipt, ReceivedReading, ReceivedSnapshot};
 pub use snapshot::{
-    SNAPSHOT_PIECE, SnapshotFile, SnapshotJob, SnapshotPiece, SnapshotReading, SnapshotWritten,
+    SNAPSHOT_PIECE, SnapshotFile, SnapshotJob, SnapshotPiece, SnapshotReading, SnapshotWritten, Unfinished,
 };
 
 /// A directory of files. Clones are handles on the same directory.
@@ -316,7 +318,7 @@ fn numbered(name: &str, prefix: &str) -> Option<u64> {
 fn is_ours(name: &str) -> bool {
     let name = ["tmp.", log::ASIDE].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     [meta::NAME, log::RESERVE].contains(&name)
-        || ["log.", "snap."].iter().any(|prefix| numbered(name, prefix).is_some())
+        || ["log.", "snap.", receive::RECEIVED].iter().any(|prefix| numbered(name, prefix).is_some())
 }
 
 fn log_name(first: u64) -> String {

@@ -7,6 +7,7 @@ use recado_proto::members::default_tie_holder;
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::log::{ASIDE, Closed, Journal, judge_removal, reserve};
 use super::meta::{self, Good, MetaFile, Read};
+use super::receive::Reception;
 use super::record::{Body, Record};
 use super::recovery::{Known, Recovery};
 use super::scan::Records;
@@ -108,6 +109,7 @@ impl<D: Disk> Journal<D> {
             op_max,
             snapshots,
             removing: Vec::new(),
+            reception: Reception::Idle,
             unreadable: Vec::new(),
             last: known.last,
             commit: known.commit,

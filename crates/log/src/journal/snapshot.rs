@@ -31,7 +31,7 @@ pub const SNAPSHOT_PIECE: usize = 256 * 1024;
 /// How many file names a snapshot may have to choose from: its op, and the numbers after it.
 const NAMES: u64 = 8;
 
-/// Some bytes of a stored snapshot, for a peer that fetches it.
+/// Some bytes of a snapshot: of a stored one for a peer that fetches it, or of a peer's that is to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotPiece {
     /// The last op in the snapshot.
@@ -97,8 +97,8 @@ impl<D: Disk> SnapshotJob<D> {
     /// case.
     pub fn create(self) -> io::Result<SnapshotFile<D>> {
         let number = self.number();
-        let file = self.disk.create(&temporary_name(number))?;
-        Ok(SnapshotFile { job: self, number, file, len: 0, crc: 0, stays: false })
+        let file = Unfinished::create(self.disk, temporary_name(number), self.planted)?;
+        Ok(SnapshotFile { op: self.op, number, file })
     }
 
     /// Writes the whole snapshot.
@@ -115,36 +115,31 @@ impl<D: Disk> SnapshotJob<D> {
             }
         }
     }
+
+    /// The first number whose names are usable.
+    pub(super) fn number(&self) -> u64 {
+        let usable = |number: &u64| {
+            let removing = self.removing.contains(number);
+            !removing
+                && !is_stuck(&self.disk, &snapshot_name(*number))
+                && !is_stuck(&self.disk, &temporary_name(*number))
+        };
+        (self.op.0..self.op.0.saturating_add(NAMES)).find(usable).unwrap_or(self.op.0)
+    }
 }
 
-impl<D: Disk> SnapshotJob<D> {
-    /// The first number whose names are usable. Not those of a file that is being removed, nor those of one
-    /// that the disk cannot open, which keeps its name: ext4 and xfs read its inode before they rename,
-    /// remove or replace it.
-    fn number(&self) -> u64 {
-        let stuck = |name: String| self.disk.open(&name).is_err_and(|error| is_rot(&error));
-        let mut numbers = self.op.0..self.op.0.saturating_add(NAMES);
-        let usable = numbers.find(|number| {
-            let removing = self.removing.contains(number);
-            !removing && !stuck(snapshot_name(*number)) && !stuck(temporary_name(*number))
-        });
-        usable.unwrap_or(self.op.0)
-    }
+/// Returns true if the disk cannot open the file of this name, which then keeps its name: ext4 and xfs read
+/// its inode before they rename, remove or replace it.
+pub(super) fn is_stuck<D: Disk>(disk: &D, name: &str) -> bool {
+    disk.open(name).is_err_and(|error| is_rot(&error))
 }
 
 /// A snapshot under its temporary name, to which pieces are appended. A restart removes what is not
 /// finished, and so does dropping it, because on a full disk it would take up room.
-#[derive(Debug)]
 pub struct SnapshotFile<D: Disk> {
-    job: SnapshotJob<D>,
+    op: Op,
     number: u64,
-    file: D::File,
-    /// The length of what was written, without the header.
-    len: u64,
-    /// CRC-32C of what was written.
-    crc: u32,
-    /// True once the file has its final name.
-    stays: bool,
+    file: Unfinished<D>,
 }
 
 impl<D: Disk> SnapshotFile<D> {
@@ -153,11 +148,7 @@ impl<D: Disk> SnapshotFile<D> {
     /// # Errors
     /// The error of the disk.
     pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        let end = self.len + piece.len() as u64;
-        self.file.allocate(HEADER as u64 + end)?;
-        self.file.write_at(HEADER as u64 + self.len, piece)?;
-        (self.len, self.crc) = (end, crc32c::crc32c_append(self.crc, piece));
-        Ok(())
+        self.file.write(piece)
     }
 
     /// Makes what was written durable, so that [`SnapshotFile::finish`] finds little to sync.
@@ -174,25 +165,78 @@ impl<D: Disk> SnapshotFile<D> {
     /// # Errors
     /// The error of the disk.
     pub fn finish(mut self, view: View) -> io::Result<SnapshotReading<D>> {
-        let SnapshotJob { ref disk, op, planted, .. } = self.job;
-        let header = Header { number: self.number, op, view, len: self.len, crc: self.crc };
-        self.file.allocate(HEADER as u64)?;
-        self.file.write_at(0, &encode(&header))?;
+        let header = self.file.write_header(self.number, self.op, view)?;
         self.file.sync()?;
-        disk.rename(&temporary_name(self.number), &snapshot_name(self.number))?;
-        self.stays = true;
-        if !planted.is(Planted::SnapshotNameNotSynced) {
-            disk.sync()?;
-        }
-        SnapshotReading::of(disk, header)
+        self.file.rename(header)
     }
 }
 
-impl<D: Disk> Drop for SnapshotFile<D> {
+/// A file that is to become a snapshot. Dropping it removes the file until that has its final name, which may
+/// take a millisecond for each MiB.
+pub struct Unfinished<D: Disk> {
+    disk: D,
+    name: String,
+    file: D::File,
+    /// The length of what was written, without the header.
+    len: u64,
+    /// CRC-32C of what was written.
+    crc: u32,
+    planted: PlantedBug,
+    /// True once the file has its final name.
+    stays: bool,
+}
+
+impl<D: Disk> Unfinished<D> {
+    pub(super) fn create(disk: D, name: String, planted: PlantedBug) -> io::Result<Unfinished<D>> {
+        let file = disk.create(&name)?;
+        Ok(Unfinished { disk, name, file, len: 0, crc: 0, planted, stays: false })
+    }
+
+    /// The length of what was written.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub(super) fn file(&self) -> &D::File {
+        &self.file
+    }
+
+    pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
+        let end = self.len + piece.len() as u64;
+        self.file.allocate(HEADER as u64 + end)?;
+        self.file.write_at(HEADER as u64 + self.len, piece)?;
+        (self.len, self.crc) = (end, crc32c::crc32c_append(self.crc, piece));
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Writes the header, after all else. Not durable before [`Unfinished::sync`].
+    pub(super) fn write_header(&mut self, number: u64, op: Op, view: View) -> io::Result<Header> {
+        let header = Header { number, op, view, len: self.len, crc: self.crc };
+        self.file.allocate(HEADER as u64)?;
+        self.file.write_at(0, &encode(&header))?;
+        Ok(header)
+    }
+
+    /// Gives the file its final name, durably, and begins to read it back under that.
+    pub(super) fn rename(mut self, header: Header) -> io::Result<SnapshotReading<D>> {
+        self.disk.rename(&self.name, &snapshot_name(header.number))?;
+        self.stays = true;
+        if !self.planted.is(Planted::SnapshotNameNotSynced) {
+            self.disk.sync()?;
+        }
+        SnapshotReading::of(&self.disk, header)
+    }
+}
+
+impl<D: Disk> Drop for Unfinished<D> {
     fn drop(&mut self) {
         if !self.stays {
             // If it cannot be removed, a restart does it.
-            let _ = self.job.disk.remove(&temporary_name(self.number));
+            let _ = self.disk.remove(&self.name);
         }
     }
 }
@@ -201,12 +245,7 @@ impl<D: Disk> Drop for SnapshotFile<D> {
 #[derive(Debug)]
 pub struct SnapshotReading<D: Disk> {
     file: D::File,
-    /// The header that was written and read.
-    header: Header,
-    /// How many bytes were read.
-    read: u64,
-    /// Their CRC-32C.
-    crc: u32,
+    body: Body,
     piece: Vec<u8>,
 }
 
@@ -216,7 +255,7 @@ impl<D: Disk> SnapshotReading<D> {
         let found = opened.and_then(|file| Ok(header_of(&file, header.number)?.map(|found| (file, found))));
         match unless_rotten(header.number, found)? {
             Some((file, found)) if found == header => {
-                Ok(SnapshotReading { file, header, read: 0, crc: 0, piece: Vec::new() })
+                Ok(SnapshotReading { file, body: Body::new(header), piece: Vec::new() })
             }
             _ => Err(not_as_written(header.number)),
         }
@@ -227,18 +266,42 @@ impl<D: Disk> SnapshotReading<D> {
     /// # Errors
     /// The error of the disk, or the snapshot does not read as it was written.
     pub fn read_piece(&mut self) -> io::Result<Option<SnapshotWritten>> {
+        self.body.read(&self.file, &mut self.piece)?;
+        Ok(self.body.is_read().then_some(SnapshotWritten(self.body.header)))
+    }
+}
+
+/// The bytes after the header of a snapshot file, as they are read in pieces and checked.
+#[derive(Debug)]
+pub(super) struct Body {
+    /// The header as it was written.
+    header: Header,
+    /// How many bytes were read.
+    read: u64,
+    /// Their CRC-32C.
+    crc: u32,
+}
+
+impl Body {
+    pub(super) fn new(header: Header) -> Body {
+        Body { header, read: 0, crc: 0 }
+    }
+
+    /// Returns true if all of it was read, as it was written.
+    pub(super) fn is_read(&self) -> bool {
+        self.read == self.header.len
+    }
+
+    /// Reads the next piece in the place of `piece`; an empty one at the end.
+    pub(super) fn read(&mut self, file: &impl DiskFile, piece: &mut Vec<u8>) -> io::Result<()> {
         let Header { number, len, crc, .. } = self.header;
         let left = usize::try_from(len - self.read).unwrap_or(usize::MAX);
-        self.piece.resize(left.min(SNAPSHOT_PIECE), 0);
-        let read = self.file.read_at(HEADER as u64 + self.read, &mut self.piece);
+        piece.resize(left.min(SNAPSHOT_PIECE), 0);
+        let read = file.read_at(HEADER as u64 + self.read, piece);
         unless_rotten(number, read.map(Some))?.ok_or_else(|| not_as_written(number))?;
-        self.read += self.piece.len() as u64;
-        self.crc = crc32c::crc32c_append(self.crc, &self.piece);
-        match (self.read == len, self.crc == crc) {
-            (false, _) => Ok(None),
-            (true, true) => Ok(Some(SnapshotWritten(self.header))),
-            (true, false) => Err(not_as_written(number)),
-        }
+        self.read += piece.len() as u64;
+        self.crc = crc32c::crc32c_append(self.crc, piece);
+        if self.read == len && self.crc != crc { Err(not_as_written(number)) } else { Ok(()) }
     }
 }
 
@@ -476,7 +539,7 @@ mod tests {
                 file.write(piece).unwrap();
                 file.sync().unwrap();
             }
-            let header = file.finish(VIEW).unwrap().header;
+            let header = file.finish(VIEW).unwrap().body.header;
             assert_eq!(read(&disk, 5).unwrap().as_ref(), Some(&stored));
             assert!(read_back(&disk, header).is_ok());
         }

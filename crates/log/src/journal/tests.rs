@@ -5,6 +5,7 @@ mod directory;
 mod faults;
 mod golden;
 mod meta;
+mod receive;
 mod records;
 mod snapshots;
 mod starts;
@@ -58,6 +59,48 @@ fn with_payload(op: u64, len: usize) -> Entry {
 fn store_snapshot<D: Disk>(journal: &mut Journal<D>, op: u64, state: &[u8]) {
     let job = journal.begin_snapshot(Op(op)).unwrap();
     journal.finish_snapshot(job.write(VIEW, state)).unwrap();
+}
+
+/// Receives a whole snapshot of a peer, in pieces of three bytes, reads it back and installs it.
+fn install<D: Disk>(journal: &mut Journal<D>, op: u64, view: View, bytes: &[u8]) -> Result<(), JournalError> {
+    let received = receive(journal, op, op, view, bytes)?;
+    let mut reading = received.read();
+    let mut piece = Vec::new();
+    while {
+        reading.read_piece(&mut piece).unwrap();
+        !piece.is_empty()
+    } {}
+    assert!(journal.add_received(Ok(received))?.is_none());
+    match journal.install(op, Op(op))? {
+        Some(removal) => journal.finish_removal(removal.run()),
+        None => Ok(()),
+    }
+}
+
+/// Receives a whole snapshot of a peer, in pieces of three bytes.
+fn receive<D: Disk>(
+    journal: &mut Journal<D>,
+    transfer: u64,
+    op: u64,
+    view: View,
+    bytes: &[u8],
+) -> Result<ReceivedSnapshot<D>, JournalError> {
+    for piece in pieces(op, view, bytes, 3) {
+        if let Receipt::Whole(received) = journal.receive(transfer, &piece)? {
+            return Ok(received);
+        }
+    }
+    panic!("it is not whole");
+}
+
+/// A snapshot in pieces of this length.
+fn pieces(op: u64, view: View, bytes: &[u8], length: usize) -> Vec<SnapshotPiece> {
+    let (op, total, crc) = (Op(op), bytes.len() as u64, crc32c::crc32c(bytes));
+    let piece = |(n, bytes): (usize, &[u8])| {
+        let offset = (n * length) as u64;
+        SnapshotPiece { op, view, total, crc, offset, bytes: bytes.to_vec() }
+    };
+    bytes.chunks(length).enumerate().map(piece).collect()
 }
 
 /// The names of the log files, ascending.

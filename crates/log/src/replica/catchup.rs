@@ -2,9 +2,12 @@
 //! in chunks, then the log.
 //!
 //! The receiver pulls: SNAPSHOT_GET names a window of bytes, which come in chunks as long as the path
-//! carries. The receiver asks for the next window when the last byte of the current one has arrived, or when
-//! nothing arrived for a while. So the rate follows the receiver, a lost chunk costs one window, and a broken
-//! transfer resumes at the byte where it stopped.
+//! carries. The receiver asks for the next window when the journal has taken the current one, or when nothing
+//! arrived for a while. So the rate follows the receiver and its disk, a window is held in memory and no more,
+//! a lost chunk costs one window, and a broken transfer resumes at the byte where it stopped.
+//!
+//! A snapshot that has arrived is read back and decoded by others, while the log goes on. It is installed if
+//! it is still of use then. No other transfer begins meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use std::time::Duration;
 use recado_proto::envelope::PACKETS_MAX;
 use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Entries, Fetch, SnapshotChunk, SnapshotGet, ToPeer};
+use recado_proto::planted::Planted;
 
 use super::cast::head;
 use super::journaling::Written;
@@ -34,6 +38,8 @@ const FETCH_BYTES_MAX: usize = 64 * 1024;
 /// A snapshot that is being received.
 #[derive(Debug)]
 pub(super) struct Receiving {
+    /// The number of the transfer.
+    transfer: u64,
     from: NodeId,
     /// The view in which the transfer began.
     view: View,
@@ -41,18 +47,32 @@ pub(super) struct Receiving {
     op_view: View,
     total: u64,
     crc: u32,
-    /// The contiguous bytes from the start.
-    bytes: Vec<u8>,
+    /// The end of the contiguous bytes from the start, and their CRC-32C.
+    at: u64,
+    sum: u32,
+    /// The last of these bytes, which the journal was not given yet: a window and a chunk at most.
+    piece: Vec<u8>,
+    /// The end of what the journal has taken.
+    stored: u64,
     /// Chunks of the window that arrived before their predecessors, by offset.
     early: BTreeMap<u64, Vec<u8>>,
     window_end: u64,
     asked: Moment,
-    /// When its last bytes arrived. A donor that has replaced the snapshot by a newer one does not answer.
+    /// When its last bytes arrived, or were stored. A donor that has replaced the snapshot by a newer one does
+    /// not answer.
     progressed: Moment,
 }
 
+/// A snapshot that has arrived whole, and is read back and decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    pub(super) transfer: u64,
+    pub(super) op: Op,
+    pub(super) view: View,
+}
+
 /// A snapshot that is not fetched again, from whichever server: this one cannot read it. One that arrived
-/// whole counts as refused until the caller has it installed.
+/// whole counts as refused until the caller has read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RefusedSnapshot {
     op: Op,
@@ -68,25 +88,44 @@ impl Receiving {
         self.view
     }
 
+    /// The bytes of the snapshot in memory, beside those that the journal was given.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.piece.len() + self.early.values().map(Vec::len).sum::<usize>()
+    }
+
     /// Takes a chunk of the window; false if it brings nothing new.
     fn take(&mut self, offset: u64, bytes: Vec<u8>) -> bool {
-        let at = self.bytes.len() as u64;
-        let fits = offset >= at && offset + bytes.len() as u64 <= self.total;
+        let fits = offset >= self.at && offset + bytes.len() as u64 <= self.total;
         if bytes.is_empty() || !fits || self.early.contains_key(&offset) {
             return false;
         }
-        if offset > at && (offset >= self.window_end || self.early.len() >= EARLY_MAX) {
+        if offset > self.at && (offset >= self.window_end || self.early.len() >= EARLY_MAX) {
             return false;
         }
         self.early.insert(offset, bytes);
         // A donor whose path carries less than before cuts shorter chunks, which may end within an early one.
-        while let Some(next) = self.early.first_entry().filter(|next| *next.key() <= self.bytes.len() as u64)
-        {
+        while let Some(next) = self.early.first_entry().filter(|next| *next.key() <= self.at) {
             let (offset, bytes) = next.remove_entry();
-            let known = self.bytes.len() - offset as usize;
-            self.bytes.extend_from_slice(bytes.get(known..).unwrap_or_default());
+            let new = bytes.get((self.at - offset) as usize..).unwrap_or_default();
+            self.piece.extend_from_slice(new);
+            (self.at, self.sum) = (self.at + new.len() as u64, crc32c::crc32c_append(self.sum, new));
         }
         true
+    }
+
+    /// Returns true if the journal has not taken all that it was given.
+    fn waits_for_journal(&self) -> bool {
+        self.stored + (self.piece.len() as u64) < self.at
+    }
+
+    /// Gives the journal what it was not given yet.
+    fn give(&mut self, again: bool) -> Option<Effect> {
+        let bytes = if again { self.piece.clone() } else { std::mem::take(&mut self.piece) };
+        let Receiving { transfer, op, op_view: view, total, crc, .. } = *self;
+        let offset = self.at - bytes.len() as u64;
+        let piece = SnapshotChunk { op, view, offset, total, crc, bytes };
+        (!piece.bytes.is_empty()).then_some(Effect::StoreSnapshot { transfer, piece })
     }
 }
 
@@ -151,14 +190,13 @@ impl ReplicaManager {
             return;
         }
         if self.log.view_at(chunk.op) == Some(chunk.view) {
-            // A snapshot has only committed ops, and this log has them all.
-            self.receiving = None;
+            self.end_transfer(out);
             self.in_view.matched = self.in_view.matched.max(chunk.op);
             self.commit_upto(chunk.op, out);
             self.fetched_upto(now, chunk.op, out);
             return self.acknowledge(true, out);
         }
-        if self.refused == Some(RefusedSnapshot { op: chunk.op, crc: chunk.crc }) {
+        if self.opening.is_some() || self.refused == Some(RefusedSnapshot { op: chunk.op, crc: chunk.crc }) {
             return;
         }
         let known = self.receiving.as_ref().is_some_and(|receiving| {
@@ -167,19 +205,26 @@ impl ReplicaManager {
         if !known {
             // A different snapshot is begun only if the transfer in progress is stale.
             let stale = |receiving: &Receiving| {
-                receiving.from != from || now.since(receiving.progressed) > self.timing.coordinator * 2
+                let idle = now.since(receiving.progressed) > self.timing.coordinator * 2;
+                receiving.from != from || idle && !receiving.waits_for_journal()
             };
             if chunk.offset != 0 || self.receiving.as_ref().is_some_and(|receiving| !stale(receiving)) {
                 return;
             }
+            self.end_transfer(out);
+            self.transfers += 1;
             self.receiving = Some(Receiving {
+                transfer: self.transfers,
                 from,
                 view: self.promised,
                 op: chunk.op,
                 op_view: chunk.view,
                 total: chunk.total,
                 crc: chunk.crc,
-                bytes: Vec::new(),
+                at: 0,
+                sum: 0,
+                piece: Vec::new(),
+                stored: 0,
                 early: BTreeMap::new(),
                 window_end: 0,
                 asked: now,
@@ -187,7 +232,8 @@ impl ReplicaManager {
             });
             // What one chunk holds is judged as a whole.
             if (chunk.bytes.len() as u64) < chunk.total {
-                out.push(Effect::SnapshotBegun { op: chunk.op, start: chunk.bytes.clone() });
+                let (transfer, op, start) = (self.transfers, chunk.op, chunk.bytes.clone());
+                out.push(Effect::SnapshotBegun { transfer, op, start });
             }
         }
         let Some(receiving) = &mut self.receiving else { return };
@@ -195,28 +241,71 @@ impl ReplicaManager {
             return;
         }
         (receiving.asked, receiving.progressed) = (now, now);
-        let (at, total, window_end) = (receiving.bytes.len() as u64, receiving.total, receiving.window_end);
-        self.donor_progressed(now, chunk.op, at);
-        if at < total {
-            if at >= window_end {
-                self.ask_on(now, out);
-            }
-            return;
+        let (at, total) = (receiving.at, receiving.total);
+        if at < total && at >= receiving.window_end {
+            out.extend(receiving.give(false));
         }
-        let Some(done) = self.receiving.take() else { return };
-        // Bytes that were read or changed wrongly may be right the next time.
-        if crc32c::crc32c(&done.bytes) == done.crc {
-            self.refused = Some(RefusedSnapshot { op: done.op, crc: done.crc });
-            out.push(Effect::SnapshotReceived { op: done.op, view: done.op_view, bytes: done.bytes });
+        self.donor_progressed(now, chunk.op, at);
+        if at == total {
+            self.on_snapshot_whole(out);
         }
     }
 
-    /// Ends the transfer of the snapshot at `op`, whose start the caller cannot read. It is not fetched
-    /// again.
-    pub(crate) fn refuse_snapshot(&mut self, op: Op) {
-        if let Some(refused) = self.receiving.take_if(|receiving| receiving.op == op) {
-            self.refused = Some(RefusedSnapshot { op, crc: refused.crc });
+    /// All bytes of a snapshot have arrived.
+    fn on_snapshot_whole(&mut self, out: &mut Vec<Effect>) {
+        // Bytes that were read or changed wrongly may be right the next time.
+        if self.receiving.as_ref().is_some_and(|receiving| receiving.sum != receiving.crc) {
+            return self.end_transfer(out);
         }
+        let Some(mut whole) = self.receiving.take() else { return };
+        let Receiving { transfer, op, op_view: view, crc, .. } = whole;
+        self.refused = Some(RefusedSnapshot { op, crc });
+        self.opening = Some(Opening { transfer, op, view });
+        out.extend(whole.give(false));
+    }
+
+    /// The journal has taken the bytes of this transfer up to here. If that is all that has arrived, more is
+    /// asked for.
+    pub(super) fn on_snapshot_stored(
+        &mut self,
+        now: Moment,
+        transfer: u64,
+        upto: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(receiving) = self.receiving.as_mut().filter(|receiving| receiving.transfer == transfer)
+        else {
+            return;
+        };
+        receiving.stored = upto.max(receiving.stored);
+        receiving.progressed = now;
+        if receiving.stored == receiving.at {
+            self.ask_on(now, out);
+        }
+    }
+
+    pub(super) fn on_snapshot_opening(&mut self, now: Moment, transfer: u64) {
+        if self.opening.is_some_and(|opening| opening.transfer == transfer) {
+            self.opening_progressed(now);
+        }
+    }
+
+    /// Ends the transfer that is under way.
+    pub(super) fn end_transfer(&mut self, out: &mut Vec<Effect>) {
+        out.extend(self.receiving.take().map(|ended| Effect::DropSnapshot(ended.transfer)));
+    }
+
+    /// Ends this transfer, whose snapshot the caller cannot read: it is not fetched again. Returns false if
+    /// the transfer has ended before.
+    pub(crate) fn refuse_snapshot(&mut self, transfer: u64, out: &mut Vec<Effect>) -> bool {
+        if let Some(receiving) = self.receiving.as_ref().filter(|receiving| receiving.transfer == transfer) {
+            self.refused = Some(RefusedSnapshot { op: receiving.op, crc: receiving.crc });
+            self.end_transfer(out);
+            return true;
+        }
+        let opened = self.opening.take_if(|opening| opening.transfer == transfer);
+        out.extend(opened.map(|opening| Effect::DropSnapshot(opening.transfer)));
+        opened.is_some()
     }
 
     /// Asks for the chunks from the first missing one on. Those that came before it stay, so that where
@@ -224,7 +313,7 @@ impl ReplicaManager {
     fn ask_on(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(receiving) = &mut self.receiving else { return };
         receiving.asked = now;
-        let offset = receiving.bytes.len() as u64;
+        let offset = receiving.at;
         receiving.window_end = offset + u64::from(WINDOW) * SnapshotGet::BLOCK as u64;
         let get = SnapshotGet { op: receiving.op, offset, blocks: WINDOW };
         let from = receiving.from;
@@ -234,28 +323,34 @@ impl ReplicaManager {
     pub(super) fn receiving_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let patience = self.timing.heartbeat * 2;
         let donor = self.snapshot_donor();
-        let Some(receiving) = &self.receiving else { return };
+        let Some(receiving) = &mut self.receiving else { return };
         // A snapshot up to the commit is of no use any more, and its chunks are not taken.
         if donor != Some(receiving.from) || receiving.op <= self.commit {
-            self.receiving = None;
-        } else if now.since(receiving.asked) >= patience {
-            self.ask_on(now, out);
+            return self.end_transfer(out);
+        }
+        if now.since(receiving.asked) < patience {
+            return;
+        }
+        // More is asked for when the journal has taken what there is.
+        match receiving.give(self.planted.is(Planted::PieceTwice)) {
+            Some(piece) => {
+                receiving.asked = now;
+                out.push(piece);
+            }
+            None if receiving.waits_for_journal() => {}
+            None => self.ask_on(now, out),
         }
     }
 
-    /// Replaces the whole log with a received snapshot. The caller has validated the snapshot and loads its
-    /// state. Returns false if it is of no use any more; nothing has changed then.
-    pub(crate) fn install(
-        &mut self,
-        now: Moment,
-        op: Op,
-        view: View,
-        bytes: Vec<u8>,
-        out: &mut Vec<Effect>,
-    ) -> bool {
+    /// Replaces the whole log with the snapshot of this transfer, which the caller has decoded and whose state
+    /// it loads. Returns false if the snapshot is of no use any more; nothing has changed then.
+    pub(crate) fn install(&mut self, now: Moment, transfer: u64, out: &mut Vec<Effect>) -> bool {
+        let Some(opened) = self.opening.take_if(|opening| opening.transfer == transfer) else { return false };
+        let Opening { op, view, .. } = opened;
         // The caller can read it.
         self.refused = None;
-        if op <= self.commit || matches!(self.role, Role::Primary(_)) || view > self.promised {
+        if !self.is_of_use(opened) {
+            out.push(Effect::DropSnapshot(transfer));
             return false;
         }
         // No committed entry beyond `op` is lost: either the log ends before `op`, or its entry at `op`
@@ -263,10 +358,23 @@ impl ReplicaManager {
         self.report_overwritten(op.next(), out);
         self.journal_appended(now, out);
         self.journaling.limit_durable(self.commit);
-        self.log = super::Log::new(op, view);
+        let replaced = std::mem::replace(&mut self.log, super::Log::new(op, view)).into_entries();
         (self.commit, self.in_view.matched) = (op, op);
-        self.journal(now, Task::Install { op, view, bytes }, Written::Upto(op), out);
+        self.journal(now, Task::Install { transfer, op, view, replaced }, Written::Upto(op), out);
         self.fetched_upto(now, op, out);
         true
+    }
+
+    /// Returns true if the log is to be replaced by a snapshot. It was of use when it came, but the log has
+    /// gone on since.
+    fn is_of_use(&self, Opening { op, view, .. }: Opening) -> bool {
+        if self.planted.is(Planted::InstallUnchecked) {
+            return true;
+        }
+        // A candidate has promised its own log. It replaces nothing of it before it knows the best one.
+        let chooses = self.role.preparing().is_some_and(|preparing| preparing.fetching.is_none());
+        let leads = matches!(self.role, Role::Primary(_)) || chooses;
+        // A snapshot has only committed ops. A log that has the last of them has all, and may have more.
+        op > self.commit && self.log.view_at(op) != Some(view) && !leads && view <= self.promised
     }
 }

@@ -3,11 +3,12 @@
 //!
 //! Plain data for those that drive a replica. Nothing here knows how a replica decides.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::id::{Incarnation, KnownBoot, NodeId, Op, View};
-use recado_proto::packet::{RoleName, ToPeer};
+use recado_proto::packet::{RoleName, SnapshotChunk, ToPeer};
 
 /// The state that a server starts with, from its journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,15 @@ pub(crate) enum Input {
     },
     /// The journal has done every task up to this number.
     Journaled(u64),
+    /// The file of this transfer has the bytes up to here.
+    SnapshotStored {
+        /// The number of the transfer.
+        transfer: u64,
+        /// The end of what was stored.
+        upto: u64,
+    },
+    /// The snapshot of this transfer is still being read back and decoded, and that goes on.
+    SnapshotOpening(u64),
     /// A deadline may have passed.
     Deadline,
     /// Stop; hand over first if this is the primary.
@@ -97,22 +107,25 @@ pub(crate) enum Effect {
     /// The transfer of a snapshot has begun. If its start shows that it cannot be installed, call
     /// [`ReplicaManager::refuse_snapshot`](super::ReplicaManager::refuse_snapshot).
     SnapshotBegun {
+        /// The number of the transfer, one higher than the last.
+        transfer: u64,
         /// Its op.
         op: Op,
         /// Its first bytes.
         start: Vec<u8>,
     },
-    /// A snapshot has arrived completely and its checksum is right. Validate it, then call
-    /// [`ReplicaManager::install`](super::ReplicaManager::install) or drop it; one that is dropped is not
-    /// fetched again.
-    SnapshotReceived {
-        /// Its op.
-        op: Op,
-        /// That op's view.
-        view: View,
-        /// Its bytes.
-        bytes: Vec<u8>,
+    /// Append these bytes of a peer's snapshot to the file of its transfer; [`Input::SnapshotStored`] follows.
+    /// Transfers, and the bytes of each, come in their order. With the last bytes the snapshot is whole: read
+    /// it back and decode it, with [`Input::SnapshotOpening`] now and then. Then call
+    /// [`ReplicaManager::install`](super::ReplicaManager::install), or refuse it.
+    StoreSnapshot {
+        /// The number of the transfer.
+        transfer: u64,
+        /// The bytes, which may be those of many chunks.
+        piece: SnapshotChunk,
     },
+    /// This transfer has ended, and its snapshot is not installed: remove its file, if there is one.
+    DropSnapshot(u64),
     /// Read a piece of a stored snapshot and send it to a peer as SNAPSHOT_CHUNKs.
     ReadSnapshot {
         /// The receiver.
@@ -151,14 +164,16 @@ pub enum Task {
     Vote(View),
     /// Store these latest known boots, durable with the next promise at the latest.
     Know(Vec<(NodeId, KnownBoot)>),
-    /// Install a snapshot from a peer. It replaces the whole log.
+    /// Install the snapshot that a peer sent in this transfer. It replaces the whole log.
     Install {
+        /// The number of the transfer.
+        transfer: u64,
         /// Its op.
         op: Op,
         /// That op's view.
         view: View,
-        /// Its bytes.
-        bytes: Vec<u8>,
+        /// The entries in memory that it replaces. To drop many takes long.
+        replaced: VecDeque<Entry>,
     },
 }
 

@@ -42,6 +42,11 @@ impl Log {
         Log { base, base_view, entries: VecDeque::new(), index, appended: 0 }
     }
 
+    /// The entries, for those that replace the log.
+    pub(super) fn into_entries(self) -> VecDeque<Entry> {
+        self.entries
+    }
+
     /// The last op that only a snapshot covers.
     pub(super) fn base(&self) -> Op {
         self.base

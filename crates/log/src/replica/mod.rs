@@ -62,7 +62,7 @@ use recado_proto::planted::{Planted, PlantedBug};
 use crate::config::{Config, Preempt, Timing};
 
 use backup::Backup;
-use catchup::{Receiving, RefusedSnapshot};
+use catchup::{Opening, Receiving, RefusedSnapshot};
 use detector::FailureDetector;
 use disk_pace::DiskPace;
 use handover::Stopping;
@@ -104,7 +104,11 @@ pub(crate) struct ReplicaManager {
     unknown: Option<Unknown>,
     /// The latest contradiction.
     contradiction: Option<Contradiction>,
+    /// The number of the last transfer of a snapshot to this server.
+    transfers: u64,
     receiving: Option<Receiving>,
+    /// The snapshot that has arrived, and is read back and decoded.
+    opening: Option<Opening>,
     /// The last snapshot that is not fetched again.
     refused: Option<RefusedSnapshot>,
 
@@ -169,7 +173,9 @@ impl ReplicaManager {
             journaling: Journaling::new(log.last()),
             unknown: boot.unknown,
             contradiction: None,
+            transfers: 0,
             receiving: None,
+            opening: None,
             refused: None,
             peers: Peers::new(config.cluster.me, &members, &boot.known),
             learners: Vec::new(),
@@ -212,6 +218,8 @@ impl ReplicaManager {
             Input::PortRefused(peer) => self.on_port_refused(now, peer),
             Input::Lost { peer, ops } => self.on_lost(peer, ops),
             Input::Journaled(number) => self.on_journaled(now, number, out),
+            Input::SnapshotStored { transfer, upto } => self.on_snapshot_stored(now, transfer, upto, out),
+            Input::SnapshotOpening(transfer) => self.on_snapshot_opening(now, transfer),
             Input::Deadline => {}
             Input::Stop => self.on_stop(now, out),
         }

@@ -54,7 +54,7 @@ impl ReplicaManager {
             self.in_view.matched = matched;
         }
         if self.receiving.as_ref().is_some_and(|receiving| receiving.view() < view) {
-            self.receiving = None;
+            self.end_transfer(out);
         }
         // The promise names the incarnations.
         self.journal_known(now, out);

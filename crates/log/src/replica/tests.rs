@@ -94,6 +94,10 @@ impl World {
                         waiting.push_back((to, Input::Packet { from: at, incarnation, packet }));
                     }
                     Effect::Journal { number, .. } => waiting.push_back((at, Input::Journaled(number))),
+                    Effect::StoreSnapshot { transfer, piece } => {
+                        let upto = piece.offset + piece.bytes.len() as u64;
+                        waiting.push_back((at, Input::SnapshotStored { transfer, upto }));
+                    }
                     // The disk can read only the first block of its snapshot.
                     Effect::ReadSnapshot { to, offset: 0, .. } => {
                         let (op, view) = (Op(100), View::new(1, NodeId(2)));
@@ -154,6 +158,10 @@ const T_COORD: Duration = Timing::DEFAULT.coordinator;
 pub(super) struct One {
     pub(super) replica: ReplicaManager,
     pub(super) now: Moment,
+    /// The number of the last transfer of a snapshot, and the bytes that the journal was given of it.
+    pub(super) file: (u64, Vec<u8>),
+    /// True if the journal takes each piece of a snapshot at once.
+    pub(super) stores: bool,
 }
 
 impl One {
@@ -163,7 +171,12 @@ impl One {
 
     pub(super) fn among(servers: u16, boot: Boot) -> One {
         let now = Moment(1_000_000);
-        One { replica: ReplicaManager::new(&config(1, servers), boot, 1, now, &mut Vec::new()), now }
+        let replica = ReplicaManager::new(&config(1, servers), boot, 1, now, &mut Vec::new());
+        One::of(replica, now)
+    }
+
+    pub(super) fn of(replica: ReplicaManager, now: Moment) -> One {
+        One { replica, now, file: (0, Vec::new()), stores: true }
     }
 
     pub(super) fn packet(&mut self, from: u16, packet: ToPeer) -> Vec<Effect> {
@@ -185,7 +198,43 @@ impl One {
         self.now = self.now + Duration::from_millis(1);
         self.replica.handle(self.now, input, &mut effects);
         self.replica.flush(self.now, |_| AMPLE, &mut effects);
+        self.store(&mut effects);
         effects
+    }
+
+    /// The journal gets the pieces of snapshots among the effects, and takes them.
+    fn store(&mut self, effects: &mut Vec<Effect>) {
+        let mut taken = Vec::new();
+        for effect in effects.iter() {
+            let Effect::StoreSnapshot { transfer, piece } = effect else { continue };
+            if piece.offset == 0 && *transfer != self.file.0 {
+                self.file = (*transfer, Vec::new());
+            }
+            self.file.1.extend_from_slice(&piece.bytes);
+            let upto = piece.offset + piece.bytes.len() as u64;
+            taken.push(Input::SnapshotStored { transfer: *transfer, upto });
+        }
+        for stored in taken.into_iter().filter(|_| self.stores) {
+            self.replica.handle(self.now, stored, effects);
+        }
+    }
+
+    /// The snapshot of the last transfer that arrived is decoded.
+    fn install(&mut self, effects: &mut Vec<Effect>) -> bool {
+        let opening = self.replica.opening.expect("a snapshot has arrived");
+        self.replica.install(self.now, opening.transfer, effects)
+    }
+
+    /// A snapshot of this op and view has arrived, and is decoded.
+    fn install_arrived(&mut self, op: u64, view: View, effects: &mut Vec<Effect>) -> bool {
+        self.replica.opening = Some(Opening { transfer: 1, op: Op(op), view });
+        self.install(effects)
+    }
+
+    /// A snapshot has arrived whole, and these are its bytes.
+    fn holds_whole(&self, op: u64, view: View, whole: &[u8]) -> bool {
+        let arrived = Opening { transfer: self.file.0, op: Op(op), view };
+        self.replica.opening == Some(arrived) && self.file.1 == whole
     }
 
     /// The journal finishes all its tasks.
@@ -314,6 +363,14 @@ fn role_changes(effects: &[Effect]) -> Vec<RoleChange> {
 /// The role changes: the new role and the reason.
 fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause)> {
     role_changes(effects).iter().map(|change| (change.role, change.cause)).collect()
+}
+
+/// Returns true if a snapshot has arrived completely with these effects.
+fn received(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| match effect {
+        Effect::StoreSnapshot { piece, .. } => piece.offset + piece.bytes.len() as u64 == piece.total,
+        _ => false,
+    })
 }
 
 /// The packets sent to `peer`.

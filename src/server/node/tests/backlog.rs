@@ -72,11 +72,13 @@ impl OrderedLog for Scripted {
 
     fn flush(&mut self, _: Moment) {}
 
-    fn install(&mut self, _: Moment, _: StoredSnapshot) -> bool {
+    fn install(&mut self, _: Moment, _: u64) -> bool {
         false
     }
 
-    fn refuse_snapshot(&mut self, _: Op) {}
+    fn refuse_snapshot(&mut self, _: u64) -> bool {
+        false
+    }
 
     fn take(&mut self, applied: Op) -> Option<Committed> {
         Some(Committed { op: applied.next(), payload: command_of(300), ticket: None })

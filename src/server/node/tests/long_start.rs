@@ -6,7 +6,7 @@
 //! waits for the next one, and what a turn sends leaves once the work before it is done.
 
 use recado_log::bully::{self, Cause, Report};
-use recado_log::journal::{Meta, Recovered};
+use recado_log::journal::{Meta, Recovered, StoredSnapshot};
 use recado_proto::envelope::{self, Class, Envelope};
 use recado_service::State;
 

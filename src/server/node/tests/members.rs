@@ -52,6 +52,8 @@ pub(super) struct Peers {
     /// Peers that came with an earlier incarnation: the server, its incarnation, and the latest seen.
     pub(super) earlier: Vec<(u16, u64, u64)>,
     pub(super) promises: usize,
+    /// What has arrived of a snapshot.
+    file: Vec<u8>,
     /// The entries whose kind was refused: the leader's view, the op and the kind.
     pub(super) entries_refused: Vec<(View, Op, EntryKind)>,
 }
@@ -87,6 +89,11 @@ impl Surroundings for Peers {
                 self.reads += 1;
                 (!self.owes).then_some(bully::Input::SnapshotRead { to, piece: None })
             }
+            bully::Effect::StoreSnapshot { transfer, piece } => {
+                let upto = piece.offset + piece.bytes.len() as u64;
+                Some(bully::Input::SnapshotStored { transfer, upto })
+            }
+            bully::Effect::DropSnapshot(_) => None,
             bully::Effect::StaleIncarnation { server, incarnation, latest } => {
                 self.earlier.push((server.0, incarnation.0, latest.0));
                 None
@@ -98,6 +105,16 @@ impl Surroundings for Peers {
             }
             bully::Effect::Report(_) => None,
         }
+    }
+
+    fn whole(&mut self, effect: &bully::Effect) -> Option<(u64, Op, View, Vec<u8>)> {
+        let bully::Effect::StoreSnapshot { transfer, piece } = effect else { return None };
+        if piece.offset == 0 {
+            self.file.clear();
+        }
+        self.file.extend_from_slice(&piece.bytes);
+        (self.file.len() as u64 == piece.total)
+            .then(|| (*transfer, piece.op, piece.view, std::mem::take(&mut self.file)))
     }
 
     /// Peer 1 agrees to all requests of the server.

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use recado_log::bully;
-use recado_log::journal::SnapshotPiece;
+use recado_log::journal::{SnapshotPiece, StoredSnapshot};
 use recado_proto::codec::encode;
 use recado_proto::id::Epoch;
 use recado_service::State;

@@ -156,6 +156,7 @@ impl World {
                 | Effect::BeyondEnd { .. }
                 | Effect::ClockAway(_)
                 | Effect::SnapshotRefused(_)
+                | Effect::Discard(_)
                 | Effect::Stopped
                 | Effect::Failed(_) => panic!("seed {}: {effect:?}", self.seed),
             }

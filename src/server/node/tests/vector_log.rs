@@ -184,11 +184,13 @@ impl OrderedLog for VectorLog {
         }
     }
 
-    fn install(&mut self, _: Moment, _: StoredSnapshot) -> bool {
+    fn install(&mut self, _: Moment, _: u64) -> bool {
         false
     }
 
-    fn refuse_snapshot(&mut self, _: Op) {}
+    fn refuse_snapshot(&mut self, _: u64) -> bool {
+        false
+    }
 
     fn take(&mut self, applied: Op) -> Option<Committed> {
         let op = applied.next();

@@ -93,7 +93,7 @@ fn the_mark_names_what_is_unknown_until_the_log_has_gone_beyond_it() {
         assert_eq!((mark.op, mark.view), (Op(20), VIEW), "the last op that may have been there");
         let higher = View(VIEW.0 + 1);
         if installed {
-            journal.install(Op(8), higher, b"state at 8").unwrap();
+            install(&mut journal, 8, higher, b"state at 8").unwrap();
         } else {
             journal.append(&entries(6..=8, higher), Op(5)).unwrap();
             journal.sync().unwrap();

@@ -181,7 +181,7 @@ fn a_received_snapshot_after_which_no_segment_finds_room_ends_the_journal_and_a_
     let (mut journal, _) = start(&disk).unwrap();
     journal.append(&entries(1..=10, VIEW), Op(0)).unwrap();
     disk.refuses(Errno::NOSPC, grows_a_log);
-    let full = journal.install(Op(20), VIEW, b"state at 20");
+    let full = install(&mut journal, 20, VIEW, b"state at 20");
     assert!(matches!(full, Err(JournalError::Full)), "{full:?}");
     disk.refuses_nothing();
     let after = journal.append(&entries(11..=11, VIEW), Op(0));
@@ -368,7 +368,7 @@ fn a_write_or_a_sync_that_fails_once_ends_the_journal_and_the_mark_covers_only_w
                 journal.vote(VIEW),
                 journal.know(&[(NodeId(2), Incarnation(1).into())]),
                 journal.begin_snapshot(Op(10)).map(drop),
-                journal.install(Op(30), VIEW, b"state at 30"),
+                install(&mut journal, 30, VIEW, b"state at 30"),
             ];
             let poisoned = |result: &Result<(), _>| matches!(result, Err(JournalError::Poisoned));
             assert!(refused.iter().all(poisoned), "{failing:?}, {turn}: {refused:?}");

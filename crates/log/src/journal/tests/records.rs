@@ -161,11 +161,11 @@ fn a_segment_without_an_entry_is_kept_until_the_op_at_which_it_begins_is_that_of
     let (mut journal, _) = open(dir.path());
     journal.append(&entries(1..=10, VIEW), Op(0)).unwrap();
     store_snapshot(&mut journal, 10, b"a state");
-    journal.install(Op(20), VIEW, b"a peer's").unwrap();
-    journal.install(Op(30), VIEW, b"a peer's").unwrap();
+    install(&mut journal, 20, VIEW, b"a peer's").unwrap();
+    install(&mut journal, 30, VIEW, b"a peer's").unwrap();
     // The first segment has eleven records; each of the others has its start record.
     assert_eq!(logs(dir.path()), [log_name(13), log_name(14)], "they begin at 20 and at 30");
-    journal.install(Op(40), VIEW, b"a peer's").unwrap();
+    install(&mut journal, 40, VIEW, b"a peer's").unwrap();
     assert_eq!(logs(dir.path()), [log_name(14), log_name(15)], "they begin at 30 and at 40");
 }
 

@@ -111,7 +111,7 @@ fn what_an_installed_snapshot_covers_stays_committed_although_the_snapshot_is_lo
     init(dir.path());
     let (mut journal, _) = open(dir.path());
     journal.append(&entries(1..=30, VIEW), Op(0)).unwrap();
-    journal.install(Op(20), VIEW, b"state at 20").unwrap();
+    install(&mut journal, 20, VIEW, b"state at 20").unwrap();
     drop(journal);
     std::fs::remove_file(dir.path().join(snapshot_name(20))).unwrap();
     let (_, recovered) = open(dir.path());
@@ -137,9 +137,9 @@ fn a_snapshot_stored_again_takes_the_place_of_the_first_and_an_older_one_is_refu
     for (op, state) in [(10, "again"), (20, "second"), (30, "third")] {
         assert_eq!(held(&mut journal, op), state.as_bytes(), "all three are kept");
     }
-    journal.install(Op(30), VIEW, b"a peer's").unwrap();
+    install(&mut journal, 30, VIEW, b"a peer's").unwrap();
     assert_eq!(held(&mut journal, 30), b"a peer's");
-    assert!(matches!(journal.install(Op(29), VIEW, b"older"), Err(JournalError::Misplaced { .. })));
+    assert!(matches!(install(&mut journal, 29, VIEW, b"older"), Err(JournalError::Misplaced { .. })));
 }
 
 #[test]

@@ -10,7 +10,7 @@ const T_BULLY: Duration = Timing::DEFAULT.bully;
 
 fn server(me: u16, servers: u16, seed: u64, boot: Boot) -> One {
     let now = Moment(1_000_000);
-    One { replica: ReplicaManager::new(&config(me, servers), boot, seed, now, &mut Vec::new()), now }
+    One::of(ReplicaManager::new(&config(me, servers), boot, seed, now, &mut Vec::new()), now)
 }
 
 /// Passes time up to this moment, in steps of a heartbeat at most.

@@ -391,8 +391,8 @@ fn the_pieces_of_two_snapshots_are_never_put_together() {
     let other_op = SnapshotChunk { op: Op(11), bytes: vec![9; 1_024], ..last.clone() };
     one.packet(3, ToPeer::SnapshotChunk(other_bytes));
     one.packet(3, ToPeer::SnapshotChunk(other_op));
-    let effects = one.packet(3, ToPeer::SnapshotChunk(last));
-    assert!(effects.contains(&Effect::SnapshotReceived { op: Op(10), view, bytes: whole }));
+    one.packet(3, ToPeer::SnapshotChunk(last));
+    assert!(one.holds_whole(10, view, &whole));
 }
 
 #[test]
@@ -406,8 +406,7 @@ fn a_transfer_of_an_older_view_is_not_continued() {
             hear_unsynced(&mut one, view);
         }
         let effects = one.packet(3, ToPeer::SnapshotChunk(chunk(10, old, 1_024, &[1; 2_048])));
-        let received = effects.iter().any(|effect| matches!(effect, Effect::SnapshotReceived { .. }));
-        assert_eq!(received, !changed);
+        assert_eq!(received(&effects), !changed);
     }
 }
 
@@ -443,6 +442,6 @@ fn entries_that_an_installed_snapshot_replaces_are_reported() {
     let mut one = One::new(Boot { entries, promised: old, commit: Op(2), ..boot() });
     hear_unsynced(&mut one, view);
     let mut effects = Vec::new();
-    assert!(one.replica.install(one.now, Op(4), view, Vec::new(), &mut effects));
+    assert!(one.install_arrived(4, view, &mut effects));
     assert!(effects.contains(&Effect::Report(Report::Overwritten { view, first: Op(5), last: Op(6) })));
 }

@@ -10,7 +10,7 @@ use crate::replica::dispatch::ROUND_ACCEPTED_MAX;
 fn server(me: u16, servers: u16, seed: u64) -> One {
     let now = Moment(1_000_000);
     let replica = ReplicaManager::new(&config(me, servers), boot(), seed, now, &mut Vec::new());
-    One { replica, now }
+    One::of(replica, now)
 }
 
 /// Passes time until the server has this role.
@@ -313,11 +313,16 @@ fn a_candidate_goes_on_while_a_snapshot_arrives_and_fetches_what_follows_it() {
         assert!(one.replica.tries_to_lead(), "chunk {n} has come");
     }
     assert_eq!(fetches(&effects), Vec::<Fetch>::new(), "the donor answers already");
-    let (op, bytes) = (Op(100), whole.clone());
-    assert!(effects.contains(&Effect::SnapshotReceived { op, view: held(), bytes }));
+    assert!(one.holds_whole(100, held(), &whole));
 
+    for _ in 0..40 {
+        // It is read back.
+        one.now = one.now + MS * 34;
+        one.input(Input::SnapshotOpening(one.file.0));
+        assert!(one.replica.tries_to_lead());
+    }
     let mut effects = Vec::new();
-    assert!(one.replica.install(one.now, op, held(), whole, &mut effects));
+    assert!(one.install(&mut effects));
     let asked = fetches(&effects);
     assert_eq!(asked.iter().map(|fetch| fetch.after).collect::<Vec<_>>(), vec![Op(100)]);
     one.packet(3, fetched(view, asked[0].query, 100, entries(101, 105)));

@@ -117,7 +117,7 @@ fn an_ack_of_an_earlier_incarnation_commits_nothing() {
 fn answers_a_learner(planted: PlantedBug) -> bool {
     let now = Moment(1_000_000);
     let config = Config { planted, ..config(1, 3) };
-    let mut one = One { replica: ReplicaManager::new(&config, boot(), 1, now, &mut Vec::new()), now };
+    let mut one = One::of(ReplicaManager::new(&config, boot(), 1, now, &mut Vec::new()), now);
     let early = answered(&one.packet_of_incarnation(9, 2, ToPeer::Learn(Learn { nonce: 7 })));
     let known = one.replica.peers.incarnations();
     early.is_none() && known.is_empty() && answered(&one.sync()) == Some(NodeId(2))

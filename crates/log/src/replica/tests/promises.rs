@@ -106,7 +106,7 @@ fn what_was_durable_beyond_an_installed_snapshot_counts_for_nothing_that_follows
         let appended = one.replica.journaling.tasks;
         one.packet(3, heartbeat(view, HeartbeatState::Active, 4, digest(&[NodeId(1), NodeId(2), NodeId(3)])));
         let mut effects = Vec::new();
-        assert!(one.replica.install(one.now, Op(4), view, Vec::new(), &mut effects));
+        assert!(one.install_arrived(4, view, &mut effects));
         let install = one.replica.journaling.tasks;
         effects.extend(one.packet(3, cast(view, 4, view, 4, vec![entry(5, 2, 3)])));
         effects.extend(one.input(Input::Journaled(appended)));

@@ -41,10 +41,6 @@ fn asked(effects: &[Effect]) -> Vec<(Op, usize, u16)> {
     asked.collect()
 }
 
-fn received(effects: &[Effect]) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::SnapshotReceived { .. }))
-}
-
 /// Candidate 1 has these entries, with its own promise durable. The second is its view.
 fn preparing_with(entries: Vec<Entry>) -> (One, View) {
     let mut one = One::new(Boot { entries, promised: held(), ..boot() });
@@ -206,13 +202,12 @@ fn a_chunk_that_ends_within_one_that_came_early_completes_the_bytes_with_it() {
     receive(&mut one, piece(&whole, 0, CHUNK));
     receive(&mut one, piece(&whole, 15_000, 8_000));
     receive(&mut one, piece(&whole, 23_000, 7_000));
-    let (mut at, mut effects) = (CHUNK, Vec::new());
+    let mut at = CHUNK;
     while at < 15_000 {
-        effects = receive(&mut one, piece(&whole, at, CHUNK));
+        receive(&mut one, piece(&whole, at, CHUNK));
         at += CHUNK;
     }
-    let received = Effect::SnapshotReceived { op: Op(10), view: view(), bytes: whole };
-    assert!(effects.contains(&received));
+    assert!(one.holds_whole(10, view(), &whole));
 }
 
 #[test]
@@ -245,6 +240,94 @@ fn a_chunk_that_brings_nothing_new_does_not_put_off_the_next_request() {
         receive(&mut one, chunk);
         assert_eq!(asked(&one.input(Input::Deadline)), vec![(Op(10), CHUNK, 64)], "{what}");
     }
+}
+
+// ---- the pieces that the journal takes
+
+/// As [`following`], with a journal that has not taken anything yet.
+fn following_behind_a_slow_journal() -> One {
+    One { stores: false, ..following() }
+}
+
+/// The journal has taken the bytes of the first transfer up to here.
+fn stored(one: &mut One, upto: usize) -> Vec<Effect> {
+    one.input(Input::SnapshotStored { transfer: 1, upto: upto as u64 })
+}
+
+#[test]
+fn the_next_window_is_requested_when_the_journal_has_taken_this_one_and_no_sooner() {
+    let whole = vec![7; 200 * CHUNK];
+    let mut one = following_behind_a_slow_journal();
+    assert!(asked(&receive(&mut one, piece(&whole, 0, CHUNK))).is_empty());
+    assert!(asked(&one.idle(MS * 160)).is_empty(), "it waits for the journal");
+    assert_eq!(asked(&stored(&mut one, CHUNK)), vec![(Op(10), CHUNK, 64)]);
+    for n in 1..=64 {
+        assert!(asked(&receive(&mut one, piece(&whole, n * CHUNK, CHUNK))).is_empty(), "{n}");
+    }
+    assert!(asked(&stored(&mut one, 64 * CHUNK)).is_empty(), "one chunk is not taken yet");
+    assert_eq!(asked(&stored(&mut one, 65 * CHUNK)), vec![(Op(10), 65 * CHUNK, 64)]);
+}
+
+/// The donor sends far more than it was asked for, and the journal takes nothing.
+#[test]
+fn no_more_of_a_snapshot_than_two_windows_is_held_in_memory_whatever_its_size() {
+    const LARGEST: usize = SnapshotChunk::BYTES_MAX;
+    let chunk_at = |offset: usize| {
+        let bytes = vec![7; LARGEST];
+        SnapshotChunk { op: Op(10), view: view(), offset: offset as u64, total: 1 << 30, crc: 1, bytes }
+    };
+    let held = |one: &One| one.replica.receiving.as_ref().map_or(0, |receiving| receiving.held());
+    for stores in [false, true] {
+        let mut one = One { stores, ..following() };
+        let (mut most, mut piece_max, mut given) = (0, 0, 0);
+        for n in 0..2_000 {
+            let effects = receive(&mut one, chunk_at(n * LARGEST));
+            for effect in &effects {
+                if let Effect::StoreSnapshot { piece, .. } = effect {
+                    piece_max = piece_max.max(piece.bytes.len());
+                    given += piece.bytes.len();
+                }
+            }
+            one.file.1.clear();
+            most = most.max(held(&one));
+            hear_unsynced(&mut one, view());
+        }
+        assert!(most <= 2 * 64 * CHUNK && piece_max <= 2 * 64 * CHUNK, "{most}, {piece_max}");
+        assert!(stores == (given > 1_000 * LARGEST), "{given}: only a journal that takes them gets more");
+    }
+}
+
+/// Where datagrams are lost, what came of a window is given to the journal before the rest is asked for.
+fn lossy(planted: Option<Planted>) -> (One, Vec<u8>) {
+    let whole: Vec<u8> = (0..=255).cycle().take(150 * CHUNK).collect();
+    let mut one = following();
+    one.replica.planted = PlantedBug(planted);
+    let mut at = 0;
+    while one.replica.opening.is_none() {
+        receive(&mut one, piece(&whole, at * CHUNK, CHUNK));
+        at += 1;
+        // The rest of the window is lost.
+        if at % 10 == 0 {
+            one.now = one.now + MS * 79;
+            one.input(Input::Deadline);
+            one.now = one.now + MS;
+            hear_unsynced(&mut one, view());
+        }
+        assert!(at < 1_000);
+    }
+    (one, whole)
+}
+
+#[test]
+fn the_journal_is_given_each_byte_once_and_in_order_where_datagrams_are_lost() {
+    let (one, whole) = lossy(None);
+    assert!(one.holds_whole(10, view(), &whole));
+}
+
+#[test]
+fn a_piece_that_is_given_twice_is_found() {
+    let (one, whole) = lossy(Some(Planted::PieceTwice));
+    assert!(!one.holds_whole(10, view(), &whole));
 }
 
 // ---- the end of a transfer
@@ -364,6 +447,9 @@ fn a_snapshot_that_arrived_and_was_not_installed_is_fetched_from_nobody_until_an
         receive(&mut one, piece(&whole, 0, CHUNK));
         receive(&mut one, piece(&whole, CHUNK, CHUNK));
         let op = offered.op;
+        assert!(asked(&receive(&mut one, offered.clone())).is_empty(), "while the first is read");
+        assert!(one.replica.refuse_snapshot(1, &mut Vec::new()));
+        assert!(asked(&receive(&mut one, piece(&whole, 0, CHUNK))).is_empty(), "it was refused");
         assert_eq!(asked(&receive(&mut one, offered)), vec![(op, CHUNK, 64)]);
     }
 }
@@ -381,14 +467,16 @@ fn a_snapshot_with_a_wrong_checksum_is_fetched_again() {
 #[test]
 fn a_transfer_that_is_refused_at_its_start_ends_and_does_not_begin_again() {
     let whole: Vec<u8> = (0..=255).cycle().take(2 * CHUNK).collect();
-    for (refused, ends) in [(10, true), (11, false)] {
+    for (refused, ends) in [(1, true), (2, false)] {
         let mut one = following();
         let effects = receive(&mut one, piece(&whole, 0, CHUNK));
-        let begun = Effect::SnapshotBegun { op: Op(10), start: whole[..CHUNK].to_vec() };
+        let begun = Effect::SnapshotBegun { transfer: 1, op: Op(10), start: whole[..CHUNK].to_vec() };
         assert!(effects.contains(&begun), "{effects:?}");
-        one.replica.refuse_snapshot(Op(refused));
+        let mut dropped = Vec::new();
+        assert_eq!(one.replica.refuse_snapshot(refused, &mut dropped), ends);
+        assert_eq!(dropped, Vec::from_iter(ends.then_some(Effect::DropSnapshot(1))));
         receive(&mut one, piece(&whole, 0, CHUNK));
-        assert_eq!(asked(&one.idle(MS * 160)).is_empty(), ends, "op {refused} was refused");
+        assert_eq!(asked(&one.idle(MS * 160)).is_empty(), ends, "transfer {refused} was refused");
         assert_eq!(received(&receive(&mut one, piece(&whole, CHUNK, CHUNK))), !ends);
     }
 }
@@ -402,14 +490,15 @@ fn a_snapshot_that_is_of_no_use_any_more_is_not_installed() {
         ("the committed op", 4, view()),
         ("an older op", 3, view()),
         ("a view that was never promised", 10, View::new(2, NodeId(2))),
+        ("an op that came by the cast meanwhile, with others after it", 5, old),
     ];
     for (what, op, of) in cases {
         let entries = (1..=6).map(|op| entry(op, 1, 2)).collect();
         let mut one = One::new(Boot { entries, commit: Op(4), promised: old, ..boot() });
         hear_unsynced(&mut one, view());
         let mut effects = Vec::new();
-        assert!(!one.replica.install(one.now, Op(op), of, Vec::new(), &mut effects), "{what}");
-        assert!(effects.is_empty(), "{what}");
+        assert!(!one.install_arrived(op, of, &mut effects), "{what}");
+        assert_eq!(effects, [Effect::DropSnapshot(1)], "{what}");
         assert_eq!((one.replica.last(), one.replica.commit()), (Op(6), Op(4)), "{what}");
     }
 }
@@ -419,8 +508,8 @@ fn a_primary_installs_no_snapshot() {
     let mut one = One::leading();
     let (view, last) = (one.replica.promised(), one.replica.last());
     let mut effects = Vec::new();
-    assert!(!one.replica.install(one.now, Op(50), view, Vec::new(), &mut effects));
-    assert!(effects.is_empty());
+    assert!(!one.install_arrived(50, view, &mut effects));
+    assert_eq!(effects, [Effect::DropSnapshot(1)]);
     assert_eq!(one.replica.last(), last);
 }
 
@@ -435,9 +524,92 @@ fn entries_that_the_journal_gets_with_the_snapshot_make_no_op_of_it_durable() {
     // No flush comes before the installation.
     one.replica.handle(one.now, Input::Packet { from, incarnation, packet }, &mut effects);
     assert_eq!(one.replica.last(), Op(2));
-    assert!(one.replica.install(one.now, Op(8), held(), Vec::new(), &mut effects));
+    assert!(one.install_arrived(8, held(), &mut effects));
     one.input(Input::Journaled(given + 1));
     assert_eq!(one.replica.durable(), Op::ZERO, "the snapshot is not on the disk yet");
     one.input(Input::Journaled(given + 2));
     assert_eq!(one.replica.durable(), Op(8));
+}
+
+#[test]
+fn a_transfer_that_ends_or_is_replaced_has_its_file_dropped_before_another_is_made() {
+    let first = |one: &mut One| receive(one, piece(&[1; 8 * CHUNK], 0, CHUNK));
+    let dropped = |effects: &[Effect]| {
+        let dropped = effects.iter().filter_map(|effect| match effect {
+            Effect::DropSnapshot(transfer) => Some(*transfer),
+            _ => None,
+        });
+        dropped.collect::<Vec<_>>()
+    };
+    let mut one = following();
+    first(&mut one);
+    hear_on(&mut one, 8);
+    let effects = receive(&mut one, other());
+    let at = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted).unwrap();
+    assert_eq!(dropped(&effects), [1]);
+    assert!(
+        at(|effect| matches!(effect, Effect::DropSnapshot(_)))
+            < at(|effect| matches!(effect, Effect::StoreSnapshot { .. }))
+    );
+
+    let mut one = following();
+    first(&mut one);
+    let higher = View::new(2, NodeId(2));
+    let effects = one.packet(2, heartbeat(higher, HeartbeatState::Active, 0, one.replica.digest));
+    assert_eq!(dropped(&effects), [1], "another primary");
+
+    let mut one = following();
+    receive(&mut one, piece(&[7; 2 * CHUNK], 0, CHUNK));
+    let damaged = SnapshotChunk { bytes: vec![9; CHUNK], ..piece(&[7; 2 * CHUNK], CHUNK, CHUNK) };
+    assert_eq!(dropped(&receive(&mut one, damaged)), [1], "a wrong checksum");
+    assert_eq!(one.replica.opening, None);
+}
+
+/// Backup 1 has received the snapshot at op 10, and the primary casts entries while it is read back.
+fn overtaken_by_the_cast(planted: Option<Planted>) -> One {
+    let mut one = following();
+    receive(&mut one, piece(&[7; CHUNK], 0, CHUNK));
+    one.packet(3, cast(view(), 0, View::ZERO, 0, (1..=12).map(|op| entry(op, 1, 3)).collect()));
+    one.replica.planted = PlantedBug(planted);
+    one
+}
+
+/// The primary counts what was acknowledged beyond the snapshot, though its commit has not been heard of.
+#[test]
+fn a_log_that_has_come_further_while_the_snapshot_was_read_is_kept() {
+    let mut one = overtaken_by_the_cast(None);
+    let mut effects = Vec::new();
+    assert!(!one.install(&mut effects));
+    assert_eq!(effects, [Effect::DropSnapshot(1)]);
+    assert_eq!(one.replica.last(), Op(12));
+    assert!(!asked(&receive(&mut one, other())).is_empty(), "another one is taken");
+}
+
+#[test]
+fn an_installation_that_is_not_checked_again_loses_entries_and_is_found() {
+    let mut one = overtaken_by_the_cast(Some(Planted::InstallUnchecked));
+    assert!(one.install(&mut Vec::new()) && one.replica.last() == Op(10), "what was acknowledged is gone");
+}
+
+#[test]
+fn a_candidate_that_collects_promises_keeps_the_log_that_it_has_promised() {
+    let mut one = following();
+    receive(&mut one, piece(&[7; CHUNK], 0, CHUNK));
+    one.prepare();
+    one.sync();
+    let mut effects = Vec::new();
+    assert!(!one.install(&mut effects));
+    assert_eq!((effects, one.replica.last()), (vec![Effect::DropSnapshot(1)], Op::ZERO));
+}
+
+#[test]
+fn the_state_of_another_transfer_than_the_last_is_not_installed() {
+    let mut one = following();
+    receive(&mut one, piece(&[7; CHUNK], 0, CHUNK));
+    for other in [0, 2] {
+        assert!(!one.replica.install(one.now, other, &mut Vec::new()));
+        assert!(!one.replica.refuse_snapshot(other, &mut Vec::new()));
+    }
+    assert!(one.install(&mut Vec::new()));
+    assert!(!one.replica.install(one.now, 1, &mut Vec::new()), "it is installed once");
 }
