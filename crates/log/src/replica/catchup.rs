@@ -100,7 +100,10 @@ impl Receiving {
         if bytes.is_empty() || !fits || self.early.contains_key(&offset) {
             return false;
         }
-        if offset > self.at && (offset >= self.window_end || self.early.len() >= EARLY_MAX) {
+        // The first chunk is offered. All others are asked for, or the journal would be given what it has no
+        // time for.
+        let asked = offset == 0 || offset < self.window_end;
+        if !asked || offset > self.at && self.early.len() >= EARLY_MAX {
             return false;
         }
         self.early.insert(offset, bytes);
