@@ -1,4 +1,5 @@
-//! The engine of this server's log, and the node over it. No other module chooses an engine.
+//! The engine of this server's log, and the node over it: how they start, and the state that they go on with
+//! after a peer's snapshot. No other module chooses an engine.
 
 use std::io;
 

@@ -283,3 +283,60 @@ fn a_snapshot_of_another_format_is_refused_by_its_first_chunk_and_not_requested_
         assert_eq!(rig.refused, Vec::from_iter(expected));
     }
 }
+
+/// The chunks of a snapshot of server 3 that has applied this many ops, with this change.
+fn chunks_of(op: u64, change: impl Fn(&mut Image)) -> Vec<ToPeer> {
+    let mut service = Service::new(State::default(), config().limits, config().planted);
+    (1..=op).for_each(|op| service.apply(Op(op), None, &mut Vec::new()));
+    let (format, cluster, members_op, members) =
+        (Image::FORMAT, ClusterId(7), Op::ZERO, members(&config()));
+    let (op, view, state) = (Op(op), View::new(1, NodeId(3)), service.state());
+    let mut image = Image { format, cluster, members_op, members, op, view, state };
+    change(&mut image);
+    let whole = encode(&image);
+    let (total, crc) = (whole.len() as u64, crc32c::crc32c(&whole));
+    let chunks = whole.chunks(40).enumerate().map(|(n, bytes)| {
+        let (offset, bytes) = (40 * n as u64, bytes.to_vec());
+        ToPeer::SnapshotChunk(SnapshotChunk { op, view, offset, total, crc, bytes })
+    });
+    chunks.collect()
+}
+
+#[test]
+fn the_state_of_a_peers_snapshot_takes_the_place_of_the_present_one_which_is_given_away() {
+    let mut rig = following();
+    for chunk in chunks_of(9, |_| ()) {
+        assert_eq!((rig.node.applied(), rig.discarded), (Op::ZERO, 0));
+        rig.peer(3, vec![chunk]);
+        rig.flush();
+    }
+    assert_eq!((rig.node.applied(), rig.node.commit(), rig.last()), (Op(9), Op(9), Op(9)));
+    assert_eq!((rig.discarded, rig.refused.len()), (1, 0));
+}
+
+#[test]
+fn a_peers_snapshot_that_is_none_of_this_cluster_is_refused_and_not_requested_again() {
+    let mut rig = following();
+    let chunks = chunks_of(9, |image| image.cluster = ClusterId(8));
+    for _ in 0..2 {
+        for chunk in &chunks {
+            rig.peer(3, vec![chunk.clone()]);
+            rig.flush();
+        }
+        assert_eq!(rig.refused, [SnapshotError::Foreign(Op(9))]);
+        rig.around.sent.clear();
+    }
+    let sent = rig.around.sent.iter().flat_map(|(_, opened)| &opened.packets);
+    assert_eq!(sent.filter(|packet| matches!(packet, ToPeer::SnapshotGet(_))).count(), 0);
+    assert_eq!((rig.node.applied(), rig.discarded), (Op::ZERO, 0));
+}
+
+#[test]
+fn the_state_of_a_transfer_that_has_ended_is_given_away_and_its_refusal_is_reported_to_nobody() {
+    let mut rig = following();
+    let state = Service::new(State::default(), config().limits, config().planted);
+    rig.input(Input::SnapshotOpened { transfer: 7, opened: Ok(Box::new(state)) });
+    assert_eq!((rig.node.applied(), rig.discarded), (Op::ZERO, 1));
+    rig.input(Input::SnapshotOpened { transfer: 7, opened: Err(SnapshotError::Foreign(Op(9))) });
+    assert_eq!((rig.discarded, rig.refused.len()), (1, 0));
+}
