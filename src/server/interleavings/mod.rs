@@ -423,8 +423,8 @@ fn config() -> Config {
 
 /// The snapshot at this op of a server with that configuration, in pieces of 20 bytes, and its installation.
 fn received(op: u64, number: u64) -> Vec<Work> {
-    let addr = ([127, 0, 0, 1], 1).into();
-    let member = members::Member { id: NodeId(1), client: addr, peer: addr, joined: Incarnation(0), role: 0 };
+    let (client, peer) = (([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
+    let member = members::Member { id: NodeId(1), client, peer, joined: Incarnation(0), role: 0 };
     let mut service = Service::new(State::default(), config().limits, config().planted);
     (1..=op).for_each(|op| service.apply(Op(op), None, &mut Vec::new()));
     let Work::Snapshot(mut image) = image(op) else { unreachable!() };

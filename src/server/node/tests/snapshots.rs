@@ -288,8 +288,7 @@ fn a_snapshot_of_another_format_is_refused_by_its_first_chunk_and_not_requested_
 fn chunks_of(op: u64, change: impl Fn(&mut Image)) -> Vec<ToPeer> {
     let mut service = Service::new(State::default(), config().limits, config().planted);
     (1..=op).for_each(|op| service.apply(Op(op), None, &mut Vec::new()));
-    let (format, cluster, members_op, members) =
-        (Image::FORMAT, ClusterId(7), Op::ZERO, members(&config()));
+    let (format, cluster, members_op, members) = (Image::FORMAT, ClusterId(7), Op::ZERO, members(&config()));
     let (op, view, state) = (Op(op), View::new(1, NodeId(3)), service.state());
     let mut image = Image { format, cluster, members_op, members, op, view, state };
     change(&mut image);
