@@ -493,7 +493,7 @@ fn replica_of_one(
         inputs: channels.inputs(),
         port: PeerPort::new(
             BoundSocket::bind(([127, 0, 0, 1], 0).into(), LISTEN_PATIENCE).unwrap(),
-            cluster: config().cluster,
+            config().cluster,
             Arc::clone(&shared.counters),
         ),
         peers: BTreeMap::new(),
