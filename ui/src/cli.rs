@@ -88,8 +88,8 @@ pub(crate) struct Common {
         help_heading = COMMON
     )]
     pub(crate) servers: Vec<String>,
-    /// How long to try, from the start of the command (500ms, 1m30s; default 30s, for status 1s, for doctor 3s); for listen:
-    /// when to stop
+    /// How long to try, from the start of the command (500ms, 1m30s; default 30s, for status 1s, for doctor
+    /// 3s); for listen: when to stop
     #[arg(
         long,
         value_name = "DURATION",
