@@ -2,8 +2,8 @@
 //!
 //! It writes everything queued, makes it durable with one sync, and reports it with one message; the next
 //! batch gathers meanwhile (group commit without a timer). The [snapshot thread](super::snapshot_thread)
-//! writes snapshots; this thread only begins and finishes them. It appends what a peer sends of a snapshot to a
-//! file, and the snapshot thread decodes that when it is whole.
+//! writes snapshots; this thread only begins and finishes them. It appends what a peer sends of a snapshot to
+//! a file, and the snapshot thread decodes that when it is whole.
 //!
 //! Any error of the journal in the data it keeps ends the server: a retried fsync may report success for
 //! data that is lost, and a server that cannot keep its promises must not make any. A full disk damages
@@ -38,9 +38,9 @@ use super::snapshot_thread::{Finished, SnapshotWork};
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
 const MARK_EVERY: Duration = Duration::from_millis(500);
-/// Places in the channel to the snapshot thread. At a time there are at most a snapshot, the removals after the
-/// last one and after an install, one peer's snapshot to open, and what the last install and the transfers
-/// before it have made needless: two states, entries, and two files.
+/// Places in the channel to the snapshot thread. At a time there are at most a snapshot, the removals after
+/// the last one and after an install, one peer's snapshot to open, and what the last install and the
+/// transfers before it have made needless: two states, entries, and two files.
 pub(super) const SNAPSHOT_WORK: usize = 16;
 /// Maximum amount of queued work taken for one sync, so that durability is reported regularly under any load.
 const BATCH_MOST: usize = 1024;

@@ -102,8 +102,8 @@ impl Storage {
         }
     }
 
-    /// Appends a piece of a peer's snapshot. Returns the end of what its file has, or `None` if the snapshot is
-    /// whole now, or the piece was left out.
+    /// Appends a piece of a peer's snapshot. Returns the end of what its file has, or `None` if the snapshot
+    /// is whole now, or the piece was left out.
     ///
     /// # Errors
     /// The error of the journal; the process ends.

@@ -392,7 +392,7 @@ const DOCTOR_EXAMPLES: &str = "\
 Examples:
   recado doctor
   recado --server alpha:10097 doctor
-  recado doctor --json | jq '.findings[] | select(.severity != \"ok\")'";
+  recado doctor --json";
 
 const DOCTOR_HELP: &str = "\
 It takes up to 5 s, needs no profile, changes nothing, and trusts nobody.

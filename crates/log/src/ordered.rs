@@ -54,8 +54,8 @@ pub trait OrderedLog {
     fn flush(&mut self, now: Moment);
 
     /// Replaces the log with the snapshot of this transfer, which has arrived whole. The driver has given the
-    /// caller its decoded state, which the caller loads if this returns true. Returns false if the snapshot is
-    /// of no use any more; nothing has changed then.
+    /// caller its decoded state, which the caller loads if this returns true. Returns false if the snapshot
+    /// is of no use any more; nothing has changed then.
     fn install(&mut self, now: Moment, transfer: u64) -> bool;
 
     /// Ends this transfer, whose snapshot the caller cannot read. It is not fetched again. Returns false if

@@ -333,8 +333,8 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    /// Another server's snapshot was decoded while this node went on. Its state takes the place of the present
-    /// one; only the sessions are looked at one by one.
+    /// Another server's snapshot was decoded while this node went on. Its state takes the place of the
+    /// present one; only the sessions are looked at one by one.
     fn on_snapshot_opened(
         &mut self,
         clock: Clock,

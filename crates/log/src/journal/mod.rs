@@ -82,8 +82,8 @@
 //! # Reading order
 //! The types below; `format`, `meta` and `record` (the bytes of the files); `segment` and `scan` (a log file
 //! as it is written and as it is read); `snapshot`; `receive` (that of a peer); `recovery` (the log that the
-//! records of a directory give); `open` (a start); `log` (the running journal); then `directory` (the disk of a running
-//! server), `inspect` and `error`.
+//! records of a directory give); `open` (a start); `log` (the running journal); then `directory` (the disk of
+//! a running server), `inspect` and `error`.
 
 mod directory;
 mod error;

@@ -2,8 +2,9 @@
 //! log is replaced by it. Nobody holds all of them in memory.
 //!
 //! ```text
-//! receive, piece by piece  ->  ReceivedSnapshot: durable, under a temporary name  ->  add_received  ->  install
-//!                              (another thread reads it back and decodes it)
+//! receive, piece by piece
+//!   -> ReceivedSnapshot: durable, under a temporary name; another thread reads it back and decodes it
+//!   -> add_received -> install
 //! ```
 //! One is received at a time. Until it is installed nothing of it counts, and a restart removes its file.
 
@@ -90,8 +91,8 @@ pub struct ReceivedReading<'a, D: Disk> {
 }
 
 impl<D: Disk> ReceivedReading<'_, D> {
-    /// Reads the next piece, of [`super::SNAPSHOT_PIECE`] bytes at most, in the place of what `piece` holds; an
-    /// empty one after the last.
+    /// Reads the next piece, of [`super::SNAPSHOT_PIECE`] bytes at most, in the place of what `piece` holds;
+    /// an empty one after the last.
     ///
     /// # Errors
     /// The error of the disk, or, with the last piece, the snapshot does not read as it was written.

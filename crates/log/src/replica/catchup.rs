@@ -3,8 +3,8 @@
 //!
 //! The receiver pulls: SNAPSHOT_GET names a window of bytes, which come in chunks as long as the path
 //! carries. The receiver asks for the next window when the journal has taken the current one, or when nothing
-//! arrived for a while. So the rate follows the receiver and its disk, a window is held in memory and no more,
-//! a lost chunk costs one window, and a broken transfer resumes at the byte where it stopped.
+//! arrived for a while. So the rate follows the receiver and its disk, a window is held in memory and no
+//! more, a lost chunk costs one window, and a broken transfer resumes at the byte where it stopped.
 //!
 //! A snapshot that has arrived is read back and decoded by others, while the log goes on. It is installed if
 //! it is still of use then. No other transfer begins meanwhile.
@@ -58,8 +58,8 @@ pub(super) struct Receiving {
     early: BTreeMap<u64, Vec<u8>>,
     window_end: u64,
     asked: Moment,
-    /// When its last bytes arrived, or were stored. A donor that has replaced the snapshot by a newer one does
-    /// not answer.
+    /// When its last bytes arrived, or were stored. A donor that has replaced the snapshot by a newer one
+    /// does not answer.
     progressed: Moment,
 }
 
@@ -345,8 +345,8 @@ impl ReplicaManager {
         }
     }
 
-    /// Replaces the whole log with the snapshot of this transfer, which the caller has decoded and whose state
-    /// it loads. Returns false if the snapshot is of no use any more; nothing has changed then.
+    /// Replaces the whole log with the snapshot of this transfer, which the caller has decoded and whose
+    /// state it loads. Returns false if the snapshot is of no use any more; nothing has changed then.
     pub(crate) fn install(&mut self, now: Moment, transfer: u64, out: &mut Vec<Effect>) -> bool {
         let Some(opened) = self.opening.take_if(|opening| opening.transfer == transfer) else { return false };
         let Opening { op, view, .. } = opened;

@@ -149,8 +149,8 @@ impl ReplicaManager {
         }
     }
 
-    /// The donor's snapshot has arrived, and its reading goes on. That ends in any case, so each report counts
-    /// as progress.
+    /// The donor's snapshot has arrived, and its reading goes on. That ends in any case, so each report
+    /// counts as progress.
     pub(super) fn opening_progressed(&mut self, now: Moment) {
         if let Some(preparing) = self.role.preparing_mut()
             && let Some(fetching) = &mut preparing.fetching

@@ -114,9 +114,9 @@ pub(crate) enum Effect {
         /// Its first bytes.
         start: Vec<u8>,
     },
-    /// Append these bytes of a peer's snapshot to the file of its transfer; [`Input::SnapshotStored`] follows.
-    /// Transfers, and the bytes of each, come in their order. With the last bytes the snapshot is whole: read
-    /// it back and decode it, with [`Input::SnapshotOpening`] now and then. Then call
+    /// Append these bytes of a peer's snapshot to the file of its transfer; [`Input::SnapshotStored`]
+    /// follows. Transfers, and the bytes of each, come in their order. With the last bytes the snapshot is
+    /// whole: read it back and decode it, with [`Input::SnapshotOpening`] now and then. Then call
     /// [`ReplicaManager::install`](super::ReplicaManager::install), or refuse it.
     StoreSnapshot {
         /// The number of the transfer.
