@@ -185,7 +185,7 @@ fn no_request_fails_during_an_upgrade_that_goes_on_when_the_doctor_finds_nothing
     let acknowledged = ops.lines().map(Result::unwrap).count();
     assert!(pipe.wait().unwrap().success());
     assert_eq!(acknowledged, told, "each line has its op");
-    let kept = terminal.json(&["--as=alice", "history", "@alice", "--last=100000", "--json"]);
+    let kept = terminal.json(&["--as=alice", "history", "--feed", "-n", "100000", "--json"]);
     assert_eq!(kept.len() as u64, sent.load(Ordering::Relaxed), "each is there once");
     eprintln!("{acknowledged} lines and {} commands, and none failed", kept.len());
 }
