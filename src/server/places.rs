@@ -18,9 +18,10 @@ pub use crate::fair::Network;
 
 /// Requests of clients that wait for the replica thread.
 pub const REQUESTS: usize = 1024;
-/// Datagrams of peers that wait for it, in a simulation. A server has them in a socket's buffer, which holds
-/// this many of common sizes.
-pub const PEER_DATAGRAMS: usize = 4096;
+/// Datagrams of peers that wait for it, in a simulation. A server has them in a socket's buffer: this many of
+/// 1,200 bytes, 2,304 with what the system adds, fit into the 416 KiB that Linux grants if no setting allows
+/// more.
+pub const PEER_DATAGRAMS: usize = 180;
 /// Pages, cursors and addresses that wait for it.
 pub const FROM_DELIVERY: usize = 4096;
 /// Datagrams of clients that wait for a handler.

@@ -43,7 +43,7 @@ const SYNC_EVERY: usize = 1024 * 1024;
 pub(super) enum SnapshotWork<D: Disk> {
     /// Write a snapshot, then report [`Finished::Tried`].
     Write { job: SnapshotJob<D>, image: Box<Image> },
-    /// Remove what the last snapshot has made needless, then report [`Finished::Removed`].
+    /// Remove what the last snapshot, or an install, has made needless, then report [`Finished::Removed`].
     Remove(Removal<D>),
     /// Read the snapshot of a peer back and decode it, report [`Finished::Opening`] meanwhile, then
     /// [`Finished::Opened`].

@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn a_device_that_was_refused_holds_back_until_it_and_what_is_behind_it_are_answered() {
         let mut offered = Offered::new(1, Moment(100)..Moment(195)).unwrap();
-        let mut send = |offered: &mut Offered, at| {
+        let send = |offered: &mut Offered, at| {
             let number = offered.next(0, 3, Moment(at)).unwrap();
             offered.sent(number, Moment(at), Moment(at));
             number

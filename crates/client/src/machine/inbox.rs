@@ -13,12 +13,11 @@ use super::{Effect, Event};
 /// answer ...
 const ACK_DELAY: Duration = Duration::from_millis(10);
 
-/// ... the number of datagrams with such, after which it is sent at once: as many as the window of a new link
-/// holds ...
-const ACK_EVERY: u32 = 16;
+/// ... the bytes of datagrams with such, after which it is sent at once: half of the congestion window of a
+/// new link, so that the sender goes on meanwhile ...
+const ACK_EVERY_BYTES: usize = 9_600;
 
-/// ... and the number of steps, a quarter of the credit, so that a sender that joins many in a datagram has
-/// credit left when it is acknowledged.
+/// ... and the number of steps, a quarter of the credit, for the same reason.
 const ACK_EVERY_STEPS: u32 = 64;
 
 /// An item of the stream that arrived before its predecessor.
@@ -42,8 +41,8 @@ pub(super) struct Inbox {
     buffered: BTreeMap<Op, Buffered>,
     /// Steps since the last ack.
     steps: u32,
-    /// Datagrams since the last ack that want one.
-    datagrams: u32,
+    /// Bytes of the datagrams since the last ack that want one.
+    bytes: usize,
     /// The datagram that is being taken wants an ack.
     wants_ack: bool,
     ack_at: Option<Moment>,
@@ -62,7 +61,7 @@ impl Inbox {
             untaken: VecDeque::new(),
             buffered: BTreeMap::new(),
             steps: 0,
-            datagrams: 0,
+            bytes: 0,
             wants_ack: false,
             ack_at: None,
         }
@@ -130,11 +129,13 @@ impl Inbox {
         self.ack_soon(now);
     }
 
-    /// All packets of a datagram have been taken.
-    pub(super) fn end_datagram(&mut self, now: Moment) {
-        self.datagrams += u32::from(std::mem::take(&mut self.wants_ack));
-        if self.datagrams >= ACK_EVERY {
-            self.ack_by(now);
+    /// All packets of a datagram of this length have been taken.
+    pub(super) fn end_datagram(&mut self, now: Moment, length: usize) {
+        if std::mem::take(&mut self.wants_ack) {
+            self.bytes += length;
+            if self.bytes >= ACK_EVERY_BYTES {
+                self.ack_by(now);
+            }
         }
     }
 
@@ -192,7 +193,7 @@ impl Inbox {
     /// it is not sent again.
     pub(super) fn ack(&mut self) -> ClientAck {
         self.ack_at = None;
-        (self.steps, self.datagrams) = (0, 0);
+        (self.steps, self.bytes) = (0, 0);
         let held =
             self.untaken.iter().chain(self.buffered.keys()).take(ClientAck::HELD_MAX).copied().collect();
         ClientAck { upto: Position::of(self.taken), held, credit: Self::WINDOW }
@@ -229,23 +230,25 @@ mod tests {
     }
 
     #[test]
-    fn an_ack_waits_no_longer_after_sixteen_datagrams_however_many_steps_each_has() {
-        for steps in [1, 3] {
+    fn an_ack_waits_no_longer_after_half_of_a_new_window_however_long_the_datagrams_are() {
+        for (length, steps) in [(1_200, 1), (1_200, 7), (4_800, 20)] {
             let (mut inbox, mut upto) = (Inbox::new(true, PlantedBug::default()), 0);
             let now = Moment(1_000_000);
-            for datagram in 1..=ACK_EVERY {
+            let most = ACK_EVERY_BYTES / length;
+            for datagram in 1..=most {
                 for _ in 0..steps {
                     gap(&mut inbox, now, upto, upto + 1);
                     upto += 1;
                 }
-                inbox.end_datagram(now);
-                inbox.end_datagram(now);
-                let due = if datagram < ACK_EVERY { now + ACK_DELAY } else { now };
-                assert_eq!(inbox.next_deadline(), Some(due), "{datagram} datagrams of {steps}");
+                inbox.end_datagram(now, length);
+                // One that wants no ack does not count.
+                inbox.end_datagram(now, length);
+                let due = if datagram < most { now + ACK_DELAY } else { now };
+                assert_eq!(inbox.next_deadline(), Some(due), "{datagram} datagrams of {length} bytes");
             }
             inbox.ack();
-            inbox.end_datagram(now);
-            assert_eq!(inbox.next_deadline(), None, "an empty datagram wants none");
+            inbox.end_datagram(now, length);
+            assert_eq!(inbox.next_deadline(), None);
         }
     }
 

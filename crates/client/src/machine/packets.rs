@@ -49,7 +49,7 @@ impl Machine {
             }
         }
         if is_primary {
-            self.inbox.end_datagram(now);
+            self.inbox.end_datagram(now, bytes.len());
         }
     }
 

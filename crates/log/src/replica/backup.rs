@@ -157,6 +157,14 @@ impl ReplicaManager {
         self.in_view.primary.and(self.promised.primary())
     }
 
+    /// The primary of `promised`, if this server follows it: none that it has contradicted, and after a
+    /// contradiction only one whose entries it has compared with its own.
+    pub(super) fn followed_primary(&self) -> Option<NodeId> {
+        let contradicted = self.contradiction.is_some_and(|known| known.view == self.promised);
+        let uncompared = self.contradiction.is_some() && !self.in_view.compared;
+        self.known_primary().filter(|_| !contradicted && !uncompared)
+    }
+
     /// The primary of `promised` was heard.
     fn hear_primary(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.detector.heard(now);
@@ -289,12 +297,7 @@ impl ReplicaManager {
     /// Tells the primary of `promised` the ops that are durable and matched. A learner's copy does not
     /// count, because it may have broken a promise that it cannot remember.
     pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
-        let Some(primary) = self.known_primary().filter(|_| !self.is_contradicted()) else { return };
-        // After a contradiction, this server acknowledges only to a leader whose entries it has compared
-        // with its own.
-        if self.contradiction.is_some() && !self.in_view.compared {
-            return;
-        }
+        let Some(primary) = self.followed_primary() else { return };
         let durable = match self.role {
             Role::Learner(_) if !self.planted.is(Planted::LearnerCounts) => Op::ZERO,
             _ if self.planted.is(Planted::AckOnReceipt) => self.in_view.matched,

@@ -96,7 +96,8 @@ impl Receiving {
 
     /// Takes a chunk of the window; false if it brings nothing new.
     fn take(&mut self, offset: u64, bytes: Vec<u8>) -> bool {
-        let fits = offset >= self.at && offset + bytes.len() as u64 <= self.total;
+        let end = offset.checked_add(bytes.len() as u64);
+        let fits = offset >= self.at && end.is_some_and(|end| end <= self.total);
         if bytes.is_empty() || !fits || self.early.contains_key(&offset) {
             return false;
         }
@@ -170,9 +171,10 @@ impl ReplicaManager {
         out.push(Effect::ReadSnapshot { to: from, op: get.op, offset: get.offset, blocks });
     }
 
-    /// The server from which snapshots are accepted at the moment.
+    /// The server from which snapshots are accepted at the moment. A snapshot replaces the whole log, so a
+    /// server takes none of a primary that it does not follow.
     fn snapshot_donor(&self) -> Option<NodeId> {
-        self.donor().or_else(|| self.known_primary())
+        self.donor().or_else(|| self.followed_primary())
     }
 
     pub(super) fn on_snapshot_chunk(
@@ -377,7 +379,9 @@ impl ReplicaManager {
         // A candidate has promised its own log. It replaces nothing of it before it knows the best one.
         let chooses = self.role.preparing().is_some_and(|preparing| preparing.fetching.is_none());
         let leads = matches!(self.role, Role::Primary(_)) || chooses;
+        // The primary may have been contradicted since.
+        let follows = self.contradiction.is_none() || self.snapshot_donor().is_some();
         // A snapshot has only committed ops. A log that has the last of them has all, and may have more.
-        op > self.commit && self.log.view_at(op) != Some(view) && !leads && view <= self.promised
+        op > self.commit && self.log.view_at(op) != Some(view) && !leads && view <= self.promised && follows
     }
 }

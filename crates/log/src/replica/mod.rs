@@ -333,11 +333,6 @@ impl ReplicaManager {
         }
     }
 
-    /// Returns true if this server must not follow the leader of `promised`.
-    fn is_contradicted(&self) -> bool {
-        self.contradiction.is_some_and(|known| known.view == self.promised)
-    }
-
     fn send(&self, to: NodeId, packet: ToPeer, out: &mut Vec<Effect>) {
         out.push(Effect::Send { to, packet, tracked: None });
     }

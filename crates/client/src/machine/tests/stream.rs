@@ -84,7 +84,7 @@ fn each_keepalive_of_a_receiving_client_to_the_primary_repeats_its_cursor() {
 }
 
 #[test]
-fn an_answer_is_acknowledged_soon_and_sixteen_pieces_at_once_also_by_one_who_does_not_receive() {
+fn an_answer_is_acknowledged_soon_and_half_a_window_of_pieces_at_once_also_by_one_who_does_not_receive() {
     for receives in [true, false] {
         let mut play = Play::new();
         play.machine.inbox = Inbox::new(receives, PlantedBug::default());
@@ -97,11 +97,15 @@ fn an_answer_is_acknowledged_soon_and_sixteen_pieces_at_once_also_by_one_who_doe
         play.from(3, 1, 3, empty_page(1));
         assert_eq!(play.until(|play| acks(play) > 0), Duration::from_millis(10));
         play.sent.clear();
-        for (number, piece) in (1..=16).zip(pieces(20_000)) {
-            assert_eq!(acks(&play), 0, "before piece {number}");
+        let mut taken = 0;
+        for piece in pieces(20_000) {
+            taken += 1;
             play.from(3, 1, 3, ToClient::Fragment(piece));
+            if acks(&play) > 0 {
+                break;
+            }
         }
-        assert_eq!(acks(&play), 1);
+        assert!((8..=9).contains(&taken), "acknowledged after {taken} pieces");
         // A piece that comes again is acknowledged again: the ack was lost.
         play.sent.clear();
         play.from(3, 1, 3, ToClient::Fragment(pieces(20_000).swap_remove(0)));

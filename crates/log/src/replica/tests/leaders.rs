@@ -383,6 +383,34 @@ fn a_leader_after_a_contradiction_is_acknowledged_only_once_the_entries_of_its_o
     assert_eq!(acked(&one.sync()), None);
 }
 
+#[test]
+fn no_snapshot_of_a_contradicted_leader_replaces_the_log() {
+    let (old, view) = (View::new(1, NodeId(2)), View::new(4, NodeId(3)));
+    let chunk = |at: u64| {
+        let bytes = vec![7; 8];
+        let crc = crc32c::crc32c(&bytes);
+        ToPeer::SnapshotChunk(SnapshotChunk { op: Op(at), view, offset: 0, total: 8, crc, bytes })
+    };
+    let following = || {
+        let entries = (1..=6).map(|op| entry(op, 1, 2)).collect();
+        let mut one = One::new(Boot { entries, commit: Op(5), promised: old, ..boot() });
+        one.packet(3, cast(view, 5, old, 5, vec![entry(6, 4, 3)]));
+        one
+    };
+    let contradict = |one: &mut One| {
+        let effects = one.packet(3, cast(view, 3, old, 3, vec![entry(4, 4, 3)]));
+        assert!(contradiction(&effects).is_some());
+    };
+    let mut one = following();
+    assert!(received(&one.packet(3, chunk(20))), "before");
+    contradict(&mut one);
+    let mut effects = Vec::new();
+    assert!(!one.replica.install(one.now, 1, &mut effects), "one that arrived before");
+    assert_eq!(effects, [Effect::DropSnapshot(1)]);
+    assert!(!received(&one.packet(3, chunk(30))), "one that is offered after");
+    assert_eq!(one.replica.last(), Op(6));
+}
+
 // ---- the promise
 
 #[test]
