@@ -8,7 +8,8 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
@@ -20,13 +21,18 @@ use crate::cli::{Cli, Common};
 use crate::config::{self, Config};
 use crate::environment;
 use crate::print::written;
+use crate::servers;
+use crate::timer::Timer;
 use crate::trust::known;
 
 /// Variable in which the script names the shell.
 const SHELL: &str = "RECADO_COMPLETE";
 
-/// Time to wait for a session, and for a list. A person waits for both.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// Time in which the servers are found and asked. A person waits for it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The part of it for names of servers: a resolver that is gone leaves time to ask those with addresses.
+const LOOK_UP: Duration = Duration::from_millis(200);
 
 /// True if the shell inserts a completion as it is. The others put what needs it in quotes by themselves.
 static INSERTS_AS_IT_IS: OnceLock<bool> = OnceLock::new();
@@ -174,30 +180,42 @@ fn own_profiles(config: &Config) -> BTreeSet<String> {
     with_key.filter_map(|profile| Some(profile.file_name()?.to_str()?.to_owned())).collect()
 }
 
-/// The names in these lists of the servers.
-fn listed(lists: &[Listing]) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let Some(client) = config().and_then(|config| session(&config)) else { return names };
-    for list in lists {
-        for item in client.list(list.clone()).unwrap_or_default() {
-            names.extend(match item {
-                ListItem::Following { topic, .. } => Some(written(&topic)),
-                ListItem::Profile { name, .. } => Some(format!("@{name}")),
-                ListItem::Channel { name, .. } => Some(format!("#{name}")),
-                ListItem::Member { .. } | ListItem::Device { .. } | ListItem::Key { .. } => None,
-            });
+/// The names in these lists of the servers, as far as they answer within [`PATIENCE`]. The thread that asks
+/// ends with the process: finding servers and closing the session may take longer.
+fn listed(lists: &'static [Listing]) -> BTreeSet<String> {
+    let timer = Timer::start();
+    let (found, all) = mpsc::channel();
+    let asking = thread::Builder::new().name("completion".to_owned()).spawn(move || {
+        let Some(client) = config().and_then(|config| session(&config)) else { return };
+        for list in lists {
+            // Nobody waits for a list that is late.
+            let _ = found.send(client.list(list.clone()).unwrap_or_default());
         }
+        drop(found);
+    });
+    let mut names = BTreeSet::new();
+    while asking.is_ok()
+        && let Ok(items) = all.recv_timeout(timer.left(PATIENCE))
+    {
+        names.extend(items.into_iter().filter_map(|item| match item {
+            ListItem::Following { topic, .. } => Some(written(&topic)),
+            ListItem::Profile { name, .. } => Some(format!("@{name}")),
+            ListItem::Channel { name, .. } => Some(format!("#{name}")),
+            ListItem::Member { .. } | ListItem::Device { .. } | ListItem::Key { .. } => None,
+        }));
     }
     names
 }
 
+/// A session that settles nothing: what earlier commands left is for a command that tells of it.
 fn session(config: &Config) -> Option<Client> {
     let trust = match config.cluster_key {
         Some(key) => Trust::Pinned(key),
         None => Trust::asking(known(config), |_| false, |_| {}),
     };
-    let options = Options::new(config.profile().ok()?, config.servers().ok()?.to_vec(), &config.state);
-    let mut client = Client::connect(options.only_reads().trust(trust).timeout(PATIENCE)).ok()?;
+    let servers = servers::resolve_within(LOOK_UP, config.written(), servers::look_up);
+    let options = Options::new(config.profile().ok()?, servers, &config.state);
+    let mut client = Client::connect(options.writes_nothing().trust(trust).timeout(PATIENCE)).ok()?;
     client.set_timeout(PATIENCE);
     Some(client)
 }

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use recado_doctor::bounded;
 
 use crate::exit::Failure;
 
@@ -54,9 +57,7 @@ fn resolve_by(
             Err(error) => unusable.push(error),
         }
     }
-    if addrs.iter().any(SocketAddr::is_ipv4) {
-        addrs.retain(SocketAddr::is_ipv4);
-    }
+    keep_one_family(&mut addrs);
     let why = || unusable.iter().map(Unusable::to_string).collect::<Vec<_>>().join("; ");
     match &unusable[..] {
         _ if !addrs.is_empty() => Ok(Resolved { addrs, unusable }),
@@ -66,6 +67,29 @@ fn resolve_by(
         all if all.iter().all(|one| matches!(one, Unusable::Malformed(_))) => Err(Failure::Usage(why())),
         _ => Err(Failure::Unresolved(why())),
     }
+}
+
+/// Keeps the IPv4 addresses, if there are any.
+fn keep_one_family(addrs: &mut Vec<SocketAddr>) {
+    if addrs.iter().any(SocketAddr::is_ipv4) {
+        addrs.retain(SocketAddr::is_ipv4);
+    }
+}
+
+/// Addresses of one family, of those servers whose names the resolver finds within `patience`. The others
+/// are left out.
+pub(crate) fn resolve_within(
+    patience: Duration,
+    servers: &[String],
+    look_up: fn(&str) -> Result<Vec<SocketAddr>, Unusable>,
+) -> Vec<SocketAddr> {
+    type LookUp = Box<dyn FnOnce() -> Result<Vec<SocketAddr>, Unusable> + Send>;
+    let names = servers.iter().map(|server| server.trim().to_owned()).filter(|server| !server.is_empty());
+    let look_ups = names.map(|name| -> LookUp { Box::new(move || look_up(&name)) });
+    let found = bounded::all(patience, look_ups.collect());
+    let mut addrs: Vec<SocketAddr> = found.into_iter().flatten().flatten().flatten().collect();
+    keep_one_family(&mut addrs);
+    addrs
 }
 
 /// Resolves one `HOST[:PORT]` with the system's resolver, which may take long.
@@ -104,6 +128,8 @@ fn resolve_one(
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     /// A resolver that knows one host.
@@ -135,6 +161,20 @@ mod tests {
         let told: Vec<String> = found.unusable.iter().map(ToString::to_string).collect();
         assert!(told[0].contains("nowhere.example") && told[0].contains("no such host"), "{told:?}");
         assert!(told[1].contains("127.0.0.1:x") && told[2].contains("http://a"), "{told:?}");
+    }
+
+    #[test]
+    fn a_resolver_that_hangs_leaves_the_addresses_that_need_none() {
+        let hanging = |server: &str| {
+            resolve_one(server, |_, _| {
+                loop {
+                    thread::park();
+                }
+            })
+        };
+        let servers = ["slow.example", "[::1]:9", " 127.0.0.1:7", ""].map(str::to_owned);
+        let found = resolve_within(Duration::from_millis(300), &servers, hanging);
+        assert_eq!(found, ["127.0.0.1:7".parse().unwrap()]);
     }
 
     #[test]

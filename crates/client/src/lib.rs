@@ -332,7 +332,11 @@ impl Client {
                 error => error.into(),
             })?;
         }
-        let take = if options.memory_only { Slot::take_without_files } else { Slot::take };
+        let take = match options.memory_only {
+            _ if options.writes_nothing => Slot::take_to_read,
+            true => Slot::take_without_files,
+            false => Slot::take,
+        };
         let take = || match take(state, cluster, profile) {
             Err(error) if options.only_reads && error.is_read_only() => {
                 Slot::take_to_read(state, cluster, profile)
