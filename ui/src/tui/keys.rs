@@ -207,7 +207,7 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Question, &[key(KeyCode::Enter)], Action::Accept, "take the answer that is marked"),
     bind(Question, &[key(KeyCode::Up), key(KeyCode::BackTab)], Action::Up, "the answer above"),
     bind(Question, &[key(KeyCode::Down), key(KeyCode::Tab)], Action::Down, "the answer below"),
-    bind(Question, &[char('y')], Action::Yes, "yes: the marked answer, or the first"),
+    bind(Question, &[char('y')], Action::Yes, "yes: the first answer, whichever is marked"),
     bind(Question, &[key(KeyCode::Esc), char('n')], Action::No, "no"),
 ];
 

@@ -75,7 +75,7 @@ impl App {
         let chosen = match action {
             Action::Up | Action::Down => return question.step(action == Action::Down),
             Action::Accept => question.marked(),
-            Action::Yes => question.marked().or_else(|| question.first()),
+            Action::Yes => question.first(),
             Action::No => None,
             _ => return,
         };

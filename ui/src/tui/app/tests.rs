@@ -172,7 +172,7 @@ fn a_key_that_must_be_allowed_is_shown_and_a_yes_connects_again() {
     assert!(screen.contains("Not allowed yet") && screen.contains("recadod admin allow"), "{screen}");
     assert!(screen.contains(&key.in_full()), "{screen}");
     press(&mut app, "Tab");
-    assert_eq!(press(&mut app, "y"), [Effect::Copy(command)]);
+    assert_eq!(press(&mut app, "Enter"), [Effect::Copy(command)]);
     // The key stays in the banner, however small the screen is.
     let banner: String = text(&mut app, 40, 12).split_whitespace().collect();
     assert!(banner.contains(&key.in_full()) && banner.contains("/connecttriesagain"), "{banner}");
@@ -448,8 +448,12 @@ fn a_notification_is_copied_and_its_link_opened_only_after_a_yes() {
     assert_eq!(press(&mut app, "n"), [], "no");
     press(&mut app, "Ctrl+o");
     press(&mut app, "Tab");
-    assert_eq!(press(&mut app, "y"), [Effect::Browse("https://example.com/b".to_owned())]);
+    assert_eq!(press(&mut app, "Enter"), [Effect::Browse("https://example.com/b".to_owned())]);
     assert!(app.popup.is_none());
+    press(&mut app, "Ctrl+o");
+    press(&mut app, "Tab");
+    assert!(shows(&mut app, "y  Open https://example.com/a"));
+    assert_eq!(press(&mut app, "y"), [Effect::Browse("https://example.com/a".to_owned())], "as it is drawn");
 }
 
 #[test]
