@@ -157,8 +157,8 @@ struct Found {
     looked_at: Option<String>,
 }
 
-/// Looks at the notifications of a range, from its open end on, until `limit` are found, the range ends, or
-/// [`SEARCHED_MAX`] were looked at.
+/// Looks at the notifications of a range, from its open end on, until `limit` are found, the range ends, or,
+/// if not each of them is shown, [`SEARCHED_MAX`] were looked at.
 fn search(
     range: HistoryRange,
     limit: usize,
@@ -168,14 +168,16 @@ fn search(
     let (mut shown, mut next, mut looked) = (Vec::new(), range, 0);
     let is_backwards = matches!(range, HistoryRange::Before(_));
     while shown.len() < limit {
-        if looked >= SEARCHED_MAX {
-            let (how, option, op) = match next {
-                HistoryRange::Before(op) => ("newest", "before", op),
-                HistoryRange::After(op) => ("oldest", "since", op),
+        if looked >= SEARCHED_MAX && wanted.selects() {
+            let (how, option) = match next {
+                HistoryRange::Before(op) => {
+                    ("newest", format!("--before {op}, in place of yours if you gave one"))
+                }
+                HistoryRange::After(op) => ("oldest", format!("--since {op} in place of yours")),
                 HistoryRange::SinceMs(_) => break,
             };
             let looked_at =
-                format!("only the {how} {looked} notifications were searched; to go on, add --{option} {op}");
+                format!("only the {how} {looked} notifications were searched; go on with {option}");
             return Ok(Found { shown, dropped_before: None, looked_at: Some(looked_at) });
         }
         let past = ask(next, PAGE)?;
@@ -356,7 +358,16 @@ mod tests {
         let told = found.looked_at.unwrap();
         assert!(told.contains("newest 10240") && told.contains("--before 4761"), "{told}");
         let found = search(HistoryRange::After(Op(7)), 20, &wanted("y"), &ask).unwrap();
-        assert!(found.looked_at.unwrap().contains("--since 10247"));
+        assert!(found.looked_at.unwrap().contains("go on with --since 10247 in place of yours"));
+    }
+
+    #[test]
+    fn a_range_without_a_filter_is_shown_to_its_end_however_long() {
+        let ask = topic((1..=15_000).map(|op| sent(op, "x")).collect());
+        let all = Wanted { end: Some(End::Op(Op(14_000))), text: None, ..wanted("") };
+        let found = search(HistoryRange::After(Op(7)), usize::MAX, &all, &ask).unwrap();
+        assert!(found.looked_at.is_none());
+        assert_eq!((found.shown.len(), found.shown.last().unwrap().op), (13_992, Op(13_999)));
     }
 
     #[test]
