@@ -1,6 +1,6 @@
 //! `recado info` and `recado claim`.
 
-use recado_client::{ChannelName, Client, Info, ListItem, Listing, Name, Op, Topic};
+use recado_client::{Access, ChannelName, Client, Info, ListItem, Listing, Name, Op, Topic};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -92,7 +92,7 @@ fn channel(context: &Context, client: &Client, name: &ChannelName) -> Result<(),
     let members = members.map_err(Failure::about(Some(&topic)))?;
     let found = context.list(client, Listing::Channels)?.into_iter().find_map(|item| match item {
         ListItem::Channel { name: one, followers, last_op, access } if one == *name => {
-            Some((followers, last_op, access_in_words(access)))
+            Some((followers, last_op, access))
         }
         _ => None,
     });
@@ -108,7 +108,7 @@ fn channel(context: &Context, client: &Client, name: &ChannelName) -> Result<(),
         .collect();
     let value = json!({
         "channel": name.as_str(),
-        "access": access,
+        "access": access_in_words(access),
         "followers": followers,
         "last_op": last_op.0,
         "members": members
@@ -118,9 +118,9 @@ fn channel(context: &Context, client: &Client, name: &ChannelName) -> Result<(),
     });
     Ok(context.out.put(value, || {
         let may = match access {
-            "open" => "open: anyone can send to it and read it",
-            "owned" => "owned: its writers send to it, anyone can read it",
-            _ => "private: only its members send to it and read it",
+            Access::Open => "open: anyone can send to it and read it",
+            Access::Owned => "owned: its writers send to it, anyone can read it",
+            Access::Private => "private: only its members send to it and read it",
         };
         let newest = if last_op == Op::ZERO { "none yet".to_owned() } else { format!("op {last_op}") };
         let mut lines = vec![

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Context, addresses};
 use crate::exit::Failure;
-use crate::print::{note, raw};
+use crate::print::note;
 use crate::waiting::{Waiting, pause};
 
 /// Default time to wait for the servers. A running server answers in milliseconds.
@@ -20,18 +20,16 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 pub(super) fn run(context: &Context, watch: Option<Duration>) -> Result<(), Failure> {
-    let Some(interval) = watch else { return once(context) };
-    let to_terminal = io::stdout().is_terminal() && context.out.is_for_people();
-    loop {
-        if to_terminal {
-            // Clears what is shown of the round before.
-            raw(format!(
-                "\u{1b}[H\u{1b}[2Jrecado status, every {} s; Ctrl-C ends it\n\n",
-                interval.as_secs_f32()
-            )
-            .as_bytes())?;
+    let Some(interval) = watch else { return once(context, "") };
+    // Clears what is shown of the round before.
+    let above = match io::stdout().is_terminal() {
+        true => {
+            format!("\u{1b}[H\u{1b}[2Jrecado status, every {} s; Ctrl-C ends it\n\n", interval.as_secs_f32())
         }
-        match once(context) {
+        false => String::new(),
+    };
+    loop {
+        match once(context, &above) {
             Ok(()) | Err(Failure::Told(_)) => {}
             // The servers may be back in the next round.
             Err(failure @ Failure::Client(ClientError::Unreachable { .. })) => note(failure),
@@ -43,7 +41,8 @@ pub(super) fn run(context: &Context, watch: Option<Duration>) -> Result<(), Fail
     }
 }
 
-fn once(context: &Context) -> Result<(), Failure> {
+/// Asks the servers, and then shows at once `above`, for people, and their state.
+fn once(context: &Context, above: &str) -> Result<(), Failure> {
     let timeout = context.timeout.unwrap_or(TIMEOUT);
     let servers = match ask(context, timeout)? {
         Ok(servers) => servers,
@@ -51,7 +50,7 @@ fn once(context: &Context) -> Result<(), Failure> {
             // Where the servers are is known all the same: as they were named, and from earlier sessions.
             let all = servers.iter().map(|addr| fields(None, *addr, None)).collect();
             let lines = servers.iter().map(|addr| silent(&addr.to_string())).collect();
-            show(context, all, lines)?;
+            show(context, above, all, lines)?;
             return Err(ClientError::Unreachable { servers, waited }.into());
         }
         Err(error) => return Err(error.into()),
@@ -63,7 +62,7 @@ fn once(context: &Context) -> Result<(), Failure> {
         },
         false => servers,
     };
-    show(context, servers.iter().map(object).collect(), servers.iter().map(line).collect())?;
+    show(context, above, servers.iter().map(object).collect(), servers.iter().map(line).collect())?;
     let Some(news) = no_primary(&servers) else { return Ok(()) };
     // JSON shows the roles, from which a program sees it.
     if context.out.is_for_people() {
@@ -99,13 +98,13 @@ fn still_lagging(mut servers: Vec<ServerStatus>, again: &[ServerStatus]) -> Vec<
     servers
 }
 
-fn show(context: &Context, all: Vec<Value>, lines: Vec<String>) -> Result<(), Failure> {
+fn show(context: &Context, above: &str, all: Vec<Value>, lines: Vec<String>) -> Result<(), Failure> {
     let head = format!(
         "{:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {:<21} {:>8}",
         "SERVER", "ROLE", "VIEW", "APPLIED", "DURABLE", "LAG", "ADDRESS", "PID"
     );
     let lines: Vec<String> = std::iter::once(head).chain(lines).collect();
-    Ok(context.out.put(Value::from(all), || lines.join("\n"))?)
+    Ok(context.out.put(Value::from(all), || above.to_owned() + &lines.join("\n"))?)
 }
 
 /// Explains why none of the servers that answer is primary, or returns `None` if one is.
