@@ -350,7 +350,9 @@ const SEND_HELP: &str = "\
 The op that `send` prints is the notification's id, and its place among all
 others: `recado history --since OP` shows what came after it.
 
-Without TEXT, all of standard input is one text, unless it is a terminal.
+Without TEXT, all of standard input is one text, unless it is a terminal. It is
+read once the session is open, and may take any time: --timeout does not count
+it, nor the time at a question.
 
 The first notification sent to a channel that does not exist creates the
 channel. It is open to everyone and cannot be deleted. On a terminal `send` asks

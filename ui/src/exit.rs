@@ -1,19 +1,11 @@
 //! End of the program: exit codes for scripts, and one-line error messages for people.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use recado_client::{ClientError, Code, Op, Receipt, ReceiptError, StoreError, Topic, explain};
+use recado_client::{ClientError, Code, ReceiptError, StoreError, Topic, explain};
 
-use crate::interrupt::Interrupt;
 use crate::print::{OutputError, note, written};
-
-/// Interval at which a wait looks for a signal. An answer ends the wait at once.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// Time after which a person is told what is waited for.
-const TELL: Duration = Duration::from_secs(1);
 
 /// What becomes of a request whose command is interrupted before its result is known.
 pub(crate) const INTERRUPTED: &str = "interrupted, and the outcome is unknown; it is saved, and the next command as this \
@@ -196,35 +188,6 @@ pub(crate) fn end_instead(instead: &clap::Error) -> ExitCode {
     }
 }
 
-/// Waits for a receipt, at most `timeout`, and not longer than until a signal.
-///
-/// # Errors
-/// [`Failure::Request`]; [`Failure::Signal`], of which nothing is printed yet.
-pub(crate) fn wait(
-    receipt: &Receipt,
-    timeout: Duration,
-    topic: Option<&Topic>,
-    interrupt: &Interrupt,
-) -> Result<Op, Failure> {
-    let mut left = timeout;
-    let mut told = !io::stderr().is_terminal();
-    loop {
-        if !told && timeout - left >= TELL {
-            told = true;
-            note("sent, and waiting until a majority of the servers has it on disk");
-        }
-        let signal = interrupt.arrived();
-        let slice = if signal.is_some() { Duration::ZERO } else { left.min(LOOK) };
-        match (receipt.wait(slice), signal) {
-            (Err(ReceiptError::OutcomeUnknown), Some(signal)) => return Err(Failure::Signal(signal)),
-            (Err(ReceiptError::OutcomeUnknown), None) if left > slice => left -= slice,
-            (result, _) => {
-                return result.map_err(|error| Failure::Request { error, topic: topic.cloned() });
-            }
-        }
-    }
-}
-
 fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
     match error {
         ReceiptError::Refused(code) => refusal(*code, topic),
@@ -272,6 +235,8 @@ pub(crate) fn refusal(code: Code, topic: Option<&Topic>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -1,13 +1,16 @@
 //! Waits that a person may find long: what is waited for is told after a second, on a terminal, and a signal
 //! ends the program with a message.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use recado_client::{Op, Receipt, ReceiptError, Topic};
+
+use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::print::note;
 use crate::timer::Timer;
@@ -20,6 +23,9 @@ const TELL: Duration = Duration::from_secs(1);
 
 /// True while the user is asked something: nothing else is told then.
 static ASKING: AtomicBool = AtomicBool::new(false);
+
+/// Time in which the user was asked, in ms.
+static ASKED_MS: AtomicU64 = AtomicU64::new(0);
 
 /// What is waited for, in words.
 pub(crate) struct Waiting<'a> {
@@ -39,15 +45,18 @@ impl Waiting<'_> {
             let (done, ended) = mpsc::channel::<()>();
             thread::Builder::new().name("waiting".to_owned()).spawn_scoped(scope, move || {
                 let timer = Timer::start();
-                let mut told = !io::stderr().is_terminal();
+                let mut telling = Telling::new(self.tells);
                 while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                     if let Some(signal) = interrupt.arrived() {
+                        // The prompt and what is typed have no line end.
+                        if ASKING.load(Ordering::Relaxed) && is_to_person() {
+                            let _ = writeln!(io::stderr());
+                        }
                         note(self.interrupted(timer.elapsed()));
                         process::exit(128 + i32::from(signal));
                     }
-                    if !told && timer.elapsed() >= TELL && !ASKING.load(Ordering::Relaxed) {
-                        told = true;
-                        note(self.tells);
+                    if !ASKING.load(Ordering::Relaxed) {
+                        telling.at(timer.elapsed());
                     }
                 }
             })?;
@@ -60,6 +69,57 @@ impl Waiting<'_> {
     fn interrupted(&self, after: Duration) -> String {
         format!("interrupted after {} s: {}", after.as_secs(), self.state)
     }
+}
+
+/// Waits for a receipt, at most `timeout`, and not longer than until a signal.
+///
+/// # Errors
+/// [`Failure::Request`]; [`Failure::Signal`], of which nothing is printed yet.
+pub(crate) fn for_receipt(
+    receipt: &Receipt,
+    timeout: Duration,
+    topic: Option<&Topic>,
+    interrupt: &Interrupt,
+) -> Result<Op, Failure> {
+    let mut left = timeout;
+    let mut telling = Telling::new("sent, and waiting until a majority of the servers has it on disk");
+    loop {
+        telling.at(timeout - left);
+        let signal = interrupt.arrived();
+        let slice = if signal.is_some() { Duration::ZERO } else { left.min(LOOK) };
+        match (receipt.wait(slice), signal) {
+            (Err(ReceiptError::OutcomeUnknown), Some(signal)) => return Err(Failure::Signal(signal)),
+            (Err(ReceiptError::OutcomeUnknown), None) if left > slice => left -= slice,
+            (result, _) => {
+                return result.map_err(|error| Failure::Request { error, topic: topic.cloned() });
+            }
+        }
+    }
+}
+
+/// What a person is told of a wait, once.
+struct Telling<'a> {
+    tells: &'a str,
+    told: bool,
+}
+
+impl Telling<'_> {
+    fn new(tells: &str) -> Telling<'_> {
+        Telling { tells, told: !is_to_person() }
+    }
+
+    /// Tells it, if the wait has lasted long enough and it is not told yet.
+    fn at(&mut self, elapsed: Duration) {
+        if !self.told && elapsed >= TELL {
+            self.told = true;
+            note(self.tells);
+        }
+    }
+}
+
+/// Returns true if a person reads the notes.
+fn is_to_person() -> bool {
+    io::stderr().is_terminal()
 }
 
 /// Waits for this time. Returns the signal that came before or during it.
@@ -78,10 +138,18 @@ pub(crate) fn pause(interrupt: &Interrupt, time: Duration) -> Option<u8> {
     }
 }
 
-/// Asks the user, while nothing else is told.
+/// Asks the user, or waits for what the user types, while nothing else is told.
 pub(crate) fn asking<T>(ask: impl FnOnce() -> T) -> T {
     ASKING.store(true, Ordering::Relaxed);
+    let timer = Timer::start();
     let answer = ask();
+    let ms = u64::try_from(timer.elapsed().as_millis()).unwrap_or(u64::MAX);
+    ASKED_MS.fetch_add(ms, Ordering::Relaxed);
     ASKING.store(false, Ordering::Relaxed);
     answer
+}
+
+/// The time in which the user was asked, so far. It counts against no time-out.
+pub(crate) fn asked() -> Duration {
+    Duration::from_millis(ASKED_MS.load(Ordering::Relaxed))
 }

@@ -35,7 +35,7 @@ use crate::print::{self, Out};
 use crate::timer::Timer;
 use crate::trust;
 use crate::tui::settings::When;
-use crate::waiting::Waiting;
+use crate::waiting::{self, Waiting, asked, asking};
 use crate::wording;
 
 /// Default time-out of a command.
@@ -107,9 +107,9 @@ struct Context {
 
 impl Context {
     /// The rest of the user's time-out, or of the default. It begins with the command, so connecting and
-    /// waiting take no longer than that together.
+    /// waiting take no longer than that together. The time in which the user was waited for does not count.
     fn left(&self) -> Duration {
-        self.timer.left(self.timeout.unwrap_or(TIMEOUT))
+        self.timer.left(self.timeout.unwrap_or(TIMEOUT).saturating_add(asked()))
     }
 
     /// The user's time-out, or the default, for the result of each of many lines: they may come for hours.
@@ -163,7 +163,7 @@ impl Context {
                 "no primary found yet by {servers}; recado goes on trying, for {} s in all",
                 timeout.as_secs_f64().ceil()
             ),
-            state: &format!("no primary was found by {servers}; nothing was sent or asked"),
+            state: &format!("no session was opened with {servers}; nothing was sent or asked"),
         };
         let client = waiting.on(self.interrupt()?, || Client::connect(options.timeout(timeout)))??;
         let mut client = self.settled(client)?;
@@ -184,6 +184,13 @@ impl Context {
         Ok(waiting.on(self.interrupt()?, query)?)
     }
 
+    /// Waits for what the user answers or types, before anything is sent. A signal ends the program, and the
+    /// user is told.
+    fn of_user<T>(&self, wait: impl FnOnce() -> T) -> Result<T, Failure> {
+        let waiting = Waiting { tells: "waiting for standard input", state: "nothing was sent" };
+        Ok(waiting.on(self.interrupt()?, || asking(wait))?)
+    }
+
     /// A list of the servers.
     fn list(&self, client: &Client, what: Listing) -> Result<Vec<ListItem>, Failure> {
         Ok(self.ask(|| client.list(what))??)
@@ -201,7 +208,7 @@ impl Context {
     /// Waits for the result of a request, as long as the time-out allows. A signal ends the wait, and the
     /// user is told what becomes of the request.
     fn wait(&self, receipt: &Receipt, topic: Option<&Topic>) -> Result<Op, Failure> {
-        let result = exit::wait(receipt, self.left(), topic, self.interrupt()?);
+        let result = waiting::for_receipt(receipt, self.left(), topic, self.interrupt()?);
         if let Err(Failure::Signal(_)) = result {
             print::note(exit::INTERRUPTED);
         }
@@ -264,7 +271,7 @@ impl Context {
                 Request::Keys { .. } => "change of your keys".to_owned(),
                 Request::Channel { channel, .. } => format!("change of #{channel}"),
             };
-            match exit::wait(&recovered.receipt, self.left(), None, self.interrupt()?) {
+            match waiting::for_receipt(&recovered.receipt, self.left(), None, self.interrupt()?) {
                 Ok(op) if n < SETTLED_SHOWN => {
                     print::note(format_args!("an earlier {what} is acknowledged now: op {op}"));
                 }

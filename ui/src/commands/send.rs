@@ -12,10 +12,11 @@ use serde_json::json;
 use super::Context;
 use super::channel::explained;
 use crate::cli::Send;
-use crate::exit::{self, Failure};
+use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::print::{aside, note};
 use crate::trust::{is_somebody_there, is_yes_to};
+use crate::waiting;
 use crate::wording::{SEND_MOST, not_created, too_large};
 
 /// Largest number of lines of standard input that wait for their acknowledgement.
@@ -24,22 +25,20 @@ const UNDER_WAY: usize = 256;
 const REPORT_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
-    let text = match Source::of(&send, io::stdin().is_terminal())? {
+    let (client, content) = match Source::of(&send, io::stdin().is_terminal())? {
         Source::Lines => return lines(context, &send),
         Source::Whole => {
+            // A text may take hours to come, or to type, and is not to be lost then.
+            let client = connect_first(context, &send)?;
             tell_typist("type the text; Ctrl-D, at the beginning of a line, ends it");
-            whole(io::stdin().lock())?
+            let text = context.of_user(|| whole(io::stdin().lock()))??;
+            (client, checked(content(&send, text))?)
         }
-        Source::Text(text) => text,
+        Source::Text(text) => {
+            let content = checked(content(&send, text))?;
+            (connect(context, &send)?, content)
+        }
     };
-    let content = content(&send, text);
-    if content.is_blank() {
-        let what = "nothing to send: the text has nothing to see, and there is no --title";
-        return Err(Failure::Usage(what.to_owned()));
-    }
-    // It is the command line that is wrong, whichever of its values it is.
-    too_large(&content).map_or(Ok(()), |which| Err(Failure::Usage(which)))?;
-    let client = connect(context, &send)?;
     let receipt = client.send(send.to.clone(), content)?;
     let op = context.wait(&receipt, send.to.as_ref()).map_err(|failure| worded(&client, failure))?;
     let to_terminal = io::stdout().is_terminal();
@@ -53,6 +52,26 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     }
     note_made_channel(&receipt, &send);
     Ok(())
+}
+
+/// The content, unless it is blank or too large. It is the command line that is wrong then, whichever of its
+/// values it is.
+fn checked(content: Content) -> Result<Content, Failure> {
+    if content.is_blank() {
+        let what = "nothing to send: the text has nothing to see, and there is no --title";
+        return Err(Failure::Usage(what.to_owned()));
+    }
+    match too_large(&content) {
+        Some(which) => Err(Failure::Usage(which)),
+        None => Ok(content),
+    }
+}
+
+/// Opens the session for texts that are not read yet. What would be wrong with each of them is checked
+/// before.
+fn connect_first(context: &Context, send: &Send) -> Result<Client, Failure> {
+    too_large(&content(send, String::new())).map_or(Ok(()), |which| Err(Failure::Usage(which)))?;
+    connect(context, send)
 }
 
 /// Tells a person at a terminal that the command reads what is typed.
@@ -79,6 +98,8 @@ impl Source {
             (Some(text), _) => Ok(Source::Text(text.clone())),
             (None, [one]) if one == "-" => Ok(if send.whole { Source::Whole } else { Source::Lines }),
             (None, []) if send.whole || !stdin_is_terminal => Ok(Source::Whole),
+            // A title alone is sent, as it is with an empty text.
+            (None, []) if send.title.is_some() => Ok(Source::Text(String::new())),
             (None, []) => wrong(
                 "nothing to send: give a text; or - to type a notification a line, --whole to type a longer one \
                  (Ctrl-D ends both)",
@@ -121,11 +142,11 @@ fn connect(context: &Context, send: &Send) -> Result<Client, Failure> {
     if send.create || (creates && !is_somebody_there()) || is_there(context, &client, topic)? {
         return Ok(client);
     }
-    let is_wanted = creates
-        && is_yes_to(&format!(
-            "There is no channel #{channel}. Sending creates it: open to everyone, and nobody can delete it.\n\
-             Create #{channel}? [y/N] "
-        ));
+    let prompt = format!(
+        "There is no channel #{channel}. Sending creates it: open to everyone, and nobody can delete it.\n\
+         Create #{channel}? [y/N] "
+    );
+    let is_wanted = creates && context.of_user(|| is_yes_to(&prompt))?;
     match (creates, is_wanted) {
         (true, true) => Ok(client),
         (true, false) => Err(Failure::Refused(format!("nothing was sent, and #{channel} was not created"))),
@@ -161,9 +182,7 @@ fn note_made_channel(receipt: &Receipt, send: &Send) {
 /// acknowledgement at a time, and their ops are printed in order. A line that fails ends the sending, once
 /// all earlier lines are answered. A signal ends it at once, and the lines without a result are told.
 fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
-    // Checked before anything is sent: it would be wrong for every line.
-    too_large(&content(send, String::new())).map_or(Ok(()), |which| Err(Failure::Usage(which)))?;
-    let client = &connect(context, send)?;
+    let client = &connect_first(context, send)?;
     let interrupt = context.interrupt()?;
     tell_typist("type a notification a line; Ctrl-D ends");
     let (receipts, alike) = (VecDeque::new(), None);
@@ -337,7 +356,7 @@ impl UnderWay<'_> {
         let unknown =
             matches!(self.failed, Some(Failure::Request { error: ReceiptError::OutcomeUnknown, .. }));
         let timeout = if unknown { Duration::ZERO } else { self.context.timeout_of_each() };
-        match exit::wait(receipt, timeout, self.send.to.as_ref(), self.interrupt) {
+        match waiting::for_receipt(receipt, timeout, self.send.to.as_ref(), self.interrupt) {
             Err(failure @ Failure::Signal(_)) => Err(failure),
             result => {
                 let (number, receipt) = (*number, receipt.clone());
@@ -438,6 +457,8 @@ mod tests {
         assert_eq!(of(&[], false), Some(Source::Whole));
         assert_eq!(of(&[], true), None, "nobody waits for a text that nobody knows of");
         assert_eq!(of(&["--whole", "text"], false), None);
+        assert_eq!(of(&["--title", "alone"], true), Some(text("")));
+        assert_eq!(of(&["--title", "with a text"], false), Some(Source::Whole));
     }
 
     #[test]

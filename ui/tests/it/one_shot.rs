@@ -2,7 +2,8 @@
 //! search of the past, completion, and what a person at a terminal is told.
 
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::terminal::Terminal;
 use crate::tmux::Tmux;
 
 const REFUSED: i32 = 77;
+const UNKNOWN: i32 = 75;
 
 fn bodies(values: &[Value]) -> Vec<&str> {
     values.iter().map(|value| value["body"].as_str().unwrap()).collect()
@@ -32,6 +34,21 @@ fn standard_input_is_one_text_without_a_text_and_with_whole() {
     assert_eq!(past[0]["priority"], 5);
     let (code, message) = terminal.fails(&[alice, "send", "-t", "#ops"]);
     assert!(code == 2 && message.contains("nothing to send"), "{message}");
+}
+
+#[test]
+fn a_text_that_comes_later_than_the_time_out_is_sent() {
+    let _alone = lock_cluster_tests();
+    let cluster = Cluster::ready(1);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=alice", "claim"]);
+    let mut slow = terminal.command(&["--as=alice", "send", "-t", "#ops", "--timeout", "3s"]);
+    let mut slow = slow.stdin(Stdio::piped()).spawn().unwrap();
+    let has_ended = |slow: &mut Child| slow.try_wait().unwrap().is_some();
+    assert!(!cluster.poll(Duration::from_secs(4), || has_ended(&mut slow)), "it reads on");
+    slow.stdin.take().expect("piped").write_all(b"built after a while\n").unwrap();
+    succeeded(&slow.wait_with_output().unwrap());
+    assert_eq!(bodies(&terminal.json(&["--as=alice", "history", "#ops", "--json"])), ["built after a while"]);
 }
 
 #[test]
@@ -170,20 +187,26 @@ fn a_shell_is_given_names_of_topics_servers_profiles_and_accounts() {
     terminal.ok(&["--as=bob", "follow", "#ops"]);
     let config = terminal.path("config.toml");
     std::fs::write(&config, "[accounts.work]\nprofile = \"bob\"\n").unwrap();
-    // What the script for bash runs when Tab is pressed after these words.
     let tab = |words: &[&str]| {
-        let words = [&["--", "recado"], words].concat();
-        let mut command = terminal.command(&words);
-        let index = (words.len() - 2).to_string();
-        command.env("RECADO_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index).env("_CLAP_IFS", "\n");
-        succeeded(&command.env("RECADO_CONFIG", &config).output().unwrap())
+        let output = completes(&terminal, words).env("RECADO_CONFIG", &config).output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        succeeded(&output)
     };
-    assert_eq!(tab(&["--as", "bob", "follow", "#"]), "'#deploys'\n'#ops'");
-    assert_eq!(tab(&["--as=bob", "send", "-t", "@a"]), "@alice");
-    assert_eq!(
-        tab(&["--account", "work", "unfollow", ""]).lines().filter(|name| name.contains('#')).count(),
-        1
-    );
+    // The servers may be late: then the person presses Tab again.
+    let offers = |words: &[&str], expected: &str| {
+        let mut offered = String::new();
+        let met = cluster.poll(PATIENCE, || {
+            offered = tab(words);
+            offered == expected
+        });
+        assert!(met, "{words:?}: {offered}");
+    };
+    offers(&["--as", "bob", "follow", "#"], "'#deploys'\n'#ops'");
+    offers(&["--as=bob", "send", "-t", "@a"], "@alice");
+    offers(&["--account", "work", "unfollow", "#"], "'#ops'");
+    // A name that does not resolve is as if it were not there.
+    let with_lost = format!("--server=nowhere.invalid,{}", cluster.addresses()[0]);
+    offers(&[&with_lost, "--as=bob", "send", "-t", "@a"], "@alice");
     assert_eq!(tab(&["--account", "w"]), "work");
     assert_eq!(tab(&["--as", ""]).lines().collect::<Vec<_>>(), ["alice", "bob"]);
     let servers = tab(&["--server", "127"]);
@@ -191,9 +214,37 @@ fn a_shell_is_given_names_of_topics_servers_profiles_and_accounts() {
     assert!(!servers.lines().any(|server| server == "127"), "{servers}");
     assert!(tab(&["chan"]).contains("channel"));
     // Without a server there is nothing to offer, and nothing to say.
-    let mut alone = Terminal::knowing("127.0.0.1:9").command(&["--", "recado", "--as=bob", "follow", "#"]);
-    let alone = alone.env("RECADO_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "3").output().unwrap();
+    let alone = completes(&Terminal::knowing("127.0.0.1:9"), &["--as=bob", "follow", "#"]).output().unwrap();
     assert!(alone.status.success() && alone.stdout.is_empty() && alone.stderr.is_empty(), "{alone:?}");
+}
+
+/// What the script for bash runs when Tab is pressed after these words.
+fn completes(terminal: &Terminal, words: &[&str]) -> Command {
+    let mut command = terminal.command(&[&["--", "recado"], words].concat());
+    command.env("RECADO_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", words.len().to_string());
+    command.env("_CLAP_IFS", "\n");
+    command
+}
+
+#[test]
+fn a_completion_does_not_settle_what_a_command_left() {
+    let _alone = lock_cluster_tests();
+    let mut cluster = Cluster::ready(1);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=bob", "claim"]);
+    let mut lines = terminal.command(&["--as=alice", "send", "--create", "-t", "#ops", "--timeout=2s", "-"]);
+    let mut lines = lines.stdin(Stdio::piped()).spawn().unwrap();
+    lines.stdin.as_mut().expect("piped").write_all(b"one\n").unwrap();
+    let sent = || terminal.run(&["--as=bob", "history", "#ops"]).stdout;
+    assert!(cluster.poll(PATIENCE, || !sent().is_empty()));
+    cluster.kill_all();
+    lines.stdin.take().expect("piped").write_all(b"two\n").unwrap();
+    assert_eq!(lines.wait().unwrap().code(), Some(UNKNOWN));
+    cluster.start_all();
+    let offered = || succeeded(&completes(&terminal, &["--as=alice", "send", "-t", "@"]).output().unwrap());
+    assert!(cluster.poll(PATIENCE, || offered().contains("@bob")), "{}", offered());
+    let told = String::from_utf8_lossy(&terminal.run(&["--as=alice", "claim"]).stderr).into_owned();
+    assert!(told.contains("an earlier send to #ops is acknowledged now"), "{told}");
 }
 
 #[test]
@@ -230,7 +281,7 @@ fn a_person_is_told_what_is_waited_for_and_asked_before_a_channel_is_created() {
     window.enter("recado --as alice history --server 127.0.0.1:9");
     window.wait_for("no primary found yet by 127.0.0.1:9");
     window.press("C-c");
-    window.wait_for("nothing was sent or asked");
+    window.wait_for("no session was opened with 127.0.0.1:9");
 
     window.enter("clear; recado --as alice send -t '#osp' hello");
     window.wait_for("Create #osp? [y/N]");
@@ -240,6 +291,28 @@ fn a_person_is_told_what_is_waited_for_and_asked_before_a_channel_is_created() {
     window.wait_for("there is no channel yet");
     window.enter("clear; recado --as alice send -t '#ops' -p 5 hello");
     window.wait_for("Create #ops? [y/N]");
+    window.enter("y");
+    window.wait_for("sent: op ");
+    window.enter("clear; recado --as alice send -t '#osp' --whole");
+    window.wait_for("Create #osp? [y/N]");
+    window.enter("n");
+    window.wait_for("#osp was not created");
+    window.enter("clear; recado --as alice send -t '#oops' hello");
+    window.wait_for("Create #oops? [y/N]");
+    window.press("C-c");
+    window.wait_for("nothing was sent");
+    window.enter("echo ENDED $?");
+    window.wait_for("ENDED 130");
+    window.enter("clear; recado --as alice send --whole");
+    window.wait_for("type the text");
+    window.press("C-c");
+    window.wait_for("nothing was sent");
+    window.enter("clear; recado --as alice send --title alone");
+    window.wait_for("sent: op ");
+    // The time at a prompt is the person's, and not the command's.
+    window.enter("clear; recado --as alice send --timeout 5s -t '#late' hello");
+    window.wait_for("Create #late? [y/N]");
+    assert!(!cluster.poll(Duration::from_secs(6), || window.screen().contains("recado:")), "it waits");
     window.enter("y");
     window.wait_for("sent: op ");
     window.enter("clear; recado --as alice history '#ops' --before 1; recado --as alice history '@alice'");
@@ -256,4 +329,9 @@ fn a_person_is_told_what_is_waited_for_and_asked_before_a_channel_is_created() {
     window.press("C-c");
     window.enter("echo ENDED $?");
     window.wait_for("ENDED 130");
+
+    window.enter("clear; recado status --watch=200ms --server 127.0.0.1:9");
+    window.wait_until("a state", |screen| screen.contains("ADDRESS") && !screen.contains("ENDED"));
+    let is_blank = || !window.screen().contains("ADDRESS");
+    assert!(!cluster.poll(Duration::from_secs(3), is_blank), "the last state stays until the next one");
 }
