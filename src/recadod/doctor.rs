@@ -19,7 +19,7 @@ use recado_client::{Surveyed, survey};
 use recado_doctor::cluster::{self, Expected, Own};
 use recado_doctor::machine::{self, Need, Side};
 use recado_doctor::{Finding, Report, Severity, observe};
-use recado_log::journal::{self, MetaState};
+use recado_log::journal::{self, MetaState, SNAPSHOTS_KEPT};
 use recado_sys::machine as sys;
 
 use super::check;
@@ -157,13 +157,15 @@ fn holds(subject: &str, meta: &MetaState, is_alone: bool) -> Finding {
     }
 }
 
-/// The bytes that the data may come to take: the newest snapshot beside the one before and the one that is
-/// being written, of the largest state that this configuration allows, and the log of three snapshots
-/// ([`Config::snapshot_bytes`]), each of up to twice as many bytes.
+/// The bytes that the data may come to take: the snapshots that are kept, one that is being written and one
+/// that a peer sends, each of the largest state that this configuration allows; and the log of those kept.
+/// Between two snapshots it has up to four times [`Config::snapshot_bytes`], while a peer reads one.
 fn most(config: &Config) -> u64 {
     let Config { limits, retention, snapshot_bytes, .. } = config;
+    let kept = SNAPSHOTS_KEPT as u64;
     let state = limits.state_bytes.min(limits.record_bytes.saturating_add(retention.all_bytes));
-    START.saturating_add(state.saturating_mul(3)).saturating_add(snapshot_bytes.saturating_mul(6))
+    let log = snapshot_bytes.saturating_mul(4 * kept);
+    START.saturating_add(state.saturating_mul(kept + 2)).saturating_add(log)
 }
 
 /// The size of the newest snapshot; zero without one.
@@ -296,7 +298,7 @@ mod tests {
         let mut small = config.clone();
         small.retention.all_bytes = 1 << 20;
         small.limits.record_bytes = 1 << 20;
-        assert!(most(&small) < most(&config) && most(&config) > 3 * config.limits.state_bytes);
+        assert!(most(&small) < most(&config) && most(&config) > 5 * config.limits.state_bytes);
         fs::write(data.join("snap.00000000000000000007"), [0; 70]).unwrap();
         fs::write(data.join("snap.00000000000000000012"), [0; 12]).unwrap();
         assert_eq!(newest_snapshot(&data), 12);

@@ -32,8 +32,8 @@ use recado_sys::sync::{Mistake, channel, planted};
 
 use super::engine::Input;
 use super::log_throttle::LogThrottle;
-use super::node::{Image, SnapshotError};
-use super::snapshot_thread::{Finished, SnapshotWork};
+use super::node::Image;
+use super::snapshot_thread::{Finished, OpenedSnapshot, SnapshotWork};
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
@@ -242,12 +242,9 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
     }
 
     /// Reports a peer's snapshot that was read back. The file stays if the snapshot may be installed.
-    fn finish_opened(
-        &mut self,
-        read: io::Result<(ReceivedSnapshot<D>, Result<Box<Service>, SnapshotError>)>,
-    ) -> Result<(), JournalError> {
+    fn finish_opened(&mut self, read: io::Result<OpenedSnapshot<D>>) -> Result<(), JournalError> {
         let (read, opened) = match read {
-            Ok((received, opened)) => (Ok(received), Some(opened)),
+            Ok(OpenedSnapshot { received, opened }) => (Ok(received), Some(opened)),
             Err(error) => (Err(error), None),
         };
         let transfer = read.as_ref().map_or(0, ReceivedSnapshot::transfer);

@@ -62,8 +62,15 @@ pub(super) enum Finished<D: Disk> {
     Removed(Removed),
     /// The snapshot of this transfer is being read, and that goes on.
     Opening(u64),
-    /// A peer's snapshot, and its state or the reason why it has none; or the error of the disk.
-    Opened(io::Result<(ReceivedSnapshot<D>, Result<Box<Service>, SnapshotError>)>),
+    /// A peer's snapshot that was read back, or the error of the disk.
+    Opened(io::Result<OpenedSnapshot<D>>),
+}
+
+/// A peer's snapshot that was read back.
+pub(super) struct OpenedSnapshot<D: Disk> {
+    pub(super) received: ReceivedSnapshot<D>,
+    /// Its state, or the reason why it has none.
+    pub(super) opened: Result<Box<Service>, SnapshotError>,
 }
 
 /// The snapshot thread.
@@ -108,7 +115,7 @@ impl<D: Disk> SnapshotThread<D> {
             SnapshotWork::Open(received) => {
                 let goes_on = || self.report(Finished::Opening(received.transfer()));
                 let opened = engine::open_received(&self.config, &received, goes_on);
-                self.report(Finished::Opened(opened.map(|opened| (received, opened))))
+                self.report(Finished::Opened(opened.map(|opened| OpenedSnapshot { received, opened })))
             }
             SnapshotWork::Discard(needless) => {
                 drop(needless);

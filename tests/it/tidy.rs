@@ -21,7 +21,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("crates/doctor", &["recado-client", "recado-proto", "recado-sys"]),
     ("ui", &["recado-client", "recado-doctor", "recado-proto"]),
     ("bench", &["recado-client", "recado-proto", "recado-sys"]),
-    ("bench/counted", &["recado", "recado-client", "recado-log", "recado-proto", "recado-sys"]),
+    (
+        "bench/counted",
+        &["recado", "recado-client", "recado-doctor", "recado-log", "recado-proto", "recado-sys"],
+    ),
     ("", &["recado-client", "recado-doctor", "recado-log", "recado-proto", "recado-service", "recado-sys"]),
 ];
 

@@ -31,6 +31,9 @@ pub enum Room {
     Nothing,
 }
 
+/// A transfer whose snapshot was read back, and its state or the reason why it has none.
+pub type OpenedTransfer = (u64, Result<Box<Service>, SnapshotError>);
+
 /// A disk, and the journal on it while the process runs.
 pub struct Storage {
     disk: MemDisk,
@@ -128,10 +131,7 @@ impl Storage {
     ///
     /// # Errors
     /// The error of the journal; the process ends.
-    pub fn open_received(
-        &mut self,
-        config: &Config,
-    ) -> Result<Option<(u64, Result<Box<Service>, SnapshotError>)>, JournalError> {
+    pub fn open_received(&mut self, config: &Config) -> Result<Option<OpenedTransfer>, JournalError> {
         let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
         let Some(received) = self.received.take() else { return Ok(None) };
         let transfer = received.transfer();
@@ -364,12 +364,13 @@ pub(crate) fn install_in_pieces(
         let (offset, bytes) = ((n * length) as u64, bytes.to_vec());
         let piece = SnapshotPiece { op, view, total, crc, offset, bytes };
         let Receipt::Whole(received) = journal.receive(op.0, &piece)? else { continue };
-        let (mut reading, mut piece) = (received.read(), vec![0]);
         let mut read = Ok(());
-        while read.is_ok() && !piece.is_empty() {
-            read = reading.read_piece(&mut piece);
+        {
+            let (mut reading, mut piece) = (received.read(), vec![0]);
+            while read.is_ok() && !piece.is_empty() {
+                read = reading.read_piece(&mut piece);
+            }
         }
-        drop(reading);
         journal.add_received(read.map(|()| received))?;
     }
     let removal = journal.install(op.0, op)?;

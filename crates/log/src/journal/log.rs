@@ -13,7 +13,7 @@ use super::snapshot::{self, Header, SnapshotJob, SnapshotPiece, SnapshotWritten}
 use super::{Disk, DiskFile, Mark, Meta, Options, log_name, snapshot_name};
 
 /// The number of snapshots kept, with the log after the oldest of them.
-const SNAPSHOTS_KEPT: usize = 3;
+pub const SNAPSHOTS_KEPT: usize = 3;
 pub(super) const RESERVE: &str = "reserve";
 pub(super) const ASIDE: &str = "old.";
 
