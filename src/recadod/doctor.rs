@@ -1,10 +1,11 @@
 //! `recadod doctor`: examines the machine of a server, beside the server or before its first start.
 //!
-//! It changes nothing, and needs no server that runs. What can be seen from any machine (`recado doctor`), it
+//! It changes no file and needs no server that runs; it binds each port of the server for a moment, to see
+//! whether it is free. What can be seen from any machine (`recado doctor`), it
 //! looks at too, and compares it with the configuration here.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use recado::config::Config;
 use recado::config::file::ServerFile;
 use recado::config::secret::{ClusterSecret, SecretError};
 use recado::server::cluster_key;
-use recado_client::{Surveyed, survey};
+use recado_client::{Claim, Surveyed, survey};
 use recado_doctor::cluster::{self, Expected, Own};
 use recado_doctor::machine::{self, Need, Side};
 use recado_doctor::{Finding, Report, Severity, observe};
@@ -32,12 +33,27 @@ const START: u64 = 2 * 4 * 1024 * 1024;
 /// Prints the report of this machine. The exit code is 1 if there is a warning or a fault.
 pub(super) fn run(file: &Path, data: Option<&Path>, as_json: bool) -> ExitCode {
     let report = Report(examine(file, data));
-    let text = if as_json { report.to_json().to_string() } else { report.to_text(observe::is_coloured()) };
+    let text = if as_json { report.to_json().to_string() } else { report.to_text(has_colours()) };
     let written = super::print(&mut io::stdout().lock(), &(text + "\n"));
     if let Err(error) = &written {
         let _ = writeln!(io::stderr(), "recadod: {}", super::message(error));
     }
     if written.is_err() || report.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Returns true if standard output is a terminal that shows colours and whose user has not refused them.
+fn has_colours() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stdout().is_terminal() && !is_dumb && !is_unwanted
+}
+
+/// Returns true if this is the identity of the server of this configuration, and not of another one that has
+/// its port. Without the secret the cluster's key cannot be compared.
+fn is_own(claim: &Claim, config: &Config, secret: Option<&ClusterSecret>) -> bool {
+    claim.node == config.cluster.me
+        && claim.cluster == config.cluster.id
+        && secret.is_none_or(|secret| claim.key == cluster_key(secret))
 }
 
 fn examine(file: &Path, data: Option<&Path>) -> Vec<Finding> {
@@ -59,8 +75,11 @@ fn examine(file: &Path, data: Option<&Path>) -> Vec<Finding> {
     all.extend(directory(config, data));
     let (servers, found) = examine_servers(config, secret.as_ref());
     let own = config.cluster.member(*me);
-    let runs = |addr: SocketAddr| servers.iter().find(|one| one.addr == addr && one.told.is_some());
-    let process = own.and_then(|own| runs(own.client)?.told.as_ref().map(|told| told.status.pid));
+    let process = own.and_then(|own| {
+        let one = servers.iter().find(|one| one.addr == own.client)?;
+        let is_own = is_own(one.claim.as_ref()?, config, secret.as_ref());
+        one.told.as_ref().filter(|_| is_own).map(|told| told.status.pid)
+    });
     if let Some(own) = own {
         all.extend(port(own.client, "clients", process.is_some()));
         all.extend(port(own.peer, "peers", process.is_some()));
@@ -92,7 +111,7 @@ fn secret(path: &Path, user: Option<u32>) -> (Option<ClusterSecret>, Finding) {
     let subject = path.display().to_string();
     match ClusterSecret::read(path) {
         Ok(secret) => {
-            let found = machine::private(&subject, &sys::access(path), user, Severity::Fault);
+            let found = machine::private(&subject, Side::Server, &sys::access(path), user, Severity::Fault);
             let fingerprint = cluster_key(&secret).fingerprint().to_string();
             (Some(secret), found.with("fingerprint", fingerprint))
         }
@@ -111,7 +130,7 @@ fn secret(path: &Path, user: Option<u32>) -> (Option<ClusterSecret>, Finding) {
 fn directory(config: &Config, data: &Path) -> Vec<Finding> {
     let subject = data.display().to_string();
     // A start takes away what others may do, so it is no fault.
-    let mut all = vec![machine::private(&subject, &sys::access(data), None, Severity::Warning)];
+    let mut all = vec![machine::private(&subject, Side::Server, &sys::access(data), None, Severity::Warning)];
     if !data.is_dir() {
         return all;
     }
@@ -218,6 +237,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
+    use recado_proto::id::{BootId, ClusterId, ClusterKey, NodeId};
+
     use super::*;
     use crate::recadod::init;
 
@@ -248,8 +269,33 @@ mod tests {
             assert_eq!(bad(&found, check), None, "{found:#?}");
         }
         let user = sys::access(&data).unwrap().owner;
-        let (secret, found) = secret(&path, Some(user));
-        assert!(secret.is_some() && found.severity == Severity::Ok, "{found:?}");
+        for mode in [0o600, 0o400] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let (secret, found) = secret(&path, Some(user));
+            assert!(secret.is_some() && found.severity == Severity::Ok, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_server_of_another_id_cluster_or_key_is_not_this_one() {
+        let (_dir, file) = cluster();
+        let (config, _, path) = parts(&file);
+        let secret = ClusterSecret::read(&path).unwrap();
+        let me = Claim {
+            node: config.cluster.me,
+            boot_id: BootId([1; 16]),
+            cluster: config.cluster.id,
+            key: cluster_key(&secret),
+        };
+        assert!(is_own(&me, &config, Some(&secret)));
+        let other = Claim { key: ClusterKey([9; 32]), ..me };
+        assert!(!is_own(&other, &config, Some(&secret)) && is_own(&other, &config, None));
+        for other in [
+            Claim { node: NodeId(me.node.0 + 1), ..me },
+            Claim { cluster: ClusterId(me.cluster.0 ^ 1), ..me },
+        ] {
+            assert!(!is_own(&other, &config, Some(&secret)), "{other:?}");
+        }
     }
 
     #[test]

@@ -41,8 +41,10 @@ Examples:
     recadod doctor --config server-1/recado.toml
     recadod doctor --json | jq '.findings[] | select(.severity != \"ok\")'
 
-It changes nothing, and runs beside the server or before its first start. Run it
-as the server's user, or as root.
+It changes no file, and runs beside the server or before its first start. It
+binds the server's ports for a moment, to see whether they are free: a server that
+starts just then fails, and systemd starts it again. Run it as the server's user,
+or as root.
 
 config   recado.toml is valid
 access   owner and permissions of the secret and of the data directory

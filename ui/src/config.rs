@@ -151,7 +151,7 @@ impl Config {
         })
     }
 
-    /// The servers as they are written.
+    /// The servers as they are written, or those of a local `./run.sh`.
     pub(crate) fn written(&self) -> &[String] {
         &self.written
     }
@@ -175,11 +175,6 @@ impl Config {
             note(format_args!("{unusable}; the other servers are asked"));
         }
         Ok(self.servers.get_or_init(|| resolved.addrs))
-    }
-
-    /// The servers as they are written, or those of a local `./run.sh`.
-    pub(crate) fn written_servers(&self) -> &[String] {
-        &self.written
     }
 
     /// Returns true if the command line, the environment or the file names a server.

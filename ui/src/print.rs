@@ -76,7 +76,7 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), OutputError> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out {
     json: bool,
-    /// True if notifications have colours.
+    /// True if what people read has colours.
     colours: bool,
 }
 
@@ -91,6 +91,11 @@ impl Out {
     /// Returns true if the output is text lines and not JSON.
     pub(crate) fn is_for_people(&self) -> bool {
         !self.json
+    }
+
+    /// Returns true if text for people has colours.
+    pub(crate) fn has_colours(&self) -> bool {
+        self.colours
     }
 
     /// Prints one value, in the format that the user asked for.

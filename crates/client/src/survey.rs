@@ -4,7 +4,7 @@
 //! A survey trusts nobody and remembers nothing: it asks the cluster that each server claims to be, so an
 //! answer shows that the server has the key that it claims, and nothing more. It sends no secret.
 //!
-//! [`Patient`] is what is asked of one server, without a socket; [`survey`] asks all of them at once.
+//! [`Target`] is what is asked of one server, without a socket; [`survey`] asks all of them at once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ const RELEASE_MAX: usize = 32;
 pub struct Surveyed {
     /// The address.
     pub addr: SocketAddr,
-    /// The number of HELLOs sent there.
+    /// The number of HELLOs sent there that were answered, or whose answer had the time to come.
     pub sent: usize,
     /// The round trip of each that was answered, ascending.
     pub round_trips: Vec<Duration>,
@@ -98,7 +98,7 @@ pub struct Told {
 
 /// Asks all servers at these addresses, and those that they name, at once. Ends when nothing more is to be
 /// learnt, after 2 s as a rule, or after `timeout`. Addresses of another family than the first one's are left
-/// out. Ascending by address.
+/// out, and those of which nothing can be said, because they were learnt too late. Ascending by address.
 ///
 /// # Errors
 /// [`ClientError::NoServers`], or the system cannot provide a socket or randomness.
@@ -108,24 +108,25 @@ pub fn survey(servers: &[SocketAddr], timeout: Duration) -> Result<Vec<Surveyed>
     let mut survey = Survey::new(servers, clock.read(), Entropy::new(random::bytes()?));
     // The port of a dead process is reported to a connected socket alone, and at once only on one machine:
     // elsewhere the second datagram shows it.
-    let given: Vec<SocketAddr> = survey.patients.keys().copied().collect();
-    let mut doors: BTreeMap<SocketAddr, PeerSocket> =
-        given.into_iter().filter_map(|addr| Some((addr, knock(&socket, addr)?))).collect();
+    let given: Vec<SocketAddr> = survey.targets.keys().copied().collect();
+    let mut sockets: BTreeMap<SocketAddr, PeerSocket> =
+        given.into_iter().filter_map(|addr| Some((addr, connected(&socket, addr)?))).collect();
     handshake_query::run_on(&mut survey, &socket, clock, timeout)?;
-    let mut found = survey.end();
+    let mut found = survey.end(clock.now());
     for one in found.iter_mut().filter(|one| one.round_trips.is_empty()) {
         let hello = handshake::hello(&envelope(), 0);
-        let door = doors.remove(&one.addr).or_else(|| knock(&socket, one.addr));
-        one.is_closed = door.is_some_and(|door| door.send(vec![hello.clone(), hello]).refused);
+        let peer = sockets.remove(&one.addr).or_else(|| connected(&socket, one.addr));
+        one.is_closed = peer.is_some_and(|peer| peer.send(vec![hello.clone(), hello]).refused);
     }
+    found.retain(|one| one.sent > 0 || one.is_closed);
     Ok(found)
 }
 
 /// A socket that is connected to the address, over which one datagram has gone.
-fn knock(socket: &BoundSocket, addr: SocketAddr) -> Option<PeerSocket> {
-    let door = PeerSocket::connect(socket.addr().ip(), addr).ok()?;
-    door.send(vec![handshake::hello(&envelope(), 0)]);
-    Some(door)
+fn connected(socket: &BoundSocket, addr: SocketAddr) -> Option<PeerSocket> {
+    let peer = PeerSocket::connect(socket.addr().ip(), addr).ok()?;
+    peer.send(vec![handshake::hello(&envelope(), 0)]);
+    Some(peer)
 }
 
 fn envelope() -> Envelope {
@@ -147,14 +148,14 @@ struct Survey {
     entropy: Entropy,
     /// A key for this survey alone: the status is told to any.
     private: Key,
-    patients: BTreeMap<SocketAddr, Patient>,
+    targets: BTreeMap<SocketAddr, Target>,
     /// The number of addresses that may be added.
     room: usize,
 }
 
 /// What was sent to one server and came back.
 #[derive(Debug, Default)]
-struct Patient {
+struct Target {
     hellos: Vec<Sent>,
     probes: Vec<(usize, Sent)>,
     handshake: HandshakeClient,
@@ -177,8 +178,8 @@ impl Sent {
         Sent { echo, at, answered: None }
     }
 
-    fn is_settled(&self, now: Moment) -> bool {
-        self.answered.is_some() || now.since(self.at) >= GRACE
+    fn is_settled(&self, now: Moment, grace: Duration) -> bool {
+        self.answered.is_some() || now.since(self.at) >= grace
     }
 }
 
@@ -187,33 +188,36 @@ impl Survey {
         let family = servers.first().map(SocketAddr::is_ipv4);
         let ours = servers.iter().filter(|addr| Some(addr.is_ipv4()) == family);
         let private = Key::new(entropy.bytes());
-        let patients = ours.map(|addr| (*addr, Patient::default())).collect();
-        Survey { begun, entropy, private, patients, room: MEMBERS_MAX }
+        let targets = ours.map(|addr| (*addr, Target::default())).collect();
+        Survey { begun, entropy, private, targets, room: MEMBERS_MAX }
     }
 
-    fn end(self) -> Vec<Surveyed> {
-        self.patients.into_iter().map(|(addr, patient)| patient.end(addr)).collect()
+    /// What was found until `now`. What is still under way counts neither as answered nor as lost.
+    fn end(self, now: Moment) -> Vec<Surveyed> {
+        // A survey that ends before an answer has all its time still tells which server is silent.
+        let grace = GRACE.min(now.since(self.begun.now) / 2);
+        self.targets.into_iter().map(|(addr, target)| target.end(addr, now, grace)).collect()
     }
 }
 
 impl HandshakeQuery for Survey {
     fn datagrams(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut all = Vec::new();
-        for (addr, patient) in &mut self.patients {
-            let datagrams = patient.datagrams(now, &self.private, &mut self.entropy);
+        for (addr, target) in &mut self.targets {
+            let datagrams = target.datagrams(now, &self.private, &mut self.entropy);
             all.extend(datagrams.into_iter().map(|bytes| (*addr, bytes)));
         }
         all
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
-        let Some(patient) = self.patients.get_mut(&from) else { return false };
-        let (first, members) = patient.take(now, self.begun, datagram);
+        let Some(target) = self.targets.get_mut(&from) else { return false };
+        let (first, members) = target.take(now, self.begun, datagram);
         let mut more = first;
         for member in members.into_iter().filter(|member| member.is_ipv4() == from.is_ipv4()) {
-            if self.room > 0 && !self.patients.contains_key(&member) {
+            if self.room > 0 && !self.targets.contains_key(&member) {
                 self.room -= 1;
-                self.patients.insert(member, Patient::default());
+                self.targets.insert(member, Target::default());
                 more = true;
             }
         }
@@ -221,11 +225,11 @@ impl HandshakeQuery for Survey {
     }
 
     fn is_over(&self, now: Moment) -> bool {
-        self.patients.values().all(|patient| patient.is_done(now))
+        self.targets.values().all(|target| target.is_done(now))
     }
 }
 
-impl Patient {
+impl Target {
     fn is_heard(&self) -> bool {
         self.hellos.iter().any(|hello| hello.answered.is_some())
     }
@@ -334,7 +338,7 @@ impl Patient {
     }
 
     fn is_done(&self, now: Moment) -> bool {
-        if self.hellos.len() < HELLOS || !self.hellos.iter().all(|hello| hello.is_settled(now)) {
+        if self.hellos.len() < HELLOS || !self.hellos.iter().all(|hello| hello.is_settled(now, GRACE)) {
             return false;
         }
         if !self.is_heard() {
@@ -343,22 +347,27 @@ impl Patient {
         let lengths = LENGTHS.iter().all(|length| {
             self.carries(*length)
                 || self.tries(*length) >= TRIES
-                    && self.probes.iter().all(|(tried, sent)| tried != length || sent.is_settled(now))
+                    && self.probes.iter().all(|(tried, sent)| tried != length || sent.is_settled(now, GRACE))
         });
         let answers = self.answers >= STATUSES
             || self.handshake.greeting().is_none()
-            || self.queries.len() >= QUERIES && self.queries.iter().all(|query| query.is_settled(now));
+            || self.queries.len() >= QUERIES && self.queries.iter().all(|query| query.is_settled(now, GRACE));
         lengths && answers
     }
 
-    fn end(self, addr: SocketAddr) -> Surveyed {
+    fn end(self, addr: SocketAddr, now: Moment, grace: Duration) -> Surveyed {
         let mut round_trips: Vec<_> =
             self.hellos.iter().filter_map(|hello| Some(hello.answered?.since(hello.at))).collect();
         round_trips.sort_unstable();
-        let tried = LENGTHS.iter().filter(|length| self.tries(**length) > 0);
+        let is_known = |length: usize| {
+            let mut tries = self.probes.iter().filter(|(tried, _)| *tried == length);
+            self.carries(length)
+                || self.tries(length) > 0 && tries.all(|(_, sent)| sent.is_settled(now, grace))
+        };
+        let tried = LENGTHS.iter().filter(|length| is_known(**length));
         Surveyed {
             addr,
-            sent: self.hellos.len(),
+            sent: self.hellos.iter().filter(|hello| hello.is_settled(now, grace)).count(),
             round_trips,
             is_closed: false,
             carried: tried.map(|length| (*length, self.carries(*length))).collect(),
@@ -502,7 +511,43 @@ mod tests {
                 }
             }
         }
-        (survey.end(), now)
+        (survey.end(now), now)
+    }
+
+    #[test]
+    fn what_is_under_way_when_the_time_is_over_is_not_lost() {
+        let begun = Clock { now: Moment(0), unix_ms: 5_000 };
+        let mut entropy = Entropy::new([2; 32]);
+        let mut hand = Hand::new(1);
+        let mut survey = Survey::new(&[addr(1), addr(2)], begun, Entropy::new([1; 32]));
+        for (to, datagram) in survey.datagrams(Moment(0)) {
+            let answer = hand.answer(Moment(0), &datagram, &mut entropy);
+            if let Some(answer) = answer.filter(|_| to == addr(1)) {
+                survey.take(Moment(ROUND_TRIP), to, &answer);
+            }
+        }
+        // The second HELLO of each, and the first probes, are sent at the end.
+        let end = Moment(300_000);
+        survey.datagrams(end);
+        let found = survey.end(end);
+        assert_eq!((found[0].sent, found[0].round_trips.len()), (1, 1));
+        assert!(found[0].carried.is_empty(), "{found:?}");
+        assert_eq!((found[1].sent, found[1].round_trips.len()), (1, 0), "the first had its time");
+    }
+
+    #[test]
+    fn of_an_address_that_was_learnt_at_the_end_nothing_is_known() {
+        let begun = Clock { now: Moment(0), unix_ms: 5_000 };
+        let mut survey = Survey::new(&[addr(1)], begun, Entropy::new([1; 32]));
+        survey.datagrams(Moment(0));
+        survey.targets.insert(addr(2), Target::default());
+        let end = Moment(1_500_000);
+        survey.datagrams(end);
+        let found = survey.end(end);
+        assert_eq!(
+            found.iter().map(|one| (one.addr, one.sent)).collect::<Vec<_>>(),
+            [(addr(1), 1), (addr(2), 0)]
+        );
     }
 
     #[test]

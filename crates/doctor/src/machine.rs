@@ -18,6 +18,14 @@ pub enum Side {
 }
 
 impl Side {
+    /// The program.
+    const fn program(self) -> &'static str {
+        match self {
+            Side::Client => "recado",
+            Side::Server => "recadod",
+        }
+    }
+
     /// The open files that it may need: a server has the files of its journal and a few sockets, and a client
     /// a socket and a lock.
     const fn files_needed(self) -> u64 {
@@ -54,7 +62,14 @@ pub fn open_files(subject: &str, side: Side, files: Option<OpenFiles>) -> Findin
     let finding = if most < needed {
         let why = (
             format!("the limit is below the {needed} that may be needed; beyond it files and sockets fail"),
-            format!("raise it: LimitNOFILE={needed} in the unit (systemctl edit), or ulimit -n {needed}"),
+            match side {
+                Side::Client => format!("raise it: ulimit -n {needed}"),
+                Side::Server => {
+                    format!(
+                        "raise it: LimitNOFILE={needed} in the unit (systemctl edit), or ulimit -n {needed}"
+                    )
+                }
+            },
         );
         Finding::other(Severity::Warning, check, subject, seen, why)
     } else if open.is_some_and(|open| open.saturating_mul(10) > most.saturating_mul(9)) {
@@ -107,7 +122,7 @@ pub fn disk(subject: &str, side: Side, room: &io::Result<Room>, need: Need) -> F
     let check = "disk";
     let room = match room {
         Ok(room) => room,
-        Err(error) => return unreadable(check, subject, error),
+        Err(error) => return unreadable(check, subject, side, error),
     };
     let seen = format!("{} free of {}", size(room.free), size(room.total));
     let finding = if room.is_read_only {
@@ -129,7 +144,10 @@ pub fn disk(subject: &str, side: Side, room: &io::Result<Room>, need: Need) -> F
                 size(need.most),
                 size(need.taken)
             ),
-            "make room, or lower [retention] all_mib in recado.toml",
+            match side {
+                Side::Client => "make room, or set RECADO_STATE to a directory on a larger disk",
+                Side::Server => "make room, or lower [retention] all_mib in recado.toml",
+            },
         );
         Finding::other(Severity::Warning, check, subject, seen, why)
     } else if side == Side::Server && room.is_in_memory {
@@ -153,7 +171,7 @@ pub fn sync_times(subject: &str, side: Side, times: Option<&io::Result<Vec<Durat
     let check = "fsync";
     let times = match times {
         Some(Ok(times)) if !times.is_empty() => times,
-        Some(Err(error)) => return unreadable(check, subject, error),
+        Some(Err(error)) => return unreadable(check, subject, side, error),
         Some(Ok(_)) | None => {
             let why = (
                 "the disk does not answer, or is very busy",
@@ -194,20 +212,31 @@ pub fn sync_times(subject: &str, side: Side, times: Option<&io::Result<Vec<Durat
         .with("count", times.len())
 }
 
-/// Owner and permissions of what only its owner may read; `exposed`: how bad it is if others may. `user` owns
-/// what belongs with it, if that is known: the user that the server runs as.
-pub fn private(subject: &str, access: &io::Result<Access>, user: Option<u32>, exposed: Severity) -> Finding {
+/// Owner and permissions of what only its owner may read: a file that is not written, or a directory.
+/// `exposed`: how bad it is if others may. `user` owns what belongs with it, if that is known: the user that
+/// the server runs as.
+pub fn private(
+    subject: &str,
+    side: Side,
+    access: &io::Result<Access>,
+    user: Option<u32>,
+    exposed: Severity,
+) -> Finding {
     let check = "access";
-    let Access { owner, mode, me } = match access {
+    let Access { owner, mode, me, is_directory } = match access {
         Ok(access) => access,
-        Err(error) => return unreadable(check, subject, error),
+        Err(error) => return unreadable(check, subject, side, error),
     };
     let seen = format!("mode {mode:03o}, of user {owner}");
+    let (needed, lacks, grant) = match is_directory {
+        true => (0o700, "its owner may not read, write and enter it", "u+rwx"),
+        false => (0o400, "its owner may not read it", "u+r"),
+    };
     let finding = if mode & 0o077 != 0 {
         let why = ("other users may read or change it", format!("run: chmod go= {subject}"));
         Finding::other(exposed, check, subject, seen, why)
-    } else if mode & 0o600 != 0o600 {
-        let why = ("its owner may not read and write it", format!("run: chmod u+rwX {subject}"));
+    } else if mode & needed != needed {
+        let why = (lacks, format!("run: chmod {grant} {subject}"));
         Finding::other(Severity::Fault, check, subject, seen, why)
     } else if let Some(user) = user.filter(|user| user != owner) {
         let why = (
@@ -218,7 +247,7 @@ pub fn private(subject: &str, access: &io::Result<Access>, user: Option<u32>, ex
     } else if user.is_none() && *me != 0 && me != owner {
         let why = (
             format!("this is user {me}, who cannot use it"),
-            format!("run recado as user {owner}, or chown it"),
+            format!("run {} as user {owner}, or chown it", side.program()),
         );
         Finding::other(Severity::Fault, check, subject, seen, why)
     } else {
@@ -261,10 +290,13 @@ pub fn port(subject: &str, found: Port, runs: bool) -> Finding {
     }
 }
 
-fn unreadable(check: &'static str, subject: &str, error: &io::Error) -> Finding {
+fn unreadable(check: &'static str, subject: &str, side: Side, error: &io::Error) -> Finding {
     let cure = match error.kind() {
         io::ErrorKind::PermissionDenied => "run the doctor as the user that it belongs to, or as root",
-        io::ErrorKind::NotFound => "check the path; a server's data directory is made by `recadod init`",
+        io::ErrorKind::NotFound if side == Side::Server => {
+            "check the path; a server's data directory is made by `recadod init`"
+        }
+        io::ErrorKind::NotFound => "check the path; the first command makes the directory",
         io::ErrorKind::StorageFull => "free space there",
         _ => "look at dmesg, and check the disk",
     };
@@ -345,6 +377,8 @@ mod tests {
         assert_eq!(of(1_500 * MIB).severity, Severity::Ok);
         let small = of(1_499 * MIB);
         assert!(small.severity == Severity::Warning && small.cure.contains("all_mib"), "{small:?}");
+        let small = disk("state", Side::Client, &room(1_499 * MIB), need);
+        assert!(small.severity == Severity::Warning && small.cure.contains("RECADO_STATE"), "{small:?}");
         let full = of(99 * MIB);
         assert!(full.severity == Severity::Fault && full.cause.contains("100 MiB"), "{full:?}");
         let memory = |side| {
@@ -356,6 +390,8 @@ mod tests {
         assert_eq!(disk("data", Side::Client, &Ok(read_only), need).severity, Severity::Fault);
         let gone = disk("data", Side::Server, &Err(io::ErrorKind::NotFound.into()), need);
         assert!(gone.severity == Severity::Fault && gone.cure.contains("recadod init"), "{gone:?}");
+        let gone = disk("state", Side::Client, &Err(io::ErrorKind::NotFound.into()), need);
+        assert!(gone.severity == Severity::Fault && !gone.cure.contains("recadod"), "{gone:?}");
     }
 
     #[test]
@@ -378,15 +414,21 @@ mod tests {
 
     #[test]
     fn what_others_may_read_or_its_user_may_not_is_a_fault_with_the_command_that_mends_it() {
-        let of =
-            |owner, mode, me, user| private("/data", &Ok(Access { owner, mode, me }), user, Severity::Fault);
+        let judge = |owner, mode, me, user, is_directory| {
+            let access = Ok(Access { owner, mode, me, is_directory });
+            private("/data", Side::Server, &access, user, Severity::Fault)
+        };
+        let of = |owner, mode, me, user| judge(owner, mode, me, user, true);
         assert_eq!(of(7, 0o700, 7, None).severity, Severity::Ok);
-        assert_eq!(of(7, 0o600, 0, Some(7)).severity, Severity::Ok);
+        for mode in [0o600, 0o400] {
+            assert_eq!(judge(7, mode, 0, Some(7), false).severity, Severity::Ok, "a file is only read");
+        }
         for (finding, cure) in [
             (of(7, 0o750, 7, None), "chmod go= /data"),
-            (of(7, 0o400, 7, None), "chmod u+rwX /data"),
+            (of(7, 0o600, 7, None), "chmod u+rwx /data"),
+            (judge(7, 0o200, 7, None, false), "chmod u+r /data"),
             (of(0, 0o700, 0, Some(7)), "chown -R 7: /data"),
-            (of(7, 0o700, 8, None), "as user 7"),
+            (of(7, 0o700, 8, None), "recadod as user 7"),
         ] {
             assert!(finding.severity == Severity::Fault && finding.cure.contains(cure), "{finding:?}");
         }

@@ -1,6 +1,6 @@
 //! Observations of this machine, and what is found in them.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -21,12 +21,6 @@ const SYNCS_PATIENCE: Duration = Duration::from_millis(2500);
 const CLIENT_NOW: u64 = 4 << 20;
 const CLIENT_MOST: u64 = 64 << 20;
 
-/// Returns true if standard output is a terminal whose user has not refused colours (NO_COLOR).
-pub fn is_coloured() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stdout().is_terminal() && !refused
-}
-
 /// The machine of a client: its directory `state`, which the first command makes, and what the system grants
 /// a socket of the family of `ip`.
 pub fn client(state: &Path, ip: IpAddr) -> Vec<Finding> {
@@ -40,7 +34,7 @@ pub fn client(state: &Path, ip: IpAddr) -> Vec<Finding> {
             state.ancestors().find(|dir| dir.is_dir())
         }
         access => {
-            all.push(machine::private(&subject, &access, None, Severity::Warning));
+            all.push(machine::private(&subject, side, &access, None, Severity::Warning));
             Some(state)
         }
     };

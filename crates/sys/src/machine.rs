@@ -73,6 +73,8 @@ pub struct Access {
     pub mode: u32,
     /// The user id of this process.
     pub me: u32,
+    /// True if it is a directory.
+    pub is_directory: bool,
 }
 
 /// Reads the owner and the permissions of a path; a link is followed.
@@ -82,7 +84,8 @@ pub struct Access {
 pub fn access(path: &Path) -> io::Result<Access> {
     let metadata = fs::metadata(path)?;
     let me = rustix::process::geteuid().as_raw();
-    Ok(Access { owner: metadata.uid(), mode: metadata.mode() & 0o777, me })
+    let is_directory = metadata.is_dir();
+    Ok(Access { owner: metadata.uid(), mode: metadata.mode() & 0o777, me, is_directory })
 }
 
 /// Measures how long a directory's disk takes to write 4 KiB durably, `rounds` times or for about `within`,

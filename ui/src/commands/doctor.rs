@@ -25,13 +25,13 @@ const SERVER_FILE: &str = "/etc/recado/recado.toml";
 
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let config = &context.config;
-    let (mut all, given) = names(&look_up(config.written_servers()), config.names_servers());
+    let (mut all, given) = names(&look_up(config.written()), config.names_servers());
     let (known, found) = known(context);
     all.extend(found);
     all.extend(observed(context, given, known));
     all.extend(hint(Path::new(SERVER_FILE)));
     let report = Report(all);
-    context.out.put(report.to_json(), || report.to_text(observe::is_coloured()))?;
+    context.out.put(report.to_json(), || report.to_text(context.out.has_colours()))?;
     if !report.has_failed() {
         return Ok(());
     }
@@ -86,7 +86,13 @@ fn names(found: &[Name], are_configured: bool) -> (Vec<Finding>, Vec<SocketAddr>
             }
         })
         .collect();
-    if !are_configured {
+    if found.is_empty() {
+        let why = (
+            "the list of servers is empty",
+            "name one of your servers: --server, RECADO_SERVERS or config.toml (is a variable unset?)",
+        );
+        all.push(Finding::other(Severity::Fault, check, "servers", "none is named", why));
+    } else if !are_configured {
         let why = (
             "neither --server nor RECADO_SERVERS nor config.toml names a server",
             "recado config init writes config.toml; name one of your servers there",
@@ -216,6 +222,14 @@ mod tests {
         let (found, given) = names(&[lost("b.example")], true);
         assert_eq!((found[0].severity, given.len()), (Severity::Fault, 0));
         assert!(found[0].cause.contains("no such host"), "{found:?}");
+    }
+
+    #[test]
+    fn an_empty_list_of_servers_is_a_fault() {
+        let empty = look_up(&[String::new(), " ".to_owned()]);
+        let (found, given) = names(&empty, true);
+        assert_eq!((found.len(), given.len()), (1, 0));
+        assert_eq!((found[0].severity, found[0].check), (Severity::Fault, "name"));
     }
 
     #[test]

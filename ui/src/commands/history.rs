@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
     };
     let found = if wanted.is_all() {
         let past = ask(range, limit)?;
-        Found { dropped_before: dropped_before(range, &past), shown: past.notifications, looked_at: None }
+        Found { dropped_before: dropped_before(range, &past), shown: past.notifications, cut_short: None }
     } else {
         search(range, limit, &wanted, ask)?
     };
@@ -65,8 +65,8 @@ pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
     if found.shown.is_empty() && limit > 0 {
         aside(nothing_found(topic.as_ref(), in_range, selects));
     }
-    if let Some(looked_at) = &found.looked_at {
-        note(looked_at);
+    if let Some(message) = &found.cut_short {
+        note(message);
     }
     if let Some(upto) = found.dropped_before {
         note(format_args!("older notifications, up to op {upto}, were dropped; the retention keeps no more"));
@@ -153,8 +153,8 @@ struct Found {
     shown: Vec<Arc<Notification>>,
     /// The op up to which retention has dropped what was asked for.
     dropped_before: Option<Op>,
-    /// How far the search went, if it ended before the range did.
-    looked_at: Option<String>,
+    /// Says how far the search went and how to go on, if it ended before the range did.
+    cut_short: Option<String>,
 }
 
 /// Looks at the notifications of a range, from its open end on, until `limit` are found, the range ends, or,
@@ -176,9 +176,9 @@ fn search(
                 HistoryRange::After(op) => ("oldest", format!("--since {op} in place of yours")),
                 HistoryRange::SinceMs(_) => break,
             };
-            let looked_at =
+            let cut_short =
                 format!("only the {how} {looked} notifications were searched; go on with {option}");
-            return Ok(Found { shown, dropped_before: None, looked_at: Some(looked_at) });
+            return Ok(Found { shown, dropped_before: None, cut_short: Some(cut_short) });
         }
         let past = ask(next, PAGE)?;
         looked += past.notifications.len();
@@ -197,10 +197,10 @@ fn search(
                 next =
                     if is_backwards { HistoryRange::Before(first.op) } else { HistoryRange::After(last.op) };
             }
-            _ => return Ok(Found { dropped_before: dropped_before(range, &past), shown, looked_at: None }),
+            _ => return Ok(Found { dropped_before: dropped_before(range, &past), shown, cut_short: None }),
         }
     }
-    Ok(Found { shown, dropped_before: None, looked_at: None })
+    Ok(Found { shown, dropped_before: None, cut_short: None })
 }
 
 /// The op up to which retention has dropped what the range asks for; none if it has dropped nothing of it, or
@@ -348,17 +348,17 @@ mod tests {
         assert_eq!(ops(&search(after, 1, &wanted("found it"), &ask).unwrap()), [600]);
         let ended = Wanted { end: Some(End::At(900_000)), ..wanted("found it") };
         assert_eq!(ops(&search(HistoryRange::After(Op::ZERO), 20, &ended, &ask).unwrap()), [300, 600]);
-        assert!(search(NEWEST, 20, &wanted("found it"), &ask).unwrap().looked_at.is_none());
+        assert!(search(NEWEST, 20, &wanted("found it"), &ask).unwrap().cut_short.is_none());
     }
 
     #[test]
     fn a_search_is_bounded_and_tells_how_to_go_on() {
         let ask = topic((1..=15_000).map(|op| sent(op, "x")).collect());
         let found = search(NEWEST, 20, &wanted("y"), &ask).unwrap();
-        let told = found.looked_at.unwrap();
+        let told = found.cut_short.unwrap();
         assert!(told.contains("newest 10240") && told.contains("--before 4761"), "{told}");
         let found = search(HistoryRange::After(Op(7)), 20, &wanted("y"), &ask).unwrap();
-        assert!(found.looked_at.unwrap().contains("go on with --since 10247 in place of yours"));
+        assert!(found.cut_short.unwrap().contains("go on with --since 10247 in place of yours"));
     }
 
     #[test]
@@ -366,7 +366,7 @@ mod tests {
         let ask = topic((1..=15_000).map(|op| sent(op, "x")).collect());
         let all = Wanted { end: Some(End::Op(Op(14_000))), text: None, ..wanted("") };
         let found = search(HistoryRange::After(Op(7)), usize::MAX, &all, &ask).unwrap();
-        assert!(found.looked_at.is_none());
+        assert!(found.cut_short.is_none());
         assert_eq!((found.shown.len(), found.shown.last().unwrap().op), (13_992, Op(13_999)));
     }
 
