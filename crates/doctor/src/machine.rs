@@ -145,7 +145,7 @@ pub fn disk(subject: &str, side: Side, room: &io::Result<Room>, need: Need) -> F
                 size(need.taken)
             ),
             match side {
-                Side::Client => "make room, or set RECADO_STATE to a directory on a larger disk",
+                Side::Client => "make room, or set XDG_STATE_HOME to a directory on a larger disk",
                 Side::Server => "make room, or lower [retention] all_mib in recado.toml",
             },
         );
@@ -378,7 +378,7 @@ mod tests {
         let small = of(1_499 * MIB);
         assert!(small.severity == Severity::Warning && small.cure.contains("all_mib"), "{small:?}");
         let small = disk("state", Side::Client, &room(1_499 * MIB), need);
-        assert!(small.severity == Severity::Warning && small.cure.contains("RECADO_STATE"), "{small:?}");
+        assert!(small.severity == Severity::Warning && small.cure.contains("XDG_STATE_HOME"), "{small:?}");
         let full = of(99 * MIB);
         assert!(full.severity == Severity::Fault && full.cause.contains("100 MiB"), "{full:?}");
         let memory = |side| {
