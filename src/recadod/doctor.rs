@@ -1,8 +1,8 @@
 //! `recadod doctor`: examines the machine of a server, beside the server or before its first start.
 //!
 //! It changes no file and needs no server that runs; it binds each port of the server for a moment, to see
-//! whether it is free. What can be seen from any machine (`recado doctor`), it
-//! looks at too, and compares it with the configuration here.
+//! whether it is free. What can be seen from any machine (`recado doctor`), it looks at too, and compares it
+//! with the configuration here.
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};

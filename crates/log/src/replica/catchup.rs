@@ -3,8 +3,8 @@
 //!
 //! The receiver pulls: SNAPSHOT_GET names a window of bytes, which come in chunks as long as the path
 //! carries. The receiver asks for the next window when the journal has taken the current one, or when nothing
-//! arrived for a while. So the rate follows the receiver and its disk, two windows at most are in
-//! memory, a lost chunk costs one window, and a broken transfer resumes at the byte where it stopped.
+//! arrived for a while. So the rate follows the receiver and its disk, two windows at most are in memory, a
+//! lost chunk costs one window, and a broken transfer resumes at the byte where it stopped.
 //!
 //! A snapshot that has arrived is read back and decoded by others, while the log goes on. It is installed if
 //! it is still of use then. No other transfer begins meanwhile.
