@@ -82,6 +82,7 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
     storage.step = plan.swarm.segment.unwrap_or(storage.step);
     let mut server = Server::new(config, storage, DiskSpeed { sync: plan.sync });
     server.turn = plan.swarm.turn;
+    server.opens.1 = plan.swarm.opens.unwrap_or(server.opens.1);
     server.skew_ms = plan.swarm.skews[usize::from(id.0) % plan.swarm.skews.len()];
     server.bounds = Bounds {
         delivery_queue: plan.swarm.delivery_queue,

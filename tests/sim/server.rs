@@ -200,6 +200,8 @@ pub struct Server {
     /// The process that died in this step. Its actions before its death are still checked.
     pub dead: Option<Process>,
     pub speed: DiskSpeed,
+    /// The time to read a peer's snapshot twice and to decode it.
+    pub opens: (Micros, Micros),
     /// The end of the fsyncs that were begun last, at the speed that the disk had then.
     pub disk_until: Micros,
     pub bounds: Bounds,
@@ -332,6 +334,7 @@ impl Server {
             process: None,
             dead: None,
             speed,
+            opens: (500, 30_000),
             disk_until: 0,
             bounds: Bounds {
                 delivery_queue: None,
@@ -1158,8 +1161,7 @@ impl Server {
                     step.out.push(Output::Later(1, Alarm::SnapshotStored { transfer, upto }));
                 }
                 if self.storage.is_whole() == Some(transfer) {
-                    // The time to read it twice and to decode it.
-                    let lasts = step.rng.range(500, 30_000);
+                    let lasts = step.rng.range(self.opens.0, self.opens.1);
                     step.out.push(Output::Later(lasts / 2, Alarm::SnapshotOpening(transfer)));
                     step.out.push(Output::Later(lasts, Alarm::SnapshotOpened));
                 }

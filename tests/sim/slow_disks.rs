@@ -1,4 +1,5 @@
 //! Tests of slow disks: an election takes its fsyncs, however slow they are, and the elected primary stays.
+//! The same holds for a candidate that takes long to read the snapshot that it fetches.
 //!
 //! Each test has three servers on the network of [`FaultMix::CLEAR`], or a lossy one, with disks of the given
 //! speed, and one client that sends all the time. The assertions are on virtual time, which is the same on
@@ -417,6 +418,38 @@ fn two_servers_that_cannot_hear_each_other_while_a_third_hears_both_change_no_vi
                 story.world.network.cut(Host::Server(NodeId(one)), Host::Server(NodeId(other)));
                 story.serves_in_one_view(MINUTE, acks)
             });
+        }
+    }
+}
+
+/// Server 3 was away, and comes back as the primary dies. Of the two that are left it has the higher id, and
+/// lacks more than the log of the other one goes back.
+fn leads_with_a_fetched_snapshot(timing: Timing, opens: Micros) -> Told<()> {
+    let snapshots = [2 * SECOND; 3];
+    let mut story = SlowDiskRun::begun(Setting { snapshots, ..Setting::new(timing, [MS; 3]) })?;
+    story.until("primary with the highest id", MINUTE, |story| story.primary() == Some(NodeId(3)))?;
+    let away = 10 * SECOND;
+    DueFault(Fault::Crash(Target::Server(NodeId(3)), Death { power: false, down: away }))
+        .strike(&mut story.world)?;
+    story.until("other primary", MINUTE, |story| story.primary() == Some(NodeId(2)))?;
+    let back = |story: &SlowDiskRun| story.world.servers.get(&NodeId(3)).is_some_and(Server::alive);
+    story.until("return", MINUTE, back)?;
+    if let Some(server) = story.world.servers.get_mut(&NodeId(3)) {
+        server.opens = (opens, opens);
+    }
+    let pause = story.fail_over(2 * MINUTE)?;
+    println!("a snapshot opened in {} ms, heartbeat {:?}: {pause:?}", opens / MS, timing.heartbeat);
+    story.hold(story.primary() == Some(NodeId(3)), || "it gave up".into())?;
+    let bound = opens + micros(timing.suspect_max) + SECOND;
+    story.hold(pause.views == 1 && pause.to_ack <= bound, || format!("{pause:?}"))?;
+    story.serves_in_one_view(MINUTE, 1_000)
+}
+
+#[test]
+fn a_candidate_that_takes_long_to_read_the_snapshot_that_it_fetched_leads_in_its_first_view() {
+    for timing in PRESETS {
+        for opens in [20 * MS, 500 * MS, 3 * SECOND, 8 * SECOND] {
+            tell(|| leads_with_a_fetched_snapshot(timing, opens));
         }
     }
 }

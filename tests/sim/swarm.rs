@@ -44,6 +44,8 @@ pub struct Swarm {
     /// are more.
     pub applied_per_turn: u32,
     pub turn: Micros,
+    /// The most time that a server takes to read and decode a peer's snapshot, if that is long.
+    pub opens: Option<Micros>,
     /// The number of datagrams that a paused server's sockets hold.
     pub backlog: usize,
     /// The errors of the servers' wall clocks in ms, assigned in turn.
@@ -88,6 +90,7 @@ impl Swarm {
             journal: usize::MAX,
             applied_per_turn: Limits::default().applied_per_turn,
             turn: 0,
+            opens: None,
             backlog: usize::MAX,
             skews: [0; 3],
             queries: 0,
@@ -124,6 +127,7 @@ impl Swarm {
             journal: if rng.permille(300) { rng.range(0, 3) as usize } else { calm.journal },
             applied_per_turn: calm.applied_per_turn,
             turn: calm.turn,
+            opens: None,
             backlog: if rng.permille(500) { rng.range(4, 64) as usize } else { calm.backlog },
             skews: if rng.permille(300) { [skew(rng), skew(rng), skew(rng)] } else { calm.skews },
             queries: if rng.permille(300) { rng.range(50, 400) } else { 0 },
@@ -159,6 +163,7 @@ impl Swarm {
             (self.applied_per_turn, self.turn) = (rng.range(1, 8) as u32, rng.range(0, 2_000));
         }
         self.delivery_turn = rng.permille(300).then(|| rng.range(50, 10_000));
+        self.opens = rng.permille(200).then(|| rng.range(100, 3_000) * 1_000);
     }
 
     /// Draws the number of servers: mostly three, rarely many.

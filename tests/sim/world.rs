@@ -780,6 +780,7 @@ impl World {
                 server.paused_until = 0;
                 server.bounds.request_queue = server.bounds.request_queue.map(|(places, _)| (places, MS));
                 server.speed.sync = (200, 2 * MS);
+                server.opens.1 = server.opens.1.min(30 * MS);
                 server.storage.fail_syncs(0);
                 server.storage.fail_writes(0);
                 server.storage.die_after(None);

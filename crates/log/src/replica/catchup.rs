@@ -69,6 +69,8 @@ pub(super) struct Opening {
     pub(super) transfer: u64,
     pub(super) op: Op,
     pub(super) view: View,
+    /// When the last step of that was reported, or it began.
+    pub(super) progressed: Moment,
 }
 
 /// A snapshot that is not fetched again, from whichever server: this one cannot read it. One that arrived
@@ -116,6 +118,12 @@ impl Receiving {
             (self.at, self.sum) = (self.at + new.len() as u64, crc32c::crc32c_append(self.sum, new));
         }
         true
+    }
+
+    /// Returns true if the journal is to store what has arrived, and has reported something or was given
+    /// the first of it less than `within` ago.
+    pub(super) fn is_stored(&self, now: Moment, within: Duration) -> bool {
+        self.waits_for_journal() && now.since(self.progressed) < within
     }
 
     /// Returns true if the journal has not taken all that it was given.
@@ -252,12 +260,12 @@ impl ReplicaManager {
         }
         self.donor_progressed(now, chunk.op, at);
         if at == total {
-            self.on_snapshot_whole(out);
+            self.on_snapshot_whole(now, out);
         }
     }
 
     /// All bytes of a snapshot have arrived.
-    fn on_snapshot_whole(&mut self, out: &mut Vec<Effect>) {
+    fn on_snapshot_whole(&mut self, now: Moment, out: &mut Vec<Effect>) {
         // Bytes that were read or changed wrongly may be right the next time.
         if self.receiving.as_ref().is_some_and(|receiving| receiving.sum != receiving.crc) {
             return self.end_transfer(out);
@@ -265,7 +273,7 @@ impl ReplicaManager {
         let Some(mut whole) = self.receiving.take() else { return };
         let Receiving { transfer, op, op_view: view, crc, .. } = whole;
         self.refused = Some(RefusedSnapshot { op, crc });
-        self.opening = Some(Opening { transfer, op, view });
+        self.opening = Some(Opening { transfer, op, view, progressed: now });
         out.extend(whole.give(false));
     }
 
@@ -290,8 +298,8 @@ impl ReplicaManager {
     }
 
     pub(super) fn on_snapshot_opening(&mut self, now: Moment, transfer: u64) {
-        if self.opening.is_some_and(|opening| opening.transfer == transfer) {
-            self.opening_progressed(now);
+        if let Some(opening) = self.opening.as_mut().filter(|opening| opening.transfer == transfer) {
+            opening.progressed = now;
         }
     }
 

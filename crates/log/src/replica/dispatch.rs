@@ -53,6 +53,7 @@ impl ReplicaManager {
         if !self.heard_from(now, from, incarnation, out) {
             return;
         }
+        self.donor_heard(now, from);
         if let Some(turn_ms) = disk_told(&packet) {
             self.pace.on_report(now, from, turn_ms);
         }

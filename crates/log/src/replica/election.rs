@@ -40,7 +40,10 @@ impl Candidate {
     pub(super) fn forgive(&mut self, gap: Duration) {
         match &mut self.stage {
             Stage::Probing(probing) => probing.forgive(gap),
-            Stage::Preparing(preparing) => preparing.progressed = preparing.progressed + gap,
+            Stage::Preparing(preparing) => {
+                preparing.progressed = preparing.progressed + gap;
+                preparing.fetching.iter_mut().for_each(|fetching| fetching.forgive(gap));
+            }
         }
     }
 
@@ -62,8 +65,9 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Preparing {
     pub(super) promises: BTreeMap<NodeId, Promise>,
-    /// The number of promises and fetched pieces that have arrived: it tells those that wait for this
-    /// candidate that it is not stuck.
+    /// How often there was progress: promises and fetched pieces that have arrived, and times at which this
+    /// server worked on what it has fetched. It tells those that wait for this candidate that it is not
+    /// stuck.
     progress: u64,
     progressed: Moment,
     pub(super) fetching: Option<Fetching>,
@@ -116,6 +120,10 @@ impl ReplicaManager {
     pub(super) fn candidate_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Role::Candidate(candidate) = &self.role else { return };
         let due = now >= candidate.next_send;
+        if due {
+            self.note_own_work(now);
+        }
+        let Role::Candidate(candidate) = &self.role else { return };
         match &candidate.stage {
             Stage::Probing(probing) => {
                 if self.may_prepare(now, probing) {
@@ -134,7 +142,10 @@ impl ReplicaManager {
                 if preparing.waits_for(self.me) == WaitsFor::Disk && self.pace.stalls(now) {
                     return self.become_backup(now, Cause::SlowDisk, out);
                 }
-                if now.since(preparing.progressed) > self.own_time_out(now, preparing) {
+                let (time_out, fetching) = (self.own_time_out(now, preparing), &preparing.fetching);
+                let stuck = now.since(preparing.progressed) > time_out;
+                let hopeless = |fetching: &Fetching| self.is_hopeless(now, fetching, time_out);
+                if stuck || fetching.as_ref().is_some_and(hopeless) {
                     let target = preparing.fetching.as_ref().map(|fetching| fetching.target);
                     self.unfetched_end = target.or(self.unfetched_end);
                     return self.probe(now, self.suspicion, out);

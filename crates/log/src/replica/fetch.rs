@@ -1,18 +1,34 @@
 //! Fetching: a candidate whose log lacks entries of the best promised log asks that log's server for them
 //! before it opens its view. `catchup` has the answers, and the snapshot that the donor sends if it does not
 //! hold the entries any more.
+//!
+//! *Progress* keeps a candidate going, and others waiting for it: what arrives of the donor, and the work of
+//! this server on that. Its journal stores a snapshot, and other threads read it back and decode it. The
+//! steps of this take longer than any time-out of an election if the state is large or the disk is slow, so
+//! they count as progress while they last, up to [`STEP_MAX`] each. Meanwhile nothing comes of the donor but
+//! answers to PREPARE: one that does not answer is given up. [`FETCH_MAX`] bounds all of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::{Entries, Fetch, QueryId, ToPeer};
 use recado_proto::planted::Planted;
 
 use super::backup::refuse_unfollowed;
+use super::catchup::Opening;
 use super::{Effect, ReplicaManager, Role};
 
 /// Entries asked for by one FETCH.
 const FETCH_OPS: u64 = 64;
+
+/// The longest time that one step of storing, reading back or decoding a snapshot counts as progress. A disk
+/// that answers once in ten seconds is of no use.
+const STEP_MAX: Duration = Duration::from_secs(10);
+
+/// The longest time that a candidate fetches in one view. Nobody serves meanwhile, and the donor, which lacks
+/// nothing, can lead at once.
+const FETCH_MAX: Duration = Duration::from_secs(60);
 
 /// A fetch in progress.
 #[derive(Debug)]
@@ -27,6 +43,9 @@ pub(super) struct Fetching {
     /// The end of the donor's log.
     pub(super) target: Op,
     asked: Moment,
+    /// When this fetch began, and when the donor was last heard.
+    since: Moment,
+    donor_heard: Moment,
     /// Pieces of answers that arrived before their predecessors, by the op before their first.
     early: BTreeMap<Op, Entries>,
     /// The op of the snapshot that the donor sends instead of entries, and the most bytes of it that
@@ -45,9 +64,16 @@ impl Fetching {
             upto: after,
             target,
             asked: now,
+            since: now,
+            donor_heard: now,
             early: BTreeMap::new(),
             snapshot: (Op::ZERO, 0),
         }
+    }
+
+    /// Moves the time-out by which the donor is judged.
+    pub(super) fn forgive(&mut self, gap: Duration) {
+        self.donor_heard = self.donor_heard + gap;
     }
 }
 
@@ -149,14 +175,37 @@ impl ReplicaManager {
         }
     }
 
-    /// The donor's snapshot has arrived, and its reading goes on. That ends in any case, so each report
-    /// counts as progress.
-    pub(super) fn opening_progressed(&mut self, now: Moment) {
-        if let Some(preparing) = self.role.preparing_mut()
+    /// A packet came from this server.
+    pub(super) fn donor_heard(&mut self, now: Moment, from: NodeId) {
+        if let Some(fetching) = self.role.fetching_mut().filter(|fetching| fetching.donor == from) {
+            fetching.donor_heard = now;
+        }
+    }
+
+    /// Notes progress while this server works on the snapshot that it fetches. That brings what others could
+    /// not bring sooner, so they need not wait for its end to know that this candidate is not stuck.
+    pub(super) fn note_own_work(&mut self, now: Moment) {
+        let after = self.role.preparing().and_then(|preparing| Some(preparing.fetching.as_ref()?.after));
+        if after.is_some_and(|after| self.works_on_snapshot(now, after))
+            && let Some(preparing) = self.role.preparing_mut()
             && let Some(fetching) = &mut preparing.fetching
         {
             fetching.asked = now;
             preparing.note_progress(now);
         }
+    }
+
+    /// Returns true if a snapshot beyond `after` is being stored, read back or decoded here.
+    fn works_on_snapshot(&self, now: Moment, after: Op) -> bool {
+        let opens = |opening: Opening| opening.op > after && now.since(opening.progressed) < STEP_MAX;
+        self.opening.is_some_and(opens) || self.receiving.as_ref().is_some_and(|receiving| receiving.is_stored(now, STEP_MAX))
+    }
+
+    /// Returns true if this fetch will not end: its donor has been silent for `patience` although more is
+    /// wanted of it, or all of it takes too long.
+    pub(super) fn is_hopeless(&self, now: Moment, fetching: &Fetching, patience: Duration) -> bool {
+        let suffices = self.opening.is_some_and(|opening| opening.op >= fetching.target);
+        let lost = !suffices && now.since(fetching.donor_heard) > patience;
+        lost || now.since(fetching.since) > FETCH_MAX
     }
 }

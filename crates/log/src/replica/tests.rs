@@ -227,14 +227,14 @@ impl One {
 
     /// A snapshot of this op and view has arrived, and is decoded.
     fn install_arrived(&mut self, op: u64, view: View, effects: &mut Vec<Effect>) -> bool {
-        self.replica.opening = Some(Opening { transfer: 1, op: Op(op), view });
+        self.replica.opening = Some(Opening { transfer: 1, op: Op(op), view, progressed: self.now });
         self.install(effects)
     }
 
     /// A snapshot has arrived whole, and these are its bytes.
     fn holds_whole(&self, op: u64, view: View, whole: &[u8]) -> bool {
-        let arrived = Opening { transfer: self.file.0, op: Op(op), view };
-        self.replica.opening == Some(arrived) && self.file.1 == whole
+        let opening = self.replica.opening.map(|opening| (opening.transfer, opening.op, opening.view));
+        opening == Some((self.file.0, Op(op), view)) && self.file.1 == whole
     }
 
     /// The journal finishes all its tasks.

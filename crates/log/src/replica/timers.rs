@@ -107,6 +107,9 @@ impl ReplicaManager {
         if let Some(receiving) = &mut self.receiving {
             receiving.forgive(gap);
         }
+        if let Some(opening) = &mut self.opening {
+            opening.progressed = opening.progressed + gap;
+        }
         if let Role::Candidate(candidate) = &mut self.role {
             candidate.forgive(gap);
         }

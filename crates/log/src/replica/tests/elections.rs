@@ -318,6 +318,7 @@ fn a_candidate_goes_on_while_a_snapshot_arrives_and_fetches_what_follows_it() {
     for _ in 0..40 {
         // It is read back.
         one.now = one.now + MS * 34;
+        one.packet(3, promise_of_log(view, 1, 105));
         one.input(Input::SnapshotOpening(one.file.0));
         assert!(one.replica.tries_to_lead());
     }
@@ -327,6 +328,117 @@ fn a_candidate_goes_on_while_a_snapshot_arrives_and_fetches_what_follows_it() {
     assert_eq!(asked.iter().map(|fetch| fetch.after).collect::<Vec<_>>(), vec![Op(100)]);
     one.packet(3, fetched(view, asked[0].query, 100, entries(101, 105)));
     assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+/// Server 1 prepares the view that is returned, and the snapshot at op 100 that it lacks has arrived of server
+/// 3, whose log ends at `last`.
+fn reading_back(last: u64) -> (One, View) {
+    let (mut one, view) = preparing(3);
+    let ToPeer::Reply(Reply::Promise(far)) = promise_of_log(view, 1, last) else { unreachable!() };
+    let far = Promise { commit: Op(100), index: vec![(held(), Op(100))], ..far };
+    one.packet(3, ToPeer::Reply(Reply::Promise(far)));
+    one.packet(3, ToPeer::SnapshotChunk(chunk(100, held(), 0, &[7; 500])));
+    assert!(one.holds_whole(100, held(), &[7; 500]));
+    (one, view)
+}
+
+/// The progress that the last PREPARE among the effects tells, if there is one.
+fn told_progress(effects: &[Effect]) -> Option<u64> {
+    effects.iter().rev().find_map(|effect| match effect {
+        Effect::Send { packet: ToPeer::Election(Election::Prepare { progress, .. }), .. } => Some(*progress),
+        _ => None,
+    })
+}
+
+/// The donor answers each PREPARE with its promise.
+fn answers(view: View, last: u64) -> impl Fn(&mut One) -> Vec<Effect> {
+    move |one| one.packet(3, promise_of_log(view, 1, last))
+}
+
+#[test]
+fn a_candidate_goes_on_and_tells_so_while_a_step_of_reading_a_snapshot_takes_many_times_t_coord() {
+    let (mut one, view) = reading_back(105);
+    let mut before = 0;
+    for _ in 0..60 {
+        // No step of it ends meanwhile.
+        let effects = one.pass(T_COORD - MS * 10, answers(view, 105));
+        assert!(one.replica.tries_to_lead());
+        let told = told_progress(&effects).expect("PREPARE");
+        assert!(told > before, "those that wait for it learn that it is not stuck");
+        before = told;
+    }
+    assert!(one.install(&mut Vec::new()));
+    assert_eq!(one.replica.failed_views, 0);
+}
+
+#[test]
+fn a_candidate_gives_up_a_snapshot_of_which_it_reads_nothing_for_ten_seconds() {
+    let (mut one, view) = reading_back(105);
+    one.pass(SECOND * 9, answers(view, 105));
+    assert!(one.replica.tries_to_lead());
+    one.input(Input::SnapshotOpening(one.file.0));
+    one.pass(SECOND * 9, answers(view, 105));
+    assert!(one.replica.tries_to_lead(), "a step has ended since");
+    one.pass(SECOND * 3 / 2, answers(view, 105));
+    assert!(!one.replica.tries_to_lead());
+    assert_eq!(one.replica.unfetched_end, Some(Op(105)), "others that can lead go first");
+}
+
+#[test]
+fn a_candidate_leaves_its_view_after_a_minute_of_fetching_however_well_that_goes_on() {
+    let (mut one, view) = reading_back(105);
+    let goes_on = |one: &mut One| {
+        one.packet(3, promise_of_log(view, 1, 105));
+        one.input(Input::SnapshotOpening(one.file.0));
+    };
+    one.pass(SECOND * 59, goes_on);
+    assert!(one.replica.tries_to_lead());
+    one.pass(SECOND * 2, goes_on);
+    assert!(!one.replica.tries_to_lead());
+    // What it has read is not lost: as a backup it takes the snapshot all the same.
+    one.packet(2, prepare(View::new(99, NodeId(2))));
+    assert!(one.install(&mut Vec::new()));
+}
+
+#[test]
+fn a_donor_that_dies_while_its_snapshot_is_read_is_given_up_as_one_that_sends_no_entries() {
+    let (mut one, view) = reading_back(105);
+    one.pass(SECOND, answers(view, 105));
+    assert!(one.replica.tries_to_lead());
+    one.pass(T_COORD * 2 + MS * 60, |one| one.input(Input::SnapshotOpening(one.file.0)));
+    assert!(!one.replica.tries_to_lead(), "entries up to op 105 would still have to come");
+
+    // Nothing is wanted of it any more if the snapshot is all that was lacking.
+    let (mut one, _) = reading_back(100);
+    one.idle(SECOND * 3);
+    assert!(one.replica.tries_to_lead());
+    assert!(one.install(&mut Vec::new()));
+    assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+#[test]
+fn a_candidate_late_by_itself_does_not_give_up_the_donor_that_it_had_no_time_to_hear() {
+    let (mut one, view) = reading_back(105);
+    one.pass(SECOND, answers(view, 105));
+    one.now = one.now + SECOND * 2;
+    one.input(Input::SnapshotOpening(one.file.0));
+    assert!(one.replica.tries_to_lead());
+    one.pass(SECOND, answers(view, 105));
+    assert!(one.replica.tries_to_lead());
+}
+
+#[test]
+fn a_candidate_waits_for_its_journal_to_store_what_has_arrived() {
+    let (mut one, view) = preparing(3);
+    one.stores = false;
+    let ToPeer::Reply(Reply::Promise(far)) = promise_of_log(view, 1, 105) else { unreachable!() };
+    let far = Promise { commit: Op(100), index: vec![(held(), Op(100))], ..far };
+    one.packet(3, ToPeer::Reply(Reply::Promise(far)));
+    one.packet(3, ToPeer::SnapshotChunk(chunk(100, held(), 0, &[7; 5_000])));
+    one.pass(SECOND * 9, answers(view, 105));
+    assert!(one.replica.tries_to_lead(), "the disk is at work");
+    one.pass(SECOND * 3 / 2, answers(view, 105));
+    assert!(!one.replica.tries_to_lead(), "it hangs");
 }
 
 // ---- refused, deposed, isolated
