@@ -22,7 +22,7 @@ use recado_sys::sync::signal::{Sender, Signal};
 
 use recado_log::bully::{self, Task};
 use recado_log::journal::{
-    Disk, Journal, JournalError, Receipt, ReceivedSnapshot, SnapshotPiece, SnapshotWritten,
+    Disk, Journal, JournalError, Receipt, ReceivedSnapshot, Removal, SnapshotPiece, SnapshotWritten,
 };
 use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::{SnapshotChunk, SnapshotGet};
@@ -55,7 +55,8 @@ pub(super) enum Work {
     /// Read a piece of a snapshot for a peer, then report [`bully::Input::SnapshotRead`].
     Read { to: NodeId, op: Op, offset: u64, blocks: u16 },
     /// Append a piece to the file of a transfer, then report [`bully::Input::SnapshotStored`]. With the last
-    /// piece the snapshot is opened, which is reported with [`Input::SnapshotOpened`].
+    /// piece the snapshot is opened, which is reported with [`Input::SnapshotOpened`]. If either is not
+    /// possible, report [`bully::Input::SnapshotAbandoned`].
     Receive { transfer: u64, piece: SnapshotPiece },
     /// Remove the file of a transfer.
     DropReceived(u64),
@@ -202,7 +203,7 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
             Task::Install { transfer, op, replaced, .. } => {
                 self.discard(replaced);
                 let removal = self.journal.install(transfer, op)?;
-                removal.into_iter().for_each(|removal| self.give(SnapshotWork::Remove(removal)));
+                self.remove(removal);
                 Ok(())
             }
         }
@@ -214,12 +215,21 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
         Ok(())
     }
 
-    /// Gives the snapshot thread work.
-    fn give(&self, work: SnapshotWork<D>) {
-        if self.snapshot_work.try_send(work).is_err() {
+    /// Gives the snapshot thread work. Returns false if it has no place for it.
+    fn give(&self, work: SnapshotWork<D>) -> bool {
+        let given = self.snapshot_work.try_send(work).is_ok();
+        if !given {
             // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
             // this one, and a start removes what is needless.
             tracing::error!("BUG: more work for the snapshot thread than foreseen; it is left out");
+        }
+        given
+    }
+
+    /// Has files removed that are not needed any more.
+    fn remove(&self, needless: Option<Removal<D>>) {
+        if let Some(removal) = needless {
+            self.give(SnapshotWork::Remove(removal));
         }
     }
 
@@ -234,11 +244,21 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
             Ok(Receipt::Upto(upto)) => {
                 self.report(Input::Log(bully::Input::SnapshotStored { transfer, upto }));
             }
-            Ok(Receipt::Whole(received)) => self.give(SnapshotWork::Open(received)),
-            Ok(Receipt::LeftOut) => {}
+            Ok(Receipt::Whole(received)) => {
+                if !self.give(SnapshotWork::Open(received)) {
+                    self.abandon(transfer, "it is whole, and the thread that would read it back has no place");
+                }
+            }
+            Ok(Receipt::LeftOut) => self.abandon(transfer, "a piece is not the one that follows in its file"),
             Err(error) => drop(self.unless_full(Err(error))?),
         }
         Ok(())
+    }
+
+    /// Ends a transfer that cannot be gone on with. The replica begins it anew.
+    fn abandon(&self, transfer: u64, reason: &str) {
+        tracing::error!(transfer, reason, "BUG: the transfer of a peer's snapshot is abandoned, and begun again");
+        self.report(Input::Log(bully::Input::SnapshotAbandoned(transfer)));
     }
 
     /// Reports a peer's snapshot that was read back. The file stays if the snapshot may be installed.
@@ -285,7 +305,7 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
         };
         let op = result.as_ref().ok().map(SnapshotWritten::op);
         match self.journal.add_snapshot(result) {
-            Ok(removal) => removal.into_iter().for_each(|removal| self.give(SnapshotWork::Remove(removal))),
+            Ok(removal) => self.remove(removal),
             Err(error) => drop(self.unless_full(Err(error))?),
         }
         if let Some(op) = op {
@@ -450,6 +470,84 @@ mod tests {
             ),
             "{news:?}"
         );
+    }
+
+    /// A journal thread whose snapshot thread has this many places, with what it is to do and what it
+    /// reports.
+    fn with_places(
+        dir: &Path,
+        places: usize,
+    ) -> (JournalThread<Directory>, Sender<Work>, Receiver<Input>, Receiver<SnapshotWork<Directory>>) {
+        let signal = Signal::default();
+        let (work_in, work) = signal.bounded(8);
+        let (news, news_out) = Signal::default().bounded(8);
+        let (snapshot_work, works) = bounded(places);
+        let (_finished, finished) = signal.bounded(1);
+        let thread = JournalThread {
+            journal: new_journal(dir),
+            signal,
+            work,
+            news,
+            snapshot_work,
+            finished,
+            full: None,
+            clock: MachineClock::start(),
+            marked: Moment(0),
+            unread: LogThrottle::default(),
+        };
+        (thread, work_in, news_out, works)
+    }
+
+    /// The pieces of a snapshot of a peer, in `number` parts.
+    fn parts(number: usize) -> Vec<SnapshotPiece> {
+        let whole = [7; 30];
+        let (op, view, total, crc) = (Op(9), View(1 << 16 | 1), 30, crc32c::crc32c(&whole));
+        let parts = whole.chunks(30 / number).enumerate();
+        let piece = |(n, bytes): (usize, &[u8])| SnapshotPiece {
+            op,
+            view,
+            total,
+            crc,
+            offset: (n * (30 / number)) as u64,
+            bytes: bytes.to_vec(),
+        };
+        parts.map(piece).collect()
+    }
+
+    #[test]
+    fn a_transfer_of_which_a_piece_does_not_follow_is_abandoned() {
+        let dir = tempfile::tempdir().unwrap();
+        let (thread, work, news, _works) = with_places(dir.path(), SNAPSHOT_WORK);
+        let pieces = parts(3);
+        for at in [0, 2] {
+            work.send(Work::Receive { transfer: 4, piece: pieces[at].clone() }).unwrap();
+        }
+        drop(work);
+        thread.run().unwrap();
+        let told: Vec<Input> = news.iter().collect();
+        let stored = Input::Log(bully::Input::SnapshotStored { transfer: 4, upto: 10 });
+        assert_eq!(told, [stored, Input::Log(bully::Input::SnapshotAbandoned(4))]);
+    }
+
+    #[test]
+    fn a_whole_snapshot_that_nobody_can_read_back_is_abandoned_and_its_file_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (thread, work, news, works) = with_places(dir.path(), 1);
+        work.send(Work::Discard(Box::new(state_of_nothing()))).unwrap();
+        for piece in parts(2) {
+            work.send(Work::Receive { transfer: 4, piece }).unwrap();
+        }
+        drop(work);
+        thread.run().unwrap();
+        assert_eq!(news.iter().last(), Some(Input::Log(bully::Input::SnapshotAbandoned(4))));
+        assert_eq!(works.iter().count(), 1, "what took the place");
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert!(!names.iter().any(|name| name.to_string_lossy().starts_with("tmp.")), "{names:?}");
+    }
+
+    fn state_of_nothing() -> Service {
+        let config = crate::config::Limits::default();
+        Service::new(recado_service::State::default(), config, Default::default())
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub enum Alarm {
     SnapshotRead { to: NodeId, op: Op, offset: u64, blocks: u16 },
     /// The file of a transfer has the bytes of a peer's snapshot up to here.
     SnapshotStored { transfer: u64, upto: u64 },
+    /// A piece of a transfer was left out.
+    SnapshotAbandoned(u64),
     /// The snapshot thread has read some of a peer's snapshot.
     SnapshotOpening(u64),
     /// The snapshot thread has opened a peer's snapshot.
@@ -709,6 +711,9 @@ impl Server {
             Alarm::SnapshotStored { transfer, upto } => {
                 self.on_input(step, Input::Log(bully::Input::SnapshotStored { transfer, upto }));
             }
+            Alarm::SnapshotAbandoned(transfer) => {
+                self.on_input(step, Input::Log(bully::Input::SnapshotAbandoned(transfer)));
+            }
             Alarm::SnapshotOpening(transfer) => {
                 self.on_input(step, Input::Log(bully::Input::SnapshotOpening(transfer)));
             }
@@ -1157,9 +1162,11 @@ impl Server {
                 Ok(())
             }
             Job::Receive(transfer, piece) => {
-                if let Some(upto) = self.storage.receive(transfer, &piece)? {
-                    step.out.push(Output::Later(1, Alarm::SnapshotStored { transfer, upto }));
-                }
+                let alarm = match self.storage.receive(transfer, &piece)? {
+                    Some(upto) => Alarm::SnapshotStored { transfer, upto },
+                    None => Alarm::SnapshotAbandoned(transfer),
+                };
+                step.out.push(Output::Later(1, alarm));
                 if self.storage.is_whole() == Some(transfer) {
                     let lasts = step.rng.range(self.opens.0, self.opens.1);
                     step.out.push(Output::Later(lasts / 2, Alarm::SnapshotOpening(transfer)));

@@ -105,8 +105,8 @@ impl Storage {
         }
     }
 
-    /// Appends a piece of a peer's snapshot. Returns the end of what its file has, or `None` if the snapshot
-    /// is whole now, or the piece was left out.
+    /// Appends a piece of a peer's snapshot. Returns the end of what its file has; `None` if the piece was
+    /// left out.
     ///
     /// # Errors
     /// The error of the journal; the process ends.
@@ -116,8 +116,9 @@ impl Storage {
             Receipt::LeftOut => Ok(None),
             Receipt::Upto(upto) => Ok(Some(upto)),
             Receipt::Whole(received) => {
+                let len = received.len();
                 self.received = Some(received);
-                Ok(None)
+                Ok(Some(len))
             }
         }
     }

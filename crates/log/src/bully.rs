@@ -73,6 +73,9 @@ pub enum Input {
     },
     /// A whole snapshot of a peer is being read back and decoded, and that goes on.
     SnapshotOpening(u64),
+    /// A piece of this transfer was not stored, or its whole snapshot is not read back: the transfer is
+    /// abandoned, and begun again when the snapshot is offered again.
+    SnapshotAbandoned(u64),
 }
 
 /// An effect for the driver of the engine. Effects are performed in their order.
@@ -107,7 +110,8 @@ pub enum Effect {
     /// Append a piece of a peer's snapshot to the file of its transfer, then report
     /// [`Input::SnapshotStored`]. Transfers, and the pieces of each, come in their order. With its last piece
     /// a snapshot is whole: make it durable, read it back and decode it, report [`Input::SnapshotOpening`]
-    /// now and then, and give the node the result.
+    /// now and then, and give the node the result. Report [`Input::SnapshotAbandoned`] if any of that is not
+    /// done.
     StoreSnapshot {
         /// The number of the transfer.
         transfer: u64,
@@ -255,6 +259,9 @@ impl OrderedLog for Bully {
                 self.handle_next(replica::Input::SnapshotStored { transfer, upto });
             }
             Input::SnapshotOpening(transfer) => self.handle_next(replica::Input::SnapshotOpening(transfer)),
+            Input::SnapshotAbandoned(transfer) => {
+                self.handle_next(replica::Input::SnapshotAbandoned(transfer));
+            }
             Input::SnapshotRead { to, piece } => {
                 self.steps.extend(self.transfers.on_read(now, to, piece.as_ref()).map(Step::from));
                 let room = self.links.packets_max(to);

@@ -37,7 +37,7 @@ pub(super) enum Reception<D: Disk> {
 
 /// What has become of a piece.
 pub enum Receipt<D: Disk> {
-    /// It is not the next one of the transfer under way. It is left out.
+    /// It is not the next one of the transfer under way. It is left out, so this transfer will not be whole.
     LeftOut,
     /// The file has the bytes up to here. They are not durable yet.
     Upto(u64),

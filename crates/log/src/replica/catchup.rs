@@ -303,6 +303,18 @@ impl ReplicaManager {
         }
     }
 
+    /// Ends this transfer, which the caller does not go on with. Nothing is wrong with the snapshot: it is
+    /// taken again when it is offered again.
+    pub(super) fn on_snapshot_abandoned(&mut self, transfer: u64, out: &mut Vec<Effect>) {
+        if self.receiving.as_ref().is_some_and(|receiving| receiving.transfer == transfer) {
+            self.end_transfer(out);
+        }
+        if self.opening.take_if(|opening| opening.transfer == transfer).is_some() {
+            self.refused = None;
+            out.push(Effect::DropSnapshot(transfer));
+        }
+    }
+
     /// Ends the transfer that is under way.
     pub(super) fn end_transfer(&mut self, out: &mut Vec<Effect>) {
         out.extend(self.receiving.take().map(|ended| Effect::DropSnapshot(ended.transfer)));

@@ -68,6 +68,8 @@ pub(crate) enum Input {
     },
     /// The snapshot of this transfer is still being read back and decoded, and that goes on.
     SnapshotOpening(u64),
+    /// The bytes of this transfer were not stored, or not read back, and will not be.
+    SnapshotAbandoned(u64),
     /// A deadline may have passed.
     Deadline,
     /// Stop; hand over first if this is the primary.
@@ -117,7 +119,8 @@ pub(crate) enum Effect {
     /// Append these bytes of a peer's snapshot to the file of its transfer; [`Input::SnapshotStored`]
     /// follows. Transfers, and the bytes of each, come in their order. With the last bytes the snapshot is
     /// whole: read it back and decode it, with [`Input::SnapshotOpening`] now and then. Then call
-    /// [`ReplicaManager::install`](super::ReplicaManager::install), or refuse it.
+    /// [`ReplicaManager::install`](super::ReplicaManager::install), or refuse it. What cannot be stored or
+    /// read back ends with [`Input::SnapshotAbandoned`].
     StoreSnapshot {
         /// The number of the transfer.
         transfer: u64,

@@ -220,6 +220,7 @@ impl ReplicaManager {
             Input::Journaled(number) => self.on_journaled(now, number, out),
             Input::SnapshotStored { transfer, upto } => self.on_snapshot_stored(now, transfer, upto, out),
             Input::SnapshotOpening(transfer) => self.on_snapshot_opening(now, transfer),
+            Input::SnapshotAbandoned(transfer) => self.on_snapshot_abandoned(transfer, out),
             Input::Deadline => {}
             Input::Stop => self.on_stop(now, out),
         }

@@ -127,6 +127,33 @@ fn a_transfer_begins_with_the_first_chunk() {
 }
 
 #[test]
+fn a_transfer_that_is_abandoned_ends_and_the_same_snapshot_is_taken_when_it_is_offered_again() {
+    let whole = [7; 4 * CHUNK];
+    // While it arrives, and the journal takes nothing more of it.
+    let mut one = following();
+    one.stores = false;
+    receive(&mut one, piece(&whole, 0, CHUNK));
+    one.idle(SECOND * 5);
+    assert_eq!(asked(&receive(&mut one, piece(&whole, 0, CHUNK))), [], "it waits for the journal");
+    one.stores = true;
+    let ended = one.input(Input::SnapshotAbandoned(one.file.0));
+    assert!(ended.contains(&Effect::DropSnapshot(1)), "{ended:?}");
+    let again = receive(&mut one, piece(&whole, 0, 4 * CHUNK));
+    assert!(one.holds_whole(10, view(), &whole), "{again:?}");
+    assert_eq!(one.file.0, 2, "another transfer");
+
+    // While it is read back.
+    assert_eq!(one.input(Input::SnapshotAbandoned(1)), [], "that one has ended before");
+    assert!(one.holds_whole(10, view(), &whole));
+    let ended = one.input(Input::SnapshotAbandoned(2));
+    assert!(ended.contains(&Effect::DropSnapshot(2)), "{ended:?}");
+    receive(&mut one, piece(&whole, 0, 4 * CHUNK));
+    assert!(one.holds_whole(10, view(), &whole));
+    assert_eq!(one.file.0, 3);
+    assert!(one.install(&mut Vec::new()));
+}
+
+#[test]
 fn bytes_beyond_the_end_of_a_snapshot_are_not_taken() {
     let whole = [7; CHUNK + 8];
     let mut one = following();
