@@ -98,6 +98,7 @@ pub(super) struct Turns {
     epochs: LogThrottle,
     beyond: LogThrottle,
     entries: LogThrottle,
+    damaged: LogThrottle,
 }
 
 impl ReplicaThread {
@@ -383,6 +384,14 @@ fn log_report(turns: &mut Turns, now: Moment, report: Report) {
                     "THE OTHER SERVERS' LOG HAS AN ENTRY THAT THIS VERSION OF RECADOD CANNOT FOLLOW, a change of the \
                      members or one of a later version: this server takes nothing more from that primary; run the \
                      recadod that the others run"
+                );
+            }
+        }
+        Report::SnapshotDamaged { donor, op } => {
+            if let Some(suppressed) = turns.damaged.allow(now) {
+                tracing::error!(
+                    %donor, %op, suppressed,
+                    "A SNAPSHOT OF ANOTHER SERVER IS DAMAGED: its bytes are not those of its checksum, so that server's                      disk reads another `snap.` file of this op than was written. It is fetched again. Check that                      disk, `recadod inspect` there shows the file; a restart there sets it aside"
                 );
             }
         }

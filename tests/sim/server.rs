@@ -1302,6 +1302,9 @@ impl Server {
                 step.out
                     .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
             }
+            bully::Effect::Report(Report::SnapshotDamaged { donor, op }) => {
+                step.out.push(Output::Line(format!("{me} finds the snapshot at {op} of {donor} damaged")));
+            }
             bully::Effect::Report(Report::EntryRefused { view, op, kind }) => {
                 step.out.push(Output::Violation(format!("{me} is told {kind:?} by {op} of {view}")));
             }

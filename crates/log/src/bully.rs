@@ -441,7 +441,12 @@ impl Bully {
                 }
             }
             replica::Effect::Journal { number, task } => Event::Effect(Effect::Journal { number, task }),
-            replica::Effect::Report(report) => Event::Effect(Effect::Report(report)),
+            replica::Effect::Report(report) => {
+                if matches!(report, Report::SnapshotDamaged { .. }) {
+                    self.put_first([Effect::Refused(RefusedDatagram::Snapshot).into()].into_iter());
+                }
+                Event::Effect(Effect::Report(report))
+            }
         };
         self.steps.push_front(Step::Emit(event));
     }

@@ -80,7 +80,8 @@ impl<D: Disk> ReceivedSnapshot<D> {
 
     /// Reads it from its start.
     pub fn read(&self) -> ReceivedReading<'_, D> {
-        ReceivedReading { file: self.file.file(), body: Body::new(self.header) }
+        let (file, body) = self.file.read_as(self.header);
+        ReceivedReading { file, body }
     }
 }
 

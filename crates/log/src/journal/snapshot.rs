@@ -197,8 +197,9 @@ impl<D: Disk> Unfinished<D> {
         self.len
     }
 
-    pub(super) fn file(&self) -> &D::File {
-        &self.file
+    /// The body of the file, as it is to be read back.
+    pub(super) fn read_as(&self, header: Header) -> (&D::File, Body) {
+        (&self.file, Body::new(header, self.name.clone()))
     }
 
     pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
@@ -253,11 +254,12 @@ impl<D: Disk> SnapshotReading<D> {
     fn of(disk: &D, header: Header) -> io::Result<SnapshotReading<D>> {
         let opened = disk.open(&snapshot_name(header.number));
         let found = opened.and_then(|file| Ok(header_of(&file, header.number)?.map(|found| (file, found))));
-        match unless_rotten(header.number, found)? {
+        match unless_rotten(&snapshot_name(header.number), found)? {
             Some((file, found)) if found == header => {
-                Ok(SnapshotReading { file, body: Body::new(header), piece: Vec::new() })
+                let body = Body::new(header, snapshot_name(header.number));
+                Ok(SnapshotReading { file, body, piece: Vec::new() })
             }
-            _ => Err(not_as_written(header.number)),
+            _ => Err(not_as_written(&snapshot_name(header.number))),
         }
     }
 
@@ -276,6 +278,8 @@ impl<D: Disk> SnapshotReading<D> {
 pub(super) struct Body {
     /// The header as it was written.
     header: Header,
+    /// The name of the file, for errors.
+    name: String,
     /// How many bytes were read.
     read: u64,
     /// Their CRC-32C.
@@ -283,8 +287,8 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn new(header: Header) -> Body {
-        Body { header, read: 0, crc: 0 }
+    pub(super) fn new(header: Header, name: String) -> Body {
+        Body { header, name, read: 0, crc: 0 }
     }
 
     /// Returns true if all of it was read, as it was written.
@@ -294,20 +298,20 @@ impl Body {
 
     /// Reads the next piece in the place of `piece`; an empty one at the end.
     pub(super) fn read(&mut self, file: &impl DiskFile, piece: &mut Vec<u8>) -> io::Result<()> {
-        let Header { number, len, crc, .. } = self.header;
+        let Header { len, crc, .. } = self.header;
         let left = usize::try_from(len - self.read).unwrap_or(usize::MAX);
         piece.resize(left.min(SNAPSHOT_PIECE), 0);
         let read = file.read_at(HEADER as u64 + self.read, piece);
-        unless_rotten(number, read.map(Some))?.ok_or_else(|| not_as_written(number))?;
+        unless_rotten(&self.name, read.map(Some))?.ok_or_else(|| not_as_written(&self.name))?;
         self.read += piece.len() as u64;
         self.crc = crc32c::crc32c_append(self.crc, piece);
-        if self.read == len && self.crc != crc { Err(not_as_written(number)) } else { Ok(()) }
+        if self.read == len && self.crc != crc { Err(not_as_written(&self.name)) } else { Ok(()) }
     }
 }
 
-fn not_as_written(number: u64) -> io::Error {
-    let name = snapshot_name(number);
-    io::Error::new(io::ErrorKind::InvalidData, format!("{name} does not read as it was written"))
+fn not_as_written(name: &str) -> io::Error {
+    let error = format!("{name} does not read as it was written: check this disk");
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 fn temporary_name(number: u64) -> String {
@@ -316,22 +320,22 @@ fn temporary_name(number: u64) -> String {
 
 /// The header in the snapshot file of this number; `None` if it is bad, or the disk cannot read it.
 pub(super) fn read_header<D: Disk>(disk: &D, number: u64) -> io::Result<Option<Header>> {
-    let header = disk.open(&snapshot_name(number)).and_then(|file| header_of(&file, number));
-    unless_rotten(number, header)
+    let name = snapshot_name(number);
+    let header = disk.open(&name).and_then(|file| header_of(&file, number));
+    unless_rotten(&name, header)
 }
 
 /// The snapshot in the file of this number, checked completely; `None` if it is bad, or the disk cannot read
 /// it.
 pub(super) fn read<D: Disk>(disk: &D, number: u64) -> io::Result<Option<StoredSnapshot>> {
-    unless_rotten(number, try_read(disk, number))
+    unless_rotten(&snapshot_name(number), try_read(disk, number))
 }
 
 /// Turns a file that the disk cannot read into a bad one, because an older snapshot may be good. Any other
 /// error (no permission, too many open files) does not show that the file is bad.
-fn unless_rotten<T>(number: u64, read: io::Result<Option<T>>) -> io::Result<Option<T>> {
+fn unless_rotten<T>(name: &str, read: io::Result<Option<T>>) -> io::Result<Option<T>> {
     match read {
         Err(error) if is_rot(&error) => {
-            let name = snapshot_name(number);
             tracing::error!(name, %error, "the disk can no longer read a snapshot: check the disk");
             Ok(None)
         }

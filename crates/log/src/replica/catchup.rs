@@ -20,7 +20,7 @@ use recado_proto::planted::Planted;
 use super::cast::head;
 use super::journaling::Written;
 use super::log::Piece;
-use super::{Effect, ReplicaManager, Role, Task};
+use super::{Effect, ReplicaManager, Report, Role, Task};
 
 /// Blocks asked for at a time: 64 KiB, which socket buffers hold.
 const WINDOW: u16 = 64;
@@ -266,11 +266,14 @@ impl ReplicaManager {
 
     /// All bytes of a snapshot have arrived.
     fn on_snapshot_whole(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        // Bytes that were read or changed wrongly may be right the next time.
-        if self.receiving.as_ref().is_some_and(|receiving| receiving.sum != receiving.crc) {
-            return self.end_transfer(out);
-        }
         let Some(mut whole) = self.receiving.take() else { return };
+        // Links are authenticated, so the donor has read other bytes than it had written. They may be right
+        // the next time.
+        if whole.sum != whole.crc {
+            let (donor, op) = (whole.from, whole.op);
+            out.push(Effect::DropSnapshot(whole.transfer));
+            return out.push(Effect::Report(Report::SnapshotDamaged { donor, op }));
+        }
         let Receiving { transfer, op, op_view: view, crc, .. } = whole;
         self.refused = Some(RefusedSnapshot { op, crc });
         self.opening = Some(Opening { transfer, op, view, progressed: now });

@@ -200,6 +200,14 @@ pub enum Report {
         /// Its kind.
         kind: EntryKind,
     },
+    /// A snapshot of this server has arrived whole, and its bytes are not those of its checksum. It is fetched
+    /// again. Reported each time.
+    SnapshotDamaged {
+        /// The server that sent it.
+        donor: NodeId,
+        /// Its op.
+        op: Op,
+    },
     /// Entries that were durable here are replaced by those of a leader, whose log lacks them. As far as
     /// this server knows they were never committed.
     Overwritten {

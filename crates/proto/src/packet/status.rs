@@ -70,6 +70,9 @@ open_enum! {
         Budget,
         /// A handshake whose cookie is not valid or has expired.
         Cookie,
+        /// The one that completes a snapshot of another server, the bytes of which are not those of its
+        /// checksum.
+        Snapshot,
     }
 }
 

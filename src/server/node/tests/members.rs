@@ -56,6 +56,8 @@ pub(super) struct Peers {
     file: Vec<u8>,
     /// The entries whose kind was refused: the leader's view, the op and the kind.
     pub(super) entries_refused: Vec<(View, Op, EntryKind)>,
+    /// Snapshots with a wrong checksum: their senders and their ops.
+    pub(super) damaged: Vec<(NodeId, Op)>,
 }
 
 impl Surroundings for Peers {
@@ -101,6 +103,10 @@ impl Surroundings for Peers {
             bully::Effect::OtherEpoch { .. } => None,
             bully::Effect::Report(Report::EntryRefused { view, op, kind }) => {
                 self.entries_refused.push((view, op, kind));
+                None
+            }
+            bully::Effect::Report(Report::SnapshotDamaged { donor, op }) => {
+                self.damaged.push((donor, op));
                 None
             }
             bully::Effect::Report(_) => None,

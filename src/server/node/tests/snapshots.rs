@@ -263,6 +263,18 @@ fn a_snapshot_of_another_server_that_is_not_taken_is_reported_once_for_each_that
 }
 
 #[test]
+fn a_snapshot_whose_checksum_is_wrong_is_reported_with_its_sender_and_counted_each_time() {
+    let mut rig = following();
+    for _ in 0..2 {
+        let ToPeer::SnapshotChunk(mut chunk) = first_chunk(9, b"a short state") else { unreachable!() };
+        chunk.crc ^= 1;
+        rig.peer(3, vec![ToPeer::SnapshotChunk(chunk)]);
+    }
+    assert_eq!(rig.around.damaged, [(NodeId(3), Op(9)); 2]);
+    assert_eq!(rig.around.refused, [RefusedDatagram::Snapshot; 2]);
+}
+
+#[test]
 fn a_snapshot_of_another_format_is_refused_by_its_first_chunk_and_not_requested_again() {
     let found = Image::FORMAT + 1;
     for (format, refused) in [(Image::FORMAT, false), (found, true)] {

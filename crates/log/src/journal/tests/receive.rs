@@ -118,6 +118,7 @@ fn a_received_snapshot_that_does_not_read_as_it_was_written_ends_the_journal() {
     std::fs::write(&path, bytes).unwrap();
     let failed = received.read().read_piece(&mut Vec::new()).unwrap_err();
     assert_eq!(failed.kind(), std::io::ErrorKind::InvalidData);
+    assert!(failed.to_string().contains(&file_of(1)), "{failed}");
     assert!(matches!(journal.add_received(Err(failed)), Err(JournalError::Io { .. })));
     assert!(matches!(journal.append(&entries(1..=1, VIEW), Op(0)), Err(JournalError::Poisoned)));
 }

@@ -154,6 +154,22 @@ fn a_transfer_that_is_abandoned_ends_and_the_same_snapshot_is_taken_when_it_is_o
 }
 
 #[test]
+fn a_snapshot_with_a_wrong_checksum_is_reported_with_its_donor_each_time_and_fetched_again() {
+    let whole = [7; 2 * CHUNK];
+    let mut one = following();
+    for time in 1..=2 {
+        let rotten = SnapshotChunk { crc: 5, ..piece(&whole, 0, 2 * CHUNK) };
+        let effects = receive(&mut one, rotten);
+        let damaged = Report::SnapshotDamaged { donor: NodeId(3), op: Op(10) };
+        assert!(effects.contains(&Effect::Report(damaged)), "{time}: {effects:?}");
+        assert!(effects.contains(&Effect::DropSnapshot(time)));
+        assert!(one.replica.opening.is_none());
+    }
+    receive(&mut one, piece(&whole, 0, 2 * CHUNK));
+    assert!(one.holds_whole(10, view(), &whole));
+}
+
+#[test]
 fn bytes_beyond_the_end_of_a_snapshot_are_not_taken() {
     let whole = [7; CHUNK + 8];
     let mut one = following();
