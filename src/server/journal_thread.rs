@@ -200,7 +200,7 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
             Task::Promise(view) => self.journal.promise(view),
             Task::Vote(view) => self.journal.vote(view),
             Task::Know(known) => self.journal.know(&known),
-            Task::Install { transfer, op, replaced, .. } => {
+            Task::Install { transfer, op, replaced } => {
                 self.discard(replaced);
                 let removal = self.journal.install(transfer, op)?;
                 self.remove(removal);

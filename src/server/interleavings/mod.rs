@@ -437,7 +437,7 @@ fn received(op: u64, number: u64) -> Vec<Work> {
         let piece = SnapshotPiece { op, view, total, crc, offset, bytes };
         Work::Receive { transfer: TRANSFER, piece }
     });
-    let install = Task::Install { transfer: TRANSFER, op, view, replaced: Default::default() };
+    let install = Task::Install { transfer: TRANSFER, op, replaced: Default::default() };
     pieces.chain([Work::Task { number, task: install }]).collect()
 }
 

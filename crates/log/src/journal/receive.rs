@@ -209,8 +209,8 @@ impl<D: Disk> Journal<D> {
     ///
     /// # Errors
     /// [`JournalError::Misplaced`] if it is older than the newest one here, or was not read back: nothing has
-    /// changed. [`JournalError::Full`] if the next segment finds no room. Any other error, and this one too,
-    /// poisons the journal; the snapshot may be stored although the log does not follow it yet.
+    /// changed. Any other error poisons the journal, [`JournalError::Full`] too: the snapshot may have its
+    /// name, and be what a restart goes on from, although the log does not follow it yet.
     pub fn install(&mut self, transfer: u64, op: Op) -> Result<Option<Removal<D>>, JournalError> {
         self.sync_log()?;
         let misplaced = JournalError::Misplaced { op, last: self.last.0 };
@@ -229,18 +229,18 @@ impl<D: Disk> Journal<D> {
         let number = self.job(op).number();
         let header = Header { number, ..received.header };
         let view = header.view;
-        let written = received.file.rename(header).map(|_| SnapshotWritten(header));
-        if written.is_ok() {
-            self.lost = self.lost.and_then(|lost| lost.beyond(op, view));
-            self.commit = self.commit.max(op);
-            let marks = !self.options.planted.is(Planted::MarkNotMoved);
-            if let Err(error) = self.next_segment((op, view), marks) {
-                // The snapshot is stored, but the log does not follow it. Only a restart can repair that.
-                self.poisoned = true;
-                return Err(error);
-            }
-        }
-        self.add_snapshot(written)
+        // From here on only a restart can repair what fails.
+        let named = match received.file.rename(header) {
+            Err(error) if is_full(&error) => self.full(),
+            named => named.map(drop).during(IoOp::Directory),
+        };
+        self.guard(named)?;
+        self.lost = self.lost.and_then(|lost| lost.beyond(op, view));
+        self.commit = self.commit.max(op);
+        let marks = !self.options.planted.is(Planted::MarkNotMoved);
+        let follows = self.next_segment((op, view), marks);
+        self.guard(follows)?;
+        self.add_snapshot(Ok(SnapshotWritten(header)))
     }
 }
 

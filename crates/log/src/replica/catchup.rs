@@ -388,7 +388,7 @@ impl ReplicaManager {
         self.journaling.limit_durable(self.commit);
         let replaced = std::mem::replace(&mut self.log, super::Log::new(op, view)).into_entries();
         (self.commit, self.in_view.matched) = (op, op);
-        self.journal(now, Task::Install { transfer, op, view, replaced }, Written::Upto(op), out);
+        self.journal(now, Task::Install { transfer, op, replaced }, Written::Upto(op), out);
         self.fetched_upto(now, op, out);
         true
     }

@@ -173,8 +173,6 @@ pub enum Task {
         transfer: u64,
         /// Its op.
         op: Op,
-        /// That op's view.
-        view: View,
         /// The entries in memory that it replaces. To drop many takes long.
         replaced: VecDeque<Entry>,
     },

@@ -16,6 +16,8 @@ const PAGE: usize = 4096;
 enum Call {
     Open,
     Remove,
+    /// Makes the names of files durable: syncs the directory.
+    SyncNames,
     Write,
     /// Makes the content of a file durable.
     Sync,
@@ -111,6 +113,7 @@ impl Disk for FaultyDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.ask(Call::SyncNames, "")?;
         self.directory.sync()
     }
 }
@@ -190,6 +193,24 @@ fn a_received_snapshot_after_which_no_segment_finds_room_ends_the_journal_and_a_
     let (journal, recovered) = start(&disk).unwrap();
     assert_eq!(recovered.snapshot.unwrap().bytes, b"state at 20");
     assert_eq!((journal.last(), recovered.lost), ((Op(20), VIEW), None));
+}
+
+#[test]
+fn a_received_snapshot_whose_name_finds_no_room_ends_the_journal_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::initialized(dir.path());
+    let (mut journal, _) = start(&disk).unwrap();
+    journal.append(&entries(1..=10, VIEW), Op(0)).unwrap();
+    // A file system that copies on write finds out when the directory is synced. The file has its name.
+    disk.refuses(Errno::NOSPC, |call, _| call == Call::SyncNames);
+    let full = install(&mut journal, 20, VIEW, b"state at 20");
+    assert!(matches!(full, Err(JournalError::Full)), "{full:?}");
+    disk.refuses_nothing();
+    let after = journal.append(&entries(11..=11, VIEW), Op(0));
+    assert!(matches!(after, Err(JournalError::Poisoned)), "the log does not follow the snapshot: {after:?}");
+    drop(journal);
+    let (journal, _) = start(&disk).unwrap();
+    assert_eq!(journal.last(), (Op(20), VIEW));
 }
 
 #[test]
