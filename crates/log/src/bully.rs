@@ -317,8 +317,8 @@ impl OrderedLog for Bully {
         Some(Committed { op, payload, ticket })
     }
 
-    fn trim(&mut self, op: Op) {
-        self.replica.forget_upto(op);
+    fn trim(&mut self, op: Op, most: usize) -> bool {
+        self.replica.forget_upto(op, most)
     }
 
     fn stop(&mut self) {

@@ -68,8 +68,8 @@ pub trait OrderedLog {
     fn take(&mut self, applied: Op) -> Option<Committed>;
 
     /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it. All of it
-    /// has been taken.
-    fn trim(&mut self, op: Op);
+    /// has been taken. Drops at most `most` entries, and returns true if the log begins there now.
+    fn trim(&mut self, op: Op, most: usize) -> bool;
 
     /// Begins to stop: a server that leads hands over first. [`Event::Stopped`] follows.
     fn stop(&mut self);

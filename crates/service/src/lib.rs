@@ -43,6 +43,7 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
@@ -218,6 +219,15 @@ impl Service {
     /// its AEAD.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, DeviceId, u64, Aead)> + '_ {
         self.state.sessions.iter().map(|(session, open)| (*session, open.device, open.nonce, open.aead))
+    }
+
+    /// Those of [`Service::sessions`] with a higher id.
+    pub fn sessions_after(
+        &self,
+        after: SessionId,
+    ) -> impl Iterator<Item = (SessionId, DeviceId, u64, Aead)> + '_ {
+        let sessions = self.state.sessions.range((Bound::Excluded(after), Bound::Unbounded));
+        sessions.map(|(session, open)| (*session, open.device, open.nonce, open.aead))
     }
 
     /// The number of sessions, live and pending.

@@ -62,11 +62,6 @@ impl Charges {
         self.networks.remove(&session);
     }
 
-    /// Forgets the networks of all sessions but these.
-    pub(super) fn retain_networks(&mut self, is_kept: impl Fn(SessionId) -> bool) {
-        self.networks.retain(|session, _| is_kept(*session));
-    }
-
     /// Charges a request or query to the budgets of the session, its profile and its network, in this
     /// order, so that a refusal by one takes nothing from the budgets after it. Without a profile only the
     /// network is charged.

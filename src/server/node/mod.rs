@@ -3,7 +3,7 @@
 //!
 //! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
 //! (where packets of clients go), `backlog`, `admission` (sessions and numbered requests), `charges`,
-//! `queries`, `admin`, `housekeeping`, `snapshots`, `log_clock`.
+//! `queries`, `admin`, `housekeeping`, `snapshots`, `retelling`, `log_clock`.
 //!
 //! Pure: `handle(clock, input, &mut effects)` for each input of a turn, then `flush` and `apply`, and
 //! `next_deadline()`.
@@ -17,12 +17,13 @@ mod housekeeping;
 mod io;
 mod log_clock;
 mod queries;
+mod retelling;
 mod snapshots;
 
 use recado_log::ordered::{Committed, Event, OrderedLog, Ticket};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
-use recado_proto::id::{Clock, Incarnation, Moment, Op, SessionId, View};
+use recado_proto::id::{Clock, Incarnation, Moment, Op, View};
 use recado_proto::packet::{Coordinator, RefusedDatagram, RoleName};
 use recado_proto::seal::ClusterKeys;
 use recado_service::{Applied, Service};
@@ -37,11 +38,15 @@ use charges::Charges;
 use housekeeping::Housekeeping;
 use log_clock::LogClock;
 use queries::OutstandingAnswers;
+use retelling::{Retelling, SESSIONS_PER_TURN};
 use snapshots::Snapshots;
 
 pub use clients::RETRY_MS;
 pub use io::{Boot, Effect, Input, UnreadableEntry};
 pub use snapshots::{Image, SnapshotError, open_in_pieces, restore};
+
+/// The entries of the log in memory that one turn drops: less than a millisecond.
+const TRIMMED_PER_TURN: usize = 4_096;
 
 /// One server.
 #[derive(Debug)]
@@ -65,6 +70,10 @@ pub struct Node<L: OrderedLog> {
     refused: Vec<(RefusedDatagram, u64)>,
     /// The events of the log that are not acted on yet.
     backlog: Backlog,
+    /// The sessions of an installed state that are not told yet. What waits in the backlog waits for them.
+    retelling: Option<Retelling>,
+    /// The log in memory is to begin after this op, and is being shortened to that.
+    trims: Option<Op>,
     /// True once a committed entry could not be read. Nothing is done any more.
     failed: bool,
     applied: Vec<Applied>,
@@ -100,6 +109,8 @@ impl<L: OrderedLog> Node<L> {
             log_clock: LogClock::new(now, service.clock_ms()),
             refused: Vec::new(),
             backlog: Backlog::new(most),
+            retelling: None,
+            trims: None,
             failed: false,
             applied: Vec::new(),
             out: Vec::new(),
@@ -107,7 +118,10 @@ impl<L: OrderedLog> Node<L> {
             service,
             config,
         };
-        node.emit_sessions(&[]);
+        let known = node.service.sessions();
+        let known = known
+            .map(|(session, device, nonce, aead)| Effect::SessionKnown { session, device, nonce, aead });
+        node.out.extend(known);
         node.take_events(clock);
         node.finish(out);
         node
@@ -128,7 +142,10 @@ impl<L: OrderedLog> Node<L> {
             }
             Input::Client { session, packet } => self.on_client(clock, session, packet),
             Input::Initiation { reply_to, key, packet } => self.on_initiation(clock, reply_to, key, packet),
-            Input::SnapshotDone(op) => self.log.trim(self.snapshots.on_done(op)),
+            Input::SnapshotDone(op) => {
+                self.trims = Some(self.snapshots.on_done(op));
+                self.trim();
+            }
             Input::SnapshotOpened { transfer, opened } => {
                 self.on_snapshot_opened(clock, transfer, opened);
                 self.take_events(clock);
@@ -170,8 +187,11 @@ impl<L: OrderedLog> Node<L> {
     /// Acts on what the log has reported: applies as many committed entries as a turn may. Perform the
     /// effects of the turn's inputs and of its flush before: a heartbeat that is due does not wait for this.
     pub fn apply(&mut self, clock: Clock, out: &mut Vec<Effect<L::Effect>>) {
+        self.trim();
+        self.retell(SESSIONS_PER_TURN);
         self.backlog.begin_turn();
         while !self.failed
+            && self.retelling.is_none()
             && let Some(due) = self.backlog.pop(self.service.applied())
         {
             match due {
@@ -192,7 +212,8 @@ impl<L: OrderedLog> Node<L> {
     /// The latest time at which an [`Input::Deadline`] is wanted: at once while there is more to apply.
     pub fn next_deadline(&self) -> Option<Moment> {
         let log = self.log.next_deadline();
-        let at = if self.backlog.is_empty() { log } else { log.min(Moment::default()) };
+        let idle = self.backlog.is_empty() && self.retelling.is_none() && self.trims.is_none();
+        let at = if idle { log } else { log.min(Moment::default()) };
         (!self.failed).then_some(at)
     }
 
@@ -250,15 +271,24 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    /// Emits SessionKnown for the sessions of a state that was not applied entry by entry, but for those in
-    /// `before`, which are ascending, and SessionGone for those of them that it does not contain. A session
-    /// is an op of the committed log, so what both contain is the same.
-    fn emit_sessions(&mut self, before: &[SessionId]) {
-        let known = self.service.sessions().filter(|(session, ..)| before.binary_search(session).is_err());
-        let known =
-            known.map(|(session, device, nonce, aead)| Effect::SessionKnown { session, device, nonce, aead });
-        let gone = before.iter().copied().filter(|session| !self.service.has_session(*session));
-        self.out.extend(known.chain(gone.map(Effect::SessionGone)));
+    /// Tells of up to `most` more sessions of an installed state.
+    fn retell(&mut self, most: usize) {
+        let Some(retelling) = self.retelling.take() else { return };
+        let begin = self.out.len();
+        match retelling.go_on(&self.service, most, &mut self.out) {
+            Ok(before) => self.out.push(Effect::Discard(before)),
+            Err(more) => self.retelling = Some(more),
+        }
+        for effect in &self.out[begin..] {
+            if let Effect::SessionGone(session) = effect {
+                self.charges.forget(*session);
+            }
+        }
+    }
+
+    /// Lets the log in memory begin later, by as many entries as a turn may drop.
+    fn trim(&mut self) {
+        self.trims = self.trims.filter(|op| !self.log.trim(*op, TRIMMED_PER_TURN));
     }
 
     fn on_active(&mut self, now: Moment, view: View) {
@@ -334,7 +364,7 @@ impl<L: OrderedLog> Node<L> {
     }
 
     /// Another server's snapshot was decoded while this node went on. Its state takes the place of the
-    /// present one; only the sessions are looked at one by one.
+    /// present one; only the sessions are looked at one by one, some in each turn.
     fn on_snapshot_opened(
         &mut self,
         clock: Clock,
@@ -353,15 +383,16 @@ impl<L: OrderedLog> Node<L> {
         if !self.log.install(clock.now, transfer) {
             return self.out.push(Effect::Discard(service));
         }
-        let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
-        let replaced = std::mem::replace(&mut self.service, *service);
-        self.out.push(Effect::Discard(Box::new(replaced)));
+        // A snapshot takes longer to arrive than the sessions of the one before take to be told.
+        self.retell(usize::MAX);
+        let before = std::mem::replace(&mut self.service, *service);
         self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
         self.snapshots.on_installed(self.service.applied(), self.log.status().appended_bytes);
-        self.charges.retain_networks(|session| self.service.has_session(session));
-        if !self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
-            self.emit_sessions(&before);
+        if self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
+            return self.out.push(Effect::Discard(Box::new(before)));
         }
+        self.retelling = Some(Retelling::new(Box::new(before)));
+        self.retell(SESSIONS_PER_TURN);
     }
 
     // ---- accessors

@@ -110,10 +110,11 @@ impl Log {
         }
     }
 
-    /// Drops everything up to `op`, which a durable snapshot covers.
-    pub(super) fn forget_upto(&mut self, op: Op) {
-        while self.base < op {
-            let Some(entry) = self.entries.pop_front() else { return };
+    /// Drops everything up to `op`, which a durable snapshot covers, but at most `most` entries. Returns true
+    /// if nothing of that is left.
+    pub(super) fn forget_upto(&mut self, op: Op, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(entry) = self.entries.pop_front_if(|entry| entry.op <= op) else { break };
             self.base = entry.op;
             self.base_view = entry.view;
         }
@@ -123,6 +124,7 @@ impl Log {
         if let Some(front) = self.index.front_mut() {
             *front = (self.base_view, self.base);
         }
+        self.entries.front().is_none_or(|entry| entry.op > op)
     }
 
     /// Splits consecutive entries so that the encodings of each piece's have at most `piece_max` bytes,
@@ -198,7 +200,9 @@ mod tests {
     #[test]
     fn a_forgotten_prefix_still_matches_at_the_base() {
         let mut mine = log(&[1, 1, 2, 2, 2]);
-        mine.forget_upto(Op(4));
+        assert!(!mine.forget_upto(Op(4), 3));
+        assert_eq!((mine.base(), mine.index()), (Op(3), vec![(view(2), Op(3))]));
+        assert!(mine.forget_upto(Op(4), 3));
         assert_eq!((mine.base(), mine.view_at(Op(4))), (Op(4), Some(view(2))));
         assert_eq!(mine.index(), vec![(view(2), Op(4))]);
         let other = log(&[1, 1, 2, 2]);
@@ -210,7 +214,7 @@ mod tests {
     #[test]
     fn a_prefix_forgotten_up_to_the_first_op_of_a_view_leaves_that_view_once() {
         let mut mine = log(&[1, 2, 2]);
-        mine.forget_upto(Op(2));
+        assert!(mine.forget_upto(Op(2), usize::MAX));
         assert_eq!(mine.index(), vec![(view(2), Op(2))]);
     }
 
@@ -226,7 +230,7 @@ mod tests {
         let mut mine = log(&[]);
         assert_eq!(mine.appended(), 0);
         mine = log(&[1, 1, 2]);
-        mine.forget_upto(Op(2));
+        assert!(mine.forget_upto(Op(2), usize::MAX));
         assert_eq!(mine.appended(), 12, "dropped entries count too");
     }
 

@@ -303,9 +303,10 @@ impl ReplicaManager {
         self.log.appended()
     }
 
-    /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.
-    pub(crate) fn forget_upto(&mut self, op: Op) {
-        self.log.forget_upto(op.min(self.commit));
+    /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it. Drops at
+    /// most `most` entries, and returns true if the log begins there now.
+    pub(crate) fn forget_upto(&mut self, op: Op, most: usize) -> bool {
+        self.log.forget_upto(op.min(self.commit), most)
     }
 
     // ---- for the modules of the replica

@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use recado_log::journal::{Meta, Recovered};
 use recado_log::ordered::{Committed, Status};
+use recado_proto::command::SessionOpen;
+use recado_proto::seal::Aead;
 use recado_service::State;
 
 use super::*;
@@ -51,6 +54,10 @@ fn a_start_with_a_long_log_applies_a_part_of_it_each_turn() {
 struct Scripted {
     events: VecDeque<Event<Infallible>>,
     proposed: u64,
+    /// True if a snapshot of a peer is of use.
+    installs: bool,
+    /// The entries that are to be dropped from memory.
+    to_drop: usize,
 }
 
 impl OrderedLog for Scripted {
@@ -73,7 +80,7 @@ impl OrderedLog for Scripted {
     fn flush(&mut self, _: Moment) {}
 
     fn install(&mut self, _: Moment, _: u64) -> bool {
-        false
+        self.installs
     }
 
     fn refuse_snapshot(&mut self, _: u64) -> bool {
@@ -84,7 +91,10 @@ impl OrderedLog for Scripted {
         Some(Committed { op: applied.next(), payload: command_of(300), ticket: None })
     }
 
-    fn trim(&mut self, _: Op) {}
+    fn trim(&mut self, _: Op, most: usize) -> bool {
+        self.to_drop = self.to_drop.saturating_sub(most);
+        self.to_drop == 0
+    }
 
     fn stop(&mut self) {}
 
@@ -123,7 +133,7 @@ fn a_view_is_served_once_everything_before_it_is_applied() {
     let service = Service::new(State::default(), config().limits, Default::default());
     let boot = Boot { incarnation: Incarnation(1), keys, service };
     let mut out = Vec::new();
-    let mut node = Node::new(config(), boot, Scripted { events, proposed: 0 }, clock, &mut out);
+    let mut node = Node::new(config(), boot, Scripted { events, ..Scripted::default() }, clock, &mut out);
     while node.applied() < Op(ENTRIES) {
         assert!(!node.serves() && !node.accepts(), "at {}", node.applied());
         assert!(node.propose(clock, Command::Cursors(Vec::new())).is_none());
@@ -136,4 +146,99 @@ fn a_view_is_served_once_everything_before_it_is_applied() {
     assert!(node.serves() && node.accepts());
     assert_eq!(node.log.proposed, 0);
     assert!(node.propose(clock, Command::Cursors(Vec::new())).is_some());
+}
+
+/// The state after `last` ops, of which those in `sessions` have opened one each.
+fn with_sessions(last: u64, sessions: RangeInclusive<u64>) -> Service {
+    let mut service = Service::new(State::default(), config().limits, Default::default());
+    for op in 1..=last {
+        let stamped = sessions.contains(&op).then(|| {
+            let mut key = [0; 32];
+            key[..8].copy_from_slice(&op.to_le_bytes());
+            let open = SessionOpen {
+                device: DeviceId { key: DeviceKey(key), slot: 0 },
+                profile: format!("p{op}").parse().unwrap(),
+                receives: false,
+                nonce: op,
+                fresh: true,
+                code: None,
+                invite: None,
+                admission: Default::default(),
+                aead: Aead::ChaCha20Poly1305,
+                options: OptionalFields::NONE,
+            };
+            Stamped { unix_ms: 1, command: Command::SessionOpen(open) }
+        });
+        service.apply(Op(op), stamped.as_ref(), &mut Vec::new());
+    }
+    service
+}
+
+/// A server that has this state and this log.
+fn over(service: Service, log: Scripted, out: &mut Vec<Effect<Infallible>>) -> Node<Scripted> {
+    let (keys, clock) = (handshake_config(ME.0, 1).keys, Clock { now: Moment(0), unix_ms: 1 });
+    let boot = Boot { incarnation: Incarnation(1), keys, service };
+    Node::new(config(), boot, log, clock, out)
+}
+
+#[test]
+fn the_sessions_of_an_installed_state_are_told_some_in_each_turn_and_all_before_anything_is_applied() {
+    const MOST: usize = SESSIONS_PER_TURN;
+    let clock = Clock { now: Moment(0), unix_ms: 1 };
+    let (before, installed) = (with_sessions(9_000, 1..=9_000), with_sessions(15_000, 3_001..=15_000));
+    let mut out = Vec::new();
+    let mut node = over(before, Scripted { installs: true, ..Scripted::default() }, &mut out);
+    let known = |out: &[Effect<Infallible>]| {
+        let known = out.iter().filter_map(|effect| match effect {
+            Effect::SessionKnown { session, .. } => Some(session.0.0),
+            _ => None,
+        });
+        known.collect::<Vec<_>>()
+    };
+    let gone = |out: &[Effect<Infallible>]| {
+        let gone = out.iter().filter_map(|effect| match effect {
+            Effect::SessionGone(session) => Some(session.0.0),
+            _ => None,
+        });
+        gone.collect::<Vec<_>>()
+    };
+    assert_eq!(known(&out), Vec::from_iter(1..=9_000));
+
+    out.clear();
+    node.handle(clock, Input::SnapshotOpened { transfer: 1, opened: Ok(Box::new(installed)) }, &mut out);
+    node.log.events.push_back(Event::Committed(Op(15_001)));
+    let mut turns = 0;
+    let mut all = Vec::new();
+    while node.applied() < Op(15_001) {
+        assert!(node.next_deadline().is_some_and(|due| due <= clock.now), "it goes on at once");
+        let told = known(&out).len() + gone(&out).len();
+        assert!(told <= MOST, "{told} in one part of a turn");
+        all.append(&mut out);
+        turns += 1;
+        node.handle(clock, Input::Deadline, &mut out);
+        node.flush(clock, &mut out);
+        assert!(known(&out).is_empty(), "what a turn has to send waits for none of it");
+        node.apply(clock, &mut out);
+    }
+    all.append(&mut out);
+    assert_eq!((known(&all), gone(&all)), (Vec::from_iter(9_001..=15_000), Vec::from_iter(1..=3_000)));
+    assert!(turns >= (9_000 + 12_000) / MOST, "{turns} turns");
+    assert!(matches!(all.last(), Some(Effect::Discard(_))), "the state before is given away after that");
+}
+
+#[test]
+fn a_log_in_memory_that_a_snapshot_covers_is_dropped_some_in_each_turn() {
+    let clock = Clock { now: Moment(0), unix_ms: 1 };
+    let (mut out, to_drop) = (Vec::new(), 3 * TRIMMED_PER_TURN + 1);
+    let mut node = over(with_sessions(0, 1..=0), Scripted { to_drop, ..Scripted::default() }, &mut out);
+    node.handle(clock, Input::SnapshotDone(Op(9)), &mut out);
+    for left in [2 * TRIMMED_PER_TURN + 1, TRIMMED_PER_TURN + 1, 1] {
+        assert_eq!(node.log.to_drop, left);
+        assert!(node.next_deadline().is_some_and(|due| due <= clock.now), "it goes on at once");
+        node.handle(clock, Input::Deadline, &mut out);
+        assert_eq!(node.log.to_drop, left, "what the turn has to send does not wait for it");
+        node.apply(clock, &mut out);
+    }
+    assert_eq!(node.log.to_drop, 0);
+    assert!(node.next_deadline().is_some_and(|due| due > clock.now));
 }

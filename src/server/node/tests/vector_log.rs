@@ -198,10 +198,12 @@ impl OrderedLog for VectorLog {
         Some(Committed { op, payload, ticket: self.committed.remove(&op) })
     }
 
-    fn trim(&mut self, op: Op) {
-        let covered = op.0.saturating_sub(self.trimmed) as usize;
-        self.entries.drain(..covered.min(self.entries.len()));
-        self.trimmed = self.trimmed.max(op.0);
+    fn trim(&mut self, op: Op, most: usize) -> bool {
+        let covered = (op.0.saturating_sub(self.trimmed) as usize).min(self.entries.len());
+        let dropped = covered.min(most);
+        self.entries.drain(..dropped);
+        self.trimmed += dropped as u64;
+        dropped == covered
     }
 
     fn stop(&mut self) {
