@@ -4,7 +4,7 @@
 use std::io;
 
 use recado_log::bully::{self, Bully};
-use recado_log::journal::{Disk, ReceivedSnapshot, Recovered};
+use recado_log::journal::{Disk, IoOp, Journal, JournalError, ReceivedSnapshot, Recovered};
 use recado_proto::id::Clock;
 use recado_service::Service;
 
@@ -29,23 +29,38 @@ pub enum StartError {
     /// The stored snapshot is not one that this server can have stored.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// The stored snapshot was read and checked before, and the disk cannot read it again.
+    #[error("the newest snapshot cannot be read: {0}")]
+    Unread(#[from] JournalError),
     /// The entries after the snapshot are not contiguous: the journal's fault.
     #[error(transparent)]
     Log(#[from] bully::Hole),
 }
 
-/// Starts a server on what its journal holds.
+/// The state of the newest snapshot of a journal, read and decoded in pieces; that of an empty log if there is
+/// none.
+///
+/// # Errors
+/// [`StartError`].
+pub fn restore<D: Disk>(config: &Config, journal: &Journal<D>) -> Result<Service, StartError> {
+    let Some(mut newest) = journal.read_newest()? else { return Ok(node::empty(config)) };
+    let (at, length) = ((newest.op(), newest.view()), newest.len());
+    let opened = node::open_in_pieces(config, at, length, |piece| newest.read_piece(piece));
+    Ok(opened.map_err(|source| JournalError::Io { op: IoOp::Read, source })??)
+}
+
+/// Starts a server on what its journal holds, with the state of its snapshot.
 ///
 /// # Errors
 /// [`StartError`].
 pub fn start(
     config: Config,
     recovered: Recovered,
+    service: Service,
     identity: BootIdentity,
     clock: Clock,
     out: &mut Vec<Effect>,
 ) -> Result<Node, StartError> {
-    let service = node::restore(&config, recovered.snapshot.as_ref())?;
     let boot = Boot { incarnation: recovered.meta.incarnation, keys: identity.keys.clone(), service };
     let log = Bully::new(&config.log(), identity, recovered, clock.now)?;
     Ok(Node::new(config, boot, log, clock, out))

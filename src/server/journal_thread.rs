@@ -246,7 +246,10 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
             }
             Ok(Receipt::Whole(received)) => {
                 if !self.give(SnapshotWork::Open(received)) {
-                    self.abandon(transfer, "it is whole, and the thread that would read it back has no place");
+                    self.abandon(
+                        transfer,
+                        "it is whole, and the thread that would read it back has no place",
+                    );
                 }
             }
             Ok(Receipt::LeftOut) => self.abandon(transfer, "a piece is not the one that follows in its file"),
@@ -257,7 +260,11 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
 
     /// Ends a transfer that cannot be gone on with. The replica begins it anew.
     fn abandon(&self, transfer: u64, reason: &str) {
-        tracing::error!(transfer, reason, "BUG: the transfer of a peer's snapshot is abandoned, and begun again");
+        tracing::error!(
+            transfer,
+            reason,
+            "BUG: the transfer of a peer's snapshot is abandoned, and begun again"
+        );
         self.report(Input::Log(bully::Input::SnapshotAbandoned(transfer)));
     }
 
@@ -541,7 +548,8 @@ mod tests {
         thread.run().unwrap();
         assert_eq!(news.iter().last(), Some(Input::Log(bully::Input::SnapshotAbandoned(4))));
         assert_eq!(works.iter().count(), 1, "what took the place");
-        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert!(!names.iter().any(|name| name.to_string_lossy().starts_with("tmp.")), "{names:?}");
     }
 

@@ -257,7 +257,10 @@ impl Server {
             BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys.clone(), seed };
         let mut effects = Vec::new();
         let config_of_snapshots = config.clone();
-        let node = engine::start(config, recovered, boot_id, shared.clock.read(), &mut effects)
+        let node = engine::restore(&config, &journal)
+            .and_then(|service| {
+                engine::start(config, recovered, service, boot_id, shared.clock.read(), &mut effects)
+            })
             .map_err(|source| ServerError::Start { path: data.clone(), source })?;
         // There may be more sessions than places in the channels.
         let now = shared.clock.now();

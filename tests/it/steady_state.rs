@@ -236,7 +236,8 @@ impl Alone {
         let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), commit: Op::ZERO, lost: None };
         let identity = BootIdentity { id: BOOT_ID, keys: keys(), seed: 1 };
         let mut out = Vec::new();
-        let node = engine::start(config(), recovered, identity, clock, &mut out).unwrap();
+        let service = node::empty(&config());
+        let node = engine::start(config(), recovered, service, identity, clock, &mut out).unwrap();
         let mut alone = Alone { node, clock, out, answers: Vec::new(), allocations: 0 };
         while alone.node.role() != RoleName::Primary {
             assert!(alone.clock.now < Moment(60_000_000), "it does not lead");

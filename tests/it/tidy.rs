@@ -41,7 +41,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &["config", "journal::Recovered", "journal::SnapshotPiece", "links", "ordered", "replica"],
     ),
     ("crates/log/src/links", &["config"]),
-    ("crates/log/src/ordered.rs", &["journal::StoredSnapshot"]),
+    ("crates/log/src/ordered.rs", &[]),
     ("crates/log/src/replica", &["config"]),
     ("crates/log/src/journal", &[]),
     ("crates/client/src/machine", &[]),

@@ -451,7 +451,10 @@ impl Server {
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
         let boot = BootIdentity { id: boot, keys, seed: step.rng.next() };
         let mut effects = Vec::new();
-        let node = match engine::start(self.config.clone(), recovered, boot, clock, &mut effects) {
+        let started = self.storage.restore_state(&self.config).and_then(|service| {
+            engine::start(self.config.clone(), recovered, service, boot, clock, &mut effects)
+        });
+        let node = match started {
             Ok(node) => node,
             Err(error) => {
                 return step.out.push(Output::Violation(format!("{} does not start: {error}", self.id)));

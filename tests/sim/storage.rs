@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use recado::config::{Config, PlantedBug};
-use recado::server::engine;
+use recado::server::engine::{self, StartError};
 use recado::server::node::SnapshotError;
 use recado_log::bully::Task;
 use recado_log::journal::{
@@ -85,6 +85,15 @@ impl Storage {
         let (journal, recovered) = Journal::open(self.disk.clone(), &expected, options)?;
         self.journal = Some(journal);
         Ok(recovered)
+    }
+
+    /// The state of the newest snapshot of the journal that was opened.
+    ///
+    /// # Errors
+    /// A server would not start on it.
+    pub fn restore_state(&self, config: &Config) -> Result<Service, StartError> {
+        let journal = self.journal.as_ref().ok_or(StartError::Unread(JournalError::Poisoned))?;
+        engine::restore(config, journal)
     }
 
     /// Does a task, except the fsync of appends.

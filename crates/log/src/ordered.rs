@@ -12,8 +12,6 @@ use recado_proto::entry::Entry;
 use recado_proto::id::{Moment, Op, View};
 use recado_proto::packet::RoleName;
 
-pub use crate::journal::StoredSnapshot;
-
 /// A log that all servers share, as one of them takes part in it.
 ///
 /// An implementation is pure: no socket, file, thread, clock or randomness of its own. Its caller has these

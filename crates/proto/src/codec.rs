@@ -245,19 +245,6 @@ impl<E, F: FnMut(&[u8]) -> Result<(), E>> Writer for Pieces<F, E> {
     }
 }
 
-/// Decodes a whole snapshot. The caller has verified its checksum, so its lengths are trusted up to
-/// [`SnapshotChunk::TOTAL_MAX`].
-///
-/// # Errors
-/// [`DecodeError`]; the fault of the server that wrote it, nothing changed.
-pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    if bytes.len() > SNAPSHOT_MAX {
-        return Err(DecodeError::Oversized);
-    }
-    let first = decode_within(bytes, config::standard().with_limit::<{ WIDTH_MAX * SNAPSHOT_MAX }>())?;
-    all_of(bytes, first)
-}
-
 /// The reason why a snapshot was not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undecoded<E> {
@@ -267,9 +254,9 @@ pub enum Undecoded<E> {
     NotGiven(E),
 }
 
-/// Decodes a whole snapshot of `length` bytes, as [`decode_snapshot`] does, with the memory for one piece
-/// beside the decoded value. `give` puts the next piece into an empty buffer, and leaves it empty after the
-/// last one.
+/// Decodes a whole snapshot of `length` bytes with the memory for one piece beside the decoded value. `give`
+/// puts the next piece into an empty buffer, and leaves it empty after the last one. The caller has verified
+/// the checksum, so the lengths in it are trusted up to [`SnapshotChunk::TOTAL_MAX`].
 ///
 /// # Errors
 /// [`Undecoded`].

@@ -487,7 +487,9 @@ fn replica_of_one(
     let handshake_config = handshake_config(1, 1);
     let boot_id = BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys, seed: 1 };
     let mut effects = Vec::new();
-    let node = engine::start(config(), recovered, boot_id, shared.clock.read(), &mut effects).unwrap();
+    let service = Service::new(State::default(), config().limits, config().planted);
+    let clock = shared.clock.read();
+    let node = engine::start(config(), recovered, service, boot_id, clock, &mut effects).unwrap();
     let thread = ReplicaThread {
         node,
         inputs: channels.inputs(),

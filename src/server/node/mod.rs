@@ -43,7 +43,7 @@ use snapshots::Snapshots;
 
 pub use clients::RETRY_MS;
 pub use io::{Boot, Effect, Input, UnreadableEntry};
-pub use snapshots::{Image, SnapshotError, open_in_pieces, restore};
+pub use snapshots::{Image, SnapshotError, empty, open_in_pieces};
 
 /// The entries of the log in memory that one turn drops: less than a millisecond.
 const TRIMMED_PER_TURN: usize = 4_096;
@@ -119,8 +119,8 @@ impl<L: OrderedLog> Node<L> {
             config,
         };
         let known = node.service.sessions();
-        let known = known
-            .map(|(session, device, nonce, aead)| Effect::SessionKnown { session, device, nonce, aead });
+        let known =
+            known.map(|(session, device, nonce, aead)| Effect::SessionKnown { session, device, nonce, aead });
         node.out.extend(known);
         node.take_events(clock);
         node.finish(out);

@@ -43,8 +43,7 @@ impl Retelling {
                 Looked::Before(last) => {
                     let next = self.before.sessions_after(last).next().map(|(session, ..)| session);
                     out.extend(next.filter(|gone| !present.has_session(*gone)).map(Effect::SessionGone));
-                    self.looked_at =
-                        next.map_or(Looked::Present(SessionId(Op::ZERO)), Looked::Before);
+                    self.looked_at = next.map_or(Looked::Present(SessionId(Op::ZERO)), Looked::Before);
                 }
                 Looked::Present(last) => {
                     let Some((session, device, nonce, aead)) = present.sessions_after(last).next() else {

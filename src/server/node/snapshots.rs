@@ -2,7 +2,7 @@
 //!
 //! Nothing here changes the log or the service, and nothing knows how a snapshot is stored or sent.
 
-use recado_log::ordered::{OrderedLog, StoredSnapshot};
+use recado_log::ordered::OrderedLog;
 use recado_proto::codec::{self, Undecoded};
 use recado_proto::command::Stamped;
 use recado_proto::id::{Clock, ClusterId, Epoch, Incarnation, Moment, Op, View, millis};
@@ -122,13 +122,9 @@ pub enum SnapshotError {
     OtherState(Op),
 }
 
-/// The service of the snapshot that a server starts on; that of an empty log without one.
-///
-/// # Errors
-/// The snapshot is not one that this server can have stored.
-pub fn restore(config: &Config, stored: Option<&StoredSnapshot>) -> Result<Service, SnapshotError> {
-    let empty = || Service::new(State::default(), config.limits, config.planted);
-    stored.map_or_else(|| Ok(empty()), |stored| open(config, stored))
+/// The service of an empty log.
+pub fn empty(config: &Config) -> Service {
+    Service::new(State::default(), config.limits, config.planted)
 }
 
 /// Checks the format of a snapshot at `op` that begins with `start`.
@@ -143,21 +139,10 @@ pub(super) fn check_format(op: Op, start: &[u8]) -> Result<(), SnapshotError> {
     }
 }
 
-/// The service of a snapshot that was stored.
-///
-/// # Errors
-/// [`SnapshotError`].
-fn open(config: &Config, stored: &StoredSnapshot) -> Result<Service, SnapshotError> {
-    let StoredSnapshot { op, view, ref bytes } = *stored;
-    check_format(op, bytes)?;
-    let image = codec::decode_snapshot(bytes).map_err(|error| SnapshotError::Unreadable(op, error))?;
-    service_of(config, op, view, image)
-}
-
-/// The service of a snapshot that another server sent as that of this op and view. It has `length` bytes, the
-/// checksum of which is right. `give` puts the next of them into an empty buffer, and leaves it empty after
-/// the last ones, so that nobody holds all of them beside the state. It takes long if the state is large: no
-/// node waits for it.
+/// The service of a snapshot that is to be that of this op and view: the one that a server starts on, or one
+/// that another server sent. It has `length` bytes, the checksum of which is right. `give` puts the next of
+/// them into an empty buffer, and leaves it empty after the last ones, so that nobody holds all of them beside
+/// the state. It takes long if the state is large: no node waits for it.
 ///
 /// # Errors
 /// That of `give`.

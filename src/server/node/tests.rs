@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{ClusterId, DeviceId, DeviceKey, NodeId};
+use recado_proto::id::{ClusterId, DeviceId, DeviceKey, NodeId, SessionId};
 use recado_proto::noise::{self, OPENING_LEN};
 use recado_proto::packet::*;
 use recado_proto::seal::Key;

@@ -221,12 +221,12 @@ pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
 fn snapshots<D: Disk>(disk: &D) -> Result<Vec<SnapshotRange>, JournalError> {
     let mut ranges = Vec::new();
     for number in numbers(disk, "snap.")? {
-        let stored = snapshot::read(disk, number).during(IoOp::Read)?;
+        let stored = snapshot::check(disk, number).during(IoOp::Read)?;
         ranges.push(SnapshotRange {
             name: snapshot_name(number),
             op: stored.as_ref().map_or(Op(number), |stored| stored.op),
             view: stored.as_ref().map_or(View::ZERO, |stored| stored.view),
-            bytes: stored.as_ref().map_or(0, |stored| stored.bytes.len() as u64),
+            bytes: stored.as_ref().map_or(0, |stored| stored.len),
             good: stored.is_some(),
         });
     }

@@ -9,7 +9,7 @@ use super::meta::MetaFile;
 use super::receive::Reception;
 use super::record::{Body, Record};
 use super::segment::Segment;
-use super::snapshot::{self, Header, SnapshotJob, SnapshotPiece, SnapshotWritten};
+use super::snapshot::{self, Header, NewestReading, SnapshotJob, SnapshotPiece, SnapshotWritten};
 use super::{Disk, DiskFile, Mark, Meta, Options, log_name, snapshot_name};
 
 /// The number of snapshots kept, with the log after the oldest of them.
@@ -279,6 +279,15 @@ impl<D: Disk> Journal<D> {
             Err(JournalError::Full) => self.full(),
             removed => self.guard(removed),
         }
+    }
+
+    /// Reads the newest snapshot from its start; `None` if there is none.
+    ///
+    /// # Errors
+    /// The error of the disk. The journal stays usable.
+    pub fn read_newest(&self) -> Result<Option<NewestReading<D>>, JournalError> {
+        let newest = self.snapshots.last().copied();
+        newest.map(|header| NewestReading::of(&self.disk, header)).transpose().during(IoOp::Read)
     }
 
     /// Reads up to `len` bytes of the snapshot at `op` (zero: the newest) from `offset` on; `None` if there

@@ -114,7 +114,8 @@ pub use inspect::{Inspection, LogRange, MetaState, SnapshotRange, check, inspect
 pub use log::{Journal, Removal, Removed, SNAPSHOTS_KEPT};
 pub use receive::{Receipt, ReceivedReading, ReceivedSnapshot};
 pub use snapshot::{
-    SNAPSHOT_PIECE, SnapshotFile, SnapshotJob, SnapshotPiece, SnapshotReading, SnapshotWritten, Unfinished,
+    NewestReading, SNAPSHOT_PIECE, SnapshotFile, SnapshotJob, SnapshotPiece, SnapshotReading,
+    SnapshotWritten, Unfinished,
 };
 
 /// A directory of files. Clones are handles on the same directory.
@@ -280,15 +281,13 @@ impl Default for Options {
     }
 }
 
-/// A snapshot as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A snapshot that is stored. [`Journal::read_newest`] reads its state, which is opaque to the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredSnapshot {
     /// The last op in it.
     pub op: Op,
     /// That op's view.
     pub view: View,
-    /// The state, opaque to the journal.
-    pub bytes: Vec<u8>,
 }
 
 /// The result of a recovery.
@@ -296,7 +295,7 @@ pub struct StoredSnapshot {
 pub struct Recovered {
     /// The meta. Its incarnation is already counted up and durable.
     pub meta: Meta,
-    /// The newest good snapshot.
+    /// The newest good snapshot, all of which was read and checked.
     pub snapshot: Option<StoredSnapshot>,
     /// The entries after the snapshot, without a hole.
     pub entries: Vec<Entry>,

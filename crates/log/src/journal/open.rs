@@ -284,7 +284,8 @@ fn read_snapshots<D: Disk>(disk: &D) -> Result<Snapshots, JournalError> {
     while newest.is_none()
         && let Some(header) = good.last()
     {
-        newest = snapshot::read(disk, header.number).during(IoOp::Read)?;
+        let good_as_a_whole = snapshot::check(disk, header.number).during(IoOp::Read)?;
+        newest = good_as_a_whole.map(|Header { op, view, .. }| StoredSnapshot { op, view });
         if newest.is_none() {
             rotten.extend(good.pop().map(|header| header.number));
         }

@@ -17,7 +17,7 @@ use recado_proto::planted::{Planted, PlantedBug};
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::format::{self, Stamp};
 use super::record::{u32_at, u64_at};
-use super::{Disk, DiskFile, StoredSnapshot, snapshot_name};
+use super::{Disk, DiskFile, snapshot_name};
 
 const HEADER: usize = 64;
 const GROUP: usize = 36;
@@ -298,14 +298,61 @@ impl Body {
 
     /// Reads the next piece in the place of `piece`; an empty one at the end.
     pub(super) fn read(&mut self, file: &impl DiskFile, piece: &mut Vec<u8>) -> io::Result<()> {
-        let Header { len, crc, .. } = self.header;
-        let left = usize::try_from(len - self.read).unwrap_or(usize::MAX);
+        let read = self.take(file, piece).map(Some);
+        if unless_rotten(&self.name, read)? == Some(true) { Ok(()) } else { Err(not_as_written(&self.name)) }
+    }
+
+    /// The same. Returns false if that was the last piece, and all together are not what was written.
+    fn take(&mut self, file: &impl DiskFile, piece: &mut Vec<u8>) -> io::Result<bool> {
+        let left = usize::try_from(self.header.len - self.read).unwrap_or(usize::MAX);
         piece.resize(left.min(SNAPSHOT_PIECE), 0);
-        let read = file.read_at(HEADER as u64 + self.read, piece);
-        unless_rotten(&self.name, read.map(Some))?.ok_or_else(|| not_as_written(&self.name))?;
+        file.read_at(HEADER as u64 + self.read, piece)?;
         self.read += piece.len() as u64;
         self.crc = crc32c::crc32c_append(self.crc, piece);
-        if self.read == len && self.crc != crc { Err(not_as_written(&self.name)) } else { Ok(()) }
+        Ok(!self.is_read() || self.crc == self.header.crc)
+    }
+}
+
+/// The newest snapshot of a journal, which is being read in pieces.
+#[derive(Debug)]
+pub struct NewestReading<D: Disk> {
+    file: D::File,
+    body: Body,
+}
+
+impl<D: Disk> NewestReading<D> {
+    pub(super) fn of(disk: &D, header: Header) -> io::Result<NewestReading<D>> {
+        let name = snapshot_name(header.number);
+        Ok(NewestReading { file: disk.open(&name)?, body: Body::new(header, name) })
+    }
+
+    /// The last op in it.
+    pub fn op(&self) -> Op {
+        self.body.header.op
+    }
+
+    /// That op's view.
+    pub fn view(&self) -> View {
+        self.body.header.view
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.body.header.len
+    }
+
+    /// Returns true if it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads the next piece, of [`SNAPSHOT_PIECE`] bytes at most, in the place of what `piece` holds; an empty
+    /// one after the last.
+    ///
+    /// # Errors
+    /// The error of the disk, or, with the last piece, the snapshot does not read as it was written.
+    pub fn read_piece(&mut self, piece: &mut Vec<u8>) -> io::Result<()> {
+        self.body.read(&self.file, piece)
     }
 }
 
@@ -325,10 +372,10 @@ pub(super) fn read_header<D: Disk>(disk: &D, number: u64) -> io::Result<Option<H
     unless_rotten(&name, header)
 }
 
-/// The snapshot in the file of this number, checked completely; `None` if it is bad, or the disk cannot read
-/// it.
-pub(super) fn read<D: Disk>(disk: &D, number: u64) -> io::Result<Option<StoredSnapshot>> {
-    unless_rotten(&snapshot_name(number), try_read(disk, number))
+/// The header of the snapshot in the file of this number, all of which is read and checked, in pieces; `None`
+/// if it is bad, or the disk cannot read it.
+pub(super) fn check<D: Disk>(disk: &D, number: u64) -> io::Result<Option<Header>> {
+    unless_rotten(&snapshot_name(number), try_check(disk, number))
 }
 
 /// Turns a file that the disk cannot read into a bad one, because an older snapshot may be good. Any other
@@ -371,14 +418,17 @@ fn is_checked(header: &[u8; HEADER]) -> bool {
     u32_at(header, CRC) == crc32c::crc32c(&header[..CRC])
 }
 
-fn try_read<D: Disk>(disk: &D, number: u64) -> io::Result<Option<StoredSnapshot>> {
-    let file = disk.open(&snapshot_name(number))?;
+fn try_check<D: Disk>(disk: &D, number: u64) -> io::Result<Option<Header>> {
+    let name = snapshot_name(number);
+    let file = disk.open(&name)?;
     let Some(header) = header_of(&file, number)? else { return Ok(None) };
-    let Ok(len) = usize::try_from(header.len) else { return Ok(None) };
-    let mut bytes = vec![0; len];
-    file.read_at(HEADER as u64, &mut bytes)?;
-    let good = crc32c::crc32c(&bytes) == header.crc;
-    Ok(good.then_some(StoredSnapshot { op: header.op, view: header.view, bytes }))
+    let (mut body, mut piece) = (Body::new(header, name), Vec::new());
+    loop {
+        let good = body.take(&file, &mut piece)?;
+        if body.is_read() {
+            return Ok(good.then_some(header));
+        }
+    }
 }
 
 /// At most `len` bytes of a snapshot from `offset` on. They are not checked: the receiver checks the whole
@@ -526,9 +576,24 @@ mod tests {
         ];
         for (which, other) in others {
             std::fs::write(&path, [header, &other].concat()).unwrap();
-            assert_eq!(read(&disk, 5).unwrap(), None, "{which}");
+            assert_eq!(check(&disk, 5).unwrap(), None, "{which}");
             let refused = read_back(&disk, written.0).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{which}");
+        }
+    }
+
+    /// The bytes of a snapshot, as a start reads them.
+    fn newest(disk: &Directory, header: Header) -> Vec<u8> {
+        let mut reading = NewestReading::of(disk, header).unwrap();
+        assert_eq!((reading.op(), reading.view(), reading.is_empty()), (Op(5), VIEW, header.len == 0));
+        let (mut all, mut piece) = (Vec::new(), Vec::new());
+        loop {
+            reading.read_piece(&mut piece).unwrap();
+            assert!(piece.capacity() <= SNAPSHOT_PIECE);
+            if piece.is_empty() {
+                return all;
+            }
+            all.append(&mut piece);
         }
     }
 
@@ -536,15 +601,16 @@ mod tests {
     fn a_snapshot_is_the_same_whatever_the_pieces_in_which_it_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Directory::lock(dir.path()).unwrap();
-        let stored = StoredSnapshot { op: Op(5), view: VIEW, bytes: large() };
+        let large = large();
         for piece in [1_000, SNAPSHOT_PIECE, usize::MAX] {
             let mut file = job(&disk, 5).create().unwrap();
-            for piece in stored.bytes.chunks(piece) {
+            for piece in large.chunks(piece) {
                 file.write(piece).unwrap();
                 file.sync().unwrap();
             }
             let header = file.finish(VIEW).unwrap().body.header;
-            assert_eq!(read(&disk, 5).unwrap().as_ref(), Some(&stored));
+            assert_eq!(check(&disk, 5).unwrap(), Some(header));
+            assert!(newest(&disk, header) == large);
             assert!(read_back(&disk, header).is_ok());
         }
     }
@@ -581,9 +647,9 @@ mod tests {
     fn an_empty_state_is_stored_as_any_other() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Directory::lock(dir.path()).unwrap();
-        job(&disk, 5).write(VIEW, b"").unwrap();
-        let stored = StoredSnapshot { op: Op(5), view: VIEW, bytes: Vec::new() };
-        assert_eq!(read(&disk, 5).unwrap(), Some(stored));
+        let SnapshotWritten(header) = job(&disk, 5).write(VIEW, b"").unwrap();
+        assert_eq!(check(&disk, 5).unwrap(), Some(header));
+        assert!(newest(&disk, header).is_empty());
     }
 
     #[test]

@@ -62,6 +62,11 @@ fn store_snapshot<D: Disk>(journal: &mut Journal<D>, op: u64, state: &[u8]) {
 }
 
 /// Receives a whole snapshot of a peer, in pieces of three bytes, reads it back and installs it.
+/// The bytes of the newest snapshot.
+fn newest<D: Disk>(journal: &mut Journal<D>) -> Vec<u8> {
+    journal.read_snapshot(Op::ZERO, 0, 1 << 20).unwrap().unwrap().bytes
+}
+
 fn install<D: Disk>(journal: &mut Journal<D>, op: u64, view: View, bytes: &[u8]) -> Result<(), JournalError> {
     let received = receive(journal, op, op, view, bytes)?;
     let mut reading = received.read();

@@ -198,7 +198,8 @@ impl ReplicaManager {
     /// Returns true if a snapshot beyond `after` is being stored, read back or decoded here.
     fn works_on_snapshot(&self, now: Moment, after: Op) -> bool {
         let opens = |opening: Opening| opening.op > after && now.since(opening.progressed) < STEP_MAX;
-        self.opening.is_some_and(opens) || self.receiving.as_ref().is_some_and(|receiving| receiving.is_stored(now, STEP_MAX))
+        self.opening.is_some_and(opens)
+            || self.receiving.as_ref().is_some_and(|receiving| receiving.is_stored(now, STEP_MAX))
     }
 
     /// Returns true if this fetch will not end: its donor has been silent for `patience` although more is

@@ -29,8 +29,8 @@ fn a_start_with_a_long_log_applies_a_part_of_it_each_turn() {
     let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
     let mut out = Vec::new();
     let mut clock = Clock { now: Moment(0), unix_ms: 1 };
-    let mut node =
-        engine::start(config, recovered, BootIdentity { id, keys, seed: 1 }, clock, &mut out).unwrap();
+    let (identity, service) = (BootIdentity { id, keys, seed: 1 }, empty(&config));
+    let mut node = engine::start(config, recovered, service, identity, clock, &mut out).unwrap();
 
     let mut applied = node.applied();
     assert!(applied.0 <= most, "{applied} at the start");

@@ -13,7 +13,6 @@ use recado_service::State;
 use super::*;
 use crate::config::{Planted, PlantedBug};
 use crate::server::engine::{self, BootIdentity};
-use crate::server::node::snapshots::members;
 
 /// The entries of the long log.
 const LONG: u64 = 1_000_000;
@@ -71,7 +70,7 @@ struct Group {
 
 /// The state before the log of a server.
 struct Holds {
-    snapshot: Option<StoredSnapshot>,
+    snapshot: Option<(StoredSnapshot, Service)>,
     entries: Vec<Entry>,
     commit: Op,
 }
@@ -99,11 +98,8 @@ fn long_state() -> Holds {
     let stamped = Stamped::decode(&command()).unwrap();
     let mut applied = Vec::new();
     (1..=LONG).for_each(|op| service.apply(Op(op), Some(&stamped), &mut applied));
-    let (op, view, state) = (Op(LONG), old_view(), service.state());
-    let (format, cluster) = (Image::FORMAT, ClusterId(7));
-    let (members_op, members) = (Op::ZERO, members(&config()));
-    let image = Image { format, cluster, members_op, members, op, view, state };
-    let snapshot = Some(StoredSnapshot { op, view, bytes: codec::encode(&image) });
+    let (op, view) = (Op(LONG), old_view());
+    let snapshot = Some((StoredSnapshot { op, view }, service));
     Holds { snapshot, entries: Vec::new(), commit: op }
 }
 
@@ -127,11 +123,13 @@ impl Group {
             ..Meta::new(ClusterId(7), NodeId(id), members)
         };
         let Holds { snapshot, entries, commit } = holds;
+        let (snapshot, service) = snapshot.map_or_else(|| (None, empty(&config)), |(at, of)| (Some(at), of));
         let recovered = Recovered { meta, snapshot, entries, commit, lost: None };
         let (boot_id, keys) = (handshake_config(id, 1).boot_id, handshake_config(id, 1).keys);
         let identity = BootIdentity { id: boot_id, keys, seed: id.into() };
         let mut effects = Vec::new();
-        let node = engine::start(config, recovered, identity, self.clock(self.now), &mut effects).unwrap();
+        let clock = self.clock(self.now);
+        let node = engine::start(config, recovered, service, identity, clock, &mut effects).unwrap();
         let server = Server { node, waiting: Vec::new(), asked: 0, free_at: self.now };
         self.servers.insert(NodeId(id), server);
         self.happen(self.now, NodeId(id), Happening::Effects(effects));

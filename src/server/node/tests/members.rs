@@ -142,7 +142,8 @@ impl Rig<Peers> {
         let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
         let identity = BootIdentity { id, keys, seed: 1 };
         let mut out = Vec::new();
-        let node = engine::start(config, recovered, identity, Self::START, &mut out).unwrap();
+        let service = empty(&config);
+        let node = engine::start(config, recovered, service, identity, Self::START, &mut out).unwrap();
         let mut rig = Rig::around(node, Peers::default(), out);
         [1, 3].into_iter().for_each(|from| rig.meet(NodeId(from)));
         rig

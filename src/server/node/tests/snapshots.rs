@@ -3,13 +3,13 @@
 use std::ops::RangeInclusive;
 
 use recado_log::bully;
-use recado_log::journal::{SnapshotPiece, StoredSnapshot};
+use recado_log::journal::SnapshotPiece;
 use recado_proto::codec::encode;
 use recado_proto::id::Epoch;
 use recado_service::State;
 
 use super::*;
-use crate::server::node::snapshots::{members, own_turn, restore};
+use crate::server::node::snapshots::{members, own_turn};
 
 #[test]
 fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
@@ -175,8 +175,7 @@ fn a_server_starts_on_a_stored_snapshot_only_if_it_holds_the_state_of_its_op_and
         let (members_op, members) = (Op::ZERO, members(&config));
         let image = Image { format, cluster, members_op, members, op, view, state };
         let bytes = encode(&image);
-        let restored = restore(&config, Some(&StoredSnapshot { op: stored_op, view: stored_view, bytes }));
-        restored.map(|service| service.applied())
+        open_whole(&config, stored_op, stored_view, &bytes).map(|service| service.applied())
     };
     assert_eq!(start(Op(1), view, Op(1), view).unwrap(), Op(1));
     for (stored_op, stored_view, image_op, image_view) in [
@@ -200,7 +199,7 @@ fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresse
         let mut image = Image { format, cluster, members_op, members, op, view, state };
         change(&mut image);
         let bytes = encode(&image);
-        restore(&config, Some(&StoredSnapshot { op, view, bytes })).err()
+        open_whole(&config, op, view, &bytes).err()
     };
     assert!(refusal(&|_| ()).is_none());
     assert!(refusal(&|image| image.members.list[0].client.set_port(7)).is_none());
@@ -228,9 +227,7 @@ fn a_snapshot_of_other_members_or_of_another_epoch_is_refused_and_other_addresse
 #[test]
 fn a_snapshot_of_another_format_is_known_as_such_whatever_follows() {
     let found = Image::FORMAT + 1;
-    let refused = |bytes: Vec<u8>| {
-        restore(&config(), Some(&StoredSnapshot { op: Op(5), view: View::ZERO, bytes })).err()
-    };
+    let refused = |bytes: Vec<u8>| open_whole(&config(), Op(5), View::ZERO, &bytes).err();
     let expected = Some(SnapshotError::OtherFormat { op: Op(5), found });
     assert_eq!(refused([encode(&found), b"what this version cannot read".to_vec()].concat()), expected);
     assert_eq!(refused(encode(&found)), expected);

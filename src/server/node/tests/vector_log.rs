@@ -269,7 +269,7 @@ pub(super) fn node(
     log: VectorLog,
     clock: Clock,
 ) -> (Node<VectorLog>, Vec<Effect<Infallible>>) {
-    let service = restore(&config, None).unwrap();
+    let service = empty(&config);
     let handshake_config = handshake_config(ME.0, 1);
     let boot = Boot { incarnation: handshake_config.incarnation, keys: handshake_config.keys, service };
     let mut effects = Vec::new();
