@@ -442,7 +442,7 @@ fn leads_with_a_fetched_snapshot(timing: Timing, opens: Micros) -> Told<()> {
     story.hold(story.primary() == Some(NodeId(3)), || "it gave up".into())?;
     let bound = opens + micros(timing.suspect_max) + SECOND;
     story.hold(pause.views == 1 && pause.to_ack <= bound, || format!("{pause:?}"))?;
-    story.serves_in_one_view(MINUTE, 1_000)
+    story.serves_in_one_view(10 * SECOND, 200)
 }
 
 #[test]
