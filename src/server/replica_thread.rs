@@ -25,7 +25,7 @@ use recado_sys::sync::channel::{Receiver, Sender};
 use recado_sys::sync::signal::SocketSignal;
 use recado_sys::sync::{Mistake, PeerSocket, planted};
 
-use recado_log::bully::{self, Report, RoleChange};
+use recado_log::bully::{self, PathState, Report, RoleChange};
 use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::AdminChange;
 use recado_sys::clock::MachineClock;
@@ -296,6 +296,11 @@ impl ReplicaThread {
                          learns everything from the others"
                     );
                 }
+            }
+            bully::Effect::Path { peer, path } => {
+                // A search is followed by a rest, so that these are few.
+                let PathState { carries, probes } = path;
+                tracing::info!(%peer, carries, sent = probes.sent, lost = probes.lost, "path");
             }
             bully::Effect::OtherEpoch { server, epoch } => {
                 if let Some(suppressed) = turns.epochs.allow(now) {

@@ -1294,6 +1294,7 @@ impl Server {
                 step.out.push(Output::StaleIncarnation(server));
                 step.out.push(Output::Line(format!("{me} hears {server} in boot {earlier}, after {latest}")));
             }
+            bully::Effect::Path { .. } => {}
             bully::Effect::OtherEpoch { server, epoch } => {
                 step.out.push(Output::Line(format!("{me} hears {server} in epoch {}", epoch.0)));
             }

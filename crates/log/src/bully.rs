@@ -29,6 +29,8 @@ use crate::replica::{self, Boot, ReplicaManager, Room};
 
 use transfers::{Piece, Transfers};
 
+pub use crate::links::PathState;
+
 pub use crate::replica::{Cause, Contradiction, Report, RoleChange, Task};
 
 /// Identity of one run of a server.
@@ -140,6 +142,14 @@ pub enum Effect {
         /// The epoch of its log.
         epoch: Epoch,
     },
+    /// A search for the longest datagram that the path to a peer carries has ended, or such datagrams do not
+    /// arrive any more. For logs.
+    Path {
+        /// The peer.
+        peer: NodeId,
+        /// What is known of the path.
+        path: PathState,
+    },
     /// A datagram was refused: count it.
     Refused(RefusedDatagram),
 }
@@ -182,6 +192,7 @@ impl From<links::Effect> for Step {
                 Effect::StaleIncarnation { server, incarnation, latest }.into()
             }
             links::Effect::OtherEpoch { server, epoch } => Effect::OtherEpoch { server, epoch }.into(),
+            links::Effect::Path { peer, path } => Effect::Path { peer, path }.into(),
         }
     }
 }

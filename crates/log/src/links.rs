@@ -14,7 +14,7 @@ use recado_proto::DecodeError;
 use recado_proto::envelope::{self, Class, Envelope, PACKETS_MAX, PeerHello};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{BootId, Epoch, Incarnation, KnownBoot, Moment, NodeId, Op, SessionId, View};
-use recado_proto::link::{Buffers, Link, LinkEvent};
+use recado_proto::link::{Buffers, Link, LinkEvent, ProbeCounts};
 use recado_proto::packet::{Packet, RefusedDatagram, ToPeer};
 use recado_proto::seal::{ClusterKeys, PacketKeys};
 
@@ -74,6 +74,14 @@ pub(crate) enum Effect {
         /// The latest incarnation seen of it.
         latest: Incarnation,
     },
+    /// A search for the longest datagram that the path to a peer carries has ended, or such datagrams do not
+    /// arrive any more.
+    Path {
+        /// The peer.
+        peer: NodeId,
+        /// What is known of the path.
+        path: PathState,
+    },
     /// A running peer has a log of another epoch, which is another history, and is ignored.
     OtherEpoch {
         /// The peer.
@@ -124,6 +132,23 @@ struct CurrentBoot {
     link: Link,
     /// The time at which an ack of what arrived goes by itself.
     ack_by: Option<Moment>,
+    /// What was last told of the path.
+    path: PathState,
+}
+
+/// What is known of the path to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PathState {
+    /// The bytes of UDP payload in the longest datagram that it carries.
+    pub carries: usize,
+    /// The probes of it since the link began.
+    pub probes: ProbeCounts,
+}
+
+impl PathState {
+    fn of(link: &Link) -> PathState {
+        PathState { carries: link.datagram_max(), probes: link.probes() }
+    }
 }
 
 impl CurrentBoot {
@@ -328,7 +353,8 @@ impl PeerLinks {
             let send = self.keys.peer(here, there, hello.aeads);
             let receive = self.keys.peer(there, here, hello.aeads);
             let link = Link::starting_at(self.envelope, send, peer.next_number);
-            peer.current = Some(CurrentBoot { boot_id, incarnation, receive, link, ack_by: None });
+            let path = PathState::of(&link);
+            peer.current = Some(CurrentBoot { boot_id, incarnation, receive, link, ack_by: None, path });
             peer.reassembler = Reassembler::default();
             peer.tracked.clear();
         }
@@ -397,6 +423,11 @@ impl PeerLinks {
                     &mut datagrams,
                 );
                 out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to: *to, bytes }));
+            }
+            let path = PathState::of(&current.link);
+            if current.link.path_rests(now) && path != current.path {
+                current.path = path;
+                out.push(Effect::Path { peer: *to, path });
             }
         }
     }

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use self::congestion::Congestion;
 use self::discovery::Discovery;
+pub use self::discovery::ProbeCounts;
 use self::flight::{Flight, Sent};
 use self::received::Received;
 use self::rtt::RoundTrip;
@@ -286,6 +287,16 @@ impl Link {
     /// The longest datagram that the path carries, as far as it is known.
     pub fn datagram_max(&self) -> usize {
         self.discovery.size()
+    }
+
+    /// Returns true if no search for a longer one is under way.
+    pub fn path_rests(&self, now: Moment) -> bool {
+        self.discovery.rests(now)
+    }
+
+    /// The probes that were sent to find that out.
+    pub fn probes(&self) -> ProbeCounts {
+        self.discovery.counts()
     }
 
     /// The bytes left for packets in a datagram that the path carries:

@@ -160,7 +160,7 @@ fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>, stale: &mut
                 assert_eq!(server, NodeId(3 - from));
                 stale.push(incarnation.0);
             }
-            Effect::BootAdopted { .. } => {}
+            Effect::BootAdopted { .. } | Effect::Path { .. } => {}
             Effect::OtherEpoch { .. } => panic!("all are of the first epoch"),
         }
     }

@@ -41,6 +41,15 @@ struct Probe {
     at: Moment,
 }
 
+/// The probes of a link since it began, on whichever paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProbeCounts {
+    /// Those that were sent.
+    pub sent: u64,
+    /// Those of them that were lost.
+    pub lost: u64,
+}
+
 /// The state of the search on one path.
 #[derive(Debug)]
 pub(super) struct Discovery {
@@ -54,12 +63,14 @@ pub(super) struct Discovery {
     rests_until: Moment,
     /// Times in a row that long datagrams were lost.
     lost: u32,
+    counts: ProbeCounts,
 }
 
 impl Default for Discovery {
     fn default() -> Discovery {
         let (size, wanted, probe) = (DATAGRAM_BASE, false, None);
-        Discovery { size, wanted, probe, tried: 0, rests_until: Moment(0), lost: 0 }
+        let counts = ProbeCounts::default();
+        Discovery { size, wanted, probe, tried: 0, rests_until: Moment(0), lost: 0, counts }
     }
 }
 
@@ -67,6 +78,15 @@ impl Discovery {
     /// The longest datagram that the path carries, as far as it is known.
     pub(super) fn size(&self) -> usize {
         self.size
+    }
+
+    pub(super) fn counts(&self) -> ProbeCounts {
+        self.counts
+    }
+
+    /// Returns true if no search is under way.
+    pub(super) fn rests(&self, now: Moment) -> bool {
+        now < self.rests_until || LADDER.iter().all(|size| *size <= self.size)
     }
 
     /// The link has more to send at once than fits a datagram.
@@ -84,6 +104,7 @@ impl Discovery {
     }
 
     pub(super) fn on_probe_sent(&mut self, number: u64, size: usize, at: Moment) {
+        self.counts.sent += 1;
         self.probe = Some(Probe { number, size, at });
     }
 
@@ -108,6 +129,7 @@ impl Discovery {
     }
 
     fn on_probe_lost(&mut self, now: Moment) {
+        self.counts.lost += 1;
         self.tried += 1;
         if self.tried >= PROBES_MAX {
             self.tried = 0;
@@ -129,8 +151,8 @@ impl Discovery {
 
     /// The path is another one, of which nothing is known. A probe in flight says nothing about it.
     pub(super) fn on_new_path(&mut self) {
-        let wanted = self.wanted;
-        *self = Discovery { wanted, ..Discovery::default() };
+        let (wanted, counts) = (self.wanted, self.counts);
+        *self = Discovery { wanted, counts, ..Discovery::default() };
     }
 }
 
@@ -206,6 +228,11 @@ mod tests {
             now = now + PROBE_TIMEOUT;
         }
         assert_eq!(discovery.next_probe(now), None, "the search rests");
+        let counts = ProbeCounts { sent: PROBES_MAX.into(), lost: PROBES_MAX.into() };
+        assert_eq!((discovery.counts(), discovery.rests(now)), (counts, true));
+        assert!(!discovery.rests(now + RAISE_EVERY));
+        discovery.on_new_path();
+        assert_eq!(discovery.counts(), counts, "they are those of the link");
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Surroundings for Peers {
                 self.earlier.push((server.0, incarnation.0, latest.0));
                 None
             }
-            bully::Effect::OtherEpoch { .. } => None,
+            bully::Effect::OtherEpoch { .. } | bully::Effect::Path { .. } => None,
             bully::Effect::Report(Report::EntryRefused { view, op, kind }) => {
                 self.entries_refused.push((view, op, kind));
                 None

@@ -24,13 +24,21 @@ fn cast(size: usize) -> ToPeer {
 
 /// The datagrams that one flush sends, each with its receiver.
 fn flush(links: &mut PeerLinks, now: Moment) -> Vec<(NodeId, Vec<u8>)> {
-    let mut out = Vec::new();
+    flush_and_tell(links, now, &mut Vec::new())
+}
+
+/// The same, with what is told of paths.
+fn flush_and_tell(links: &mut PeerLinks, now: Moment, told: &mut Vec<PathState>) -> Vec<(NodeId, Vec<u8>)> {
+    let (mut out, mut datagrams) = (Vec::new(), Vec::new());
     links.flush(now, View::ZERO, &mut out);
-    let datagrams = out.into_iter().map(|effect| match effect {
-        Effect::Send { to, bytes } => (to, bytes),
-        other => panic!("{other:?}"),
-    });
-    datagrams.collect()
+    for effect in out {
+        match effect {
+            Effect::Send { to, bytes } => datagrams.push((to, bytes)),
+            Effect::Path { path, .. } => told.push(path),
+            other => panic!("{other:?}"),
+        }
+    }
+    datagrams
 }
 
 /// The lengths of the datagrams.
@@ -46,11 +54,13 @@ struct Path {
     next: u64,
     /// Ops of casts of server 1 that are believed lost.
     lost: Vec<u64>,
+    /// What server 1 has told of it.
+    told: Vec<PathState>,
 }
 
 impl Path {
     fn new(carries: usize) -> Path {
-        Path { pair: Pair::met(), carries, next: 1, lost: Vec::new() }
+        Path { pair: Pair::met(), carries, next: 1, lost: Vec::new(), told: Vec::new() }
     }
 
     fn first(&mut self) -> &mut PeerLinks {
@@ -65,7 +75,9 @@ impl Path {
         }
         self.next += count;
         let now = self.pair.now;
-        let sent = flush(self.first(), now);
+        let mut told = std::mem::take(&mut self.told);
+        let sent = flush_and_tell(self.first(), now, &mut told);
+        self.told = told;
         self.arrive(2, &sent);
         self.pair.now = self.pair.now + ACK_DELAY;
         let acks = flush(self.pair.ends.get_mut(&2).unwrap(), self.pair.now);
@@ -237,4 +249,22 @@ fn the_datagrams_to_a_peer_that_starts_again_are_short_at_first() {
     path.pair.pass(2);
     assert!(path.pair.know_each_other());
     assert_eq!(path.packets_max(), PACKETS_MAX);
+}
+
+#[test]
+fn what_a_search_has_found_is_told_with_the_probes_that_it_took_and_so_is_a_fall_back() {
+    let found = |carries, sent, lost| PathState { carries, probes: ProbeCounts { sent, lost } };
+    let mut path = Path::new(1_452);
+    for _ in 0..40 {
+        path.cast(6);
+        path.pair.now = path.pair.now + BEAT;
+    }
+    // Two sizes are carried, and three probes of the third are lost.
+    assert_eq!(path.told, [found(1_452, 5, 3)]);
+    path.carries = DATAGRAM_BASE;
+    for _ in 0..10 {
+        path.cast(6);
+        path.pair.now = path.pair.now + BEAT;
+    }
+    assert_eq!(path.told[1], found(DATAGRAM_BASE, 5, 3));
 }
