@@ -37,8 +37,8 @@ pub enum StartError {
     Log(#[from] bully::Hole),
 }
 
-/// The state of the newest snapshot of a journal, read and decoded in pieces; that of an empty log if there is
-/// none.
+/// The state of the newest snapshot of a journal, read and decoded in pieces; that of an empty log if there
+/// is none.
 ///
 /// # Errors
 /// [`StartError`].

@@ -1,6 +1,6 @@
 //! Tells of the sessions of a state that was installed: of those that are gone, and of those that were not
-//! known before. A state may have 200,000 sessions, so each turn looks at some of them, and nothing is applied
-//! before all are told: a shard has a session's keys before anything for its client.
+//! known before. A state may have 200,000 sessions, so each turn looks at some of them, and nothing is
+//! applied before all are told: a shard has a session's keys before anything for its client.
 
 use recado_proto::id::{Op, SessionId};
 use recado_service::Service;

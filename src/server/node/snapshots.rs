@@ -141,8 +141,8 @@ pub(super) fn check_format(op: Op, start: &[u8]) -> Result<(), SnapshotError> {
 
 /// The service of a snapshot that is to be that of this op and view: the one that a server starts on, or one
 /// that another server sent. It has `length` bytes, the checksum of which is right. `give` puts the next of
-/// them into an empty buffer, and leaves it empty after the last ones, so that nobody holds all of them beside
-/// the state. It takes long if the state is large: no node waits for it.
+/// them into an empty buffer, and leaves it empty after the last ones, so that nobody holds all of them
+/// beside the state. It takes long if the state is large: no node waits for it.
 ///
 /// # Errors
 /// That of `give`.

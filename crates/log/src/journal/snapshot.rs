@@ -346,8 +346,8 @@ impl<D: Disk> NewestReading<D> {
         self.len() == 0
     }
 
-    /// Reads the next piece, of [`SNAPSHOT_PIECE`] bytes at most, in the place of what `piece` holds; an empty
-    /// one after the last.
+    /// Reads the next piece, of [`SNAPSHOT_PIECE`] bytes at most, in the place of what `piece` holds; an
+    /// empty one after the last.
     ///
     /// # Errors
     /// The error of the disk, or, with the last piece, the snapshot does not read as it was written.

@@ -198,8 +198,8 @@ pub enum Report {
         /// Its kind.
         kind: EntryKind,
     },
-    /// A snapshot of this server has arrived whole, and its bytes are not those of its checksum. It is fetched
-    /// again. Reported each time.
+    /// A snapshot of this server has arrived whole, and its bytes are not those of its checksum. It is
+    /// fetched again. Reported each time.
     SnapshotDamaged {
         /// The server that sent it.
         donor: NodeId,

@@ -330,8 +330,8 @@ fn a_candidate_goes_on_while_a_snapshot_arrives_and_fetches_what_follows_it() {
     assert!(matches!(one.replica.role, Role::Primary(_)));
 }
 
-/// Server 1 prepares the view that is returned, and the snapshot at op 100 that it lacks has arrived of server
-/// 3, whose log ends at `last`.
+/// Server 1 prepares the view that is returned, and the snapshot at op 100 that it lacks has arrived of
+/// server 3, whose log ends at `last`.
 fn reading_back(last: u64) -> (One, View) {
     let (mut one, view) = preparing(3);
     let ToPeer::Reply(Reply::Promise(far)) = promise_of_log(view, 1, last) else { unreachable!() };
