@@ -896,7 +896,11 @@ fn a_snapshot_that_does_not_read_as_it_was_written_is_not_relied_on() {
             let job = journal.begin_snapshot(Op(10)).unwrap();
             journal.finish_snapshot(job.write(view, b"state at 10"))
         };
-        let told = |error: &std::io::Error| error.to_string().ends_with("does not read as it was written");
+        let file = if installed { "tmp.received." } else { "snap." };
+        let told = |error: &std::io::Error| {
+            let told = error.to_string();
+            told.starts_with(file) && told.contains("does not read as it was written: check this disk")
+        };
         assert!(matches!(&refused, Err(JournalError::Io { source, .. }) if told(source)), "{refused:?}");
         assert!(
             matches!(journal.sync(), Err(JournalError::Poisoned)),

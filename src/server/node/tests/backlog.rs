@@ -230,7 +230,8 @@ fn the_sessions_of_an_installed_state_are_told_some_in_each_turn_and_all_before_
 fn a_log_in_memory_that_a_snapshot_covers_is_dropped_some_in_each_turn() {
     let clock = Clock { now: Moment(0), unix_ms: 1 };
     let (mut out, to_drop) = (Vec::new(), 3 * TRIMMED_PER_TURN + 1);
-    let mut node = over(with_sessions(0, 1..=0), Scripted { to_drop, ..Scripted::default() }, &mut out);
+    let state = Service::new(State::default(), config().limits, Default::default());
+    let mut node = over(state, Scripted { to_drop, ..Scripted::default() }, &mut out);
     node.handle(clock, Input::SnapshotDone(Op(9)), &mut out);
     for left in [2 * TRIMMED_PER_TURN + 1, TRIMMED_PER_TURN + 1, 1] {
         assert_eq!(node.log.to_drop, left);
