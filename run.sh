@@ -55,7 +55,9 @@ if [ -e "$data" ]; then
 fi
 
 # The directory is created under another name first, so that ./data is complete or absent.
+made_anew=false
 if [ ! -e "$data" ]; then
+    made_anew=true
     rm -rf "$data.new"
     "$bin/recadod" init --dir "$data.new" --servers "$servers" >/dev/null
     mv "$data.new" "$data"
@@ -189,6 +191,23 @@ case $servers in
     2) tolerated="NO failure is tolerated, because both must run; three tolerate the failure of any one" ;;
     *) tolerated="the failure of any $(((servers - 1) / 2)) is tolerated" ;;
 esac
+
+# Who has used an earlier cluster at these addresses is refused by this one until that one is forgotten.
+if $made_anew; then
+    known=$(env -u RECADO_AS -u RECADO_SERVERS "$bin/recado" cluster list --json 2>/dev/null || true)
+    for n in $(seq "$servers"); do
+        address=127.0.0.1:$((10096 + n))
+        case $known in
+            *"\"$address\""*)
+                say "
+Data was made anew, and recado remembers an earlier cluster at $address. Forget it before the first command:
+
+    $bin/recado cluster forget $address"
+                break
+                ;;
+        esac
+    done
+fi
 
 say "$(cat <<END
 

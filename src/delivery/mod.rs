@@ -175,6 +175,14 @@ pub enum Input {
     /// These sessions may read less than before: drop their queues and ask for pages again, and give up the
     /// answers to their queries, so that nothing is sent that they may no longer read.
     Withdrawn(Vec<SessionId>),
+    /// A text was retracted. These sessions may be sent it, or have an answer that may hold it outstanding:
+    /// streams whose queue has it are restarted at their cursors, and the answers are given up.
+    Retracted {
+        /// The op of the notification.
+        op: Op,
+        /// The sessions.
+        sessions: Vec<SessionId>,
+    },
     /// Some earlier [`Input::Applied`] were dropped because a channel was full: every live stream asks for
     /// pages again. It comes through the same channel as [`Input::Applied`], after the dropped ones.
     AppliedDropped,
@@ -391,6 +399,15 @@ impl Delivery {
                         entry.give_up_answers(out);
                     }
                     self.with_stream(session, Stream::withdraw);
+                }
+            }
+            Input::Retracted { .. } if self.planted.is(Planted::RetractedTextSent) => {}
+            Input::Retracted { op, sessions } => {
+                for session in sessions {
+                    if let Some(entry) = self.touch(session) {
+                        entry.give_up_answers(out);
+                    }
+                    self.with_stream(session, |stream| stream.retracted(op));
                 }
             }
             Input::Page { session, after, page } => {

@@ -180,6 +180,14 @@ impl Stream {
         self.rewind(self.cursor);
     }
 
+    /// The text of this notification was retracted. If it is queued, the queue is dropped, as in
+    /// [`Stream::withdraw`].
+    pub(super) fn retracted(&mut self, op: Op) {
+        if self.queue.binary_search_by_key(&op, |item| item.op).is_ok() {
+            self.withdraw();
+        }
+    }
+
     /// Some applied notifications were dropped on the way: everything after the queue must be asked for.
     pub(super) fn missed(&mut self) {
         if self.filling == Filling::Live {

@@ -59,6 +59,11 @@ pub(super) fn extension(extension: &Extension) -> u32 {
     units(extension.bytes.len() / BYTES)
 }
 
+/// Cost of a RETRACT, whose notification is looked for in so many topics.
+pub(super) fn retract(topics: usize) -> u32 {
+    units(topics / SEARCHED)
+}
+
 /// Cost of a SEND that may go to `sessions` sessions.
 pub(super) fn send(content: &Content, sessions: usize) -> u32 {
     units(length(content) / BYTES + sessions / SESSIONS)
@@ -93,6 +98,8 @@ const SHORT_LIST: usize = 20;
 /// Channels passed over per unit: 860 short SENDs for 9,000, where a page of 200 is 16 and a history of 1,000
 /// topics 440, on a machine with other work.
 const CHANNELS: usize = 10;
+/// Topics searched for a notification per unit; as for the channels that a list passes over.
+const SEARCHED: usize = 10;
 /// Bytes of a notification per unit, which are hashed, copied and cast: 15 us for 16 KiB.
 const BYTES: usize = 2_048;
 /// Receiving sessions of a notification per unit: 1.6 ms for 10,000, if they have to be found anew.

@@ -100,6 +100,11 @@ pub fn distribute(told: Told, shards: usize, mut to: impl FnMut(usize, Told)) {
         Input::Withdrawn(sessions) => {
             by_shard(&sessions, shards).for_each(|(shard, sessions)| to(shard, Input::Withdrawn(sessions)));
         }
+        Input::Retracted { op, sessions } => {
+            for (shard, sessions) in by_shard(&sessions, shards) {
+                to(shard, Input::Retracted { op, sessions });
+            }
+        }
         Input::DatagramReceived { session, .. }
         | Input::ClientAck(session, _)
         | Input::PathResponse { session, .. }
@@ -261,6 +266,8 @@ mod tests {
         let shard = shard_of(SessionId(Op(4)), 3);
         let expected = BTreeMap::from([(shard, Input::Withdrawn(sessions(&[4])))]);
         assert_eq!(told(Input::Withdrawn(sessions(&[4]))), expected);
+        let retracted = || Input::Retracted { op: Op(1), sessions: sessions(&[4]) };
+        assert_eq!(told(retracted()), BTreeMap::from([(shard, retracted())]));
     }
 
     #[test]

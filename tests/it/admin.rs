@@ -47,7 +47,7 @@ fn a_released_name_belongs_to_the_next_device_and_the_old_one_gets_an_error() {
     assert!(matches!(ended, Some(Code::SessionOver | Code::UnknownDevice)), "{ended:?}");
     drop(old);
     let new = installation(&cluster, "new").unwrap();
-    assert_eq!(new.info(None).unwrap().0.devices, 1, "the old one is forgotten");
+    assert_eq!(new.info(None).unwrap().info.devices, 1, "the old one is forgotten");
     let refused = installation(&cluster, "old").unwrap_err();
     assert!(matches!(refused, ClientError::NotYours { .. } | ClientError::Forgotten(_)), "{refused}");
 }
@@ -76,7 +76,7 @@ fn a_removed_name_is_free_and_a_second_removal_reports_that_also_after_a_failove
         assert!(output.contains("removed already"), "{output}");
     }
     let new = installation(&cluster, "new").unwrap();
-    assert_eq!(new.info(None).unwrap().0.devices, 1);
+    assert_eq!(new.info(None).unwrap().info.devices, 1);
 }
 
 #[test]

@@ -91,6 +91,10 @@ fn device() -> DeviceId {
     DeviceId { key: DeviceKey([0xd7; 32]), slot: 3 }
 }
 
+fn displayed(name: Option<&str>) -> ExtensionRequest {
+    ExtensionRequest::Display { name: name.map(|name| name.parse().unwrap()) }
+}
+
 fn content() -> Content {
     Content {
         title: Some("Título".into()),
@@ -229,6 +233,8 @@ fn list_page() -> AnswerKind {
     for slots in [vec![0, 7], vec![]] {
         items.push(ListItem::Key { key: device().key, slots, last_seen_ms: 1_700_000_000_000 });
     }
+    let display = "Alice B.".parse().unwrap();
+    items.push(ListItem::Displayed { name: name("alice"), since: Op(300), display });
     items.extend(ROLES_OF_MEMBERS.map(|role| ListItem::Member { name: name("bob"), role }));
     AnswerKind::List(ListPage { items, more: true })
 }
@@ -335,6 +341,9 @@ fn to_server() -> Vec<ToServer> {
         ToServer::Extension(extension(Some(Answers::Request(seq)))),
         ToServer::Extension(extension(Some(Answers::Query(QueryId(300))))),
         ToServer::Extension(extension(None)),
+        ToServer::Extension(Extension::of_request(seq, 0x0102, &ExtensionRequest::Retract { op: Op(300) })),
+        ToServer::Extension(Extension::of_request(seq, 0x0102, &displayed(Some("Alice B.")))),
+        ToServer::Extension(Extension::of_request(seq, 0x0102, &displayed(None))),
         ToServer::Padding,
         ToServer::Ping,
     ];
@@ -553,6 +562,10 @@ fn commands() -> Vec<Command> {
         request(Request::Send { topic: inbox.clone(), content: content() }),
         request(Request::Send { topic: feed.clone(), content: plain() }),
         request(Request::Unsupported),
+        request(Request::Retract { op: Op(300), topic: Some(channel.clone()) }),
+        request(Request::Retract { op: Op(0), topic: None }),
+        request(Request::Display { name: Some("Alice B.".parse().unwrap()) }),
+        request(Request::Display { name: None }),
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
     ];
     all.extend(admin_changes().map(|change| Command::Administer(Admin { query: QueryId(300), change })));

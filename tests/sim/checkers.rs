@@ -143,8 +143,8 @@ impl IndexedHistory {
                     let what = RequestKind::Change(channel.clone(), change.clone());
                     book.request(*client, *ask, what, &Topic::Channel(channel.clone()));
                 }
-                ClientEvent::ChangedKeys { ask } => {
-                    let facts = history.clients.get(client).ok_or("keys of nobody")?;
+                ClientEvent::ChangedProfile { ask } | ClientEvent::Retracted { ask, .. } => {
+                    let facts = history.clients.get(client).ok_or("a request of nobody")?;
                     book.request(*client, *ask, RequestKind::Other, &Topic::Inbox(facts.profile.clone()));
                 }
                 ClientEvent::Forgot { asks } | ClientEvent::Disowned { asks } => {
@@ -154,6 +154,7 @@ impl IndexedHistory {
                 }
                 ClientEvent::Connected { .. }
                 | ClientEvent::Delivered { .. }
+                | ClientEvent::Told { .. }
                 | ClientEvent::Gap { .. }
                 | ClientEvent::Asked { .. }
                 | ClientEvent::Read { .. }
@@ -235,7 +236,9 @@ impl IndexedHistory {
             LoggedAction::Changed(channel, _) => {
                 self.unsure_channels.contains(&Topic::Channel(channel.clone()))
             }
-            LoggedAction::ChannelGone(_) | LoggedAction::ProfileGone => false,
+            LoggedAction::ChannelGone(_) | LoggedAction::ProfileGone | LoggedAction::Retracted { .. } => {
+                false
+            }
         };
         log.values().filter(|done| !unsure(done)).try_for_each(|done| self.rights.take(done))
     }
@@ -271,6 +274,8 @@ impl IndexedHistory {
         let times = self.rights.follows(profile, topic);
         match times.iter().find(|(from, until)| *from < op && until.is_none_or(|until| op < until)) {
             None => Following::Never,
+            // The follows of a deleted channel last, and its notifications do not.
+            Some(_) if self.rights.is_removed_after(topic, op) => Following::Perhaps,
             Some((_, None)) => Following::Still,
             Some((_, Some(_))) => Following::Perhaps,
         }
@@ -388,6 +393,19 @@ fn ascending_and_genuine(history: &History, book: &IndexedHistory, client: Clien
     for happened in history.of(client) {
         let ClientEvent::Delivered { op, author, topic, text } = happened else {
             match happened {
+                ClientEvent::Told { op, topic, notice, .. } => {
+                    let here = format!("client {} was told {notice:?} at op {op}", client.0);
+                    if cursor.is_some_and(|cursor| *op <= cursor) {
+                        return Err(format!("{here} after its cursor stood at {cursor:?}"));
+                    }
+                    cursor = Some(*op);
+                    if history.log.is_some() && book.rights.notice(*op) != Some(*notice) {
+                        return Err(format!("{here}, where the log has {:?}", book.rights.notice(*op)));
+                    }
+                    if book.followed_at(&facts.profile, topic, *op) == Following::Never {
+                        return Err(format!("{here} of {topic}, which it did not follow then"));
+                    }
+                }
                 // A device that is admitted again begins at that op, and nothing before it is delivered.
                 ClientEvent::Connected { cursor: at } if std::mem::take(&mut anew) => {
                     cursor = cursor.max(Some(*at));
@@ -539,7 +557,7 @@ fn complete(history: &History, book: &IndexedHistory, client: ClientId) -> Resul
     for happened in history.of(client) {
         match happened {
             ClientEvent::Connected { cursor } => start = start.or(Some(*cursor)),
-            ClientEvent::Delivered { op, .. } => {
+            ClientEvent::Delivered { op, .. } | ClientEvent::Told { op, .. } => {
                 got.insert(*op);
             }
             ClientEvent::Gap { after, upto } => gaps.push((*after, *upto)),
@@ -550,13 +568,27 @@ fn complete(history: &History, book: &IndexedHistory, client: ClientId) -> Resul
     }
     let Some(start) = start else { return Ok(()) };
     let dropped = |topic: &Topic, op: Op| history.trimmed.get(topic).is_some_and(|upto| op <= *upto);
+    let is_required = |topic: &Topic, op: Op| {
+        op > start
+            && book.followed_at(&facts.profile, topic, op) == Following::Still
+            && !(dropped(topic, op) && gaps.iter().any(|(after, upto)| *after < op && op <= *upto))
+    };
+    for done in history.log.iter().flatten() {
+        let (topic, what) = match &done.deed {
+            LoggedAction::Retracted { topic, of } => (topic.clone(), format!("the retraction of {of}")),
+            LoggedAction::Changed(channel, ChannelChange::Delete) => {
+                (Topic::Channel(channel.clone()), "the deletion".to_owned())
+            }
+            _ => continue,
+        };
+        if is_required(&topic, done.op) && !got.contains(&done.op) {
+            return Err(format!("client {} was never told of {what} in {topic} by op {}", client.0, done.op));
+        }
+    }
     for (op, (sender, ask)) in &book.acked {
         let Some(request) = book.requests.get(&(*sender, *ask)) else { continue };
         let RequestKind::Send(text) = &request.what else { continue };
-        let required = *op > start
-            && book.followed_at(&facts.profile, &request.topic, *op) == Following::Still
-            && !(dropped(&request.topic, *op) && gaps.iter().any(|(after, upto)| after < op && op <= upto));
-        if required && !got.contains(op) {
+        if is_required(&request.topic, *op) && !got.contains(op) {
             return Err(format!(
                 "client {} never got op {op} {text:?} to {} (request {} of client {})",
                 client.0, request.topic, ask.0, sender.0
@@ -568,7 +600,7 @@ fn complete(history: &History, book: &IndexedHistory, client: ClientId) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use recado_proto::packet::{Code, Role};
+    use recado_proto::packet::{Code, Notice, Role};
 
     use super::*;
     use crate::history::Facts;
@@ -792,6 +824,43 @@ mod tests {
         let sent = ClientEvent::Sent { ask: AskId(1), topic: topic.clone(), text: "one".to_owned() };
         let events = vec![(2, ClientEvent::Connected { cursor: Op(1) }), (1, sent), (1, acked(1, 6))];
         check(&History { log: Some(log), ..history(events) })
+    }
+
+    fn told(op: u64, notice: Notice) -> (u8, ClientEvent) {
+        (2, ClientEvent::Told { op: Op(op), author: name("ann"), topic: channel(), notice })
+    }
+
+    #[test]
+    fn a_retraction_that_does_not_come_or_comes_as_another_is_found() {
+        let with = |of, more: Vec<(u8, ClientEvent)>| {
+            let retracts = LoggedAction::Retracted { topic: channel(), of: Op(of) };
+            let log = [(4, "ann", says("one")), (5, "ann", says("two")), (6, "ann", retracts)];
+            let events = [follower(), more].concat();
+            check(&History { log: Some(logged(&log)), ..history(events) })
+        };
+        let (one, two) = ((2, delivered(4, "one")), (2, delivered(5, "two")));
+        let (gone, report) = (told(4, Notice::Retracted), told(6, Notice::Retracts(Op(4))));
+        assert_eq!(with(4, vec![one.clone(), two.clone(), report.clone()]), Ok(()));
+        assert_eq!(with(4, vec![gone.clone(), two.clone(), report.clone()]), Ok(()));
+        let found = |of, more, why: &str| with(of, more).is_err_and(|found| found.contains(why));
+        assert!(found(4, vec![one.clone(), two.clone()], "never told of the retraction of 4"));
+        assert!(found(4, vec![gone, report.clone()], "never got op 5"));
+        assert!(found(5, vec![one.clone(), two.clone(), report.clone()], "where the log has"));
+        assert!(found(4, vec![one, report.clone(), two, report], "after its cursor"));
+        assert!(found(3, vec![], "was let retract"), "that is no text");
+    }
+
+    #[test]
+    fn a_deletion_that_a_follower_is_not_told_of_is_found_and_what_it_took_away_may_be_missing() {
+        let deletes = LoggedAction::Changed(ops(), ChannelChange::Delete);
+        let log = [(4, "ann", says("one")), (5, "ann", says("two")), (6, "ann", deletes)];
+        let with = |more: Vec<(u8, ClientEvent)>| {
+            let events = [follower(), more].concat();
+            check(&History { log: Some(logged(&log)), ..history(events) })
+        };
+        assert_eq!(with(vec![told(6, Notice::ChannelDeleted)]), Ok(()));
+        assert_eq!(with(vec![(2, delivered(4, "one")), told(6, Notice::ChannelDeleted)]), Ok(()));
+        assert!(with(vec![]).unwrap_err().contains("never told of the deletion"));
     }
 
     #[test]

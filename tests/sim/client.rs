@@ -10,7 +10,8 @@ use recado_client::machine::{Answer, Effect, Event, Input, Machine, Numbered, Qu
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ChannelName, DeviceId, Moment, Name, Op, Seq, Topic};
 use recado_proto::packet::{
-    ChannelChange, Code, CodeHash, Content, FollowChange, HistoryRange, KeyChange, Listing, QueryId, Role,
+    ChannelChange, Code, CodeHash, Content, FollowChange, HistoryRange, KeyChange, Listing, Notice, QueryId,
+    Role,
 };
 
 use crate::coverage::Situation;
@@ -47,6 +48,11 @@ pub struct ClientActions {
     pub queries: u64,
     /// Rate of changes to owned channels: create, add or remove a member, delete.
     pub rights: u64,
+    /// Rate of retractions, of its own notifications and of any that it has read, and of deletions of open
+    /// channels and changes of its display name.
+    pub retractions: u64,
+    /// The rate at which its device is reset when its process has crashed.
+    pub resets: u64,
     /// Rate of opening and revoking enrolments.
     pub keys: u64,
     /// The code of the profile's enrolments.
@@ -73,6 +79,8 @@ pub struct Outcome {
     pub datagrams: Vec<(SocketAddr, Vec<u8>)>,
     /// Requests acknowledged in this step, to be checked against the servers.
     pub acked: Vec<(AskId, Op)>,
+    /// What acknowledged requests have taken away for good.
+    pub taken_away: Vec<Taken>,
     /// Lines for a transcript.
     pub lines: Vec<String>,
     pub met: Vec<Situation>,
@@ -80,6 +88,15 @@ pub struct Outcome {
     pub ended: bool,
     /// A violation of the library's contract.
     pub broken: Option<String>,
+}
+
+/// Texts that are taken away.
+#[derive(Clone, Debug)]
+pub enum Taken {
+    /// That of this op.
+    Text(Op),
+    /// Those of a channel that was deleted by this op.
+    Channel(ChannelName, Op),
 }
 
 /// A device's files, which can be copied and restored.
@@ -143,6 +160,8 @@ pub struct Client {
     /// Its own requests with a known outcome, or with one that will never be known.
     settled: BTreeSet<AskId>,
     asking: Option<(AskId, Request)>,
+    /// The latest notifications that it has sent or read.
+    met: Vec<Op>,
     asks: u32,
     queries: u64,
     /// True if what this turn changes in the files must be durable before anything is sent.
@@ -187,6 +206,7 @@ impl Client {
             taken: None,
             settled: BTreeSet::new(),
             asking: None,
+            met: Vec::new(),
             asks: 0,
             queries: 0,
             must_sync: false,
@@ -235,6 +255,24 @@ impl Client {
         self.give_up(&lost, history);
         history.note(self.id, ClientEvent::PutBack { cursor: self.files.cursor });
         self.copied = true;
+        true
+    }
+
+    /// Resets the device of a process that has crashed, as `DeviceReset` of the library does: the key and the
+    /// highest number stay. Returns false if other copies of its files would still be in use, or the service
+    /// may have forgotten the device, which is another beginning anew.
+    pub fn reset(&mut self, history: &mut History) -> bool {
+        let resets = self.character.habits.resets;
+        if resets == 0 || self.copied || !self.has_files_to_copy() || !self.rng.permille(resets) {
+            return false;
+        }
+        self.crash(history);
+        let before = std::mem::take(&mut self.files);
+        self.files.given = before.given;
+        self.copy = None;
+        let lost: Vec<StoredRequest> = before.outbox.into_values().collect();
+        self.give_up(&lost, history);
+        history.note(self.id, ClientEvent::PutBack { cursor: None });
         true
     }
 
@@ -488,6 +526,10 @@ impl Client {
             let change = if revoke { KeyChange::Revoke { key } } else { KeyChange::Enrol { code } };
             return self.ask(now, Request::Keys { change }, history);
         }
+        if habits.retractions > 0 && self.rng.permille(habits.retractions) {
+            let ask = self.take_away(channel);
+            return self.ask(now, ask, history);
+        }
         let owned = population::owned_channels();
         if self.rng.permille(habits.rights)
             && let Some(channel) = self.rng.pick(&owned).cloned()
@@ -542,6 +584,15 @@ impl Client {
             }
         };
         self.handle(now, Input::Query(query, asked), history)
+    }
+
+    /// Takes something away, most often a text.
+    fn take_away(&mut self, channel: ChannelName) -> Request {
+        match self.rng.below(20) {
+            0 => Request::Channel { channel, change: ChannelChange::Delete },
+            1 => Request::Display { name: self.rng.permille(700).then(|| "A Client".parse().unwrap()) },
+            _ => Request::Retract { op: self.rng.pick(&self.met).copied().unwrap_or(Op(1)) },
+        }
     }
 
     /// Makes a random change to an owned channel.
@@ -761,6 +812,18 @@ impl Client {
                     return;
                 }
                 let deletes = matches!(kept.what, Request::Channel { change: ChannelChange::Delete, .. });
+                if let Ok(op) = result {
+                    outcome.taken_away.extend(match &kept.what {
+                        Request::Retract { op } => Some(Taken::Text(*op)),
+                        Request::Channel { channel, change: ChannelChange::Delete } => {
+                            Some(Taken::Channel(channel.clone(), op))
+                        }
+                        _ => None,
+                    });
+                    if let Request::Send { .. } = kept.what {
+                        self.remember(op);
+                    }
+                }
                 match result {
                     Ok(op) => {
                         outcome.lines.push(format!("{who}: request {} acknowledged", ask.0));
@@ -782,7 +845,22 @@ impl Client {
                 history.note(id, ClientEvent::Read { query, newest, trimmed_upto, applied });
             }
             Event::Answer(..) => {}
+            Event::Notification(notification) if notification.notice().is_some() => {
+                let (op, author) = (notification.op, notification.author.clone());
+                let (topic, notice) = (notification.topic.clone(), notification.notice());
+                let Some(notice) = notice else { return };
+                outcome.lines.push(format!("{who} is told {notice:?} in {topic} by {author}"));
+                outcome.met.extend(match notice {
+                    Notice::Retracts(of) if self.met.contains(&of) => Some(Situation::ToldOfRetraction),
+                    Notice::ChannelDeleted => Some(Situation::ToldOfDeletion),
+                    Notice::Retracts(_) | Notice::Retracted => None,
+                });
+                self.files.cursor = Some(op);
+                self.taken = Some(op);
+                history.note(id, ClientEvent::Told { op, author, topic, notice });
+            }
             Event::Notification(notification) => {
+                self.remember(notification.op);
                 let text = notification.content.body.to_string();
                 let short: String = text.chars().take(24).collect();
                 outcome
@@ -814,6 +892,13 @@ impl Client {
         }
     }
 
+    fn remember(&mut self, op: Op) {
+        if self.met.len() >= 8 {
+            self.met.remove(0);
+        }
+        self.met.push(op);
+    }
+
     fn happened(&self, ask_id: AskId, ask: &Request) -> ClientEvent {
         match ask {
             Request::Follow { topic, change: FollowChange::Add } => {
@@ -825,7 +910,8 @@ impl Client {
             Request::Channel { channel, change } => {
                 ClientEvent::ChangedChannel { ask: ask_id, channel: channel.clone(), change: change.clone() }
             }
-            Request::Keys { .. } => ClientEvent::ChangedKeys { ask: ask_id },
+            Request::Keys { .. } | Request::Display { .. } => ClientEvent::ChangedProfile { ask: ask_id },
+            Request::Retract { op } => ClientEvent::Retracted { ask: ask_id, of: *op },
             Request::Send { topic, content } => ClientEvent::Sent {
                 ask: ask_id,
                 topic: topic.clone().unwrap_or_else(|| Topic::Feed(self.character.profile.clone())),
@@ -840,6 +926,7 @@ impl Outcome {
     pub fn merge(&mut self, more: Outcome) {
         self.datagrams.extend(more.datagrams);
         self.acked.extend(more.acked);
+        self.taken_away.extend(more.taken_away);
         self.lines.extend(more.lines);
         self.met.extend(more.met);
         self.ended |= more.ended;

@@ -66,6 +66,14 @@ pub enum Situation {
     QueueFull,
     /// The topics that a session may read became fewer.
     Withdrawn,
+    /// A text was retracted ...
+    Retracted,
+    /// ... and a client that was beyond it was told.
+    ToldOfRetraction,
+    /// A follower was told that its channel was deleted.
+    ToldOfDeletion,
+    /// A device forgot what its files held.
+    DeviceReset,
     /// A gap was reported to a client.
     Gap,
     /// A client got Busy, and NoQuorum.
@@ -132,7 +140,7 @@ pub enum Situation {
 
 impl Situation {
     /// All of them.
-    pub const ALL: [Situation; 64] = [
+    pub const ALL: [Situation; 68] = [
         Situation::Fetched,
         Situation::StaleWinner,
         Situation::PromiseRefused,
@@ -164,6 +172,10 @@ impl Situation {
         Situation::Missed,
         Situation::QueueFull,
         Situation::Withdrawn,
+        Situation::Retracted,
+        Situation::ToldOfRetraction,
+        Situation::ToldOfDeletion,
+        Situation::DeviceReset,
         Situation::Gap,
         Situation::Busy,
         Situation::NoQuorum,

@@ -213,7 +213,9 @@ impl DueFault {
                 world.with_client(id, |client, _, history| {
                     let lost = if power { client.lose_power(history) } else { 0 };
                     client.crash(history);
-                    Outcome { met: vec![Situation::AnswerLost; lost], ..Outcome::default() }
+                    let mut met = vec![Situation::AnswerLost; lost];
+                    met.extend(client.reset(history).then_some(Situation::DeviceReset));
+                    Outcome { met, ..Outcome::default() }
                 })?;
                 world.after(down, Event::ClientStart(id));
                 Ok(())

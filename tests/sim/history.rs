@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use recado_proto::id::{ChannelName, Name, Op, Topic};
-use recado_proto::packet::{ChannelChange, Code, QueryId};
+use recado_proto::packet::{ChannelChange, Code, Notice, QueryId};
 
 /// A client: one device of one profile, over all runs of its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,12 +49,16 @@ pub enum ClientEvent {
     GaveUp { requests: Vec<(ClientId, AskId)> },
     /// A notification was handed to the application, and the cursor stored with it.
     Delivered { op: Op, author: Name, topic: Topic, text: String },
+    /// A notification without a text was handed to the application, and the cursor stored with it.
+    Told { op: Op, author: Name, topic: Topic, notice: Notice },
     /// A gap was reported to the application: notifications that were dropped unread.
     Gap { after: Op, upto: Op },
     /// The client changes an owned channel.
     ChangedChannel { ask: AskId, channel: ChannelName, change: ChannelChange },
-    /// The client changes its profile's keys.
-    ChangedKeys { ask: AskId },
+    /// The client changes its profile: its keys, or its display name.
+    ChangedProfile { ask: AskId },
+    /// The client retracts the notification of this op.
+    Retracted { ask: AskId, of: Op },
     /// The client queries a topic's history.
     Asked { query: QueryId, topic: Topic },
     /// The answer to a query: the newest op that the topic holds, if any, the op up to which retention
@@ -86,6 +90,11 @@ pub enum LoggedAction {
     Followed(Topic),
     Unfollowed(Topic),
     Changed(ChannelName, ChannelChange),
+    /// The text of this notification is taken away.
+    Retracted {
+        topic: Topic,
+        of: Op,
+    },
     /// A channel is removed with its content, by an administrator or because it expired. Its name is free,
     /// unless it was private; the name of a channel that was deleted earlier is free in any case.
     ChannelGone(ChannelName),

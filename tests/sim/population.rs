@@ -124,6 +124,8 @@ pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> ClientProfile {
     let habits = ClientActions {
         queries: swarm.queries,
         rights: swarm.rights,
+        retractions: swarm.retractions,
+        resets: swarm.resets,
         keys: if id == 1 { swarm.keys } else { 0 },
         code: Some(code(&profile)).filter(|_| swarm.keys > 0),
         enrols,

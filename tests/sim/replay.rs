@@ -7,9 +7,10 @@ use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, Stamped};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{Name, Op, SessionId, Topic};
-use recado_proto::packet::{Admin, AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
+use recado_proto::packet::{Admin, AdminChange, ChannelChange, FollowChange, QueryId};
 use recado_service::{Applied, Service, State};
 
+use crate::client::Taken;
 use crate::coverage::Situation;
 use crate::history::{self, ClientId, LogAction, LoggedAction};
 use crate::name_ownership::NameOwnership;
@@ -22,6 +23,8 @@ pub struct Replay {
     administered: BTreeSet<QueryId>,
     /// The profiles that ever acted.
     people: Vec<Name>,
+    /// The texts, with their topics.
+    texts: BTreeMap<Op, (Topic, String)>,
     /// The first violation found.
     broken: Option<String>,
     /// The situations met since the caller last drained them.
@@ -37,6 +40,7 @@ impl Replay {
             claims: NameOwnership::new(limits.unused),
             administered: BTreeSet::new(),
             people: Vec::new(),
+            texts: BTreeMap::new(),
             broken: None,
             met: Vec::new(),
         }
@@ -93,12 +97,25 @@ impl Replay {
             let (by, deed) = match (applied, command) {
                 (Applied::Notified { notification, .. }, _) => {
                     let Some(notification) = notification.notification() else { continue };
+                    if notification.notice().is_some() {
+                        continue;
+                    }
                     let text = notification.content.body.to_string();
+                    self.texts.insert(op, (notification.topic.clone(), text.clone()));
                     let deed = LoggedAction::Sent { topic: notification.topic.clone(), text };
                     (Some(notification.author.clone()), deed)
                 }
+                (Applied::Retracted { topic, op: of }, _) => {
+                    self.met.push(Situation::Retracted);
+                    self.hold_gone(op, |at, _| at == of);
+                    (by.clone(), LoggedAction::Retracted { topic, of })
+                }
                 (Applied::Answered { result: Ok(_), .. }, Some(Command::Request { request, .. })) => {
                     let Some(deed) = deed_of(request) else { continue };
+                    if let LoggedAction::Changed(channel, ChannelChange::Delete) = &deed {
+                        let topic = Topic::Channel(channel.clone());
+                        self.hold_gone(op, |_, in_topic| *in_topic == topic);
+                    }
                     (by.clone(), deed)
                 }
                 (Applied::Administered { change, result: Ok(_), .. }, _) => {
@@ -123,6 +140,26 @@ impl Replay {
             }
             history.log.get_or_insert_default().push(LogAction { op, by, client, deed });
         }
+    }
+
+    /// Checks that the state, and so any later page and snapshot, has none of these texts.
+    fn hold_gone(&mut self, op: Op, gone: impl Fn(Op, &Topic) -> bool) {
+        let bytes = codec::encode(&self.service.state());
+        let has = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        let left = self.texts.iter().find(|(at, (topic, text))| gone(**at, topic) && has(text));
+        if let Some((at, (topic, _))) = left {
+            let why = format!("op {op} took the text of {at} in {topic} away, and the state has it");
+            self.broken.get_or_insert(why);
+        }
+    }
+
+    /// The texts that an acknowledged action has taken away from the state.
+    pub fn gone(&self, taken: &Taken) -> Vec<String> {
+        let taken = |(at, (topic, _)): &(&Op, &(Topic, String))| match taken {
+            Taken::Text(of) => *at == of,
+            Taken::Channel(channel, by) => *topic == Topic::Channel(channel.clone()) && *at < by,
+        };
+        self.texts.iter().filter(taken).map(|(_, (_, text))| text.clone()).collect()
     }
 
     /// Checks the changes of names against the model of their ownership.
@@ -181,16 +218,11 @@ impl Replay {
         Err(format!("{name} is somebody's, or is not, against what was done: {:?}", stamped.command))
     }
 
-    /// Records the op up to which retention dropped a topic's notifications, before the topic is removed. Any
-    /// profile that may read the topic can query it.
+    /// Records the op up to which retention dropped a topic's notifications, before the topic is removed.
     fn note_trimmed(&self, topic: Topic, history: &mut history::History) {
-        let query =
-            History { topic: Some(topic.clone()), range: HistoryRange::Before(Op(u64::MAX)), limit: 1 };
-        let mut answers = self.people.iter().filter_map(|asker| self.service.history(asker, &query).ok());
-        if let Some(answer) = answers.next() {
-            let known = history.trimmed.entry(topic).or_default();
-            *known = answer.trimmed_upto.max(*known);
-        }
+        let trimmed_upto = self.service.trimmed_upto(&topic);
+        let known = history.trimmed.entry(topic).or_default();
+        *known = trimmed_upto.max(*known);
     }
 }
 
@@ -200,7 +232,9 @@ fn ends(command: &Command) -> Vec<Topic> {
     match command {
         Command::Request { request: Request::Channel { channel, change: ChannelChange::Delete }, .. }
         | Command::Administer(Admin { change: AdminChange::RemoveChannel { channel }, .. })
-        | Command::Expire(Claim::Channel { name: channel }) => vec![Topic::Channel(channel.clone())],
+        | Command::Expire(Claim::Channel { name: channel } | Claim::Deleted { name: channel }) => {
+            vec![Topic::Channel(channel.clone())]
+        }
         Command::Administer(Admin { change: AdminChange::RemoveProfile { name }, .. })
         | Command::Expire(Claim::Profile { name, .. }) => profile(name),
         _ => Vec::new(),
@@ -225,7 +259,11 @@ fn deed_of(request: &Request) -> Option<LoggedAction> {
             Some(LoggedAction::Unfollowed(topic.clone()))
         }
         Request::Channel { channel, change } => Some(LoggedAction::Changed(channel.clone(), change.clone())),
-        Request::Send { .. } | Request::Keys { .. } | Request::Unsupported => None,
+        Request::Send { .. }
+        | Request::Keys { .. }
+        | Request::Unsupported
+        | Request::Retract { .. }
+        | Request::Display { .. } => None,
     }
 }
 

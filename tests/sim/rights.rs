@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use recado_proto::id::{ChannelName, Name, Op, Topic};
-use recado_proto::packet::{ChannelChange, Role};
+use recado_proto::packet::{ChannelChange, Notice, Role};
 
 use crate::history::{LogAction, LoggedAction};
 
@@ -25,6 +25,12 @@ pub struct Rights {
     sent: BTreeMap<Topic, Vec<Op>>,
     /// The ops at which a topic was removed with its content.
     ends: BTreeMap<Topic, Vec<Op>>,
+    /// The profile that made each open channel, while both exist.
+    makers: BTreeMap<ChannelName, Name>,
+    /// The author and the topic of each text; no author once its profile is removed.
+    authors: BTreeMap<Op, (Option<Name>, Topic)>,
+    /// What each notification without a text reports.
+    notices: BTreeMap<Op, Notice>,
 }
 
 #[derive(Debug)]
@@ -46,7 +52,9 @@ impl Rights {
                 let owned = self.owned.get(channel);
                 let was_private = owned.is_some_and(|owned| owned.private && !owned.deleted);
                 self.end_channel(op, channel);
+                self.end_follows(op, &Topic::Channel(channel.clone()));
                 self.owned.remove(channel);
+                self.makers.remove(channel);
                 if was_private {
                     self.owned.insert(channel.clone(), Owned::nobodys());
                 }
@@ -56,6 +64,27 @@ impl Rights {
                 if !self.may_send(by, topic) {
                     return Err(format!("op {op}: {by} was let send to {topic}"));
                 }
+                if let Topic::Channel(channel) = topic
+                    && !self.owned.contains_key(channel)
+                {
+                    self.makers.entry(channel.clone()).or_insert_with(|| by.clone());
+                }
+                self.sent.entry(topic.clone()).or_default().push(op);
+                self.authors.insert(op, (Some(by.clone()), topic.clone()));
+            }
+            (LoggedAction::Retracted { topic, of }, Some(by)) => {
+                let owned = match topic {
+                    Topic::Channel(channel) => self.owned.get(channel),
+                    Topic::Feed(_) | Topic::Inbox(_) => None,
+                };
+                let owns = owned.is_some_and(|owned| owned.members.get(by) == Some(&Role::Owner));
+                let held = self.authors.get(of).filter(|(_, at)| at == topic);
+                let may = held.is_some_and(|(author, _)| owns || author.as_ref() == Some(by));
+                let again = self.notices.insert(*of, Notice::Retracted).is_some();
+                if again || !may {
+                    return Err(format!("op {op}: {by} was let retract {of} in {topic}, of {held:?}"));
+                }
+                self.notices.insert(op, Notice::Retracts(*of));
                 self.sent.entry(topic.clone()).or_default().push(op);
             }
             (LoggedAction::Followed(topic), Some(by)) => {
@@ -73,8 +102,14 @@ impl Rights {
                 return self.change(op, by, channel, change);
             }
             (LoggedAction::ProfileGone, Some(by)) => {
-                self.end_topic(op, &Topic::Feed(by.clone()));
-                self.end_topic(op, &Topic::Inbox(by.clone()));
+                for topic in [Topic::Feed(by.clone()), Topic::Inbox(by.clone())] {
+                    self.ends.entry(topic.clone()).or_default().push(op);
+                    self.end_follows(op, &topic);
+                }
+                self.makers.retain(|_, maker| maker != by);
+                for (author, _) in self.authors.values_mut() {
+                    author.take_if(|author| author == by);
+                }
                 let own = self.follows.iter_mut().filter(|((profile, _), _)| profile == by);
                 own.for_each(|(_, spans)| end(Some(spans), op));
                 for (channel, owned) in &mut self.owned {
@@ -106,6 +141,9 @@ impl Rights {
             }
             return Ok(());
         }
+        if let ChannelChange::Delete = change {
+            return self.delete(op, by, channel);
+        }
         let leaves = matches!(change, ChannelChange::Remove { member } if member == by);
         let owned = self.owned.get_mut(channel).filter(|owned| !owned.deleted);
         let owned = owned.filter(|owned| leaves || owned.members.get(by) == Some(&Role::Owner));
@@ -113,7 +151,7 @@ impl Rights {
             return Err(format!("op {op}: {by}, no owner of {channel}, was let {change:?}"));
         };
         match change {
-            ChannelChange::Create { .. } => {}
+            ChannelChange::Create { .. } | ChannelChange::Delete => {}
             ChannelChange::Add { member, role } => {
                 if owned.members.insert(member.clone(), *role).is_none() {
                     self.members.entry(key(member)).or_default().push((op, None));
@@ -127,25 +165,40 @@ impl Rights {
                     end(self.follows.get_mut(&follow), op);
                 }
             }
-            ChannelChange::Delete => {
-                self.end_channel(op, channel);
-                self.owned.insert(channel.clone(), Owned::nobodys());
-            }
         }
         Ok(())
     }
 
+    /// The follows of a deleted channel last until its name is free: its followers are told.
+    fn delete(&mut self, op: Op, by: &Name, channel: &ChannelName) -> Result<(), String> {
+        let may = match self.owned.get(channel) {
+            Some(owned) => !owned.deleted && owned.members.get(by) == Some(&Role::Owner),
+            None => self.makers.get(channel) == Some(by),
+        };
+        if !may {
+            return Err(format!("op {op}: {by} was let delete {channel}"));
+        }
+        self.end_channel(op, channel);
+        self.owned.insert(channel.clone(), Owned::nobodys());
+        self.notices.insert(op, Notice::ChannelDeleted);
+        Ok(())
+    }
+
     fn end_channel(&mut self, op: Op, channel: &ChannelName) {
-        self.end_topic(op, &Topic::Channel(channel.clone()));
+        self.ends.entry(Topic::Channel(channel.clone())).or_default().push(op);
         end(self.private.get_mut(channel), op);
         let members = self.members.iter_mut().filter(|((of, _), _)| of == channel);
         members.for_each(|(_, spans)| end(Some(spans), op));
     }
 
-    fn end_topic(&mut self, op: Op, topic: &Topic) {
+    fn end_follows(&mut self, op: Op, topic: &Topic) {
         let follows = self.follows.iter_mut().filter(|((_, of), _)| of == topic);
         follows.for_each(|(_, spans)| end(Some(spans), op));
-        self.ends.entry(topic.clone()).or_default().push(op);
+    }
+
+    /// What the notification of this op reports in place of a text.
+    pub fn notice(&self, op: Op) -> Option<Notice> {
+        self.notices.get(&op).copied()
     }
 
     fn may_send(&self, by: &Name, topic: &Topic) -> bool {

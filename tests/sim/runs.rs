@@ -57,6 +57,11 @@ pub const PLANTED: &[Planted] = &[
     Planted::CoalescedDropped,
     Planted::SegmentMisnumbered,
     Planted::SessionUnflushed,
+    Planted::RetractedTextStays,
+    Planted::AnybodyRetracts,
+    Planted::RetractionUntold,
+    Planted::RetractedTextSent,
+    Planted::DeletedChannelKeepsTexts,
 ];
 
 /// The planted bugs that only omit something, so that only a liveness check finds them.

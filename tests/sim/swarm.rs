@@ -54,6 +54,9 @@ pub struct Swarm {
     pub queries: u64,
     pub rights: u64,
     pub keys: u64,
+    /// The rates of a client's retractions, and of resets of its device after a crash, per thousand.
+    pub retractions: u64,
+    pub resets: u64,
     /// The admission policy, and true if only half of the servers have it set.
     pub admission: Admission,
     pub half_set: bool,
@@ -96,6 +99,8 @@ impl Swarm {
             queries: 0,
             rights: 0,
             keys: 0,
+            retractions: 0,
+            resets: 0,
             admission: Admission::Open,
             half_set: false,
             unused: None,
@@ -133,6 +138,8 @@ impl Swarm {
             queries: if rng.permille(300) { rng.range(50, 400) } else { 0 },
             rights: if rng.permille(250) { rng.range(50, 300) } else { 0 },
             keys: if rng.permille(150) { rng.range(50, 200) } else { 0 },
+            retractions: calm.retractions,
+            resets: calm.resets,
             admission: calm.admission,
             half_set: false,
             unused: None,
@@ -164,6 +171,8 @@ impl Swarm {
         }
         self.delivery_turn = rng.permille(300).then(|| rng.range(50, 10_000));
         self.opens = rng.permille(200).then(|| rng.range(100, 3_000) * 1_000);
+        self.retractions = if rng.permille(400) { rng.range(30, 200) } else { 0 };
+        self.resets = if rng.permille(200) { rng.range(100, 500) } else { 0 };
     }
 
     /// Draws the number of servers: mostly three, rarely many.

@@ -101,6 +101,18 @@ pub fn open_client<P: Packet>(datagram: &[u8], server: NodeId, in_session: &Sess
     })
 }
 
+/// Opens a datagram of a server's boot to a client, in a session of this device.
+pub fn open_from<P: Packet>(
+    datagram: &[u8],
+    server: NodeId,
+    boot_id: BootId,
+    in_session: &Session,
+) -> Option<Opened<P>> {
+    let Session { id, device, nonce, aead } = *in_session;
+    let secret = cluster_keys().session_secret(id, device, nonce, aead);
+    envelope::open(&mut secret.of_session(Direction::ToClient, server, boot_id), datagram).ok()
+}
+
 /// A session in some server's log: its device, the nonce, and the AEAD.
 #[derive(Clone, Copy, Debug)]
 pub struct Session {

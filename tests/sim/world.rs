@@ -10,10 +10,10 @@ use recado::config::Timing;
 use recado::server::engine::Input;
 use recado_client::machine;
 use recado_log::bully;
-use recado_proto::DATAGRAM_BASE;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::id::{ChannelName, Name, NodeId, Op, SessionId, Topic};
 use recado_proto::packet::{Admin, HistoryRange, Packet, RoleName, ToClient, ToServer};
+use recado_proto::{DATAGRAM_BASE, codec};
 
 use crate::client::{Client, Outcome};
 use crate::coverage::{Coverage, Situation};
@@ -30,8 +30,8 @@ use crate::runs::from_environment;
 use crate::schedule::Schedule;
 use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Stale, Step};
 use crate::storage::Room;
-use crate::tap::{Session, Tap, open_client};
-use crate::{checkers, population};
+use crate::tap::{Session, Tap, open_client, open_from};
+use crate::{checkers, population, tap};
 
 /// The limit for the convergence after the faults have ended.
 const PEACE_WITHIN: Micros = 12_000 * MS;
@@ -41,6 +41,9 @@ const NOTICED_WITHIN: Micros = 1_500 * MS;
 const BUSY_PER_ANSWER: u64 = 6;
 /// ... and in addition, in total, because each new session begins by sending all its open requests at once.
 const BUSY_MAX: u64 = 600;
+/// The time within which each thread of a server that has applied it knows of a text that was taken away,
+/// where what they are told waits in queues.
+const KNOWN_WITHIN: Micros = 1_000 * MS;
 /// The number of trace lines kept for a failure, unless `SIM_TRACE` gives another.
 const TRACE_LINES: u64 = 400;
 
@@ -135,6 +138,8 @@ pub struct World {
     pub watched: Option<Vec<(SocketAddr, SocketAddr, Vec<u8>)>>,
     /// The attacker that forges RETRY, if there is one.
     pub forger: Option<RetryForger>,
+    /// Texts that were taken away, each with the op and the time of the acknowledgement.
+    gone: Vec<(Op, Micros, String)>,
     tracing: bool,
     trace: VecDeque<String>,
     trace_lines: u64,
@@ -186,6 +191,7 @@ impl World {
             channels: Vec::new(),
             healed: false,
             watched: None,
+            gone: Vec::new(),
             forger: None,
             tracing,
             trace: VecDeque::new(),
@@ -605,6 +611,7 @@ impl World {
             match output {
                 Output::Datagram { from, to, bytes } => {
                     self.nonces.sent(server_of(to), &bytes)?;
+                    self.sends_nothing_gone(node, &bytes)?;
                     self.dispatch(from, to, bytes);
                 }
                 Output::Met(met) => self.met.note(met),
@@ -692,6 +699,14 @@ impl World {
             }
             self.dispatch(from, to, bytes);
         }
+        for taken in outcome.taken_away {
+            self.read_log()?;
+            let now = self.now;
+            let by = self.invariants.last();
+            if let Some(replay) = &self.replay {
+                self.gone.extend(replay.gone(&taken).into_iter().map(|text| (by, now, text)));
+            }
+        }
         for (ask, op) in outcome.acked {
             let quorum = self.servers.len() / 2 + 1;
             self.invariants
@@ -709,6 +724,35 @@ impl World {
             }
         }
         outcome.broken.map_or(Ok(()), Err)
+    }
+
+    /// Checks that a server that has applied it sends no text that was taken away long enough ago for each of
+    /// its threads to know.
+    fn sends_nothing_gone(&self, node: NodeId, bytes: &[u8]) -> Result<(), String> {
+        let Some(server) = self.servers.get(&node) else { return Ok(()) };
+        let applied = server.process.as_ref().map_or(Op::ZERO, |process| process.node.applied());
+        let within = if server.bounds.delivery_queue.is_some() { KNOWN_WITHIN } else { 0 };
+        let known = |(by, at, _): &&(Op, Micros, String)| *by <= applied && *at + within < self.now;
+        let mut gone = self.gone.iter().filter(known).peekable();
+        if gone.peek().is_none() {
+            return Ok(());
+        }
+        let Ok(envelope) = Envelope::peek(bytes) else { return Ok(()) };
+        let session = self.sessions.get(&envelope.session).filter(|_| envelope.class == Class::Client);
+        let Some(session) = session else { return Ok(()) };
+        let boot_id = tap::boot_id(node, envelope.incarnation);
+        let Some(opened) = open_from::<ToClient>(bytes, node, boot_id, session) else { return Ok(()) };
+        let sent = codec::encode(&opened.packets);
+        let has = |text: &str| sent.windows(text.len()).any(|part| part == text.as_bytes());
+        // Of a long text the first piece says enough.
+        let start = |text: &str| text.len().min(24);
+        match gone.find(|(.., text)| has(&text[..start(text)])) {
+            Some((by, _, text)) => {
+                let text = &text[..start(text)];
+                Err(format!("{node} sends {text:?}, which was taken away by op {by} at the latest"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn watch(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {

@@ -9,7 +9,7 @@ use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan, Zoned};
 use recado_client::{
-    ChannelName, ClusterKey, Content, EnrolmentCode, Name, NameError, Op, Priority, Role, Topic,
+    ChannelName, ClusterKey, Content, DisplayName, EnrolmentCode, Name, NameError, Op, Priority, Role, Topic,
 };
 
 use crate::completion;
@@ -131,6 +131,13 @@ pub(crate) enum Command {
     /// Send a notification; prints its op once a majority of the servers has it on disk
     #[command(before_help = SEND_EXAMPLES, after_help = SEND_HELP)]
     Send(Send),
+    /// Take the text of a notification away: one that you sent, or one in a channel that you own
+    #[command(after_help = RETRACT_HELP)]
+    Retract {
+        /// The op that `send`, `listen` and `history` print
+        #[arg(value_name = "OP", allow_hyphen_values = true, value_parser = op)]
+        op: u64,
+    },
     /// Follow profiles' feeds and channels
     #[command(before_help = FOLLOW_EXAMPLES)]
     Follow {
@@ -192,6 +199,16 @@ pub(crate) enum Command {
     },
     /// Claim your name, if nobody has it yet, without sending or following anything
     Claim,
+    /// Set the display name that stands beside your name in `info` and `people`
+    #[command(group(clap::ArgGroup::new("what").required(true)))]
+    Rename {
+        /// The display name: one line of at most 64 bytes. Your @name stays as it is
+        #[arg(value_name = "DISPLAY NAME", group = "what")]
+        display: Option<DisplayName>,
+        /// Have no display name
+        #[arg(long, group = "what")]
+        clear: bool,
+    },
     /// Show the state of the servers
     #[command(after_help = STATUS_HELP)]
     Status {
@@ -355,8 +372,8 @@ read once the session is open, and may take any time: --timeout does not count
 it, nor the time at a question.
 
 The first notification sent to a channel that does not exist creates the
-channel. It is open to everyone and cannot be deleted. On a terminal `send` asks
-before; elsewhere standard error tells.
+channel. It is open to everyone, and only you can delete it. On a terminal
+`send` asks before; elsewhere standard error tells.
 If a notification was sent but its op cannot be printed, standard error shows
 the op, and the exit code is still 0.
 
@@ -367,6 +384,16 @@ Many lines are in flight at once; their ops are printed in order. A line that is
 refused or cannot be sent is reported with its number and ends the sending;
 recado still waits for the lines in flight and prints their ops. The exit code
 is that of the first line that failed.";
+
+const RETRACT_HELP: &str = "\
+The servers then keep the op, author, topic and time of the notification, and
+nothing of its text. Everyone who receives the topic gets a notification that
+says so, also those who have read the text: they, and programs that they run,
+may have kept it. Files that a server wrote before hold it until they are
+removed, usually within a few minutes.
+
+Retracting a notification again is no error. What the servers have dropped
+cannot be retracted.";
 
 const STATUS_HELP: &str = "\
 ROLE     primary: takes all writes; backup: holds a copy and votes;
@@ -422,10 +449,11 @@ subject, seen, cause, cure and values (what was measured).";
 
 const CHANNEL_HELP: &str = "\
 A channel that a notification created is open: it has no owners, anyone can send
-to it, follow and read it, and nobody can delete it. A channel that `channel
-create` created belongs to its owners: anyone can follow and read it (with
---private only its members), and its writers and owners can send to it. The name
-of a deleted channel is free again after 30 days.
+to it, follow and read it, and who sent that first notification can delete it. A
+channel that `channel create` created belongs to its owners: anyone can follow
+and read it (with --private only its members), its writers and owners can send
+to it, and its owners can delete it. Those who follow a channel that is deleted
+are told. Its name is free again after 30 days.
 
 A channel's name has 1 to 128 of A-Z, a-z, 0-9, - _ . and ~, with a letter or a
 digit at both ends. Upper and lower case differ: #Ops and #ops are two channels.
@@ -508,7 +536,27 @@ pub(crate) enum Device {
         #[arg(long)]
         yes: bool,
     },
+    /// Forget what this machine has stored of your profile, except its key
+    #[command(after_help = RESET_HELP)]
+    Reset {
+        /// The cluster, if this machine has keys for several
+        #[arg(long, value_name = "ID")]
+        cluster: Option<String>,
+        /// Confirm; required if there is something that was not sent
+        #[arg(long)]
+        yes: bool,
+    },
 }
+
+const RESET_HELP: &str = "\
+For a device whose files cannot be used, or which the servers no longer know. It
+contacts no server. The next command continues where the servers remember that
+this device has read, or as a new device if they do not know it. Your name stays
+yours: the key is kept.
+
+What was not sent is dropped, and named first; without --yes nothing is done
+then. A request whose answer was not read may have been done all the same.
+`recado devices` lists the devices; one that is in use cannot be reset.";
 
 const KEY_HELP: &str = "\
 Anyone who has the file can act as you. Use one key on one machine at a time:
@@ -596,13 +644,15 @@ them.
 The exit code is 77 if you do not follow a TOPIC. The second and later lines of
 a text begin with |, and terminal control characters are removed.
 
-With --json each line has kind (notification or gap). A notification has op,
-topic, topic_kind (feed, channel or inbox, because @name can be two of them),
-author, time, unix_ms, title, priority, tags and body.
+With --json each line has kind: notification, gap, or a notification without a
+text: retracted (its text was), retraction (retracts is the op of one that was),
+channel_deleted. All but a gap have op, topic, topic_kind (feed, channel or
+inbox, because @name can be two of them), author, time, unix_ms, title,
+priority, tags and body.
 
 With --exec nothing is shown: CMD runs (sh -c) for each notification. It gets
-the unchanged text on standard input, and in its environment RECADO_OP,
-RECADO_TOPIC, RECADO_TOPIC_KIND, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY,
+the unchanged text on standard input, and in its environment RECADO_KIND (as
+with --json), RECADO_RETRACTS, RECADO_OP, RECADO_TOPIC, RECADO_TOPIC_KIND, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY,
 RECADO_TAGS (a tag a line), RECADO_TIME and RECADO_UNIX_MS. RECADO_AS, RECADO_SERVERS and, if a
 key is pinned, RECADO_CLUSTER_KEY have the values of this command, so that a
 `recado send` in CMD acts as the same profile. The notification is read only
@@ -776,6 +826,11 @@ fn shell_command(text: &str) -> Result<String, String> {
         "" => Err("there is no command; to mark everything as read, write --exec true".to_owned()),
         _ => Ok(text.to_owned()),
     }
+}
+
+/// Parses an op.
+fn op(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("an op is a number such as `recado send` prints, not {text:?}"))
 }
 
 /// Parses a number of notifications.
@@ -1150,6 +1205,8 @@ mod tests {
         for command in commands.get_subcommands().map(clap::Command::get_name) {
             let rest: &[&str] = match command {
                 "send" => &["text"],
+                "retract" => &["7"],
+                "rename" => &["Alice B."],
                 "follow" | "unfollow" => &["@bob"],
                 "channel" => &["members", "#ops"],
                 "cluster" => &["show"],

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use recado_client::{ConnectionEvent, CopySign, Incoming, Notification, Op, Priority, Topic};
+use recado_client::{ConnectionEvent, CopySign, Incoming, Notice, Notification, Op, Priority, Topic};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use serde_json::{Value, json};
@@ -202,11 +202,38 @@ pub(crate) fn written(topic: &Topic) -> String {
     }
 }
 
+/// Kind of a notification, for JSON and the environment.
+fn kind(notification: &Notification) -> &'static str {
+    match notification.notice() {
+        None => "notification",
+        Some(Notice::Retracted) => "retracted",
+        Some(Notice::Retracts(_)) => "retraction",
+        Some(Notice::ChannelDeleted) => "channel_deleted",
+    }
+}
+
+/// The op of the notification that this one retracts.
+fn retracts(notification: &Notification) -> Option<Op> {
+    match notification.notice() {
+        Some(Notice::Retracts(op)) => Some(op),
+        Some(Notice::Retracted | Notice::ChannelDeleted) | None => None,
+    }
+}
+
+/// What a notice says to people, in the place of a text.
+pub(crate) fn about_notice(notice: Notice) -> String {
+    match notice {
+        Notice::Retracted => "(retracted)".to_owned(),
+        Notice::Retracts(op) => format!("(retracted op {op})"),
+        Notice::ChannelDeleted => "(deleted the channel)".to_owned(),
+    }
+}
+
 /// JSON object of a notification.
 pub(crate) fn object(notification: &Notification) -> Value {
     let content = &notification.content;
-    json!({
-        "kind": "notification",
+    let mut value = json!({
+        "kind": kind(notification),
         "op": notification.op.0,
         "topic": written(&notification.topic),
         "topic_kind": kind_of(&notification.topic),
@@ -217,16 +244,22 @@ pub(crate) fn object(notification: &Notification) -> Value {
         "priority": u8::from(content.priority),
         "tags": content.tags,
         "body": content.body.as_text(),
-    })
+    });
+    if let Some(op) = retracts(notification) {
+        value["retracts"] = op.0.into();
+    }
+    value
 }
 
 /// Environment variables that describe a notification to a program run for it: everything except the body.
 /// The title and each tag are one line, without characters that a terminal obeys. The tags are a line each,
 /// because a tag may have any other separator in it.
-pub(crate) fn environment(notification: &Notification) -> [(&'static str, String); 9] {
+pub(crate) fn environment(notification: &Notification) -> [(&'static str, String); 11] {
     let content = &notification.content;
     let tags: Vec<String> = content.tags.iter().map(|tag| clean_line(tag)).collect();
     [
+        ("RECADO_KIND", kind(notification).to_owned()),
+        ("RECADO_RETRACTS", retracts(notification).map(|op| op.to_string()).unwrap_or_default()),
         ("RECADO_OP", notification.op.to_string()),
         ("RECADO_TOPIC", written(&notification.topic)),
         ("RECADO_TOPIC_KIND", kind_of(&notification.topic).to_owned()),
@@ -254,6 +287,10 @@ fn human(notification: &Notification, zone: &TimeZone) -> String {
         local(notification.unix_ms, zone),
         notification.author
     );
+    if let Some(notice) = notification.notice() {
+        line.push_str(&about_notice(notice));
+        return line;
+    }
     if let Some(title) = &content.title {
         line.push_str(&format!("[{}] ", clean_line(title)));
     }
@@ -435,6 +472,24 @@ pub(crate) mod tests {
             assert!(environment.contains(&("RECADO_TOPIC", "@alice".into())));
             assert!(environment.contains(&("RECADO_TOPIC_KIND", kind.into())));
         }
+    }
+
+    #[test]
+    fn a_notice_is_of_its_own_kind_and_people_read_what_it_says() {
+        for (notice, kind, words) in [
+            (Notice::Retracted, "retracted", "(retracted)"),
+            (Notice::Retracts(Op(9)), "retraction", "(retracted op 9)"),
+            (Notice::ChannelDeleted, "channel_deleted", "(deleted the channel)"),
+        ] {
+            let content = Content::of("");
+            let notification = Notification { options: notice.options(), content, ..notification("") };
+            let value = object(&notification);
+            assert_eq!(value["kind"], kind);
+            assert_eq!(value.get("retracts"), (kind == "retraction").then_some(&json!(9)));
+            assert!(environment(&notification).contains(&("RECADO_KIND", kind.into())));
+            assert!(human(&notification, &TimeZone::UTC).ends_with(&format!("@alice #ops: {words}")));
+        }
+        assert_eq!(object(&notification("x"))["kind"], "notification");
     }
 
     #[test]

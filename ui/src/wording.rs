@@ -9,6 +9,7 @@ use recado_client::{
 
 use crate::print::written;
 use crate::servers::LOCAL;
+use crate::text::clean_line;
 
 /// Formats a number with a noun, in the plural unless the number is 1.
 pub(crate) fn counted(number: u64, thing: &str) -> String {
@@ -20,6 +21,7 @@ pub(crate) fn listed(item: &ListItem, own: Option<DeviceId>, when: impl Fn(u64) 
     match item {
         ListItem::Following { topic, .. } => written(topic),
         ListItem::Profile { name, .. } => format!("@{name}"),
+        ListItem::Displayed { name, display, .. } => format!("@{name:<32} {}", clean_line(display.as_str())),
         ListItem::Channel { name, followers, access, .. } => {
             format!("#{name:<32} {:<8} {}", access_in_words(*access), counted(*followers, "follower"))
         }
@@ -126,7 +128,8 @@ pub(crate) fn no_right(channel: &ChannelName, role: &str, members: &[ListItem]) 
     });
     match owners.collect::<Vec<_>>() {
         owners if owners.is_empty() => format!(
-            "#{channel} is open, so it has no owners: anyone can send to it and read it, and nobody can change or delete it"
+            "#{channel} is open, so it has no owners: anyone can send to it and read it, nobody can change it, and only \
+             who sent its first notification can delete it"
         ),
         owners => format!("you must be {role} of #{channel} to do this; its owners: {}", owners.join(", ")),
     }

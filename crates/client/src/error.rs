@@ -212,7 +212,8 @@ pub enum ClientError {
     /// copy. Its numbers and its cursor are gone, and it is never restarted silently.
     #[error(
         "the servers no longer know this device. If it was removed, run `recado device add` elsewhere, `recado device \
-         enrol CODE` here. Otherwise (name released, 16 others used, servers restored), reset it: delete {}",
+         enrol CODE` here. Otherwise (name released, 16 others used, servers restored), reset it: `recado device reset` \
+         forgets what is in {}",
         .0.display()
     )]
     Forgotten(PathBuf),
@@ -469,6 +470,10 @@ pub fn explain(code: Code) -> &'static str {
             "a limit is reached: of profiles, or of one profile's devices, follows or channels, or of one channel's members"
         }
         Code::NameTaken => "a channel of this name exists already; take another name",
+        Code::UnknownNotification => {
+            "no notification of this op is held that you may read: it was never sent or was dropped, its topic was \
+             removed, or it has no text of its own"
+        }
         Code::NotMember => "the profile is not a member of the channel",
         Code::LastOne => "the last owner or key cannot be removed: add another first",
         Code::WrongCode => {

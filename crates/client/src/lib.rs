@@ -101,8 +101,8 @@ pub use recado_proto::id::{
     NameKind, NodeId, Op, Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use recado_proto::packet::{
-    Access, AdminChange, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing,
-    Notification, RefusedDatagram, Role, RoleName, Status,
+    Access, AdminChange, ChannelChange, Code, Content, DisplayName, DisplayNameError, FollowChange,
+    HistoryRange, Info, ListItem, Listing, Notice, Notification, RefusedDatagram, Role, RoleName, Status,
 };
 
 pub use self::admin::administer;
@@ -117,8 +117,20 @@ pub use self::options::{DeliveryMode, Options};
 pub use self::orphaned::Orphaned;
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
+pub use self::store::DeviceReset;
 pub use self::survey::{Claim, LENGTHS, Surveyed, Told, survey};
 pub use self::trust::{ClusterIdentity, Decide, Remembered, Trust};
+
+/// The answer of [`Client::info`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProfileInfo {
+    /// What the servers count.
+    pub info: Info,
+    /// The profile's display name.
+    pub display: Option<DisplayName>,
+    /// The op up to which all this is true.
+    pub applied: Op,
+}
 
 /// Capacity of the channel of datagrams between the two threads.
 const DATAGRAMS: usize = 1024;
@@ -480,6 +492,25 @@ impl Client {
         self.request(Request::Send { topic, content })
     }
 
+    /// Takes the text of a notification away: of one that this profile has sent, or in a channel that it
+    /// owns. The servers then hold its op, topic, author and time alone ([`Notice::Retracted`]), and all who
+    /// receive the topic get a notification of its own that says so ([`Notice::Retracts`]), also those who
+    /// have read the text. Who has it can keep it. Retracting it again changes nothing and is no error.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn retract(&self, op: Op) -> Result<Receipt, ClientError> {
+        self.request(Request::Retract { op })
+    }
+
+    /// Gives the profile a display name, which stands beside its name, or takes it away.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn set_display_name(&self, name: Option<DisplayName>) -> Result<Receipt, ClientError> {
+        self.request(Request::Display { name })
+    }
+
     /// Creates a channel that belongs to this profile, changes the members of one it owns, or deletes one.
     ///
     /// # Errors
@@ -630,14 +661,13 @@ impl Client {
         }
     }
 
-    /// Information about a profile, and the op up to which it is true; without a name, about the client's
-    /// own.
+    /// Information about a profile; without a name, about the client's own.
     ///
     /// # Errors
     /// [`ClientError`]: the query was refused, or there was no answer in time.
-    pub fn info(&self, profile: Option<Name>) -> Result<(Info, Op), ClientError> {
+    pub fn info(&self, profile: Option<Name>) -> Result<ProfileInfo, ClientError> {
         match self.query(Query::Info { profile })? {
-            Answer::Info { info, applied } => Ok((info, applied)),
+            Answer::Info { info, display, applied } => Ok(ProfileInfo { info, display, applied }),
             other => Err(unexpected(other, self.timeout)),
         }
     }
@@ -734,7 +764,7 @@ impl Client {
             return Ok(false);
         };
         // A profile begins at the op of the CONNECT that claimed its name, which admitted the device too.
-        Ok(self.info(None)?.0.since == connection.created_op)
+        Ok(self.info(None)?.info.since == connection.created_op)
     }
 
     /// Returns true if the servers have admitted the device for this client: it is new, or had been removed.

@@ -29,6 +29,7 @@ mod change;
 mod files;
 mod key;
 mod outbox;
+mod reset;
 #[cfg(test)]
 mod tests;
 
@@ -52,6 +53,7 @@ use super::format::{self, Unreadable};
 pub(super) use self::files::{at, make_dir, read_text, replace, unreadable, wait_for_lock};
 pub(super) use self::key::{put_key, read_key};
 pub(super) use self::outbox::{NotKept, Outbox, read_outbox};
+pub use self::reset::DeviceReset;
 
 /// Devices of one installation, and so the number of processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
@@ -64,6 +66,9 @@ const KEY: &str = "key";
 
 /// The file of a device's outbox, in its slot.
 pub(super) const OUTBOX: &str = "outbox";
+
+/// The file of a device's cursor, in its slot.
+const CURSOR: &str = "cursor";
 
 /// A device, locked for this process until it is dropped.
 #[derive(Debug)]
@@ -96,7 +101,7 @@ impl Slot {
         profile: &Name,
     ) -> Result<(Slot, Outbox), StoreError> {
         Slot::take_first(state, cluster, profile, 0..SLOTS, |dir| {
-            Ok(Some((Outbox::open(dir.join(OUTBOX))?, CursorFile::open(&dir.join("cursor"))?)))
+            Ok(Some((Outbox::open(dir.join(OUTBOX))?, CursorFile::open(&dir.join(CURSOR))?)))
         })
     }
 
@@ -288,7 +293,7 @@ impl CursorFile {
     fn write(&mut self, op: Op, dir: &Path) -> Result<(), StoreError> {
         if let Some(file) = &self.file {
             let written = file.write_all_at(format::line(&position(op)).as_bytes(), 0);
-            written.map_err(at(StoreOp::Write, &dir.join("cursor")))?;
+            written.map_err(at(StoreOp::Write, &dir.join(CURSOR)))?;
         }
         self.op = Some(op);
         Ok(())

@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, DecodeError};
-use super::packet::{Admin, ChannelChange, CodeHash, Content, FollowChange, KeyChange, OptionalFields};
+use super::packet::{
+    Admin, ChannelChange, CodeHash, Content, DisplayName, FollowChange, KeyChange, OptionalFields,
+};
 use super::seal::Aead;
 use crate::fnv::fnv1a;
 use crate::id::{Admission, ChannelName, DeviceId, Name, Op, Seq, SessionId, Topic};
@@ -176,6 +178,20 @@ pub enum Request {
     },
     /// Asks for something that the primary which logged it does not do. It takes its number and is refused.
     Unsupported,
+    /// Takes the text of a notification away, from the state and from all who ask for it later, and reports
+    /// that to its topic.
+    Retract {
+        /// The notification.
+        op: Op,
+        /// The topic that holds it, in which the primary found it; none: it found none. Apply then need not
+        /// search all topics.
+        topic: Option<Topic>,
+    },
+    /// Gives the profile a display name, or takes it away.
+    Display {
+        /// The display name.
+        name: Option<DisplayName>,
+    },
 }
 
 impl Request {

@@ -108,6 +108,16 @@ pub enum Planted {
     SegmentMisnumbered,
     /// Of several sessions that a turn has left something to send, one is not flushed.
     SessionUnflushed,
+    /// A retraction is reported, and the text stays in the state.
+    RetractedTextStays,
+    /// Whoever can name a notification may retract it.
+    AnybodyRetracts,
+    /// A retraction takes the text away, and reports nothing to the topic.
+    RetractionUntold,
+    /// The delivery goes on sending a text that was retracted.
+    RetractedTextSent,
+    /// A deleted channel keeps its notifications.
+    DeletedChannelKeepsTexts,
     /// A turn applies everything that is committed, and no heartbeat leaves meanwhile.
     AppliesAllAtOnce,
     /// A peer's snapshot is installed before its bytes are synced.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use recado_proto::command::{Command, Request, Stamped};
 use recado_proto::id::{Name, Op, Seq, SessionId, Topic};
-use recado_proto::packet::{Code, Content, FollowChange, OptionalFields};
+use recado_proto::packet::{Code, Content, FollowChange, Notice, OptionalFields};
 use recado_proto::planted::{Planted, PlantedBug};
 
 use super::capacity::{CHANNEL, MAKER, follow_bound, size_bound};
@@ -97,6 +97,13 @@ impl Service {
             Request::Keys { change } => self.change_keys(op, &author, *change, &mut ended),
             Request::Channel { channel, change } => self.change_channel(op, &author, channel, change, out),
             Request::Unsupported => Err(Code::Unsupported),
+            Request::Retract { op: retracted, topic } => {
+                self.retract(op, &author, *retracted, topic.as_ref(), out)
+            }
+            Request::Display { name } => {
+                let profile = self.state.profiles.get_mut(&author).ok_or(Code::UnknownProfile);
+                profile.map(|profile| profile.display.clone_from(name)).map(|()| op)
+            }
         };
         if result.is_ok() {
             self.is_used(&author);
@@ -180,6 +187,27 @@ impl Service {
         let stored = Stored::of(Parts { op, topic, author, unix_ms, content, options });
         // Room is made before the notification is stored, so that it is not itself dropped.
         self.make_room(opens.map_or(0, |_| CHANNEL) + size_bound(topic, &stored));
+        self.store(op, author, topic, stored, out);
+        Ok(op)
+    }
+
+    /// Makes room for a notification that reports a change in its topic, and stores it.
+    pub(super) fn report(
+        &mut self,
+        op: Op,
+        author: &Name,
+        topic: &Topic,
+        notice: Notice,
+        out: &mut Vec<Applied>,
+    ) {
+        let (unix_ms, content) = (self.state.clock_ms, &Content::of(""));
+        let stored = Stored::of(Parts { op, topic, author, unix_ms, content, options: &notice.options() });
+        self.make_room(size_bound(topic, &stored));
+        self.store(op, author, topic, stored, out);
+    }
+
+    /// Stores a notification for which there is room.
+    fn store(&mut self, op: Op, author: &Name, topic: &Topic, stored: Stored, out: &mut Vec<Applied>) {
         let topic_state = self.state.topics.get_or_new(topic);
         let before = (topic_state.retained.len() as u64, topic_state.bytes);
         topic_state.push(stored.clone());
@@ -195,7 +223,6 @@ impl Service {
             sent.push_back(Sent { op, to: to.clone() });
         }
         out.push(Applied::Notified { topic: topic.clone(), notification: stored });
-        Ok(op)
     }
 
     /// The live receiving sessions that a notification of `topic` is addressed to, ascending. They are held
@@ -243,7 +270,11 @@ fn may_change_audiences(command: &Command, planted: PlantedBug) -> bool {
     }
     !matches!(
         command,
-        Command::Request { request: Request::Send { .. }, .. } | Command::Cursors(_) | Command::Trim { .. }
+        Command::Request {
+            request: Request::Send { .. } | Request::Retract { .. } | Request::Display { .. },
+            ..
+        } | Command::Cursors(_)
+            | Command::Trim { .. }
     )
 }
 

@@ -21,7 +21,7 @@
 //! administrator.
 
 use recado_proto::id::{ChannelName, Name, Topic};
-use recado_proto::packet::{Code, Content, OptionalFields, SnapshotChunk};
+use recado_proto::packet::{Code, Content, DisplayName, OptionalFields, SnapshotChunk};
 
 use super::state::TopicState;
 use super::{Service, Stored};
@@ -45,12 +45,15 @@ const SESSION: u64 = U64 + DEVICE_ID + 1 + 2 * U64;
 const RESULT: u64 = U64 + 1 + U64;
 const NONCES: u64 = LENGTH + super::sessions::RECENT_NONCES_MAX as u64 * U64;
 /// A profile with its feed and its inbox.
-pub(super) const PROFILE: u64 = NAME + 4 * U64 + 3 * LENGTH + ENROLMENT + 1 + 2 * (NAME + TOPIC_STATE);
+pub(super) const PROFILE: u64 =
+    NAME + 4 * U64 + 3 * LENGTH + ENROLMENT + 1 + DISPLAY + 2 * (NAME + TOPIC_STATE);
+/// A display name, if there is one.
+const DISPLAY: u64 = 2 + DisplayName::LEN_MAX as u64;
 /// A follow without its topic: its record at the profile and its record at the topic.
 const FOLLOW: u64 = U64 + NAME + U64;
 pub(super) const CHANNEL: u64 = CHANNEL_NAME + TOPIC_STATE;
 /// The rights in a channel, also of one that was deleted.
-pub(super) const OWNED: u64 = CHANNEL_NAME + 1 + LENGTH + U64;
+pub(super) const OWNED: u64 = CHANNEL_NAME + 2 + LENGTH + U64;
 /// The record of a channel's maker.
 pub(super) const MAKER: u64 = CHANNEL_NAME + NAME;
 /// An open invitation.
@@ -120,11 +123,18 @@ impl Service {
     /// # Errors
     /// LimitReached: the records would exceed `Limits::record_bytes`. Nothing changed.
     pub(super) fn room_for(&mut self, records: u64) -> Result<(), Code> {
-        if self.records() + records > self.limits.record_bytes {
-            return Err(Code::LimitReached);
-        }
+        self.may_hold(records)?;
         self.make_room(records);
         Ok(())
+    }
+
+    /// Checks that there may be records of this weight more.
+    ///
+    /// # Errors
+    /// LimitReached.
+    pub(super) fn may_hold(&self, records: u64) -> Result<(), Code> {
+        let most = self.limits.record_bytes;
+        if self.records() + records > most { Err(Code::LimitReached) } else { Ok(()) }
     }
 
     /// Makes room for `bytes` more: drops the oldest notification of the topic that is the largest at each

@@ -2,13 +2,14 @@
 //!
 //! Only its owner sends to a feed, and only its owner reads an inbox. A channel is open to anyone unless it
 //! was created by CHANNEL. A created channel belongs to its owners: the role of a member says whether it may
-//! send, and only members read a private one.
+//! send, and only members read a private one. Its owners delete a created channel, and its maker an open one.
 
 use imbl::OrdMap;
 
 use recado_proto::command::Request;
 use recado_proto::id::{ChannelName, Name, Op, Topic};
-use recado_proto::packet::{Access, ChannelChange, Code, Role};
+use recado_proto::packet::{Access, ChannelChange, Code, Notice, Role};
+use recado_proto::planted::Planted;
 
 use super::capacity::{CHANNEL, MAKER, MEMBER, OWNED, follow_bound};
 use super::state::Owned;
@@ -23,9 +24,8 @@ impl Service {
         let topics = &self.state.topics;
         match topic {
             Topic::Feed(owner) if !self.state.profiles.contains_key(owner) => Err(Code::UnknownProfile),
-            Topic::Channel(channel) if !topics.channels.contains_key(channel) => {
-                Err(self.no_channel(channel))
-            }
+            Topic::Channel(channel) if topics.is_deleted(channel) => Err(Code::ChannelDeleted),
+            Topic::Channel(channel) if !topics.channels.contains_key(channel) => Err(Code::UnknownChannel),
             Topic::Channel(channel) if !self.sees(name, channel) => Err(Code::NotAllowed),
             Topic::Inbox(owner) if owner != name => Err(Code::NotAllowed),
             Topic::Feed(_) | Topic::Channel(_) | Topic::Inbox(_) => Ok(()),
@@ -69,11 +69,6 @@ impl Service {
         }
     }
 
-    /// The code for a channel that does not exist: it was deleted, or it never existed.
-    fn no_channel(&self, channel: &ChannelName) -> Code {
-        if self.state.topics.is_deleted(channel) { Code::ChannelDeleted } else { Code::UnknownChannel }
-    }
-
     /// Returns true if the request with this result made the channel that it sent to: the channel is open,
     /// and this is its first notification. False once that one was dropped.
     pub fn made_channel(&self, request: &Request, result: Result<Op, Code>) -> bool {
@@ -93,12 +88,12 @@ impl Service {
             | Request::Channel { channel, change: ChannelChange::Create { .. } } => channel,
             _ => return false,
         };
-        !topics.channels.contains_key(channel) && !topics.is_deleted(channel)
+        !topics.channels.contains_key(channel)
     }
 
     /// Checks that the table has a free place for a channel and that the profile's share is not used up.
     fn room_for_a_channel(&self, by: &Name) -> Result<(), Code> {
-        let taken = self.state.topics.channels.len() + self.index.deleted.len();
+        let taken = self.state.topics.channels.len();
         let own = self.index.made.get(by).copied().unwrap_or(0);
         let full = taken >= self.limits.channels || own >= self.limits.channels_made;
         if full { Err(Code::LimitReached) } else { Ok(()) }
@@ -133,8 +128,18 @@ impl Service {
         if let ChannelChange::Create { private } = change {
             return self.create_channel(asker, channel, *private).map(|()| op);
         }
+        if self.state.topics.is_deleted(channel) {
+            return Err(Code::ChannelDeleted);
+        }
         if !self.state.topics.channels.contains_key(channel) {
-            return Err(self.no_channel(channel));
+            return Err(Code::UnknownChannel);
+        }
+        if let ChannelChange::Delete = change {
+            self.may_delete(asker, channel)?;
+            self.delete_channel(channel, out)?;
+            let topic = Topic::Channel(channel.clone());
+            self.report(op, asker, &topic, Notice::ChannelDeleted, out);
+            return Ok(op);
         }
         let leaves = matches!(change, ChannelChange::Remove { member } if member == asker);
         let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
@@ -142,10 +147,9 @@ impl Service {
             return Err(Code::NotAllowed);
         }
         match change {
-            ChannelChange::Create { .. } => {}
+            ChannelChange::Create { .. } | ChannelChange::Delete => {}
             ChannelChange::Add { member, role } => self.add_member(channel, member, *role)?,
             ChannelChange::Remove { member } => self.remove_member(channel, member, out)?,
-            ChannelChange::Delete => self.delete_channel(channel, out),
         }
         Ok(op)
     }
@@ -169,7 +173,8 @@ impl Service {
         let members = OrdMap::unit(owner.clone(), Role::Owner);
         // Zero marks an open channel in the index.
         let created_ms = self.state.clock_ms.max(1);
-        self.state.topics.owned.insert(channel.clone(), Owned { private, members, created_ms });
+        let owned = Owned { private, members, created_ms, deleted: false };
+        self.state.topics.owned.insert(channel.clone(), owned);
         self.note_channel(&topic);
         Ok(())
     }
@@ -233,16 +238,66 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn delete_channel(&mut self, channel: &ChannelName, out: &mut Vec<Applied>) {
-        let maker = self.state.topics.makers.get(channel).cloned();
-        self.drop_channel(channel, out);
-        // The name stays taken: a notification on its way to the members must not create an open channel.
+    /// Checks that a profile may delete a channel: one of its owners, or the maker of an open one.
+    fn may_delete(&self, asker: &Name, channel: &ChannelName) -> Result<(), Code> {
+        let topics = &self.state.topics;
+        let may = match topics.owned.get(channel) {
+            Some(owned) => owned.members.get(asker) == Some(&Role::Owner),
+            None => topics.makers.get(channel) == Some(asker),
+        };
+        if may { Ok(()) } else { Err(Code::NotAllowed) }
+    }
+
+    /// Deletes a channel that exists: drops all that it holds, and all rights in it. Its readers get no gap.
+    /// The name stays taken: a notification on its way to the members must not create an open channel. Until
+    /// the name is free the follows stay.
+    ///
+    /// # Errors
+    /// LimitReached: there is no room for the record of an open channel's deletion.
+    pub(super) fn delete_channel(
+        &mut self,
+        channel: &ChannelName,
+        out: &mut Vec<Applied>,
+    ) -> Result<(), Code> {
+        if !self.state.topics.owned.contains_key(channel) {
+            self.may_hold(OWNED)?;
+        }
+        let topic = Topic::Channel(channel.clone());
+        let sessions = self.audience(&topic);
+        self.end_rights(channel);
+        self.empty(&topic);
+        self.make_room(OWNED);
         let created_ms = self.state.clock_ms;
-        let nobody = Owned { private: true, members: OrdMap::new(), created_ms };
+        let nobody = Owned { private: true, members: OrdMap::new(), created_ms, deleted: true };
         self.state.topics.owned.insert(channel.clone(), nobody);
         self.index.deleted.insert((created_ms, channel.clone()));
-        if let Some(maker) = maker {
-            self.has_made(&maker, channel);
+        self.note_channel(&topic);
+        out.push(Applied::Withdrawn { sessions });
+        Ok(())
+    }
+
+    /// Drops all that a topic holds, without a gap for its readers.
+    fn empty(&mut self, topic: &Topic) {
+        let Some(newest) = self.state.topics.get(topic).map(|topic_state| topic_state.last_op) else {
+            return;
+        };
+        if !self.planted.is(Planted::DeletedChannelKeepsTexts) {
+            self.trim(topic, newest);
+        }
+        if let Some(topic_state) = self.state.topics.get_mut(topic) {
+            topic_state.trimmed_upto = Op::ZERO;
+        }
+    }
+
+    /// Removes the record of the rights in a channel, and of its deletion.
+    fn end_rights(&mut self, channel: &ChannelName) {
+        self.index.idle.remove(&(0, channel.clone()));
+        let Some(owned) = self.state.topics.owned.remove(channel) else { return };
+        self.index.idle.remove(&(owned.created_ms, channel.clone()));
+        self.index.deleted.remove(&(owned.created_ms, channel.clone()));
+        self.index.counted.members -= owned.members.len() as u64;
+        for (member, _) in owned.members.iter().filter(|(_, role)| **role == Role::Owner) {
+            self.disown(member);
         }
     }
 
@@ -251,18 +306,8 @@ impl Service {
         let topic = Topic::Channel(channel.clone());
         let sessions = self.audience(&topic);
         self.remove_topic(&topic);
-        if let Some(since_ms) = self.state.topics.owned.get(channel).map(|owned| owned.created_ms) {
-            self.index.idle.remove(&(since_ms, channel.clone()));
-            self.index.deleted.remove(&(since_ms, channel.clone()));
-        }
         self.made_by_nobody(channel);
-        if let Some(owned) = self.state.topics.owned.remove(channel) {
-            self.index.counted.members -= owned.members.len() as u64;
-            for (member, _) in owned.members.iter().filter(|(_, role)| **role == Role::Owner) {
-                self.disown(member);
-            }
-        }
-        self.index.idle.remove(&(0, channel.clone()));
+        self.end_rights(channel);
         out.push(Applied::Withdrawn { sessions });
     }
 

@@ -46,6 +46,7 @@ impl Service {
                     claimed_ms,
                     usage: Usage::Claimed,
                     channels_paid_ms: 0,
+                    display: None,
                 };
                 self.state.profiles.insert(name.clone(), profile);
                 self.index.unused.insert((claimed_ms, name.clone()));
@@ -117,6 +118,7 @@ impl Service {
         self.index.counted.keys -= profile.keys.len() as u64;
         profile.keys.clear();
         profile.enrolment = None;
+        profile.display = None;
         Ok(())
     }
 

@@ -9,8 +9,8 @@
 //! topics), `keys` (the keys of a profile), `claims` (the claiming of names), `administer` (changes by
 //! administrators), `expiry` and `removal` (the release of names), `sessions` (devices and their sessions),
 //! `stored` (a notification as it is held), `stream` (pending notifications and gaps of a session),
-//! `queries`, [`limits`], `retention`, `capacity` (the size of the whole state), and `index` (lookup tables
-//! derived from the state).
+//! `queries`, [`limits`], `retention`, `retraction`, `capacity` (the size of the whole state), and `index`
+//! (lookup tables derived from the state).
 //!
 //! Invariants: apply reads no clock (the log carries the time), no randomness and no hash-map order. Its
 //! result depends only on the state, the command and [`Limits`], so those that it reads are the same on all
@@ -31,6 +31,7 @@ pub mod limits;
 mod queries;
 mod removal;
 mod retention;
+mod retraction;
 mod sessions;
 mod state;
 mod stored;
@@ -135,6 +136,14 @@ pub enum Applied {
     Withdrawn {
         /// The live receiving sessions concerned, ascending.
         sessions: Vec<SessionId>,
+    },
+    /// The text of a notification was taken away. Packets queued or in flight, and answers to queries, may
+    /// hold it.
+    Retracted {
+        /// Its topic.
+        topic: Topic,
+        /// Its op.
+        op: Op,
     },
     /// A notification was stored.
     Notified {

@@ -8,7 +8,7 @@ use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen};
 use recado_proto::id::{Admission, ChannelName, DeviceKey, Topic};
 use recado_proto::packet::{
-    Admin, AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, OptionalFields, Role,
+    Admin, AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, Notice, OptionalFields, Role,
 };
 
 use super::tests::{Log, channel, channel_name, content, device, feed, inbox, name, ops};
@@ -62,6 +62,11 @@ enum Step {
         topic: u8,
         repeat: bool,
     },
+    /// Retracts one of the notifications sent so far.
+    Retract {
+        which: usize,
+        sent: usize,
+    },
     Channel {
         which: usize,
         channel: u8,
@@ -92,6 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (which, 0..12u8, change).prop_map(|(which, topic, change)| Step::Follow { which, topic, change }),
         9 => (which, 0..12u8, prop::bool::weighted(0.1))
             .prop_map(|(which, topic, repeat)| Step::Send { which, topic, repeat }),
+        4 => (which, any::<usize>()).prop_map(|(which, sent)| Step::Retract { which, sent }),
         5 => (which, 0..PROFILES, change_of_channel())
             .prop_map(|(which, channel, change)| Step::Channel { which, channel, change }),
         1 => (which, 0..200u64).prop_map(|(which, upto)| Step::Cursor { which, upto }),
@@ -176,6 +182,9 @@ fn topic(which: u8) -> Topic {
 #[derive(Debug, Default)]
 struct Model {
     sent: Vec<(Op, Topic)>,
+    /// The author and the text of each notification; none: it is a notice of something else.
+    texts: BTreeMap<Op, (Name, Option<String>)>,
+    retracted: BTreeSet<Op>,
     dropped: BTreeSet<Op>,
     follows: BTreeMap<(Name, Topic), Op>,
     pending: BTreeMap<SessionId, (DeviceId, Name, bool)>,
@@ -232,14 +241,18 @@ impl Model {
                     Command::Request { request: Request::Channel { channel, change }, .. },
                 ) => {
                     let asker = self.live[session].0.clone();
-                    self.change(asker, channel, change);
+                    self.change(service.applied(), asker, channel, change);
                 }
+                (
+                    Applied::Answered { session, result, .. },
+                    Command::Request { request: Request::Retract { op, .. }, .. },
+                ) => self.retract(service, &self.live[session].0.clone(), *op, *result),
                 (Applied::Notified { topic, notification }, _) => {
                     let sessions = service.addressed(topic);
-                    assert_eq!(
-                        notification.notification().map(|whole| whole.topic.clone()),
-                        Some(topic.clone())
-                    );
+                    let whole = notification.notification().unwrap();
+                    assert_eq!(whole.topic, *topic);
+                    let text = whole.notice().is_none().then(|| whole.content.body.to_string());
+                    self.texts.insert(whole.op, (whole.author.clone(), text));
                     let follows = |who: &Name| self.follows.contains_key(&(who.clone(), topic.clone()));
                     let addressed = self.live.iter().filter(|(_, (who, receives))| *receives && follows(who));
                     let addressed: Vec<SessionId> = addressed.map(|(session, _)| *session).collect();
@@ -259,7 +272,9 @@ impl Model {
             Command::Administer(Admin { change: AdminChange::RemoveProfile { name }, .. })
             | Command::Expire(Claim::Profile { name, .. }) => self.remove_profile(name, out),
             Command::Administer(Admin { change: AdminChange::RemoveChannel { channel }, .. })
-            | Command::Expire(Claim::Channel { name: channel }) => self.remove_channel(channel, out),
+            | Command::Expire(Claim::Channel { name: channel } | Claim::Deleted { name: channel }) => {
+                self.remove_channel(channel, out)
+            }
             _ => {}
         }
         if let Command::Trim { topic, upto } = command {
@@ -354,7 +369,41 @@ impl Model {
         }
     }
 
-    fn change(&mut self, asker: Name, channel: &ChannelName, change: &ChannelChange) {
+    /// A retraction is done if the notification is there, has or had a text, and is the asker's or in a
+    /// channel that it owns.
+    fn retract(&mut self, service: &Service, asker: &Name, op: Op, result: Result<Op, Code>) {
+        let held = self.sent.iter().find(|(at, _)| *at == op && !self.dropped.contains(at));
+        let may = held.is_some_and(|(_, topic)| {
+            let (author, text) = &self.texts[&op];
+            let claimed = service.state.profiles[asker].claimed_op;
+            let owned = match topic {
+                Topic::Channel(channel) => service.state.topics.owned.get(channel),
+                Topic::Feed(_) | Topic::Inbox(_) => None,
+            };
+            let owns = owned.is_some_and(|owned| owned.members.get(asker) == Some(&Role::Owner));
+            text.is_some() && (owns || (author == asker && claimed < op))
+        });
+        assert_eq!(result.is_ok(), may, "{asker} retracts {op}: {result:?}");
+        if may {
+            self.retracted.insert(op);
+        }
+    }
+
+    /// Everything that is held has its text, unless that was retracted.
+    fn hold_texts(&self, state: &State) {
+        for (_, topic_state) in state.topics.iter() {
+            for held in &topic_state.retained {
+                let whole = held.notification().unwrap();
+                let (author, text) = &self.texts[&whole.op];
+                let retracted = self.retracted.contains(&whole.op);
+                assert_eq!(whole.notice() == Some(Notice::Retracted), retracted, "{}", whole.op);
+                let text = text.as_deref().filter(|_| !retracted).unwrap_or_default();
+                assert_eq!((&whole.author, &*whole.content.body.as_text()), (author, text), "{}", whole.op);
+            }
+        }
+    }
+
+    fn change(&mut self, op: Op, asker: Name, channel: &ChannelName, change: &ChannelChange) {
         let topic = Topic::Channel(channel.clone());
         match change {
             ChannelChange::Create { private } => {
@@ -372,8 +421,8 @@ impl Model {
             }
             ChannelChange::Delete => {
                 self.owned.remove(channel);
-                self.follows.retain(|(_, of), _| *of != topic);
-                self.sent.retain(|(_, of)| *of != topic);
+                // The notice of the deletion stays, and who follows gets it.
+                self.sent.retain(|(at, of)| *of != topic || *at == op);
             }
         }
     }
@@ -439,8 +488,14 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             request(which, false, Request::Follow { topic: topic(of), change })
         }
         Step::Send { which, topic: to, repeat } => {
-            request(which, repeat, Request::Send { topic: topic(to), content: content("text") })
+            let text = format!("text {}", log.unix_ms);
+            request(which, repeat, Request::Send { topic: topic(to), content: content(&text) })
         }
+        Step::Retract { which, sent } => pick(which).and_then(|session| {
+            let op = model.sent.get(sent % model.sent.len().max(1))?.0;
+            let topic = log.service.topic_of(&model.live[&session].0, op);
+            request(which, false, Request::Retract { op, topic })
+        }),
         Step::Keys { which, change } => request(which, false, Request::Keys { change }),
         Step::Administer { query, change } => {
             Some(Command::Administer(Admin { query: QueryId(query), change }))
@@ -469,7 +524,7 @@ fn admission(log: &Log, command: &Command) -> Option<impl PartialEq + std::fmt::
 }
 
 /// Limits so small that the steps reach them: three profiles, and three notifications beside them.
-const TIGHT: (u64, u64) = (2_860, 2_260);
+const TIGHT: (u64, u64) = (3_060, 2_460);
 const ROOMY: (u64, u64) = (Limits::STATE_BYTES, Limits::RECORD_BYTES);
 
 fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
@@ -547,6 +602,7 @@ proptest! {
         prop_assert_eq!(log.service.state(), twin.service.state());
         prop_assert!(log.service.state.administered.len() <= 3);
         prop_assert_eq!(&log.service.index, &Index::of(&log.service.state));
+        model.hold_texts(&log.service.state);
         for (id, device) in &log.service.state.devices {
             prop_assert!(device.results.len() <= 4);
             let profile = &log.service.state.profiles[&device.profile];
@@ -574,7 +630,9 @@ proptest! {
             let owns = owned.filter(|owned| owned.members.get(who) == Some(&Role::Owner)).count();
             prop_assert!(profile.owns == owns as u64 && owns <= 2);
             for topic in profile.follows.keys() {
-                prop_assert!(log.service.may_read(who, topic).is_ok(), "only what may be read is followed");
+                let may = log.service.may_read(who, topic);
+                let may = may.is_ok() || may == Err(Code::ChannelDeleted);
+                prop_assert!(may, "only what may be read is followed, or was until it was deleted");
             }
             for sent in &profile.sent {
                 prop_assert!(log.service.state.topics.sent(sent).is_some());

@@ -7,7 +7,7 @@ use imbl::OrdMap;
 
 use recado_proto::id::{Name, Op, Topic};
 use recado_proto::packet::{
-    Code, History, HistoryPage, HistoryRange, Info, List, ListItem, ListPage, Listing,
+    Code, DisplayName, History, HistoryPage, HistoryRange, Info, List, ListItem, ListPage, Listing,
 };
 
 use super::Service;
@@ -38,7 +38,7 @@ impl Service {
                 if let Topic::Inbox(_) = topic {
                     sources.push(MergeSource::sent(&profile.sent, topics));
                 }
-                (sources, topic_state.map_or(Op::ZERO, |topic_state| topic_state.trimmed_upto))
+                (sources, self.trimmed_upto(topic))
             }
         };
         let sources = sources.into_iter().map(|source| match query.range {
@@ -68,13 +68,23 @@ impl Service {
         Ok(answer)
     }
 
+    /// The op of the newest notification that retention dropped from a topic; zero if none was.
+    pub fn trimmed_upto(&self, topic: &Topic) -> Op {
+        self.state.topics.get(topic).map_or(Op::ZERO, |topic_state| topic_state.trimmed_upto)
+    }
+
     /// A page of a list for `asker`: at most [`List::ITEMS_MAX`] items, and the number of channels passed
-    /// over that the asker may not see, at most [`Limits::channels`](crate::limits::Limits).
+    /// over that the asker may not see, at most [`Limits::channels`](crate::limits::Limits). With `displays`,
+    /// profiles are listed with their display names.
     ///
     /// # Errors
     /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed for the members of a private channel.
-    pub fn list(&self, asker: &Name, query: &List) -> Result<(ListPage, usize), Code> {
+    pub fn list(&self, asker: &Name, query: &List, displays: bool) -> Result<(ListPage, usize), Code> {
         let profile = self.profile(asker)?;
+        let listed = |name: &Name, since| match self.display(name).filter(|_| displays) {
+            Some(display) => ListItem::Displayed { name: name.clone(), since, display: display.clone() },
+            None => ListItem::Profile { name: name.clone(), since },
+        };
         let after = query.after.as_deref();
         let mut passed_over = 0;
         let mut items: Vec<ListItem> = match &query.what {
@@ -98,14 +108,12 @@ impl Service {
                 )
             }
             Listing::Followers => match self.state.topics.feeds.get(asker) {
-                Some(feed) => page_of(&feed.followers, after, |name, since| {
-                    Some(ListItem::Profile { name: name.clone(), since: *since })
-                }),
+                Some(feed) => page_of(&feed.followers, after, |name, since| Some(listed(name, *since))),
                 None => Vec::new(),
             },
-            Listing::People => page_of(&self.state.profiles, after, |name, profile| {
-                Some(ListItem::Profile { name: name.clone(), since: profile.claimed_op })
-            }),
+            Listing::People => {
+                page_of(&self.state.profiles, after, |name, profile| Some(listed(name, profile.claimed_op)))
+            }
             Listing::Channels => page_of(&self.state.topics.channels, after, |name, channel| {
                 let sees = self.sees(asker, name);
                 passed_over += usize::from(!sees);
@@ -161,6 +169,11 @@ impl Service {
             sessions: devices().filter(|device| device.session.is_some()).count() as u64,
             pending: cursor.map_or(0, pending) as u64,
         })
+    }
+
+    /// The display name of a profile.
+    pub fn display(&self, name: &Name) -> Option<&DisplayName> {
+        self.state.profiles.get(name)?.display.as_ref()
     }
 
     /// The number of topics a profile follows, not counting its inbox.

@@ -52,7 +52,10 @@ impl Service {
         let is_there = topics.channels.contains_key(channel);
         match topics.owned.get(channel) {
             None if !is_there => return Err(Code::UnknownChannel),
-            Some(owned) if is_there && owned.private => self.delete_channel(channel, out),
+            Some(owned) if is_there && owned.private && !owned.deleted => {
+                self.delete_channel(channel, out)?;
+                self.end_follows(&Topic::Channel(channel.clone()));
+            }
             Some(_) | None => self.drop_channel(channel, out),
         }
         Ok(())
@@ -65,9 +68,16 @@ impl Service {
             return;
         };
         self.trim(topic, newest);
-        let Some(topic_state) = self.state.topics.remove(topic) else { return };
-        self.index.counted.follows -= follow_bound(topic) * topic_state.followers.len() as u64;
-        for follower in topic_state.followers.keys() {
+        self.end_follows(topic);
+        self.state.topics.remove(topic);
+    }
+
+    /// Ends all follows of a topic.
+    fn end_follows(&mut self, topic: &Topic) {
+        let Some(topic_state) = self.state.topics.get_mut(topic) else { return };
+        let followers = std::mem::take(&mut topic_state.followers);
+        self.index.counted.follows -= follow_bound(topic) * followers.len() as u64;
+        for follower in followers.keys() {
             if let Some(profile) = self.state.profiles.get_mut(follower) {
                 profile.follows.remove(topic);
             }

@@ -7,7 +7,7 @@ use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
 use recado_proto::id::{ChannelName, DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
-use recado_proto::packet::{Code, CodeHash, Content, OptionalFields, QueryId, Role};
+use recado_proto::packet::{Code, CodeHash, Content, DisplayName, OptionalFields, QueryId, Role};
 use recado_proto::seal::Aead;
 
 use super::stored::Stored;
@@ -110,6 +110,8 @@ pub(super) struct Profile {
     /// adds `Limits::channel_every`, and the time may be at most `Limits::channels_at_once` times that ahead
     /// of the log's clock.
     pub(super) channels_paid_ms: u64,
+    /// What it calls itself beside its name.
+    pub(super) display: Option<DisplayName>,
 }
 
 /// An open enrolment: a client that knows its code may add its key, once.
@@ -194,15 +196,15 @@ pub(super) struct Topics {
     pub(super) channels: OrdMap<ChannelName, TopicState>,
     /// The inboxes, by owner.
     pub(super) inboxes: OrdMap<Name, TopicState>,
-    /// The rights in the channels that were created by CHANNEL, by name, and the names of deleted channels
-    /// that are still taken. All other channels are open to anyone.
+    /// The rights in the channels that were created by CHANNEL and in deleted ones, by name. All other
+    /// channels are open to anyone.
     pub(super) owned: OrdMap<ChannelName, Owned>,
     /// The profile that made each channel, by the channel's name, while both exist; for a deleted channel,
     /// while its name is taken. Each maker's share of the places is counted by it.
     pub(super) makers: OrdMap<ChannelName, Name>,
 }
 
-/// The rights in a channel that was created.
+/// The rights in a channel that was created, or that was deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owned {
     /// True if only members may follow and read it.
@@ -212,6 +214,10 @@ pub(super) struct Owned {
     pub(super) members: OrdMap<Name, Role>,
     /// The log's time when it was created, in ms since 1970; of a deleted channel, the time of the deletion.
     pub(super) created_ms: u64,
+    /// True if the channel was deleted: it holds at most the notice of that, nobody may read it or send to
+    /// it, and its name is taken. Its followers stay until the name is free, so that those who are away find
+    /// the notice in their streams.
+    pub(super) deleted: bool,
 }
 
 /// One topic.
@@ -331,14 +337,13 @@ impl Topics {
 
     /// The notification that a [`Sent`] refers to.
     pub(super) fn sent(&self, sent: &Sent) -> Option<&Stored> {
-        let retained = &self.inboxes.get(&sent.to)?.retained;
-        let at = first(retained.len(), |at| retained[at].op() >= sent.op);
-        retained.get(at).filter(|notification| notification.op() == sent.op)
+        let inbox = self.inboxes.get(&sent.to)?;
+        inbox.retained.get(inbox.place(sent.op)?)
     }
 
     /// Returns true if the channel was deleted and its name is still taken.
     pub(super) fn is_deleted(&self, channel: &ChannelName) -> bool {
-        self.owned.contains_key(channel) && !self.channels.contains_key(channel)
+        self.owned.get(channel).is_some_and(|owned| owned.deleted)
     }
 
     /// The time since which a channel is unused, in ms since 1970; none if it is in use. It is unused if it
@@ -351,6 +356,7 @@ impl Topics {
         }
         match self.owned.get(channel) {
             None => Some(0),
+            Some(Owned { deleted: true, .. }) => None,
             Some(owned) => {
                 (topic_state.last_op == Op::ZERO && owned.members.len() <= 1).then_some(owned.created_ms)
             }
@@ -370,6 +376,18 @@ impl TopicState {
         self.bytes += notification.weight();
         self.last_op = notification.op();
         self.retained.push_back(notification);
+    }
+
+    /// The place of the notification of this op, if the topic holds it.
+    pub(super) fn place(&self, op: Op) -> Option<usize> {
+        let at = first(self.retained.len(), |at| self.retained[at].op() >= op);
+        (self.retained.get(at)?.op() == op).then_some(at)
+    }
+
+    /// Puts another notification with the same op in a place.
+    pub(super) fn replace(&mut self, at: usize, notification: Stored) {
+        self.bytes += notification.weight();
+        self.bytes -= self.retained.set(at, notification).weight();
     }
 
     /// Drops the oldest notification if its op is at most `upto`, and returns it.

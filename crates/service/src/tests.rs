@@ -13,6 +13,7 @@ mod planted;
 mod queries;
 mod requests;
 mod retention;
+mod retraction;
 mod sessions;
 mod stream;
 
@@ -22,9 +23,9 @@ use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
 use recado_proto::id::{Admission, ChannelName, DeviceKey, OUTSTANDING_MAX, Priority, Topic, millis};
 use recado_proto::packet::{
-    Access, Admin, AdminChange, Answer, AnswerKind, ChannelChange, CodeHash, Content, FollowChange, History,
-    HistoryRange, KeyChange, List, ListItem, Listing, Notification, OptionalFields, Position, Query, QueryId,
-    QueryKind, Role, ToClient, ToServer,
+    Access, Admin, AdminChange, Answer, AnswerKind, ChannelChange, CodeHash, Content, DisplayName,
+    FollowChange, History, HistoryRange, KeyChange, List, ListItem, Listing, Notice, Notification,
+    OptionalFields, Position, Query, QueryId, QueryKind, Role, ToClient, ToServer,
 };
 
 use super::*;
@@ -178,13 +179,23 @@ impl Log {
         self.request(session, Request::Send { topic, content: content("hello") })
     }
 
+    fn send_text(&mut self, session: SessionId, topic: Topic, body: &str) -> Result<Op, Code> {
+        self.request(session, Request::Send { topic, content: content(body) })
+    }
+
+    /// As the primary logs it, with the topic that it finds.
+    fn retract(&mut self, session: SessionId, op: Op) -> Result<Op, Code> {
+        let topic = self.service.topic_of(self.service.owner(session).unwrap(), op);
+        self.request(session, Request::Retract { op, topic })
+    }
+
     fn channel(&mut self, session: SessionId, name_of: &str, change: ChannelChange) -> Result<Op, Code> {
         self.request(session, Request::Channel { channel: channel_name(name_of), change })
     }
 
     fn list(&self, asker: &str, what: Listing) -> Result<Vec<ListItem>, Code> {
         let query = List { what, after: None };
-        self.service.list(&name(asker), &query).map(|(answer, _)| answer.items)
+        self.service.list(&name(asker), &query, true).map(|(answer, _)| answer.items)
     }
 
     fn pending(&self, session: SessionId) -> Vec<Op> {

@@ -277,6 +277,7 @@ fn what_ends_or_narrows_a_session_ends_its_answers() {
     for (input, done) in [
         (Input::SessionEnded { session: SESSION, packets: Vec::new() }, vec![1_u64]),
         (Input::Withdrawn(vec![SESSION]), vec![1]),
+        (Input::Retracted { op: Op(1), sessions: vec![SESSION] }, vec![1]),
         // The node has lost its role, and has forgotten its queries.
         (Input::Silence, vec![]),
     ] {

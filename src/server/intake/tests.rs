@@ -132,7 +132,7 @@ fn a_datagram_is_reported_to_delivery_before_its_requests_are_queued() {
     let session = SessionId(Op(12));
     let ack = ClientAck { upto: Position::of(Op(9)), held: Vec::new(), credit: 3 };
     // PING, and an EXTENSION that needs no answer, go no further.
-    let extension = ToServer::Extension(Extension { kind: 1, answers: None, bytes: vec![7] });
+    let extension = ToServer::Extension(Extension { kind: 300, answers: None, bytes: vec![7] });
     let packets = [
         ToServer::ClientAck(ack.clone()),
         ToServer::PathResponse(8),

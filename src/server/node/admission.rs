@@ -24,8 +24,8 @@ use recado_log::ordered::OrderedLog;
 use recado_proto::command::{Command, Request, SessionOpen};
 use recado_proto::id::{Clock, DeviceId, Name, OUTSTANDING_MAX, Seq, SessionId};
 use recado_proto::packet::{
-    AcceptConn, Answers, Code, Connect, Extension, OptionalFields, Position, Refused, RejectConn, Resume,
-    ResumeOk, ToClient,
+    AcceptConn, Answers, Code, Connect, Extension, ExtensionRequest, OptionalFields, Position, Refused,
+    RejectConn, Resume, ResumeOk, ToClient,
 };
 use recado_proto::seal::Aead;
 use recado_service::Standing;
@@ -157,10 +157,16 @@ impl Numbered {
         Numbered { answered_below, request, digest }
     }
 
-    /// A request of a later version. It takes its number and is refused, and acknowledges no other.
-    pub(super) fn unknown(extension: &Extension) -> Numbered {
-        let answered_below = Seq::default();
-        Numbered { answered_below, request: Request::Unsupported, digest: extension.digest() }
+    /// A request that came as an EXTENSION; none: one of a later version, which takes its number and is
+    /// refused. It acknowledges no other.
+    pub(super) fn extension(extension: &Extension, request: Option<ExtensionRequest>) -> Numbered {
+        let request = match request {
+            // The topic is looked for when the request is logged.
+            Some(ExtensionRequest::Retract { op }) => Request::Retract { op, topic: None },
+            Some(ExtensionRequest::Display { name }) => Request::Display { name },
+            None => Request::Unsupported,
+        };
+        Numbered { answered_below: Seq::default(), request, digest: extension.digest() }
     }
 }
 
@@ -387,7 +393,10 @@ impl<L: OrderedLog> Node<L> {
     }
 
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
-        let Numbered { answered_below, request, digest } = numbered;
+        let Numbered { answered_below, mut request, digest } = numbered;
+        if let (Request::Retract { op, topic }, Some(asker)) = (&mut request, self.service.owner(session)) {
+            *topic = self.service.topic_of(asker, *op);
+        }
         // As in a SessionOpen.
         let options = OptionalFields::NONE;
         let makes = self.service.makes_channel(&request);

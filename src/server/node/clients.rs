@@ -2,12 +2,14 @@
 //!
 //! A packet comes on a session, or without one in an INITIATION. What it asks for is not decided here.
 
+use std::collections::BTreeSet;
+
 use recado_log::ordered::OrderedLog;
 use recado_proto::command::Request;
 use recado_proto::id::{Clock, DeviceKey, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{
-    Answers, Code, Extension, Home, Keepalive, OptionalFields, Query, QueryKind, Refused, RoleName, SendAck,
-    ToClient, ToServer,
+    Answers, Code, Extension, ExtensionRequest, Home, Keepalive, OptionalFields, Query, QueryKind, Refused,
+    RoleName, SendAck, ToClient, ToServer,
 };
 use recado_service::Applied;
 
@@ -104,12 +106,18 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    /// Refuses a request or a query of a later version.
+    /// Handles a request that came as an EXTENSION, and refuses a request or a query of a later version.
     fn on_extension(&mut self, clock: Clock, session: SessionId, extension: &Extension) {
         match extension.answers {
             Some(Answers::Request(seq)) => {
-                let cost = cost::extension(extension);
-                self.on_numbered(clock, session, seq, Numbered::unknown(extension), cost);
+                let request = extension.request();
+                let cost = match (&request, self.service.owner(session)) {
+                    (Some(ExtensionRequest::Retract { .. }), Some(asker)) => {
+                        cost::retract(self.service.searched(asker))
+                    }
+                    _ => cost::extension(extension),
+                };
+                self.on_numbered(clock, session, seq, Numbered::extension(extension, request), cost);
             }
             Some(answers @ Answers::Query(_)) => {
                 let refused = match self.spend(clock, session, cost::LEAST) {
@@ -158,6 +166,18 @@ impl<L: OrderedLog> Node<L> {
             Applied::Withdrawn { sessions } => {
                 if self.is_primary && !sessions.is_empty() {
                     self.deliver(delivery::Input::Withdrawn(sessions));
+                }
+            }
+            Applied::Retracted { topic, op } => {
+                if self.is_primary {
+                    // An answer to a query may hold the text too, whoever asked.
+                    let asked = self.outstanding.sessions();
+                    let sessions: BTreeSet<SessionId> =
+                        self.service.addressed(&topic).iter().copied().chain(asked).collect();
+                    let sessions: Vec<SessionId> = sessions.into_iter().collect();
+                    if !sessions.is_empty() {
+                        self.deliver(delivery::Input::Retracted { op, sessions });
+                    }
                 }
             }
             Applied::Notified { topic, notification } => {

@@ -74,6 +74,11 @@ impl OutstandingAnswers {
         }
     }
 
+    /// The sessions with such queries.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.queries.keys().copied()
+    }
+
     /// Forgets a session that has ended.
     pub(super) fn forget(&mut self, session: SessionId) {
         self.queries.remove(&session);
@@ -94,7 +99,13 @@ impl<L: OrderedLog> Node<L> {
                 ToClient::Error(Refused::new(code, Answers::Query(id), retry_ms))
             }
             Ok(kind) => {
-                let answer = self.answer_of(clock, id, kind);
+                let mut answer = self.answer_of(clock, id, kind);
+                if let AnswerKind::Info(info) = &answer.kind
+                    && let Some(display) = self.service.display(&info.profile)
+                {
+                    let display = display.as_str().as_bytes().to_vec();
+                    answer.options = answer.options.with(OptionalFields::DISPLAY, display);
+                }
                 if answer.is_tracked() {
                     self.outstanding.insert(session, id);
                 }
@@ -139,7 +150,8 @@ impl<L: OrderedLog> Node<L> {
         match query.kind {
             QueryKind::History(history) => Ok(AnswerKind::History(self.service.history(&asker, &history)?)),
             QueryKind::List(list) => {
-                let (page, passed_over) = self.service.list(&asker, &list)?;
+                let displays = query.options.get(OptionalFields::DISPLAY).is_some();
+                let (page, passed_over) = self.service.list(&asker, &list, displays)?;
                 self.charges.owe(clock.now, session, Some(&asker), cost::passed_over(passed_over));
                 Ok(AnswerKind::List(page))
             }

@@ -25,6 +25,7 @@ mod members;
 mod peers;
 mod queries;
 mod reserved;
+mod retraction;
 mod snapshots;
 mod unreliable_log;
 mod vector_log;

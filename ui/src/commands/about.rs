@@ -1,10 +1,13 @@
 //! `recado info` and `recado claim`.
 
-use recado_client::{Access, ChannelName, Client, Info, ListItem, Listing, Name, Op, Topic};
+use recado_client::{
+    Access, ChannelName, Client, DisplayName, ListItem, Listing, Name, Op, ProfileInfo, Topic,
+};
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::exit::Failure;
+use crate::text::clean_line;
 use crate::wording::{access_in_words, described, role_in_words};
 
 pub(super) fn info(context: &Context, whom: Option<Topic>) -> Result<(), Failure> {
@@ -12,21 +15,22 @@ pub(super) fn info(context: &Context, whom: Option<Topic>) -> Result<(), Failure
     match whom {
         Some(Topic::Channel(name)) => channel(context, &client, &name),
         Some(Topic::Feed(name) | Topic::Inbox(name)) if name != *client.profile() => {
-            let (info, applied) = profile(context, &client, Some(name))?;
-            Ok(context.out.put(object(&info, applied), || lines(&info).join("\n"))?)
+            let of = profile(context, &client, Some(name))?;
+            Ok(context.out.put(object(&of), || lines(&of).join("\n"))?)
         }
         Some(Topic::Feed(_) | Topic::Inbox(_)) | None => oneself(context, &client),
     }
 }
 
-fn profile(context: &Context, client: &Client, name: Option<Name>) -> Result<(Info, Op), Failure> {
+fn profile(context: &Context, client: &Client, name: Option<Name>) -> Result<ProfileInfo, Failure> {
     let topic = name.clone().map(Topic::Feed);
     context.ask(|| client.info(name))?.map_err(Failure::about(topic.as_ref()))
 }
 
-fn object(info: &Info, applied: Op) -> Value {
+fn object(ProfileInfo { info, display, applied }: &ProfileInfo) -> Value {
     json!({
         "profile": info.profile.as_str(),
+        "display": display.as_ref().map(DisplayName::as_str),
         "since_op": info.since.0,
         "followers": info.followers,
         "following": info.following,
@@ -37,14 +41,16 @@ fn object(info: &Info, applied: Op) -> Value {
     })
 }
 
-fn lines(info: &Info) -> Vec<String> {
+fn lines(ProfileInfo { info, display, .. }: &ProfileInfo) -> Vec<String> {
+    let display = display.as_ref().map(|name| format!("  {}", clean_line(name.as_str())));
+    let named = format!("@{}{}", info.profile, display.unwrap_or_default());
     let described = described(info).map(|line| format!("  {line}"));
-    std::iter::once(format!("@{}", info.profile)).chain(described).collect()
+    std::iter::once(named).chain(described).collect()
 }
 
 /// Shows the user's own profile, and this device with its session.
 fn oneself(context: &Context, client: &Client) -> Result<(), Failure> {
-    let (info, applied) = profile(context, client, None)?;
+    let of = profile(context, client, None)?;
     let connection = client.connection();
     // The servers' cursor of this device, as `recado devices` shows it: a session that only asks is not
     // sent one.
@@ -53,7 +59,7 @@ fn oneself(context: &Context, client: &Client) -> Result<(), Failure> {
         _ => None,
     });
     let cursor = client.cursor().max(own);
-    let mut value = object(&info, applied);
+    let mut value = object(&of);
     let device = json!({
         "device": client.device().to_string(),
         "cursor": cursor.map(|op| op.0),
@@ -71,7 +77,7 @@ fn oneself(context: &Context, client: &Client) -> Result<(), Failure> {
         let read = cursor.map_or("nothing yet".to_owned(), |op| format!("up to op {op}"));
         let session = connection
             .map_or("none".to_owned(), |at| format!("{} with {} (view {})", at.session, at.primary, at.view));
-        let mut lines = lines(&info);
+        let mut lines = lines(&of);
         lines.extend([
             format!("  device     {}", client.device()),
             format!("  read       {read}"),
@@ -132,6 +138,23 @@ fn channel(context: &Context, client: &Client, name: &ChannelName) -> Result<(),
         lines.extend(members.iter().map(|(name, role)| format!("  {role:<9}  @{name}")));
         lines.join("\n")
     })?)
+}
+
+/// Gives the profile a display name, or takes it away.
+pub(super) fn rename(context: &Context, display: Option<DisplayName>) -> Result<(), Failure> {
+    let client = context.connect_to_change()?;
+    let op = context.wait(&client.set_display_name(display.clone())?, None)?;
+    let profile = client.profile();
+    let value = json!({
+        "profile": profile.as_str(),
+        "display": display.as_ref().map(DisplayName::as_str),
+        "op": op.0,
+    });
+    context.out.done(op, value, || match display {
+        Some(name) => format!("@{profile} is shown as {}", clean_line(name.as_str())),
+        None => format!("@{profile} has no display name any more"),
+    });
+    Ok(())
 }
 
 /// Claims the name. It is no error if it is this machine's already, because scripts repeat the command.

@@ -1,13 +1,14 @@
 //! `recado device`: manages the machines that may act as a profile.
 
-use recado_client::{Client, DeviceKey, EnrolmentCode, ListItem, Listing};
+use recado_client::{Client, DeviceKey, DeviceReset, EnrolmentCode, ListItem, Listing};
 use serde_json::json;
 
-use super::Context;
+use super::key::{cluster_of, other};
+use super::{Context, described};
 use crate::cli::Device;
 use crate::exit::Failure;
-use crate::print::{rfc3339, when};
-use crate::wording::{KEYS_MOST, enrolling, listed};
+use crate::print::{note, rfc3339, when};
+use crate::wording::{KEYS_MOST, counted, enrolling, listed};
 
 pub(super) fn run(context: &Context, command: Device) -> Result<(), Failure> {
     match command {
@@ -15,6 +16,7 @@ pub(super) fn run(context: &Context, command: Device) -> Result<(), Failure> {
         Device::Enrol { code } => enrol(context, code),
         Device::List => list(context),
         Device::Remove { key, yes } => remove(context, &key, yes),
+        Device::Reset { cluster, yes } => reset(context, cluster.as_deref(), yes),
     }
 }
 
@@ -92,6 +94,37 @@ fn remove(context: &Context, beginning: &str, yes: bool) -> Result<(), Failure> 
     let value = json!({"key": key.in_full(), "op": op.0});
     context.out.done(op, value, || format!("{key} is revoked"));
     Ok(())
+}
+
+/// Resets the devices of this machine. It contacts no server.
+fn reset(context: &Context, cluster: Option<&str>, yes: bool) -> Result<(), Failure> {
+    let profile = context.config.profile()?;
+    let cluster = cluster_of(context, &profile, cluster)?;
+    let reset = DeviceReset::begin(&context.config.state, cluster, &profile).map_err(other)?;
+    for request in reset.unsent() {
+        note(format_args!("not sent, or not known to be: {}", described(request)));
+    }
+    for error in reset.unreadable() {
+        note(error);
+    }
+    let unsent = reset.unsent().len();
+    if unsent + reset.unreadable().len() > 0 && !yes {
+        return Err(Failure::Usage(format!(
+            "this drops what @{profile} has not sent from this machine, as listed above; confirm with --yes"
+        )));
+    }
+    let devices = reset.devices();
+    reset.finish().map_err(other)?;
+    let value = json!({
+        "profile": profile.as_str(),
+        "cluster": cluster.to_string(),
+        "devices": devices,
+        "dropped": unsent,
+    });
+    Ok(context.out.put(value, || {
+        let devices = counted(devices as u64, "device");
+        format!("{devices} of @{profile} on this machine reset; the name and its key stay")
+    })?)
 }
 
 /// Finds the only key of the profile that begins with `beginning`.

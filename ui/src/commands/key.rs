@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use recado_client::{ClusterId, KeyFile, StoreError};
+use recado_client::{ClusterId, KeyFile, Name, StoreError};
 use serde_json::json;
 
 use super::Context;
@@ -22,19 +22,7 @@ pub(super) fn run(context: &Context, command: Key) -> Result<(), Failure> {
 
 fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Result<(), Failure> {
     let (profile, state) = (context.config.profile()?, &context.config.state);
-    let known = KeyFile::clusters(state, &profile).map_err(other)?;
-    let wanted = |id: &ClusterId| cluster.is_none_or(|cluster| id.to_string() == cluster);
-    let found: Vec<ClusterId> = known.iter().copied().filter(wanted).collect();
-    let [id] = found[..] else {
-        let all: Vec<String> = known.iter().map(ToString::to_string).collect();
-        return Err(Failure::Usage(match all.len() {
-            0 => format!("this machine has no key of @{profile}"),
-            _ => format!(
-                "this machine has keys of @{profile} for clusters {}; give --cluster ID",
-                all.join(", ")
-            ),
-        }));
-    };
+    let id = cluster_of(context, &profile, cluster)?;
     if file.is_none() && !context.out.is_for_people() {
         return Err(Failure::Usage("the key itself is no JSON; give a FILE to write it to".to_owned()));
     }
@@ -59,6 +47,27 @@ fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Resu
         "anyone who has this key can act as @{profile}; keep it secret, and use it on one machine at a time"
     ));
     Ok(())
+}
+
+/// The cluster in which this machine has a key of the profile: the only one, or the one that is given.
+pub(super) fn cluster_of(
+    context: &Context,
+    profile: &Name,
+    cluster: Option<&str>,
+) -> Result<ClusterId, Failure> {
+    let known = KeyFile::clusters(&context.config.state, profile).map_err(other)?;
+    let wanted = |id: &ClusterId| cluster.is_none_or(|cluster| id.to_string() == cluster);
+    let found: Vec<ClusterId> = known.iter().copied().filter(wanted).collect();
+    if let [id] = found[..] {
+        return Ok(id);
+    }
+    let all: Vec<String> = known.iter().map(ToString::to_string).collect();
+    Err(Failure::Usage(match all.len() {
+        0 => format!("this machine has no key of @{profile}"),
+        _ => {
+            format!("this machine has keys of @{profile} for clusters {}; give --cluster ID", all.join(", "))
+        }
+    }))
 }
 
 fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
@@ -98,6 +107,6 @@ fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn other(error: StoreError) -> Failure {
+pub(super) fn other(error: StoreError) -> Failure {
     Failure::Client(error.into())
 }

@@ -19,7 +19,12 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
             ListItem::Following { topic, since } => {
                 json!({"topic": written(topic), "topic_kind": kind_of(topic), "since_op": since.0})
             }
-            ListItem::Profile { name, since } => json!({"profile": name.as_str(), "since_op": since.0}),
+            ListItem::Profile { name, since } => {
+                json!({"profile": name.as_str(), "since_op": since.0, "display": null})
+            }
+            ListItem::Displayed { name, since, display } => {
+                json!({"profile": name.as_str(), "since_op": since.0, "display": display.as_str()})
+            }
             ListItem::Channel { name, followers, last_op, access } => json!({
                 "channel": name.as_str(),
                 "followers": followers,

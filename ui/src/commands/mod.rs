@@ -14,6 +14,7 @@ mod key;
 mod listen;
 mod lists;
 mod manual;
+mod retract;
 mod send;
 mod status;
 
@@ -32,6 +33,7 @@ use crate::environment::{AS, CLUSTER_KEY, SERVERS};
 use crate::exit::{self, Failure};
 use crate::interrupt::Interrupt;
 use crate::print::{self, Out};
+use crate::text::clean_line;
 use crate::timer::Timer;
 use crate::trust;
 use crate::tui::settings::When;
@@ -69,6 +71,7 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
     let context = Context { config, typed_profile, trust, timer, timeout, out, interrupt };
     match command {
         Command::Send(send) => send::run(&context, send),
+        Command::Retract { op } => retract::run(&context, Op(op)),
         Command::Follow { topics } => follow::follow(&context, topics),
         Command::Unfollow { topics } => follow::unfollow(&context, topics),
         Command::Listen(listen) => listen::run(&context, &listen),
@@ -81,6 +84,7 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Key(command) => key::run(&context, command),
         Command::Info { whom } => about::info(&context, whom),
         Command::Claim => about::claim(&context),
+        Command::Rename { display, .. } => about::rename(&context, display),
         Command::Status { watch } => status::run(&context, watch),
         Command::Doctor => doctor::run(&context),
         Command::Cluster { command } => cluster::run(&context, command.unwrap_or(Cluster::List)),
@@ -103,6 +107,33 @@ struct Context {
     out: Out,
     /// Signals, once the command has asked something that may be outstanding when one comes.
     interrupt: OnceCell<Interrupt>,
+}
+
+/// A request, with the beginning of the text that it sends.
+fn described(request: &Request) -> String {
+    let what = in_words(request);
+    match request {
+        Request::Send { content, .. } => {
+            let text = content.body.as_text();
+            let line = clean_line(content.title.as_deref().unwrap_or(&text));
+            let start: String = line.chars().take(60).collect();
+            let rest = if start.len() < line.len() { "..." } else { "" };
+            format!("{what}: {start:?}{rest}")
+        }
+        _ => what,
+    }
+}
+
+fn in_words(request: &Request) -> String {
+    match request {
+        Request::Send { topic: None, .. } => "send to your followers".to_owned(),
+        Request::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
+        Request::Follow { topic, .. } => format!("follow or unfollow of {}", print::written(topic)),
+        Request::Keys { .. } => "change of your keys".to_owned(),
+        Request::Channel { channel, .. } => format!("change of #{channel}"),
+        Request::Retract { op } => format!("retraction of op {op}"),
+        Request::Display { .. } => "change of your display name".to_owned(),
+    }
 }
 
 impl Context {
@@ -264,13 +295,7 @@ impl Context {
             .for_each(print::note);
         let mut acknowledged = 0;
         for (n, recovered) in client.recovered().iter().enumerate() {
-            let what = match &recovered.request {
-                Request::Send { topic: None, .. } => "send to your followers".to_owned(),
-                Request::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
-                Request::Follow { topic, .. } => format!("follow or unfollow of {}", print::written(topic)),
-                Request::Keys { .. } => "change of your keys".to_owned(),
-                Request::Channel { channel, .. } => format!("change of #{channel}"),
-            };
+            let what = in_words(&recovered.request);
             match waiting::for_receipt(&recovered.receipt, self.left(), None, self.interrupt()?) {
                 Ok(op) if n < SETTLED_SHOWN => {
                     print::note(format_args!("an earlier {what} is acknowledged now: op {op}"));

@@ -134,7 +134,7 @@ fn whole(input: impl Read) -> Result<String, Failure> {
 }
 
 /// Opens the session, and makes sure that the channel is there, if it is not to be created: what is sent to a
-/// mistyped one would create it for good.
+/// mistyped one would create it.
 fn connect(context: &Context, send: &Send) -> Result<Client, Failure> {
     let creates = send.create || (context.config.creates && !send.no_create);
     let client = context.connect_to_claim()?;
@@ -143,7 +143,7 @@ fn connect(context: &Context, send: &Send) -> Result<Client, Failure> {
         return Ok(client);
     }
     let prompt = format!(
-        "There is no channel #{channel}. Sending creates it: open to everyone, and nobody can delete it.\n\
+        "There is no channel #{channel}. Sending creates it: open to everyone, and only you can delete it.\n\
          Create #{channel}? [y/N] "
     );
     let is_wanted = creates && context.of_user(|| is_yes_to(&prompt))?;

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use recado_client::{Notification, Op};
+use recado_client::{Content, Notice, Notification, Op};
+
+use crate::print::about_notice;
 
 /// Limit of the notifications held for one place. Beyond it the oldest are dropped; scrolling back requests
 /// them again.
@@ -70,16 +72,31 @@ impl Log {
         self.items.partition_point(|notification| notification.unix_ms < unix_ms)
     }
 
-    /// Inserts a notification. Returns true if it was not held yet.
+    /// Inserts a notification. A notice is held with words in place of a text; that of a retraction takes the
+    /// text away that is held. Returns true if it was not held yet.
     pub(crate) fn insert(&mut self, notification: Arc<Notification>) -> bool {
         let op = notification.op;
+        if let Some(Notice::Retracts(retracted)) = notification.notice()
+            && let Ok(at) = self.position(retracted)
+        {
+            self.items[at] = in_words(&self.items[at], Notice::Retracted);
+        }
+        let notification = match notification.notice() {
+            Some(notice) => in_words(&notification, notice),
+            None => notification,
+        };
         if self.items.back().is_none_or(|newest| newest.op < op) {
             self.items.push_back(notification);
         } else if self.items.front().is_some_and(|oldest| op < oldest.op) {
             self.items.push_front(notification);
         } else {
             match self.position(op) {
-                Ok(_) => return false,
+                Ok(at) => {
+                    if notification.notice() == Some(Notice::Retracted) {
+                        self.items[at] = notification;
+                    }
+                    return false;
+                }
                 Err(at) => self.items.insert(at, notification),
             }
         }
@@ -97,6 +114,12 @@ impl Log {
             self.insert(notification);
         }
     }
+}
+
+/// A notification that says what a notice says, in place of any text.
+fn in_words(of: &Notification, notice: Notice) -> Arc<Notification> {
+    let content = Content::of(about_notice(notice));
+    Arc::new(Notification { content, options: notice.options(), ..of.clone() })
 }
 
 #[cfg(test)]

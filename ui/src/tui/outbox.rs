@@ -57,7 +57,11 @@ impl Outbox {
                 content: content.clone(),
                 refused: None,
             }),
-            Request::Follow { .. } | Request::Channel { .. } | Request::Keys { .. } => {
+            Request::Follow { .. }
+            | Request::Channel { .. }
+            | Request::Keys { .. }
+            | Request::Retract { .. }
+            | Request::Display { .. } => {
                 self.changes.insert(id, request.clone());
             }
         }
@@ -68,7 +72,12 @@ impl Outbox {
         match self.changes.get(&id) {
             Some(Request::Channel { channel, .. }) => Some(Topic::Channel(channel.clone())),
             Some(Request::Follow { topic, .. }) => Some(topic.clone()),
-            Some(Request::Send { .. } | Request::Keys { .. }) => None,
+            Some(
+                Request::Send { .. }
+                | Request::Keys { .. }
+                | Request::Retract { .. }
+                | Request::Display { .. },
+            ) => None,
             None => self.sends.iter().find(|pending| pending.id == id)?.topic.clone(),
         }
     }
@@ -79,7 +88,7 @@ impl Outbox {
             Some(Request::Channel { change, .. }) => Some(limits_of(change)),
             Some(Request::Follow { .. }) => Some(FOLLOW_MOST),
             Some(Request::Keys { .. }) => Some(KEYS_MOST),
-            Some(Request::Send { .. }) => None,
+            Some(Request::Send { .. } | Request::Retract { .. } | Request::Display { .. }) => None,
             None => {
                 let makes = |one: &Pending| one.id == id && matches!(one.topic, Some(Topic::Channel(_)));
                 self.sends.iter().any(makes).then_some(SEND_MOST)

@@ -15,6 +15,7 @@ mod output;
 #[path = "../../../tests/it/relay.rs"]
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod relay;
+mod retraction;
 mod screen;
 mod servers;
 #[path = "../../../tests/it/status_client.rs"]

@@ -8,8 +8,8 @@ use std::time::Duration;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ChannelName, DeviceId, Name, Op, Seq, SessionId, Topic, View};
 use recado_proto::packet::{
-    ChannelChange, Code, CodeHash, Content, FollowChange, HistoryPage, HistoryRange, Info, KeyChange,
-    ListPage, Listing, Notification, QueryId, Status,
+    ChannelChange, Code, CodeHash, Content, DisplayName, FollowChange, HistoryPage, HistoryRange, Info,
+    KeyChange, ListPage, Listing, Notification, QueryId, Status,
 };
 use recado_proto::planted::PlantedBug;
 use recado_proto::seal::Ciphers;
@@ -81,6 +81,16 @@ pub enum Request {
     Keys {
         /// The change.
         change: KeyChange,
+    },
+    /// Take the text of a notification away.
+    Retract {
+        /// The notification.
+        op: Op,
+    },
+    /// Give the profile a display name, or take it away.
+    Display {
+        /// The display name.
+        name: Option<DisplayName>,
     },
 }
 
@@ -164,6 +174,8 @@ pub enum Answer {
     Info {
         /// What was asked.
         info: Info,
+        /// The profile's display name.
+        display: Option<DisplayName>,
         /// The op up to which it is true.
         applied: Op,
     },

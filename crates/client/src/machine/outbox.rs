@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use recado_proto::envelope::PACKETS_MAX;
 use recado_proto::id::{Moment, OUTSTANDING_MAX, Op, Seq};
-use recado_proto::packet::{Channel, Code, Follow, Keys, OptionalFields, Send, ToServer};
+use recado_proto::packet::{
+    Channel, Code, Extension, ExtensionRequest, Follow, Keys, OptionalFields, Send, ToServer,
+};
 use recado_proto::{codec, fragment};
 
 use super::{Effect, Event, Numbered, Request};
@@ -67,6 +69,7 @@ pub(super) fn passes(code: Code, retry_ms: u32) -> bool {
         | Code::BeyondEnd
         | Code::NumberTaken
         | Code::NumberForgotten
+        | Code::UnknownNotification
         | Code::Fenced => false,
         Code::Unknown(_) => retry_ms > 0,
     }
@@ -115,6 +118,9 @@ impl Outstanding {
             Request::Send { topic, content } => {
                 ToServer::Send(Send { seq, answered_below, topic, content, nonce, options })
             }
+            // These do not tell which numbers are answered, so that their content is always the same.
+            Request::Retract { op } => extension(seq, nonce, &ExtensionRequest::Retract { op }),
+            Request::Display { name } => extension(seq, nonce, &ExtensionRequest::Display { name }),
         }
     }
 
@@ -124,6 +130,10 @@ impl Outstanding {
         self.tries += 1;
         (self.token, self.sent) = (Some(token), Some(sent));
     }
+}
+
+fn extension(seq: Seq, nonce: u64, request: &ExtensionRequest) -> ToServer {
+    ToServer::Extension(Extension::of_request(seq, nonce, request))
 }
 
 /// All unanswered requests.

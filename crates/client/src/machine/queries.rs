@@ -1,7 +1,9 @@
 //! Queries under way, and their answers.
 
 use recado_proto::id::Moment;
-use recado_proto::packet::{self, AnswerKind, Code, History, List, QueryId, QueryKind, ToServer};
+use recado_proto::packet::{
+    self, AnswerKind, Code, History, List, OptionalFields, QueryId, QueryKind, ToServer,
+};
 
 use super::again::{ASK_AGAIN_MAX, Again};
 use super::{Answer, Effect, Event, Machine, Query, State};
@@ -79,7 +81,11 @@ impl Machine {
             };
             if let Some(primary) = primary {
                 noise = noise.rotate_left(7);
-                let query = ToServer::Query(packet::Query::new(*id, kind));
+                let mut query = packet::Query::new(*id, kind);
+                if matches!(query.kind, QueryKind::List(_)) {
+                    query.options = OptionalFields::NONE.with(OptionalFields::DISPLAY, Vec::new());
+                }
+                let query = ToServer::Query(query);
                 self.servers.send(now, primary, self.view, &[query], None, out);
                 pending.again.sent(now, noise);
                 pending.put_off_upto = now + ASK_AGAIN_MAX;
@@ -103,7 +109,11 @@ impl Machine {
         let content = match answer.kind {
             AnswerKind::History(page) => Answer::History { page, applied },
             AnswerKind::List(page) => Answer::List(page),
-            AnswerKind::Info(info) => Answer::Info { info, applied },
+            AnswerKind::Info(info) => {
+                let display = answer.options.get(OptionalFields::DISPLAY);
+                let display = display.and_then(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok());
+                Answer::Info { info, display, applied }
+            }
             // The caller takes a status itself, and this client never asks who it is.
             AnswerKind::Status(_) | AnswerKind::WhoAmI(_) => return,
         };

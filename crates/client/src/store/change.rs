@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use recado_proto::codec;
 use recado_proto::id::{ChannelName, DeviceKey, Name, Op, Priority, Seq, Topic};
-use recado_proto::packet::{Body, ChannelChange, CodeHash, Content, FollowChange, KeyChange, Position, Role};
+use recado_proto::packet::{
+    Body, ChannelChange, CodeHash, Content, DisplayName, FollowChange, KeyChange, Position, Role,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Numbered, Request};
@@ -148,6 +150,12 @@ enum StoredRequest {
         #[serde(with = "StoredKeyChange")]
         change: KeyChange,
     },
+    Retract {
+        op: Op,
+    },
+    Display {
+        name: Option<DisplayName>,
+    },
 }
 
 /// The topic of a SEND that names one.
@@ -249,6 +257,8 @@ impl From<&Request> for StoredRequest {
             Request::Channel { channel, change } => {
                 StoredRequest::Channel { channel: channel.clone(), change: change.clone() }
             }
+            Request::Retract { op } => StoredRequest::Retract { op: *op },
+            Request::Display { name } => StoredRequest::Display { name: name.clone() },
         }
     }
 }
@@ -263,6 +273,8 @@ impl From<StoredRequest> for Request {
             }
             StoredRequest::Channel { channel, change } => Request::Channel { channel, change },
             StoredRequest::Keys { change } => Request::Keys { change },
+            StoredRequest::Retract { op } => Request::Retract { op },
+            StoredRequest::Display { name } => Request::Display { name },
         }
     }
 }

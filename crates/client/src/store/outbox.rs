@@ -49,7 +49,8 @@ const FRAME: usize = 20;
 /// A file that has grown by less than this is not compacted.
 const GROWTH_MIN: u64 = 64 * 1024;
 
-const CURE: &str = "delete its directory to start the device anew, without the requests it left unanswered";
+const CURE: &str =
+    "run `recado device reset` to start the device anew, without the requests it left unanswered";
 
 /// The outbox of a device, and its file.
 #[derive(Debug)]
@@ -103,6 +104,12 @@ struct Scanned {
 /// What is kept in the outbox at `path`; the default if there is none.
 pub(crate) fn read_outbox(path: &Path) -> Result<Kept, StoreError> {
     Ok(scan_file(path)?.unwrap_or_default().kept)
+}
+
+/// Replaces the outbox at `path` by that of a device that was never admitted, has no requests, and has given
+/// the numbers up to this one. On return it is durable.
+pub(super) fn put_given(path: &Path, given: Seq) -> Result<(), StoreError> {
+    replace(path, &whole(&Kept { given, ..Kept::default() }))
 }
 
 impl Outbox {

@@ -428,3 +428,42 @@ fn a_missing_key_beside_a_device_is_an_error_and_no_new_key_is_drawn() {
     let (slot, outbox) = take(state.path()).unwrap();
     assert_eq!((slot.device(), unanswered(&outbox).len()), (device, 1));
 }
+
+#[test]
+fn a_reset_names_what_is_not_sent_and_leaves_the_key_and_the_highest_number() {
+    let state = tempfile::tempdir().unwrap();
+    let begin = || DeviceReset::begin(state.path(), ClusterId(7), &"alice".parse().unwrap());
+    assert!(matches!(begin(), Err(StoreError::NoKey { .. })));
+    let slot = ask(state.path(), &[numbered(1, send("one")), numbered(2, send("two"))]);
+    slot.save_cursor(Op(9)).unwrap();
+    let key = slot.device().key;
+    assert!(matches!(begin(), Err(StoreError::InUse(_))), "it is in use");
+    drop(slot);
+    let kept = begin().unwrap();
+    assert_eq!((kept.devices(), kept.unsent()), (1, &[send("one"), send("two")][..]));
+    assert!(take(state.path()).unwrap().0.dir().ends_with("slot-1"), "it is locked meanwhile");
+    drop(kept);
+    let (slot, outbox) = take(state.path()).unwrap();
+    assert_eq!((slot.cursor(), unanswered(&outbox).len()), (Some(Op(9)), 2), "nothing was done");
+    drop((slot, outbox));
+
+    begin().unwrap().finish().unwrap();
+    let (slot, outbox) = take(state.path()).unwrap();
+    assert_eq!((slot.device().key, slot.cursor()), (key, None));
+    assert_eq!(*outbox.kept(), change::Kept { given: Seq(2), ..Default::default() });
+}
+
+#[test]
+fn what_cannot_be_read_is_reset_too() {
+    let state = tempfile::tempdir().unwrap();
+    let slot = ask(state.path(), &[numbered(1, send("one"))]);
+    let dir = slot.dir().to_owned();
+    drop(slot);
+    fs::write(dir.join(OUTBOX), "no outbox").unwrap();
+    fs::write(dir.join(CURSOR), "no cursor").unwrap();
+    let reset = DeviceReset::begin(state.path(), ClusterId(7), &"alice".parse().unwrap()).unwrap();
+    assert!(matches!(reset.unreadable(), [StoreError::Damaged { .. }]), "{reset:?}");
+    reset.finish().unwrap();
+    let (slot, outbox) = take(state.path()).unwrap();
+    assert_eq!((slot.dir(), slot.cursor(), unanswered(&outbox)), (dir.as_path(), None, vec![]));
+}

@@ -107,14 +107,65 @@ pub struct Notification {
 }
 
 impl Notification {
+    /// The change that it reports, if it is no text of its author.
+    pub fn notice(&self) -> Option<Notice> {
+        Notice::of(&self.options)
+    }
+
     pub(super) fn is_bounded(&self) -> bool {
         self.content.within_limits() && self.options.is_bounded()
+    }
+}
+
+/// A change that a notification reports in place of a text. Its content is empty, and the servers have set
+/// its optional field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Its text was retracted, and is gone: it has its op, topic, author and time alone.
+    Retracted,
+    /// The notification of this op, an earlier one of the same topic, was retracted by the author of this
+    /// one.
+    Retracts(Op),
+    /// The author of this one has deleted the channel with all that it held.
+    ChannelDeleted,
+}
+
+impl Notice {
+    /// The optional fields of a notification that reports it.
+    pub fn options(self) -> OptionalFields {
+        let (tag, bytes) = match self {
+            Notice::Retracted => (OptionalFields::RETRACTED, Vec::new()),
+            Notice::Retracts(op) => (OptionalFields::RETRACTS, op.0.to_be_bytes().to_vec()),
+            Notice::ChannelDeleted => (OptionalFields::CHANNEL_DELETED, Vec::new()),
+        };
+        OptionalFields::NONE.with(tag, bytes)
+    }
+
+    fn of(options: &OptionalFields) -> Option<Notice> {
+        let retracts = || options.get(OptionalFields::RETRACTS)?.try_into().ok().map(u64::from_be_bytes);
+        if options.get(OptionalFields::RETRACTED).is_some() {
+            Some(Notice::Retracted)
+        } else if options.get(OptionalFields::CHANNEL_DELETED).is_some() {
+            Some(Notice::ChannelDeleted)
+        } else {
+            retracts().map(|op| Notice::Retracts(Op(op)))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_notice_survives_its_optional_field_and_nothing_else_is_one() {
+        for notice in [Notice::Retracted, Notice::Retracts(Op(300)), Notice::ChannelDeleted] {
+            assert_eq!(Notice::of(&notice.options()), Some(notice));
+            assert!(notice.options().may_be_ignored(), "an older client steps over it");
+        }
+        let short = OptionalFields::NONE.with(OptionalFields::RETRACTS, vec![1]);
+        assert_eq!((Notice::of(&short), Notice::of(&OptionalFields::NONE)), (None, None));
+    }
 
     #[test]
     fn a_text_that_shows_nothing_is_blank_in_any_alphabet() {

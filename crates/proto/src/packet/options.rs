@@ -17,9 +17,10 @@ pub struct OptionalField {
 /// with [`OptionalFields::BYTES_MAX`] bytes together.
 ///
 /// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical.
-/// Servers send [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`] and, with a status,
-/// [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`] and [`OptionalFields::RELEASE`]; the other tags
-/// below are reserved, and servers of this version honour none of them.
+/// Servers send [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`], those of a
+/// [`Notice`](super::Notice), [`OptionalFields::DISPLAY`], for which a client asks under the same tag, and,
+/// with a status, [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`] and [`OptionalFields::RELEASE`];
+/// the other tags below are reserved, and servers of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 
@@ -52,13 +53,22 @@ impl OptionalFields {
     pub const KEEPALIVE: u16 = 6;
     /// SEND: the notification is the topic's retained one.
     pub const RETAINED: u16 = 7;
+    /// Notification: its text was retracted, and is gone. Without content.
+    pub const RETRACTED: u16 = 8;
     /// FOLLOW: every channel that is listed, in place of the topic.
     pub const ALL_LISTED: u16 = 9;
+    /// Notification: it retracts the text of an earlier one of its topic, whose op this is; a u64,
+    /// big-endian.
+    pub const RETRACTS: u16 = 10;
     /// QUERY: the consistency of the answer, one byte: of any state, or linearizable. Without it the answer
     /// is of a state that is as late as the token.
     pub const CONSISTENCY: u16 = 11;
+    /// Notification: its channel was deleted with all that it held. Without content.
+    pub const CHANNEL_DELETED: u16 = 12;
     /// CHANNEL and SEND: the channel that it creates is in no list.
     pub const UNLISTED: u16 = 13;
+    /// QUERY, without content: the client reads display names. QUERY_OK: the profile's display name.
+    pub const DISPLAY: u16 = 14;
     /// CHANNEL and SEND: the channel that it creates is forgotten after so many ms without a notification and
     /// a follower, and its name is free then.
     pub const TRANSIENT: u16 = 15;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Notification, OptionalFields, Position, Role, Status};
+use super::{DisplayName, Notification, OptionalFields, Position, Role, Status};
 use crate::id::{ChannelName, DeviceId, DeviceKey, Name, Op, SessionId, Topic};
 
 /// The id of a query, chosen by the client and echoed in the answer. A client uses none twice on a session:
@@ -299,6 +299,16 @@ pub enum ListItem {
         /// The latest time when any of its devices was seen, in ms since 1970; zero if it has none.
         last_seen_ms: u64,
     },
+    /// A profile with a display name; only if the query asks for them ([`OptionalFields::DISPLAY`]), and else
+    /// [`ListItem::Profile`].
+    Displayed {
+        /// Its name.
+        name: Name,
+        /// As in [`ListItem::Profile`].
+        since: Op,
+        /// Its display name.
+        display: DisplayName,
+    },
 }
 
 impl ListItem {
@@ -307,7 +317,9 @@ impl ListItem {
     pub fn key(&self) -> String {
         match self {
             ListItem::Following { topic, .. } => topic.to_string(),
-            ListItem::Profile { name, .. } | ListItem::Member { name, .. } => name.to_string(),
+            ListItem::Profile { name, .. }
+            | ListItem::Displayed { name, .. }
+            | ListItem::Member { name, .. } => name.to_string(),
             ListItem::Channel { name, .. } => name.to_string(),
             ListItem::Device { device, .. } => format!("{}/{:03}", device.key.in_full(), device.slot),
             ListItem::Key { key, .. } => key.in_full(),

@@ -87,6 +87,9 @@ open_enum! {
         /// This server is no member of the cluster any more; the client asks another. No server of this
         /// version sends it.
         NotAMember,
+        /// No notification of this op is held that the profile may read: none was sent, retention dropped it,
+        /// its channel was deleted, or it is only a notice.
+        UnknownNotification,
     }
 }
 

@@ -26,6 +26,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         claimed_ms: u64::MAX,
         usage: crate::state::Usage::Used,
         channels_paid_ms: u64::MAX,
+        display: Some("d".repeat(DisplayName::LEN_MAX).parse().unwrap()),
     };
     let topic = |retained: Vec<Stored>| TopicState {
         followers: imbl::OrdMap::new(),
@@ -62,10 +63,8 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
             state.topics.makers.insert(long_channel(n), long(n));
             state.topics.channels.insert(long_channel(n), topic(Vec::new()));
             let members = (0..10).map(|n| (long(n), Role::Owner)).collect();
-            state
-                .topics
-                .owned
-                .insert(long_channel(n), Owned { private: true, members, created_ms: u64::MAX });
+            let owned = Owned { private: true, members, created_ms: u64::MAX, deleted: true };
+            state.topics.owned.insert(long_channel(n), owned);
         }
     });
     weighs("a hundred things that administrators asked", 100 * ADMINISTERED, &|state| {

@@ -155,7 +155,7 @@ fn the_name_of_a_deleted_channel_is_nobodys_so_that_a_late_text_opens_it_to_nobo
 }
 
 #[test]
-fn a_deleted_channel_is_gone_with_what_it_held_and_its_follows() {
+fn a_deleted_channel_is_gone_with_what_it_held() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let bob = log.open("bob", 2);
@@ -163,11 +163,75 @@ fn a_deleted_channel_is_gone_with_what_it_held_and_its_follows() {
     log.follow(bob, channel("ops")).unwrap();
     log.send(alice, channel("ops")).unwrap();
     log.channel(alice, "ops", ChannelChange::Delete).unwrap();
-    assert_eq!(log.pending(bob), []);
-    assert_eq!(log.unfollow(bob, channel("ops")), Err(Code::NotFollowing));
     let newest = HistoryRange::Before(Op(u64::MAX));
     assert_eq!(log.history("bob", Some(channel("ops")), newest), Err(Code::ChannelDeleted));
+    assert_eq!(log.list("bob", Listing::Channels), Ok(vec![]));
     assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
+fn those_who_follow_a_channel_find_in_their_streams_that_it_was_deleted() {
+    let mut log = Log::new();
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    log.channel(alice, "ops", create(true)).unwrap();
+    log.channel(alice, "ops", add("bob", Role::Reader)).unwrap();
+    log.follow(bob, channel("ops")).unwrap();
+    log.send(alice, channel("ops")).unwrap();
+    let deleted = log.channel(alice, "ops", ChannelChange::Delete).unwrap();
+    let page = log.service.page(bob, Op(0), 10, 1_000);
+    assert_eq!((page.gap, ops(&page.notifications)), (None, vec![deleted]));
+    let notice = page.notifications[0].notification().unwrap();
+    assert_eq!((notice.notice(), &notice.topic), (Some(Notice::ChannelDeleted), &channel("ops")));
+    assert_eq!(notice.author, name("alice"));
+    assert_eq!(log.retract(alice, deleted), Err(Code::UnknownNotification));
+    // Once the name is free the follow is gone with it, and another channel of the name shows nothing older.
+    log.spend(31, &[alice, bob]);
+    assert_eq!(log.unfollow(bob, channel("ops")), Err(Code::NotFollowing));
+    let first = log.send(bob, channel("ops")).unwrap();
+    let all = HistoryRange::After(Op(0));
+    assert_eq!(log.history("bob", Some(channel("ops")), all), Ok(vec![first]));
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
+fn the_follow_of_a_deleted_channel_may_be_ended() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.send(alice, channel("ops")).unwrap();
+    log.follow(alice, channel("ops")).unwrap();
+    log.channel(alice, "ops", ChannelChange::Delete).unwrap();
+    assert!(log.unfollow(alice, channel("ops")).is_ok());
+    assert_eq!(log.pending(alice), []);
+}
+
+#[test]
+fn an_open_channel_is_deleted_by_the_profile_that_made_it_and_by_no_other() {
+    let mut log = Log::new();
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    log.send(alice, channel("ops")).unwrap();
+    log.send(bob, channel("ops")).unwrap();
+    assert_eq!(log.channel(bob, "ops", ChannelChange::Delete), Err(Code::NotAllowed));
+    log.channel(alice, "ops", ChannelChange::Delete).unwrap();
+    assert_eq!(log.channel(alice, "ops", ChannelChange::Delete), Err(Code::ChannelDeleted));
+    assert_eq!(log.send(alice, channel("ops")), Err(Code::ChannelDeleted));
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+    // Who claims the name of a maker that was removed is another one.
+    log.send(bob, channel("news")).unwrap();
+    log.send(alice, channel("news")).unwrap();
+    log.administer(AdminChange::RemoveProfile { name: name("bob") }).unwrap();
+    let another = log.open("bob", 3);
+    assert_eq!(log.channel(another, "news", ChannelChange::Delete), Err(Code::NotAllowed));
+}
+
+#[test]
+fn an_open_channel_stays_if_there_is_no_room_for_the_record_of_its_deletion() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let sent = log.send(alice, channel("ops")).unwrap();
+    log.service.limits.record_bytes = log.service.records();
+    assert_eq!(log.channel(alice, "ops", ChannelChange::Delete), Err(Code::LimitReached));
+    let all = HistoryRange::After(Op(0));
+    assert_eq!(log.history("alice", Some(channel("ops")), all), Ok(vec![sent]));
 }
 
 #[test]

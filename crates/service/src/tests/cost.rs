@@ -96,15 +96,19 @@ fn what_requests_cost() {
     ];
     for (what, listing) in lists {
         let list = List { what: listing, after: None };
-        measure(&format!("list of {what}"), 200, &mut |log| drop(log.service.list(&who, &list)));
+        measure(&format!("list of {what}"), 200, &mut |log| drop(log.service.list(&who, &list, true)));
     }
     let list = List { what: Listing::Channels, after: Some("pa".into()) };
     measure("list of channels, 9,000 hidden from the asker", 100, &mut |log| {
-        let (answer, passed_over) = log.service.list(&bare, &list).unwrap();
+        let (answer, passed_over) = log.service.list(&bare, &list, true).unwrap();
         assert_eq!((answer.items.len(), passed_over), (0, 9_000));
     });
     let list = List { what: Listing::Followers, after: None };
-    measure("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list)));
+    measure("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list, true)));
+    let searched = log.service.searched(&who);
+    measure(&format!("search {searched} topics for a notification"), 100, &mut |log| {
+        assert_eq!(log.service.topic_of(&who, Op(1)), None);
+    });
     measure("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who)));
     measure("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare)));
     measure("send to 10,000 sessions", 50, &mut |log| assert!(log.send(idle, feed("idle")).is_ok()));

@@ -204,7 +204,7 @@ fn nobody_reads_what_comes_late(gone: impl FnOnce(&mut Log, &[SessionId; 2])) {
     let sessions = [log.open("alice", 1), log.open("bob", 2)];
     log.channel(sessions[0], "diary", create(true)).unwrap();
     gone(&mut log, &sessions);
-    assert!(!log.service.state.topics.channels.contains_key(&channel_name("diary")), "it is gone");
+    assert!(log.service.state.topics.is_deleted(&channel_name("diary")), "it is gone");
     assert_eq!(log.service.index, Index::of(&log.service.state));
     let late = |log: &mut Log, days| {
         log.spend(days, &sessions);
@@ -266,7 +266,7 @@ fn the_name_of_a_deleted_channel_is_taken_to_the_last_millisecond_of_its_time() 
     let tidy = |log: &Log, unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 10);
     let expire = Command::Expire(Claim::Deleted { name: channel_name("ops") });
     assert_eq!(tidy(&log, until_ms), []);
-    assert_eq!(tidy(&log, until_ms + 1), std::slice::from_ref(&expire));
+    assert!(tidy(&log, until_ms + 1).contains(&expire));
     log.unix_ms = until_ms - 1;
     for taken in [true, false] {
         log.apply(expire.clone());

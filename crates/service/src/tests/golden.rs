@@ -51,8 +51,9 @@ fn topics() -> Topics {
     let channels = topic_states(channel("ops"), 2_000);
     let members = [("alice", Role::Owner), ("bob", Role::Writer), ("carol", Role::Reader)];
     let members = members.into_iter().map(|(member, role)| (name(member), role)).collect();
-    let owned = Owned { private: true, members, created_ms: 71 };
-    let deleted = Owned { private: false, members: Default::default(), created_ms: 72 };
+    let owned = Owned { private: true, members, created_ms: 71, deleted: false };
+    let members = Default::default();
+    let deleted = Owned { private: false, members, created_ms: 72, deleted: true };
     Topics {
         feeds: by_name(topic_states(feed("alice"), 1_000)).into_iter().collect(),
         channels: ["ops", "open"].map(channel_name).into_iter().zip(channels).collect(),
@@ -75,6 +76,7 @@ fn profiles() -> [Profile; 3] {
         claimed_ms: 19,
         usage: Usage::Used,
         channels_paid_ms: 20,
+        display: Some("Alice B.".parse().unwrap()),
     };
     let claimed = Profile {
         claimed_op: Op(21),
@@ -86,6 +88,7 @@ fn profiles() -> [Profile; 3] {
         claimed_ms: 22,
         usage: Usage::Claimed,
         channels_paid_ms: 23,
+        display: None,
     };
     let entered = Profile { usage: Usage::Entered, ..claimed.clone() };
     [used, claimed, entered]

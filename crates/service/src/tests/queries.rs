@@ -110,7 +110,7 @@ fn lists_and_info_return_the_state() {
     log.send(alice, feed("alice")).unwrap();
     let list = |what, after: Option<&str>| {
         let query = List { what, after: after.map(str::to_owned) };
-        let (answer, _) = log.service.list(&name("alice"), &query).unwrap();
+        let (answer, _) = log.service.list(&name("alice"), &query, false).unwrap();
         answer.items.iter().map(|item| item.key()).collect::<Vec<_>>()
     };
     assert_eq!(list(Listing::People, None), ["alice", "bob"]);
@@ -159,7 +159,7 @@ fn a_page_of_a_list_has_as_many_items_as_allowed_and_states_whether_more_follow(
     for what in [Listing::Following, Listing::Channels] {
         let page = |log: &Log, after: Option<String>| {
             let query = List { what: what.clone(), after };
-            let (answer, _) = log.service.list(&name("alice"), &query).unwrap();
+            let (answer, _) = log.service.list(&name("alice"), &query, false).unwrap();
             (answer.items.len(), answer.more, answer.items.last().map(ListItem::key))
         };
         let (count, more, _) = page(&with_channels(most), None);
@@ -179,7 +179,7 @@ fn a_page_of_channels_skips_no_channel_after_the_item_that_shows_that_more_follo
     log.channel(bob, "secret", create(true)).unwrap();
     let passed_over = |after: Option<&str>| {
         let query = List { what: Listing::Channels, after: after.map(str::to_owned) };
-        log.service.list(&name("alice"), &query).unwrap().1
+        log.service.list(&name("alice"), &query, false).unwrap().1
     };
     assert_eq!(passed_over(None), 0);
     assert_eq!(passed_over(Some("room199")), 1, "the next page reaches it");
@@ -202,7 +202,7 @@ fn a_list_goes_on_with_what_comes_after_the_item_that_was_last() {
     for what in [Listing::Following, Listing::Devices, Listing::Keys, Listing::People] {
         let list = |after: Option<String>| {
             let query = List { what: what.clone(), after };
-            let (answer, _) = log.service.list(&name("alice"), &query).unwrap();
+            let (answer, _) = log.service.list(&name("alice"), &query, false).unwrap();
             answer.items.iter().map(|item| item.key()).collect::<Vec<String>>()
         };
         let all = list(None);
@@ -255,7 +255,7 @@ fn a_list_goes_on_after_the_longest_names_of_channels() {
                 panic!("out of bounds")
             };
             let QueryKind::List(list) = query.kind else { panic!("another query") };
-            log.service.list(&name("alice"), &list).unwrap().0
+            log.service.list(&name("alice"), &list, false).unwrap().0
         };
         let first = page(None);
         assert_eq!((first.items.len(), first.more), (most, true), "{what:?}");
@@ -313,7 +313,7 @@ fn a_list_of_channels_counts_those_that_its_asker_may_not_see() {
     }
     let passed_over = |asker: &str, what: Listing| {
         let query = List { what, after: None };
-        let (answer, passed_over) = log.service.list(&name(asker), &query).unwrap();
+        let (answer, passed_over) = log.service.list(&name(asker), &query, false).unwrap();
         (answer.items.len(), passed_over)
     };
     assert_eq!(passed_over("bob", Listing::Channels), (1, 2));

@@ -276,3 +276,17 @@ fn what_may_no_longer_be_read_is_not_sent_from_the_queue() {
     play.pass(Duration::from_secs(20));
     assert!(play.stream().iter().all(|(_, op)| *op != 8));
 }
+
+#[test]
+fn a_text_that_was_retracted_is_not_sent_from_the_queue() {
+    let mut play = Play::new();
+    play.live(5, 1);
+    (7..=9).for_each(|op| play.applied(op));
+    assert_eq!(play.stream(), [(5, 7)], "the others wait for credit");
+    play.pages.clear();
+    let retracted = |op| Input::Retracted { op: Op(op), sessions: vec![SESSION] };
+    play.input(retracted(6));
+    assert_eq!(play.pages, [], "it is not there");
+    play.input(retracted(8));
+    assert_eq!(play.pages.iter().map(|(after, _)| *after).collect::<Vec<_>>(), [Op(5)]);
+}

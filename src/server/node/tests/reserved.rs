@@ -133,7 +133,7 @@ fn a_query_is_answered_from_a_state_that_meets_its_token_or_refused<S: Surroundi
 }
 
 fn extension(answers: Option<Answers>) -> ToServer {
-    ToServer::Extension(Extension { kind: 1, answers, bytes: vec![7] })
+    ToServer::Extension(Extension { kind: 300, answers, bytes: vec![7] })
 }
 
 fn a_request_of_a_later_version_is_refused_uses_its_number_and_changes_no_other<S: Surroundings>() {

@@ -47,7 +47,7 @@ impl App {
                     self.notice(format!("{key} is revoked"));
                 }
                 // An earlier command left this request. The screen makes none of this kind.
-                Some(Request::Keys { .. }) | None => {}
+                Some(Request::Keys { .. } | Request::Retract { .. } | Request::Display { .. }) | None => {}
             },
             Err(code) => self.on_refused(id, code),
         }
@@ -114,9 +114,13 @@ impl App {
             }) if matches!(code, Code::UnknownProfile | Code::NotMember) => {
                 self.trouble(refusal(code, Some(&Topic::Feed(member))));
             }
-            Some(Request::Follow { .. } | Request::Channel { .. } | Request::Keys { .. }) => {
-                self.trouble(why)
-            }
+            Some(
+                Request::Follow { .. }
+                | Request::Channel { .. }
+                | Request::Keys { .. }
+                | Request::Retract { .. }
+                | Request::Display { .. },
+            ) => self.trouble(why),
             Some(Request::Send { .. }) | None => self.trouble(format!("not sent: {why}")),
         }
     }
@@ -213,7 +217,7 @@ impl App {
             }
             Listing::People => {
                 let names = items.into_iter().filter_map(|item| match item {
-                    ListItem::Profile { name, .. } => Some(name),
+                    ListItem::Profile { name, .. } | ListItem::Displayed { name, .. } => Some(name),
                     _ => None,
                 });
                 self.people = names.collect();

@@ -90,7 +90,7 @@ impl App {
             return false;
         }
         let text = format!(
-            "No channel #{channel} is known here. Sending creates it: open to everyone, and nobody can delete it."
+            "No channel #{channel} is known here. Sending creates it: open to everyone, and only you can delete it."
         );
         let yes = (format!("Create #{channel} and send"), Yes::Request(request));
         self.ask(Question::new(format!("Create #{channel}?"), text, yes, "Do not send"));

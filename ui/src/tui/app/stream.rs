@@ -26,7 +26,7 @@ impl App {
         }
         if is_new && seen {
             self.places.read(&topic, notification.op);
-        } else if is_new && !mine && !self.places.is_muted(&topic) {
+        } else if is_new && !mine && notification.notice().is_none() && !self.places.is_muted(&topic) {
             self.ring(&notification);
         }
         self.keep.came += 1;

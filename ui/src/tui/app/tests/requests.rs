@@ -16,7 +16,7 @@ fn a_channel_that_is_not_known_is_made_only_after_a_yes() {
     let typo = || topic("#typo");
     let effects = enter(&mut app, "/send #typo hello");
     assert_eq!(effects, [Effect::List(Listing::Channels)]);
-    assert!(shows(&mut app, "Create #typo?") && shows(&mut app, "nobody can delete it"));
+    assert!(shows(&mut app, "Create #typo?") && shows(&mut app, "only you can delete it"));
     assert_eq!(press(&mut app, "Esc"), []);
     assert_eq!(app.compose.text(), "/send #typo hello", "it stays, to be mended");
     press(&mut app, "Enter");
