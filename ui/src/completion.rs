@@ -199,7 +199,7 @@ fn listed(lists: &'static [Listing]) -> BTreeSet<String> {
     {
         names.extend(items.into_iter().filter_map(|item| match item {
             ListItem::Following { topic, .. } => Some(written(&topic)),
-            ListItem::Profile { name, .. } => Some(format!("@{name}")),
+            ListItem::Profile { name, .. } | ListItem::Displayed { name, .. } => Some(format!("@{name}")),
             ListItem::Channel { name, .. } => Some(format!("#{name}")),
             ListItem::Member { .. } | ListItem::Device { .. } | ListItem::Key { .. } => None,
         }));
