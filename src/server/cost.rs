@@ -54,14 +54,14 @@ pub(super) fn info(topics: usize) -> u32 {
     units(topics / TOPICS)
 }
 
-/// Cost of a request of a later version.
+/// Cost of a request that comes as an EXTENSION, without the topics that a RETRACT searches.
 pub(super) fn extension(extension: &Extension) -> u32 {
     units(extension.bytes.len() / BYTES)
 }
 
-/// Cost of a RETRACT, whose notification is looked for in so many topics.
-pub(super) fn retract(topics: usize) -> u32 {
-    units(topics / SEARCHED)
+/// Cost of the topics in which a RETRACT looked for its notification.
+pub(super) fn searched(topics: usize) -> u32 {
+    units(topics / SEARCHED) - LEAST
 }
 
 /// Cost of a SEND that may go to `sessions` sessions.

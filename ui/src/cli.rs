@@ -652,8 +652,9 @@ priority, tags and body.
 
 With --exec nothing is shown: CMD runs (sh -c) for each notification. It gets
 the unchanged text on standard input, and in its environment RECADO_KIND (as
-with --json), RECADO_RETRACTS, RECADO_OP, RECADO_TOPIC, RECADO_TOPIC_KIND, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY,
-RECADO_TAGS (a tag a line), RECADO_TIME and RECADO_UNIX_MS. RECADO_AS, RECADO_SERVERS and, if a
+with --json), RECADO_RETRACTS, RECADO_OP, RECADO_TOPIC, RECADO_TOPIC_KIND,
+RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY, RECADO_TAGS (a tag a line),
+RECADO_TIME and RECADO_UNIX_MS. RECADO_AS, RECADO_SERVERS and, if a
 key is pinned, RECADO_CLUSTER_KEY have the values of this command, so that a
 `recado send` in CMD acts as the same profile. The notification is read only
 when CMD has succeeded: after a crash, or a CMD that fails, which ends the

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use recado_client::{
     Access, ChannelChange, ChannelName, ClusterId, Content, DeviceId, EnrolmentCode, Info, ListItem, Listing,
-    Name, Role,
+    Name, ProfileInfo, Role,
 };
 
 use crate::print::written;
@@ -38,6 +38,12 @@ pub(crate) fn listed(item: &ListItem, own: Option<DeviceId>, when: impl Fn(u64) 
             format!("{device:<18} {state:<9}  read up to op {cursor}  seen {seen}{mark}")
         }
     }
+}
+
+/// The name of a profile, with its display name beside it.
+pub(crate) fn named(ProfileInfo { info, display, .. }: &ProfileInfo) -> String {
+    let display = display.as_ref().map(|name| format!("  {}", clean_line(name.as_str())));
+    format!("@{}{}", info.profile, display.unwrap_or_default())
 }
 
 /// Description of a profile, in lines.

@@ -493,7 +493,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
         }
         Step::Retract { which, sent } => pick(which).and_then(|session| {
             let op = model.sent.get(sent % model.sent.len().max(1))?.0;
-            let topic = log.service.topic_of(&model.live[&session].0, op);
+            let (topic, _) = log.service.topic_of(&model.live[&session].0, op);
             request(which, false, Request::Retract { op, topic })
         }),
         Step::Keys { which, change } => request(which, false, Request::Keys { change }),

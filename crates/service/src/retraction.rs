@@ -8,28 +8,34 @@ use recado_proto::id::{Name, Op, Topic};
 use recado_proto::packet::{Code, Content, Notice, Notification, Role};
 use recado_proto::planted::Planted;
 
+use super::state::TopicState;
 use super::stored::Parts;
 use super::{Applied, Service, Stored};
 
 impl Service {
-    /// The topic that holds the notification of this op, among those in which `asker` may retract anything,
-    /// and those that it follows. Walks these, all channels among them.
-    pub fn topic_of(&self, asker: &Name, op: Op) -> Option<Topic> {
-        let (topics, profile) = (&self.state.topics, self.state.profiles.get(asker)?);
-        let own = || [Topic::Feed(asker.clone()), Topic::Inbox(asker.clone())].into_iter();
+    /// The topic that holds the notification of this op, among all that `asker` has written or may read, and
+    /// the number of topics that were searched: its own ones, then all channels, then all feeds.
+    pub fn topic_of(&self, asker: &Name, op: Op) -> (Option<Topic>, usize) {
+        let topics = &self.state.topics;
+        let Some(profile) = self.state.profiles.get(asker) else { return (None, 0) };
+        let mut searched = 0;
+        let mut holds = |of: &TopicState| {
+            searched += 1;
+            of.place(op).is_some()
+        };
         let sent = profile.sent.binary_search_by_key(&op, |sent| sent.op).ok();
         let sent = sent.and_then(|at| profile.sent.get(at)).map(|sent| Topic::Inbox(sent.to.clone()));
-        let mut few = own().chain(sent).chain(profile.follows.keys().cloned());
-        let holds = |topic: &Topic| topics.get(topic).is_some_and(|of| of.place(op).is_some());
-        few.find(holds).or_else(|| {
-            let held = topics.channels.iter().find(|(_, channel)| channel.place(op).is_some());
+        let own = [Topic::Feed(asker.clone()), Topic::Inbox(asker.clone())];
+        let found = own.into_iter().chain(sent).find(|topic| topics.get(topic).is_some_and(&mut holds));
+        let found = found.or_else(|| {
+            let held = topics.channels.iter().find(|(_, channel)| holds(channel));
             held.map(|(name, _)| Topic::Channel(name.clone()))
-        })
-    }
-
-    /// The number of topics that [`Service::topic_of`] walks at most.
-    pub fn searched(&self, asker: &Name) -> usize {
-        self.follows(asker) + self.state.topics.channels.len()
+        });
+        let found = found.or_else(|| {
+            let held = topics.feeds.iter().find(|(_, feed)| holds(feed));
+            held.map(|(name, _)| Topic::Feed(name.clone()))
+        });
+        (found, searched)
     }
 
     pub(super) fn retract(

@@ -380,6 +380,10 @@ impl TopicState {
 
     /// The place of the notification of this op, if the topic holds it.
     pub(super) fn place(&self, op: Op) -> Option<usize> {
+        // Most topics that are searched do not reach this far.
+        if op > self.last_op || op < self.retained.front()?.op() {
+            return None;
+        }
         let at = first(self.retained.len(), |at| self.retained[at].op() >= op);
         (self.retained.get(at)?.op() == op).then_some(at)
     }

@@ -185,7 +185,7 @@ impl Log {
 
     /// As the primary logs it, with the topic that it finds.
     fn retract(&mut self, session: SessionId, op: Op) -> Result<Op, Code> {
-        let topic = self.service.topic_of(self.service.owner(session).unwrap(), op);
+        let (topic, _) = self.service.topic_of(self.service.owner(session).unwrap(), op);
         self.request(session, Request::Retract { op, topic })
     }
 

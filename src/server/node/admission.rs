@@ -35,6 +35,7 @@ use super::{Effect, Node};
 use crate::config::Planted;
 use crate::delivery::{self, ReplyTo};
 use crate::fair::{Network, Table};
+use crate::server::cost;
 
 /// Maximum number of CONNECTs, and of confirmations, that are logged and not committed. When the table is
 /// full, a further one displaces one of the network (or [`Holder`]) that has the most, which gets no answer
@@ -159,8 +160,8 @@ impl Numbered {
 
     /// A request that came as an EXTENSION; none: one of a later version, which takes its number and is
     /// refused. It acknowledges no other.
-    pub(super) fn extension(extension: &Extension, request: Option<ExtensionRequest>) -> Numbered {
-        let request = match request {
+    pub(super) fn extension(extension: &Extension) -> Numbered {
+        let request = match extension.request() {
             // The topic is looked for when the request is logged.
             Some(ExtensionRequest::Retract { op }) => Request::Retract { op, topic: None },
             Some(ExtensionRequest::Display { name }) => Request::Display { name },
@@ -395,7 +396,9 @@ impl<L: OrderedLog> Node<L> {
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
         let Numbered { answered_below, mut request, digest } = numbered;
         if let (Request::Retract { op, topic }, Some(asker)) = (&mut request, self.service.owner(session)) {
-            *topic = self.service.topic_of(asker, *op);
+            let (found, searched) = self.service.topic_of(asker, *op);
+            *topic = found;
+            self.charges.owe(clock.now, session, Some(asker), cost::searched(searched));
         }
         // As in a SessionOpen.
         let options = OptionalFields::NONE;

@@ -8,8 +8,8 @@ use recado_log::ordered::OrderedLog;
 use recado_proto::command::Request;
 use recado_proto::id::{Clock, DeviceKey, Op, Seq, SessionId, Topic};
 use recado_proto::packet::{
-    Answers, Code, Extension, ExtensionRequest, Home, Keepalive, OptionalFields, Query, QueryKind, Refused,
-    RoleName, SendAck, ToClient, ToServer,
+    Answers, Code, Extension, Home, Keepalive, OptionalFields, Query, QueryKind, Refused, RoleName, SendAck,
+    ToClient, ToServer,
 };
 use recado_service::Applied;
 
@@ -110,14 +110,8 @@ impl<L: OrderedLog> Node<L> {
     fn on_extension(&mut self, clock: Clock, session: SessionId, extension: &Extension) {
         match extension.answers {
             Some(Answers::Request(seq)) => {
-                let request = extension.request();
-                let cost = match (&request, self.service.owner(session)) {
-                    (Some(ExtensionRequest::Retract { .. }), Some(asker)) => {
-                        cost::retract(self.service.searched(asker))
-                    }
-                    _ => cost::extension(extension),
-                };
-                self.on_numbered(clock, session, seq, Numbered::extension(extension, request), cost);
+                let cost = cost::extension(extension);
+                self.on_numbered(clock, session, seq, Numbered::extension(extension), cost);
             }
             Some(answers @ Answers::Query(_)) => {
                 let refused = match self.spend(clock, session, cost::LEAST) {

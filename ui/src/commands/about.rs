@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::exit::Failure;
 use crate::text::clean_line;
-use crate::wording::{access_in_words, described, role_in_words};
+use crate::wording::{access_in_words, described, named, role_in_words};
 
 pub(super) fn info(context: &Context, whom: Option<Topic>) -> Result<(), Failure> {
     let client = context.connect_to_read()?;
@@ -41,11 +41,9 @@ fn object(ProfileInfo { info, display, applied }: &ProfileInfo) -> Value {
     })
 }
 
-fn lines(ProfileInfo { info, display, .. }: &ProfileInfo) -> Vec<String> {
-    let display = display.as_ref().map(|name| format!("  {}", clean_line(name.as_str())));
-    let named = format!("@{}{}", info.profile, display.unwrap_or_default());
-    let described = described(info).map(|line| format!("  {line}"));
-    std::iter::once(named).chain(described).collect()
+fn lines(of: &ProfileInfo) -> Vec<String> {
+    let described = described(&of.info).map(|line| format!("  {line}"));
+    std::iter::once(named(of)).chain(described).collect()
 }
 
 /// Shows the user's own profile, and this device with its session.

@@ -501,7 +501,7 @@ fn answer(client: &Client, query: Query) -> Link {
         }
         Query::Info(name) => {
             let about = about(Some(Topic::Feed(name.clone())));
-            let info = client.info(Some(name.clone())).map(|of| of.info).map_err(about);
+            let info = client.info(Some(name.clone())).map_err(about);
             Link::Info(name, info)
         }
         // The code is shown once it is valid. Without an acknowledgement in time, the user asks for another.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 use recado_client::{
-    ClientError, ClusterId, Code, ConnectionEvent, DeviceId, EnrolmentCode, HistoryRange, Incoming, Info,
-    ListItem, Listing, Name, Op, Past, Request, ServerStatus, Topic,
+    ClientError, ClusterId, Code, ConnectionEvent, DeviceId, EnrolmentCode, HistoryRange, Incoming, ListItem,
+    Listing, Name, Op, Past, ProfileInfo, Request, ServerStatus, Topic,
 };
 
 use super::conversation::Conversation;
@@ -82,7 +82,7 @@ pub(crate) enum Link {
     /// A complete list arrived, or could not be read.
     List(Listing, Result<Vec<ListItem>, String>),
     /// The description of a profile arrived, or could not be read.
-    Info(Name, Result<Info, String>),
+    Info(Name, Result<ProfileInfo, String>),
     /// The servers answered STATUS. The list is empty if none answered.
     Pulse(Vec<ServerStatus>),
     /// The client reported an error, in words. It goes on.

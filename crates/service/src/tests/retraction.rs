@@ -82,6 +82,8 @@ fn only_the_author_and_the_owners_of_the_channel_retract() {
     assert_eq!(log.retract(alice, to_carol), Err(Code::UnknownNotification));
     let open = log.send(alice, channel("open")).unwrap();
     assert_eq!(log.retract(bob, open), Err(Code::NotAllowed));
+    let to_all = log.send(alice, feed("alice")).unwrap();
+    assert_eq!(log.retract(bob, to_all), Err(Code::NotAllowed), "he may read it, though he does not follow");
     assert_eq!(log.retract(bob, Op(1)), Err(Code::UnknownNotification), "no notification");
     assert_eq!(log.retract(bob, Op(u64::MAX)), Err(Code::UnknownNotification));
 }

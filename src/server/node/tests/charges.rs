@@ -1,6 +1,7 @@
 //! Budgets: what is refused beyond them, what is charged, and that nobody uses up those of another network.
 
-use recado_proto::id::{Seq, Topic};
+use recado_proto::id::{Op, Seq, Topic};
+use recado_proto::packet::ExtensionRequest;
 
 use super::*;
 
@@ -8,6 +9,7 @@ over_each_log!(
     a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number,
     a_costly_query_takes_more_of_the_budget_than_a_ping,
     a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not,
+    a_retraction_is_paid_for_by_the_topics_that_were_searched,
     however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_share,
     one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_others_theirs,
     one_network_claims_so_many_names_an_hour_and_leaves_the_others_theirs,
@@ -73,7 +75,8 @@ fn a_costly_query_takes_more_of_the_budget_than_a_ping<S: Surroundings>() {
     assert_eq!(answered.count() as u32, rate.burst / cost);
 }
 
-fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not<S: Surroundings>() {
+/// Ten owners have fifty private channels each, and a session of another profile.
+fn with_hidden_channels<S: Surroundings>() -> (Rig<S>, SessionId) {
     let mut rig = Rig::<S>::leading();
     let owners: Vec<SessionId> = (0..10).map(|n| rig.connect(n, &format!("owner{n}"))).collect();
     let asker = rig.connect(50, "asker");
@@ -97,6 +100,11 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not<
         }
         rig.live(20);
     }
+    (rig, asker)
+}
+
+fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not<S: Surroundings>() {
+    let (mut rig, asker) = with_hidden_channels::<S>();
     let answered = |rig: &mut Rig<S>, after: Option<&str>| {
         rig.live(5_000);
         rig.delivered.clear();
@@ -117,6 +125,29 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not<
     // debt.
     assert_eq!(answered(&mut rig, None), (rate.burst - page) / (page + passed_over) + 1);
     assert_eq!(answered(&mut rig, Some("zz")), rate.burst / page);
+}
+
+fn a_retraction_is_paid_for_by_the_topics_that_were_searched<S: Surroundings>() {
+    let (mut rig, asker) = with_hidden_channels::<S>();
+    let people = List { what: Listing::People, after: None };
+    let list = ToServer::Query(Query::new(QueryId(1), QueryKind::List(people)));
+    let mut listed_after = |retracted: Option<ToServer>| {
+        rig.live(5_000);
+        rig.delivered.clear();
+        retracted.into_iter().for_each(|packet| rig.client(asker.0.0, packet));
+        (0..10_000).for_each(|_| rig.client(asker.0.0, list.clone()));
+        let listed = |input: &&delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: ToClient::Answer(_), .. })
+        };
+        rig.delivered.iter().filter(listed).count() as u32
+    };
+    let request = ExtensionRequest::Retract { op: Op(1) };
+    let retract = ToServer::Extension(Extension::of_request(Seq(1), 7, &request));
+    let (rate, page) = (config().limits.session_requests, crate::server::cost::list(&Listing::People, 0));
+    let searched = crate::server::cost::LEAST + crate::server::cost::searched(500);
+    assert!(searched > 2 * page, "{searched}");
+    assert_eq!(listed_after(None), rate.burst / page);
+    assert_eq!(listed_after(Some(retract)), (rate.burst - searched) / page);
 }
 
 fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_share<S: Surroundings>() {

@@ -38,7 +38,7 @@ use super::outbox::Outbox;
 use super::palette::Palette;
 use super::settings::Settings;
 use super::view;
-use crate::wording::described;
+use crate::wording::{described, named};
 
 use self::answers::{Asked, Denied};
 pub(crate) use self::commands::Target;
@@ -445,9 +445,9 @@ impl App {
             }
             Link::Past(place, range, past) => self.on_past(&place, range, past),
             Link::List(listing, items) => self.on_list(listing, items),
-            Link::Info(name, Ok(info)) => {
-                let lines = described(&info).to_vec();
-                self.popup = Some(Popup::Text { title: format!("@{name}"), lines, scroll: 0 });
+            Link::Info(_, Ok(of)) => {
+                let lines = described(&of.info).to_vec();
+                self.popup = Some(Popup::Text { title: named(&of), lines, scroll: 0 });
             }
             Link::Info(_, Err(why)) => self.trouble(why),
             Link::Pulse(servers) if servers.is_empty() => {

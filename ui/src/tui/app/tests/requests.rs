@@ -1,6 +1,6 @@
 //! Requests: what `/send` takes and asks, fields of a text, channels and devices, and reasons of refusals.
 
-use recado_client::{ChannelChange, ListItem, Role};
+use recado_client::{ChannelChange, Info, ListItem, ProfileInfo, Role};
 use recado_proto::packet::KeyChange;
 
 use super::*;
@@ -220,6 +220,24 @@ fn a_text_in_a_command_stays_if_it_cannot_be_sent() {
     }
     assert_eq!(enter(&mut app, "/info @bob"), []);
     assert!(shows(&mut app, "ended: no server can be asked now"));
+}
+
+#[test]
+fn the_information_about_a_profile_has_its_display_name_beside_the_name() {
+    let mut app = connected();
+    let info = Info {
+        profile: "bob".parse().unwrap(),
+        since: Op(3),
+        followers: 1,
+        following: 2,
+        devices: 1,
+        sessions: 1,
+        pending: 0,
+    };
+    let display = Some("Bob B.".parse().unwrap());
+    let of = ProfileInfo { info: info.clone(), display, applied: Op(9) };
+    link(&mut app, 1, Link::Info(info.profile.clone(), Ok(of)));
+    assert!(shows(&mut app, "@bob  Bob B."), "{}", text(&mut app, 100, 30));
 }
 
 #[test]
