@@ -771,7 +771,8 @@ mod tests {
         let early = private(&[(5, "ann", removes_bob())], vec![delivered(6, "one")]);
         assert!(early.unwrap_err().contains("did not follow then"));
         let deleted = LoggedAction::Changed(ops(), ChannelChange::Delete);
-        assert_eq!(private(&[(7, "ann", deleted)], vec![]), Ok(()));
+        let (_, told) = told(7, Notice::ChannelDeleted);
+        assert_eq!(private(&[(7, "ann", deleted)], vec![told]), Ok(()), "its text is gone, and it says so");
     }
 
     #[test]

@@ -501,8 +501,7 @@ fn answer(client: &Client, query: Query) -> Link {
         }
         Query::Info(name) => {
             let about = about(Some(Topic::Feed(name.clone())));
-            let info = client.info(Some(name.clone())).map_err(about);
-            Link::Info(name, info)
+            Link::Info(client.info(Some(name)).map_err(about))
         }
         // The code is shown once it is valid. Without an acknowledgement in time, the user asks for another.
         Query::Enrol => {
@@ -523,7 +522,7 @@ fn unanswered(query: Query, why: String) -> Link {
     match query {
         Query::History(place, range) => Link::Past(place, range, Err(why)),
         Query::List(what) => Link::List(what, Err(why)),
-        Query::Info(name) => Link::Info(name, Err(why)),
+        Query::Info(_) => Link::Info(Err(why)),
         Query::Enrol => Link::Enrolled(Err(why)),
         Query::Claimed => Link::Claimed(false),
     }

@@ -82,7 +82,7 @@ pub(crate) enum Link {
     /// A complete list arrived, or could not be read.
     List(Listing, Result<Vec<ListItem>, String>),
     /// The description of a profile arrived, or could not be read.
-    Info(Name, Result<ProfileInfo, String>),
+    Info(Result<ProfileInfo, String>),
     /// The servers answered STATUS. The list is empty if none answered.
     Pulse(Vec<ServerStatus>),
     /// The client reported an error, in words. It goes on.

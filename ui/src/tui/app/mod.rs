@@ -445,11 +445,11 @@ impl App {
             }
             Link::Past(place, range, past) => self.on_past(&place, range, past),
             Link::List(listing, items) => self.on_list(listing, items),
-            Link::Info(_, Ok(of)) => {
+            Link::Info(Ok(of)) => {
                 let lines = described(&of.info).to_vec();
                 self.popup = Some(Popup::Text { title: named(&of), lines, scroll: 0 });
             }
-            Link::Info(_, Err(why)) => self.trouble(why),
+            Link::Info(Err(why)) => self.trouble(why),
             Link::Pulse(servers) if servers.is_empty() => {
                 self.cluster.silence(self.now);
                 self.connection.round_trip = None;

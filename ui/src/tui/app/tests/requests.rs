@@ -235,8 +235,8 @@ fn the_information_about_a_profile_has_its_display_name_beside_the_name() {
         pending: 0,
     };
     let display = Some("Bob B.".parse().unwrap());
-    let of = ProfileInfo { info: info.clone(), display, applied: Op(9) };
-    link(&mut app, 1, Link::Info(info.profile.clone(), Ok(of)));
+    let of = ProfileInfo { info, display, applied: Op(9) };
+    link(&mut app, 1, Link::Info(Ok(of)));
     assert!(shows(&mut app, "@bob  Bob B."), "{}", text(&mut app, 100, 30));
 }
 
