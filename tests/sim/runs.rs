@@ -80,7 +80,8 @@ const ONLY_LIVENESS: &[Planted] = &[
 /// a rare mix.
 pub fn seeds_to_find(bug: Planted) -> u64 {
     match bug {
-        Planted::DigestUnchecked
+        Planted::CommitOlderView
+        | Planted::DigestUnchecked
         | Planted::InviteTwice
         | Planted::NonceNotKept
         | Planted::ToldBeforeSync

@@ -760,16 +760,20 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: there was no answer in time.
     pub fn has_claimed(&self) -> Result<bool, ClientError> {
-        let Some(connection) = self.connection().filter(|_| self.admitted_by.is_none()) else {
+        if self.admitted_by.is_some() || !self.is_new_device() {
             return Ok(false);
-        };
+        }
         // A profile begins at the op of the CONNECT that claimed its name, which admitted the device too.
-        Ok(self.info(None)?.info.since == connection.created_op)
+        let since = self.info(None)?.info.since;
+        Ok(self.connection().is_some_and(|connection| connection.created_op == since))
     }
 
     /// Returns true if the servers have admitted the device for this client: it is new, or had been removed.
     pub fn is_new_device(&self) -> bool {
-        self.connection().is_some_and(|connection| Some(connection.created_op) != self.admitted_by)
+        // The session of a device that was admitted earlier is a later one, also if its files do not tell.
+        let is_new =
+            |of: Connection| of.session.0 == of.created_op && Some(of.created_op) != self.admitted_by;
+        self.connection().is_some_and(is_new)
     }
 
     /// Sets how long to wait for an answer and for room for one more request from now on, in place of

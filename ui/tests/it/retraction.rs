@@ -111,7 +111,9 @@ fn a_device_whose_files_are_damaged_is_reset_and_keeps_its_name() {
     assert_eq!(terminal.fails(&[alice, "device", "reset"]).0, WRONG_USAGE, "nobody knows what it holds");
     let reset = terminal.json(&[alice, "device", "reset", "--yes", "--json"]);
     assert_eq!((&reset[0]["profile"], &reset[0]["devices"]), (&json!("alice"), &json!(1)));
-    terminal.ok(&[alice, "send", "three"]);
+    let sent = terminal.run(&[alice, "send", "three"]);
+    let said = String::from_utf8_lossy(&sent.stderr);
+    assert!(sent.status.success() && !said.contains("claimed"), "the name was hers before: {said}");
     terminal.ok(&[bob, "send", "four"]);
     let heard = terminal.json(&[alice, "listen", "--json", "--count", "1", "--timeout", "20s"]);
     assert_eq!(heard[0]["body"], "four", "it goes on where the servers remember");
