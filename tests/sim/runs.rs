@@ -84,12 +84,12 @@ pub fn seeds_to_find(bug: Planted) -> u64 {
         | Planted::DigestUnchecked
         | Planted::InviteTwice
         | Planted::NonceNotKept
-        | Planted::ToldBeforeSync
         | Planted::TrimForgotten
         | Planted::AckUnmatched
         | Planted::MatchedSurvivesView
         | Planted::StaleCompletionCounts
         | Planted::NumbersOutliveView => 600,
+        Planted::ToldBeforeSync => 2_000,
         _ => 100,
     }
 }
