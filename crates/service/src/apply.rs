@@ -92,7 +92,7 @@ impl Service {
         let result = match request {
             _ if !may_make && self.makes_channel(request) => Err(Code::TooManyNames),
             Request::Follow { topic, change: FollowChange::Add } => self.follow(op, &author, topic),
-            Request::Follow { topic, change: FollowChange::Remove } => self.unfollow(op, &author, topic),
+            Request::Follow { topic, change: FollowChange::Remove } => self.unfollow(op, &author, topic, out),
             Request::Send { topic, content } => self.send(op, &author, topic, content, out),
             Request::Keys { change } => self.change_keys(op, &author, *change, &mut ended),
             Request::Channel { channel, change } => self.change_channel(op, &author, channel, change, out),
@@ -149,7 +149,9 @@ impl Service {
         Ok(op)
     }
 
-    fn unfollow(&mut self, op: Op, name: &Name, topic: &Topic) -> Result<Op, Code> {
+    /// What is queued of the topic is not sent any more: so only those who follow a topic have its texts
+    /// queued, and are told when one is taken away.
+    fn unfollow(&mut self, op: Op, name: &Name, topic: &Topic, out: &mut Vec<Applied>) -> Result<Op, Code> {
         can_follow(name, topic)?;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         profile.follows.remove(topic).ok_or(Code::NotFollowing)?;
@@ -159,6 +161,7 @@ impl Service {
             topic.followers.remove(name);
         }
         self.note_channel(topic);
+        out.push(self.withdrawn(name));
         Ok(op)
     }
 

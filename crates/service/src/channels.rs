@@ -231,11 +231,16 @@ impl Service {
             if let Some(topic_state) = self.state.topics.get_mut(&topic) {
                 topic_state.followers.remove(member);
             }
-            let sessions = self.index.receiving.get(member).into_iter().flatten().copied().collect();
-            out.push(Applied::Withdrawn { sessions });
+            out.push(self.withdrawn(member));
         }
         self.note_channel(&topic);
         Ok(())
+    }
+
+    /// A profile has one follow less.
+    pub(super) fn withdrawn(&self, name: &Name) -> Applied {
+        let sessions = self.index.receiving.get(name).into_iter().flatten().copied().collect();
+        Applied::Withdrawn { sessions }
     }
 
     /// Checks that a profile may delete a channel: one of its owners, or the maker of an open one.

@@ -131,8 +131,8 @@ pub enum Applied {
         /// See [`Service::made_channel`].
         made_channel: bool,
     },
-    /// Some profiles may read less than before. Packets queued or in flight to these sessions may hold
-    /// notifications that their profiles may no longer read.
+    /// Some profiles may read less than before, or follow less. Packets queued or in flight to these sessions
+    /// may hold notifications that are no longer for them.
     Withdrawn {
         /// The live receiving sessions concerned, ascending.
         sessions: Vec<SessionId>,

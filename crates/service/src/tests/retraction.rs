@@ -141,6 +141,21 @@ fn a_retraction_and_a_deletion_say_whose_packets_may_hold_the_texts() {
 }
 
 #[test]
+fn who_stops_following_has_nothing_of_the_topic_queued_that_could_be_retracted_unseen() {
+    let mut log = Log::new();
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    log.send(alice, channel("ops")).unwrap();
+    log.follow(bob, channel("ops")).unwrap();
+    let seq = log.service.session(bob).unwrap().last_seq.next();
+    let request = Request::Follow { topic: channel("ops"), change: FollowChange::Remove };
+    let (may_make, options) = (true, OptionalFields::NONE);
+    let (session, answered_below, digest) = (bob, seq, DIGEST);
+    let out =
+        log.apply(Command::Request { session, seq, answered_below, request, digest, may_make, options });
+    assert_eq!(out[0], Applied::Withdrawn { sessions: vec![bob] });
+}
+
+#[test]
 fn a_display_name_stands_beside_the_name_until_it_is_changed_or_the_name_is_released() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
