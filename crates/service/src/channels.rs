@@ -277,7 +277,7 @@ impl Service {
         self.state.topics.owned.insert(channel.clone(), nobody);
         self.index.deleted.insert((created_ms, channel.clone()));
         self.note_channel(&topic);
-        out.push(Applied::Withdrawn { sessions });
+        out.extend([Applied::Withdrawn { sessions }, Applied::Emptied { topic }]);
         Ok(())
     }
 
@@ -313,7 +313,7 @@ impl Service {
         self.remove_topic(&topic);
         self.made_by_nobody(channel);
         self.end_rights(channel);
-        out.push(Applied::Withdrawn { sessions });
+        out.extend([Applied::Withdrawn { sessions }, Applied::Emptied { topic }]);
     }
 
     fn owns_one_more(&mut self, name: &Name) -> Result<(), Code> {

@@ -137,6 +137,11 @@ pub enum Applied {
         /// The live receiving sessions concerned, ascending.
         sessions: Vec<SessionId>,
     },
+    /// All that a topic held was removed. Answers to queries may hold it.
+    Emptied {
+        /// The topic.
+        topic: Topic,
+    },
     /// The text of a notification was taken away. Packets queued or in flight, and answers to queries, may
     /// hold it.
     Retracted {

@@ -21,9 +21,10 @@ impl Service {
             self.note_channel(topic);
         }
         let feed = Topic::Feed(name.clone());
+        let inbox = Topic::Inbox(name.clone());
         let sessions = self.audience(&feed);
         self.remove_topic(&feed);
-        self.remove_topic(&Topic::Inbox(name.clone()));
+        self.remove_topic(&inbox);
         let made = self.state.topics.makers.iter().filter(|(_, maker)| *maker == name);
         for channel in made.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
             self.made_by_nobody(&channel);
@@ -37,6 +38,7 @@ impl Service {
             self.note_channel(&Topic::Channel(channel));
         }
         out.push(Applied::Withdrawn { sessions });
+        out.extend([feed, inbox].map(|topic| Applied::Emptied { topic }));
         Ok(())
     }
 

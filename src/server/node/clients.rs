@@ -162,10 +162,16 @@ impl<L: OrderedLog> Node<L> {
                     self.deliver(delivery::Input::Withdrawn(sessions));
                 }
             }
+            Applied::Emptied { topic } => {
+                let asked: Vec<SessionId> = self.outstanding.with_texts_of(&topic).collect();
+                if self.is_primary && !asked.is_empty() {
+                    self.deliver(delivery::Input::Withdrawn(asked));
+                }
+            }
             Applied::Retracted { topic, op } => {
                 if self.is_primary {
                     // An answer to a query may hold the text too, whoever asked.
-                    let asked = self.outstanding.sessions();
+                    let asked = self.outstanding.with_texts_of(&topic);
                     let sessions: BTreeSet<SessionId> =
                         self.service.addressed(&topic).iter().copied().chain(asked).collect();
                     let sessions: Vec<SessionId> = sessions.into_iter().collect();

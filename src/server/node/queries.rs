@@ -11,11 +11,11 @@
 //! node knows only the ids of their queries, of which the delivery reports the end
 //! ([`Input::AnswerDone`](super::Input::AnswerDone)).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recado_log::ordered::OrderedLog;
-use recado_proto::id::{Clock, Op, SessionId};
+use recado_proto::id::{Clock, Op, SessionId, Topic};
 use recado_proto::packet::{
     Answer, AnswerKind, Answers, Code, OptionalFields, Position, Query, QueryId, QueryKind, Refused, Status,
     ToClient,
@@ -46,21 +46,51 @@ impl From<Code> for Unanswered {
 /// The queries whose answers the delivery sends until they are acknowledged, by session.
 #[derive(Debug, Default)]
 pub(super) struct OutstandingAnswers {
-    /// At most [`delivery::ANSWERS_MAX`] of each session; no empty sets.
-    queries: BTreeMap<SessionId, BTreeSet<QueryId>>,
+    /// At most [`delivery::ANSWERS_MAX`] of each session; no empty maps.
+    queries: BTreeMap<SessionId, BTreeMap<QueryId, Texts>>,
+}
+
+/// The topics whose texts the answer to a query may hold.
+#[derive(Debug)]
+enum Texts {
+    Nothing,
+    Of(Topic),
+    /// What the profile follows, as far as it is known here any topic.
+    Any,
+}
+
+impl Texts {
+    fn of(kind: &QueryKind) -> Texts {
+        match kind {
+            QueryKind::History(history) => history.topic.clone().map_or(Texts::Any, Texts::Of),
+            QueryKind::Status | QueryKind::List(_) | QueryKind::Info { .. } | QueryKind::WhoAmI => {
+                Texts::Nothing
+            }
+        }
+    }
+
+    fn may_be_of(&self, topic: &Topic) -> bool {
+        match self {
+            Texts::Nothing => false,
+            Texts::Any => true,
+            // What its owner has sent to other inboxes stands there too.
+            Texts::Of(Topic::Inbox(_)) => matches!(topic, Topic::Inbox(_)),
+            Texts::Of(of) => of == topic,
+        }
+    }
 }
 
 impl OutstandingAnswers {
     pub(super) fn contains(&self, session: SessionId, query: QueryId) -> bool {
-        self.queries.get(&session).is_some_and(|queries| queries.contains(&query))
+        self.queries.get(&session).is_some_and(|queries| queries.contains_key(&query))
     }
 
     /// Records that the delivery has an answer. If it has as many of the session as it holds, this one is not
     /// recorded, and the query runs again if it is asked again.
-    fn insert(&mut self, session: SessionId, query: QueryId) {
+    fn insert(&mut self, session: SessionId, query: QueryId, texts: Texts) {
         let queries = self.queries.entry(session).or_default();
         if queries.len() < delivery::ANSWERS_MAX {
-            queries.insert(query);
+            queries.insert(query, texts);
         }
     }
 
@@ -74,9 +104,10 @@ impl OutstandingAnswers {
         }
     }
 
-    /// The sessions with such queries.
-    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> + '_ {
-        self.queries.keys().copied()
+    /// The sessions with an answer that may hold texts of this topic.
+    pub(super) fn with_texts_of(&self, topic: &Topic) -> impl Iterator<Item = SessionId> {
+        let holds = |queries: &BTreeMap<_, Texts>| queries.values().any(|texts| texts.may_be_of(topic));
+        self.queries.iter().filter(move |(_, queries)| holds(queries)).map(|(session, _)| *session)
     }
 
     /// Forgets a session that has ended.
@@ -93,6 +124,7 @@ impl<L: OrderedLog> Node<L> {
         if self.outstanding.contains(session, id) {
             return;
         }
+        let texts = Texts::of(&query.kind);
         let packet = match self.answer_query(clock, session, query) {
             Err(Unanswered::NoSession) => return self.refuse_session(session),
             Err(Unanswered::Refused { code, retry_ms }) => {
@@ -107,7 +139,7 @@ impl<L: OrderedLog> Node<L> {
                     answer.options = answer.options.with(OptionalFields::DISPLAY, display);
                 }
                 if answer.is_tracked() {
-                    self.outstanding.insert(session, id);
+                    self.outstanding.insert(session, id, texts);
                 }
                 ToClient::Answer(answer)
             }

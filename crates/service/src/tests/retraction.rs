@@ -132,7 +132,12 @@ fn a_retraction_and_a_deletion_say_whose_packets_may_hold_the_texts() {
         [Applied::Retracted { topic, op }, Applied::Notified { .. }, Applied::Answered { .. }] => {
             (topic.clone(), *op) == (channel("ops"), sent)
         }
-        [Applied::Withdrawn { .. }, Applied::Notified { .. }, Applied::Answered { .. }] => true,
+        [
+            Applied::Withdrawn { .. },
+            Applied::Emptied { topic },
+            Applied::Notified { .. },
+            Applied::Answered { .. },
+        ] => *topic == channel("ops"),
         _ => false,
     };
     assert!(told(&retraction), "{retraction:?}");

@@ -1,14 +1,23 @@
 //! Retraction at the primary: where it looks for the notification, and whom it tells.
 
-use recado_proto::id::{Op, Seq, SessionId, Topic};
-use recado_proto::packet::{ExtensionRequest, History, HistoryRange};
+use recado_proto::id::{ChannelName, Op, Seq, SessionId, Topic};
+use recado_proto::packet::{self, ChannelChange, ExtensionRequest, History, HistoryRange};
 
 use super::*;
 
-over_each_log!(a_retraction_reaches_whoever_may_be_sent_the_text, a_stranger_retracts_nothing,);
+over_each_log!(
+    a_retraction_reaches_whoever_may_be_sent_the_text,
+    a_deletion_ends_the_answers_of_those_who_do_not_follow_too,
+    a_stranger_retracts_nothing,
+);
 
 fn retract(seq: u64, op: Op) -> ToServer {
     ToServer::Extension(Extension::of_request(Seq(seq), 7, &ExtensionRequest::Retract { op }))
+}
+
+fn history(topic: Topic) -> ToServer {
+    let history = History { topic: Some(topic), range: HistoryRange::After(Op(0)), limit: 9 };
+    ToServer::Query(Query::new(QueryId(5), QueryKind::History(history)))
 }
 
 /// The op of the acknowledgement of this request.
@@ -35,9 +44,9 @@ fn rig<S: Surroundings>() -> (Rig<S>, [SessionId; 2], Op) {
 fn a_retraction_reaches_whoever_may_be_sent_the_text<S: Surroundings>() {
     let (mut rig, [alice, bob], sent) = rig::<S>();
     rig.awaits_acks = true;
-    let topic = Some(Topic::Feed("alice".parse().unwrap()));
-    let history = History { topic, range: HistoryRange::After(Op(0)), limit: 9 };
-    rig.client(bob.0.0, ToServer::Query(Query::new(QueryId(5), QueryKind::History(history))));
+    let carol = rig.connect(3, "carol");
+    rig.client(bob.0.0, history(Topic::Feed("alice".parse().unwrap())));
+    rig.client(carol.0.0, history(Topic::Feed("bob".parse().unwrap())));
     rig.delivered.clear();
     rig.client(alice.0.0, retract(2, sent));
     rig.live(100);
@@ -45,11 +54,30 @@ fn a_retraction_reaches_whoever_may_be_sent_the_text<S: Surroundings>() {
         delivery::Input::Retracted { op, sessions } => Some((*op, sessions.clone())),
         _ => None,
     });
-    assert_eq!(told, Some((sent, vec![bob])), "he does not follow her, and his answer may hold it");
+    let why = "he does not follow her, and his answer may hold it; another's is of another topic";
+    assert_eq!(told, Some((sent, vec![bob])), "{why}");
     let op = acked(&rig, 2).unwrap();
     rig.delivered.clear();
     rig.client(alice.0.0, retract(2, sent));
     assert_eq!(acked(&rig, 2), Some(op), "sent again, it has the same answer");
+}
+
+fn a_deletion_ends_the_answers_of_those_who_do_not_follow_too<S: Surroundings>() {
+    let (mut rig, [alice, bob], _) = rig::<S>();
+    let (nonce, options, channel) = (0, OptionalFields::NONE, "ops".parse::<ChannelName>().unwrap());
+    let change = |seq, change| {
+        let (seq, channel, options) = (Seq(seq), channel.clone(), options.clone());
+        ToServer::Channel(packet::Channel { seq, answered_below: seq, channel, change, nonce, options })
+    };
+    rig.client(alice.0.0, change(2, ChannelChange::Create { private: false }));
+    rig.live(100);
+    rig.awaits_acks = true;
+    rig.client(bob.0.0, history(Topic::Channel(channel.clone())));
+    rig.delivered.clear();
+    rig.client(alice.0.0, change(3, ChannelChange::Delete));
+    rig.live(100);
+    let withdrawn = |input: &delivery::Input| matches!(input, delivery::Input::Withdrawn(of) if *of == [bob]);
+    assert!(rig.delivered.iter().any(withdrawn), "{:?}", rig.delivered);
 }
 
 fn a_stranger_retracts_nothing<S: Surroundings>() {
