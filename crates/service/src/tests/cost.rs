@@ -42,7 +42,6 @@ fn what_requests_cost() {
     for slot in 1..16 {
         log.enter("asker", device(1, slot), u64::from(slot), true);
     }
-    let (_, searched) = log.service.topic_of(&name("asker"), Op(1));
     // The least of ten rounds, because other load on the machine only adds time; also relative to the first.
     let mut unit = None;
     let mut measure = |what: &str, times: u32, work: &mut dyn FnMut(&mut Log)| {
@@ -106,8 +105,9 @@ fn what_requests_cost() {
     });
     let list = List { what: Listing::Followers, after: None };
     measure("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list, true)));
-    measure(&format!("search {searched} topics for a notification"), 100, &mut |log| {
-        assert_eq!(log.service.topic_of(&who, Op(1)), (None, searched));
+    measure("search of 10,000 channels for a notification", 100, &mut |log| {
+        let (found, searched) = log.service.topic_of(&who, Op(1));
+        assert!(found.is_none() && searched >= 10_000);
     });
     measure("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who)));
     measure("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare)));

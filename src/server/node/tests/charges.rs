@@ -129,25 +129,24 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not<
 
 fn a_retraction_is_paid_for_by_the_topics_that_were_searched<S: Surroundings>() {
     let (mut rig, asker) = with_hidden_channels::<S>();
-    let people = List { what: Listing::People, after: None };
-    let list = ToServer::Query(Query::new(QueryId(1), QueryKind::List(people)));
-    let mut listed_after = |retracted: Option<ToServer>| {
+    let info = ToServer::Query(Query::new(QueryId(1), QueryKind::Info { profile: None }));
+    let rate = config().limits.session_requests;
+    let mut answered_after = |retracted: Option<ToServer>| {
         rig.live(5_000);
         rig.delivered.clear();
         retracted.into_iter().for_each(|packet| rig.client(asker.0.0, packet));
-        (0..10_000).for_each(|_| rig.client(asker.0.0, list.clone()));
-        let listed = |input: &&delivery::Input| {
+        (0..rate.burst + 100).for_each(|_| rig.client(asker.0.0, info.clone()));
+        let answered = |input: &&delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: ToClient::Answer(_), .. })
         };
-        rig.delivered.iter().filter(listed).count() as u32
+        rig.delivered.iter().filter(answered).count() as u32
     };
     let request = ExtensionRequest::Retract { op: Op(1) };
     let retract = ToServer::Extension(Extension::of_request(Seq(1), 7, &request));
-    let (rate, page) = (config().limits.session_requests, crate::server::cost::list(&Listing::People, 0));
-    let searched = crate::server::cost::LEAST + crate::server::cost::searched(500);
-    assert!(searched > 2 * page, "{searched}");
-    assert_eq!(listed_after(None), rate.burst / page);
-    assert_eq!(listed_after(Some(retract)), (rate.burst - searched) / page);
+    let searched = crate::server::cost::searched(500);
+    assert!(searched > crate::server::cost::LEAST, "{searched}");
+    assert_eq!(answered_after(None), rate.burst);
+    assert_eq!(answered_after(Some(retract)), rate.burst - crate::server::cost::LEAST - searched);
 }
 
 fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_share<S: Surroundings>() {
