@@ -4,16 +4,19 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use recado::config::file::LogFormat;
 use recado::server::{Server, Stopper};
 use recado_sys::threads::spawn_named;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::log::LogQueue;
-use super::{check, exit_code, message, supervisor};
+use super::supervisor::Supervisor;
+use super::{check, exit_code, message};
 
 /// Runs the server and reports its end as the other commands do, but through the log queue: a stalled reader
 /// of stderr must not keep the process alive, so that a supervisor can start the server again.
@@ -32,14 +35,21 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Exi
 fn serve(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Result<()> {
     let (checked, secret) = check::load(file)?;
     log.take_all(format.unwrap_or(checked.log));
+    // A file beyond the limit of its size is then an error like a full disk, and does not end the process.
+    let over_the_limit = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, over_the_limit).context("cannot handle signals")?;
     // Installed before the server starts, so that no signal can end it without a hand-over.
     let signals = Signals::new(endings()).context("cannot handle signals")?;
     let server = Server::start(checked.config, &secret, &checked.data)?;
-    take_signals(signals, server.stopper(), log.clone()).context("cannot start the signal thread")?;
-    let _watch = supervisor::watch(server.pulse()).context("cannot start the watchdog's thread")?;
+    let supervisor = Supervisor::start().context("cannot start the thread that tells the supervisor")?;
+    take_signals(signals, server.stopper(), supervisor.clone(), log.clone())
+        .context("cannot start the signal thread")?;
+    let _watch = supervisor.watch(server.pulse()).context("cannot start the watchdog's thread")?;
     let member = server.member();
-    supervisor::ready(&format!("{}, clients at {}, peers at {}", member.id, member.client, member.peer));
-    server.wait()?;
+    supervisor.ready(format!("{}, clients at {}, peers at {}", member.id, member.client, member.peer));
+    let ended = server.wait();
+    supervisor.end();
+    ended?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -64,7 +74,12 @@ fn is_ignored(signal: i32, status: &str) -> bool {
 /// The first signal asks the server to stop, with a hand-over; the second one ends the process.
 ///
 /// The thread runs until the process ends, so it is never joined.
-fn take_signals(mut signals: Signals, stopper: Stopper, log: LogQueue) -> io::Result<()> {
+fn take_signals(
+    mut signals: Signals,
+    stopper: Stopper,
+    supervisor: Supervisor,
+    log: LogQueue,
+) -> io::Result<()> {
     spawn_named("signals", move || {
         let mut stopping = false;
         for signal in signals.forever() {
@@ -75,7 +90,7 @@ fn take_signals(mut signals: Signals, stopper: Stopper, log: LogQueue) -> io::Re
             }
             tracing::info!(signal, "stopping; a second signal ends the process at once");
             stopping = true;
-            supervisor::stopping();
+            supervisor.stopping();
             stopper.stop();
         }
     })

@@ -115,6 +115,36 @@ fn a_supervisor_is_told_that_the_server_is_ready_alive_and_stopping() {
     assert!(cluster.exit(node).success());
 }
 
+#[test]
+fn a_supervisor_that_takes_nothing_stops_no_server() {
+    let _alone = lock_cluster_tests();
+    let mut cluster = Cluster::init(1);
+    let node = cluster.nodes()[0];
+    let at = cluster.dir().join("notify");
+    let _unread = UnixDatagram::bind(&at).unwrap();
+    let full = UnixDatagram::unbound().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.send_to(b"x", &at).is_ok() {}
+    let environment = format!("export NOTIFY_SOCKET='{}' WATCHDOG_USEC=80000", at.display());
+    let log = fs::File::create(cluster.dir().join("supervised.log")).unwrap();
+    cluster.start_after(&environment, node, log);
+    cluster.wait_ready();
+    cluster.signal(node, Signal::TERM);
+    assert!(cluster.exit(node).success());
+}
+
+#[test]
+fn a_limit_of_the_size_of_files_is_an_error_that_is_told_and_no_sudden_end() {
+    let _alone = lock_cluster_tests();
+    let mut cluster = Cluster::init(1);
+    let node = cluster.nodes()[0];
+    let path = cluster.dir().join("limited.log");
+    cluster.start_after("ulimit -f 16", node, fs::File::create(&path).unwrap());
+    let status = cluster.exit(node);
+    let log = fs::read_to_string(path).unwrap();
+    assert!(status.code().is_some() && log.contains("recadod: "), "{status} {log}");
+}
+
 /// Returns every path below `root`, with the permissions of group and others.
 fn reachable(root: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();

@@ -102,6 +102,20 @@ pub enum JournalError {
         /// The server in the config.
         expected: NodeId,
     },
+    /// A file of the log was written by another server. The operator's fault; nothing changed.
+    #[error(
+        "{file} is of the log of {} of cluster {}, and the directory of {} of cluster {}: files of two directories are \
+         mixed up. Put back this server's own files, or empty the directory, and it fetches everything from the others",
+        found.1, found.0, expected.1, expected.0
+    )]
+    OtherLog {
+        /// The file.
+        file: String,
+        /// Whose it is.
+        found: (ClusterId, NodeId),
+        /// Whose the directory is.
+        expected: (ClusterId, NodeId),
+    },
     /// A file with a good checksum is in another version of the format. The operator's fault; nothing
     /// changed.
     #[error(
@@ -174,6 +188,7 @@ impl JournalError {
             | JournalError::NotRegular(_)
             | JournalError::OtherCluster { .. }
             | JournalError::OtherNode { .. }
+            | JournalError::OtherLog { .. }
             | JournalError::OtherVersion { .. }
             | JournalError::Unsupported
             | JournalError::OtherMembers { .. } => true,
@@ -239,6 +254,11 @@ mod tests {
             JournalError::NotADirectory,
             JournalError::OtherVersion { file: "meta".into(), found: 5, reads: 4 },
             JournalError::OtherNode { found: NodeId(1), expected: NodeId(2) },
+            JournalError::OtherLog {
+                file: "log.1".into(),
+                found: (ClusterId(1), NodeId(1)),
+                expected: (ClusterId(1), NodeId(2)),
+            },
         ];
         let other = [
             JournalError::Io { op: IoOp::Sync, source: io::ErrorKind::Other.into() },

@@ -6,6 +6,7 @@ use recado_proto::planted::Planted;
 
 use super::error::{IoOp, JournalError, Trying, is_full, is_rot};
 use super::meta::MetaFile;
+use super::open::owner_of;
 use super::receive::Reception;
 use super::record::{Body, Record};
 use super::segment::Segment;
@@ -357,7 +358,9 @@ impl<D: Disk> Journal<D> {
     /// names the new segment before anything is appended to it, or any older one is removed.
     pub(super) fn next_segment(&mut self, last: (Op, View), marks: bool) -> Result<(), JournalError> {
         let serial = self.written + 1;
-        let start = self.record(serial, last, Body::Start { prev: self.written, lost: self.lost });
+        let owner = Some(owner_of(&self.meta));
+        let body = Body::Start { prev: self.written, lost: self.lost, owner };
+        let start = self.record(serial, last, body);
         let next = match Segment::create(&self.disk, &start, self.options.step) {
             Err(error) if is_full(&error) => return self.full(),
             other => self.guard(other.during(IoOp::Write))?,

@@ -8,7 +8,7 @@ use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::log::{ASIDE, Closed, Journal, judge_removal, reserve};
 use super::meta::{self, Good, MetaFile, Read};
 use super::receive::Reception;
-use super::record::{Body, Record};
+use super::record::{Body, Owner, Record};
 use super::recovery::{Known, Recovery};
 use super::scan::Records;
 use super::segment::Segment;
@@ -74,7 +74,7 @@ impl<D: Disk> Journal<D> {
             commit: known.commit,
             op: known.last.0,
             view: known.last.1,
-            body: Body::Start { prev: known.serial, lost: known.lost },
+            body: Body::Start { prev: known.serial, lost: known.lost, owner: Some(owner_of(&meta)) },
         };
         // The reserve first: a server that starts without room would lead, and stop at once because the
         // disk is full.
@@ -230,6 +230,11 @@ pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), Journal
     Ok(())
 }
 
+/// The server that the directory belongs to, as its segments name it.
+pub(super) fn owner_of(meta: &Meta) -> Owner {
+    Owner { cluster: meta.cluster, node: meta.node }
+}
+
 /// The content of a directory, after recovery.
 pub(super) struct Found {
     pub(super) known: Known,
@@ -253,7 +258,14 @@ pub(super) fn read_directory<D: Disk>(
     let at = snapshot.as_ref().map_or((Op::ZERO, View::ZERO), |stored| (stored.op, stored.view));
     let mut heads = Vec::new();
     for first in numbers(disk, "log.")? {
-        heads.push((first, Records::open(disk, first, at.0)?.head()?));
+        let head = Records::open(disk, first, at.0)?.head()?;
+        if let Some(Record { body: Body::Start { owner: Some(owner), .. }, .. }) = &head
+            && *owner != owner_of(meta)
+        {
+            let (found, expected) = ((owner.cluster, owner.node), (meta.cluster, meta.node));
+            return Err(JournalError::OtherLog { file: log_name(first), found, expected });
+        }
+        heads.push((first, head));
     }
     let mut recovery = Recovery::new(&heads, at);
     let mut closed = Vec::new();

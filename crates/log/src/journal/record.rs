@@ -12,10 +12,11 @@
 //!
 //! ```text
 //!  0 prev u64  8 epoch u64  16 group u16  18 lost u8 (1: some)  24 lost: first u64, last u64, view max u64
-//! 64 end
+//! 48 owner: cluster u64, node u16         64 end
 //! ```
-//! Epoch and group are zero: a start refuses others, because their log is another history. The bytes between
-//! the fields are zero; a reader ignores them.
+//! Epoch and group are zero: a start refuses others, because their log is another history. A segment names its
+//! owner, so that one that was copied from another server's directory is refused; all zero names none, as
+//! segments of early versions do. The bytes between the fields are zero; a reader ignores them.
 //!
 //! All numbers are little-endian. The CRC covers the first serial of the segment and everything in the
 //! record but the CRC itself. A client may send any bytes, so a payload may contain the bytes of a record;
@@ -25,7 +26,7 @@
 use std::sync::Arc;
 
 use recado_proto::entry::{Entry, EntryKind, Unknown};
-use recado_proto::id::{Epoch, Op, View};
+use recado_proto::id::{ClusterId, Epoch, NodeId, Op, View};
 
 use super::format::{self, Stamp};
 
@@ -38,6 +39,14 @@ const EPOCH: usize = 8;
 const GROUP: usize = 16;
 const LOST: usize = 18;
 const LOST_RANGE: usize = 24;
+const OWNER: usize = 48;
+
+/// The server whose log a segment is a part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) cluster: ClusterId,
+    pub(super) node: NodeId,
+}
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +64,7 @@ pub(super) struct Record {
 pub(super) enum Body {
     /// The first record of a segment: the log ends at (op, view), and serials between `prev` and this
     /// record's are void.
-    Start { prev: u64, lost: Option<Unknown> },
+    Start { prev: u64, lost: Option<Unknown>, owner: Option<Owner> },
     /// An entry of the log.
     Entry { kind: EntryKind, payload: Arc<[u8]> },
 }
@@ -79,8 +88,8 @@ impl Record {
     pub(super) fn encode(&self, segment: u64, out: &mut Vec<u8>) {
         let start;
         let (kind, entry, payload): (u8, u8, &[u8]) = match &self.body {
-            Body::Start { prev, lost } => {
-                start = start_payload(*prev, *lost);
+            Body::Start { prev, lost, owner } => {
+                start = start_payload(*prev, *lost, *owner);
                 (1, 0, &start)
             }
             Body::Entry { kind, payload } => (2, entry_tag(*kind), payload),
@@ -171,13 +180,17 @@ fn entry_kind(tag: u8) -> Option<EntryKind> {
     kind.is_followed().then_some(kind)
 }
 
-fn start_payload(prev: u64, lost: Option<Unknown>) -> [u8; START_PAYLOAD] {
+fn start_payload(prev: u64, lost: Option<Unknown>, owner: Option<Owner>) -> [u8; START_PAYLOAD] {
     let mut payload = [0; START_PAYLOAD];
     payload[..8].copy_from_slice(&prev.to_le_bytes());
     if let Some(lost) = lost {
         let range = [lost.first.0, lost.last.0, lost.view_max.0].map(u64::to_le_bytes);
         payload[LOST] = 1;
         payload[LOST_RANGE..LOST_RANGE + 24].copy_from_slice(range.as_flattened());
+    }
+    if let Some(Owner { cluster, node }) = owner {
+        payload[OWNER..OWNER + 8].copy_from_slice(&cluster.0.to_le_bytes());
+        payload[OWNER + 8..OWNER + 10].copy_from_slice(&node.0.to_le_bytes());
     }
     payload
 }
@@ -199,7 +212,11 @@ fn parse_start(payload: &[u8]) -> Option<Body> {
         }),
         _ => return None,
     };
-    Some(Body::Start { prev: u64_at(payload, 0), lost })
+    let (cluster, node) =
+        (u64_at(payload, OWNER), u16::from_le_bytes([payload[OWNER + 8], payload[OWNER + 9]]));
+    let owner = Owner { cluster: ClusterId(cluster), node: NodeId(node) };
+    let owner = (owner != Owner { cluster: ClusterId(0), node: NodeId(0) }).then_some(owner);
+    Some(Body::Start { prev: u64_at(payload, 0), lost, owner })
 }
 
 /// The u32 at `at`. Panics if it is not inside `bytes`, which the caller excludes.
@@ -240,9 +257,11 @@ mod tests {
     #[test]
     fn a_record_is_read_as_it_was_written() {
         let lost = Unknown { first: Op(0x0102_0304_0506), last: Op(1 << 50), view_max: VIEW };
+        let owner = Owner { cluster: ClusterId(1 << 60 | 7), node: NodeId(0x0102) };
         let bodies = [
-            Body::Start { prev: 1 << 35, lost: None },
-            Body::Start { prev: 1 << 35, lost: Some(lost) },
+            Body::Start { prev: 1 << 35, lost: None, owner: None },
+            Body::Start { prev: 1 << 35, lost: Some(lost), owner: None },
+            Body::Start { prev: 1 << 35, lost: Some(lost), owner: Some(owner) },
             Body::Entry { kind: EntryKind::ViewStart, payload: Arc::default() },
             Body::Entry { kind: EntryKind::Command, payload: vec![1, 2, 3].into() },
         ];
@@ -255,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_good_record_that_this_program_does_not_follow_is_no_damage_and_a_rotten_one_is() {
-        let start = encoded(&record(5, Body::Start { prev: 4, lost: None }));
+        let start = encoded(&record(5, Body::Start { prev: 4, lost: None, owner: None }));
         let entry = encoded(&entry(5, 3));
         let members = entry_tag(EntryKind::Members);
         for (what, written, at, to) in [

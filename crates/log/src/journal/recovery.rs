@@ -262,7 +262,7 @@ mod tests {
 
     /// A start record: the log ends at (op, view), and the serials between `prev` and its own are void.
     fn start(serial: u64, prev: u64, op: u64, view: View) -> Record {
-        let body = Body::Start { prev, lost: None };
+        let body = Body::Start { prev, lost: None, owner: None };
         Record { serial, durable: prev, commit: Op::ZERO, op: Op(op), view, body }
     }
 

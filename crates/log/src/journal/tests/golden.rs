@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use recado_proto::entry::Unknown;
 
-use super::super::record::{Body, Record};
+use super::super::record::{Body, Owner, Record};
 use super::*;
 
 /// The length of a file, and its bytes by offset; lines of zeros are left out.
@@ -60,7 +60,8 @@ fn the_files_of_a_directory_have_their_pinned_bytes() {
 #[test]
 fn the_start_of_a_segment_after_damage_has_its_pinned_bytes() {
     let lost = Some(Unknown { first: Op(7), last: Op(0x0809), view_max: VIEW });
-    let body = Body::Start { prev: 6, lost };
+    let owner = Some(Owner { cluster: ClusterId(7), node: NodeId(2) });
+    let body = Body::Start { prev: 6, lost, owner };
     let record = Record { serial: 9, durable: 6, commit: Op(4), op: Op(6), view: VIEW, body };
     let mut bytes = Vec::new();
     record.encode(9, &mut bytes);

@@ -36,6 +36,35 @@ fn a_directory_is_opened_by_one_process_of_its_own_server_only() {
 }
 
 #[test]
+fn a_log_of_another_server_or_cluster_is_refused_whatever_its_records_say() {
+    for (cluster, node) in [(meta().cluster, NodeId(2)), (ClusterId(999), meta().node)] {
+        let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        init(own.path());
+        let (mut journal, _) = open(own.path());
+        journal.append(&entries(1..=5, VIEW), Op(5)).unwrap();
+        drop(journal);
+        let of_other = Expected { cluster, node, ..expected() };
+        let locked = Directory::lock(other.path()).unwrap();
+        Journal::init(&locked, &Meta { cluster, node, ..meta() }).unwrap();
+        let (mut journal, _) = Journal::open(locked, &of_other, Options::default()).unwrap();
+        journal.append(&entries(1..=5, VIEW), Op(5)).unwrap();
+        drop(journal);
+        for name in logs(own.path()) {
+            std::fs::remove_file(own.path().join(name)).unwrap();
+        }
+        for name in logs(other.path()) {
+            std::fs::copy(other.path().join(&name), own.path().join(&name)).unwrap();
+        }
+        let before = logs(own.path());
+        let locked = Directory::lock(own.path()).unwrap();
+        let refused = Journal::open(locked, &expected(), Options::default()).err();
+        let Some(JournalError::OtherLog { found, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!(found, (cluster, node));
+        assert_eq!(logs(own.path()), before, "nothing changed");
+    }
+}
+
+#[test]
 fn an_empty_directory_makes_a_learner() {
     let dir = tempfile::tempdir().unwrap();
     let (_, recovered) = open(dir.path());
