@@ -50,6 +50,7 @@ mod one_shot;
 mod overload;
 mod population;
 mod replay;
+mod restarted_backups;
 mod retry_forger;
 mod rng;
 mod runs;

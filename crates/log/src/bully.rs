@@ -439,6 +439,7 @@ impl Bully {
             }
             replica::Effect::DropSnapshot(transfer) => Event::Effect(Effect::DropSnapshot(transfer)),
             replica::Effect::Active(view) => Event::Active(view),
+            replica::Effect::PeerStarted => Event::PeerStarted,
             replica::Effect::Deposed => {
                 let lost = self.awaited.front().map(|(_, from)| Event::Lost { from: *from });
                 self.awaited.clear();

@@ -130,6 +130,8 @@ pub enum Event<E> {
     /// This server has stopped being the primary of an active view: serve nobody. A primary that is only
     /// isolated is not deposed.
     Deposed,
+    /// Another server has started again, so it has forgotten where clients are.
+    PeerStarted,
     /// The log has stopped: the server may end.
     Stopped,
     /// Something for the engine's driver, to be performed in its place among the events.

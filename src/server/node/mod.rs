@@ -3,7 +3,7 @@
 //!
 //! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
 //! (where packets of clients go), `backlog`, `admission` (sessions and numbered requests), `charges`,
-//! `queries`, `admin`, `housekeeping`, `snapshots`, `retelling`, `log_clock`.
+//! `queries`, `admin`, `housekeeping`, `restarts`, `snapshots`, `retelling`, `log_clock`.
 //!
 //! Pure: `handle(clock, input, &mut effects)` for each input of a turn, then `flush` and `apply`, and
 //! `next_deadline()`.
@@ -17,6 +17,7 @@ mod housekeeping;
 mod io;
 mod log_clock;
 mod queries;
+mod restarts;
 mod retelling;
 mod snapshots;
 
@@ -38,6 +39,7 @@ use charges::Charges;
 use housekeeping::Housekeeping;
 use log_clock::LogClock;
 use queries::OutstandingAnswers;
+use restarts::Restarts;
 use retelling::{Retelling, SESSIONS_PER_TURN};
 use snapshots::Snapshots;
 
@@ -65,6 +67,7 @@ pub struct Node<L: OrderedLog> {
     administration: Administration,
     charges: Charges,
     housekeeping: Housekeeping,
+    restarts: Restarts,
     snapshots: Snapshots,
     log_clock: LogClock,
     refused: Vec<(RefusedDatagram, u64)>,
@@ -105,6 +108,7 @@ impl<L: OrderedLog> Node<L> {
             outstanding: OutstandingAnswers::default(),
             charges: Charges::new(&config.limits),
             housekeeping: Housekeeping::new(now),
+            restarts: Restarts::default(),
             snapshots: Snapshots::new(clock, &config, service.applied()),
             log_clock: LogClock::new(now, service.clock_ms()),
             refused: Vec::new(),
@@ -244,6 +248,7 @@ impl<L: OrderedLog> Node<L> {
                 Event::Lost { from } => self.backlog.push(Due::Lost { from }),
                 Event::Active(view) => self.backlog.push(Due::Active(view)),
                 Event::Deposed => self.backlog.push(Due::Deposed),
+                Event::PeerStarted => self.restarts.on_started(),
                 Event::Stopped => self.backlog.push(Due::Stopped),
             }
         }
@@ -350,6 +355,10 @@ impl<L: OrderedLog> Node<L> {
                 }
             }
             self.out.extend(self.log_clock.warn(clock).map(Effect::ClockAway));
+        }
+        if self.restarts.take(clock.now, self.serves()) {
+            let told = self.coordinator().with_restarted();
+            self.out.push(Effect::Delivery(delivery::Input::Announce(told)));
         }
         let begun = self.snapshots.begin(clock, &self.config, &self.log, &self.service);
         self.out.extend(begun.map(|image| Effect::Snapshot(Box::new(image))));

@@ -86,6 +86,9 @@ impl Machine {
                 self.on_coordinator(now, &coordinator);
                 if fresh && self.primary() == Some(from) {
                     coordinator.keepalive_ms().into_iter().for_each(|ms| self.on_keepalive_told(now, ms));
+                    if coordinator.tells_restart() {
+                        self.on_restart_told(now);
+                    }
                 }
             }
             ToClient::PathChallenge(token) => self.on_path_challenge(now, from, token, out),

@@ -23,6 +23,9 @@ const KEEPALIVE_TOLD: RangeInclusive<u32> = 1_000..=25_000;
 /// the next one; the client then finds the new primary by its search.
 pub(super) const KEEPALIVE_OTHERS: Duration = Duration::from_secs(25);
 
+/// The time over which clients spread the KEEPALIVEs after a restart of a server.
+const RESTART_SPREAD: Duration = Duration::from_secs(1);
+
 /// The first interval of a new session; each one is twice as long as the one before. A backup learns of a
 /// session a little later than the primary, and must know the client's address before it becomes primary.
 pub(super) const KEEPALIVE_FIRST: Duration = Duration::from_millis(50);
@@ -91,6 +94,13 @@ impl Machine {
         let Keepalives { at, wait, most } = &mut self.to_primary;
         *most = Duration::from_millis(told.into());
         (*at, *wait) = ((*at).min(now + *most), (*wait).min(*most));
+    }
+
+    /// Another server has started again, and does not know where this client is. All are told, since it is not known
+    /// which one it was; clients do it at different times.
+    pub(super) fn on_restart_told(&mut self, now: Moment) {
+        let later = Duration::from_micros(self.draw() % RESTART_SPREAD.as_micros() as u64);
+        self.to_others = Keepalives::begin(now + later, self.to_others.most);
     }
 
     /// Sends KEEPALIVE to every server, and the next ones when they would be due after these.

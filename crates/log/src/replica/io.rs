@@ -145,6 +145,8 @@ pub(crate) enum Effect {
     /// This server has stopped being the primary of an active view: serve nobody. A primary that is only
     /// isolated is not deposed.
     Deposed,
+    /// Another server has started again.
+    PeerStarted,
     /// Tell the operator.
     Report(Report),
     /// The server may end.

@@ -117,6 +117,7 @@ impl ReplicaManager {
     /// Another server, or the peer itself, named this boot of `peer`.
     pub(super) fn heard_of(&mut self, now: Moment, peer: NodeId, boot: KnownBoot, out: &mut Vec<Effect>) {
         if self.peers.learn(peer, boot) {
+            out.push(Effect::PeerStarted);
             self.drop_older_incarnation(now, peer, out);
         }
     }

@@ -40,6 +40,17 @@ impl Coordinator {
         Some(u32::from_be_bytes(bytes.try_into().ok()?))
     }
 
+    /// It tells a client that another server has started again.
+    pub fn with_restarted(mut self) -> Coordinator {
+        self.options = self.options.with(OptionalFields::RESTARTED, Vec::new());
+        self
+    }
+
+    /// Returns true if it tells that another server has started again.
+    pub fn tells_restart(&self) -> bool {
+        self.options.get(OptionalFields::RESTARTED).is_some()
+    }
+
     /// Checks the limits, also those of the optional fields of the packet that it is a part of: both lists
     /// together are bounded as one, so that ACCEPT_CONN fits into an ANSWER.
     pub(super) fn is_bounded_with(&self, options: &OptionalFields) -> bool {

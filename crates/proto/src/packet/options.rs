@@ -17,10 +17,11 @@ pub struct OptionalField {
 /// with [`OptionalFields::BYTES_MAX`] bytes together.
 ///
 /// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical.
-/// Servers send [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`], those of a
-/// [`Notice`](super::Notice), [`OptionalFields::DISPLAY`], for which a client asks under the same tag, and,
-/// with a status, [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`] and [`OptionalFields::RELEASE`];
-/// the other tags below are reserved, and servers of this version honour none of them.
+/// Servers send [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`],
+/// [`OptionalFields::RESTARTED`], those of a [`Notice`](super::Notice), [`OptionalFields::DISPLAY`], for
+/// which a client asks under the same tag, and, with a status, [`OptionalFields::WALL_CLOCK`],
+/// [`OptionalFields::AGREED`] and [`OptionalFields::RELEASE`]; the other tags below are reserved, and servers
+/// of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 
@@ -79,6 +80,10 @@ impl OptionalFields {
     pub const AGREED: u16 = 18;
     /// QUERY_OK with a status: the release of the server's program, as `recadod --version` prints it; ASCII.
     pub const RELEASE: u16 = 20;
+
+    /// COORDINATOR, from the primary: another server has started again, and does not know where clients are. The
+    /// client sends KEEPALIVE to every server, within a second. Without content.
+    pub const RESTARTED: u16 = 28;
 
     /// The fields with one more, whose tag they must not have yet.
     pub fn with(mut self, tag: u16, bytes: Vec<u8>) -> OptionalFields {

@@ -377,3 +377,23 @@ fn assert_keepalives(play: &mut Play, expected: u64) {
     let waited = sent[11].since(sent[10]).as_millis() as u64;
     assert!(waited.abs_diff(expected) <= 500, "{waited} ms, not {expected}");
 }
+
+#[test]
+fn after_the_restart_of_a_server_every_server_is_told_within_a_second_where_the_client_is() {
+    let mut play = Play::new();
+    play.connect();
+    for _ in 0..60 {
+        play.pass(500);
+        play.from(3, 1, 3, ToClient::Coordinator(coordinator(1, 3)));
+    }
+    let told = |play: &mut Play, restarted: bool| {
+        play.sent.clear();
+        let announced = coordinator(1, 3);
+        let announced = if restarted { announced.with_restarted() } else { announced };
+        play.from(3, 1, 3, ToClient::Coordinator(announced));
+        play.pass(1_500);
+        [1, 2].map(|node| play.sent_to(node, |packet| *packet == ToServer::keepalive()))
+    };
+    assert_eq!(told(&mut play, false), [0, 0], "they are told every 25 s");
+    assert!(told(&mut play, true).iter().all(|times| *times >= 2), "one may be lost");
+}
