@@ -1,8 +1,8 @@
 //! What a supervisor is told that has started the process and asks for it, as systemd does with `Type=notify`
 //! (sd_notify(3)): that the server is ready, that it is alive, that it stops. Without one nothing happens.
 //!
-//! A thread tells it, because a supervisor that does not read its socket would stop the thread that tells: nothing
-//! else of the server waits for it. What it cannot take is dropped.
+//! A thread tells it, because a supervisor that does not read its socket would stop the thread that tells:
+//! nothing else of the server waits for it. What it cannot take is dropped.
 
 use std::convert::Infallible;
 use std::io;
@@ -41,7 +41,8 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts the thread that tells. It is never joined: it may be waiting for the supervisor when the process ends.
+    /// Starts the thread that tells. It is never joined: it may be waiting for the supervisor when the
+    /// process ends.
     ///
     /// # Errors
     /// The system has no thread left.
@@ -83,9 +84,9 @@ impl Supervisor {
         let _ = self.told.try_send(told);
     }
 
-    /// Starts to tell that the server is alive, if the supervisor has a watchdog: as long as the replica thread
-    /// takes turns. A server that hangs is then ended and started again by the supervisor. It is told until what
-    /// this returns is dropped.
+    /// Starts to tell that the server is alive, if the supervisor has a watchdog: as long as the replica
+    /// thread takes turns. A server that hangs is then ended and started again by the supervisor. It is told
+    /// until what this returns is dropped.
     ///
     /// # Errors
     /// The system has no thread left.

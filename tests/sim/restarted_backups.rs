@@ -1,5 +1,6 @@
-//! A primary dies soon after its backups have started again. They do not know where clients are, and a client that only
-//! listens has nothing outstanding by which it would notice the death: its pause must be short all the same.
+//! A primary dies soon after its backups have started again. They do not know where clients are, and a client
+//! that only listens has nothing outstanding by which it would notice the death: its pause must be short all
+//! the same.
 
 use recado::config::{PlantedBug, Timing};
 use recado_client::machine::Request;
@@ -50,7 +51,8 @@ fn world(seed: u64) -> World {
     world
 }
 
-/// Runs for this time, while Ann sends every 20 ms. Returns the longest time between two notifications to Ben.
+/// Runs for this time, while Ann sends every 20 ms. Returns the longest time between two notifications to
+/// Ben.
 fn run(world: &mut World, time: Micros) -> Result<Micros, String> {
     let (end, mut looked_at) = (world.now + time, world.history.events.len());
     let (mut last, mut longest, mut next) = (world.now, 0, world.now);

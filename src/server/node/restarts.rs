@@ -1,5 +1,5 @@
-//! Restarts of other servers. A server that has started again does not know where clients are, and could not announce
-//! a new view to them. So the primary tells its clients, who send KEEPALIVE to every server.
+//! Restarts of other servers. A server that has started again does not know where clients are, and could not
+//! announce a new view to them. So the primary tells its clients, who send KEEPALIVE to every server.
 
 use std::time::Duration;
 

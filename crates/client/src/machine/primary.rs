@@ -96,8 +96,8 @@ impl Machine {
         (*at, *wait) = ((*at).min(now + *most), (*wait).min(*most));
     }
 
-    /// Another server has started again, and does not know where this client is. All are told, since it is not known
-    /// which one it was; clients do it at different times.
+    /// Another server has started again, and does not know where this client is. All are told, since it is
+    /// not known which one it was; clients do it at different times.
     pub(super) fn on_restart_told(&mut self, now: Moment) {
         let later = Duration::from_micros(self.draw() % RESTART_SPREAD.as_micros() as u64);
         self.to_others = Keepalives::begin(now + later, self.to_others.most);

@@ -14,8 +14,8 @@
 //!  0 prev u64  8 epoch u64  16 group u16  18 lost u8 (1: some)  24 lost: first u64, last u64, view max u64
 //! 48 owner: cluster u64, node u16         64 end
 //! ```
-//! Epoch and group are zero: a start refuses others, because their log is another history. A segment names its
-//! owner, so that one that was copied from another server's directory is refused; all zero names none, as
+//! Epoch and group are zero: a start refuses others, because their log is another history. A segment names
+//! its owner, so that one that was copied from another server's directory is refused; all zero names none, as
 //! segments of early versions do. The bytes between the fields are zero; a reader ignores them.
 //!
 //! All numbers are little-endian. The CRC covers the first serial of the segment and everything in the

@@ -81,8 +81,8 @@ impl OptionalFields {
     /// QUERY_OK with a status: the release of the server's program, as `recadod --version` prints it; ASCII.
     pub const RELEASE: u16 = 20;
 
-    /// COORDINATOR, from the primary: another server has started again, and does not know where clients are. The
-    /// client sends KEEPALIVE to every server, within a second. Without content.
+    /// COORDINATOR, from the primary: another server has started again, and does not know where clients are.
+    /// The client sends KEEPALIVE to every server, within a second. Without content.
     pub const RESTARTED: u16 = 28;
 
     /// The fields with one more, whose tag they must not have yet.
