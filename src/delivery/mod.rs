@@ -546,9 +546,9 @@ impl Delivery {
         }
     }
 
-    /// Answers an INITIATION in one datagram.
+    /// Answers an INITIATION: in one datagram, or a packet that is larger than one in pieces. Its sender has proved
+    /// that it receives at its address, so more may go there than came.
     fn answer(&mut self, now: Moment, reply_to: &ReplyTo, packets: &[ToClient], out: &mut Vec<Effect>) {
-        self.answers += 1;
         for packet in packets {
             // Of a session in the table the address is known or under trial.
             if let ToClient::AcceptConn(accept) = packet
@@ -560,18 +560,26 @@ impl Delivery {
         while self.admitted.len() > ADMITTED_MAX {
             self.admitted.pop_first();
         }
-        let envelope = Envelope {
-            class: Class::Handshake,
-            cluster: self.cluster,
-            session: SessionId::default(),
-            node: Some(self.me),
-            incarnation: self.incarnation,
-            number: self.answers,
-        };
         let header = Header { ack: None, view: self.view() };
         let packets: Vec<Vec<u8>> = packets.iter().map(codec::encode).collect();
-        // No caller makes answers that are longer. One that were would be dropped.
-        if packets.iter().map(Vec::len).sum::<usize>() <= handshake::ANSWER_MAX {
+        let datagrams = match packets.iter().map(Vec::len).sum::<usize>() <= handshake::ANSWER_MAX {
+            true => vec![packets],
+            // Only the answer to a query is so long, and no other packet goes with it.
+            false => {
+                let pieces = packets.iter().flat_map(|packet| handshake::pieces(self.answers + 1, packet));
+                pieces.map(|piece| vec![piece]).collect()
+            }
+        };
+        for packets in datagrams {
+            self.answers += 1;
+            let envelope = Envelope {
+                class: Class::Handshake,
+                cluster: self.cluster,
+                session: SessionId::default(),
+                node: Some(self.me),
+                incarnation: self.incarnation,
+                number: self.answers,
+            };
             let bytes = handshake::answer(&envelope, &reply_to.reply, &header, &packets);
             out.push(Effect::Datagram { to: reply_to.to, bytes });
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use recado_client::{Client, ClientError, Code, ConnectionEvent, Options};
+use recado_client::{Client, ClientError, Code, ConnectionEvent, Options, Queries as _};
 use recado_proto::id::Name;
 
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};

@@ -12,7 +12,8 @@ use recado::config::file::ServerFile;
 use recado::config::secret::ClusterSecret;
 use recado_client::machine::handshake::{FromServer, HandshakeClient, Identity};
 use recado_client::{
-    self, AdminChange, Client, ClusterKey, ConnectionEvent, HistoryRange, Incoming, Listing, Options, Trust,
+    self, AdminChange, Client, ClusterKey, ConnectionEvent, HistoryRange, Incoming, Listing, Options,
+    Queries as _, Trust,
 };
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{Class, Envelope, Header, OUTER_LEN, PeerHello, seal};

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use recado_client::{Client, Options};
+use recado_client::{Client, Options, Queries as _};
 use recado_log::journal;
 use recado_proto::id::{NodeId, Op, Topic};
 use recado_proto::packet::HistoryRange;

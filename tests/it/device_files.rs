@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use recado_client::{
     Client, ClientError, Code, ConnectionEvent, Content, CopySign, HistoryRange, NodeId, Op, Options,
-    ReceiptError, ReceiveError, Seq, StoreError, Topic,
+    Queries as _, ReceiptError, ReceiveError, Seq, StoreError, Topic,
 };
 
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};

@@ -87,7 +87,7 @@ fn begun(seed: u64) -> Told<World> {
 fn page(world: &World) -> Option<HistoryPage> {
     let services = world.servers.values().filter_map(|server| server.process.as_ref());
     let newest = services.max_by_key(|process| process.node.applied())?;
-    newest.node.service().history(&population::name("ann"), &asked()).ok()
+    newest.node.service().history(&population::name("ann"), &asked(), History::BYTES_MAX).ok()
 }
 
 fn answers(world: &World) -> usize {

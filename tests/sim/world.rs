@@ -12,7 +12,7 @@ use recado_client::machine;
 use recado_log::bully;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::id::{ChannelName, Name, NodeId, Op, SessionId, Topic};
-use recado_proto::packet::{Admin, HistoryRange, Packet, RoleName, ToClient, ToServer};
+use recado_proto::packet::{self, Admin, HistoryRange, Packet, RoleName, ToClient, ToServer};
 use recado_proto::{DATAGRAM_BASE, codec};
 
 use crate::client::{Client, Outcome};
@@ -874,7 +874,9 @@ impl World {
             let services = self.servers.values().filter_map(|server| server.process.as_ref());
             let answers = services.filter_map(|process| {
                 let service = process.node.service();
-                askers.iter().find_map(|asker| service.history(asker, &query).ok())
+                askers
+                    .iter()
+                    .find_map(|asker| service.history(asker, &query, packet::History::BYTES_MAX).ok())
             });
             let upto = answers.map(|answer| answer.trimmed_upto).max().unwrap_or_default();
             let known = self.history.trimmed.entry(topic).or_default();

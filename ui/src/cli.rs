@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan, Zoned};
 use recado_client::{
-    ChannelName, ClusterKey, Content, DisplayName, EnrolmentCode, Name, NameError, Op, Priority, Role, Topic,
+    ChannelName, ClusterKey, Consistency, Content, DisplayName, EnrolmentCode, Name, NameError, Op, Priority,
+    Role, Topic,
 };
 
 use crate::completion;
@@ -59,6 +60,27 @@ pub(crate) struct ScreenArgs {
 
 /// Help heading of the options of every command. It separates them from the command's own options.
 const COMMON: &str = "Options of every command";
+
+/// How late an answer has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Level {
+    /// As late as a server happens to be
+    Any,
+    /// As late as all that this machine has seen
+    Session,
+    /// As late as all that anybody has been told
+    Linearizable,
+}
+
+impl From<Level> for Consistency {
+    fn from(level: Level) -> Consistency {
+        match level {
+            Level::Any => Consistency::Any,
+            Level::Session => Consistency::Session,
+            Level::Linearizable => Consistency::Linearizable,
+        }
+    }
+}
 
 /// Options of every command.
 #[derive(Debug, Default, Args)]
@@ -118,6 +140,10 @@ pub(crate) struct Common {
     /// Never claim a name that nobody has (also: claim = false in the configuration)
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) no_claim: bool,
+    /// How late an answer has to be: what any server has; what this machine has seen, as session; or what
+    /// anybody has been told, as linearizable, which needs a primary [default: session]
+    #[arg(long, value_name = "LEVEL", global = true, help_heading = COMMON)]
+    pub(crate) consistency: Option<Level>,
     /// The configuration file [RECADO_CONFIG]
     #[arg(long, value_name = "FILE", global = true, help_heading = COMMON)]
     pub(crate) config: Option<PathBuf>,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches};
 use clap_complete::env::{Bash, CompleteEnv, Elvish, EnvCompleter, Fish, Powershell, Zsh};
 use clap_complete::{ArgValueCompleter, CompletionCandidate, Shell};
-use recado_client::{Client, ListItem, Listing, Options, Trust};
+use recado_client::{ListItem, Listing, Options, Queries as _, Reader, Trust};
 
 use crate::cli::{Cli, Common};
 use crate::config::{self, Config};
@@ -186,7 +186,7 @@ fn listed(lists: &'static [Listing]) -> BTreeSet<String> {
     let timer = Timer::start();
     let (found, all) = mpsc::channel();
     let asking = thread::Builder::new().name("completion".to_owned()).spawn(move || {
-        let Some(client) = config().and_then(|config| session(&config)) else { return };
+        let Some(client) = config().and_then(|config| reader(&config)) else { return };
         for list in lists {
             // Nobody waits for a list that is late.
             let _ = found.send(client.list(list.clone()).unwrap_or_default());
@@ -207,17 +207,14 @@ fn listed(lists: &'static [Listing]) -> BTreeSet<String> {
     names
 }
 
-/// A session that settles nothing: what earlier commands left is for a command that tells of it.
-fn session(config: &Config) -> Option<Client> {
+fn reader(config: &Config) -> Option<Reader> {
     let trust = match config.cluster_key {
         Some(key) => Trust::Pinned(key),
         None => Trust::asking(known(config), |_| false, |_| {}),
     };
     let servers = servers::resolve_within(LOOK_UP, config.written(), servers::look_up);
     let options = Options::new(config.profile().ok()?, servers, &config.state);
-    let mut client = Client::connect(options.writes_nothing().trust(trust).timeout(PATIENCE)).ok()?;
-    client.set_timeout(PATIENCE);
-    Some(client)
+    Reader::open(options.trust(trust).timeout(PATIENCE)).ok()
 }
 
 #[cfg(test)]

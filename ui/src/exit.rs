@@ -133,6 +133,7 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::PrimaryUnheard { .. }
         | ClientError::Contested { .. }
         | ClientError::NoPrimary(_)
+        | ClientError::Behind { .. }
         | ClientError::Timeout(_)
         | ClientError::Full(_) => 69,
         ClientError::OtherVersion { .. }
@@ -153,10 +154,7 @@ fn code_of(error: &ClientError) -> u8 {
             StoreError::OtherVersion { .. } => 78,
             _ => 1,
         },
-        ClientError::Disconnected
-        | ClientError::OnlyReads
-        | ClientError::Socket(_)
-        | ClientError::System(_) => 1,
+        ClientError::Disconnected | ClientError::Socket(_) | ClientError::System(_) => 1,
     }
 }
 

@@ -1,10 +1,11 @@
 //! Words that the commands and the screen share: lists, changes of channels, and reasons of refusals.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use recado_client::{
-    Access, ChannelChange, ChannelName, ClusterId, Content, DeviceId, EnrolmentCode, Info, ListItem, Listing,
-    Name, ProfileInfo, Role,
+    Access, Age, ChannelChange, ChannelName, ClusterId, Content, DeviceKey, EnrolmentCode, Info, ListItem,
+    Listing, Name, ProfileInfo, Role,
 };
 
 use crate::print::written;
@@ -16,8 +17,8 @@ pub(crate) fn counted(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
-/// One item of a list as a line. `own` is the device that asks, and `when` formats a time.
-pub(crate) fn listed(item: &ListItem, own: Option<DeviceId>, when: impl Fn(u64) -> String) -> String {
+/// One item of a list as a line. `own` is the key of this machine, and `when` formats a time.
+pub(crate) fn listed(item: &ListItem, own: Option<DeviceKey>, when: impl Fn(u64) -> String) -> String {
     match item {
         ListItem::Following { topic, .. } => written(topic),
         ListItem::Profile { name, .. } => format!("@{name}"),
@@ -27,15 +28,14 @@ pub(crate) fn listed(item: &ListItem, own: Option<DeviceId>, when: impl Fn(u64) 
         }
         ListItem::Member { name, role } => format!("@{name:<32} {}", role_in_words(*role)),
         ListItem::Key { key, slots, last_seen_ms } => {
-            let mark = if own.is_some_and(|own| own.key == *key) { "  (this machine)" } else { "" };
+            let mark = if own == Some(*key) { "  (this machine)" } else { "" };
             let seen = if slots.is_empty() { "never".to_owned() } else { when(*last_seen_ms) };
             format!("{key}  {:<10}  seen {seen}{mark}", counted(slots.len() as u64, "device"))
         }
         ListItem::Device { device, cursor, session, last_seen_ms } => {
             let state = if session.is_some() { "connected" } else { "idle" };
-            let mark = if own == Some(*device) { "  (this one)" } else { "" };
             let (device, seen) = (device.to_string(), when(*last_seen_ms));
-            format!("{device:<18} {state:<9}  read up to op {cursor}  seen {seen}{mark}")
+            format!("{device:<18} {state:<9}  read up to op {cursor}  seen {seen}")
         }
     }
 }
@@ -54,6 +54,21 @@ pub(crate) fn described(info: &Info) -> [String; 4] {
         format!("devices    {}, {} connected", info.devices, info.sessions),
         format!("pending    {}", counted(info.pending, "notification")),
     ]
+}
+
+/// An age below this is nothing to tell: a primary was heard as often as it says something, or is about to change.
+const AGE_TOLD: Duration = Duration::from_secs(1);
+
+/// How old an answer may be; none if that is nothing to tell.
+pub(crate) fn age(age: Age) -> Option<String> {
+    let since = match age {
+        Age::Heard(since) if since < AGE_TOLD => return None,
+        Age::Heard(since) => format!("for {} s", since.as_secs()),
+        Age::Unknown => "since it started".to_owned(),
+    };
+    Some(format!(
+        "this may be old: the server that answered has heard no primary {since}, and lacks what was acknowledged since"
+    ))
 }
 
 /// What an empty list means. `follow` is how a topic is followed here.

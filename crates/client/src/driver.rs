@@ -37,7 +37,7 @@ use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
 use super::machine::{Answer, Effect, Event, Input, Machine, Numbered, Obstacle, Query, Request, Start};
 use super::receipt::Promise;
-use super::store::{NotKept, Outbox, Slot};
+use super::store::{NotKept, Outbox, Slot, Token};
 use super::trust::{ClusterIdentity, Trust};
 
 /// Most rounds of one turn; each takes one input of each channel.
@@ -50,6 +50,8 @@ const HELD_BACK: Duration = Duration::from_millis(5);
 /// The longest wait for the servers' answer to DISCONNECT. Without an answer the session stays open until the
 /// device's next session fences it.
 const DISCONNECT_WAIT: Duration = Duration::from_millis(500);
+/// The interval at which the token follows what was seen; it does so at the end too.
+const RAISE_EVERY: Duration = Duration::from_secs(1);
 /// Slots per receive; each takes as many datagrams as the system joins.
 const BATCH: usize = 2;
 
@@ -142,6 +144,8 @@ pub(super) struct Driver {
     pub(super) ending: Arc<Ending>,
     /// The unanswered requests, and the file that keeps them.
     pub(super) outbox: Outbox,
+    /// The highest op seen; none if the client keeps no files.
+    pub(super) token: Option<Token>,
     /// What waits for the answers to them.
     pub(super) promises: BTreeMap<Seq, Promise>,
     /// Sent once, when the session is open; closed without it if the client ends before.
@@ -173,6 +177,16 @@ struct UnderWay {
     /// too many with Busy at once.
     queries: BTreeMap<QueryId, Sender<(QueryId, Answer)>>,
     goodbye: Option<Moment>,
+    /// The highest op seen.
+    seen: Op,
+    /// When the token was raised last.
+    raised: Moment,
+}
+
+impl UnderWay {
+    fn saw(&mut self, op: Op) {
+        self.seen = self.seen.max(op);
+    }
 }
 
 impl Driver {
@@ -192,13 +206,23 @@ impl Driver {
                 // Dropping a promise wakes its owner, and a channel keeps its content until its senders are
                 // gone.
                 while self.requests.try_recv().is_ok() {}
+                self.raise_token(under_way.seen);
                 return self.outbox.close();
             }
             self.hand_over(&mut under_way);
+            let now = self.clock.now();
+            if now.since(under_way.raised) >= RAISE_EVERY {
+                under_way.raised = now;
+                self.raise_token(under_way.seen);
+            }
             self.wait(&mut machine, &mut effects, &mut turn, &mut under_way);
             machine.flush(self.clock.now(), &mut effects);
             self.perform(&mut effects, &mut turn, &mut under_way);
         }
+    }
+
+    fn raise_token(&mut self, seen: Op) {
+        self.token.iter_mut().for_each(|token| token.raise(seen));
     }
 
     /// Waits for an input, then takes up to [`TURN_MAX`] that are ready.
@@ -383,6 +407,7 @@ impl Driver {
                     self.outbox.known(born, last_seq);
                     turn.changed = true;
                 }
+                under_way.saw(session.0);
                 *self.connection.lock() = Some(Connection { session, view, primary, created_op: born });
                 turn.connected = true;
                 self.trust.learn(&self.cluster_identity, &members);
@@ -410,6 +435,8 @@ impl Driver {
             Event::Disconnected => turn.over = Some(Cause::Disconnected),
             Event::Copied(sign) => self.news(ConnectionEvent::Copied(sign)),
             Event::ServersSetBack { answered, last } => {
+                under_way.seen = Op::ZERO;
+                self.token.iter_mut().for_each(|token| token.set_back(Op::ZERO));
                 self.news(ConnectionEvent::ServersSetBack { answered, last });
             }
             Event::Numbered { seq, nonce } => {
@@ -440,6 +467,7 @@ impl Driver {
                 self.promises.get(&seq).into_iter().for_each(Promise::made_channel);
             }
             Event::Answered { seq, result } => {
+                result.into_iter().for_each(|op| under_way.saw(op));
                 if let Some(promise) = self.promises.remove(&seq) {
                     promise.settle(result);
                     self.outbox.answered(seq);
@@ -447,12 +475,16 @@ impl Driver {
                 }
             }
             Event::Answer(id, answer) => {
+                if let Answer::History { applied, .. } | Answer::Info { applied, .. } = &answer {
+                    under_way.saw(*applied);
+                }
                 if let Some(asker) = under_way.queries.remove(&id) {
                     // The application may have stopped waiting.
                     let _ = asker.try_send((id, answer));
                 }
             }
             Event::Notification(notification) => {
+                under_way.saw(notification.op);
                 under_way.held_back.push_back(Incoming::Notification(notification));
             }
             Event::Gap { after, upto } => under_way.held_back.push_back(Incoming::Gap { after, upto }),

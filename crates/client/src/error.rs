@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::envelope::VERSION;
-use recado_proto::id::{ClusterId, ClusterKey, DeviceKey, Name, NodeId};
+use recado_proto::id::{ClusterId, ClusterKey, DeviceKey, Name, NodeId, Op};
 use recado_proto::packet::Code;
 use recado_sys::net::NetError;
 
@@ -162,9 +162,22 @@ pub enum ClientError {
         /// The cluster that was asked.
         cluster: ClusterId,
     },
-    /// The client only reads ([`Options::only_reads`](super::Options::only_reads)). Nothing was sent.
-    #[error("this client only reads, and takes no request")]
-    OnlyReads,
+    /// Servers answered within this time, and none of them has applied all that this installation has seen
+    /// already. They are behind the one that died, or were restored from an older copy. Nothing was changed.
+    #[error(
+        "no server that answers has applied op {seen}, which this machine has seen; the latest has applied op {applied}. If a \
+         server is to return, ask again later; --consistency any shows what there is, and so does deleting {} if the servers \
+         were restored from an older copy",
+        token.display()
+    )]
+    Behind {
+        /// The token: the highest op seen.
+        seen: Op,
+        /// The highest op that a server told to have applied.
+        applied: Op,
+        /// The file of the token.
+        token: PathBuf,
+    },
     /// An enrolment code was given for a name that nobody has in this cluster. Nothing was done.
     #[error(
         "cluster {cluster} at {addr} has no @{profile}; if the code is from another cluster, name one of its servers with \

@@ -30,6 +30,11 @@ pub(super) trait HandshakeQuery {
     /// interval.
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool;
 
+    /// The interval at which [`HandshakeQuery::datagrams`] is called.
+    fn ask_every(&self) -> Duration {
+        ASK_EVERY
+    }
+
     /// Returns true once nothing more is wanted.
     fn is_over(&self, now: Moment) -> bool;
 }
@@ -65,7 +70,7 @@ pub(super) fn run_on(
             return Ok(());
         }
         if now >= ask_at {
-            ask_at = now + ASK_EVERY;
+            ask_at = now + query.ask_every();
             // A datagram that cannot be sent is lost like any other; the query sends it again.
             let _ = socket.send(&query.datagrams(now));
         }
@@ -91,6 +96,25 @@ impl HandshakeClients {
     pub(super) fn new(servers: &[SocketAddr], identity: Identity, entropy: Entropy) -> HandshakeClients {
         let initiators = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
         HandshakeClients { identity, entropy, clients: initiators }
+    }
+
+    /// Goes on with handshakes that have begun, and begins those with the other `servers`.
+    pub(super) fn resuming(
+        begun: BTreeMap<SocketAddr, HandshakeClient>,
+        servers: &[SocketAddr],
+        identity: Identity,
+        entropy: Entropy,
+    ) -> HandshakeClients {
+        let mut clients = HandshakeClients { identity, entropy, clients: begun };
+        for server in servers {
+            clients.add(*server);
+        }
+        clients
+    }
+
+    /// Returns true if the server has answered a HELLO.
+    pub(super) fn has_begun(&self, server: SocketAddr) -> bool {
+        self.clients.get(&server).is_some_and(|client| client.greeting().is_some())
     }
 
     pub(super) fn addrs(&self) -> Vec<SocketAddr> {

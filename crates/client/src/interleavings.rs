@@ -80,6 +80,7 @@ impl Rig {
             connection: Arc::default(),
             ending: ending.clone(),
             outbox,
+            token: None,
             promises: BTreeMap::new(),
             ready,
         };

@@ -40,8 +40,9 @@
 //! Reading order: [`machine`] (the protocol), `driver` (threads and channels around it), `ending` (the reason
 //! why it ended), `format` (the version of a file), `store` (a device's files), `orphaned` (unsent requests
 //! in clusters that are not known any more), `trust` and `known` (which cluster is the right one),
-//! `handshake_query` (queries without a session), `probe` (which cluster is at an address, and the servers'
-//! status), `admin`, `enrolment` (codes that people type), `keyfile`, then [`Client`] with `options`,
+//! `handshake_query` (datagrams without a session), `probe` (which cluster is at an address, and the servers'
+//! status), `queries` (what a client and a reader ask alike), `reading` (one query to any of the servers),
+//! `reader`, `admin`, `enrolment` (codes that people type), `keyfile`, then [`Client`] with `options`,
 //! `incoming`, `receipt` and `error`.
 
 #![forbid(unsafe_code)]
@@ -62,6 +63,9 @@ pub mod machine;
 mod options;
 mod orphaned;
 mod probe;
+mod queries;
+mod reader;
+mod reading;
 mod receipt;
 mod store;
 mod survey;
@@ -81,7 +85,7 @@ use recado_sys::sync::{self, BoundSocket, Mutex};
 
 use recado_proto::entropy::Entropy;
 use recado_proto::id::Moment;
-use recado_proto::packet::{History, KeyChange, QueryId};
+use recado_proto::packet::{KeyChange, QueryId};
 use recado_proto::planted::PlantedBug;
 use recado_proto::seal::Ciphers;
 use recado_sys::clock::MachineClock;
@@ -94,7 +98,8 @@ use self::ending::Ending;
 use self::machine::handshake::Identity;
 use self::machine::{Answer, Obstacle, Query, Start};
 use self::probe::{Begun, Meeting};
-use self::store::Slot;
+use self::queries::Asks;
+use self::store::{Slot, Token};
 
 pub use recado_proto::id::{
     ChannelName, ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError,
@@ -116,21 +121,13 @@ pub use self::machine::{CopySign, Request};
 pub use self::options::{DeliveryMode, Options};
 pub use self::orphaned::Orphaned;
 pub use self::probe::{ServerStatus, identify, status};
+pub use self::queries::{Past, ProfileInfo, Queries};
+pub use self::reader::Reader;
+pub use self::reading::{Age, Consistency};
 pub use self::receipt::{Receipt, ReceiptError};
 pub use self::store::DeviceReset;
 pub use self::survey::{Claim, LENGTHS, Surveyed, Told, survey};
 pub use self::trust::{ClusterIdentity, Decide, Remembered, Trust};
-
-/// The answer of [`Client::info`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProfileInfo {
-    /// What the servers count.
-    pub info: Info,
-    /// The profile's display name.
-    pub display: Option<DisplayName>,
-    /// The op up to which all this is true.
-    pub applied: Op,
-}
 
 /// Capacity of the channel of datagrams between the two threads.
 const DATAGRAMS: usize = 1024;
@@ -162,19 +159,6 @@ pub struct RecoveredRequest {
     pub receipt: Receipt,
 }
 
-/// A part of a topic's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
-    /// Ascending by op, whichever the direction.
-    pub notifications: Vec<Arc<Notification>>,
-    /// True if there is more in the direction asked for.
-    pub more: bool,
-    /// Retention dropped everything up to here.
-    pub trimmed_upto: Op,
-    /// The op up to which the answer is complete.
-    pub applied: Op,
-}
-
 /// A session with the cluster, kept through failovers.
 ///
 /// Methods may be called from several threads. Dropping it ends the session, as [`Client::disconnect`] does;
@@ -196,7 +180,6 @@ pub struct Client {
     timeout: Duration,
     /// The op that admitted the device, of which an earlier client was told.
     admitted_by: Option<Op>,
-    only_reads: bool,
     next_query: AtomicU64,
     threads: Threads,
 }
@@ -345,17 +328,10 @@ impl Client {
             })?;
         }
         let take = match options.memory_only {
-            _ if options.writes_nothing => Slot::take_to_read,
             true => Slot::take_without_files,
             false => Slot::take,
         };
-        let take = || match take(state, cluster, profile) {
-            Err(error) if options.only_reads && error.is_read_only() => {
-                Slot::take_to_read(state, cluster, profile)
-            }
-            taken => taken,
-        };
-        let (slot, outbox) = store::once_free(clock, until, take)?;
+        let (slot, outbox) = store::once_free(clock, until, || take(state, cluster, profile))?;
         let slot = Arc::new(slot);
         let admitted_by = outbox.kept().created_op;
         // To the servers a CONNECT with an enrolment code means a profile that exists, and they ignore the
@@ -366,6 +342,10 @@ impl Client {
             code => code,
         };
 
+        let token = match options.memory_only {
+            true => None,
+            false => Some(Token::open(&store::installation(state, cluster, profile))?),
+        };
         let ending = Arc::new(Ending::default());
         let mut recovered = Vec::new();
         let mut promises = BTreeMap::new();
@@ -426,6 +406,7 @@ impl Client {
             obstacle: obstacle.clone(),
             ending: ending.clone(),
             outbox,
+            token,
             promises,
             ready: ready_in,
         };
@@ -459,7 +440,6 @@ impl Client {
             slot,
             timeout: options.timeout,
             admitted_by,
-            only_reads: options.only_reads,
             next_query: AtomicU64::new(1),
             threads,
         };
@@ -551,9 +531,6 @@ impl Client {
     /// [`ClientError`]: a part of it is too large, no room for another request in time, or the client has
     /// ended.
     pub fn request(&self, request: Request) -> Result<Receipt, ClientError> {
-        if self.only_reads {
-            return Err(ClientError::OnlyReads);
-        }
         if let Request::Send { content, .. } = &request {
             if !content.within_limits() {
                 return Err(ClientError::TooLarge);
@@ -595,81 +572,6 @@ impl Client {
     /// client with [`Options::cursor`].
     pub fn cursor(&self) -> Option<Op> {
         self.slot.cursor()
-    }
-
-    /// A topic's history; without a topic, the history of all topics that the profile follows. Never moves
-    /// the cursor. Returns at most `limit` notifications, merged from as many pages as needed.
-    ///
-    /// # Errors
-    /// [`ClientError`]: the query was refused, or there was no answer in time.
-    pub fn history(
-        &self,
-        topic: Option<Topic>,
-        range: HistoryRange,
-        limit: usize,
-    ) -> Result<Past, ClientError> {
-        let mut past =
-            Past { notifications: Vec::new(), more: true, trimmed_upto: Op::ZERO, applied: Op::ZERO };
-        let mut range = range;
-        while past.more && past.notifications.len() < limit {
-            let wanted = limit - past.notifications.len();
-            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).min(History::LIMIT_MAX);
-            let query = Query::History { topic: topic.clone(), range, limit: wanted };
-            let (page, applied) = match self.query(query)? {
-                Answer::History { page, applied } => (page, applied),
-                other => return Err(unexpected(other, self.timeout)),
-            };
-            (past.trimmed_upto, past.applied) = (page.trimmed_upto, applied);
-            let ends = (page.notifications.first().map(|n| n.op), page.notifications.last().map(|n| n.op));
-            let (Some(first), Some(last)) = ends else {
-                past.more = false;
-                break;
-            };
-            past.more = page.more;
-            match range {
-                HistoryRange::Before(_) => {
-                    past.notifications.splice(0..0, page.notifications);
-                    range = HistoryRange::Before(first);
-                }
-                HistoryRange::After(_) | HistoryRange::SinceMs(_) => {
-                    past.notifications.extend(page.notifications);
-                    range = HistoryRange::After(last);
-                }
-            }
-        }
-        Ok(past)
-    }
-
-    /// One of the lists as a whole, merged from as many pages as needed.
-    ///
-    /// # Errors
-    /// [`ClientError`]: the query was refused, or there was no answer in time.
-    pub fn list(&self, what: Listing) -> Result<Vec<ListItem>, ClientError> {
-        let mut items: Vec<ListItem> = Vec::new();
-        loop {
-            let after = items.last().map(ListItem::key);
-            match self.query(Query::List { what: what.clone(), after })? {
-                Answer::List(page) => {
-                    let more = page.more && !page.items.is_empty();
-                    items.extend(page.items);
-                    if !more {
-                        return Ok(items);
-                    }
-                }
-                other => return Err(unexpected(other, self.timeout)),
-            }
-        }
-    }
-
-    /// Information about a profile; without a name, about the client's own.
-    ///
-    /// # Errors
-    /// [`ClientError`]: the query was refused, or there was no answer in time.
-    pub fn info(&self, profile: Option<Name>) -> Result<ProfileInfo, ClientError> {
-        match self.query(Query::Info { profile })? {
-            Answer::Info { info, display, applied } => Ok(ProfileInfo { info, display, applied }),
-            other => Err(unexpected(other, self.timeout)),
-        }
     }
 
     /// The status of every server of the cluster, as the function [`status`] gives it without a session. Over
@@ -726,22 +628,6 @@ impl Client {
 
     fn command(&self, command: Command) -> Result<(), ClientError> {
         self.commands.send(command).map_err(|_| self.ending.error())
-    }
-
-    fn query(&self, query: Query) -> Result<Answer, ClientError> {
-        let id = self.next_query();
-        let (answer_in, answer) = channel::bounded(1);
-        self.command(Command::Query(id, query, answer_in))?;
-        match answer.recv_timeout(self.timeout) {
-            Ok((_, Answer::Refused(code))) => Err(ClientError::Refused(code)),
-            Ok((_, answer)) => Ok(answer),
-            Err(RecvTimeoutError::Timeout) => {
-                // Without this the machine would repeat the query for ever.
-                self.command(Command::GiveUp(id))?;
-                Err(ClientError::Timeout(self.timeout))
-            }
-            Err(RecvTimeoutError::Disconnected) => Err(self.ending.error()),
-        }
     }
 
     /// Requests that an earlier run of this device left unanswered, with receipts for their outcome.
@@ -815,21 +701,32 @@ impl Client {
     }
 }
 
+impl Asks for Client {
+    fn ask(&self, query: Query) -> Result<Answer, ClientError> {
+        let id = self.next_query();
+        let (answer_in, answer) = channel::bounded(1);
+        self.command(Command::Query(id, query, answer_in))?;
+        match answer.recv_timeout(self.timeout) {
+            Ok((_, Answer::Refused(code))) => Err(ClientError::Refused(code)),
+            Ok((_, answer)) => Ok(answer),
+            Err(RecvTimeoutError::Timeout) => {
+                // Without this the machine would repeat the query for ever.
+                self.command(Command::GiveUp(id))?;
+                Err(ClientError::Timeout(self.timeout))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.ending.error()),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.timeout
+    }
+}
+
 impl Drop for Client {
     fn drop(&mut self) {
         // A driver that has ended by itself does not need the command.
         let _ = self.commands.send(Command::Disconnect);
         self.threads.join();
-    }
-}
-
-/// An answer of another kind than the query. It is a server's fault, and counts as no answer.
-fn unexpected(answer: Answer, timeout: Duration) -> ClientError {
-    tracing::debug!(?answer, "an answer to another query");
-    match answer {
-        Answer::Refused(code) => ClientError::Refused(code),
-        Answer::History { .. } | Answer::List(_) | Answer::Info { .. } | Answer::Status(_) => {
-            ClientError::Timeout(timeout)
-        }
     }
 }

@@ -38,9 +38,6 @@ pub struct Options {
     pub(super) state: PathBuf,
     pub(super) receives: bool,
     pub(super) claims: bool,
-    pub(super) only_reads: bool,
-    /// A client that only reads writes nothing though it could.
-    pub(super) writes_nothing: bool,
     pub(super) memory_only: bool,
     pub(super) mode: DeliveryMode,
     pub(super) cursor: Option<Op>,
@@ -63,8 +60,6 @@ impl Options {
             state,
             receives: true,
             claims: true,
-            only_reads: false,
-            writes_nothing: false,
             memory_only: false,
             mode: DeliveryMode::default(),
             cursor: None,
@@ -91,25 +86,6 @@ impl Options {
     pub fn no_claim(mut self) -> Options {
         self.claims = false;
         self
-    }
-
-    /// Makes a client that only asks queries: [`Client::history`](super::Client::history),
-    /// [`list`](super::Client::list), [`info`](super::Client::info), [`status`](super::Client::status). It
-    /// receives nothing, claims no name, and needs no right to write: where the installation's files cannot
-    /// be written, they are read alone, and requests that an earlier client left are not settled.
-    #[must_use]
-    pub fn only_reads(mut self) -> Options {
-        self.only_reads = true;
-        self.no_claim().send_only()
-    }
-
-    /// Makes a client that [only reads](Options::only_reads), and treats the installation's files as if they
-    /// could not be written: requests that an earlier client left stay as they are, for the next client. For
-    /// a client that nobody has asked for, such as that of a shell's completion.
-    #[must_use]
-    pub fn writes_nothing(mut self) -> Options {
-        self.writes_nothing = true;
-        self.only_reads()
     }
 
     /// Makes a client that keeps its requests and its cursor in memory alone. Under the state directory it

@@ -32,6 +32,7 @@ mod outbox;
 mod reset;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -45,7 +46,7 @@ use recado_proto::noise;
 use recado_proto::seal::Key;
 use recado_sys::clock::MachineClock;
 
-use self::files::{lock_slot, lock_to_read, make_private, open};
+use self::files::{lock_slot, make_private, open};
 use self::key::device_key;
 use super::error::{StoreError, StoreOp};
 use super::format::{self, Unreadable};
@@ -54,6 +55,7 @@ pub(super) use self::files::{at, make_dir, read_text, replace, unreadable, wait_
 pub(super) use self::key::{put_key, read_key};
 pub(super) use self::outbox::{NotKept, Outbox, read_outbox};
 pub use self::reset::DeviceReset;
+pub(super) use self::token::Token;
 
 /// Devices of one installation, and so the number of processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
@@ -119,46 +121,6 @@ impl Slot {
             let free = !dir.join(OUTBOX).exists();
             Ok(free.then(|| (Outbox::in_memory(), CursorFile { file: None, op: None })))
         })
-    }
-
-    /// Takes the first free slot for a client that only reads, and writes nothing: no directory, no lock
-    /// file, no change of permissions. What the slot's outbox has is not settled, so the outbox stays in
-    /// memory.
-    ///
-    /// # Errors
-    /// [`StoreError`] naming the file and the cure.
-    pub(super) fn take_to_read(
-        state: &Path,
-        cluster: ClusterId,
-        profile: &Name,
-    ) -> Result<(Slot, Outbox), StoreError> {
-        let installation = installation(state, cluster, profile);
-        let private = existing_key(&installation, cluster, profile)?;
-        let key = DeviceKey(noise::public(&private));
-        let cursor = |op| Mutex::new(CursorFile { file: None, op });
-        for (slot, dir) in (0..SLOTS).zip(slots(&installation)) {
-            let Some(lock) = lock_to_read(&dir.join("lock"))? else { continue };
-            let created_op = read_outbox(&dir.join(OUTBOX))?.created_op;
-            let device = DeviceId { key, slot };
-            let read = (
-                Slot { dir, device, private, cursor: cursor(None), _lock: lock },
-                Outbox::of_reader(created_op),
-            );
-            return Ok(read);
-        }
-        // An imported key that was not used yet, or a key that is a mounted secret. The last slot is the one
-        // that other clients take last, and the key's own lock keeps out a second reader.
-        let dir = installation.join(format!("slot-{}", SLOTS - 1));
-        match lock_to_read(&installation.join(KEY))?.filter(|_| !dir.join("lock").exists()) {
-            Some(lock) => {
-                let device = DeviceId { key, slot: SLOTS - 1 };
-                Ok((
-                    Slot { dir, device, private, cursor: cursor(None), _lock: lock },
-                    Outbox::of_reader(None),
-                ))
-            }
-            None => Err(StoreError::NoSlot(installation)),
-        }
     }
 
     fn take_first(
@@ -320,6 +282,11 @@ fn read_position(text: &str) -> Result<Op, Unreadable> {
         ([Some(_), Some(_), Some(_), Some(_)], None) => Err(Unreadable::OtherVersion(format::VERSION + 1)),
         _ => Err(Unreadable::Damaged),
     }
+}
+
+/// The path of an installation's key.
+pub(super) fn key_path(installation: &Path) -> PathBuf {
+    installation.join(KEY)
 }
 
 /// The directory of an installation's files.

@@ -297,6 +297,12 @@ impl OrderedLog for Bully {
         Some(ticket)
     }
 
+    fn confirm_lead(&mut self, now: Moment) {
+        let mut effects = Vec::new();
+        self.replica.confirm_lead(now, &mut effects);
+        self.steps.extend(effects.into_iter().map(Step::Perform));
+    }
+
     fn install(&mut self, now: Moment, transfer: u64) -> bool {
         let mut effects = Vec::new();
         let installed = self.replica.install(now, transfer, &mut effects);
@@ -380,6 +386,7 @@ impl OrderedLog for Bully {
             last: replica.last(),
             durable: replica.durable(),
             appended_bytes: replica.appended_bytes(),
+            led: replica.led(),
             fetched: self.transfers.fetched(),
         }
     }

@@ -48,6 +48,13 @@ pub(super) fn split_for(room: usize, first: u64, encoded: &[u8]) -> Vec<Fragment
     (0..encoded.len().div_ceil(most)).map(|index| nth_piece(most, first, encoded, index)).collect()
 }
 
+/// As [`split`], into pieces of which each is the only packet in a place of `room` bytes, at least
+/// [`PIECE_MIN`] more than a FRAGMENT needs for itself.
+pub(super) fn split_to_fit(room: usize, first: u64, encoded: &[u8]) -> impl Iterator<Item = Fragment> {
+    let most = room - OVERHEAD_MAX;
+    (0..encoded.len().div_ceil(most)).map(move |index| nth_piece(most, first, encoded, index))
+}
+
 /// One of the pieces that [`split`] cuts; without bytes beyond the last one.
 pub fn piece(first: u64, encoded: &[u8], index: usize) -> Fragment {
     nth_piece(PIECE_MAX, first, encoded, index)

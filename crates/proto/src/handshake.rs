@@ -16,7 +16,9 @@
 //!
 //! INITIATION is the client's first authenticated message. It carries CONNECT, ADMIN or a query, and
 //! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
-//! No answer is longer than the datagram that it answers. To another version a server answers with
+//! No datagram is longer than the one that it answers. The answer to a query may be longer than a datagram: then
+//! it comes in pieces, each in an ANSWER of its own with the same second message ([`pieces`]). INITIATION has
+//! proved that its sender receives at its address. To another version a server answers with
 //! [`VERSION`](super::version).
 
 use super::codec::DecodeError;
@@ -24,7 +26,7 @@ use super::envelope::{self, Class, Envelope, HEADER_MAX, Header, OUTER_LEN, Open
 use super::noise::{INITIATION_OVERHEAD, OPENING_LEN, Reply};
 use super::packet::{ToClient, ToServer};
 use super::seal::{Key, TAG_LEN};
-use super::{DATAGRAM_BASE, codec};
+use super::{DATAGRAM_BASE, codec, fragment};
 use crate::id::BootId;
 
 const HELLO: u8 = 0;
@@ -42,6 +44,8 @@ const LOAD_LEN: usize = DATAGRAM_BASE - OUTER_LEN - 1 - COOKIE_LEN - INITIATION_
 const INITIATION_MAX: usize = LOAD_LEN - 2 - HEADER_MAX;
 /// The most bytes of packets in an ANSWER.
 pub const ANSWER_MAX: usize = DATAGRAM_BASE - OUTER_LEN - 1 - OPENING_LEN - HEADER_MAX - TAG_LEN;
+
+const _: () = assert!(ANSWER_MAX >= fragment::PIECE_MIN + 64);
 
 /// A proof that its sender received a datagram at its address.
 pub type Cookie = [u8; COOKIE_LEN];
@@ -160,8 +164,15 @@ pub fn unload(mut load: &[u8]) -> Result<Vec<ToServer>, DecodeError> {
     Ok(envelope::read(inside)?.1)
 }
 
+/// Cuts an encoded packet that is longer than [`ANSWER_MAX`] into encoded FRAGMENTs, each for an ANSWER of its own.
+/// `first` is the number of the first of them.
+pub fn pieces(first: u64, encoded: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    fragment::split_to_fit(ANSWER_MAX, first, encoded).map(|piece| codec::encode(&ToClient::Fragment(piece)))
+}
+
 /// Makes an ANSWER: `packets` (each already encoded; at most [`ANSWER_MAX`] bytes together), sealed for the
-/// sender of the INITIATION. The caller uses a [`Reply`] only once.
+/// sender of the INITIATION. The caller uses a [`Reply`] for one answer only, and gives each of its datagrams
+/// another number.
 pub fn answer(envelope: &Envelope, reply: &Reply, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
     let mut datagram = begin(envelope, ANSWER);
     datagram.extend_from_slice(&reply.opening);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use imbl::OrdMap;
 
-use recado_proto::id::{Name, Op, Topic};
+use recado_proto::id::{DeviceId, DeviceKey, Name, Op, Topic};
 use recado_proto::packet::{
     Code, DisplayName, History, HistoryPage, HistoryRange, Info, List, ListItem, ListPage, Listing,
 };
@@ -15,12 +15,12 @@ use super::state::Profile;
 use super::stream::{Merge, MergeSource, followed, lost_upto};
 
 impl Service {
-    /// A page of history for `asker`: at most [`History::LIMIT_MAX`] notifications and
-    /// [`History::BYTES_MAX`] bytes, and at least one notification if there is any.
+    /// A page of history for `asker`: at most [`History::LIMIT_MAX`] notifications and this many bytes, of which
+    /// [`History::BYTES_MAX`] is the most, and at least one notification if there is any.
     ///
     /// # Errors
     /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed.
-    pub fn history(&self, asker: &Name, query: &History) -> Result<HistoryPage, Code> {
+    pub fn history(&self, asker: &Name, query: &History, bytes: usize) -> Result<HistoryPage, Code> {
         let profile = self.profile(asker)?;
         let topics = &self.state.topics;
         let (sources, trimmed_upto) = match &query.topic {
@@ -55,7 +55,7 @@ impl Service {
         let mut weighs = 0;
         for notification in merge {
             weighs += notification.weight();
-            let full = answer.notifications.len() >= limit || weighs > History::BYTES_MAX as u64;
+            let full = answer.notifications.len() >= limit || weighs > bytes as u64;
             if full && !answer.notifications.is_empty() {
                 answer.more = true;
                 break;
@@ -174,6 +174,19 @@ impl Service {
     /// The display name of a profile.
     pub fn display(&self, name: &Name) -> Option<&DisplayName> {
         self.state.profiles.get(name)?.display.as_ref()
+    }
+
+    /// The profile of a key: of its devices the one with the lowest slot decides, since nothing keeps a key from
+    /// being in use by two profiles. None: no device of the key was admitted, or the key was revoked.
+    pub fn profile_of(&self, key: DeviceKey) -> Option<&Name> {
+        let slot = |slot| DeviceId { key, slot };
+        let mut devices = self.state.devices.range(slot(u8::MIN)..=slot(u8::MAX));
+        devices.next().map(|(_, device)| &device.profile)
+    }
+
+    /// Returns true if the key is one of the profile's.
+    pub fn is_key_of(&self, key: DeviceKey, name: &Name) -> bool {
+        self.state.profiles.get(name).is_some_and(|profile| profile.keys.contains(&key))
     }
 
     /// The number of topics a profile follows, not counting its inbox.

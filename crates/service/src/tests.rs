@@ -206,7 +206,7 @@ impl Log {
     fn history(&self, asker: &str, topic: Option<Topic>, range: HistoryRange) -> Result<Vec<Op>, Code> {
         let query = History { topic, range, limit: 2 };
         self.service
-            .history(&name(asker), &query)
+            .history(&name(asker), &query, History::BYTES_MAX)
             .map(|answer| answer.notifications.iter().map(|one| one.op).collect())
     }
 

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use recado_client::{Client, ClientError, Content, Incoming, Options as ClientOptions, ReceiptError, Trust};
+use recado_client::{
+    Client, ClientError, Content, Incoming, Options as ClientOptions, Queries as _, ReceiptError, Trust,
+};
 use recado_proto::id::Topic;
 use recado_sys::sync::model::time_is_true;
 

@@ -87,6 +87,33 @@ impl Charges {
         spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
     }
 
+    /// Charges a query without a session to the budgets of the asker's profile and of its network, where the
+    /// handshake has proved that it receives.
+    ///
+    /// # Errors
+    /// A budget is exceeded: the time in ms after which the client may retry.
+    pub(super) fn spend_without_session(
+        &mut self,
+        now: Moment,
+        address: IpAddr,
+        profile: Option<&Name>,
+        cost: u32,
+    ) -> Result<(), u32> {
+        let mut spent = profile.map_or(Ok(()), |profile| self.profile_requests.take(now, profile, cost));
+        let network = Some(Network::of(address));
+        if !is_own(network) {
+            spent = spent.and_then(|()| self.network_requests.take(now, &network, cost));
+        }
+        spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
+    }
+
+    /// Charges the same budgets for what a query without a session cost beyond the amount that was charged
+    /// before it ran.
+    pub(super) fn owe_without_session(&mut self, now: Moment, address: IpAddr, profile: &Name, cost: u32) {
+        self.profile_requests.owe(now, profile, cost);
+        self.network_requests.owe(now, &Some(Network::of(address)), cost);
+    }
+
     /// Charges the same budgets for what a query cost beyond the amount that was charged before it ran.
     /// Less is left for later requests, or none for a while.
     pub(super) fn owe(&mut self, now: Moment, session: SessionId, profile: Option<&Name>, cost: u32) {

@@ -33,7 +33,7 @@ impl<L: OrderedLog> Node<L> {
         packet: ToServer,
     ) {
         match packet {
-            ToServer::Query(query) => self.on_query_without_session(clock, reply_to, query),
+            ToServer::Query(query) => self.on_query_without_session(clock, reply_to, key, query),
             // A CONNECT for a device whose key was not authenticated counts as forged and is ignored.
             ToServer::Connect(connect) if connect.device.key == key => {
                 self.on_connect(clock, reply_to, connect);
@@ -158,26 +158,25 @@ impl<L: OrderedLog> Node<L> {
             }
             Applied::Administered { query, change, result } => self.on_administered(query, change, result),
             Applied::Withdrawn { sessions } => {
-                if self.is_primary && !sessions.is_empty() {
+                if !sessions.is_empty() {
                     self.deliver(delivery::Input::Withdrawn(sessions));
                 }
             }
             Applied::Emptied { topic } => {
                 let asked: Vec<SessionId> = self.outstanding.with_texts_of(&topic).collect();
-                if self.is_primary && !asked.is_empty() {
+                if !asked.is_empty() {
                     self.deliver(delivery::Input::Withdrawn(asked));
                 }
             }
             Applied::Retracted { topic, op } => {
+                // An answer to a query may hold the text too, whoever asked, and any server answers queries.
+                let mut sessions: BTreeSet<SessionId> = self.outstanding.with_texts_of(&topic).collect();
                 if self.is_primary {
-                    // An answer to a query may hold the text too, whoever asked.
-                    let asked = self.outstanding.with_texts_of(&topic);
-                    let sessions: BTreeSet<SessionId> =
-                        self.service.addressed(&topic).iter().copied().chain(asked).collect();
-                    let sessions: Vec<SessionId> = sessions.into_iter().collect();
-                    if !sessions.is_empty() {
-                        self.deliver(delivery::Input::Retracted { op, sessions });
-                    }
+                    sessions.extend(self.service.addressed(&topic).iter());
+                }
+                if !sessions.is_empty() {
+                    let sessions = sessions.into_iter().collect();
+                    self.deliver(delivery::Input::Retracted { op, sessions });
                 }
             }
             Applied::Notified { topic, notification } => {

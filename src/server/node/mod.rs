@@ -3,7 +3,7 @@
 //!
 //! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
 //! (where packets of clients go), `backlog`, `admission` (sessions and numbered requests), `charges`,
-//! `queries`, `admin`, `housekeeping`, `restarts`, `snapshots`, `retelling`, `log_clock`.
+//! `queries` with `waiting`, `admin`, `housekeeping`, `restarts`, `snapshots`, `retelling`, `log_clock`.
 //!
 //! Pure: `handle(clock, input, &mut effects)` for each input of a turn, then `flush` and `apply`, and
 //! `next_deadline()`.
@@ -20,6 +20,7 @@ mod queries;
 mod restarts;
 mod retelling;
 mod snapshots;
+mod waiting;
 
 use recado_log::ordered::{Committed, Event, OrderedLog, Ticket};
 use recado_proto::codec;
@@ -42,6 +43,7 @@ use queries::OutstandingAnswers;
 use restarts::Restarts;
 use retelling::{Retelling, SESSIONS_PER_TURN};
 use snapshots::Snapshots;
+use waiting::Waiting;
 
 pub use clients::RETRY_MS;
 pub use io::{Boot, Effect, Input, UnreadableEntry};
@@ -64,6 +66,7 @@ pub struct Node<L: OrderedLog> {
     is_primary: bool,
     under_way: UnderWay,
     outstanding: OutstandingAnswers,
+    waiting: Waiting,
     administration: Administration,
     charges: Charges,
     housekeeping: Housekeeping,
@@ -106,6 +109,7 @@ impl<L: OrderedLog> Node<L> {
             is_primary: false,
             under_way: UnderWay::default(),
             outstanding: OutstandingAnswers::default(),
+            waiting: Waiting::default(),
             charges: Charges::new(&config.limits),
             housekeeping: Housekeeping::new(now),
             restarts: Restarts::default(),
@@ -183,6 +187,10 @@ impl<L: OrderedLog> Node<L> {
         if self.failed {
             return;
         }
+        if self.serves() && self.waiting.wants_lead(self.log.status().led) {
+            self.log.confirm_lead(clock.now);
+            self.take_events(clock);
+        }
         self.log.flush(clock.now);
         self.take_events(clock);
         self.finish(out);
@@ -210,14 +218,18 @@ impl<L: OrderedLog> Node<L> {
                 Due::Stopped => self.out.push(Effect::Stopped),
             }
         }
+        if !self.failed {
+            self.answer_waiting(clock);
+        }
         self.finish(out);
     }
 
     /// The latest time at which an [`Input::Deadline`] is wanted: at once while there is more to apply.
     pub fn next_deadline(&self) -> Option<Moment> {
         let log = self.log.next_deadline();
+        let log = self.waiting.next_deadline().map_or(log, |at| at.min(log));
         let idle = self.backlog.is_empty() && self.retelling.is_none() && self.trims.is_none();
-        let at = if idle { log } else { log.min(Moment::default()) };
+        let at = if idle { log } else { Moment::default() };
         (!self.failed).then_some(at)
     }
 

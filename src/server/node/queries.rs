@@ -1,12 +1,15 @@
 //! Queries, and the pages of pending notifications that the delivery wants.
 //!
-//! Only the primary answers a session's queries, from applied state, so reads never go back (P4). Any server
-//! tells its status. Nothing here changes the log.
+//! Every server answers queries from its applied state, on a session and without one. A state never goes back,
+//! and a query names the position that its client has seen (its token), so reads never go back either,
+//! whichever servers a client asks (P4). A server whose state is not as late lets the query wait a little
+//! ([`Waiting`]), and then sends its client to another. A server that does not serve as primary says how old
+//! its answer may be. Nothing here changes the log.
 //!
 //! A client asks again until it has the whole answer, while the delivery sends that again piece by piece. If
 //! the query ran again each time, it would cost as much again, and give another answer, whose pieces do not
-//! complete those that the client has. So a query is ignored while its answer is outstanding. That is
-//! decided here and not by the delivery: a query comes from its handler straight to the node, in the place
+//! complete those that the client has. So a query of a session is ignored while its answer is outstanding. That
+//! is decided here and not by the delivery: a query comes from its handler straight to the node, in the place
 //! that its network has in the queue of requests, and a look-up tells. The delivery holds the answers; the
 //! node knows only the ids of their queries, of which the delivery reports the end
 //! ([`Input::AnswerDone`](super::Input::AnswerDone)).
@@ -15,13 +18,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use recado_log::ordered::OrderedLog;
-use recado_proto::id::{Clock, Op, SessionId, Topic};
+use recado_proto::codec;
+use recado_proto::id::{Clock, DeviceKey, Name, Op, SessionId, Topic};
 use recado_proto::packet::{
-    Answer, AnswerKind, Answers, Code, OptionalFields, Position, Query, QueryId, QueryKind, Refused, Status,
-    ToClient,
+    Answer, AnswerKind, Answers, Code, History, ListPage, OptionalFields, Position, Query, QueryId,
+    QueryKind, Refused, Status, ToClient,
 };
 
 use super::clients::RETRY_MS;
+use super::waiting::{Asker, BEHIND_MAX, Needs, Waits};
 use super::{Effect, Node};
 use crate::delivery::{self, ReplyTo};
 use crate::server::cost;
@@ -29,12 +34,30 @@ use crate::server::cost;
 /// Maximum size of one page for the delivery, in bytes.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
 
+/// The time without an active primary after which this server answers queries of nobody: it would not learn that
+/// a key was revoked.
+const ALONE_MAX: Duration = Duration::from_secs(600);
+
+/// The most bytes of a page that is sent once, to an asker without a session: of the contents of a history, or of
+/// the items of a list. Nothing of it is sent again by itself, so its datagrams have to arrive all together.
+const ONCE_BYTES_MAX: usize = 8 * 1024;
+
+/// When a client that was refused for that may ask again, in ms.
+const ALONE_RETRY_MS: u32 = 1_000;
+
 /// The reason why a query has no answer.
 enum Unanswered {
     /// The session is not in the committed state.
     NoSession,
     /// It is refused; with `retry_ms` 0 for good.
     Refused { code: Code, retry_ms: u32 },
+}
+
+impl Unanswered {
+    /// This server's state is not as late as the query asks for, or nobody has confirmed that it leads.
+    fn behind() -> Unanswered {
+        Unanswered::Refused { code: Code::TryOtherServerOrLater, retry_ms: RETRY_MS }
+    }
 }
 
 impl From<Code> for Unanswered {
@@ -116,122 +139,274 @@ impl OutstandingAnswers {
     }
 }
 
+/// Leaves as many items as may be sent once, and at least one.
+fn shorten(page: &mut ListPage) {
+    let mut bytes = 0;
+    let fitting = page.items.iter().take_while(|item| {
+        bytes += codec::encode(*item).len();
+        bytes <= ONCE_BYTES_MAX
+    });
+    let fitting = fitting.count().max(1);
+    page.more |= page.items.len() > fitting;
+    page.items.truncate(fitting);
+}
+
 impl<L: OrderedLog> Node<L> {
     /// Answers a query of a session, unless its answer is on its way. A query that is ignored costs a
     /// look-up, so it is not charged.
     pub(super) fn on_query(&mut self, clock: Clock, session: SessionId, query: Query) {
-        let id = query.id;
-        if self.outstanding.contains(session, id) {
-            return;
+        if !self.outstanding.contains(session, query.id) && !self.waiting.contains(session, query.id) {
+            self.ask(clock, Asker::Session(session), query);
         }
-        let texts = Texts::of(&query.kind);
-        let packet = match self.answer_query(clock, session, query) {
-            Err(Unanswered::NoSession) => return self.refuse_session(session),
-            Err(Unanswered::Refused { code, retry_ms }) => {
-                ToClient::Error(Refused::new(code, Answers::Query(id), retry_ms))
-            }
-            Ok(kind) => {
-                let mut answer = self.answer_of(clock, id, kind);
-                if let AnswerKind::Info(info) = &answer.kind
-                    && let Some(display) = self.service.display(&info.profile)
-                {
-                    let display = display.as_str().as_bytes().to_vec();
-                    answer.options = answer.options.with(OptionalFields::DISPLAY, display);
-                }
-                if answer.is_tracked() {
-                    self.outstanding.insert(session, id, texts);
-                }
-                ToClient::Answer(answer)
-            }
-        };
-        self.deliver(delivery::Input::Answer { session, packet });
     }
 
-    fn answer_query(
+    /// Answers a query without a session, asked by the holder of this key.
+    pub(super) fn on_query_without_session(
         &mut self,
         clock: Clock,
-        session: SessionId,
+        reply_to: ReplyTo,
+        key: DeviceKey,
         query: Query,
-    ) -> Result<AnswerKind, Unanswered> {
-        if let Err(refused) = self.may_answer(&query) {
-            // A status was charged before.
-            if query.kind != QueryKind::Status {
-                self.spend(clock, session, cost::LEAST)
-                    .map_err(|wait| Unanswered::Refused { code: Code::Busy, retry_ms: wait })?;
+    ) {
+        self.ask(clock, Asker::Key { key, reply_to }, query);
+    }
+
+    /// Answers a query, or lets it wait for what it needs.
+    fn ask(&mut self, clock: Clock, asker: Asker, query: Query) {
+        let needs = match self.needs(clock, &asker, &query) {
+            Ok(needs) if self.meets(needs) => {
+                let answer = self.answer_query(clock, &asker, &query);
+                return self.reply(clock, asker, &query, answer);
             }
-            return Err(refused);
+            Ok(needs) => needs,
+            Err(code) => return self.reply(clock, asker, &query, Err(code.into())),
+        };
+        // It is charged once more when it is answered.
+        let profile = self.profile_of(&asker, &query);
+        if let Err(refused) = self.spend_query(clock, &asker, profile.as_ref(), cost::LEAST) {
+            return self.reply(clock, asker, &query, Err(refused));
         }
-        if let QueryKind::Status = query.kind {
+        let until = clock.now + if needs.led.is_some() { self.config.timing.suspect_max } else { BEHIND_MAX };
+        if let Err(waits) = self.waiting.push(Waits { needs, until, asker, query }) {
+            self.reply(clock, waits.asker, &waits.query, Err(Unanswered::behind()));
+        }
+    }
+
+    /// Answers the queries that have what they wait for, and refuses those that have waited for too long.
+    /// Follows all that a turn applies.
+    pub(super) fn answer_waiting(&mut self, clock: Clock) {
+        for Waits { needs, asker, query, .. } in
+            self.waiting.take(clock.now, self.service.applied(), self.log.status().led)
+        {
+            let answer = match self.meets(needs) {
+                true => self.answer_query(clock, &asker, &query),
+                false => Err(Unanswered::behind()),
+            };
+            self.reply(clock, asker, &query, answer);
+        }
+    }
+
+    /// What a query needs before it can be answered here.
+    ///
+    /// # Errors
+    /// It asks for something that this server does not do, or has a token of another log.
+    fn needs(&self, clock: Clock, asker: &Asker, query: &Query) -> Result<Needs, Code> {
+        if !query.options.are_honoured_by(&[OptionalFields::CONSISTENCY]) {
+            return Err(Code::Unsupported);
+        }
+        if query.kind == QueryKind::Status {
+            return Ok(Needs::default());
+        }
+        let token = match query.at_least {
+            Some(position) => position.op().ok_or(Code::OtherEpoch)?,
+            None => Op::ZERO,
+        };
+        // A session is the op that opened it: a server that has not applied it knows nothing of it.
+        let opened = match asker {
+            Asker::Session(session) => session.0,
+            Asker::Key { .. } => Op::ZERO,
+        };
+        match query.options.get(OptionalFields::CONSISTENCY) {
+            None => Ok(Needs { applied: token.max(opened), led: None }),
+            Some([0]) => Ok(Needs { applied: opened, led: None }),
+            // All that is committed when a majority confirms the lead: what is held now.
+            Some([1]) => {
+                let held = self.log.status().last;
+                Ok(Needs { applied: token.max(held), led: Some(clock.now) })
+            }
+            Some(_) => Err(Code::Unsupported),
+        }
+    }
+
+    fn meets(&self, needs: Needs) -> bool {
+        needs.led.is_none_or(|_| self.serves())
+            && needs.are_met(self.service.applied(), self.log.status().led)
+    }
+
+    /// Sends the answer to a query, or its refusal, the way that it came.
+    fn reply(
+        &mut self,
+        clock: Clock,
+        asker: Asker,
+        query: &Query,
+        answer: Result<AnswerKind, Unanswered>,
+    ) {
+        let id = query.id;
+        let packet = match answer {
+            Err(Unanswered::NoSession) => {
+                if let Asker::Session(session) = asker {
+                    self.refuse_session(session);
+                }
+                return;
+            }
+            Err(Unanswered::Refused { code, retry_ms }) => {
+                let mut data = self.age(clock);
+                if code == Code::TryOtherServerOrLater {
+                    data =
+                        data.with(OptionalFields::APPLIED, self.service.applied().0.to_be_bytes().to_vec());
+                }
+                ToClient::Error(Refused { data, ..Refused::new(code, Answers::Query(id), retry_ms) })
+            }
+            Ok(kind) => ToClient::Answer(self.answer_of(clock, id, kind)),
+        };
+        match asker {
+            Asker::Session(session) => {
+                if matches!(&packet, ToClient::Answer(answer) if answer.is_tracked()) {
+                    self.outstanding.insert(session, id, Texts::of(&query.kind));
+                }
+                self.deliver(delivery::Input::Answer { session, packet });
+            }
+            Asker::Key { reply_to, .. } => {
+                self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
+            }
+        }
+    }
+
+    fn answer_query(&mut self, clock: Clock, asker: &Asker, query: &Query) -> Result<AnswerKind, Unanswered> {
+        if query.kind == QueryKind::Status {
             return Ok(AnswerKind::Status(self.status(clock)));
         }
-        if !self.serves() {
-            return Err(Unanswered::Refused { code: self.passing_refusal(), retry_ms: RETRY_MS });
-        }
-        let asker = self.service.session(session).map(|session| session.profile);
-        let topics = asker.as_ref().map_or(0, |profile| self.service.follows(profile));
+        let profile = self.profile_of(asker, query);
+        let topics = profile.as_ref().map_or(0, |profile| self.service.follows(profile));
         let cost = match &query.kind {
             QueryKind::History(history) => cost::history(history, topics),
             QueryKind::List(list) => cost::list(&list.what, topics),
             QueryKind::Info { .. } => cost::info(topics),
             QueryKind::Status | QueryKind::WhoAmI => cost::LEAST,
         };
-        self.charges
-            .spend(clock.now, session, asker.as_ref(), cost)
-            .map_err(|wait| Unanswered::Refused { code: Code::Busy, retry_ms: wait })?;
-        let asker = asker.ok_or(Unanswered::NoSession)?;
-        match query.kind {
-            QueryKind::History(history) => Ok(AnswerKind::History(self.service.history(&asker, &history)?)),
+        self.spend_query(clock, asker, profile.as_ref(), cost)?;
+        // A key that was revoked since must not read here for long, and a server that is cut off does not
+        // learn of that.
+        if self.alone_for(clock).is_some_and(|alone| alone >= ALONE_MAX) {
+            return Err(Unanswered::Refused { code: Code::NoQuorum, retry_ms: ALONE_RETRY_MS });
+        }
+        let profile = match (profile, asker) {
+            (None, Asker::Key { .. }) if query.kind == QueryKind::WhoAmI => {
+                return Ok(AnswerKind::WhoAmI(None));
+            }
+            (None, Asker::Key { .. }) => return Err(self.unknown_asker(query).into()),
+            (None, Asker::Session(_)) => return Err(Unanswered::NoSession),
+            (Some(profile), _) => profile,
+        };
+        match &query.kind {
+            QueryKind::History(history) => {
+                let bytes = match asker {
+                    Asker::Session(_) => History::BYTES_MAX,
+                    Asker::Key { .. } => ONCE_BYTES_MAX,
+                };
+                Ok(AnswerKind::History(self.service.history(&profile, history, bytes)?))
+            }
             QueryKind::List(list) => {
                 let displays = query.options.get(OptionalFields::DISPLAY).is_some();
-                let (page, passed_over) = self.service.list(&asker, &list, displays)?;
-                self.charges.owe(clock.now, session, Some(&asker), cost::passed_over(passed_over));
+                let (mut page, passed_over) = self.service.list(&profile, list, displays)?;
+                if let Asker::Key { .. } = asker {
+                    shorten(&mut page);
+                }
+                self.owe_query(clock, asker, &profile, cost::passed_over(passed_over));
                 Ok(AnswerKind::List(page))
             }
-            QueryKind::Info { profile } => {
-                Ok(AnswerKind::Info(self.service.info(profile.as_ref().unwrap_or(&asker))?))
+            QueryKind::Info { profile: of } => {
+                Ok(AnswerKind::Info(self.service.info(of.as_ref().unwrap_or(&profile))?))
             }
-            QueryKind::Status | QueryKind::WhoAmI => Err(Code::Unsupported.into()),
+            QueryKind::WhoAmI => Ok(AnswerKind::WhoAmI(Some(profile))),
+            QueryKind::Status => Ok(AnswerKind::Status(self.status(clock))),
         }
     }
 
-    /// Answers a query without a session. Only the status needs none.
-    pub(super) fn on_query_without_session(&mut self, clock: Clock, reply_to: ReplyTo, query: Query) {
-        let id = query.id;
-        let answered = self.may_answer(&query).map(|()| query.kind);
-        let packet = match answered {
-            Ok(QueryKind::Status) => {
-                ToClient::Answer(self.answer_of(clock, id, AnswerKind::Status(self.status(clock))))
-            }
-            Err(Unanswered::Refused { code, retry_ms }) => {
-                ToClient::Error(Refused::new(code, Answers::Query(id), retry_ms))
-            }
-            Ok(_) | Err(Unanswered::NoSession) => {
-                let code = Code::Unsupported;
-                ToClient::Error(Refused::new(code, Answers::Query(id), 0))
+    /// The profile that asks; none if the session is not live, or the key is not one of the profile's.
+    fn profile_of(&self, asker: &Asker, query: &Query) -> Option<Name> {
+        match asker {
+            Asker::Session(session) => self.service.session(*session).map(|session| session.profile),
+            Asker::Key { key, .. } => match query.options.get(OptionalFields::PROFILE) {
+                None => self.service.profile_of(*key).cloned(),
+                Some(named) => {
+                    let named: Name = str::from_utf8(named).ok()?.parse().ok()?;
+                    self.service.is_key_of(*key, &named).then_some(named)
+                }
+            },
+        }
+    }
+
+    /// The refusal of a key that is not one of the profile's that it names.
+    fn unknown_asker(&self, query: &Query) -> Code {
+        let named = query.options.get(OptionalFields::PROFILE).and_then(|named| str::from_utf8(named).ok());
+        match named.and_then(|named| named.parse().ok()) {
+            Some(name) if !self.service.is_unclaimed(&name) => Code::NotYours,
+            _ => Code::UnknownDevice,
+        }
+    }
+
+    fn spend_query(
+        &mut self,
+        clock: Clock,
+        asker: &Asker,
+        profile: Option<&Name>,
+        cost: u32,
+    ) -> Result<(), Unanswered> {
+        let spent = match asker {
+            Asker::Session(session) => self.charges.spend(clock.now, *session, profile, cost),
+            Asker::Key { reply_to, .. } => {
+                self.charges.spend_without_session(clock.now, reply_to.to.ip(), profile, cost)
             }
         };
-        self.deliver(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
+        spent.map_err(|wait| Unanswered::Refused { code: Code::Busy, retry_ms: wait })
     }
 
-    /// Checks that the query asks nothing that this version does not do, and that this server's state is as
-    /// late as the query's token.
-    fn may_answer(&self, query: &Query) -> Result<(), Unanswered> {
-        if !query.options.may_be_ignored() {
-            return Err(Code::Unsupported.into());
-        }
-        match query.at_least.map(Position::op) {
-            Some(None) => Err(Code::OtherEpoch.into()),
-            Some(Some(op)) if op > self.service.applied() => {
-                Err(Unanswered::Refused { code: Code::TryOtherServerOrLater, retry_ms: RETRY_MS })
+    fn owe_query(&mut self, clock: Clock, asker: &Asker, profile: &Name, cost: u32) {
+        match asker {
+            Asker::Session(session) => self.charges.owe(clock.now, *session, Some(profile), cost),
+            Asker::Key { reply_to, .. } => {
+                self.charges.owe_without_session(clock.now, reply_to.to.ip(), profile, cost);
             }
-            Some(Some(_)) | None => Ok(()),
         }
+    }
+
+    /// How long this server has not known of an active primary, itself included; none while it serves as one.
+    fn alone_for(&self, clock: Clock) -> Option<Duration> {
+        (!self.serves()).then(|| clock.now.since(self.log.status().led.unwrap_or(self.started)))
+    }
+
+    /// What an answer says of its age: nothing if this server serves as primary.
+    fn age(&self, clock: Clock) -> OptionalFields {
+        if self.serves() {
+            return OptionalFields::NONE;
+        }
+        let since = |led| clock.now.since(led).as_millis() as u64;
+        let age = self.log.status().led.map(|led| since(led).to_be_bytes().to_vec());
+        OptionalFields::NONE.with(OptionalFields::AGE, age.unwrap_or_default())
     }
 
     fn answer_of(&self, clock: Clock, id: QueryId, kind: AnswerKind) -> Answer {
         let options = match kind {
             AnswerKind::Status(_) => self.about_the_server(clock),
-            _ => OptionalFields::NONE,
+            _ => self.age(clock),
+        };
+        let options = match &kind {
+            AnswerKind::Info(info) => match self.service.display(&info.profile) {
+                Some(display) => options.with(OptionalFields::DISPLAY, display.as_str().as_bytes().to_vec()),
+                None => options,
+            },
+            _ => options,
         };
         Answer { id, applied: Position::of(self.service.applied()), kind, options }
     }

@@ -1,7 +1,8 @@
 //! `recado info` and `recado claim`.
 
 use recado_client::{
-    Access, ChannelName, Client, DisplayName, ListItem, Listing, Name, Op, ProfileInfo, Topic,
+    Access, ChannelName, DeviceId, DisplayName, ListItem, Listing, Name, Op, ProfileInfo, Queries as _,
+    Reader, SessionId, Topic,
 };
 use serde_json::{Value, json};
 
@@ -11,18 +12,20 @@ use crate::text::clean_line;
 use crate::wording::{access_in_words, described, named, role_in_words};
 
 pub(super) fn info(context: &Context, whom: Option<Topic>) -> Result<(), Failure> {
-    let client = context.connect_to_read()?;
+    let reader = context.reader()?;
     match whom {
-        Some(Topic::Channel(name)) => channel(context, &client, &name),
-        Some(Topic::Feed(name) | Topic::Inbox(name)) if name != *client.profile() => {
-            let of = profile(context, &client, Some(name))?;
-            Ok(context.out.put(object(&of), || lines(&of).join("\n"))?)
+        Some(Topic::Channel(name)) => channel(context, &reader, &name)?,
+        Some(Topic::Feed(name) | Topic::Inbox(name)) if name != *reader.profile() => {
+            let of = profile(context, &reader, Some(name))?;
+            context.out.put(object(&of), || lines(&of).join("\n"))?;
         }
-        Some(Topic::Feed(_) | Topic::Inbox(_)) | None => oneself(context, &client),
+        Some(Topic::Feed(_) | Topic::Inbox(_)) | None => oneself(context, &reader)?,
     }
+    context.note_age(&reader);
+    Ok(())
 }
 
-fn profile(context: &Context, client: &Client, name: Option<Name>) -> Result<ProfileInfo, Failure> {
+fn profile(context: &Context, client: &Reader, name: Option<Name>) -> Result<ProfileInfo, Failure> {
     let topic = name.clone().map(Topic::Feed);
     context.ask(|| client.info(name))?.map_err(Failure::about(topic.as_ref()))
 }
@@ -46,49 +49,49 @@ fn lines(of: &ProfileInfo) -> Vec<String> {
     std::iter::once(named(of)).chain(described).collect()
 }
 
-/// Shows the user's own profile, and this device with its session.
-fn oneself(context: &Context, client: &Client) -> Result<(), Failure> {
-    let of = profile(context, client, None)?;
-    let connection = client.connection();
-    // The servers' cursor of this device, as `recado devices` shows it: a session that only asks is not
-    // sent one.
-    let own = context.list(client, Listing::Devices)?.into_iter().find_map(|item| match item {
-        ListItem::Device { device, cursor, .. } if device == client.device() => Some(cursor),
-        _ => None,
-    });
-    let cursor = client.cursor().max(own);
+/// Shows the user's own profile, and this machine with its devices.
+fn oneself(context: &Context, reader: &Reader) -> Result<(), Failure> {
+    let of = profile(context, reader, None)?;
+    let devices: Vec<(DeviceId, Op, Option<SessionId>)> = context
+        .list(reader, Listing::Devices)?
+        .into_iter()
+        .filter_map(|item| match item {
+            ListItem::Device { device, cursor, session, .. } if device.key == reader.key() => {
+                Some((device, cursor, session))
+            }
+            _ => None,
+        })
+        .collect();
+    let read = devices.iter().map(|(_, cursor, _)| *cursor).max();
     let mut value = object(&of);
-    let device = json!({
-        "device": client.device().to_string(),
-        "cursor": cursor.map(|op| op.0),
-        "session": connection.map(|at| at.session.0.0),
-        "cluster": client.cluster().to_string(),
-        "fingerprint": client.cluster_key().fingerprint().to_string(),
-        "view": connection.map(|at| at.view.to_string()),
-        "primary": connection.map(|at| at.primary.to_string()),
-        "files": client.device_dir().display().to_string(),
+    let machine = json!({
+        "key": reader.key().in_full(),
+        "device": devices.first().map(|(device, ..)| device.to_string()),
+        "cursor": read.map(|op| op.0),
+        "session": devices.iter().find_map(|(_, _, session)| session.map(|session| session.0.0)),
+        "cluster": reader.cluster().to_string(),
+        "fingerprint": reader.cluster_key().fingerprint().to_string(),
+        "files": reader.installation().display().to_string(),
     });
-    if let (Value::Object(value), Value::Object(device)) = (&mut value, device) {
-        value.extend(device);
+    if let (Value::Object(value), Value::Object(machine)) = (&mut value, machine) {
+        value.extend(machine);
     }
-    Ok(context.out.put(value, || {
-        let read = cursor.map_or("nothing yet".to_owned(), |op| format!("up to op {op}"));
-        let session = connection
-            .map_or("none".to_owned(), |at| format!("{} with {} (view {})", at.session, at.primary, at.view));
+    context.out.put(value, || {
         let mut lines = lines(&of);
-        lines.extend([
-            format!("  device     {}", client.device()),
-            format!("  read       {read}"),
-            format!("  session    {session}"),
-            format!("  cluster    {}", client.cluster()),
-            format!("  files      {}", client.device_dir().display()),
-        ]);
+        lines.push(format!("  machine    {}", reader.key()));
+        for (device, cursor, session) in &devices {
+            let state = session.map_or("idle".to_owned(), |session| format!("session {session}"));
+            lines.push(format!("  device     {device}  read up to op {cursor}  {state}"));
+        }
+        lines.push(format!("  cluster    {}", reader.cluster()));
+        lines.push(format!("  files      {}", reader.installation().display()));
         lines.join("\n")
-    })?)
+    })?;
+    Ok(())
 }
 
 /// Shows a channel: who may use it, its followers and its members.
-fn channel(context: &Context, client: &Client, name: &ChannelName) -> Result<(), Failure> {
+fn channel(context: &Context, client: &Reader, name: &ChannelName) -> Result<(), Failure> {
     let topic = Topic::Channel(name.clone());
     // A channel that is unknown, deleted or not for the user has no members to list either, and the refusal
     // says which.

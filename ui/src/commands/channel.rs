@@ -1,7 +1,8 @@
 //! `recado channel`: channels with owners and members.
 
 use recado_client::{
-    ChannelChange, ChannelName, Client, Code, ListItem, Listing, Name, ReceiptError, Role, Topic,
+    ChannelChange, ChannelName, Client, Code, ListItem, Listing, Name, Queries as _, ReceiptError, Role,
+    Topic,
 };
 use serde_json::json;
 
@@ -28,12 +29,12 @@ pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
 /// Failure of `delete` without `--yes`: an owner is asked to add the flag, and others learn that only an
 /// owner can delete the channel.
 fn unconfirmed(context: &Context, channel: &ChannelName) -> Result<Failure, Failure> {
-    let client = context.connect_to_read()?;
+    let reader = context.reader()?;
     let topic = Topic::Channel(channel.clone());
-    let members = context.ask(|| client.list(Listing::Members(channel.clone())))?;
+    let members = context.ask(|| reader.list(Listing::Members(channel.clone())))?;
     let members = members.map_err(Failure::about(Some(&topic)))?;
     // An open channel has no members, and the servers know who made it.
-    Ok(match members.is_empty() || is_owner(client.profile(), &members) {
+    Ok(match members.is_empty() || is_owner(reader.profile(), &members) {
         true => Failure::Usage(format!(
             "this deletes #{channel} and its notifications for everyone; confirm with --yes"
         )),
@@ -93,9 +94,9 @@ pub(super) fn explained(client: &Client, failure: Failure, who: &str) -> Failure
 }
 
 fn members(context: &Context, channel: &ChannelName) -> Result<(), Failure> {
-    let client = context.connect_to_read()?;
+    let reader = context.reader()?;
     let topic = Topic::Channel(channel.clone());
-    let members = context.ask(|| client.list(Listing::Members(channel.clone())))?;
+    let members = context.ask(|| reader.list(Listing::Members(channel.clone())))?;
     let members = members.map_err(Failure::about(Some(&topic)))?;
     if members.is_empty() {
         note(empty(&Listing::Members(channel.clone()), ""));
@@ -106,6 +107,7 @@ fn members(context: &Context, channel: &ChannelName) -> Result<(), Failure> {
             context.out.item(value, || listed(&item, None, when))?;
         }
     }
+    context.note_age(&reader);
     Ok(())
 }
 

@@ -44,10 +44,10 @@ fn enrol(context: &Context, code: EnrolmentCode) -> Result<(), Failure> {
 /// Lists the keys, a machine each, and under each its devices: a command that runs at the same time as
 /// another one is a device of its own.
 fn list(context: &Context) -> Result<(), Failure> {
-    let client = context.connect_to_read()?;
-    let own = client.device();
-    let devices = context.list(&client, Listing::Devices)?;
-    for item in context.list(&client, Listing::Keys)? {
+    let reader = context.reader()?;
+    let own = reader.key();
+    let devices = context.list(&reader, Listing::Devices)?;
+    for item in context.list(&reader, Listing::Keys)? {
         if let ListItem::Key { key, slots, last_seen_ms } = &item {
             let is_its =
                 |item: &&ListItem| matches!(item, ListItem::Device { device, .. } if device.key == *key);
@@ -55,7 +55,6 @@ fn list(context: &Context) -> Result<(), Failure> {
             let objects = its().filter_map(|item| match item {
                 ListItem::Device { device, cursor, session, last_seen_ms } => Some(json!({
                     "device": device.to_string(),
-                    "this": *device == own,
                     "cursor": cursor.0,
                     "session": session.map(|session| session.0.0),
                     "last_seen": rfc3339(*last_seen_ms),
@@ -65,7 +64,7 @@ fn list(context: &Context) -> Result<(), Failure> {
             });
             let value = json!({
                 "key": key.in_full(),
-                "this": *key == own.key,
+                "this": *key == own,
                 "slots": slots,
                 "last_seen": rfc3339(*last_seen_ms),
                 "last_seen_ms": last_seen_ms,
@@ -78,6 +77,7 @@ fn list(context: &Context) -> Result<(), Failure> {
             })?;
         }
     }
+    context.note_age(&reader);
     Ok(())
 }
 

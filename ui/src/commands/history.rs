@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_client::{Client, HistoryRange, ListItem, Listing, Name, Notification, Op, Past, Priority, Topic};
+use recado_client::{
+    Client, HistoryRange, ListItem, Listing, Name, Notification, Op, Past, Priority, Queries as _, Reader,
+    Topic,
+};
 
 use super::{Context, to_read};
 use crate::cli::{History, Point};
@@ -23,19 +26,19 @@ const SEARCHED_MAX: usize = 10_000;
 const NEWEST: HistoryRange = HistoryRange::Before(Op(u64::MAX));
 
 pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
-    let client = context.connect_to_read()?;
-    let me = || client.profile().clone();
+    let reader = context.reader()?;
+    let me = || reader.profile().clone();
     let topic = match history.topic {
         _ if history.inbox => Some(Topic::Inbox(me())),
         _ if history.feed => Some(Topic::Feed(me())),
-        topic => topic.map(|topic| to_read(topic, &client)),
+        topic => topic.map(|topic| to_read(topic, reader.profile())),
     };
     let ask = |range, limit| {
-        context.ask(|| client.history(topic.clone(), range, limit))?.map_err(Failure::about(topic.as_ref()))
+        context.ask(|| reader.history(topic.clone(), range, limit))?.map_err(Failure::about(topic.as_ref()))
     };
-    let end = history.before.map(|before| End::of(context, &client, before)).transpose()?;
+    let end = history.before.map(|before| End::of(&reader, before)).transpose()?;
     let range = match (history.since, end) {
-        (Some(since), _) => after(context, &client, since)?,
+        (Some(since), _) => after(since, || Ok(reader.servers_ms()?))?,
         (None, Some(End::Op(op))) => HistoryRange::Before(op),
         // The first notification at this time or later is the bound.
         (None, Some(End::At(unix_ms))) => ask(HistoryRange::SinceMs(unix_ms), 1)?
@@ -71,6 +74,7 @@ pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
     if let Some(upto) = found.dropped_before {
         note(format_args!("older notifications, up to op {upto}, were dropped; the retention keeps no more"));
     }
+    context.note_age(&reader);
     Ok(())
 }
 
@@ -98,11 +102,11 @@ enum End {
 }
 
 impl End {
-    fn of(context: &Context, client: &Client, before: Point) -> Result<End, Failure> {
+    fn of(reader: &Reader, before: Point) -> Result<End, Failure> {
         Ok(match before {
             Point::Op(op) => End::Op(op),
             Point::At(unix_ms) => End::At(unix_ms),
-            Point::Ago(ago) => End::At(self::before(now_ms(context, client)?, ago)),
+            Point::Ago(ago) => End::At(self::before(reader.servers_ms()?, ago)),
         })
     }
 
@@ -226,7 +230,7 @@ pub(super) fn before_listening(
     last: Option<usize>,
 ) -> Result<Vec<Arc<Notification>>, Failure> {
     let (range, limit) = match (since, last) {
-        (Some(since), _) => (after(context, client, since)?, usize::MAX),
+        (Some(since), _) => (after(since, || now_ms(context, client))?, usize::MAX),
         (None, Some(last)) => (NEWEST, last),
         (None, None) => return Ok(Vec::new()),
     };
@@ -265,11 +269,11 @@ fn of_topics(
 }
 
 /// The range after a point in the past.
-fn after(context: &Context, client: &Client, since: Point) -> Result<HistoryRange, Failure> {
+fn after(since: Point, now_ms: impl FnOnce() -> Result<u64, Failure>) -> Result<HistoryRange, Failure> {
     Ok(match since {
         Point::Op(op) => HistoryRange::After(op),
         Point::At(unix_ms) => HistoryRange::SinceMs(unix_ms),
-        Point::Ago(ago) => HistoryRange::SinceMs(before(now_ms(context, client)?, ago)),
+        Point::Ago(ago) => HistoryRange::SinceMs(before(now_ms()?, ago)),
     })
 }
 

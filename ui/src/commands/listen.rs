@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use recado_client::{
-    Client, Code, ConnectionEvent, HistoryRange, Incoming, ListItem, Listing, Op, ReceiveError, Topic,
+    Client, Code, ConnectionEvent, HistoryRange, Incoming, ListItem, Listing, Op, Queries as _, ReceiveError,
+    Topic,
 };
 
 use super::exec::{self, Origin};
@@ -200,7 +201,8 @@ fn nothing_followed(following: &[ListItem]) -> Option<&'static str> {
 /// Returns the requested topics. Fails if one of them is not followed, because the stream does not carry
 /// it, or does not exist. The inbox needs no following.
 fn followed(context: &Context, client: &Client, topics: &[Topic]) -> Result<BTreeSet<Topic>, Failure> {
-    let topics: BTreeSet<Topic> = topics.iter().map(|topic| to_read(topic.clone(), client)).collect();
+    let topics: BTreeSet<Topic> =
+        topics.iter().map(|topic| to_read(topic.clone(), client.profile())).collect();
     if topics.is_empty() {
         return Ok(topics);
     }

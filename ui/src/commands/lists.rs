@@ -9,8 +9,8 @@ use crate::print::{aside, kind_of, when, written};
 use crate::wording::{access_in_words, empty, listed};
 
 pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
-    let client = context.connect_to_read()?;
-    let items = context.list(&client, what.clone())?;
+    let reader = context.reader()?;
+    let items = context.list(&reader, what.clone())?;
     if items.is_empty() {
         aside(empty(&what, "recado follow"));
     }
@@ -36,5 +36,6 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
         };
         context.out.item(value, || listed(&item, None, when))?;
     }
+    context.note_age(&reader);
     Ok(())
 }

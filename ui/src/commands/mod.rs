@@ -23,8 +23,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use recado_client::{
-    Client, ClientError, EnrolmentCode, ListItem, Listing, Name, Op, Options, Orphaned, Receipt,
-    ReceiptError, Request, Topic, Trust, explain,
+    Client, ClientError, Consistency, EnrolmentCode, ListItem, Listing, Name, Op, Options, Orphaned, Queries,
+    Reader, Receipt, ReceiptError, Request, Topic, Trust, explain,
 };
 
 use crate::cli::{Channel, Cluster, Command, Common, ConfigCommand, Device};
@@ -68,7 +68,8 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
     let typed_profile = common.profile.clone().filter(|_| common.typed_profile);
     let out = Out::new(common.json, common.color.unwrap_or(When::Auto));
     let (timeout, interrupt) = (common.timeout, OnceCell::new());
-    let context = Context { config, typed_profile, trust, timer, timeout, out, interrupt };
+    let consistency = common.consistency.map_or_else(Consistency::default, Consistency::from);
+    let context = Context { config, typed_profile, trust, timer, timeout, consistency, out, interrupt };
     match command {
         Command::Send(send) => send::run(&context, send),
         Command::Retract { op } => retract::run(&context, Op(op)),
@@ -104,6 +105,8 @@ struct Context {
     timer: Timer,
     /// The time-out given by the user, if any.
     timeout: Option<Duration>,
+    /// How late the answers to queries have to be.
+    consistency: Consistency,
     out: Out,
     /// Signals, once the command has asked something that may be outstanding when one comes.
     interrupt: OnceCell<Interrupt>,
@@ -148,9 +151,29 @@ impl Context {
         self.timeout.unwrap_or(TIMEOUT)
     }
 
-    /// Opens a session that asks queries. It claims no name, and needs no right to write.
-    fn connect_to_read(&self) -> Result<Client, Failure> {
-        self.connect(self.options()?.only_reads())
+    /// Finds the servers, of which any may answer queries. It opens no session, claims no name, and needs no right
+    /// to write.
+    fn reader(&self) -> Result<Reader, Failure> {
+        let timeout = self.left().min(TIMEOUT);
+        let servers = addresses(self.config.servers()?);
+        let waiting = Waiting {
+            tells: &format!(
+                "no answer yet of {servers}; recado goes on trying, for {} s in all",
+                timeout.as_secs_f64().ceil()
+            ),
+            state: &format!("no answer of {servers}; nothing was asked"),
+        };
+        let options = self.options()?.timeout(timeout);
+        let mut reader = waiting.on(self.interrupt()?, || Reader::open(options))??;
+        reader.set_timeout(self.left().clamp(QUERY_LEAST, TIMEOUT));
+        Ok(reader.consistency(self.consistency))
+    }
+
+    /// Tells how old what was read may be, unless a primary has answered, or might have a moment ago.
+    fn note_age(&self, reader: &Reader) {
+        if let Some(told) = reader.age().and_then(wording::age) {
+            print::note(told);
+        }
     }
 
     /// Opens a session that changes something of a profile that is there. It claims no name.
@@ -209,7 +232,7 @@ impl Context {
         query: impl FnOnce() -> Result<T, ClientError>,
     ) -> Result<Result<T, ClientError>, Failure> {
         let waiting = Waiting {
-            tells: "connected, and waiting for the answer of the primary",
+            tells: "waiting for an answer of the servers",
             state: "a query had no answer yet; nothing was changed by it",
         };
         Ok(waiting.on(self.interrupt()?, query)?)
@@ -223,7 +246,7 @@ impl Context {
     }
 
     /// A list of the servers.
-    fn list(&self, client: &Client, what: Listing) -> Result<Vec<ListItem>, Failure> {
+    fn list(&self, client: &impl Queries, what: Listing) -> Result<Vec<ListItem>, Failure> {
         Ok(self.ask(|| client.list(what))??)
     }
 
@@ -333,9 +356,9 @@ fn addresses(servers: &[SocketAddr]) -> String {
 
 /// Maps `@name` to the topic that a reader means: the inbox for the user's own name, which a person is told,
 /// and the feed for another one.
-fn to_read(topic: Topic, client: &Client) -> Topic {
+fn to_read(topic: Topic, me: &Name) -> Topic {
     match topic {
-        Topic::Feed(name) if name == *client.profile() => {
+        Topic::Feed(name) if name == *me => {
             print::aside(format_args!(
                 "@{name} is you, so this is your inbox; what you sent to your followers: recado history --feed"
             ));

@@ -6,7 +6,9 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use recado_client::{Client, ClientError, Code, Content, HistoryRange, Op, Receipt, ReceiptError, Topic};
+use recado_client::{
+    Client, ClientError, Code, Content, HistoryRange, Op, Queries as _, Receipt, ReceiptError, Topic,
+};
 use serde_json::json;
 
 use super::Context;

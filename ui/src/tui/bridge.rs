@@ -22,7 +22,7 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError}
 use crossbeam::select;
 use recado_client::{
     Client, ClientError, Code, ConnectionEvent, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op,
-    Options, Receipt, ReceiptError, Request, ServerStatus, Topic, Trust, status,
+    Options, Queries as _, Receipt, ReceiptError, Request, ServerStatus, Topic, Trust, status,
 };
 
 use super::clock::Clock;

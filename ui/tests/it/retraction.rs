@@ -105,7 +105,7 @@ fn a_device_whose_files_are_damaged_is_reset_and_keeps_its_name() {
     terminal.ok(&[bob, "send", "one"]);
     terminal.ok(&[alice, "listen", "--count", "1", "--timeout", "20s"]);
     let files = terminal.json(&[alice, "whoami", "--json"])[0]["files"].as_str().unwrap().to_owned();
-    std::fs::write(format!("{files}/outbox"), "no outbox").unwrap();
+    std::fs::write(format!("{files}/slot-0/outbox"), "no outbox").unwrap();
     let (_, message) = terminal.fails(&[alice, "send", "two"]);
     assert!(message.contains("recado device reset"), "{message}");
     assert_eq!(terminal.fails(&[alice, "device", "reset"]).0, WRONG_USAGE, "nobody knows what it holds");

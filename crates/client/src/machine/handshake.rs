@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{Class, Envelope, Opened};
+use recado_proto::fragment::Reassembler;
 use recado_proto::handshake::{self, Cookie, Handshake};
 use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId};
-use recado_proto::noise::{Initiation, Prologue};
-use recado_proto::packet::{ToClient, ToServer};
+use recado_proto::noise::{Initiation, OPENING_LEN, Prologue};
+use recado_proto::packet::{Packet, ToClient, ToServer};
 use recado_proto::seal::Key;
 use recado_proto::version;
 
@@ -25,6 +26,9 @@ const RETRIES_MAX: usize = 4;
 
 /// Most initiations whose answers are still awaited.
 const INITIATIONS_MAX: usize = 4;
+
+/// Most answers that are put together at a time: the newest are kept.
+const ANSWERS_MAX: usize = 2;
 
 /// A RETRY is dropped once its initiation has had no answer for this long: it is forged, from an earlier boot
 /// of the server, or old. Another RETRY is tried, or HELLO is sent again.
@@ -80,8 +84,29 @@ pub struct HandshakeClient {
     greetings: VecDeque<ReceivedRetry>,
     /// Initiations under way, each with the RETRY that it used.
     initiations: VecDeque<(Initiation, ReceivedRetry)>,
+    /// The answers of which pieces have come, the oldest first.
+    in_pieces: VecDeque<InPieces>,
     /// The version in the last VERSION.
     other_version: Option<u8>,
+}
+
+/// An answer that comes in pieces, each in a datagram of its own under one key.
+#[derive(Debug)]
+struct InPieces {
+    opening: [u8; OPENING_LEN],
+    key: Key,
+    reassembler: Reassembler,
+}
+
+impl InPieces {
+    /// Puts together what a datagram has of the answer, of which nothing but pieces is taken. Returns the whole
+    /// packet when the last piece has come.
+    fn take(&mut self, now: Moment, mut opened: Opened<ToClient>) -> Option<Opened<ToClient>> {
+        let pieces = opened.packets.drain(..).filter_map(|packet| packet.into_fragment().ok());
+        let whole = pieces.filter_map(|piece| self.reassembler.accept(now, piece).ok().flatten());
+        let packets: Vec<ToClient> = whole.collect();
+        (!packets.is_empty()).then_some(Opened { packets, ..opened })
+    }
 }
 
 /// A RETRY, and the state of its initiation.
@@ -198,6 +223,10 @@ impl HandshakeClient {
                 Some(FromServer::Greeting(greeting))
             }
             Handshake::Answer(opening) => {
+                if let Some(answer) = self.in_pieces.iter_mut().find(|answer| answer.opening == *opening) {
+                    let opened = handshake::open_answer(&answer.key, datagram).ok()?;
+                    return answer.take(now, opened).map(FromServer::Answer);
+                }
                 let found = self.initiations.iter_mut().enumerate().find_map(|(at, (initiation, _))| {
                     initiation.read_response(opening).ok().map(|key| (at, key))
                 });
@@ -211,7 +240,17 @@ impl HandshakeClient {
                     self.greetings =
                         VecDeque::from([ReceivedRetry { proved: true, initiated: None, ..greeted }]);
                 }
-                handshake::open_answer(&key, datagram).ok().map(FromServer::Answer)
+                let opened = handshake::open_answer(&key, datagram).ok()?;
+                if !opened.packets.iter().any(|packet| matches!(packet, ToClient::Fragment(_))) {
+                    return Some(FromServer::Answer(opened));
+                }
+                if self.in_pieces.len() >= ANSWERS_MAX {
+                    self.in_pieces.pop_front();
+                }
+                let mut answer = InPieces { opening: *opening, key, reassembler: Reassembler::default() };
+                let whole = answer.take(now, opened).map(FromServer::Answer);
+                self.in_pieces.push_back(answer);
+                whole
             }
             _ => None,
         }

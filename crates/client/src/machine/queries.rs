@@ -64,28 +64,16 @@ impl Machine {
             if !pending.again.due(now) {
                 continue;
             }
-            let kind = match pending.query.clone() {
-                Query::Status { server } => {
-                    let status = ToServer::Query(packet::Query::new(*id, QueryKind::Status));
-                    if self.servers.has_path(server) {
-                        self.servers.send(now, server, self.view, &[status], None, out);
-                    } else {
-                        self.servers.initiation(now, server, &status, &mut self.start.entropy, out);
-                    }
-                    pending.again.sent(now, noise);
-                    continue;
+            let query = ToServer::Query(pending.query.packet(*id));
+            if let Query::Status { server } = pending.query {
+                if self.servers.has_path(server) {
+                    self.servers.send(now, server, self.view, &[query], None, out);
+                } else {
+                    self.servers.initiation(now, server, &query, &mut self.start.entropy, out);
                 }
-                Query::History { topic, range, limit } => QueryKind::History(History { topic, range, limit }),
-                Query::List { what, after } => QueryKind::List(List { what, after }),
-                Query::Info { profile } => QueryKind::Info { profile },
-            };
-            if let Some(primary) = primary {
+                pending.again.sent(now, noise);
+            } else if let Some(primary) = primary {
                 noise = noise.rotate_left(7);
-                let mut query = packet::Query::new(*id, kind);
-                if matches!(query.kind, QueryKind::List(_)) {
-                    query.options = OptionalFields::NONE.with(OptionalFields::DISPLAY, Vec::new());
-                }
-                let query = ToServer::Query(query);
                 self.servers.send(now, primary, self.view, &[query], None, out);
                 pending.again.sent(now, noise);
                 pending.put_off_upto = now + ASK_AGAIN_MAX;
@@ -103,21 +91,12 @@ impl Machine {
     }
 
     pub(super) fn on_answer(&mut self, now: Moment, answer: packet::Answer, out: &mut Vec<Effect>) {
-        let Some(applied) = answer.applied.op() else {
-            return self.answer(now, answer.id, Answer::Refused(Code::OtherEpoch), out);
-        };
-        let content = match answer.kind {
-            AnswerKind::History(page) => Answer::History { page, applied },
-            AnswerKind::List(page) => Answer::List(page),
-            AnswerKind::Info(info) => {
-                let display = answer.options.get(OptionalFields::DISPLAY);
-                let display = display.and_then(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok());
-                Answer::Info { info, display, applied }
-            }
-            // The caller takes a status itself, and this client never asks who it is.
-            AnswerKind::Status(_) | AnswerKind::WhoAmI(_) => return,
-        };
-        self.answer(now, answer.id, content, out);
+        let id = answer.id;
+        // The caller takes a status itself, and this client never asks who it is.
+        match Answer::of(answer) {
+            None | Some(Answer::Status(_)) => {}
+            Some(answer) => self.answer(now, id, answer, out),
+        }
     }
 
     /// The number of older queries that wait for an answer of the primary; none if this query does not
@@ -125,5 +104,40 @@ impl Machine {
     pub(super) fn place(&self, id: QueryId) -> Option<usize> {
         let older = self.queries.range(..id).filter(|(_, pending)| !pending.is_status());
         self.queries.contains_key(&id).then(|| older.count())
+    }
+}
+
+impl Query {
+    /// Its packet.
+    pub(crate) fn packet(&self, id: QueryId) -> packet::Query {
+        let kind = match self.clone() {
+            Query::Status { .. } => QueryKind::Status,
+            Query::History { topic, range, limit } => QueryKind::History(History { topic, range, limit }),
+            Query::List { what, after } => QueryKind::List(List { what, after }),
+            Query::Info { profile } => QueryKind::Info { profile },
+        };
+        let mut query = packet::Query::new(id, kind);
+        if matches!(query.kind, QueryKind::List(_)) {
+            query.options = OptionalFields::NONE.with(OptionalFields::DISPLAY, Vec::new());
+        }
+        query
+    }
+}
+
+impl Answer {
+    /// What a QUERY_OK answers; none for a query that no client of this version asks here.
+    pub(crate) fn of(answer: packet::Answer) -> Option<Answer> {
+        let Some(applied) = answer.applied.op() else { return Some(Answer::Refused(Code::OtherEpoch)) };
+        Some(match answer.kind {
+            AnswerKind::History(page) => Answer::History { page, applied },
+            AnswerKind::List(page) => Answer::List(page),
+            AnswerKind::Info(info) => {
+                let display = answer.options.get(OptionalFields::DISPLAY);
+                let display = display.and_then(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok());
+                Answer::Info { info, display, applied }
+            }
+            AnswerKind::Status(status) => Answer::Status(status),
+            AnswerKind::WhoAmI(_) => return None,
+        })
     }
 }

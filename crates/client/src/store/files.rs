@@ -90,20 +90,6 @@ pub(super) fn lock_slot(slot: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Locks a file without opening it for writing; none if another process holds the lock, or there is no file.
-pub(super) fn lock_to_read(path: &Path) -> Result<Option<File>, StoreError> {
-    sync::step();
-    let file = match durable::open(path, OpenOptions::new().read(true)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(opening(StoreOp::Lock, path, LOCK_CURE))?,
-    };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(at(StoreOp::Lock, path)(error.into())),
-    }
-}
-
 /// The error of a file that could not be opened or read; with the cure, if it is not a regular file.
 fn opening(op: StoreOp, path: &Path, cure: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     move |source| match durable::is_not_regular(&source) {

@@ -135,12 +135,6 @@ impl Outbox {
         }
     }
 
-    /// The outbox of a client that only reads, as a device that was admitted by this op.
-    pub(super) fn of_reader(created_op: Option<Op>) -> Outbox {
-        let kept = Kept { created_op, ..Kept::default() };
-        Outbox { kept, ..Outbox::in_memory() }
-    }
-
     /// Returns true if it outlives the process.
     pub(crate) fn has_file(&self) -> bool {
         self.path.is_some()

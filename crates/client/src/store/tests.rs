@@ -107,49 +107,6 @@ fn a_client_without_files_takes_a_device_that_has_none_and_writes_the_lock_alone
     assert!(take(state.path()).is_ok(), "nothing is locked");
 }
 
-/// Every path below `dir`, with its permissions, its time of change and its bytes.
-fn everything(dir: &Path) -> Vec<(PathBuf, u32, std::time::SystemTime, Option<Vec<u8>>)> {
-    let mut all = Vec::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let metadata = fs::metadata(&path).unwrap();
-            let bytes = metadata.is_file().then(|| fs::read(&path).unwrap());
-            if metadata.is_dir() {
-                folders.push(path.clone());
-            }
-            all.push((path, metadata.permissions().mode(), metadata.modified().unwrap(), bytes));
-        }
-    }
-    all.sort();
-    all
-}
-
-#[test]
-fn a_reader_takes_a_device_and_writes_nothing() {
-    let state = tempfile::tempdir().unwrap();
-    let name = "alice".parse().unwrap();
-    let to_read = || Slot::take_to_read(state.path(), ClusterId(7), &name);
-    assert!(matches!(to_read(), Err(StoreError::NoKey { .. })));
-    assert_eq!(everything(state.path()), [], "not even a directory");
-    let device = ask(state.path(), &[numbered(1, send("kept"))]).device();
-    let before = everything(state.path());
-    let (slot, mut outbox) = to_read().unwrap();
-    assert_eq!((slot.device(), outbox.kept().created_op, outbox.has_file()), (device, Some(Op(3)), false));
-    assert_eq!(unanswered(&outbox), [], "a reader settles nothing");
-    slot.save_cursor(Op(9)).unwrap();
-    outbox.known(Op(3), Seq(7));
-    outbox.end_turn(Seq(0)).unwrap();
-    outbox.close();
-    let (second, _) = to_read().unwrap();
-    assert_ne!(second.device(), slot.device(), "the lock holds");
-    assert!(matches!(to_read(), Err(StoreError::NoSlot(_))));
-    assert_eq!(everything(state.path()), before);
-    drop(slot);
-    assert_eq!(unanswered(&take(state.path()).unwrap().1).len(), 1, "the next client settles it");
-}
-
 #[test]
 fn clusters_and_profiles_have_their_own_keys() {
     let state = tempfile::tempdir().unwrap();

@@ -76,6 +76,7 @@ impl ReplicaManager {
             self.contradict(heartbeat.view, heartbeat.last.next(), out);
         }
         if heartbeat.state == HeartbeatState::Active {
+            self.led = Some(now);
             self.on_active(heartbeat.view, out);
         }
         let unmatched = self.planted.is(Planted::CommitBeyondMatched);

@@ -95,6 +95,8 @@ pub(crate) struct ReplicaManager {
     in_view: InView,
     /// The highest active view known.
     active: View,
+    /// When another server was last heard as the active primary, or this server was last one.
+    led: Option<Moment>,
 
     log: Log,
     /// The last op known to be committed, which the caller was told.
@@ -169,6 +171,7 @@ impl ReplicaManager {
             promised: boot.promised.max(log.last_view()),
             in_view: InView::new(commit, now),
             active: View::ZERO,
+            led: None,
             commit: base,
             journaling: Journaling::new(log.last()),
             unknown: boot.unknown,

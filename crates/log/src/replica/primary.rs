@@ -1,6 +1,7 @@
 //! The primary: opens its view, beats, and notices when it is isolated.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{Moment, NodeId, Op};
@@ -13,6 +14,10 @@ use super::{Cause, Effect, ReplicaManager, Role};
 
 /// Heartbeats remembered, to find the time at which an echoed heartbeat was sent.
 const BEATS_KEPT: usize = 64;
+
+/// The least interval between heartbeats that confirm the lead. As many of them as are remembered take longer than
+/// a round trip.
+const CONFIRM_EVERY: Duration = Duration::from_millis(2);
 
 /// The primary of a view.
 #[derive(Debug)]
@@ -210,6 +215,35 @@ impl ReplicaManager {
             self.send(from, self.coordinator(), out);
         } else if echo.view < self.promised {
             self.send(from, ToPeer::Reply(Reply::Refuse { promised: self.promised }), out);
+        }
+    }
+
+    /// The latest time at which an active primary is known to have led. Of this one that is the time when it sent
+    /// the latest heartbeat that a majority has echoed: a server echoes only the view that it has promised, so
+    /// none of a higher view was active before.
+    pub(crate) fn led(&self) -> Option<Moment> {
+        let Role::Primary(primary) = &self.role else { return self.led };
+        if !primary.is_active() {
+            return self.led;
+        }
+        let Some(others) = self.quorum.checked_sub(2) else { return self.led };
+        let mut echoed: Vec<Option<Moment>> = primary.backups.values().map(|backup| backup.echoed).collect();
+        echoed.sort_unstable_by(|one, other| other.cmp(one));
+        echoed.get(others).copied().flatten().max(self.led)
+    }
+
+    /// Sends a heartbeat soon, whose echoes confirm that this primary leads: at once, unless one was sent just
+    /// before.
+    pub(crate) fn confirm_lead(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if self.quorum == 1 && self.is_active_primary() {
+            self.led = Some(now);
+        }
+        let Role::Primary(primary) = &mut self.role else { return };
+        let at = primary.beats.back().map_or(now, |(_, sent)| *sent + CONFIRM_EVERY);
+        if now >= at {
+            self.beat(now, out);
+        } else {
+            primary.next_beat = primary.next_beat.min(at);
         }
     }
 

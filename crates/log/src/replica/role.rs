@@ -24,6 +24,7 @@ impl ReplicaManager {
     pub(super) fn become_role(&mut self, now: Moment, role: Role, cause: Cause, out: &mut Vec<Effect>) {
         let before = self.role();
         let served = self.is_active_primary();
+        self.led = self.led();
         if self.tries_to_lead() && !matches!(role, Role::Primary(_)) {
             self.failed_views += 1;
         }

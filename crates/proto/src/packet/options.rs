@@ -17,11 +17,13 @@ pub struct OptionalField {
 /// with [`OptionalFields::BYTES_MAX`] bytes together.
 ///
 /// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical.
-/// Servers send [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`],
-/// [`OptionalFields::RESTARTED`], those of a [`Notice`](super::Notice), [`OptionalFields::DISPLAY`], for
-/// which a client asks under the same tag, and, with a status, [`OptionalFields::WALL_CLOCK`],
-/// [`OptionalFields::AGREED`] and [`OptionalFields::RELEASE`]; the other tags below are reserved, and servers
-/// of this version honour none of them.
+/// Servers honour [`OptionalFields::CONSISTENCY`] and [`OptionalFields::PROFILE`]. They send
+/// [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`], [`OptionalFields::RESTARTED`], those of a
+/// [`Notice`](super::Notice),
+/// [`OptionalFields::DISPLAY`], for which a client asks under the same tag, in answer to a query
+/// [`OptionalFields::AGE`] and [`OptionalFields::APPLIED`], and, with a status,
+/// [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`] and [`OptionalFields::RELEASE`]. The other tags
+/// below are reserved, and servers of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 
@@ -61,8 +63,8 @@ impl OptionalFields {
     /// Notification: it retracts the text of an earlier one of its topic, whose op this is; a u64,
     /// big-endian.
     pub const RETRACTS: u16 = 10;
-    /// QUERY: the consistency of the answer, one byte: of any state, or linearizable. Without it the answer
-    /// is of a state that is as late as the token.
+    /// QUERY: the consistency of the answer, one byte: 0 for an answer of any state, whatever the token; 1
+    /// for a linearizable one. Without it the answer is of a state that is as late as the token.
     pub const CONSISTENCY: u16 = 11;
     /// Notification: its channel was deleted with all that it held. Without content.
     pub const CHANNEL_DELETED: u16 = 12;
@@ -81,6 +83,15 @@ impl OptionalFields {
     /// QUERY_OK with a status: the release of the server's program, as `recadod --version` prints it; ASCII.
     pub const RELEASE: u16 = 20;
 
+    /// QUERY_OK and the ERROR of a query, from a server that does not serve as primary: the time since it
+    /// last heard an active primary, in ms; a u64, big-endian; empty if it has heard none since its start.
+    /// The answer may lack what was acknowledged since, and a refusal is as the server knows it.
+    pub const AGE: u16 = 22;
+    /// ERROR with TryOtherServerOrLater: the last op that the server has applied; a u64, big-endian.
+    pub const APPLIED: u16 = 24;
+    /// QUERY without a session: the profile as which the holder of the key asks, which must be one of the
+    /// profile's keys. Without it the profile of the key's first device. Not critical.
+    pub const PROFILE: u16 = 26;
     /// COORDINATOR, from the primary: another server has started again, and does not know where clients are.
     /// The client sends KEEPALIVE to every server, within a second. Without content.
     pub const RESTARTED: u16 = 28;
@@ -99,7 +110,12 @@ impl OptionalFields {
 
     /// Returns true if a receiver that honours no critical field may act on the packet.
     pub fn may_be_ignored(&self) -> bool {
-        self.0.iter().all(|field| field.tag & 1 == 0)
+        self.are_honoured_by(&[])
+    }
+
+    /// Returns true if a receiver that honours these tags, and no other critical one, may act on the packet.
+    pub fn are_honoured_by(&self, honoured: &[u16]) -> bool {
+        self.0.iter().all(|field| field.tag & 1 == 0 || honoured.contains(&field.tag))
     }
 
     /// The bytes of all fields together.

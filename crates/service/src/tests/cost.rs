@@ -69,18 +69,18 @@ fn what_requests_cost() {
     for limit in [1, 256] {
         let one = history(Some(channel("open1")), HistoryRange::Before(Op(u64::MAX)), limit);
         measure(&format!("history of a topic, {limit}"), 2_000, &mut |log| {
-            drop(log.service.history(&who, &one))
+            drop(log.service.history(&who, &one, History::BYTES_MAX))
         });
         let all = history(None, HistoryRange::Before(Op(u64::MAX)), limit);
         measure(&format!("history of 1,000 topics, {limit}"), 200, &mut |log| {
-            drop(log.service.history(&who, &all))
+            drop(log.service.history(&who, &all, History::BYTES_MAX))
         });
         let all = history(None, HistoryRange::SinceMs(1), limit);
         measure(&format!("the same since a time, {limit}"), 200, &mut |log| {
-            drop(log.service.history(&who, &all))
+            drop(log.service.history(&who, &all, History::BYTES_MAX))
         });
         measure(&format!("history of nothing, {limit}"), 2_000, &mut |log| {
-            drop(log.service.history(&bare, &all))
+            drop(log.service.history(&bare, &all, History::BYTES_MAX))
         });
         measure(&format!("a page of 1,000 topics, {limit}"), 200, &mut |log| {
             drop(log.service.page(asker, Op::ZERO, limit as usize, 256 * 1024));

@@ -77,7 +77,7 @@ fn an_answer_of_history_holds_as_many_bytes_as_it_may_and_no_more() {
         for range in [HistoryRange::After(Op::ZERO), HistoryRange::Before(Op(u64::MAX))] {
             let topic = Some(feed("alice"));
             let query = History { topic, range, limit: History::LIMIT_MAX };
-            let answer = log.service.history(&name("alice"), &query).unwrap();
+            let answer = log.service.history(&name("alice"), &query, History::BYTES_MAX).unwrap();
             let told = (answer.notifications.len(), answer.more);
             assert_eq!(told, (fit, fit < 2), "{beyond} bytes beyond");
         }
@@ -95,7 +95,7 @@ fn an_answer_of_history_has_as_many_notifications_as_requested_and_at_least_one(
     for (limit, count) in [(0, 1), (1, 1), (2, 2), (History::LIMIT_MAX, most), (u32::MAX, most)] {
         let (topic, range) = (Some(feed("alice")), HistoryRange::After(Op::ZERO));
         let query = History { topic, range, limit };
-        let answer = log.service.history(&name("alice"), &query).unwrap();
+        let answer = log.service.history(&name("alice"), &query, History::BYTES_MAX).unwrap();
         assert_eq!((answer.notifications.len(), answer.more), (count, true), "limit {limit}");
     }
 }
@@ -283,7 +283,7 @@ fn the_largest_page_of_history_is_a_packet() {
         log.request(session, request).unwrap();
     }
     let query = History { topic: Some(room), range: HistoryRange::After(Op::ZERO), limit: u32::MAX };
-    let mut page = log.service.history(&name(&author), &query).unwrap();
+    let mut page = log.service.history(&name(&author), &query, History::BYTES_MAX).unwrap();
     assert_eq!(page.notifications.len(), History::LIMIT_MAX as usize);
     for notification in &mut page.notifications {
         Arc::make_mut(notification).op.0 += u64::MAX / 2;

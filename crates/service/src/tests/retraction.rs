@@ -41,7 +41,7 @@ fn a_retracted_text_is_in_no_state_and_its_place_and_the_retraction_are() {
             topic => (name("bob"), topic.clone()),
         };
         let query = History { topic: Some(asked), range: HistoryRange::After(before), limit: 9 };
-        let page = log.service.history(&asker, &query).unwrap().notifications;
+        let page = log.service.history(&asker, &query, History::BYTES_MAX).unwrap().notifications;
         assert_eq!(page.iter().map(|one| (one.op, one.notice())).collect::<Vec<_>>(), wanted, "{topic}");
         assert!(page.iter().all(|one| one.topic == topic && one.author == name("alice")));
         assert_eq!(log.service.index, Index::of(&log.service.state));

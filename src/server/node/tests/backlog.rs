@@ -79,6 +79,8 @@ impl OrderedLog for Scripted {
 
     fn flush(&mut self, _: Moment) {}
 
+    fn confirm_lead(&mut self, _: Moment) {}
+
     fn install(&mut self, _: Moment, _: u64) -> bool {
         self.installs
     }
@@ -117,6 +119,7 @@ impl OrderedLog for Scripted {
             last: op,
             durable: op,
             appended_bytes: 0,
+            led: None,
             fetched: None,
         }
     }

@@ -184,6 +184,8 @@ impl OrderedLog for VectorLog {
         }
     }
 
+    fn confirm_lead(&mut self, _: Moment) {}
+
     fn install(&mut self, _: Moment, _: u64) -> bool {
         false
     }
@@ -231,6 +233,7 @@ impl OrderedLog for VectorLog {
             last: Op(commit.0 + self.proposals.len() as u64),
             durable: commit,
             appended_bytes: self.appended_bytes,
+            led: Some(self.now),
             fetched: None,
         }
     }

@@ -247,7 +247,8 @@ impl App {
         };
         let zone = self.settings.zone.clone();
         let when = |unix_ms| local(unix_ms, &zone);
-        let mut lines: Vec<String> = items.iter().map(|item| listed(item, self.device, when)).collect();
+        let mut lines: Vec<String> =
+            items.iter().map(|item| listed(item, self.device.map(|own| own.key), when)).collect();
         if lines.is_empty() {
             lines.push(empty(listing, "/follow"));
         }

@@ -1,0 +1,133 @@
+//! What programs ask the servers, alike on a session ([`Client`](super::Client)) and without one
+//! ([`Reader`](super::Reader)): history, lists, and information about profiles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use recado_proto::id::{Name, Op, Topic};
+use recado_proto::packet::{DisplayName, History, HistoryRange, Info, ListItem, Listing, Notification};
+
+use super::error::ClientError;
+use super::machine::{Answer, Query};
+
+/// A part of a topic's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Ascending by op, whichever the direction.
+    pub notifications: Vec<Arc<Notification>>,
+    /// True if there is more in the direction asked for.
+    pub more: bool,
+    /// Retention dropped everything up to here.
+    pub trimmed_upto: Op,
+    /// The op up to which the answer is complete.
+    pub applied: Op,
+}
+
+/// The answer of [`Client::info`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProfileInfo {
+    /// What the servers count.
+    pub info: Info,
+    /// The profile's display name.
+    pub display: Option<DisplayName>,
+    /// The op up to which all this is true.
+    pub applied: Op,
+}
+
+/// The way of one query to the servers and of its answer back.
+pub trait Asks {
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the query was refused, or there was no answer in time.
+    fn ask(&self, query: Query) -> Result<Answer, ClientError>;
+
+    /// The time that an answer is waited for.
+    fn patience(&self) -> Duration;
+}
+
+/// Queries; none of them changes anything.
+pub trait Queries: Asks {
+    /// A topic's history; without a topic, the history of all topics that the profile follows. Never moves
+    /// the cursor. Returns at most `limit` notifications, merged from as many pages as needed.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the query was refused, or there was no answer in time.
+    fn history(&self, topic: Option<Topic>, range: HistoryRange, limit: usize) -> Result<Past, ClientError> {
+        let mut past =
+            Past { notifications: Vec::new(), more: true, trimmed_upto: Op::ZERO, applied: Op::ZERO };
+        let mut range = range;
+        while past.more && past.notifications.len() < limit {
+            let wanted = limit - past.notifications.len();
+            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).min(History::LIMIT_MAX);
+            let query = Query::History { topic: topic.clone(), range, limit: wanted };
+            let (page, applied) = match self.ask(query)? {
+                Answer::History { page, applied } => (page, applied),
+                other => return Err(unexpected(other, self.patience())),
+            };
+            (past.trimmed_upto, past.applied) = (page.trimmed_upto, applied);
+            let ends = (page.notifications.first().map(|n| n.op), page.notifications.last().map(|n| n.op));
+            let (Some(first), Some(last)) = ends else {
+                past.more = false;
+                break;
+            };
+            past.more = page.more;
+            match range {
+                HistoryRange::Before(_) => {
+                    past.notifications.splice(0..0, page.notifications);
+                    range = HistoryRange::Before(first);
+                }
+                HistoryRange::After(_) | HistoryRange::SinceMs(_) => {
+                    past.notifications.extend(page.notifications);
+                    range = HistoryRange::After(last);
+                }
+            }
+        }
+        Ok(past)
+    }
+
+    /// One of the lists as a whole, merged from as many pages as needed.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the query was refused, or there was no answer in time.
+    fn list(&self, what: Listing) -> Result<Vec<ListItem>, ClientError> {
+        let mut items: Vec<ListItem> = Vec::new();
+        loop {
+            let after = items.last().map(ListItem::key);
+            match self.ask(Query::List { what: what.clone(), after })? {
+                Answer::List(page) => {
+                    let more = page.more && !page.items.is_empty();
+                    items.extend(page.items);
+                    if !more {
+                        return Ok(items);
+                    }
+                }
+                other => return Err(unexpected(other, self.patience())),
+            }
+        }
+    }
+
+    /// Information about a profile; without a name, about the asker's own.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the query was refused, or there was no answer in time.
+    fn info(&self, profile: Option<Name>) -> Result<ProfileInfo, ClientError> {
+        match self.ask(Query::Info { profile })? {
+            Answer::Info { info, display, applied } => Ok(ProfileInfo { info, display, applied }),
+            other => Err(unexpected(other, self.patience())),
+        }
+    }
+}
+
+impl<A: Asks> Queries for A {}
+
+/// An answer of another kind than the query. It is a server's fault, and counts as no answer.
+fn unexpected(answer: Answer, timeout: Duration) -> ClientError {
+    tracing::debug!(?answer, "an answer to another query");
+    match answer {
+        Answer::Refused(code) => ClientError::Refused(code),
+        Answer::History { .. } | Answer::List(_) | Answer::Info { .. } | Answer::Status(_) => {
+            ClientError::Timeout(timeout)
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! One query without a session, to any of the servers: whom it goes to and when, and which answer counts.
+//!
+//! Servers are ranked by a hash of what is asked and their address (rendezvous hashing, Thaler and Ravishankar
+//! 1998), so that queries spread over them and the same query goes to the same server. The first one is asked
+//! alone. If it has not answered soon, or refuses for now, the next one is asked too (a hedged request, Dean and
+//! Barroso, "The tail at scale", 2013). One answer counts: the first that is as late as the token.
+//!
+//! What only the primary knows for certain is that something is not there, or not allowed. So a refusal by
+//! another server counts only when no server has anything better in a short time.
+//!
+//! Pure: the caller sends the datagrams and gives the time.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use recado_proto::fnv::fnv1a;
+use recado_proto::id::{Moment, Name, Op};
+use recado_proto::packet::{
+    Answer, Answers, Code, OptionalFields, Position, Query, QueryId, Refused, ToClient, ToServer,
+};
+
+use super::handshake_query::{HandshakeClients, HandshakeQuery};
+use super::machine::handshake::FromServer;
+
+/// The least time after which the next server is asked too.
+pub(super) const HEDGE_LEAST: Duration = Duration::from_millis(20);
+
+/// The interval at which a server is asked again that has not answered.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a refusal of a server that is not the primary waits for something better.
+const REFUSAL_WAITS: Duration = Duration::from_millis(500);
+
+/// How late an answer has to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// As late as a server happens to be: an answer may be older than an earlier one.
+    Any,
+    /// As late as everything that this installation has seen: it reads its own writes, and reads never go back.
+    #[default]
+    Session,
+    /// As late as everything that anybody was told before the query (linearizable). Only a primary that a majority
+    /// confirms gives it.
+    Linearizable,
+}
+
+/// The query at this consistency, asked as `profile`, for an installation that has seen everything up to
+/// `token`.
+pub(super) fn asked(query: Query, profile: &Name, token: Op, consistency: Consistency) -> Query {
+    let byte = match consistency {
+        Consistency::Any => Some(0),
+        Consistency::Session => None,
+        Consistency::Linearizable => Some(1),
+    };
+    let options = query.options.with(OptionalFields::PROFILE, profile.as_str().as_bytes().to_vec());
+    let options = match byte {
+        Some(byte) => options.with(OptionalFields::CONSISTENCY, vec![byte]),
+        None => options,
+    };
+    Query { at_least: Some(Position::of(token)), options, ..query }
+}
+
+/// What came of a query.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The answer, and how long its server has heard no primary; see [`OptionalFields::AGE`].
+    Answer(Answer, Option<Age>),
+    /// It was refused for good.
+    Refused(Code),
+    /// All servers that answered are behind the token; the latest has applied this op.
+    Behind(Op),
+    /// No server has answered.
+    Silence,
+}
+
+/// The time since the server of an answer last heard an active primary. What was acknowledged since then may be
+/// missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// Heard so long ago.
+    Heard(Duration),
+    /// It has heard none since it started.
+    Unknown,
+}
+
+impl Age {
+    fn of(fields: &OptionalFields) -> Option<Age> {
+        let bytes = fields.get(OptionalFields::AGE)?;
+        Some(match bytes.try_into() {
+            Ok(ms) => Age::Heard(Duration::from_millis(u64::from_be_bytes(ms))),
+            Err(_) => Age::Unknown,
+        })
+    }
+}
+
+/// One server, and what it has said to the query.
+#[derive(Debug)]
+struct Server {
+    addr: SocketAddr,
+    /// When it is asked, for the first time or again; none while it is not its turn.
+    at: Option<Moment>,
+    said: Option<Said>,
+}
+
+/// What a server has said that is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    /// The refusal counts if nothing better comes.
+    Refused(Code),
+    /// It is behind the token, and has applied this op.
+    Behind(Op),
+    /// Busy, or it reaches nobody.
+    NotNow(Code),
+}
+
+/// A query under way.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    clients: &'a mut HandshakeClients,
+    query: Query,
+    /// The time after which the next server is asked too.
+    hedge: Duration,
+    /// By rank; those to which a handshake has begun come first.
+    servers: Vec<Server>,
+    /// When the next server by rank is asked too.
+    next_at: Moment,
+    /// When the first refusal came.
+    refused_at: Option<Moment>,
+    answer: Option<(Answer, Option<Age>)>,
+    refused: Option<Code>,
+}
+
+impl<'a> Reading<'a> {
+    /// A query of the servers in `clients`.
+    pub(super) fn new(
+        clients: &'a mut HandshakeClients,
+        query: Query,
+        hedge: Duration,
+        now: Moment,
+    ) -> Reading<'a> {
+        let key = recado_proto::codec::encode(&ToServer::Query(Query::new(QueryId(0), query.kind.clone())));
+        let rank = |addr: &SocketAddr| fnv1a(key.iter().copied().chain(addr.to_string().into_bytes()));
+        let mut addrs = clients.addrs();
+        addrs.sort_by_key(|addr| (!clients.has_begun(*addr), rank(addr)));
+        let servers = addrs.into_iter().map(|addr| Server { addr, at: None, said: None }).collect();
+        Reading {
+            clients,
+            query,
+            hedge: hedge.max(HEDGE_LEAST),
+            servers,
+            next_at: now,
+            refused_at: None,
+            answer: None,
+            refused: None,
+        }
+    }
+
+    /// What came of it. Follows the end of the query, or of the time for it.
+    pub(super) fn outcome(self) -> Outcome {
+        if let Some((answer, age)) = self.answer {
+            return Outcome::Answer(answer, age);
+        }
+        let said = || self.servers.iter().filter_map(|server| server.said);
+        let refused = said().find_map(|said| match said {
+            Said::Refused(code) => Some(code),
+            _ => None,
+        });
+        let behind = said().filter_map(|said| match said {
+            Said::Behind(applied) => Some(applied),
+            _ => None,
+        });
+        let not_now = said().find_map(|said| match said {
+            Said::NotNow(code) => Some(code),
+            _ => None,
+        });
+        match (self.refused.or(refused), behind.max(), not_now) {
+            (Some(code), ..) => Outcome::Refused(code),
+            (None, Some(applied), _) => Outcome::Behind(applied),
+            (None, None, Some(code)) => Outcome::Refused(code),
+            (None, None, None) => Outcome::Silence,
+        }
+    }
+
+    fn on_refused(&mut self, now: Moment, from: SocketAddr, refused: &Refused) {
+        let of_primary = refused.data.get(OptionalFields::AGE).is_none();
+        let applied = || {
+            let bytes = refused.data.get(OptionalFields::APPLIED).and_then(|bytes| bytes.try_into().ok());
+            Op(bytes.map_or(0, u64::from_be_bytes))
+        };
+        let said = match refused.code {
+            Code::TryOtherServerOrLater => Said::Behind(applied()),
+            code if refused.retry_ms > 0 => Said::NotNow(code),
+            code if of_primary => return self.refused = Some(code),
+            code => Said::Refused(code),
+        };
+        if matches!(said, Said::Refused(_)) {
+            self.refused_at.get_or_insert(now);
+        }
+        if let Some(server) = self.servers.iter_mut().find(|server| server.addr == from) {
+            server.said = Some(said);
+            let wait = Duration::from_millis(refused.retry_ms.max(1).into()).max(HEDGE_LEAST);
+            server.at = Some(now + if matches!(said, Said::Refused(_)) { ASK_AGAIN } else { wait });
+        }
+        self.next_at = now;
+    }
+}
+
+impl HandshakeQuery for Reading<'_> {
+    fn ask_every(&self) -> Duration {
+        HEDGE_LEAST
+    }
+
+    fn datagrams(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        if now >= self.next_at
+            && let Some(next) = self.servers.iter_mut().find(|server| server.at.is_none())
+        {
+            next.at = Some(now);
+            self.next_at = now + self.hedge;
+        }
+        let query = ToServer::Query(self.query.clone());
+        let mut datagrams = Vec::new();
+        for server in &mut self.servers {
+            if server.at.is_some_and(|at| at <= now) {
+                server.at = Some(now + ASK_AGAIN);
+                datagrams.push(self.clients.datagram_to(now, server.addr, &query));
+            }
+        }
+        datagrams
+    }
+
+    fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
+        let opened = match self.clients.take(now, from, datagram) {
+            None => return false,
+            Some(FromServer::Greeting(_)) => {
+                // The query follows the HELLO, if it is this server's turn.
+                let asked = self.servers.iter_mut().find(|server| server.addr == from && server.at.is_some());
+                asked.into_iter().for_each(|server| server.at = Some(now));
+                return true;
+            }
+            Some(FromServer::Answer(opened)) => opened,
+        };
+        for packet in opened.packets {
+            match packet {
+                ToClient::Answer(answer) if answer.id == self.query.id && self.is_late_enough(&answer) => {
+                    let age = Age::of(&answer.options);
+                    self.answer.get_or_insert((answer, age));
+                }
+                ToClient::Error(refused) if refused.answers == Answers::Query(self.query.id) => {
+                    self.on_refused(now, from, &refused);
+                }
+                _ => {}
+            }
+        }
+        true
+    }
+
+    fn is_over(&self, now: Moment) -> bool {
+        let all_refuse = || self.servers.iter().all(|server| matches!(server.said, Some(Said::Refused(_))));
+        self.answer.is_some()
+            || self.refused.is_some()
+            || self.refused_at.is_some_and(|at| now.since(at) >= REFUSAL_WAITS || all_refuse())
+    }
+}
+
+impl Reading<'_> {
+    /// Returns true unless the answer is older than was asked for, which is its server's fault.
+    fn is_late_enough(&self, answer: &Answer) -> bool {
+        let any = self.query.options.get(OptionalFields::CONSISTENCY) == Some(&[0]);
+        let wanted = self.query.at_least.and_then(Position::op).unwrap_or(Op::ZERO);
+        any || answer.applied.op().is_some_and(|applied| applied >= wanted)
+    }
+}
