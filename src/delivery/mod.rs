@@ -546,8 +546,8 @@ impl Delivery {
         }
     }
 
-    /// Answers an INITIATION: in one datagram, or a packet that is larger than one in pieces. Its sender has proved
-    /// that it receives at its address, so more may go there than came.
+    /// Answers an INITIATION: in one datagram, or a packet that is larger than one in pieces. Its sender has
+    /// proved that it receives at its address, so more may go there than came.
     fn answer(&mut self, now: Moment, reply_to: &ReplyTo, packets: &[ToClient], out: &mut Vec<Effect>) {
         for packet in packets {
             // Of a session in the table the address is known or under trial.

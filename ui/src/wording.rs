@@ -56,7 +56,8 @@ pub(crate) fn described(info: &Info) -> [String; 4] {
     ]
 }
 
-/// An age below this is nothing to tell: a primary was heard as often as it says something, or is about to change.
+/// An age below this is nothing to tell: a primary was heard as often as it says something, or is about to
+/// change.
 const AGE_TOLD: Duration = Duration::from_secs(1);
 
 /// How old an answer may be; none if that is nothing to tell.

@@ -13,8 +13,9 @@ use recado_sys::random;
 use recado_sys::secret::ClusterSecret;
 
 use super::error::ClientError;
-use super::handshake_query::{self, HandshakeClients, HandshakeQuery};
+use super::handshake_query::{self, HandshakeQuery};
 use super::machine::handshake::{FromServer, Identity};
+use super::machine::handshakes::HandshakeClients;
 
 /// Makes a change that only an administrator may make, and returns its op. Asks all servers until one of them
 /// answers. The query id is logged, so the change is made once even if the primary fails meanwhile: its

@@ -41,8 +41,8 @@
 //! why it ended), `format` (the version of a file), `store` (a device's files), `orphaned` (unsent requests
 //! in clusters that are not known any more), `trust` and `known` (which cluster is the right one),
 //! `handshake_query` (datagrams without a session), `probe` (which cluster is at an address, and the servers'
-//! status), `queries` (what a client and a reader ask alike), `reading` (one query to any of the servers),
-//! `reader`, `admin`, `enrolment` (codes that people type), `keyfile`, then [`Client`] with `options`,
+//! status), `queries` (what a client and a reader ask alike), `reader` (queries to any of the servers),
+//! `admin`, `enrolment` (codes that people type), `keyfile`, then [`Client`] with `options`,
 //! `incoming`, `receipt` and `error`.
 
 #![forbid(unsafe_code)]
@@ -65,7 +65,6 @@ mod orphaned;
 mod probe;
 mod queries;
 mod reader;
-mod reading;
 mod receipt;
 mod store;
 mod survey;
@@ -117,13 +116,13 @@ pub use self::error::{ClientError, StoreError, StoreOp, explain};
 pub use self::incoming::{ConnectionEvent, Incoming, Notifications, ReceiveError};
 pub use self::keyfile::KeyFile;
 pub use self::known::{KnownCluster, KnownClusters};
+pub use self::machine::reading::{Age, Consistency};
 pub use self::machine::{CopySign, Request};
 pub use self::options::{DeliveryMode, Options};
 pub use self::orphaned::Orphaned;
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::queries::{Past, ProfileInfo, Queries};
 pub use self::reader::Reader;
-pub use self::reading::{Age, Consistency};
 pub use self::receipt::{Receipt, ReceiptError};
 pub use self::store::DeviceReset;
 pub use self::survey::{Claim, LENGTHS, Surveyed, Told, survey};

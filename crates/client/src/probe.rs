@@ -14,9 +14,10 @@ use recado_sys::random;
 use recado_sys::sync::BoundSocket;
 
 use super::error::ClientError;
-use super::handshake_query::{self, HandshakeClients, HandshakeQuery, PATIENCE};
+use super::handshake_query::{self, HandshakeQuery, PATIENCE};
 use super::known::KnownCluster;
 use super::machine::handshake::{FromServer, HandshakeClient, Identity};
+use super::machine::handshakes::{self, HandshakeClients};
 use super::trust::{ClusterIdentity, Others, Trust, TrustDecision, trust_decision};
 
 /// The time that other servers have to answer after one whose cluster is not wanted.
@@ -208,7 +209,7 @@ fn find(
         first: None,
     };
     handshake_query::run_on(&mut search, &socket, clock, timeout)?;
-    let other_version = handshake_query::other_version(&search.initiators);
+    let other_version = handshakes::other_version(&search.initiators);
     let found = search.found().ok_or_else(|| ClientError::unanswered(servers, timeout, other_version))?;
     Ok((found, Begun { clock, socket, handshakes: search.initiators }))
 }

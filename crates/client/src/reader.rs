@@ -13,21 +13,22 @@ use recado_sys::random;
 use recado_sys::sync::{BoundSocket, Mutex};
 
 use super::error::{ClientError, StoreError};
-use super::handshake_query::{self, HandshakeClients};
+use super::handshake_query::{self, HandshakeQuery};
 use super::machine::handshake::Identity;
+use super::machine::handshakes::HandshakeClients;
+use super::machine::reading::{self, Age, Consistency, Outcome, Reading};
 use super::machine::{Answer, Query};
 use super::options::Options;
 use super::probe::{self, Begun, Meeting};
 use super::queries::Asks;
-use super::reading::{self, Age, Consistency, Outcome, Reading};
 use super::store::{self, Token};
 
 /// How many round trips the time of a hedge is drawn from.
 const ROUND_TRIPS: usize = 64;
 
-/// Asks queries ([`Queries`](super::Queries)) of any of the servers, without a session: whichever server has applied
-/// what this installation has seen may answer, also while there is no primary, and nothing is written to the
-/// servers' log. It needs the installation's key, and no right to write.
+/// Asks queries ([`Queries`](super::Queries)) of any of the servers, without a session: whichever server has
+/// applied what this installation has seen may answer, also while there is no primary, and nothing is written
+/// to the servers' log. It needs the installation's key, and no right to write.
 ///
 /// Its methods may be called from several threads; they ask one after another.
 #[derive(Debug)]
@@ -58,8 +59,8 @@ struct Asking {
 }
 
 impl Reader {
-    /// Finds the servers, as [`Client::connect`](super::Client::connect) does, and reads the installation's key.
-    /// No session is opened, so it takes one round trip.
+    /// Finds the servers, as [`Client::connect`](super::Client::connect) does, and reads the installation's
+    /// key. No session is opened, so it takes one round trip.
     ///
     /// # Errors
     /// [`ClientError`]: no server answers in time, the cluster is not trusted, or the profile has no key here
@@ -138,8 +139,8 @@ impl Reader {
         &self.installation
     }
 
-    /// The greatest age of the answers so far; none if all came from a primary that served. What was acknowledged
-    /// in that time may be missing in them.
+    /// The greatest age of the answers so far; none if all came from a primary that served. What was
+    /// acknowledged in that time may be missing in them.
     pub fn age(&self) -> Option<Age> {
         self.asking.lock().age
     }
@@ -191,6 +192,24 @@ impl Reader {
             token.raise(applied);
         }
         Ok(answer)
+    }
+}
+
+impl HandshakeQuery for Reading<'_> {
+    fn ask_every(&self) -> Duration {
+        reading::HEDGE_LEAST
+    }
+
+    fn datagrams(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        Reading::datagrams(self, now)
+    }
+
+    fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
+        Reading::take(self, now, from, datagram)
+    }
+
+    fn is_over(&self, now: Moment) -> bool {
+        Reading::is_over(self, now)
     }
 }
 

@@ -26,8 +26,8 @@ use recado_proto::packet::RoleName;
 /// 4. let the driver perform the effects in order;
 /// 5. have an input at [`OrderedLog::next_deadline`] at the latest.
 ///
-/// A proposal is taken where the engine can log it, which the bully engine does on its primary alone. A change
-/// of the members is not here, since nothing asks for one yet.
+/// A proposal is taken where the engine can log it, which the bully engine does on its primary alone. A
+/// change of the members is not here, since nothing asks for one yet.
 pub trait OrderedLog {
     /// An input from the driver of the engine.
     type Input;
@@ -51,9 +51,9 @@ pub trait OrderedLog {
     /// Makes the proposals since the last call durable and sends them to the other servers.
     fn flush(&mut self, now: Moment);
 
-    /// Makes [`Status::led`] reach `now` soon, if this server still leads then: a majority is asked to confirm that.
-    /// What was acknowledged anywhere before `now` is committed here once it does (the read index of Raft's
-    /// dissertation, section 6.4).
+    /// Makes [`Status::led`] reach `now` soon, if this server still leads then: a majority is asked to
+    /// confirm that. What was acknowledged anywhere before `now` is committed here once it does (the read
+    /// index of Raft's dissertation, section 6.4).
     fn confirm_lead(&mut self, now: Moment);
 
     /// Replaces the log with the snapshot of this transfer, which has arrived whole. The driver has given the
@@ -163,9 +163,9 @@ pub struct Status {
     /// Bytes of payload taken into the log since the start or the last snapshot installed, for the snapshot
     /// policy.
     pub appended_bytes: u64,
-    /// The latest time at which an active primary is known to have led: on that primary when it sent the latest
-    /// heartbeat that a majority has echoed (itself included), elsewhere when a heartbeat of one was heard. None:
-    /// none since the start.
+    /// The latest time at which an active primary is known to have led: on that primary when it sent the
+    /// latest heartbeat that a majority has echoed (itself included), elsewhere when a heartbeat of one was
+    /// heard. None: none since the start.
     pub led: Option<Moment>,
     /// When a peer was last sent a part of a stored snapshot that it had requested. While it reads, another
     /// snapshot could remove what it needs next.

@@ -16,9 +16,9 @@
 //!
 //! INITIATION is the client's first authenticated message. It carries CONNECT, ADMIN or a query, and
 //! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
-//! No datagram is longer than the one that it answers. The answer to a query may be longer than a datagram: then
-//! it comes in pieces, each in an ANSWER of its own with the same second message ([`pieces`]). INITIATION has
-//! proved that its sender receives at its address. To another version a server answers with
+//! No datagram is longer than the one that it answers. The answer to a query may be longer than a datagram:
+//! then it comes in pieces, each in an ANSWER of its own with the same second message ([`pieces`]).
+//! INITIATION has proved that its sender receives at its address. To another version a server answers with
 //! [`VERSION`](super::version).
 
 use super::codec::DecodeError;
@@ -164,8 +164,8 @@ pub fn unload(mut load: &[u8]) -> Result<Vec<ToServer>, DecodeError> {
     Ok(envelope::read(inside)?.1)
 }
 
-/// Cuts an encoded packet that is longer than [`ANSWER_MAX`] into encoded FRAGMENTs, each for an ANSWER of its own.
-/// `first` is the number of the first of them.
+/// Cuts an encoded packet that is longer than [`ANSWER_MAX`] into encoded FRAGMENTs, each for an ANSWER of
+/// its own. `first` is the number of the first of them.
 pub fn pieces(first: u64, encoded: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     fragment::split_to_fit(ANSWER_MAX, first, encoded).map(|piece| codec::encode(&ToClient::Fragment(piece)))
 }

@@ -15,7 +15,8 @@ use super::state::Profile;
 use super::stream::{Merge, MergeSource, followed, lost_upto};
 
 impl Service {
-    /// A page of history for `asker`: at most [`History::LIMIT_MAX`] notifications and this many bytes, of which
+    /// A page of history for `asker`: at most [`History::LIMIT_MAX`] notifications and this many bytes, of
+    /// which
     /// [`History::BYTES_MAX`] is the most, and at least one notification if there is any.
     ///
     /// # Errors
@@ -176,8 +177,8 @@ impl Service {
         self.state.profiles.get(name)?.display.as_ref()
     }
 
-    /// The profile of a key: of its devices the one with the lowest slot decides, since nothing keeps a key from
-    /// being in use by two profiles. None: no device of the key was admitted, or the key was revoked.
+    /// The profile of a key: of its devices the one with the lowest slot decides, since nothing keeps a key
+    /// from being in use by two profiles. None: no device of the key was admitted, or the key was revoked.
     pub fn profile_of(&self, key: DeviceKey) -> Option<&Name> {
         let slot = |slot| DeviceId { key, slot };
         let mut devices = self.state.devices.range(slot(u8::MIN)..=slot(u8::MAX));

@@ -1,17 +1,17 @@
 //! Queries, and the pages of pending notifications that the delivery wants.
 //!
-//! Every server answers queries from its applied state, on a session and without one. A state never goes back,
-//! and a query names the position that its client has seen (its token), so reads never go back either,
+//! Every server answers queries from its applied state, on a session and without one. A state never goes
+//! back, and a query names the position that its client has seen (its token), so reads never go back either,
 //! whichever servers a client asks (P4). A server whose state is not as late lets the query wait a little
 //! ([`Waiting`]), and then sends its client to another. A server that does not serve as primary says how old
 //! its answer may be. Nothing here changes the log.
 //!
 //! A client asks again until it has the whole answer, while the delivery sends that again piece by piece. If
 //! the query ran again each time, it would cost as much again, and give another answer, whose pieces do not
-//! complete those that the client has. So a query of a session is ignored while its answer is outstanding. That
-//! is decided here and not by the delivery: a query comes from its handler straight to the node, in the place
-//! that its network has in the queue of requests, and a look-up tells. The delivery holds the answers; the
-//! node knows only the ids of their queries, of which the delivery reports the end
+//! complete those that the client has. So a query of a session is ignored while its answer is outstanding.
+//! That is decided here and not by the delivery: a query comes from its handler straight to the node, in the
+//! place that its network has in the queue of requests, and a look-up tells. The delivery holds the answers;
+//! the node knows only the ids of their queries, of which the delivery reports the end
 //! ([`Input::AnswerDone`](super::Input::AnswerDone)).
 
 use std::collections::BTreeMap;
@@ -34,12 +34,13 @@ use crate::server::cost;
 /// Maximum size of one page for the delivery, in bytes.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// The time without an active primary after which this server answers queries of nobody: it would not learn that
-/// a key was revoked.
+/// The time without an active primary after which this server answers queries of nobody: it would not learn
+/// that a key was revoked.
 const ALONE_MAX: Duration = Duration::from_secs(600);
 
-/// The most bytes of a page that is sent once, to an asker without a session: of the contents of a history, or of
-/// the items of a list. Nothing of it is sent again by itself, so its datagrams have to arrive all together.
+/// The most bytes of a page that is sent once, to an asker without a session: of the contents of a history,
+/// or of the items of a list. Nothing of it is sent again by itself, so its datagrams have to arrive all
+/// together.
 const ONCE_BYTES_MAX: usize = 8 * 1024;
 
 /// When a client that was refused for that may ask again, in ms.
@@ -244,13 +245,7 @@ impl<L: OrderedLog> Node<L> {
     }
 
     /// Sends the answer to a query, or its refusal, the way that it came.
-    fn reply(
-        &mut self,
-        clock: Clock,
-        asker: Asker,
-        query: &Query,
-        answer: Result<AnswerKind, Unanswered>,
-    ) {
+    fn reply(&mut self, clock: Clock, asker: Asker, query: &Query, answer: Result<AnswerKind, Unanswered>) {
         let id = query.id;
         let packet = match answer {
             Err(Unanswered::NoSession) => {

@@ -151,8 +151,8 @@ impl Context {
         self.timeout.unwrap_or(TIMEOUT)
     }
 
-    /// Finds the servers, of which any may answer queries. It opens no session, claims no name, and needs no right
-    /// to write.
+    /// Finds the servers, of which any may answer queries. It opens no session, claims no name, and needs no
+    /// right to write.
     fn reader(&self) -> Result<Reader, Failure> {
         let timeout = self.left().min(TIMEOUT);
         let servers = addresses(self.config.servers()?);

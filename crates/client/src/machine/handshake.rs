@@ -99,8 +99,8 @@ struct InPieces {
 }
 
 impl InPieces {
-    /// Puts together what a datagram has of the answer, of which nothing but pieces is taken. Returns the whole
-    /// packet when the last piece has come.
+    /// Puts together what a datagram has of the answer, of which nothing but pieces is taken. Returns the
+    /// whole packet when the last piece has come.
     fn take(&mut self, now: Moment, mut opened: Opened<ToClient>) -> Option<Opened<ToClient>> {
         let pieces = opened.packets.drain(..).filter_map(|packet| packet.into_fragment().ok());
         let whole = pieces.filter_map(|piece| self.reassembler.accept(now, piece).ok().flatten());

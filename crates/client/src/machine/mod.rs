@@ -15,10 +15,12 @@
 //! | `again`, `backoff` | when something is sent again, and how much at once |
 //! | `obstacle` | why no session is open yet |
 //! | `server`, `paths`, `handshake` | the servers, the session's paths to them, the handshake with each |
+//! | `reading`, `handshakes` | a query without a session to any of the servers, the handshakes for it |
 
 mod again;
 mod backoff;
 pub mod handshake;
+pub mod handshakes;
 mod inbox;
 mod interface;
 mod obstacle;
@@ -27,6 +29,7 @@ mod packets;
 mod paths;
 mod primary;
 mod queries;
+pub mod reading;
 mod server;
 mod session;
 #[cfg(test)]

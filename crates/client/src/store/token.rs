@@ -1,5 +1,5 @@
-//! The token: the highest op that any client of an installation has seen, in a file that they share. A query that
-//! names it gets no older answer.
+//! The token: the highest op that any client of an installation has seen, in a file that they share. A query
+//! that names it gets no older answer.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -46,8 +46,9 @@ impl Token {
         &self.path
     }
 
-    /// Raises the token, here and in the file, which is in the page cache afterwards: it survives the process, not a
-    /// power failure. A file that cannot be written is no error, because reading needs no right to write.
+    /// Raises the token, here and in the file, which is in the page cache afterwards: it survives the
+    /// process, not a power failure. A file that cannot be written is no error, because reading needs no
+    /// right to write.
     pub(crate) fn raise(&mut self, op: Op) {
         if op > self.op {
             self.op = op;

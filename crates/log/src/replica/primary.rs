@@ -15,8 +15,8 @@ use super::{Cause, Effect, ReplicaManager, Role};
 /// Heartbeats remembered, to find the time at which an echoed heartbeat was sent.
 const BEATS_KEPT: usize = 64;
 
-/// The least interval between heartbeats that confirm the lead. As many of them as are remembered take longer than
-/// a round trip.
+/// The least interval between heartbeats that confirm the lead. As many of them as are remembered take longer
+/// than a round trip.
 const CONFIRM_EVERY: Duration = Duration::from_millis(2);
 
 /// The primary of a view.
@@ -218,9 +218,9 @@ impl ReplicaManager {
         }
     }
 
-    /// The latest time at which an active primary is known to have led. Of this one that is the time when it sent
-    /// the latest heartbeat that a majority has echoed: a server echoes only the view that it has promised, so
-    /// none of a higher view was active before.
+    /// The latest time at which an active primary is known to have led. Of this one that is the time when it
+    /// sent the latest heartbeat that a majority has echoed: a server echoes only the view that it has
+    /// promised, so none of a higher view was active before.
     pub(crate) fn led(&self) -> Option<Moment> {
         let Role::Primary(primary) = &self.role else { return self.led };
         if !primary.is_active() {
@@ -232,8 +232,8 @@ impl ReplicaManager {
         echoed.get(others).copied().flatten().max(self.led)
     }
 
-    /// Sends a heartbeat soon, whose echoes confirm that this primary leads: at once, unless one was sent just
-    /// before.
+    /// Sends a heartbeat soon, whose echoes confirm that this primary leads: at once, unless one was sent
+    /// just before.
     pub(crate) fn confirm_lead(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if self.quorum == 1 && self.is_active_primary() {
             self.led = Some(now);
