@@ -136,11 +136,15 @@ pub enum Situation {
     PeerLonger,
     /// ... and on one that did not.
     PeerTooLong,
+    /// A reader had an answer of some server ...
+    ReadAnywhere,
+    /// ... and none, because all that answered were behind its token.
+    ReadBehind,
 }
 
 impl Situation {
     /// All of them.
-    pub const ALL: [Situation; 68] = [
+    pub const ALL: [Situation; 70] = [
         Situation::Fetched,
         Situation::StaleWinner,
         Situation::PromiseRefused,
@@ -209,6 +213,8 @@ impl Situation {
         Situation::TooLong,
         Situation::PeerLonger,
         Situation::PeerTooLong,
+        Situation::ReadAnywhere,
+        Situation::ReadBehind,
     ];
 }
 

@@ -49,6 +49,7 @@ mod nonces;
 mod one_shot;
 mod overload;
 mod population;
+mod reader;
 mod replay;
 mod restarted_backups;
 mod retry_forger;

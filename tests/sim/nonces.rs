@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 
 use recado_proto::envelope::{Class, Envelope, PeerHello};
+use recado_proto::handshake::Handshake;
 use recado_proto::id::{BootId, Incarnation, NodeId, SessionId};
+use recado_proto::noise::OPENING_LEN;
 use recado_proto::seal::TAG_LEN;
 
 /// A server in one boot, as the outer header names it.
@@ -30,6 +32,8 @@ struct Sealing {
 pub struct Nonces {
     seen: BTreeMap<Sealing, [u8; TAG_LEN]>,
     boot_ids: BTreeMap<BootId, Sender>,
+    /// The datagrams of the answers of handshakes, by the second message, which has one key, and their number.
+    answers: BTreeMap<([u8; OPENING_LEN], u64), [u8; TAG_LEN]>,
 }
 
 impl Nonces {
@@ -41,8 +45,7 @@ impl Nonces {
         let Ok(envelope) = Envelope::peek(bytes) else { return Ok(()) };
         let from = envelope.node.map(|node| (node, envelope.incarnation));
         match envelope.class {
-            // A handshake has its own key for every answer.
-            Class::Handshake => return Ok(()),
+            Class::Handshake => return self.answers_once(envelope.number, bytes),
             Class::PeerHello => self.lives_once(from, bytes)?,
             Class::Client | Class::Peer => {}
         }
@@ -52,6 +55,18 @@ impl Nonces {
         let tag = bytes.last_chunk().copied().unwrap_or_default();
         match self.seen.insert(sealing, tag) {
             Some(before) if before != tag => Err(format!("a number sealed twice: {sealing:?}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A handshake has its own key for every answer, which may come in several datagrams.
+    fn answers_once(&mut self, number: u64, bytes: &[u8]) -> Result<(), String> {
+        let Ok((_, Handshake::Answer(opening))) = Handshake::read(bytes) else { return Ok(()) };
+        let tag = bytes.last_chunk().copied().unwrap_or_default();
+        match self.answers.insert((*opening, number), tag) {
+            Some(before) if before != tag => {
+                Err(format!("two answers sealed under number {number} of one key"))
+            }
             _ => Ok(()),
         }
     }

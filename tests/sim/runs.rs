@@ -62,6 +62,8 @@ pub const PLANTED: &[Planted] = &[
     Planted::RetractionUntold,
     Planted::RetractedTextSent,
     Planted::DeletedChannelKeepsTexts,
+    Planted::AnswersBehindToken,
+    Planted::AnswersUnconfirmed,
 ];
 
 /// The planted bugs that only omit something, so that only a liveness check finds them.

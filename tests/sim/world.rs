@@ -23,6 +23,7 @@ use crate::history::{ClientEvent, ClientId, History};
 use crate::invariants::Invariants;
 use crate::network::{FaultMix, Host, Micros, Network, client_port, host_of, server_of};
 use crate::nonces::Nonces;
+use crate::reader::{self, Came, Reader};
 use crate::replay::Replay;
 use crate::retry_forger::RetryForger;
 use crate::rng::Rng;
@@ -69,6 +70,10 @@ pub enum Event {
     ClientStart(u8),
     Fault(DueFault),
     Undo(Undo),
+    /// A reader asks.
+    ReaderAct(u8),
+    /// A reader's query goes on.
+    ReaderTick(u8),
     /// An administrator's request arrives once more.
     Administer(Admin),
 }
@@ -116,6 +121,8 @@ pub struct World {
     pub network: Network,
     pub servers: BTreeMap<NodeId, Server>,
     pub clients: BTreeMap<u8, Client>,
+    /// By the number of their host.
+    readers: BTreeMap<u8, Reader>,
     pub history: History,
     pub invariants: Invariants,
     nonces: Nonces,
@@ -134,6 +141,7 @@ pub struct World {
     channels: Vec<ChannelName>,
     /// True once the faults have ended.
     pub healed: bool,
+    healed_at: Option<Micros>,
     /// The datagrams of clients that arrived at servers, and those that servers sent them, if a test watches.
     pub watched: Option<Vec<(SocketAddr, SocketAddr, Vec<u8>)>>,
     /// The attacker that forges RETRY, if there is one.
@@ -176,6 +184,7 @@ impl World {
             rng,
             servers: BTreeMap::new(),
             clients: BTreeMap::new(),
+            readers: BTreeMap::new(),
             history: History::default(),
             invariants: Invariants::default(),
             nonces: Nonces::default(),
@@ -190,6 +199,7 @@ impl World {
             people: Vec::new(),
             channels: Vec::new(),
             healed: false,
+            healed_at: None,
             watched: None,
             gone: Vec::new(),
             forger: None,
@@ -218,6 +228,17 @@ impl World {
             self.after(begins + self.plan.pace, Event::ClientAct(id));
         }
         self.channels = population::channels();
+        // Every second seed has readers, so that the others keep their pace.
+        if self.plan.seed.is_multiple_of(2) {
+            let servers: Vec<SocketAddr> = self.servers.keys().map(|id| client_port(*id)).collect();
+            let of = |client: &Client| (client.id, client.character.profile.clone(), client.character.key);
+            let of: Vec<(ClientId, Name, u8)> = self.clients.values().map(of).collect();
+            let of = of.iter().take(2).map(|(id, profile, key)| (*id, profile, *key));
+            self.readers = reader::readers(of, self.plan.planted, &mut rng, &servers);
+            for id in self.readers.keys().copied().collect::<Vec<_>>() {
+                self.after(1_000 * MS + self.plan.pace, Event::ReaderAct(id));
+            }
+        }
         for (at, fault) in self.plan.faults.clone() {
             self.after(at, Event::Fault(DueFault(fault)));
         }
@@ -476,6 +497,8 @@ impl World {
             Event::Start(node) => self.on_start(node),
             Event::ClientWake(id, boot) => self.on_client_wake(id, boot),
             Event::ClientAct(id) => self.on_client_act(id),
+            Event::ReaderAct(id) => self.on_reader_act(id),
+            Event::ReaderTick(id) => self.on_reader_tick(id),
             Event::ClientStart(id) => {
                 let servers = self.some_servers();
                 self.with_client(id, |client, now, history| {
@@ -535,6 +558,38 @@ impl World {
         self.with_client(id, |client, now, history| client.act(now, &people, &channels, history))
     }
 
+    fn on_reader_act(&mut self, id: u8) -> Result<(), String> {
+        let next = self.rng.range(20 * MS, 400 * MS);
+        self.after(next, Event::ReaderAct(id));
+        let (now, told) = (self.now, self.invariants.acked());
+        // A server that was down recovers first.
+        let must = self.healed_at.is_some_and(|at| now >= at + 4_000 * MS);
+        if let Some(reader) = self.readers.get_mut(&id) {
+            reader.act(now, told, must, &self.history);
+        }
+        self.on_reader_tick(id)
+    }
+
+    fn on_reader_tick(&mut self, id: u8) -> Result<(), String> {
+        let now = self.now;
+        let Some(reader) = self.readers.get_mut(&id) else { return Ok(()) };
+        match reader.end(now)? {
+            Came::Nothing => {}
+            Came::End { answered: true, .. } => self.met.note(Situation::ReadAnywhere),
+            Came::End { behind: true, .. } => self.met.note(Situation::ReadBehind),
+            Came::End { .. } => {}
+        }
+        let (from, datagrams) = (reader.address(), reader.datagrams(now));
+        if !datagrams.is_empty() {
+            self.after(reader::TICK, Event::ReaderTick(id));
+        }
+        for (to, bytes) in datagrams {
+            self.nonces.sent(server_of(to), &bytes)?;
+            self.dispatch(from, to, bytes);
+        }
+        Ok(())
+    }
+
     fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) -> Result<(), String> {
         if self.tracing {
             let line = describe(from, to, &bytes, &self.sessions, &mut self.tap);
@@ -550,6 +605,11 @@ impl World {
                 }
                 self.watch(from, to, &bytes);
                 self.with_server(node, |server, step| server.on_client_datagram(step, from, &bytes))
+            }
+            Some(Host::Client(id)) if id >= reader::FIRST => {
+                let now = self.now;
+                let again = self.readers.get_mut(&id).is_some_and(|reader| reader.take(now, from, &bytes));
+                if again { self.on_reader_tick(id) } else { Ok(()) }
             }
             Some(Host::Client(id)) => {
                 if self.clients.get(&id).is_none_or(|client| client.address() != to) {
@@ -813,6 +873,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note(|| "HEALED".into());
         self.healed = true;
+        self.healed_at.get_or_insert(self.now);
         self.network.heal(self.now);
         self.network.fault_mix = FaultMix::CLEAR;
         self.forger = None;

@@ -1,19 +1,16 @@
 //! Queries without a session: a [`HandshakeQuery`] defines the datagrams and the meaning of the answers,
-//! [`run`] repeats it until it is over, and [`HandshakeClients`] runs the handshake with each server.
+//! [`run`] repeats it until it is over, and its
+//! [`HandshakeClients`](super::machine::handshakes::HandshakeClients) run the handshake with each server.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use recado_proto::entropy::Entropy;
 use recado_proto::id::Moment;
-use recado_proto::packet::ToServer;
 use recado_sys::clock::MachineClock;
 use recado_sys::net::Inbox;
 use recado_sys::sync::BoundSocket;
 
 use super::error::ClientError;
-use super::machine::handshake::{FromServer, HandshakeClient, Identity};
 
 /// The interval between two queries to a server that has not answered.
 const ASK_EVERY: Duration = Duration::from_millis(100);

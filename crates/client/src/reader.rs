@@ -163,10 +163,11 @@ impl Reader {
         let now = self.clock.now();
         let (id, seen) = (QueryId(entropy.number()), token.op());
         let query = reading::asked(query.packet(id), &self.profile, seen, self.consistency);
-        let mut one = Reading::new(clients, query, hedge(round_trips), now);
+        let reading = Reading::new(clients, query, hedge(round_trips), now);
+        let mut exchange = Exchange { reading, clients };
         let until = now.since(Moment(0)) + self.timeout;
-        handshake_query::run_on(&mut one, socket, self.clock, until)?;
-        let (answer, of) = match one.outcome() {
+        handshake_query::run_on(&mut exchange, socket, self.clock, until)?;
+        let (answer, of) = match exchange.reading.outcome() {
             Outcome::Answer(answer, of) => (answer, of),
             Outcome::Refused(Code::NotYours) => {
                 let key = store::key_path(&self.installation);
@@ -195,21 +196,27 @@ impl Reader {
     }
 }
 
-impl HandshakeQuery for Reading<'_> {
+/// A query under way, and the handshakes that carry it.
+struct Exchange<'a> {
+    reading: Reading,
+    clients: &'a mut HandshakeClients,
+}
+
+impl HandshakeQuery for Exchange<'_> {
     fn ask_every(&self) -> Duration {
         reading::HEDGE_LEAST
     }
 
     fn datagrams(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
-        Reading::datagrams(self, now)
+        self.reading.datagrams(now, self.clients)
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
-        Reading::take(self, now, from, datagram)
+        self.reading.take(now, from, datagram, self.clients)
     }
 
     fn is_over(&self, now: Moment) -> bool {
-        Reading::is_over(self, now)
+        self.reading.is_over(now)
     }
 }
 

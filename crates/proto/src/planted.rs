@@ -118,6 +118,10 @@ pub enum Planted {
     RetractedTextSent,
     /// A deleted channel keeps its notifications.
     DeletedChannelKeepsTexts,
+    /// A server answers a query although its state is older than the token, and the asker takes it.
+    AnswersBehindToken,
+    /// A primary answers a linearizable query before a majority has confirmed that it leads.
+    AnswersUnconfirmed,
     /// A turn applies everything that is committed, and no heartbeat leaves meanwhile.
     AppliesAllAtOnce,
     /// A peer's snapshot is installed before its bytes are synced.

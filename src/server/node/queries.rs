@@ -28,6 +28,7 @@ use recado_proto::packet::{
 use super::clients::RETRY_MS;
 use super::waiting::{Asker, BEHIND_MAX, Needs, Waits};
 use super::{Effect, Node};
+use crate::config::Planted;
 use crate::delivery::{self, ReplyTo};
 use crate::server::cost;
 
@@ -240,6 +241,11 @@ impl<L: OrderedLog> Node<L> {
     }
 
     fn meets(&self, needs: Needs) -> bool {
+        let behind = self.config.planted.is(Planted::AnswersBehindToken) && needs.led.is_none();
+        let unconfirmed = self.config.planted.is(Planted::AnswersUnconfirmed) && needs.led.is_some();
+        if behind || (unconfirmed && self.serves()) {
+            return true;
+        }
         needs.led.is_none_or(|_| self.serves())
             && needs.are_met(self.service.applied(), self.log.status().led)
     }

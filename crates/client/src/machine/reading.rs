@@ -20,6 +20,8 @@ use recado_proto::packet::{
     Answer, Answers, Code, OptionalFields, Position, Query, QueryId, Refused, ToClient, ToServer,
 };
 
+use recado_proto::planted::{Planted, PlantedBug};
+
 use super::handshake::FromServer;
 use super::handshakes::HandshakeClients;
 
@@ -117,8 +119,7 @@ enum Said {
 
 /// A query under way.
 #[derive(Debug)]
-pub struct Reading<'a> {
-    clients: &'a mut HandshakeClients,
+pub struct Reading {
     query: Query,
     /// The time after which the next server is asked too.
     hedge: Duration,
@@ -130,18 +131,18 @@ pub struct Reading<'a> {
     refused_at: Option<Moment>,
     answer: Option<(Answer, Option<Age>)>,
     refused: Option<Code>,
+    planted: PlantedBug,
 }
 
-impl<'a> Reading<'a> {
-    /// A query of the servers in `clients`.
-    pub fn new(clients: &'a mut HandshakeClients, query: Query, hedge: Duration, now: Moment) -> Reading<'a> {
+impl Reading {
+    /// A query of the servers in `clients`, which is given again with each call.
+    pub fn new(clients: &HandshakeClients, query: Query, hedge: Duration, now: Moment) -> Reading {
         let key = recado_proto::codec::encode(&ToServer::Query(Query::new(QueryId(0), query.kind.clone())));
         let rank = |addr: &SocketAddr| fnv1a(key.iter().copied().chain(addr.to_string().into_bytes()));
         let mut addrs = clients.addrs();
         addrs.sort_by_key(|addr| (!clients.has_begun(*addr), rank(addr)));
         let servers = addrs.into_iter().map(|addr| Server { addr, at: None, said: None }).collect();
         Reading {
-            clients,
             query,
             hedge: hedge.max(HEDGE_LEAST),
             servers,
@@ -149,7 +150,13 @@ impl<'a> Reading<'a> {
             refused_at: None,
             answer: None,
             refused: None,
+            planted: PlantedBug::default(),
         }
+    }
+
+    /// For the simulator only.
+    pub fn with_planted(self, planted: PlantedBug) -> Reading {
+        Reading { planted, ..self }
     }
 
     /// What came of it. Follows the end of the query, or of the time for it.
@@ -202,9 +209,9 @@ impl<'a> Reading<'a> {
     }
 }
 
-impl Reading<'_> {
+impl Reading {
     /// The datagrams to send at `now`, with their destinations. Wanted every [`HEDGE_LEAST`].
-    pub fn datagrams(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+    pub fn datagrams(&mut self, now: Moment, clients: &mut HandshakeClients) -> Vec<(SocketAddr, Vec<u8>)> {
         if now >= self.next_at
             && let Some(next) = self.servers.iter_mut().find(|server| server.at.is_none())
         {
@@ -216,15 +223,21 @@ impl Reading<'_> {
         for server in &mut self.servers {
             if server.at.is_some_and(|at| at <= now) {
                 server.at = Some(now + ASK_AGAIN);
-                datagrams.push(self.clients.datagram_to(now, server.addr, &query));
+                datagrams.push(clients.datagram_to(now, server.addr, &query));
             }
         }
         datagrams
     }
 
     /// Takes a datagram of a server. Returns true if [`Reading::datagrams`] is wanted at once.
-    pub fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
-        let opened = match self.clients.take(now, from, datagram) {
+    pub fn take(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        datagram: &[u8],
+        clients: &mut HandshakeClients,
+    ) -> bool {
+        let opened = match clients.take(now, from, datagram) {
             None => return false,
             Some(FromServer::Greeting(_)) => {
                 // The query follows the HELLO, if it is this server's turn.
@@ -261,7 +274,8 @@ impl Reading<'_> {
     fn is_late_enough(&self, answer: &Answer) -> bool {
         let any = self.query.options.get(OptionalFields::CONSISTENCY) == Some(&[0]);
         let wanted = self.query.at_least.and_then(Position::op).unwrap_or(Op::ZERO);
-        any || answer.applied.op().is_some_and(|applied| applied >= wanted)
+        any || self.planted.is(Planted::AnswersBehindToken)
+            || answer.applied.op().is_some_and(|applied| applied >= wanted)
     }
 }
 
@@ -348,16 +362,18 @@ mod tests {
             servers.keys().map(|id| (*id, HandshakeServer::new(handshake_config(*id, 1)))).collect();
         let mut asked = BTreeMap::new();
         let (mut now, mut number) = (Moment(0), 0);
-        let mut reading = Reading::new(&mut clients, query, Duration::ZERO, now);
+        let mut reading = Reading::new(&clients, query, Duration::ZERO, now);
         let client: SocketAddr = ([127, 0, 0, 200], 4_000).into();
         while !reading.is_over(now) && now.0 < 2_000_000 {
             let mut again = true;
             while std::mem::take(&mut again) {
-                for (to, bytes) in reading.datagrams(now) {
+                for (to, bytes) in reading.datagrams(now, &mut clients) {
                     let id = (1..=all).find(|id| addr(*id) == to).unwrap();
                     let Some(server) = playing.get_mut(&id) else { continue };
                     match server.receive(client, &bytes) {
-                        Some(HandshakeEvent::Retry(retry)) => again |= reading.take(now, to, &retry),
+                        Some(HandshakeEvent::Retry(retry)) => {
+                            again |= reading.take(now, to, &retry, &mut clients)
+                        }
                         Some(HandshakeEvent::Initiation { reply, .. }) => {
                             *asked.entry(id).or_insert(0) += 1;
                             let encoded = codec::encode(&packet(QueryId(7), servers[&id].clone()));
@@ -377,7 +393,7 @@ mod tests {
                                 };
                                 let header = Header { ack: None, view: View::ZERO };
                                 let answer = handshake::answer(&envelope, &reply, &header, &[piece]);
-                                again |= reading.take(now, to, &answer);
+                                again |= reading.take(now, to, &answer, &mut clients);
                             }
                         }
                         None => {}
