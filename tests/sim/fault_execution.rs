@@ -330,10 +330,11 @@ fn administer(world: &mut World, change: AdminChange) -> Result<(), String> {
 /// The violated invariant.
 pub fn send_as_administrator(world: &mut World, admin: Admin) -> Result<(), String> {
     let Some((node, _)) = primary(world) else { return Ok(()) };
-    let reply_to = ReplyTo {
-        to: SocketAddr::from(([192, 0, 2, 1], 40_000)),
-        reply: noise::Reply { opening: [0; noise::OPENING_LEN], key: Key::new(world.rng.bytes()) },
-    };
+    // The second message of a handshake tells its key.
+    let (key, mut opening) = (world.rng.bytes(), [0; noise::OPENING_LEN]);
+    opening[..32].copy_from_slice(&key);
+    let to = SocketAddr::from(([192, 0, 2, 1], 40_000));
+    let reply_to = ReplyTo { to, reply: noise::Reply { opening, key: Key::new(key) } };
     let key = DeviceKey(noise::public(&tap::cluster_keys().admin_private()));
     let packet = ToServer::Admin(admin);
     world.with_server(node, |server, step| server.on_input(step, Input::Initiation { reply_to, key, packet }))

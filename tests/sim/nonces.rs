@@ -61,11 +61,12 @@ impl Nonces {
 
     /// A handshake has its own key for every answer, which may come in several datagrams.
     fn answers_once(&mut self, number: u64, bytes: &[u8]) -> Result<(), String> {
-        let Ok((_, Handshake::Answer(opening))) = Handshake::read(bytes) else { return Ok(()) };
+        let Ok((envelope, Handshake::Answer(opening))) = Handshake::read(bytes) else { return Ok(()) };
         let tag = bytes.last_chunk().copied().unwrap_or_default();
         match self.answers.insert((*opening, number), tag) {
             Some(before) if before != tag => {
-                Err(format!("two answers sealed under number {number} of one key"))
+                let (of, length) = (envelope.node, bytes.len());
+                Err(format!("two answers sealed under number {number} of one key by {of:?}: {length} bytes"))
             }
             _ => Ok(()),
         }

@@ -221,10 +221,11 @@ fn a_linearizable_query_is_answered_by_a_primary_that_a_majority_confirms<S: Sur
     assert_eq!(refusal(&mut rig).map(|(code, _)| code), Some(Code::TryOtherServerOrLater));
 }
 
-/// Its peers are silent from the beginning.
 #[test]
 fn a_linearizable_query_waits_until_a_heartbeat_sent_after_it_is_echoed() {
     let (mut rig, session) = rig::<Peers>();
+    rig.pass(Duration::from_millis(1));
+    rig.delivered.clear();
     rig.client(session.0.0, asked(1, Op::ZERO, consistency(1)));
     rig.flush();
     rig.pass(Duration::from_millis(100));
