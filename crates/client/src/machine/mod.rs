@@ -76,6 +76,8 @@ pub struct Machine {
     servers: Servers,
     /// The highest active view known.
     view: View,
+    /// The highest op that a server has told: no answer to a query is older.
+    token: Op,
     /// The last view that served the session.
     served_by: View,
     /// The session, and the nonce of the CONNECT that opened it.
@@ -123,6 +125,7 @@ impl Machine {
             inbox: Inbox::new(start.receives, start.planted),
             state: State::Connecting { nonce: start.entropy.number(), again: Again::now(now) },
             view: View::ZERO,
+            token: Op::ZERO,
             served_by: View::ZERO,
             session: None,
             connected: false,
@@ -284,6 +287,11 @@ impl Machine {
     /// The address of the primary of the highest view, if it is known.
     fn primary(&self) -> Option<SocketAddr> {
         self.servers.address_of(self.view.primary()?)
+    }
+
+    /// A server has told what is true up to this op.
+    fn saw(&mut self, op: Op) {
+        self.token = self.token.max(op);
     }
 
     fn draw(&mut self) -> u64 {

@@ -102,11 +102,13 @@ impl Machine {
                 if made_channel && self.outbox.rank(ack.seq).is_some() {
                     out.push(Effect::Event(Event::MadeChannel { seq: ack.seq }));
                 }
+                self.saw(ack.op);
                 self.on_result(now, ack.seq, Ok(ack.op), out);
             }
             ToClient::Error(refused) => self.on_error(now, refused, out),
             // The stream may overtake RESUME_OK: each step names its predecessor.
             ToClient::Delivered(delivered) if self.has_stream() => {
+                self.saw(delivered.item.op());
                 self.inbox.on_delivered(now, delivered, out);
             }
             ToClient::Answer(answer) => self.on_answer(now, answer, out),

@@ -2,7 +2,7 @@
 
 use recado_proto::id::Moment;
 use recado_proto::packet::{
-    self, AnswerKind, Code, History, List, OptionalFields, QueryId, QueryKind, ToServer,
+    self, AnswerKind, Code, History, List, OptionalFields, Position, QueryId, QueryKind, ToServer,
 };
 
 use super::again::{ASK_AGAIN_MAX, Again};
@@ -64,7 +64,8 @@ impl Machine {
             if !pending.again.due(now) {
                 continue;
             }
-            let query = ToServer::Query(pending.query.packet(*id));
+            let at_least = (!pending.is_status()).then(|| Position::of(self.token));
+            let query = ToServer::Query(packet::Query { at_least, ..pending.query.packet(*id) });
             if let Query::Status { server } = pending.query {
                 if self.servers.has_path(server) {
                     self.servers.send(now, server, self.view, &[query], None, out);
@@ -92,6 +93,7 @@ impl Machine {
 
     pub(super) fn on_answer(&mut self, now: Moment, answer: packet::Answer, out: &mut Vec<Effect>) {
         let id = answer.id;
+        self.saw(answer.applied.op().unwrap_or_default());
         // The caller takes a status itself, and this client never asks who it is.
         match Answer::of(answer) {
             None | Some(Answer::Status(_)) => {}

@@ -242,6 +242,9 @@ impl Machine {
                 members,
             };
             out.push(Effect::Event(connected));
+            if set_back.is_some() || lost.is_some() {
+                self.token = Op::ZERO;
+            }
             if let Some(answered) = set_back {
                 out.push(Effect::Event(Event::ServersSetBack { answered, last: last_seq }));
             }
