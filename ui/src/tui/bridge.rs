@@ -592,6 +592,12 @@ impl Pulse {
                 known = saved.map(|()| found).unwrap_or_default();
             }
             drop(client);
+            if answers.is_empty()
+                && let Some(why) = self.other_cluster(&servers)
+                && self.links.send(Link::Other(why)).is_err()
+            {
+                return;
+            }
             if self.links.send(Link::Pulse(answers)).is_err() {
                 return;
             }
@@ -599,6 +605,18 @@ impl Pulse {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+}
+
+impl Pulse {
+    /// Why the servers that answer are not those of the cluster, if some do and they are not.
+    fn other_cluster(&self, servers: &Servers) -> Option<String> {
+        match status(&servers.first, PULSE_PATIENCE, &self.access.trust) {
+            Err(error @ (ClientError::ClusterKeyChanged { .. } | ClientError::NotThePinnedKey { .. })) => {
+                Some(error.to_string())
+            }
+            Ok(_) | Err(_) => None,
         }
     }
 }

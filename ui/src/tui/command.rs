@@ -5,6 +5,7 @@ use std::time::Duration;
 use recado_client::{ChannelChange, ChannelName, Listing, Name, Priority, Role, Topic};
 
 use super::conversation::Conversation;
+use super::event::written;
 use super::options::{self, Fields};
 use super::theme;
 
@@ -169,9 +170,13 @@ pub(crate) fn parse(text: &str, here: &Conversation) -> Result<Command, String> 
     match spec.name {
         "follow" => Ok(Command::Follow(one_of(rest)?)),
         "unfollow" => Ok(Command::Unfollow(one_of(rest)?)),
-        "join" => match one_of(rest)? {
-            topic @ Topic::Channel(_) => Ok(Command::Join(topic)),
-            Topic::Feed(_) | Topic::Inbox(_) => Err(usage()),
+        "join" => match Topic::to_follow(rest) {
+            Ok(topic @ Topic::Channel(_)) => Ok(Command::Join(topic)),
+            Ok(Topic::Feed(name)) => Err(format!("@{name} is a profile: /follow @{name} follows it")),
+            Ok(Topic::Inbox(_)) | Err(_) => match Topic::to_follow(&format!("#{rest}")) {
+                Ok(topic) => Err(format!("a channel's name begins with #: /join {}", written(&topic))),
+                Err(_) => Err(usage()),
+            },
         },
         "leave" => match (rest, here) {
             ("", Conversation::Topic(topic @ Topic::Channel(_))) => Ok(Command::Unfollow(topic.clone())),
@@ -297,10 +302,59 @@ fn find(word: &str) -> Result<&'static Spec, String> {
                 TABLE.iter().map(|spec| spec.name).filter(|name| name.starts_with(word)).collect();
             Err(format!("/{word} may be {} ({})", names.join(" or "), one.help))
         }
-        _ => Err(format!(
-            "there is no command /{word}; /help lists them. To send it as text, begin with a space"
-        )),
+        _ => Err(match elsewhere(word) {
+            Some(here) => format!("there is no command /{word}; {here}"),
+            None => format!(
+                "there is no command /{word}; /help lists them. To send it as text, begin with a space"
+            ),
+        }),
     }
+}
+
+/// A message with the commands of the screen in place of those of the shell, where the screen has them: they
+/// have the same words.
+pub(crate) fn in_commands_of_here(text: &str) -> String {
+    const SHELL: &str = "recado ";
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once(SHELL) {
+        out.push_str(before);
+        let begins_here = before.is_empty() || before.ends_with(['`', ' ']);
+        let end = after.find(['`', ';', ',']).unwrap_or(after.len());
+        let command = after.get(..end).unwrap_or_default().replace('\'', "");
+        let is_spelled_out = TABLE.iter().any(|spec| command.split(' ').next() == Some(spec.name));
+        let example = command.replace("NAME", "name").replace("@YOU", "@you");
+        if begins_here && is_spelled_out && parse(&example, &Conversation::All).is_ok() {
+            out.push('/');
+            out.push_str(&command);
+            rest = after.get(end..).unwrap_or_default();
+        } else {
+            out.push_str(SHELL);
+            rest = after;
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What does here what a command of other programs does there.
+fn elsewhere(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "msg" | "query" | "tell" | "w" | "whisper" => "/dm @name text sends to a profile's inbox",
+        "reply" | "r" => "Ctrl+T at a notification writes to its author; /dm @name text does too",
+        "subscribe" | "sub" | "add" => "/follow @name or /follow #channel does it",
+        "unsubscribe" | "unsub" | "part" => "/unfollow @name or /unfollow #channel does it",
+        "delete" | "del" | "retract" => {
+            "`recado retract OP` in a shell takes a text back; /channel delete #name deletes a channel"
+        }
+        "nick" | "name" | "login" | "register" => {
+            "a screen has one name; in a shell, `recado --as NAME` opens one for another, and `recado rename` sets the \
+             display name beside it"
+        }
+        "who" | "names" | "users" | "list" => "/people lists the profiles, /channels the channels",
+        "whois" => "/info @name is about a profile",
+        "exit" | "bye" | "disconnect" => "/quit leaves",
+        _ => return None,
+    })
 }
 
 /// Completions for the word that is being typed.
@@ -323,12 +377,13 @@ pub(crate) fn complete(text: &str, names: impl Fn(Argument) -> Vec<String>) -> C
     };
     let Ok(spec) = find(word) else { return Completion::default() };
     let hint = Some(format!("/{} {}  {}", spec.name, spec.arguments, spec.help));
+    let rest = rest.trim_start_matches(' ');
     if rest.contains(' ') || spec.first == Argument::Nothing {
         return Completion { from: 0, choices: Vec::new(), hint };
     }
     let choices = names(spec.first).into_iter().filter(|name| name.starts_with(rest) && name != rest);
     let choices = choices.map(|name| (name, String::new())).collect();
-    Completion { from: word.len() + 1, choices, hint }
+    Completion { from: text.len() - rest.len(), choices, hint }
 }
 
 #[cfg(test)]
@@ -410,11 +465,44 @@ mod tests {
         assert!(error("folow @bob").contains("/help"));
         assert!(error("follow bob").contains("/follow @name | #channel"));
         assert!(error("dm @bob").contains("/dm @name text"));
-        assert!(error("join @bob").contains("#channel"));
+        assert!(error("join @bob").contains("/follow @bob"));
+        assert!(error("join ops").contains("/join #ops"));
+        for (word, told) in [
+            ("msg @bob hi", "/dm @name text"),
+            ("subscribe #ops", "/follow"),
+            ("unsubscribe #ops", "/unfollow"),
+            ("reply hi", "Ctrl+T"),
+            ("delete 5", "/channel delete"),
+            ("nick bob", "--as"),
+            ("login bob", "--as"),
+            ("who", "/people"),
+        ] {
+            assert!(error(word).contains(told), "{word}: {}", error(word));
+        }
         assert!(error("s x").contains("send or search or since or servers"), "{}", error("s x"));
         assert!(error("channel add #new @bob --role boss").contains("reader, writer or owner"));
         assert!(error("device enrol 7K3Q9-01WZP").contains("recado device enrol CODE"));
         assert!(error("quit now").contains("takes no arguments"));
+    }
+
+    #[test]
+    fn a_message_names_the_commands_of_the_screen_where_it_has_them() {
+        for (shell, here) in [
+            ("no profile @x; `recado people` lists all", "no profile @x; `/people` lists all"),
+            (
+                "you do not follow #ops; run: recado follow '#ops'",
+                "you do not follow #ops; run: /follow #ops",
+            ),
+            ("add you with: recado channel add '#ops' @YOU", "add you with: /channel add #ops @YOU"),
+            ("`recado device reset` forgets", "`recado device reset` forgets"),
+            (
+                "`recado device add` and `recado device enrol CODE`",
+                "`/device add` and `recado device enrol CODE`",
+            ),
+            ("the next `recado` as @me; recado listen", "the next `recado` as @me; recado listen"),
+        ] {
+            assert_eq!(in_commands_of_here(shell), here);
+        }
     }
 
     #[test]
@@ -428,6 +516,8 @@ mod tests {
         let second = complete("follow @", names);
         assert_eq!(second.choices, [("@bob".to_owned(), String::new())]);
         assert_eq!(second.from, 7);
+        let spaced = complete("follow   @", names);
+        assert_eq!((spaced.from, spaced.choices.len()), (9, 1));
         assert!(second.hint.unwrap().contains("@name | #channel"));
         assert!(complete("quit ", names).choices.is_empty());
     }

@@ -15,8 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const CONNECTING: &str = "connecting";
 pub(crate) const OFFLINE: &str = "offline";
 
+/// The word for servers that answer while there is no name to open a session for.
+pub(crate) const READY: &str = "ready";
+
 /// Time for which a banner is shown.
 const BANNER: Duration = Duration::from_secs(8);
+
+/// Shortest wait for an answer that is told.
+const FELT: Duration = Duration::from_millis(50);
 
 /// State of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +44,8 @@ pub(crate) struct Connection {
     /// Last view that served the session, and the address of its primary.
     pub(crate) primary: Option<(View, SocketAddr)>,
     pub(crate) round_trip: Option<Duration>,
+    /// Why the servers that answer at the addresses of the cluster are not its own, if they are not.
+    pub(crate) other: Option<String>,
     /// Banner of the last change of the primary, and the time until which it is shown.
     changed: Option<(String, Duration)>,
 }
@@ -45,7 +53,7 @@ pub(crate) struct Connection {
 impl Default for Connection {
     fn default() -> Connection {
         let state = State::Connecting { since: Duration::ZERO };
-        Connection { state, primary: None, round_trip: None, changed: None }
+        Connection { state, primary: None, round_trip: None, other: None, changed: None }
     }
 }
 
@@ -68,11 +76,20 @@ impl Connection {
         *self = Connection { state: State::Over(why), ..Connection::default() };
     }
 
+    /// Adds to the reason of the end.
+    pub(crate) fn over_also(&mut self, words: &str) {
+        if let State::Over(why) = &mut self.state {
+            why.push('\n');
+            why.push_str(words);
+        }
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Over(_))
     }
 
     pub(crate) fn event(&mut self, now: Now, event: ConnectionEvent) {
+        self.other = None;
         match event {
             ConnectionEvent::Connected { view, addr, .. } => {
                 self.state = State::Connected;
@@ -108,8 +125,7 @@ impl Connection {
     fn changed(&mut self, now: Now, primary: (View, SocketAddr), what: &str, missed: Duration) {
         let new = server(primary.0, primary.1);
         let text = match missed {
-            // One datagram there and back: nothing that was asked before had to wait.
-            missed if missed < Duration::from_millis(1) => format!("{new} {what}; no answer was missed"),
+            missed if missed < FELT => format!("{new} {what}"),
             missed => format!("{new} {what}; {} without an answer", pause_in_words(missed)),
         };
         self.changed = Some((text, now.since_start + BANNER));
@@ -120,6 +136,10 @@ impl Connection {
 
     /// Banner to show above the notifications, if any: a message that is wrapped and never cut.
     pub(crate) fn banner(&self, now: Now) -> Option<String> {
+        let waits = matches!(self.state, State::Searching { .. } | State::Connecting { .. });
+        if let Some(other) = self.other.as_ref().filter(|_| waits) {
+            return Some(format!("{other}\nWhat you send meanwhile is saved for the old cluster."));
+        }
         Some(match &self.state {
             State::Searching { since } => {
                 let long = now.since_start.saturating_sub(*since);
@@ -221,7 +241,7 @@ mod tests {
         connection.event(at(30_000), ConnectionEvent::Searching);
         let pause = Duration::from_micros(640);
         connection.event(at(30_000), ConnectionEvent::PrimaryFound { addr, pause });
-        assert_eq!(told(&connection, 30_001), "server-2 is back; no answer was missed");
+        assert_eq!(told(&connection, 30_001), "server-2 is back");
     }
 
     #[test]

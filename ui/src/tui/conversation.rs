@@ -1,11 +1,20 @@
 //! Places that the screen can show, and their unread counts.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use recado_client::{Name, Notification, Op, Topic};
+use recado_client::{Access, ChannelName, Name, Notification, Op, Topic};
 
 use super::event::written;
 use super::saved_state::{KeptTopic, SavedState};
+
+/// A channel that the servers list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Channel {
+    pub(crate) name: ChannelName,
+    pub(crate) followers: u64,
+    pub(crate) access: Access,
+}
 
 /// A list of notifications that the screen can show.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +77,32 @@ impl Group {
             Conversation::Topic(Topic::Feed(_)) => Group::Feeds,
         }
     }
+}
+
+/// Compares names as people do, who count: 2 stands before 10.
+fn as_people_count(one: &str, other: &str) -> Ordering {
+    let (mut one, mut other) = (one, other);
+    loop {
+        let (digits, other_digits) = (leading_digits(one), leading_digits(other));
+        if !digits.is_empty() && !other_digits.is_empty() {
+            let (a, b) = (digits.trim_start_matches('0'), other_digits.trim_start_matches('0'));
+            let order = a.len().cmp(&b.len()).then(a.cmp(b)).then(digits.len().cmp(&other_digits.len()));
+            if order.is_ne() {
+                return order;
+            }
+            (one, other) = (&one[digits.len()..], &other[other_digits.len()..]);
+            continue;
+        }
+        let (mut chars, mut other_chars) = (one.chars(), other.chars());
+        match (chars.next(), other_chars.next()) {
+            (Some(a), Some(b)) if a == b => (one, other) = (chars.as_str(), other_chars.as_str()),
+            (a, b) => return a.cmp(&b),
+        }
+    }
+}
+
+fn leading_digits(text: &str) -> &str {
+    &text[..text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())]
 }
 
 /// Read state of a topic.
@@ -152,17 +187,28 @@ impl Places {
         }
     }
 
-    /// Every place with its group, in order. `visited` is included even if it is not followed.
-    pub(crate) fn rows(&self, visited: &Conversation) -> Vec<(Group, Conversation)> {
+    /// Every place with its group, in order. Those of `visited` are included even if they are not followed.
+    pub(crate) fn rows<'a>(
+        &self,
+        visited: impl IntoIterator<Item = &'a Conversation>,
+    ) -> Vec<(Group, Conversation)> {
         let mut rows: BTreeSet<(Group, Conversation)> = BTreeSet::new();
         rows.insert((Group::Everything, Conversation::All));
         let own = self.me.iter().flat_map(|me| [Topic::Inbox(me.clone()), Topic::Feed(me.clone())]);
-        for place in
-            own.chain(self.followed.iter().cloned()).map(Conversation::Topic).chain([visited.clone()])
-        {
+        let listed = own.chain(self.followed.iter().cloned()).map(Conversation::Topic);
+        for place in listed.chain(visited.into_iter().cloned()) {
             rows.insert((Group::of(&place), place));
         }
-        rows.into_iter().collect()
+        let mut rows: Vec<(Group, Conversation)> = rows.into_iter().collect();
+        rows.sort_by(|(group, place), (other_group, other)| {
+            let names = |place: &Conversation| place.topic().map(written);
+            let as_read = match (names(place), names(other)) {
+                (Some(one), Some(other)) => as_people_count(&one, &other),
+                (one, other) => one.is_some().cmp(&other.is_some()),
+            };
+            group.cmp(other_group).then(as_read)
+        });
+        rows
     }
 
     /// Takes a notification of the stream. It counts as unread unless the user sent it or it was counted
@@ -271,7 +317,13 @@ mod tests {
         places.follow(Topic::to_follow("#ops").unwrap());
         let visited = Conversation::Topic(Topic::to_follow("#zoo").unwrap());
         let labels: Vec<String> =
-            places.rows(&visited).iter().map(|(_, place)| place.label(Some(&name("alice")))).collect();
+            places.rows([&visited]).iter().map(|(_, place)| place.label(Some(&name("alice")))).collect();
         assert_eq!(labels, ["Everything", "Inbox", "#ops", "#zoo", "@alice (you)", "@bob"]);
+        for topic in ["#chan-10", "#chan-2", "#chan-02", "#chan"] {
+            places.follow(Topic::to_follow(topic).unwrap());
+        }
+        let rows = places.rows([]).into_iter().filter(|(group, _)| *group == Group::Channels);
+        let labels: Vec<String> = rows.map(|(_, place)| place.label(None)).collect();
+        assert_eq!(labels, ["#chan", "#chan-2", "#chan-02", "#chan-10", "#ops"]);
     }
 }

@@ -87,6 +87,9 @@ pub(crate) enum Link {
     Pulse(Vec<ServerStatus>),
     /// The client reported an error, in words. It goes on.
     Trouble(String),
+    /// No server of the cluster answers, and one of another cluster does, at its addresses. The reason why
+    /// that one is not asked, in words.
+    Other(String),
     /// The client ended. None is opened before [`Effect::Open`].
     Ended(Box<ClientError>),
 }

@@ -1,9 +1,13 @@
 //! Text that is being typed: the compose line, which has several lines, and inputs of one line.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::widgets::Widget;
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
+use unicode_segmentation::UnicodeSegmentation;
 
-use super::command;
+use super::{command, wrap};
 use crate::text::{clean_line, sanitize};
 
 /// Number of earlier texts that can be recalled.
@@ -20,8 +24,61 @@ fn edit(area: &mut TextArea<'static>, key: KeyEvent) -> bool {
         KeyCode::Char('_' | '7') if control => area.undo(),
         // The editor gives these control characters a meaning that users do not expect.
         KeyCode::Char('m' | 'r') if control => false,
+        KeyCode::Backspace | KeyCode::Delete | KeyCode::Left | KeyCode::Right if !control && !alt => {
+            by_letter(area, key)
+        }
+        KeyCode::Char('h' | 'd' | 'b' | 'f') if control => by_letter(area, key),
         _ => area.input(key),
     }
+}
+
+/// Deletes a letter, or moves the cursor over it. The editor counts characters, and what people see as one
+/// letter may be several of them: a flag, a family, an emoji with a skin tone.
+fn by_letter(area: &mut TextArea<'static>, key: KeyEvent) -> bool {
+    let back = matches!(key.code, KeyCode::Backspace | KeyCode::Left | KeyCode::Char('h' | 'b'));
+    let (row, column) = (area.cursor().0, area.cursor().1);
+    let (before, behind) = split_at(area.lines().get(row).map_or("", String::as_str), column);
+    let letter = if back { before.graphemes(true).next_back() } else { behind.graphemes(true).next() };
+    let characters = letter.map_or(1, |letter| letter.chars().count());
+    let mut changed = false;
+    for _ in 0..characters {
+        changed |= area.input(key);
+    }
+    changed
+}
+
+/// Rows that a text takes in so many columns, as the editor draws it.
+pub(crate) fn drawn_rows(text: &TextArea<'static>, columns: u16) -> u16 {
+    if let [line] = text.lines()
+        && line.is_ascii()
+        && line.len() <= columns.into()
+    {
+        return 1;
+    }
+    let probe = area(&text.lines().join("\n"));
+    let room = Rect::new(0, 0, columns, 1);
+    probe.render(room, &mut Buffer::empty(room));
+    u16::try_from(probe.screen_cursor().row + 1).unwrap_or(u16::MAX)
+}
+
+/// Splits a line before the character of this index.
+fn split_at(line: &str, column: usize) -> (&str, &str) {
+    let at = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
+    line.split_at(at)
+}
+
+/// Row and column of the cursor in the drawing, counted from its upper left corner. The editor counts the
+/// columns of single characters; they are drawn as letters, which may have fewer.
+pub(crate) fn drawn_cursor(area: &TextArea<'static>) -> (usize, usize) {
+    let drawn = area.screen_cursor();
+    let (row, column) = (area.cursor().0, area.cursor().1);
+    let begin = area.screen_to_data(drawn.row, 0);
+    let line = area.lines().get(row).map_or("", String::as_str);
+    let (before, _) = split_at(line, column);
+    let (_, shown) = split_at(before, if begin.0 == row { begin.1 } else { 0 });
+    // A tab is as wide as the editor makes it.
+    let columns = if shown.contains('\t') { drawn.col } else { wrap::width(shown) };
+    (drawn.row, columns)
 }
 
 fn area(text: &str) -> TextArea<'static> {
@@ -77,6 +134,12 @@ impl Compose {
         (!text.trim().is_empty()).then_some(text)
     }
 
+    /// Returns true if there is a text, also one behind a command.
+    pub(crate) fn has_draft(&self) -> bool {
+        let recalled = self.recalled.as_ref().is_some_and(|(_, draft)| !draft.is_empty());
+        recalled || if self.command().is_some() { self.aside.is_some() } else { !self.is_empty() }
+    }
+
     /// Handles a key without a binding.
     pub(crate) fn input(&mut self, key: KeyEvent) {
         let clears = key.code == KeyCode::Char('u') && key.modifiers.contains(KeyModifiers::CONTROL);
@@ -108,6 +171,20 @@ impl Compose {
 
     pub(crate) fn set(&mut self, text: &str) {
         self.area = area(text);
+    }
+
+    /// Takes the draft of the place that is left, and begins with that of the place that is shown. A command
+    /// belongs to no place: it stays, over the other draft.
+    pub(crate) fn exchange(&mut self, next: String) -> String {
+        let recalled = self.recalled.take().map(|(_, draft)| draft);
+        if self.command().is_some() {
+            let aside = self.aside.take();
+            self.aside = (!next.is_empty()).then_some(next);
+            return recalled.or(aside).unwrap_or_default();
+        }
+        let left = recalled.unwrap_or_else(|| self.text());
+        self.set(&next);
+        left
     }
 
     /// Number of rows that were scrolled out at the top at the last drawing.
@@ -254,6 +331,46 @@ mod tests {
         assert_eq!(compose.text(), "xone two ");
         compose.input(control('u'));
         assert_eq!(compose.text(), "");
+    }
+
+    /// A family, a flag, a thumb with a skin tone, a heart with a variation selector, and an accent.
+    const LETTERS: [&str; 5] = ["👩‍👩‍👧‍👦", "🇧🇷", "👍🏽", "❤\u{fe0f}", "e\u{301}"];
+
+    #[test]
+    fn backspace_and_the_arrows_take_whole_letters() {
+        let press = |compose: &mut Compose, code| compose.input(KeyEvent::new(code, KeyModifiers::NONE));
+        for letter in LETTERS {
+            let mut compose = Compose::default();
+            typed(&mut compose, &format!("a{letter}{letter}b"));
+            for code in [KeyCode::Left, KeyCode::Left, KeyCode::Delete] {
+                press(&mut compose, code);
+            }
+            assert_eq!(compose.text(), format!("a{letter}b"), "{letter}");
+            press(&mut compose, KeyCode::Right);
+            press(&mut compose, KeyCode::Backspace);
+            press(&mut compose, KeyCode::Backspace);
+            assert_eq!(compose.text(), "a", "{letter}");
+        }
+    }
+
+    #[test]
+    fn the_cursor_stands_where_the_letters_before_it_end() {
+        let mut compose = Compose::default();
+        typed(&mut compose, &LETTERS.concat());
+        let area = Rect::new(0, 0, 20, 4);
+        for text in [String::new(), format!(" {} {}", "x".repeat(10), LETTERS.concat())] {
+            typed(&mut compose, &text);
+            let mut buffer = Buffer::empty(area);
+            compose.area().render(area, &mut buffer);
+            let (row, column) = drawn_cursor(compose.area());
+            let (mut drawn, mut at) = (String::new(), 0);
+            while at < area.width {
+                let symbol = buffer[(at, row as u16)].symbol();
+                drawn.push_str(symbol);
+                at += wrap::width(symbol) as u16;
+            }
+            assert_eq!(column, wrap::width(drawn.trim_end()), "{drawn:?} in row {row}");
+        }
     }
 
     #[test]

@@ -169,6 +169,7 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Everywhere, &[ctrl('x')], Action::Command, "a command; your text comes back after it"),
     bind(Everywhere, &[key(KeyCode::PageUp)], Action::PageUp, "a page back"),
     bind(Everywhere, &[key(KeyCode::PageDown)], Action::PageDown, "a page on"),
+    bind(Everywhere, &[Key(KeyCode::End, KeyModifiers::CONTROL)], Action::Last, "to the newest"),
     bind(Everywhere, &[ctrl('l')], Action::Repaint, "draw everything again"),
     bind(Everywhere, &[ctrl('z')], Action::Suspend, "back to the shell; `fg` comes back here"),
     bind(Writing, &[key(KeyCode::Enter)], Action::Send, "send, or run a command"),
@@ -197,6 +198,8 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Places, &[key(KeyCode::Esc)], Action::Leave, "to writing"),
     bind(Reading, &[key(KeyCode::Up)], Action::Up, "up"),
     bind(Reading, &[key(KeyCode::Down)], Action::Down, "down"),
+    bind(Reading, &[key(KeyCode::PageUp), ctrl('u')], Action::PageUp, "a page back"),
+    bind(Reading, &[key(KeyCode::PageDown), ctrl('d')], Action::PageDown, "a page on"),
     bind(Reading, &[key(KeyCode::Home)], Action::First, "to the beginning"),
     bind(Reading, &[key(KeyCode::End)], Action::Last, "to the end"),
     bind(Reading, &[key(KeyCode::Esc), key(KeyCode::Enter)], Action::Leave, "close it"),
@@ -207,7 +210,12 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Question, &[key(KeyCode::Enter)], Action::Accept, "take the answer that is marked"),
     bind(Question, &[key(KeyCode::Up), key(KeyCode::BackTab)], Action::Up, "the answer above"),
     bind(Question, &[key(KeyCode::Down), key(KeyCode::Tab)], Action::Down, "the answer below"),
-    bind(Question, &[char('y')], Action::Yes, "yes: the first answer, whichever is marked"),
+    bind(
+        Question,
+        &[char('y')],
+        Action::Yes,
+        "yes: the first answer, whichever is marked; not within a second of other letters",
+    ),
     bind(Question, &[key(KeyCode::Esc), char('n')], Action::No, "no"),
 ];
 
@@ -219,7 +227,7 @@ pub(crate) fn lookup(scope: Scope, event: &KeyEvent) -> Option<Action> {
     in_scope(scope).or_else(|| in_scope(Everywhere)).map(|row| row.action)
 }
 
-/// Name of the first key that has this action in this scope, for the mode line.
+/// Name of the first key that has this action in this scope, for the mode line and the header.
 pub(crate) fn key_in(scope: Scope, action: Action) -> Option<String> {
     let in_scope = |wanted: Scope| TABLE.iter().find(|row| row.scope == wanted && row.action == action);
     in_scope(scope).or_else(|| in_scope(Everywhere)).and_then(|row| row.keys.first()).map(Key::name)
@@ -228,6 +236,11 @@ pub(crate) fn key_in(scope: Scope, action: Action) -> Option<String> {
 /// Returns true if the key types a character, without Ctrl and Alt.
 pub(crate) fn is_character(event: &KeyEvent) -> bool {
     matches!(event.code, KeyCode::Char(_)) && (event.modifiers - KeyModifiers::SHIFT).is_empty()
+}
+
+/// Returns true if the key is one of those with which a text is typed and ended.
+pub(crate) fn is_typed_on(event: &KeyEvent) -> bool {
+    is_character(event) || event.code == KeyCode::Enter
 }
 
 /// Name of the first key that has this action, for hints.

@@ -30,6 +30,12 @@ pub(crate) enum Before {
 pub(crate) struct Log {
     items: VecDeque<Arc<Notification>>,
     pub(crate) before: Before,
+    /// True while the newest notifications are requested again.
+    pub(crate) renewing: bool,
+    /// Time of the last answer about the newest notifications, in ms since 1970.
+    pub(crate) answered_ms: u64,
+    /// Why there was none to the last request, if there was none.
+    pub(crate) failed: Option<String>,
     /// Notifications beyond this op arrived since the user last looked. The marker of new ones stands
     /// behind it.
     pub(crate) seen_upto: Option<Op>,
@@ -114,6 +120,22 @@ impl Log {
             self.insert(notification);
         }
     }
+
+    /// Takes the newest page of a log that was requested before. If notifications between this log and the
+    /// page are missing, the log begins anew with the page.
+    pub(crate) fn renew(&mut self, page: Vec<Arc<Notification>>, more: bool) {
+        let newest = self.newest().map(|newest| newest.op);
+        let joins = page.first().is_none_or(|oldest| newest.is_some_and(|newest| oldest.op <= newest));
+        if more && !joins {
+            self.items.clear();
+        }
+        if self.items.is_empty() {
+            return self.prepend(page, more);
+        }
+        for notification in page {
+            self.insert(notification);
+        }
+    }
 }
 
 /// A notification that says what a notice says, in place of any text.
@@ -143,6 +165,21 @@ mod tests {
         log.insert(one(12));
         assert_eq!(log.iter().map(|n| n.op.0).collect::<Vec<_>>(), [4, 6, 8, 10, 12]);
         assert_eq!(log.before, Before::More);
+    }
+
+    #[test]
+    fn a_page_of_the_newest_joins_the_log_or_begins_it_anew() {
+        let ops = |log: &Log| log.iter().map(|n| n.op.0).collect::<Vec<_>>();
+        let mut log = Log::default();
+        log.prepend(vec![one(4), one(6)], false);
+        log.renew(vec![one(6), one(8)], true);
+        assert_eq!((ops(&log), log.before), (vec![4, 6, 8], Before::Nothing));
+        log.renew(vec![one(9)], false);
+        assert_eq!((ops(&log), log.before), (vec![4, 6, 8, 9], Before::Nothing));
+        log.renew(vec![one(20), one(21)], true);
+        assert_eq!((ops(&log), log.before), (vec![20, 21], Before::More), "there may be others between");
+        log.renew(vec![], false);
+        assert_eq!(log.len(), 2);
     }
 
     #[test]

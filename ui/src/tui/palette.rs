@@ -6,6 +6,11 @@ use nucleo_matcher::{Config, Matcher, Utf32Str};
 use super::conversation::Conversation;
 use super::input::Input;
 
+/// Titles of the palettes.
+pub(crate) const JUMP: &str = "Jump to";
+pub(crate) const CHANNELS: &str = "Channels";
+pub(crate) const PEOPLE: &str = "People";
+
 /// A place to jump to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
@@ -74,6 +79,17 @@ impl Palette {
     pub(crate) fn step(&mut self, down: bool) {
         let count = self.fits().len().max(1);
         self.selected = if down { (self.selected + 1) % count } else { (self.selected + count - 1) % count };
+    }
+
+    /// Why there is nothing to choose from.
+    pub(crate) fn none(&self) -> &'static str {
+        match (self.title, self.choices.is_empty()) {
+            (CHANNELS, true) => "there is no channel yet; /channel create #name makes one",
+            (PEOPLE, true) => "nobody else is here yet",
+            (CHANNELS, false) => "no channel is called so; /channel create #name makes one",
+            (PEOPLE, false) => "nobody is called so",
+            _ => "nothing is called so",
+        }
     }
 
     pub(crate) fn chosen(&self) -> Option<Conversation> {

@@ -233,6 +233,7 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
     let mut app = App::new(settings, config.profile.clone(), config.invite, servers, clock.now());
     (app.may_claim, app.may_create) = (config.claims, config.creates);
     app.account.clone_from(&config.account);
+    app.config_path = config.path.display().to_string();
     app.remembered = access.store.known(config.servers()?).is_some();
 
     let mut screen = Screen::enter(mouse)?;

@@ -1,16 +1,19 @@
 //! What the servers say to requests and queries: results, refusals with their reasons, lists.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use recado_client::{
-    ChannelChange, ChannelName, Code, Content, DeviceKey, EnrolmentCode, FollowChange, ListItem, Listing,
-    Name, Notification, Op, Request, Topic, explain,
+    Access, ChannelChange, ChannelName, Code, Content, DeviceKey, EnrolmentCode, FollowChange, ListItem,
+    Listing, Name, Notification, Op, Request, Topic, explain,
 };
 use recado_proto::packet::KeyChange;
 
 use super::{App, Conversation, Effect, Popup, Question, Yes};
 use crate::exit::refusal;
 use crate::print::local;
+use crate::tui::command::in_commands_of_here;
+use crate::tui::conversation::Channel;
 use crate::tui::event::{RequestId, reached, written};
 use crate::wording::{changed, claimed, empty, enrolling, listed, no_right};
 
@@ -18,6 +21,8 @@ use crate::wording::{changed, claimed, empty, enrolling, listed, no_right};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Show(Listing),
+    /// Ask whether to delete this channel.
+    Delete(ChannelName),
     /// Revoke the only key that begins so.
     Revoke(String),
 }
@@ -42,6 +47,11 @@ impl App {
                 Some(Request::Channel { channel, change }) => {
                     self.notice(changed(&channel, &change));
                     self.list_channels();
+                    if matches!(change, ChannelChange::Create { .. }) {
+                        // Who makes a channel is to see what is sent there.
+                        let (topic, change) = (Topic::Channel(channel), FollowChange::Add);
+                        self.request(Request::Follow { topic, change });
+                    }
                 }
                 Some(Request::Keys { change: KeyChange::Revoke { key } }) => {
                     self.notice(format!("{key} is revoked"));
@@ -80,7 +90,7 @@ impl App {
     /// Says that a notification made its channel, as `recado send` does: the name may be mistyped.
     pub(super) fn on_made_channel(&mut self, topic: &Topic) {
         if let Topic::Channel(name) = topic {
-            self.channels.push((name.clone(), 0));
+            self.channels.push(Channel { name: name.clone(), followers: 0, access: Access::Open });
             self.notice(format!(
                 "created #{name}: there was no such channel; anyone can follow it and send to it now"
             ));
@@ -91,7 +101,11 @@ impl App {
         let sent_to = self.outbox.topic_of(id);
         let limit = self.outbox.limit_of(id).filter(|_| code == Code::LimitReached);
         let why = limit.map_or_else(|| refusal(code, sent_to.as_ref()), str::to_owned);
+        let why = in_commands_of_here(&why);
         let request = self.outbox.refused(id, &why);
+        if code != Code::AlreadyFollowing {
+            self.joining.take_if(|(joining, _)| Some(&*joining) == sent_to.as_ref());
+        }
         if let (Code::NotAllowed, Some(Topic::Channel(channel))) = (code, &sent_to) {
             let role = if request.is_some() { "an owner" } else { "a writer" };
             self.denied.push(Denied { id, channel: channel.clone(), role });
@@ -105,7 +119,8 @@ impl App {
                 self.on_followed(topic, true);
             }
             Some(Request::Follow { topic, .. }) if code == Code::NotFollowing => {
-                self.on_followed(topic, false);
+                self.places.unfollow(&topic);
+                self.notice(format!("you do not follow {}", written(&topic)));
             }
             // These codes concern the member, not the channel.
             Some(Request::Channel {
@@ -145,9 +160,12 @@ impl App {
         let name = written(&topic);
         if now {
             self.places.follow(topic.clone());
-            self.notice(format!("you follow {name}"));
-            if self.joining.take_if(|joining| *joining == topic).is_some() {
-                self.go(Conversation::Topic(topic));
+            let joining = self.joining.take_if(|(joining, _)| *joining == topic);
+            match joining {
+                Some((_, keys)) if keys == self.keys => self.go(Conversation::Topic(topic)),
+                // A text that was begun meanwhile stays where it was begun.
+                Some(_) => self.notice(format!("you follow {name}; /go {name} shows it")),
+                None => self.notice(format!("you follow {name}")),
             }
         } else {
             self.places.unfollow(&topic);
@@ -156,6 +174,8 @@ impl App {
         if matches!(self.here, Conversation::Topic(Topic::Channel(_))) {
             self.list_channels();
         }
+        // A list that is on its way may be older.
+        self.refresh_places(Duration::ZERO);
         self.must_keep();
     }
 
@@ -184,6 +204,7 @@ impl App {
     pub(super) fn on_list(&mut self, listing: Listing, items: Result<Vec<ListItem>, String>) {
         let asked = self.asked.take_if(|asked| match asked {
             Asked::Show(what) => *what == listing,
+            Asked::Delete(channel) => listing == Listing::Members(channel.clone()),
             Asked::Revoke(_) => listing == Listing::Keys,
         });
         if let Listing::Members(channel) = &listing {
@@ -201,6 +222,7 @@ impl App {
         };
         match asked {
             Some(Asked::Show(_)) => self.show_list(&listing, &items),
+            Some(Asked::Delete(channel)) => self.ask_whether_to_delete(channel),
             Some(Asked::Revoke(beginning)) => self.ask_whether_to_revoke(&beginning, &items),
             None => {}
         }
@@ -224,7 +246,9 @@ impl App {
             }
             Listing::Channels => {
                 let channels = items.into_iter().filter_map(|item| match item {
-                    ListItem::Channel { name, followers, .. } => Some((name, followers)),
+                    ListItem::Channel { name, followers, access, .. } => {
+                        Some(Channel { name, followers, access })
+                    }
                     _ => None,
                 });
                 self.channels = channels.collect();
@@ -253,6 +277,14 @@ impl App {
             lines.push(empty(listing, "/follow"));
         }
         self.popup = Some(Popup::Text { title, lines, scroll: 0 });
+    }
+
+    fn ask_whether_to_delete(&mut self, channel: ChannelName) {
+        let text = format!("This deletes #{channel} and its notifications for everyone.");
+        let title = format!("Delete #{channel}?");
+        let change = ChannelChange::Delete;
+        let yes = (format!("Delete #{channel}"), Yes::Request(Request::Channel { channel, change }));
+        self.ask(Question::new(title, text, yes, "Keep it").careful());
     }
 
     fn ask_whether_to_revoke(&mut self, beginning: &str, items: &[ListItem]) {

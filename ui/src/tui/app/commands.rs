@@ -1,5 +1,7 @@
 //! Sends typed text, and runs typed commands.
 
+use std::time::Duration;
+
 use recado_client::{ChannelChange, ChannelName, FollowChange, Listing, Request, Topic};
 
 use super::answers::Asked;
@@ -9,8 +11,18 @@ use crate::tui::command::{self, Argument, Command, Completion};
 use crate::tui::event::{reached, written};
 use crate::tui::options::Fields;
 use crate::tui::outbox::{UNANSWERED_MAX, stands_at};
-use crate::tui::theme;
+use crate::tui::{palette, theme};
 use crate::wording::{not_created, too_large};
+
+/// A completion that was inserted, with the others that there were.
+#[derive(Clone, Debug)]
+pub(super) struct Completing {
+    /// The command with it.
+    typed: String,
+    completion: Completion,
+    /// Index of the one inserted.
+    at: usize,
+}
 
 /// Destination of typed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +42,7 @@ impl App {
             }
             Conversation::Topic(Topic::Feed(name)) => Target::Topic(Some(Topic::Inbox(name.clone()))),
             Conversation::Topic(topic @ Topic::Channel(_)) => Target::Topic(Some(topic.clone())),
-            Conversation::Topic(Topic::Inbox(_)) => match self.correspondent() {
+            Conversation::Topic(Topic::Inbox(_)) => match self.addressee() {
                 Some(name) => Target::Topic(Some(Topic::Inbox(name))),
                 None => Target::Nowhere("to whom? write /dm @name text"),
             },
@@ -60,6 +72,9 @@ impl App {
         if text.trim().is_empty() && self.fields.title.is_none() {
             return self.show_newest();
         }
+        if self.is_doubtful(&text) {
+            return;
+        }
         match self.target() {
             Target::Topic(topic) => {
                 let fields = self.fields.clone();
@@ -70,6 +85,47 @@ impl App {
             }
             Target::Nowhere(why) => self.trouble(why),
         }
+    }
+
+    /// Returns true if the text is not to be sent before its writer has said that it is meant so.
+    fn is_doubtful(&mut self, text: &str) -> bool {
+        let text = text.trim();
+        if matches!(text, ":q" | ":q!" | ":wq" | ":wq!" | ":x") && self.doubted.as_deref() != Some(text) {
+            self.doubted = Some(text.to_owned());
+            self.trouble(format!("`{text}` was not sent: /quit (or Ctrl+C) leaves; Enter again sends it"));
+            return true;
+        }
+        self.doubted = None;
+        let request = |topic, body: &str| {
+            let content = self.fields.clone().content(body.to_owned());
+            Request::Send { topic, content }
+        };
+        let Some((topic, rest)) = addressed(text).filter(|_| self.target() == Target::Topic(None)) else {
+            return false;
+        };
+        let (to_it, as_it_is) = (request(Some(topic.clone()), rest), request(None, text));
+        if !self.can_request() {
+            return true;
+        }
+        self.ask_to_whom(&topic, to_it, as_it_is);
+        true
+    }
+
+    /// Asks for whom a text is that begins with a name, and would go to the user's followers.
+    fn ask_to_whom(&mut self, topic: &Topic, to_it: Request, as_it_is: Request) {
+        let whom = reached(Some(topic));
+        let creates = self.unknown_channel(&to_it).is_some();
+        let mut answers = Vec::new();
+        if self.may_create || !creates {
+            let makes = if creates { ", which creates it" } else { "" };
+            answers
+                .push((format!("To {whom}, without the name before it{makes}"), Some(Yes::Request(to_it))));
+        }
+        answers.push(("To your followers, as it is".to_owned(), Some(Yes::Request(as_it_is))));
+        answers.push(("Do not send".to_owned(), None));
+        let text = format!("The text begins with {}, and this line goes to your followers.", written(topic));
+        let question = Question::of(format!("To {whom}, or to your followers?"), text, answers);
+        self.ask(if creates { question.careful() } else { question });
     }
 
     /// Sends a text. Returns true if the request was accepted. If its channel may not exist yet, this asks,
@@ -93,8 +149,21 @@ impl App {
             "No channel #{channel} is known here. Sending creates it: open to everyone, and only you can delete it."
         );
         let yes = (format!("Create #{channel} and send"), Yes::Request(request));
-        self.ask(Question::new(format!("Create #{channel}?"), text, yes, "Do not send"));
+        // The name may be mistyped, and the shell's command asks for a yes as well.
+        self.ask(Question::new(format!("Create #{channel}?"), text, yes, "Do not send").careful());
         false
+    }
+
+    /// The profile or channel whose name is the first word of a text, without its sign, and the words behind
+    /// it.
+    fn named_without_sign(&self, text: &str) -> Option<(Topic, String)> {
+        let (first, rest) = text.split_once(char::is_whitespace)?;
+        let person = self.people.iter().find(|name| name.as_str() == first);
+        let person = person.filter(|name| Some(*name) != self.profile.as_ref()).cloned().map(Topic::Inbox);
+        let channel = self.channels.iter().find(|channel| channel.name.as_str() == first);
+        let topic = person.or_else(|| channel.map(|channel| Topic::Channel(channel.name.clone())))?;
+        let rest = rest.trim();
+        (!rest.is_empty()).then(|| (topic, rest.to_owned()))
     }
 
     /// The channel that this text would create, as far as is known.
@@ -110,7 +179,7 @@ impl App {
     /// Returns true if this channel is known to exist.
     fn knows_channel(&self, name: &ChannelName) -> bool {
         let topic = Topic::Channel(name.clone());
-        self.channels.iter().any(|(known, _)| known == name)
+        self.channels.iter().any(|known| known.name == *name)
             || self.places.follows(&topic)
             || self.log(&Conversation::Topic(topic)).is_some_and(|log| !log.is_empty())
     }
@@ -144,7 +213,7 @@ impl App {
     }
 
     /// Makes a numbered request. Returns true if it was accepted.
-    fn request(&mut self, request: Request) -> bool {
+    pub(super) fn request(&mut self, request: Request) -> bool {
         if !self.can_request() {
             return false;
         }
@@ -165,10 +234,20 @@ impl App {
             // The place decides where typed text goes, so only commands with this purpose change the place.
             Command::Follow(topic) => return self.follow(topic, FollowChange::Add),
             Command::Join(topic) => {
-                self.joining = Some(topic.clone());
+                self.joining = Some((topic.clone(), self.keys));
                 return self.follow(topic, FollowChange::Add);
             }
             Command::Unfollow(topic) => return self.follow(topic, FollowChange::Remove),
+            Command::Send(None, fields, text) if self.named_without_sign(&text).is_some() => {
+                if let Some((topic, rest)) = self.named_without_sign(&text).filter(|_| self.can_request()) {
+                    let send = |topic, body: &str| {
+                        let content = fields.clone().content(body.to_owned());
+                        Request::Send { topic, content }
+                    };
+                    self.ask_to_whom(&topic, send(Some(topic.clone()), &rest), send(None, &text));
+                }
+                return false;
+            }
             Command::Send(topic, fields, text) => {
                 let stands_here =
                     self.profile.as_ref().is_some_and(|me| stands_at(&self.here, me, topic.as_ref()));
@@ -183,7 +262,7 @@ impl App {
             Command::Priority(priority) => self.fields.priority = priority,
             Command::Tags(tags) if tags.is_empty() => self.fields.tags.clear(),
             Command::Tags(tags) => self.fields.tags.extend(tags),
-            Command::Go(place) => self.go(place),
+            Command::Go(place) => self.visit(place),
             Command::Inbox => {
                 if let Some(me) = self.profile.clone() {
                     self.go(Conversation::Topic(Topic::Inbox(me)));
@@ -193,7 +272,7 @@ impl App {
             Command::History(Some(Topic::Feed(name))) if Some(&name) == self.profile.as_ref() => {
                 self.go(Conversation::Topic(Topic::Inbox(name)));
             }
-            Command::History(Some(topic)) => self.go(Conversation::Topic(topic)),
+            Command::History(Some(topic)) => self.visit(Conversation::Topic(topic)),
             Command::List(listing) => {
                 return self.query(Effect::List(listing.clone()), Some(Asked::Show(listing)));
             }
@@ -202,15 +281,16 @@ impl App {
                 return self.query(Effect::List(Listing::Keys), Some(Asked::Revoke(key)));
             }
             Command::Channel(channel, ChannelChange::Delete) => {
-                let text = format!("This deletes #{channel} and its notifications for everyone.");
-                let title = format!("Delete #{channel}?");
-                let change = ChannelChange::Delete;
-                let yes = (format!("Delete #{channel}"), Yes::Request(Request::Channel { channel, change }));
-                self.ask(Question::new(title, text, yes, "Keep it").careful());
+                let members = Effect::List(Listing::Members(channel.clone()));
+                return self.query(members, Some(Asked::Delete(channel)));
+            }
+            Command::Channel(channel, change @ ChannelChange::Create { .. }) => {
+                self.joining = Some((Topic::Channel(channel.clone()), self.keys));
+                return self.request(Request::Channel { channel, change });
             }
             Command::Channel(channel, change) => return self.request(Request::Channel { channel, change }),
-            Command::Channels => self.open_palette("Channels", Conversation::is_channel),
-            Command::People => self.open_palette("People", Conversation::is_feed),
+            Command::Channels => self.open_palette(palette::CHANNELS, Conversation::is_channel),
+            Command::People => self.open_palette(palette::PEOPLE, Conversation::is_feed),
             Command::Info(name) => return self.query(Effect::Info(name), None),
             Command::Mute(topic) => match topic.or_else(|| self.here.topic().cloned()) {
                 Some(topic) => self.toggle_mute(&topic),
@@ -258,7 +338,10 @@ impl App {
                 self.connection.opened(self.now);
                 self.effects.push(Effect::Open(profile, self.invite));
             }
-            None => self.notice("the session is open, or the client is connecting already"),
+            None => {
+                self.refresh_places(Duration::ZERO);
+                self.notice("the session is open, or the client is connecting already");
+            }
         }
     }
 
@@ -267,6 +350,9 @@ impl App {
     /// Completions of the command being typed. `None` if the text is no command.
     pub(crate) fn completions(&self) -> Option<Completion> {
         let typed = self.compose.command()?;
+        if let Some(completing) = self.completing.as_ref().filter(|completing| completing.typed == typed) {
+            return Some(completing.completion.clone());
+        }
         Some(command::complete(&typed, |argument| self.arguments(argument)))
     }
 
@@ -283,7 +369,7 @@ impl App {
             Argument::Nothing | Argument::Free => Vec::new(),
             Argument::Followable => filtered(self.names(true, true), &followed(false)),
             Argument::Followed => {
-                let rows = self.places.rows(&Conversation::All).into_iter();
+                let rows = self.places.rows([]).into_iter();
                 rows.filter_map(|(_, place)| match place {
                     Conversation::Topic(topic @ Topic::Channel(_)) => Some(written(&topic)),
                     Conversation::Topic(Topic::Feed(name)) if Some(&name) != self.profile.as_ref() => {
@@ -295,7 +381,7 @@ impl App {
             }
             Argument::Sendable => self.names(true, true),
             Argument::Person => self.names(true, false),
-            Argument::Channel => filtered(self.names(false, true), &followed(false)),
+            Argument::Channel => self.names(false, true),
             Argument::JoinedChannel => filtered(self.names(false, true), &followed(true)),
             Argument::Words(words) => words.iter().map(|word| (*word).to_owned()).collect(),
             Argument::Theme => theme::NAMES.iter().map(|name| (*name).to_owned()).collect(),
@@ -312,12 +398,24 @@ impl App {
             if down { (self.completion + 1) % count } else { (self.completion + count - 1) % count };
     }
 
-    /// Inserts the chosen completion. Moves the focus to the list if the text is no command.
+    /// Inserts the chosen completion, and the next one if it was inserted just before. Moves the focus to the
+    /// list if the text is no command.
     pub(super) fn complete(&mut self) {
         let Some(completion) = self.completions() else { return self.focus_list() };
+        let typed = self.compose.command();
+        let stands_there = |one: &Completing| Some(&one.typed) == typed.as_ref() && one.at == self.completion;
+        if self.completing.as_ref().is_some_and(stands_there) {
+            self.step_completion(true);
+        }
+        self.completing = None;
         if let Some((with, _)) = completion.choices.get(self.completion) {
             self.compose.complete(completion.from, with);
-            self.completion = 0;
+            match self.compose.command() {
+                Some(typed) if completion.choices.len() > 1 => {
+                    self.completing = Some(Completing { typed, completion, at: self.completion });
+                }
+                _ => self.completion = 0,
+            }
         }
     }
 
@@ -330,4 +428,13 @@ impl App {
         });
         chosen.unwrap_or_else(|| typed.to_owned())
     }
+}
+
+/// The topic that is the first word of a text, and the words behind it.
+fn addressed(text: &str) -> Option<(Topic, &str)> {
+    let (first, rest) = text.split_once(char::is_whitespace)?;
+    let topic =
+        first.starts_with(['@', '#']).then(|| Topic::to_send(first.trim_end_matches([',', ':'])).ok())??;
+    let rest = rest.trim_start();
+    (!rest.is_empty()).then_some((topic, rest))
 }

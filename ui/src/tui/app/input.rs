@@ -2,11 +2,12 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position as Cell;
-use recado_client::{Content, Listing, Name, Topic};
+use recado_client::{Content, Listing, Topic};
 
 use super::{App, Conversation, Effect, Focus, Popup, Question, Yes};
+use crate::tui::conversation::Channel;
 use crate::tui::keys::{self, Action, Scope};
-use crate::tui::palette::{Choice, Palette};
+use crate::tui::palette::{self, Choice, Palette};
 use crate::tui::{event::written, view};
 
 /// Limit of a pasted text in bytes: several times what can be sent, so that it can be shortened.
@@ -16,7 +17,7 @@ const PASTE_MAX: usize = 4 * Content::BODY_MAX;
 const WHEEL: usize = 3;
 
 impl App {
-    pub(super) fn scope(&self) -> Scope {
+    pub(crate) fn scope(&self) -> Scope {
         match &self.popup {
             Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => Scope::Reading,
             Some(Popup::Palette(_) | Popup::Welcome { .. } | Popup::Invitation { .. }) => Scope::Asking,
@@ -39,9 +40,13 @@ impl App {
         if away && self.follows_end() {
             self.after_move();
         }
+        self.keys += 1;
         let scope = self.scope();
+        if view::is_too_small(self) && keys::lookup(scope, &key) != Some(Action::Quit) {
+            return;
+        }
         match keys::lookup(scope, &key) {
-            Some(_) if keys::is_character(&key) && self.is_letter_stray() => self.tell_of_question(),
+            Some(_) if keys::is_typed_on(&key) && self.is_stray() => self.tell_of_question(),
             Some(action) => self.act(scope, action, key),
             None => self.on_text(key),
         }
@@ -66,16 +71,20 @@ impl App {
             // What is read makes room for the text that a letter begins or continues.
             Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => {
                 if keys::is_character(&key) {
-                    self.popup = None;
-                    self.write(key);
+                    self.popup = self.under.take();
+                    match self.popup {
+                        Some(_) => self.on_text(key),
+                        None => self.write(key),
+                    }
                 }
             }
             None => match &mut self.search {
                 Some(search) if search.typing => {
                     search.input.input(key);
-                    self.position.anchor = None;
                     self.find(true, true);
                 }
+                // Without a text there is nothing else whose end it could be.
+                _ if key.code == KeyCode::End && self.compose.is_empty() => self.show_newest(),
                 _ if self.focus == Focus::Writing
                     || keys::is_character(&key)
                     || key.code == KeyCode::Backspace =>
@@ -95,6 +104,10 @@ impl App {
     }
 
     pub(super) fn on_paste(&mut self, text: &str) {
+        if view::is_too_small(self) {
+            return;
+        }
+        self.keys += 1;
         self.last_key = self.now.since_start;
         if text.len() > PASTE_MAX {
             let (has, most) = (text.len(), Content::BODY_MAX);
@@ -104,6 +117,10 @@ impl App {
             Some(Popup::Palette(palette)) => palette.input.paste(text),
             Some(Popup::Welcome { input, .. } | Popup::Invitation { input, .. }) => input.paste(text),
             Some(Popup::Question(_)) => self.tell_of_question(),
+            Some(Popup::Help { .. }) if self.under.is_some() => {
+                self.popup = self.under.take();
+                self.on_paste(text);
+            }
             Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) | None => {
                 match &mut self.search {
                     Some(search) if search.typing && self.popup.is_none() => {
@@ -138,6 +155,8 @@ impl App {
         if focused {
             self.last_key = self.now.since_start;
             self.after_move();
+            self.refresh_places(super::REFRESH_LEAST);
+            self.renew_own();
         } else {
             // Notifications that arrive while the window has no focus are marked as new.
             let here = self.here.clone();
@@ -160,16 +179,19 @@ impl App {
             },
             _ if matches!(self.popup, Some(Popup::Invitation { .. })) => match action {
                 Action::Accept => self.accept_code(),
+                Action::Help => self.popup_help(),
                 Action::Leave => self.leave_invitation(),
                 _ => {}
             },
+            // Only the help may stand over the prompt for a name or a code.
+            Action::Servers | Action::Palette if self.under.is_some() => {}
             _ if scope == Scope::Question => self.act_question(action),
             Action::Help => self.popup_help(),
             Action::Servers => match self.popup {
                 Some(Popup::Servers { .. }) => self.popup = None,
                 _ => self.popup = Some(Popup::Servers { scroll: 0 }),
             },
-            Action::Palette => self.open_palette("Jump to", |_| true),
+            Action::Palette => self.open_palette(palette::JUMP, |_| true),
             _ => match scope {
                 Scope::Reading => self.act_reading(action),
                 Scope::Asking => self.act_asking(action),
@@ -217,8 +239,9 @@ impl App {
                 _ => self.step_selection(action == Action::Down),
             },
             Action::First | Action::Last => match scope {
-                Scope::Places => self.edge_place(action == Action::First),
-                _ => self.edge(action == Action::First),
+                Scope::Places if key.modifiers.is_empty() => self.edge_place(action == Action::First),
+                Scope::List => self.edge(action == Action::First),
+                _ => self.show_newest(),
             },
             Action::Quit
             | Action::Help
@@ -242,7 +265,7 @@ impl App {
             Action::PageDown => *scroll + page,
             Action::First => 0,
             Action::Last => usize::MAX,
-            Action::Leave => return self.popup = None,
+            Action::Leave => return self.popup = self.under.take(),
             _ => *scroll,
         };
         let most = view::reading_rows(self);
@@ -273,7 +296,7 @@ impl App {
             Action::Up | Action::Search => self.find_or_tell(true, false),
             Action::Down => self.find_or_tell(false, false),
             Action::Accept => {
-                let found = self.find(true, true);
+                let found = self.find(true, true).is_some();
                 if let Some(search) = &mut self.search {
                     search.typing = false;
                 }
@@ -290,10 +313,13 @@ impl App {
 
     fn popup_help(&mut self) {
         match self.popup {
-            Some(Popup::Help { .. }) => self.popup = None,
-            // The welcome popup stays open until there is a name. Its text says what to enter.
-            Some(Popup::Welcome { .. }) => {}
-            _ => self.popup = Some(Popup::Help { scroll: 0 }),
+            Some(Popup::Help { .. }) => self.popup = self.under.take(),
+            _ => {
+                let asks =
+                    |popup: &mut Popup| matches!(popup, Popup::Welcome { .. } | Popup::Invitation { .. });
+                self.under = self.popup.take_if(asks);
+                self.popup = Some(Popup::Help { scroll: 0 });
+            }
         }
     }
 
@@ -301,9 +327,19 @@ impl App {
     pub(super) fn quit(&mut self) {
         // A question would replace the popup that asks for the name.
         let asks = matches!(self.popup, Some(Popup::Welcome { .. } | Popup::Invitation { .. }));
-        let Some(draft) = self.compose.draft().filter(|_| !asks) else { return self.leave_screen() };
-        let bytes = crate::wording::counted(draft.len() as u64, "byte");
-        let text = format!("Your text of {bytes} is not sent and would be lost.");
+        let drafts = self.unsent_drafts();
+        let text = match &drafts[..] {
+            _ if asks => return self.leave_screen(),
+            [] => return self.leave_screen(),
+            [draft] => {
+                let bytes = crate::wording::counted(draft.len() as u64, "byte");
+                format!("Your text of {bytes} is not sent and would be lost.")
+            }
+            drafts => {
+                let places = drafts.len();
+                format!("Your texts at {places} places are not sent and would be lost.")
+            }
+        };
         let leave = ("Leave without it".to_owned(), Yes::Effect(Effect::Quit));
         self.ask(Question::new("Leave?".to_owned(), text, leave, "Stay"));
     }
@@ -382,12 +418,12 @@ impl App {
                 choices.push(Choice { label: place.label(me), note, place });
             }
         };
-        for (_, place) in self.places.rows(&Conversation::All) {
+        for (_, place) in self.rows() {
             let unread = self.places.unread(&place);
             let note = if unread > 0 { format!("{unread} unread") } else { String::new() };
             add(place, note);
         }
-        for (name, followers) in &self.channels {
+        for Channel { name, followers, .. } in &self.channels {
             let note = crate::wording::counted(*followers, "follower");
             add(Conversation::Topic(Topic::Channel(name.clone())), note);
         }
@@ -397,15 +433,26 @@ impl App {
         choices
     }
 
-    /// Names for the completion of commands.
+    /// Names for the completion of commands: of the lists of the servers, and of what is followed.
     pub(crate) fn names(&self, people: bool, channels: bool) -> Vec<String> {
-        let not_me = |name: &&Name| Some(*name) != self.profile.as_ref();
+        let followed = self.places.rows([]).into_iter().filter_map(|(_, place)| match place {
+            Conversation::Topic(Topic::Feed(name)) => Some(Topic::Feed(name)),
+            Conversation::Topic(topic @ Topic::Channel(_)) => Some(topic),
+            Conversation::Topic(Topic::Inbox(_)) | Conversation::All => None,
+        });
+        let listed_people = self.people.iter().cloned().map(Topic::Feed);
+        let listed_channels = self.channels.iter().map(|channel| Topic::Channel(channel.name.clone()));
         let mut names = Vec::new();
-        if people {
-            names.extend(self.people.iter().filter(not_me).map(|name| format!("@{name}")));
-        }
-        if channels {
-            names.extend(self.channels.iter().map(|(name, _)| format!("#{name}")));
+        for topic in listed_people.chain(listed_channels).chain(followed) {
+            let wanted = match &topic {
+                Topic::Feed(name) => people && Some(name) != self.profile.as_ref(),
+                Topic::Channel(_) => channels,
+                Topic::Inbox(_) => false,
+            };
+            let name = written(&topic);
+            if wanted && !names.contains(&name) {
+                names.push(name);
+            }
         }
         names
     }
@@ -413,6 +460,9 @@ impl App {
     // ---- the mouse
 
     pub(super) fn on_mouse(&mut self, mouse: MouseEvent) {
+        if view::is_too_small(self) {
+            return;
+        }
         let areas = view::areas(self);
         let cell = Cell::new(mouse.column, mouse.row);
         let up = mouse.kind == MouseEventKind::ScrollUp;

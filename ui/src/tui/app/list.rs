@@ -47,6 +47,7 @@ impl App {
     pub(crate) fn go(&mut self, place: Conversation) {
         if place == self.here {
             self.need_past(&place);
+            self.renew_own();
             return;
         }
         let left = self.here.clone();
@@ -56,10 +57,12 @@ impl App {
             let log = self.log_mut(&place);
             log.seen_upto.get_or_insert(read_upto);
         }
+        self.exchange_draft(&place);
         self.here = place.clone();
         self.position = Position::default();
         self.search = None;
         self.need_past(&place);
+        self.renew_own();
         self.listed = None;
         self.ask_for_followers();
         if let Conversation::Topic(topic) = place {
@@ -77,8 +80,7 @@ impl App {
 
     /// Goes to the next wanted place down or up the list of places, wrapping at the ends.
     pub(super) fn step_place(&mut self, down: bool, wanted: impl Fn(&App, &Conversation) -> bool) {
-        let places: Vec<Conversation> =
-            self.places.rows(&self.here).into_iter().map(|(_, place)| place).collect();
+        let places: Vec<Conversation> = self.rows().into_iter().map(|(_, place)| place).collect();
         let at = places.iter().position(|place| *place == self.here).unwrap_or(0);
         let count = places.len();
         let next = (1..count)
@@ -91,7 +93,7 @@ impl App {
     }
 
     pub(super) fn edge_place(&mut self, first: bool) {
-        let mut places = self.places.rows(&self.here).into_iter().map(|(_, place)| place);
+        let mut places = self.rows().into_iter().map(|(_, place)| place);
         if let Some(place) = if first { places.next() } else { places.next_back() } {
             self.go(place);
         }
@@ -232,12 +234,24 @@ impl App {
         self.log(&self.here)?.get(self.selected_at()?).cloned()
     }
 
-    /// Moves the focus to the list, and selects an item if none is selected.
+    /// Moves the focus to the list, and selects the last visible item unless the selected one is visible: the
+    /// keys of the list act on what is seen.
     pub(super) fn focus_list(&mut self) {
         self.focus = Focus::List;
-        if self.selected_at().is_none() {
-            let last = self.window().1;
+        let visible = view::list::visible(self);
+        if self.selected_at().is_none_or(|at| !visible.contains(&at)) {
+            let last = if visible.is_empty() { self.window().1 } else { *visible.end() };
             self.position.selected = self.log(&self.here).and_then(|log| log.get(last)).map(|one| one.op);
+        }
+    }
+
+    /// Holds the list where it is if what has come would move the selected item out of view.
+    pub(super) fn hold_selection(&mut self) {
+        if self.focus == Focus::List
+            && let Some(at) = self.selected_at()
+            && !view::list::visible(self).contains(&at)
+        {
+            self.select(at);
         }
     }
 

@@ -3,11 +3,12 @@
 //!
 //! `session` begins and ends sessions, `stream` takes what comes, `past` fetches what came before, and
 //! `answers` handles what the servers say to requests; `input` takes keys and text, `commands` runs typed
-//! commands, and `question` asks before some of them; `list` moves through the notifications, and
-//! `search` finds some; `mode` says what the keys do.
+//! commands, and `question` asks before some of them; `drafts` keeps what is being written at each place;
+//! `list` moves through the notifications, and `search` finds some; `mode` says what the keys do.
 
 mod answers;
 mod commands;
+mod drafts;
 mod input;
 mod list;
 pub(crate) mod mode;
@@ -24,12 +25,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_client::{ChannelName, DeviceId, EnrolmentCode, Incoming, Listing, Name, Op, Topic};
+use recado_client::{DeviceId, EnrolmentCode, Incoming, Listing, Name, Op, Topic};
 use recado_proto::id::ClusterId;
 
 use super::cluster::Cluster;
-use super::connection::{CONNECTING, Connection, State};
-use super::conversation::{Conversation, Places};
+use super::command::in_commands_of_here;
+use super::connection::{CONNECTING, Connection, READY, State};
+use super::conversation::{Channel, Conversation, Places};
 use super::event::{Effect, Event, Link, Now};
 use super::input::{Compose, Input};
 use super::log::Log;
@@ -41,7 +43,9 @@ use super::view;
 use crate::wording::{described, named};
 
 use self::answers::{Asked, Denied};
+use self::commands::Completing;
 pub(crate) use self::commands::Target;
+use self::drafts::Draft;
 pub(crate) use self::question::{Question, Yes};
 use self::search::Search;
 
@@ -58,6 +62,10 @@ const KEEP_AFTER: Duration = Duration::from_millis(500);
 
 /// Time after which the number of followers that is shown is asked for again.
 const COUNTED_FOR: Duration = Duration::from_secs(30);
+
+/// Interval at which a screen that is looked at asks what is followed, and the least interval otherwise.
+const REFRESH_EVERY: Duration = Duration::from_secs(60);
+const REFRESH_LEAST: Duration = Duration::from_secs(3);
 
 /// Number of gaps that are kept. Beyond it the oldest are dropped.
 const GAPS_MAX: usize = 64;
@@ -134,6 +142,8 @@ pub(crate) struct App {
     pub(crate) settings: Settings,
     /// Name of the account, if one was chosen.
     pub(crate) account: Option<String>,
+    /// Path of the configuration, for messages.
+    pub(crate) config_path: String,
     /// Addresses at which servers are looked for.
     pub(crate) servers: Vec<SocketAddr>,
     /// This installation's device, once there is a client.
@@ -162,15 +172,24 @@ pub(crate) struct App {
     pub(crate) compose: Compose,
     /// Title, priority and tags of the next text.
     pub(crate) fields: Fields,
+    /// The profile that the draft in the inbox is for, from its first letter on.
+    addressee: Option<Name>,
+    /// Drafts of the other places.
+    drafts: BTreeMap<Conversation, Draft>,
     /// Index of the chosen completion.
     pub(crate) completion: usize,
+    /// The completion that was inserted last.
+    completing: Option<Completing>,
+    /// A text that looks like a command of an editor, and was not sent when it was entered once.
+    doubted: Option<String>,
     pub(crate) search: Option<Search>,
     pub(crate) popup: Option<Popup>,
+    /// Popup that asks for a name or a code, while the help is read over it.
+    under: Option<Popup>,
     pub(crate) outbox: Outbox,
     pub(crate) cluster: Cluster,
     pub(crate) people: Vec<Name>,
-    /// Channels with their numbers of followers.
-    pub(crate) channels: Vec<(ChannelName, u64)>,
+    pub(crate) channels: Vec<Channel>,
     pub(crate) notice: Option<Notice>,
     /// True if the terminal window has the focus, as far as the terminal reports it.
     window_focused: bool,
@@ -178,10 +197,18 @@ pub(crate) struct App {
     first_run: bool,
     /// True if there was a session of this profile and cluster.
     let_in: bool,
+    /// True between the begin of another client after a session, and its own session.
+    reopened: bool,
     /// True while the state of the servers is shown.
     watches: bool,
-    /// Channel to show once it is followed.
-    joining: Option<Topic>,
+    /// Number of keys pressed so far.
+    keys: u64,
+    /// Channel to show once it is followed, unless a key was pressed since.
+    joining: Option<(Topic, u64)>,
+    /// Place to show once the servers have said that there is one, unless a key was pressed since.
+    going: Option<(Conversation, u64)>,
+    /// Time at which the list of what is followed was asked for last.
+    refreshed: Option<Duration>,
     /// Time at which the list of channels, with their followers, was asked for last.
     listed: Option<Duration>,
     /// List that a command asked for.
@@ -226,6 +253,7 @@ impl App {
             size: (80, 24),
             settings,
             account: None,
+            config_path: "config.toml".to_owned(),
             servers,
             device: None,
             no_server: None,
@@ -244,9 +272,14 @@ impl App {
             focus: Focus::Writing,
             compose: Compose::default(),
             fields: Fields::default(),
+            addressee: None,
+            drafts: BTreeMap::new(),
             completion: 0,
+            completing: None,
+            doubted: None,
             search: None,
             popup: None,
+            under: None,
             outbox: Outbox::default(),
             cluster: Cluster::default(),
             people: Vec::new(),
@@ -256,8 +289,12 @@ impl App {
             last_key: now.since_start,
             first_run: profile.is_none(),
             let_in: false,
+            reopened: false,
             watches: false,
+            keys: 0,
             joining: None,
+            going: None,
+            refreshed: None,
             listed: None,
             asked: None,
             denied: Vec::new(),
@@ -276,6 +313,7 @@ impl App {
     /// Handles an event, and returns the effects to carry out.
     pub(crate) fn update(&mut self, now: Now, event: Event) -> Vec<Effect> {
         self.now = now;
+        let before = self.correspondent_here();
         match event {
             Event::Tick => self.on_tick(),
             other => {
@@ -302,6 +340,7 @@ impl App {
                 }
             }
         }
+        self.fix_addressee(before);
         if view::hides_what_fits(self) {
             self.compose.rescroll();
         }
@@ -356,14 +395,23 @@ impl App {
         self.log_mut(place)
     }
 
+    /// The channel of this topic, if the servers have listed it.
+    pub(crate) fn channel(&self, topic: &Topic) -> Option<&Channel> {
+        let Topic::Channel(name) = topic else { return None };
+        self.channels.iter().find(|channel| channel.name == *name)
+    }
+
     fn notice(&mut self, text: impl Into<String>) {
-        self.notice =
-            Some(Notice { text: text.into(), is_trouble: false, until: self.now.since_start + NOTICE });
+        self.tell(&text.into(), false);
     }
 
     fn trouble(&mut self, text: impl Into<String>) {
-        self.notice =
-            Some(Notice { text: text.into(), is_trouble: true, until: self.now.since_start + NOTICE });
+        self.tell(&text.into(), true);
+    }
+
+    fn tell(&mut self, text: &str, is_trouble: bool) {
+        let until = self.now.since_start + NOTICE;
+        self.notice = Some(Notice { text: in_commands_of_here(text), is_trouble, until });
     }
 
     /// The addresses at which servers are looked for, in words.
@@ -375,6 +423,8 @@ impl App {
     /// answer is not offline, however long its session takes or its user thinks about a name.
     pub(crate) fn connection_word(&self) -> &'static str {
         match self.connection.state {
+            // No session is looked for before there is a name.
+            State::Connecting { .. } if self.cluster.answering() > 0 && self.profile.is_none() => READY,
             State::Connecting { .. } if self.cluster.answering() > 0 => CONNECTING,
             _ => self.connection.word(self.now),
         }
@@ -393,6 +443,9 @@ impl App {
             self.change = self.change.max(Change::Came);
         }
         self.ask_for_followers();
+        if self.is_present() {
+            self.refresh_places(REFRESH_EVERY);
+        }
         if self.keep.since.is_some_and(|since| self.now.since_start.saturating_sub(since) >= KEEP_AFTER) {
             self.write_down();
         }
@@ -403,6 +456,15 @@ impl App {
         let is_old = self.listed.is_none_or(|listed| self.now.since_start - listed >= COUNTED_FOR);
         if is_old && self.here.is_channel() && self.is_present() && self.connection.is_served() {
             self.list_channels();
+        }
+    }
+
+    /// Asks what is followed, if that was asked longer ago: another screen or a command may have changed it.
+    fn refresh_places(&mut self, ago: Duration) {
+        let is_old = self.refreshed.is_none_or(|last| self.now.since_start.saturating_sub(last) >= ago);
+        if is_old && self.connection.is_served() {
+            self.refreshed = Some(self.now.since_start);
+            self.effects.push(Effect::List(Listing::Following));
         }
     }
 
@@ -455,11 +517,13 @@ impl App {
                 self.connection.round_trip = None;
             }
             Link::Pulse(servers) => {
+                self.connection.other = None;
                 self.cluster.pulse(self.now, servers);
                 self.connection.round_trip =
                     self.connection.primary.and_then(|(_, addr)| self.cluster.round_trip(addr));
             }
             Link::Trouble(why) => self.trouble(why),
+            Link::Other(why) => self.connection.other = Some(why),
             Link::Ended(error) => self.on_ended(&error),
         }
     }

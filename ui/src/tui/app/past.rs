@@ -1,9 +1,13 @@
 //! Pages of the past, and what is shown from before the stream began.
 
-use recado_client::{HistoryRange, Op, Past, Topic};
+use recado_client::{HistoryRange, Name, Op, Past, Topic};
 
 use super::{App, Conversation, Effect};
+use crate::tui::event::written;
 use crate::tui::log::{Before, Log};
+
+/// Time for which the newest notifications of a place are not requested again, in ms.
+const RENEWED_FOR_MS: u64 = 1_000;
 
 impl App {
     /// Requests the newest notifications of a place, unless they are here or requested already.
@@ -13,6 +17,28 @@ impl App {
         if queried && log.before == Before::Unknown {
             log.before = Before::Loading;
             self.effects.push(Effect::History(place.clone(), HistoryRange::Before(Op(u64::MAX))));
+        }
+    }
+
+    /// Requests the newest notifications of a place again, for what the stream does not carry: what the user
+    /// sends from elsewhere to their feed, to an inbox, or to a channel that they do not follow.
+    pub(super) fn renew_own(&mut self) {
+        let Some(me) = self.profile.clone().filter(|_| self.connection.is_served()) else { return };
+        let (feed, inbox) = (Topic::Feed(me.clone()), Topic::Inbox(me));
+        let places = match &self.here {
+            Conversation::All => vec![feed, inbox],
+            Conversation::Topic(topic) if *topic == feed || *topic == inbox => vec![topic.clone()],
+            Conversation::Topic(topic) if !self.places.follows(topic) => vec![topic.clone()],
+            Conversation::Topic(_) => vec![],
+        };
+        let now_ms = self.now.unix_ms;
+        for place in places.into_iter().map(Conversation::Topic) {
+            let log = self.log_mut(&place);
+            let is_old = now_ms.saturating_sub(log.answered_ms) >= RENEWED_FOR_MS;
+            if matches!(log.before, Before::More | Before::Nothing) && !log.renewing && is_old {
+                log.renewing = true;
+                self.effects.push(Effect::History(place, HistoryRange::Before(Op(u64::MAX))));
+            }
         }
     }
 
@@ -28,15 +54,42 @@ impl App {
     }
 
     pub(super) fn on_past(&mut self, place: &Conversation, range: HistoryRange, past: Result<Past, String>) {
+        let going = self.going.take_if(|(going, _)| going == place);
+        let newest = range == HistoryRange::Before(Op(u64::MAX));
+        let now_ms = self.now.unix_ms;
         let log = self.log_mut(place);
+        let renewed = newest && std::mem::take(&mut log.renewing);
         match past {
             Ok(past) => {
-                log.prepend(past.notifications, past.more);
+                log.failed = None;
+                if newest {
+                    log.answered_ms = now_ms;
+                }
+                match renewed {
+                    true => log.renew(past.notifications, past.more),
+                    false => log.prepend(past.notifications, past.more),
+                }
+                match going {
+                    Some((place, keys)) if keys == self.keys => self.go(place),
+                    // A text that was begun meanwhile stays where it was begun.
+                    Some((Conversation::Topic(topic), _)) => {
+                        let name = written(&topic);
+                        self.notice(format!("{name} is there; /go {name} shows it"));
+                    }
+                    Some((Conversation::All, _)) | None => {}
+                }
+            }
+            // There is no such place.
+            Err(why) if going.is_some() => {
+                self.logs.remove(place);
+                return self.trouble(why);
             }
             Err(why) => {
-                let first = range == HistoryRange::Before(Op(u64::MAX));
-                log.before = if first { Before::Unknown } else { Before::More };
+                if !renewed {
+                    log.before = if newest { Before::Unknown } else { Before::More };
+                }
                 log.goal_ms = None;
+                log.failed = Some(why.clone());
                 // What was asked for in passing is not missed.
                 if *place == self.here || *place == Conversation::All {
                     self.trouble(format!("no history: {why}"));
@@ -54,6 +107,30 @@ impl App {
                 self.read_here(&topic.clone());
             }
         }
+    }
+
+    /// Shows a place, once the servers have said that there is one.
+    pub(super) fn visit(&mut self, place: Conversation) {
+        let known = self.is_known(&place) || !self.connection.is_served();
+        if known {
+            return self.go(place);
+        }
+        self.going = Some((place.clone(), self.keys));
+        self.need_past(&place);
+    }
+
+    /// Returns true if the servers have said that there is this place.
+    fn is_known(&self, place: &Conversation) -> bool {
+        let listed = match place {
+            Conversation::All => true,
+            Conversation::Topic(topic) => {
+                let is_of = |name: &Name| self.people.contains(name);
+                self.places.follows(topic)
+                    || self.channel(topic).is_some()
+                    || matches!(topic, Topic::Feed(name) | Topic::Inbox(name) if is_of(name))
+            }
+        };
+        listed || self.log(place).is_some_and(|log| log.answered_ms > 0 || !log.is_empty())
     }
 
     /// Copies what the user sent to their feed, to an inbox or to a channel that is not followed into the

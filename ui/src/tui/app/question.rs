@@ -1,5 +1,7 @@
 //! Questions: a popup with answers to choose from, which stays until one is chosen.
 
+use std::time::Duration;
+
 use recado_client::{Name, Request};
 
 use super::{App, Effect, Input, Popup};
@@ -15,10 +17,13 @@ pub(crate) struct Question {
     pub(crate) answers: Vec<(String, Option<Yes>)>,
     /// Index of the marked answer.
     pub(crate) marked: usize,
-    /// True once something was typed that is no answer. Then no letter is one: it may be in the middle of a
-    /// text.
-    pub(super) strayed: bool,
+    /// Time at which something was typed that is no answer. For [`PAUSE`] after it neither a letter nor Enter
+    /// is one: it may be in the middle of a text.
+    pub(super) strayed: Option<Duration>,
 }
+
+/// Time without a key after which what is typed is no text that goes on.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What an answer does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +46,7 @@ impl Question {
 
     /// A question with these answers, the last of which is no. The first is marked.
     pub(super) fn of(title: String, text: String, answers: Vec<(String, Option<Yes>)>) -> Question {
-        Question { title, text, answers, marked: 0, strayed: false }
+        Question { title, text, answers, marked: 0, strayed: None }
     }
 
     /// Marks the no, for what cannot be undone.
@@ -73,7 +78,10 @@ impl App {
     pub(super) fn act_question(&mut self, action: Action) {
         let Some(Popup::Question(question)) = &mut self.popup else { return };
         let chosen = match action {
-            Action::Up | Action::Down => return question.step(action == Action::Down),
+            Action::Up | Action::Down => {
+                question.strayed = None;
+                return question.step(action == Action::Down);
+            }
             Action::Accept => question.marked(),
             Action::Yes => question.first(),
             Action::No => None,
@@ -99,13 +107,15 @@ impl App {
     }
 
     /// Says that the open question takes no text. It is neither answered nor closed by what is typed or
-    /// pasted on, nor by the Enter behind it: the no is marked then.
+    /// pasted on, nor by the Enter behind it.
     pub(super) fn tell_of_question(&mut self) {
         if let Some(Popup::Question(question)) = &mut self.popup {
-            question.strayed = true;
-            question.marked = question.answers.len().saturating_sub(1);
+            question.strayed = Some(self.now.since_start);
         }
-        self.trouble("answer the question first: Up and Down mark an answer, Enter takes it, Esc is no");
+        self.trouble(
+            "answer the question first: Esc is no; after a second without a key, y is yes and Enter takes the marked \
+             answer",
+        );
     }
 
     /// Goes on with a text whose channel turns out to exist, without an answer to the question whether it is
@@ -119,12 +129,14 @@ impl App {
         }
     }
 
-    /// Returns true if a letter is no answer to the open question any more.
-    pub(super) fn is_letter_stray(&self) -> bool {
-        matches!(&self.popup, Some(Popup::Question(question)) if question.strayed)
+    /// Returns true if a letter or Enter is no answer to the open question, because a text was typed on just
+    /// before.
+    pub(super) fn is_stray(&self) -> bool {
+        let Some(Popup::Question(question)) = &self.popup else { return false };
+        question.strayed.is_some_and(|at| self.now.since_start.saturating_sub(at) < PAUSE)
     }
 
-    pub(super) fn asks_whether_to_leave(&self) -> bool {
+    pub(crate) fn asks_whether_to_leave(&self) -> bool {
         let Some(Popup::Question(asked)) = &self.popup else { return false };
         asked.first() == Some(Yes::Effect(Effect::Quit))
     }

@@ -95,11 +95,12 @@ impl App {
         }
     }
 
-    /// Selects the next notification that matches the search, from the selected one on. `including` allows
-    /// the selected one itself in a search upwards. Returns true if there is a match.
-    pub(super) fn find(&mut self, up: bool, including: bool) -> bool {
+    /// Selects the next notification that matches the search, from the selected one on, which is visible.
+    /// Without one in this direction, goes on from the other end. `including` allows the selected one itself
+    /// in a search upwards. Returns whether it went on from the other end; none if nothing matches.
+    pub(super) fn find(&mut self, up: bool, including: bool) -> Option<bool> {
         self.search_again();
-        let (Some(search), Some(log)) = (&self.search, self.log(&self.here)) else { return false };
+        let (search, log) = (self.search.as_ref()?, self.log(&self.here)?);
         let newest = || log.newest().map_or(Op::ZERO, |one| one.op);
         // Without a selection the search begins at the newest notification, and includes it.
         let including = including || self.position.selected.is_none();
@@ -109,25 +110,30 @@ impl App {
             true => below.checked_sub(1),
             false => Some(search.found.partition_point(|op| *op <= from)),
         };
-        let found = next.and_then(|at| search.found.get(at)).and_then(|op| log.position(*op).ok());
-        match found {
-            Some(at) => self.select(at),
-            None => return false,
-        }
-        true
+        let next = next.and_then(|at| search.found.get(at));
+        let other_end = if up { search.found.last() } else { search.found.first() };
+        let at = log.position(*next.or(other_end)?).ok()?;
+        let wrapped = next.is_none();
+        self.select(at);
+        Some(wrapped)
     }
 
     pub(super) fn find_or_tell(&mut self, up: bool, including: bool) {
-        if self.find(up, including) {
-            return;
-        }
+        let before = self.position;
+        let found = self.find(up, including);
         let older = self.log(&self.here).is_some_and(|log| log.before == Before::More);
-        if up && older {
-            let here = self.here.clone();
-            self.need_older(&here);
-            self.notice("not found in what was fetched; fetching older ones: search again");
-        } else {
-            self.notice(if up { "nothing found above" } else { "nothing found below" });
+        match found {
+            Some(false) => {}
+            // What is older comes before the other end.
+            _ if up && older => {
+                self.position = before;
+                let here = self.here.clone();
+                self.need_older(&here);
+                self.notice("not found in what was fetched; fetching older ones: search again");
+            }
+            Some(true) if up => self.notice("nothing more above; on from the newest"),
+            Some(true) => self.notice("nothing more below; on from the oldest"),
+            None => self.notice("nothing found"),
         }
     }
 

@@ -1,9 +1,12 @@
 //! The session: the name, code or key that it needs, its begin and its end.
 
+use std::time::Duration;
+
 use recado_client::{ClientError, Code, ConnectionEvent, DeviceKey, EnrolmentCode, Listing, Name, Op, Topic};
 
 use super::{App, Conversation, Effect, Input, Places, Popup, Position, Question, Yes};
 use crate::tui::event::Opened;
+use crate::tui::keys::{Action, key_for};
 use crate::tui::saved_state::SavedState;
 use crate::wording::not_claimed;
 
@@ -29,9 +32,7 @@ impl App {
         // The next session of the same profile and cluster continues from the state here. Another cluster
         // knows none of it, also if it replaces the old one at the same addresses.
         if same {
-            if self.let_in {
-                self.notice("a new session is open; nothing was lost");
-            }
+            self.reopened = self.let_in;
             return;
         }
         self.let_in = false;
@@ -39,6 +40,7 @@ impl App {
         self.profile = Some(opened.profile.clone());
         self.logs.clear();
         self.gaps.clear();
+        self.exchange_draft(&Conversation::All);
         (self.here, self.position) = (Conversation::All, Position::default());
         self.places = Places::new(opened.profile, &opened.saved);
         // In the list of everything, notifications that are newer than the saved state are marked as new.
@@ -51,7 +53,10 @@ impl App {
         match event {
             ConnectionEvent::Connected { .. } => {
                 self.let_in = true;
-                self.effects.push(Effect::List(Listing::Following));
+                if std::mem::take(&mut self.reopened) {
+                    self.notice("a new session is open; it goes on where the last one ended");
+                }
+                self.refresh_places(Duration::ZERO);
                 self.list_channels();
                 self.effects.push(Effect::List(Listing::People));
                 self.need_past(&Conversation::All);
@@ -82,6 +87,7 @@ impl App {
     }
 
     pub(super) fn on_ended(&mut self, error: &ClientError) {
+        self.reopened = false;
         match error {
             ClientError::Ended(Code::NotYours) if self.first_run => self.ask_name_again(),
             ClientError::NotClaimed { profile, cluster } if self.first_run => {
@@ -89,6 +95,11 @@ impl App {
             }
             error => {
                 self.connection.over(error);
+                if let ClientError::Ended(Code::NotYours) = error {
+                    let words =
+                        format!("another name: `profile` in {}, or `recado --as NAME`", self.config_path);
+                    self.connection.over_also(&words);
+                }
                 match error {
                     ClientError::Ended(Code::InviteNeeded | Code::WrongInvite) => self.ask_code(),
                     ClientError::KeyNotAllowed { profile, key } => self.ask_whether_allowed(profile, key),
@@ -125,12 +136,17 @@ impl App {
     /// Asks for another name, because this one belongs to somebody else.
     pub(super) fn ask_name_again(&mut self) {
         let taken = self.profile.as_ref().map(Name::to_string).unwrap_or_default();
-        self.ask_name(Some(format!("@{taken} belongs to somebody else here; take another name")));
+        self.ask_name(Some(format!(
+            "@{taken} belongs to another key here. If it is your name: `recado device add` on your other machine shows a \
+             code; leave here with {}, and run `recado device enrol CODE --as {taken}`. Otherwise take another name.",
+            key_for(Action::Quit)
+        )));
     }
 
     /// Forgets the name, and asks for one as at the first start.
     pub(super) fn ask_name(&mut self, wrong: Option<String>) {
         self.profile = None;
+        self.exchange_draft(&Conversation::All);
         (self.places, self.here) = (Places::default(), Conversation::All);
         self.connection.opened(self.now);
         self.outbox.recovered(Vec::new());
@@ -154,7 +170,8 @@ impl App {
             return self.begin(name);
         }
         let text = format!(
-            "If nobody has the name @{name} yet, it becomes yours. The screen opens as @{name} from now on."
+            "If nobody has the name @{name} yet, it becomes yours. Once the servers have let you in, the screen opens as \
+             @{name} each time."
         );
         let yes = (format!("Be @{name}"), Yes::Begin(name.clone()));
         self.ask(Question::new(format!("Be @{name}?"), text, yes, "Another name"));

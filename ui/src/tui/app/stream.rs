@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use recado_client::{Notification, Op, Topic};
 
-use super::{App, Conversation, Effect, GAPS_MAX, KEEP_EVERY};
+use super::{App, Conversation, Effect, GAPS_MAX, KEEP_EVERY, REFRESH_LEAST};
 use crate::tui::event::written;
 
 impl App {
@@ -12,6 +12,7 @@ impl App {
         self.cluster.delivered(self.now);
         let topic = notification.topic.clone();
         let place = Conversation::Topic(topic.clone());
+        self.follow_what_came(&topic);
         let is_new = self.places.came(&notification);
         let mine = self.profile.as_ref() == Some(&notification.author);
         let seen = self.sees(&place);
@@ -19,6 +20,7 @@ impl App {
             self.position.anchor = None;
         }
         self.insert(notification.clone());
+        self.hold_selection();
         if let Some(search) =
             self.search.as_mut().filter(|_| self.here == Conversation::All || self.here == place)
         {
@@ -34,6 +36,15 @@ impl App {
         self.must_keep();
         if self.keep.came >= KEEP_EVERY {
             self.write_down();
+        }
+    }
+
+    /// Lists the topic of what has come. It is followed, perhaps since a moment ago and from elsewhere; the
+    /// servers' list tells.
+    fn follow_what_came(&mut self, topic: &Topic) {
+        if !self.places.follows(topic) && !matches!(topic, Topic::Inbox(_)) {
+            self.places.follow(topic.clone());
+            self.refresh_places(REFRESH_LEAST);
         }
     }
 

@@ -4,6 +4,9 @@ use recado_client::{ClientError, Code, DeviceKey, FollowChange, HistoryRange, Li
 
 use super::{App, Conversation, Effect, Event, Focus, Link, Popup};
 
+mod doubts;
+mod drafts;
+mod elsewhere;
 mod long_texts;
 mod prose;
 mod requests;
@@ -49,11 +52,20 @@ fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
     assert_eq!(app.begin_effects(), [Effect::Watch(true)]);
     assert_eq!(enter(&mut app, "A B"), []);
     assert!(shows(&mut app, "Welcome"));
+    // The help stands over it, and gives it back.
+    press(&mut app, "F1");
+    assert!(shows(&mut app, "Help") && !shows(&mut app, "Welcome"));
+    press(&mut app, "Esc");
+    assert!(shows(&mut app, "Welcome") && shows(&mut app, "A B"));
+    press(&mut app, "F1");
+    type_in(&mut app, "c");
+    assert!(shows(&mut app, "A Bc"), "{}", text(&mut app, 100, 30));
     press(&mut app, "Ctrl+u");
     assert_eq!(enter(&mut app, "bob"), [Effect::Watch(false)]);
     assert!(
         shows(&mut app, "Be @bob?") && shows(&mut app, "If nobody has the name @bob yet, it becomes yours")
     );
+    assert!(!shows(&mut app, "from now on"), "it is kept once a session is open");
     // A mistyped name is mended, and not claimed.
     assert_eq!(press(&mut app, "n"), [Effect::Watch(true)]);
     assert_eq!(enter(&mut app, "_"), []);
@@ -63,7 +75,15 @@ fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
     assert_eq!(press(&mut app, "Enter"), [Effect::Open(name("bob"), None)]);
     link(&mut app, 1, opened(vec![]));
     link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::NotYours))));
-    assert!(shows(&mut app, "belongs to somebody else"));
+    let screen = text(&mut app, 100, 30).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        screen.contains("@alice belongs to another key here. If it is your name: `recado device add`"),
+        "{screen}"
+    );
+    assert!(
+        screen.contains("`recado device enrol CODE --as alice`. Otherwise take another name"),
+        "{screen}"
+    );
     assert!(!shows(&mut app, "Feeds"), "the places of the name go with it\n{}", text(&mut app, 100, 30));
     assert_eq!(enter(&mut app, "alice"), [Effect::Watch(false)]);
     assert_eq!(press(&mut app, "y"), [Effect::Open(name("alice"), None)]);
@@ -72,6 +92,18 @@ fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
     assert!(effects.contains(&Effect::KeepProfile(name("alice"))), "{effects:?}");
     assert!(effects.contains(&Effect::List(Listing::Following)));
     assert!(!link(&mut app, 3, let_in()).contains(&Effect::KeepProfile(name("alice"))), "once");
+}
+
+#[test]
+fn a_configured_name_of_another_key_tells_where_another_one_is_set() {
+    let mut app = app(Some("alice"));
+    app.config_path = "/home/alice/.config/recado/config.toml".to_owned();
+    link(&mut app, 1, opened(vec![]));
+    link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::NotYours))));
+    let screen = text(&mut app, 59, 30);
+    let told = screen.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(told.contains("`recado device add` on a machine that has it"), "{screen}");
+    assert!(told.contains("another name: `profile` in /home/alice/.config/recado/config.toml"), "{screen}");
 }
 
 #[test]
@@ -139,8 +171,8 @@ fn a_user_without_a_code_can_connect_again_or_take_another_name_at_first() {
     known.begin_effects();
     link(&mut known, 1, opened(vec![]));
     ended(&mut known, 1, ClientError::Ended(Code::InviteNeeded));
-    for key in ["F1", "F2", "Ctrl+p", "Tab"] {
-        press(&mut known, key);
+    for key in ["F2", "Ctrl+p", "Tab", "F1 F2 F1", "F1 Ctrl+p Esc"] {
+        key.split(' ').for_each(|key| drop(press(&mut known, key)));
         assert!(shows(&mut known, "Invitation for @alice"), "{key}");
     }
     assert_eq!(press(&mut known, "Esc"), []);
@@ -426,7 +458,9 @@ fn a_search_goes_up_from_the_newest_and_back() {
     assert_eq!(app.selected().unwrap().op, Op(20));
     assert!(shows(&mut app, "SEARCH: 2 of 2"));
     press(&mut app, "Ctrl+r");
-    assert!(shows(&mut app, "nothing found above"));
+    assert!(shows(&mut app, "nothing more above; on from the newest") && shows(&mut app, "SEARCH: 1 of 2"));
+    press(&mut app, "Ctrl+n");
+    assert!(shows(&mut app, "nothing more below; on from the oldest") && shows(&mut app, "SEARCH: 2 of 2"));
     press(&mut app, "Ctrl+n");
     assert_eq!(app.selected().unwrap().op, Op(40));
     // What comes, and what is fetched, counts as well.
@@ -434,6 +468,67 @@ fn a_search_goes_up_from_the_newest_and_back() {
     assert!(shows(&mut app, "SEARCH: 2 of 3"), "{}", text(&mut app, 100, 30));
     press(&mut app, "Esc");
     assert!(app.search.is_none() && app.focus == Focus::Writing);
+}
+
+/// Sixty notifications, of which number 59 is the only one with a needle.
+fn with_a_needle() -> App {
+    let mut app = connected();
+    let page =
+        (1..61).map(|op| notification(op, &topic("#ops"), "bob", if op == 59 { "a needle" } else { "hay" }));
+    past(&mut app, Conversation::All, page.collect(), false);
+    text(&mut app, 100, 30);
+    app
+}
+
+#[test]
+fn the_keys_of_the_list_act_on_what_is_visible() {
+    let mut app = with_a_needle();
+    press(&mut app, "Tab");
+    press(&mut app, "Home");
+    assert_eq!(app.selected().unwrap().op, Op(1));
+    // What is written shows the newest, and the list begins there.
+    enter(&mut app, "a text");
+    press(&mut app, "Tab");
+    assert_eq!(app.selected().unwrap().op, Op(60), "{}", text(&mut app, 100, 30));
+    // A selection that is visible stays, and stays visible under what comes.
+    for _ in 0..3 {
+        press(&mut app, "Up");
+    }
+    press(&mut app, "Esc");
+    press(&mut app, "Tab");
+    assert_eq!(app.selected().unwrap().op, Op(57));
+    for op in 61..100 {
+        came(&mut app, 1, notification(op, &topic("#ops"), "bob", "straw"));
+    }
+    assert_eq!(app.selected().unwrap().op, Op(57));
+    assert!(crate::tui::view::list::visible(&app).any(|at| at == 56), "{}", text(&mut app, 100, 30));
+}
+
+#[test]
+fn a_search_begins_at_what_is_visible_and_goes_on_from_the_other_end() {
+    let mut app = with_a_needle();
+    press(&mut app, "Tab");
+    press(&mut app, "Home");
+    enter(&mut app, "a text");
+    // The hidden selection was at the beginning, and the only hit is below it.
+    for way in ["Ctrl+r", "from the beginning", "/search"] {
+        match way {
+            "/search" => drop(enter(&mut app, "/search needle")),
+            way => {
+                if way == "from the beginning" {
+                    press(&mut app, "Tab");
+                    press(&mut app, "Home");
+                }
+                press(&mut app, "Ctrl+r");
+                type_in(&mut app, "needle");
+            }
+        }
+        let screen = text(&mut app, 100, 30);
+        assert_eq!(app.selected().unwrap().op, Op(59), "{way}");
+        assert!(screen.contains("SEARCH: 1 of 1") && screen.contains("a needle"), "{way}\n{screen}");
+        press(&mut app, "Enter");
+        press(&mut app, "Esc");
+    }
 }
 
 #[test]
@@ -563,6 +658,54 @@ fn what_is_being_written_shows_whole_as_soon_as_there_is_room_again() {
         text(&mut app, 40, 12);
     }
     assert!(shows_at(&mut app, (40, 12), "begin word"), "{}", text(&mut app, 40, 12));
+}
+
+#[test]
+fn a_text_that_fills_its_row_has_its_cursor_behind_it() {
+    for width in [40, 41, 42, 80] {
+        let mut app = connected();
+        let mut rows = 1;
+        for letters in 1..120 {
+            type_in(&mut app, "x");
+            let mut drawn = crate::tui::samples::drawn(&mut app, width, 20);
+            let compose = crate::tui::view::areas(&app).compose;
+            let cursor = ratatui::backend::Backend::get_cursor_position(&mut drawn).unwrap();
+            assert!(compose.contains(cursor), "{width}, {letters}: {cursor} in {compose}");
+            let cell = &drawn.buffer()[cursor];
+            assert_eq!(cell.symbol(), " ", "{width}, {letters}: {cursor}");
+            if compose.height > rows {
+                rows = compose.height;
+                assert_eq!(
+                    cursor.y,
+                    compose.bottom() - 1,
+                    "{width}, {letters}: the row is there for a letter"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn below_the_smallest_size_only_the_key_that_leaves_works() {
+    let mut app = connected();
+    type_in(&mut app, "a draft");
+    app.update(at(1), Event::Resize(39, 20));
+    type_in(&mut app, " more");
+    app.on_paste("more");
+    assert_eq!(press(&mut app, "Enter"), []);
+    assert_eq!(app.compose.text(), "a draft");
+    assert_eq!(press(&mut app, "Ctrl+c"), []);
+    assert!(shows_at(&mut app, (40, 8), "Ctrl+C again leaves"), "{}", text(&mut app, 40, 8));
+    assert!(press(&mut app, "Ctrl+c").contains(&Effect::Quit));
+    // At the smallest size there is a list and a line to write in.
+    let mut app = connected();
+    past(&mut app, Conversation::All, vec![notification(5, &topic("#ops"), "bob", "seen")], false);
+    type_in(&mut app, "a draft");
+    let screen = text(&mut app, 40, 9);
+    assert!(screen.contains("seen") && screen.contains("a draft"), "{screen}");
+    let mut first = crate::tui::samples::app(None);
+    type_in(&mut first, "alice");
+    assert!(shows_at(&mut first, (40, 9), "@ alice"), "{}", text(&mut first, 40, 9));
 }
 
 #[test]
@@ -764,7 +907,8 @@ fn a_lapsed_session_is_followed_by_another_and_all_that_waits_stands_once() {
 #[test]
 fn without_a_session_a_text_stays_where_it_is_and_connect_tries_again() {
     let mut app = connected();
-    assert_eq!(enter(&mut app, "/connect"), [], "there is one");
+    let effects = enter(&mut app, "/connect");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Open(..))), "there is one: {effects:?}");
     link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::Fenced))));
     assert!(shows(&mut app, "no session; /connect tries again"));
     assert!(shows(&mut app, "a copy of this device's files is in use"));
@@ -774,6 +918,25 @@ fn without_a_session_a_text_stays_where_it_is_and_connect_tries_again() {
     assert_eq!(enter(&mut app, "/connect"), [Effect::Open(name("alice"), None)]);
     assert_eq!(enter(&mut app, "/connect"), [], "it is being looked for");
     assert!(!shows(&mut app, "no session"));
+}
+
+#[test]
+fn a_new_session_is_told_of_once_it_is_open_and_not_for_a_device_that_was_removed() {
+    let mut app = connected();
+    let forgotten = || Link::Ended(Box::new(ClientError::Forgotten("slot-0".into())));
+    link(&mut app, 1, forgotten());
+    enter(&mut app, "/connect");
+    link(&mut app, 2, opened(vec![]));
+    assert!(!shows(&mut app, "a new session"));
+    link(&mut app, 2, forgotten());
+    assert!(shows(&mut app, "no longer know this device") && !shows(&mut app, "a new session"));
+    enter(&mut app, "/connect");
+    link(&mut app, 3, opened(vec![]));
+    link(&mut app, 3, let_in());
+    assert!(shows(&mut app, "a new session is open; it goes on where the last one ended"));
+    link(&mut app, 30, let_in());
+    app.update(at(60), Event::Tick);
+    assert!(!shows(&mut app, "a new session"));
 }
 
 #[test]

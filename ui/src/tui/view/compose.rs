@@ -10,7 +10,8 @@ use recado_client::Topic;
 use super::{Areas, span};
 use crate::tui::app::{App, Focus, Target};
 use crate::tui::event::written;
-use crate::tui::wrap::{self, cut, wrap};
+use crate::tui::input::{drawn_cursor, drawn_rows};
+use crate::tui::wrap::{self, cut};
 
 /// Largest height of the text, in rows.
 const ROWS_MAX: u16 = 8;
@@ -37,8 +38,7 @@ fn prompt(app: &App) -> String {
 /// Rows that the text needs in `width` columns.
 fn rows(app: &App, width: u16) -> u16 {
     let room = usize::from(width).saturating_sub(wrap::width(&prompt(app)) + 1).max(1);
-    // The cursor needs a column behind the last character.
-    u16::try_from(wrap(&app.compose.text(), room, room).len()).unwrap_or(u16::MAX)
+    drawn_rows(app.compose.area(), u16::try_from(room).unwrap_or(u16::MAX))
 }
 
 /// Rows that the compose line gets.
@@ -75,6 +75,8 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, areas: &Areas) {
         area = Rect { y: area.y + 1, height: area.height - 1, ..area };
     }
     let prompt = prompt(app);
+    // The cursor needs a column behind the last character.
+    let area = Rect { width: area.width.saturating_sub(1), ..area };
     let has_focus = app.focus == Focus::Writing && app.popup.is_none();
     let style = if has_focus { theme.accent } else { theme.dim };
     frame.render_widget(Line::from(span(prompt.clone(), style)), area);
@@ -102,9 +104,9 @@ fn behind(area: Rect, columns: usize) -> Rect {
 pub(super) fn edit(frame: &mut Frame<'_>, text: &TextArea<'static>, area: Rect, has_focus: bool) {
     frame.render_widget(text, area);
     if has_focus && !area.is_empty() {
-        let (cursor, (top, left)) = (text.screen_cursor(), text.scroll_offset());
-        let x = cursor.col.saturating_sub(left.into()).min(usize::from(area.width - 1));
-        let y = cursor.row.saturating_sub(top.into()).min(usize::from(area.height - 1));
+        let ((row, column), (top, left)) = (drawn_cursor(text), text.scroll_offset());
+        let x = column.saturating_sub(left.into()).min(usize::from(area.width));
+        let y = row.saturating_sub(top.into()).min(usize::from(area.height - 1));
         let at = Position::new(area.x + x as u16, area.y + y as u16);
         frame.set_cursor_position(at);
     }

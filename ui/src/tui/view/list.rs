@@ -1,5 +1,7 @@
 //! Notifications of the place shown, laid out from the lower edge upwards. Only visible items are laid out.
 
+use std::ops::RangeInclusive;
+
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
@@ -54,6 +56,16 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
+/// Indices of the items of which at least one row is visible. Empty if there is none.
+pub(crate) fn visible(app: &App) -> RangeInclusive<usize> {
+    let rows = window(app, super::areas(app).list);
+    let mut items = rows.iter().filter(|row| row.own).filter_map(|row| row.item);
+    match (items.next(), items.next_back()) {
+        (Some(first), last) => first..=last.unwrap_or(first),
+        (None, _) => 1..=0,
+    }
+}
+
 /// Index of the item that this row of the screen belongs to.
 pub(crate) fn item_at(app: &App, area: Rect, y: u16) -> Option<usize> {
     let rows = window(app, area);
@@ -102,7 +114,9 @@ fn tail(app: &App, context: &Context<'_>) -> Vec<Line<'static>> {
 /// Draws an explanation in place of an empty list.
 fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let theme = &app.settings.theme;
-    let waiting = app.log(&app.here).is_none_or(|log| log.before != Before::Nothing);
+    let log = app.log(&app.here);
+    let waiting = log.is_none_or(|log| log.before != Before::Nothing || log.renewing);
+    let asked = log.is_some_and(|log| log.before == Before::Loading || log.renewing);
     let mut paragraphs: Vec<(String, bool)> = Vec::new();
     let mut say = |text: &str, strong: bool| paragraphs.push((text.to_owned(), strong));
     match (&app.here, &app.profile) {
@@ -116,6 +130,10 @@ fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
             let why = app.no_server.clone().filter(|_| offline);
             say(&why.unwrap_or_else(|| app.servers_in_words()), false);
             say("A cluster on this machine starts with ./run.sh; this screen finds it by itself.", false);
+        }
+        _ if !asked && log.is_some_and(|log| log.failed.is_some()) => {
+            let why = log.and_then(|log| log.failed.clone()).unwrap_or_default();
+            say(&format!("What is here could not be read: {why}"), false);
         }
         _ if waiting && app.connection.is_served() => say("Fetching what there is", false),
         _ if waiting => say("Nothing is here yet; waiting for the servers.", false),
@@ -131,7 +149,10 @@ fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
             );
             say("For a demonstration, run `recado demo` in another terminal. F1 is help.", false);
         }
-        (Conversation::Topic(_), _) => say("Nothing has been sent here, or nothing that is kept.", false),
+        (Conversation::Topic(_), _) => {
+            let at = item::clock(log.map_or(0, |log| log.answered_ms), &app.settings.zone, "%H:%M");
+            say(&format!("Nothing had been sent here at {at}, or nothing that is kept."), false);
+        }
     }
     let width = usize::from(area.width.saturating_sub(4)).min(72);
     let mut lines = Vec::new();

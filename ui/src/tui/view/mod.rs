@@ -40,7 +40,7 @@ use super::app::App;
 use super::wrap::wrap;
 
 /// Smallest size at which the screen is drawn.
-pub(crate) const SMALLEST: (u16, u16) = (40, 12);
+pub(crate) const SMALLEST: (u16, u16) = (40, 9);
 
 /// Smallest width at which the list of places is shown.
 const SIDE_FROM: u16 = 60;
@@ -90,7 +90,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
     let theme = &app.settings.theme;
     let whole = frame.area();
     frame.buffer_mut().set_style(whole, theme.text);
-    if app.size.0 < SMALLEST.0 || app.size.1 < SMALLEST.1 {
+    if is_too_small(app) {
         return too_small(app, frame);
     }
     let areas = areas(app);
@@ -134,12 +134,20 @@ pub(crate) fn reading_rows(app: &App) -> usize {
     popup::most_scroll(app)
 }
 
+/// Returns true if nothing of the screen can be drawn. Then only the key that leaves works: the others would
+/// act on what nobody sees.
+pub(crate) fn is_too_small(app: &App) -> bool {
+    app.size.0 < SMALLEST.0 || app.size.1 < SMALLEST.1
+}
+
 fn too_small(app: &App, frame: &mut Frame<'_>) {
     let (width, height) = app.size;
-    let text = format!(
-        "The terminal is too small: {width}x{height}.\nrecado needs {}x{}.\nCtrl+C leaves.",
-        SMALLEST.0, SMALLEST.1
-    );
+    let leaves = if app.asks_whether_to_leave() {
+        "Your text is not sent and would be lost: Ctrl+C again leaves."
+    } else {
+        "Ctrl+C leaves; other keys do nothing."
+    };
+    let text = format!("Too small: {width}x{height}.\nrecado needs {}x{}.\n{leaves}", SMALLEST.0, SMALLEST.1);
     frame.render_widget(
         Paragraph::new(text).alignment(Alignment::Center).wrap(Wrap { trim: true }),
         frame.area(),

@@ -81,7 +81,7 @@ fn draw_palette(app: &App, palette: &Palette, frame: &mut Frame<'_>) {
         true,
     );
     if fits.is_empty() {
-        let text = "nothing is called so; /follow works with any name";
+        let text = palette.none();
         return frame.render_widget(Line::from(span(text, theme.dim)), list);
     }
     let first = (palette.selected + 1).saturating_sub(usize::from(list.height));
@@ -203,7 +203,9 @@ fn draw_line(
         }
         *y += 1;
     };
-    for line in above {
+    // The input and a row below it are visible, if need be in place of the text.
+    let skipped = (above.len() + 2).saturating_sub(inner.height.into());
+    for line in above.into_iter().skip(skipped) {
         put(frame, &mut y, Line::from(line));
     }
     let before = u16::try_from(wrap::width(sign)).unwrap_or(0);

@@ -3,6 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
+use recado_client::Access;
 
 use super::{ends, span};
 use crate::tui::app::{App, Focus};
@@ -18,7 +19,7 @@ enum Row {
 fn rows(app: &App) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut group = None;
-    for (of, place) in app.places.rows(&app.here) {
+    for (of, place) in app.rows() {
         if group != Some(of) {
             if group.is_some() {
                 rows.push(Row::Blank);
@@ -78,13 +79,20 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
+fn is_private(app: &App, place: &Conversation) -> bool {
+    let channel = place.topic().and_then(|topic| app.channel(topic));
+    channel.is_some_and(|channel| channel.access == Access::Private)
+}
+
 fn line(app: &App, place: &Conversation, is_here: bool, width: u16) -> Line<'static> {
     let theme = &app.settings.theme;
     let unread = app.places.unread(place);
     let muted = place.topic().is_some_and(|topic| app.places.is_muted(topic));
     let followed = place.topic().is_none_or(|topic| app.places.follows(topic));
     let count = match (unread, muted) {
+        (0, _) if app.has_draft(place) => "draft".to_owned(),
         (0, true) => "muted".to_owned(),
+        (0, false) if is_private(app, place) => "private".to_owned(),
         (0, false) => String::new(),
         (1_000.., _) => "999+".to_owned(),
         (n, true) => format!("({n})"),
@@ -101,7 +109,7 @@ fn line(app: &App, place: &Conversation, is_here: bool, width: u16) -> Line<'sta
     };
     let room = usize::from(width).saturating_sub(count.len() + 4);
     let label = cut(&place.label(app.profile.as_ref()), room);
-    let count_style = if muted { theme.dim } else { theme.unread };
+    let count_style = if muted || unread == 0 { theme.dim } else { theme.unread };
     ends(
         vec![span(format!("{pointer} "), theme.accent), span(label, style)],
         vec![span(format!("{count} "), count_style)],

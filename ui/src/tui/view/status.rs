@@ -5,15 +5,16 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
-use recado_client::{Name, Topic};
+use recado_client::{Access, Name};
 
 use super::{ends, span};
 use crate::tui::app::App;
 use crate::tui::connection::{State, trip_in_words};
 use crate::tui::conversation::Conversation;
 use crate::tui::event::server;
-use crate::tui::keys::{Action, key_for};
+use crate::tui::keys::{Action, Scope, key_for, key_in};
 use crate::tui::wrap::{cut, width, wrap};
+use crate::wording::access_in_words;
 
 /// Columns of the title that the right end of the header never takes: those of a profile with its `@`.
 const TITLE_LEAST: usize = 1 + Name::LEN_MAX;
@@ -38,10 +39,11 @@ pub(super) fn header(app: &App, frame: &mut Frame<'_>, area: Rect) {
 fn about(app: &App) -> String {
     let mut words = Vec::new();
     if let Conversation::Topic(topic) = &app.here {
-        if let Topic::Channel(name) = topic
-            && let Some((_, followers)) = app.channels.iter().find(|(channel, _)| channel == name)
-        {
-            words.push(crate::wording::counted(*followers, "follower"));
+        if let Some(channel) = app.channel(topic) {
+            words.push(crate::wording::counted(channel.followers, "follower"));
+            if channel.access == Access::Private {
+                words.push(access_in_words(Access::Private).to_owned());
+            }
         }
         if !app.places.follows(topic) {
             words.push("not followed".to_owned());
@@ -50,12 +52,22 @@ fn about(app: &App) -> String {
             words.push("muted".to_owned());
         }
     }
-    let elsewhere = app.places.unread(&Conversation::All);
-    if app.size.0 < super::SIDE_FROM && elsewhere > 0 {
-        words.push(format!("{elsewhere} unread"));
+    if app.size.0 < super::SIDE_FROM {
+        let all = app.places.unread(&Conversation::All);
+        let here = match &app.here {
+            Conversation::Topic(topic) if !app.places.is_muted(topic) => app.places.unread(&app.here),
+            Conversation::Topic(_) | Conversation::All => 0,
+        };
+        match (&app.here, all.saturating_sub(here)) {
+            (_, 0) => {}
+            (Conversation::All, all) => words.push(format!("{all} unread")),
+            (Conversation::Topic(_), elsewhere) => words.push(format!("{elsewhere} unread elsewhere")),
+        }
     }
     if app.position.anchor.is_some() {
-        words.push("looking back".to_owned());
+        let scope = if app.scope() == Scope::List { Scope::List } else { Scope::Everywhere };
+        let newest = key_in(scope, Action::Last).unwrap_or_default();
+        words.push(format!("looking back ({newest}: the newest)"));
     }
     words.join(", ")
 }

@@ -285,7 +285,7 @@ fn confirmation_before_a_link_is_opened() {
 #[test]
 fn too_small() {
     let mut app = busy();
-    let screens = [(39, 12), (40, 11), (12, 4)].map(|(width, height)| text(&mut app, width, height));
+    let screens = [(39, 12), (40, 8), (12, 4)].map(|(width, height)| text(&mut app, width, height));
     assert_snapshot!(screens.join("\n--\n"));
     for width in 1..60 {
         for height in 1..16 {

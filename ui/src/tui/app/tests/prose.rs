@@ -188,11 +188,18 @@ fn a_question_stays_until_it_is_answered_and_says_so() {
     assert!(shows(&mut app, "answer the question first"));
     app.on_paste("y");
     assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Question, "not sent yet"));
-    // A text that is typed on, with its Enter, does nothing.
-    type_in(&mut app, "my name is y");
-    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Question, "not sent yet"));
+    // A text that is typed on, with its Enter, does nothing, and moves no mark.
+    let marked = |app: &App| match &app.popup {
+        Some(Popup::Question(question)) => question.marked,
+        other => panic!("{other:?}"),
+    };
+    type_in(&mut app, "jk my name is y");
     assert_eq!(press(&mut app, "Enter"), []);
-    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Writing, "not sent yet"));
+    assert_eq!((app.scope(), app.compose.text().as_str()), (Scope::Question, "not sent yet"));
+    assert_eq!(marked(&app), 0);
+    // After a second without a key, a letter is an answer again.
+    app.update(at(2), Event::Tick);
+    assert!(press(&mut app, "y").contains(&Effect::Quit));
     press(&mut app, "Ctrl+c");
     for way in ["n", "Esc"] {
         assert_eq!(press(&mut app, way), [], "{way}");
