@@ -2,8 +2,10 @@
 //! [`is_yes_to`].
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use recado_client::{ClusterIdentity, KnownClusters, Trust};
+use recado_client::{ClientError, ClusterIdentity, KnownClusters, Trust, status};
 
 use crate::config::Config;
 use crate::print;
@@ -27,6 +29,20 @@ pub(crate) fn trust(config: &Config, accept_new: bool) -> Trust {
 pub(crate) fn known(config: &Config) -> KnownClusters {
     KnownClusters::under(&config.state)
 }
+
+/// The error about the servers at these addresses, if they belong to another cluster than the one that is
+/// known there: it was made anew, say. A client that is open never hears of it from the servers of its own.
+pub(crate) fn another_cluster(servers: &[SocketAddr], trust: &Trust) -> Option<ClientError> {
+    match status(servers, ANOTHER_PATIENCE, trust) {
+        Err(error @ (ClientError::ClusterKeyChanged { .. } | ClientError::NotThePinnedKey { .. })) => {
+            Some(error)
+        }
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Time to wait for servers of another cluster.
+const ANOTHER_PATIENCE: Duration = Duration::from_millis(600);
 
 /// Decision about an unknown cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +114,7 @@ fn is_yes(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use recado_client::{ClientError, ClusterId, ClusterKey};
+    use recado_client::{ClusterId, ClusterKey};
 
     use super::*;
 

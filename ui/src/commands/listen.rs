@@ -15,6 +15,7 @@ use crate::cli::Listen;
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
 use crate::print::{about_device, gap, is_closed, is_reader_gone, note};
+use crate::trust::another_cluster;
 use crate::wording::counted;
 
 /// Interval at which signals, the time-out and the connection's events are checked while nothing arrives.
@@ -46,6 +47,7 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
         left: listen.count,
         shown: BTreeSet::new(),
         searching: None,
+        told: Told::Nothing,
     };
     match listener.run(&client)? {
         End::Enough => Ok(()),
@@ -80,9 +82,19 @@ struct Listener<'a> {
     left: Option<usize>,
     /// Ops that were shown as the past. They are not shown again when the stream delivers them.
     shown: BTreeSet<Op>,
-    /// Time, since the command began, from which on there has been no primary. `None` also after the note was
-    /// printed.
+    /// Time, since the command began, from which on there has been no primary, or at which the servers were
+    /// asked why.
     searching: Option<Duration>,
+    /// What was printed about the search.
+    told: Told,
+}
+
+/// What was printed about a search for the primary. A later one tells more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Nothing,
+    Search,
+    Another,
 }
 
 impl Listener<'_> {
@@ -158,7 +170,8 @@ impl Listener<'_> {
     fn tell_connection(&mut self, client: &Client, now: Duration) {
         for event in client.connection_events().try_iter() {
             match event {
-                ConnectionEvent::Searching => self.searching = Some(now),
+                ConnectionEvent::Searching if self.searching.is_some() => {}
+                ConnectionEvent::Searching => (self.searching, self.told) = (Some(now), Told::Nothing),
                 ConnectionEvent::Connected { .. } | ConnectionEvent::Ended(_) => self.searching = None,
                 ConnectionEvent::PrimaryChanged { view, addr, pause } => {
                     self.searching = None;
@@ -179,11 +192,27 @@ impl Listener<'_> {
             }
         }
         if self.searching.is_some_and(|since| now.saturating_sub(since) >= TELL_SEARCH) {
-            self.searching = None;
-            note(format_args!(
-                "no primary for {} s; still trying. Does a majority of the servers run? See: recado status",
-                TELL_SEARCH.as_secs()
-            ));
+            self.tell_search(now);
+        }
+    }
+
+    /// Says once that there is no primary, or, whenever that turns out, that another cluster is in its place.
+    fn tell_search(&mut self, now: Duration) {
+        self.searching = Some(now);
+        let servers = self.context.config.servers().unwrap_or_default();
+        let (what, text) = match another_cluster(servers, &self.context.trust) {
+            Some(error) => (Told::Another, error.to_string()),
+            None => (
+                Told::Search,
+                format!(
+                    "no primary for {} s; still trying. Does a majority of the servers run? See: recado status",
+                    TELL_SEARCH.as_secs()
+                ),
+            ),
+        };
+        if self.told < what {
+            self.told = what;
+            note(text);
         }
     }
 }

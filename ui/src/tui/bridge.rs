@@ -32,6 +32,7 @@ use super::runtime::{is_nobody, spawn};
 use super::saved_state::{SavedState, Store};
 use super::suspend_detector::SuspendDetector;
 use crate::exit::Failure;
+use crate::trust::another_cluster;
 use crate::wording::KEYS_MOST;
 
 /// Size of the queues of requests and of queries. A request beyond it is declined.
@@ -593,8 +594,8 @@ impl Pulse {
             }
             drop(client);
             if answers.is_empty()
-                && let Some(why) = self.other_cluster(&servers)
-                && self.links.send(Link::Other(why)).is_err()
+                && let Some(error) = another_cluster(&servers.first, &self.access.trust)
+                && self.links.send(Link::Other(error.to_string())).is_err()
             {
                 return;
             }
@@ -605,18 +606,6 @@ impl Pulse {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-        }
-    }
-}
-
-impl Pulse {
-    /// Why the servers that answer are not those of the cluster, if some do and they are not.
-    fn other_cluster(&self, servers: &Servers) -> Option<String> {
-        match status(&servers.first, PULSE_PATIENCE, &self.access.trust) {
-            Err(error @ (ClientError::ClusterKeyChanged { .. } | ClientError::NotThePinnedKey { .. })) => {
-                Some(error.to_string())
-            }
-            Ok(_) | Err(_) => None,
         }
     }
 }

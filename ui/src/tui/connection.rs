@@ -138,7 +138,8 @@ impl Connection {
     pub(crate) fn banner(&self, now: Now) -> Option<String> {
         let waits = matches!(self.state, State::Searching { .. } | State::Connecting { .. });
         if let Some(other) = self.other.as_ref().filter(|_| waits) {
-            return Some(format!("{other}\nWhat you send meanwhile is saved for the old cluster."));
+            let then = "and start the screen again. What you send before is saved for the old cluster.";
+            return Some(format!("{other}\n{then}"));
         }
         Some(match &self.state {
             State::Searching { since } => {

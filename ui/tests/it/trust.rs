@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::cluster::{Cluster, lock_cluster_tests, succeeded};
 use crate::terminal::Terminal;
+use crate::tmux::Tmux;
 
 const REFUSED: i32 = 77;
 
@@ -96,6 +97,32 @@ fn a_cluster_made_anew_is_refused_loudly_until_the_old_one_is_forgotten() {
     assert!(notes(&terminal, &["--as=alice", "claim"]).contains(&new));
     let (code, nothing) = terminal.fails(&["cluster", "forget", "127.0.0.9:1"]);
     assert!(code == 1 && nothing.contains("cluster list"), "{code}: {nothing}");
+}
+
+#[test]
+fn an_open_screen_says_that_the_cluster_was_made_anew() {
+    let _alone = lock_cluster_tests();
+    let Some(tmux) = Tmux::start() else { return };
+    let mut cluster = Cluster::ready(1);
+    let address = cluster.addresses()[0];
+    // The window uses this handle only to wait.
+    let watch = Cluster::init(1);
+    let alice = tmux.window(&watch, "alice", &address.to_string());
+    alice.enter("clear; recado --as alice");
+    alice.wait_for("connected");
+
+    // So does an open `recado listen`.
+    let bob = tmux.window(&watch, "bob", &address.to_string());
+    bob.enter("clear; recado --as bob listen");
+    bob.wait_for("you follow nothing yet");
+
+    cluster.kill_all();
+    std::fs::remove_dir_all(home(&cluster)).unwrap();
+    init(&home(&cluster), address.port());
+    cluster.start_all();
+    bob.wait_for("IS NOT THE ONE IT WAS");
+    alice.wait_for("IS NOT THE ONE IT WAS");
+    alice.wait_for(&format!("recado cluster forget {address}"));
 }
 
 #[test]

@@ -113,6 +113,11 @@ impl App {
 
     /// Asks for whom a text is that begins with a name, and would go to the user's followers.
     fn ask_to_whom(&mut self, topic: &Topic, to_it: Request, as_it_is: Request) {
+        if let Request::Send { content, .. } = &as_it_is
+            && let Some(why) = too_large(content)
+        {
+            return self.trouble(format!("{why}; Ctrl+U clears the text before the cursor"));
+        }
         let whom = reached(Some(topic));
         let creates = self.unknown_channel(&to_it).is_some();
         let mut answers = Vec::new();
@@ -150,7 +155,9 @@ impl App {
         );
         let yes = (format!("Create #{channel} and send"), Yes::Request(request));
         // The name may be mistyped, and the shell's command asks for a yes as well.
-        self.ask(Question::new(format!("Create #{channel}?"), text, yes, "Do not send").careful());
+        self.ask(
+            Question::new(format!("Create #{channel}?"), text, yes, "Do not send").careful().of_creation(),
+        );
         false
     }
 

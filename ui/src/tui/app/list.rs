@@ -240,7 +240,7 @@ impl App {
         self.focus = Focus::List;
         let visible = view::list::visible(self);
         if self.selected_at().is_none_or(|at| !visible.contains(&at)) {
-            let last = if visible.is_empty() { self.window().1 } else { *visible.end() };
+            let last = if visible.is_empty() { self.window().1 } else { visible.end - 1 };
             self.position.selected = self.log(&self.here).and_then(|log| log.get(last)).map(|one| one.op);
         }
     }

@@ -17,6 +17,8 @@ pub(crate) struct Question {
     pub(crate) answers: Vec<(String, Option<Yes>)>,
     /// Index of the marked answer.
     pub(crate) marked: usize,
+    /// True for the question whether to create a channel, which has no object once there is the channel.
+    pub(super) creates: bool,
     /// Time at which something was typed that is no answer. For [`PAUSE`] after it neither a letter nor Enter
     /// is one: it may be in the middle of a text.
     pub(super) strayed: Option<Duration>,
@@ -46,12 +48,18 @@ impl Question {
 
     /// A question with these answers, the last of which is no. The first is marked.
     pub(super) fn of(title: String, text: String, answers: Vec<(String, Option<Yes>)>) -> Question {
-        Question { title, text, answers, marked: 0, strayed: None }
+        Question { title, text, answers, marked: 0, creates: false, strayed: None }
     }
 
     /// Marks the no, for what cannot be undone.
     pub(super) fn careful(mut self) -> Question {
         self.marked = self.answers.len().saturating_sub(1);
+        self
+    }
+
+    /// Makes it the question whether to create a channel.
+    pub(super) fn of_creation(mut self) -> Question {
+        self.creates = true;
         self
     }
 
@@ -121,7 +129,10 @@ impl App {
     /// Goes on with a text whose channel turns out to exist, without an answer to the question whether it is
     /// to be made.
     pub(super) fn drop_needless_question(&mut self) {
-        let Some(Popup::Question(question)) = &self.popup else { return };
+        let Some(Popup::Question(question)) = self.popup.as_ref() else { return };
+        if !question.creates {
+            return;
+        }
         let Some(Yes::Request(request @ Request::Send { .. })) = question.first() else { return };
         if self.unknown_channel(&request).is_none() {
             self.popup = None;

@@ -501,7 +501,7 @@ fn the_keys_of_the_list_act_on_what_is_visible() {
         came(&mut app, 1, notification(op, &topic("#ops"), "bob", "straw"));
     }
     assert_eq!(app.selected().unwrap().op, Op(57));
-    assert!(crate::tui::view::list::visible(&app).any(|at| at == 56), "{}", text(&mut app, 100, 30));
+    assert!(crate::tui::view::list::visible(&app).contains(&56), "{}", text(&mut app, 100, 30));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Notifications of the place shown, laid out from the lower edge upwards. Only visible items are laid out.
 
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -57,12 +57,12 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
 }
 
 /// Indices of the items of which at least one row is visible. Empty if there is none.
-pub(crate) fn visible(app: &App) -> RangeInclusive<usize> {
+pub(crate) fn visible(app: &App) -> Range<usize> {
     let rows = window(app, super::areas(app).list);
     let mut items = rows.iter().filter(|row| row.own).filter_map(|row| row.item);
     match (items.next(), items.next_back()) {
-        (Some(first), last) => first..=last.unwrap_or(first),
-        (None, _) => 1..=0,
+        (Some(first), last) => first..last.unwrap_or(first) + 1,
+        (None, _) => 0..0,
     }
 }
 

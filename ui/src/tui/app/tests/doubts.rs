@@ -28,10 +28,15 @@ fn a_text_to_the_followers_that_begins_with_a_name_asks_for_whom_it_is() {
     ] {
         let as_it_is = typed.strip_prefix("/send ").unwrap_or(typed);
         let mut app = connected();
+        let channels = app.channels.clone();
         assert_eq!(request(&enter(&mut app, typed)), None, "{typed}");
+        assert!(shows(&mut app, "or to your followers?"), "{}", text(&mut app, 100, 30));
+        // A list that comes meanwhile answers nothing.
+        assert_eq!(request(&link(&mut app, 1, Link::List(Listing::Channels, Ok(vec![])))), None);
         assert!(shows(&mut app, "or to your followers?"), "{}", text(&mut app, 100, 30));
         assert_eq!(press(&mut app, "Esc"), []);
         assert_eq!(app.compose.text(), typed);
+        app.channels = channels.clone();
         press(&mut app, "Enter");
         assert_eq!(request(&press(&mut app, "y")), Some(&send(topic, body)), "{typed}");
         assert!(app.compose.is_empty());
