@@ -113,7 +113,7 @@ fn an_open_screen_says_that_the_cluster_was_made_anew() {
 
     // So does an open `recado listen`.
     let bob = tmux.window(&watch, "bob", &address.to_string());
-    bob.enter("clear; recado --as bob listen");
+    bob.enter("clear; recado --as bob claim; recado --as bob listen");
     bob.wait_for("you follow nothing yet");
 
     cluster.kill_all();

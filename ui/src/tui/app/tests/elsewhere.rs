@@ -169,7 +169,7 @@ fn servers_of_another_cluster_at_the_addresses_are_told() {
     link(&mut app, 1, Link::Pulse(vec![]));
     link(&mut app, 2, Link::Other("THE CLUSTER AT 127.0.0.1:1 IS NOT THE ONE IT WAS".to_owned()));
     app.update(at(94), Event::Tick);
-    let screen = text(&mut app, 100, 30);
+    let screen = text(&mut app, 140, 30);
     assert!(screen.contains("IS NOT THE ONE IT WAS") && !screen.contains("no primary for"), "{screen}");
     assert!(screen.contains("saved for the old cluster"), "{screen}");
     link(&mut app, 95, Link::Pulse(crate::tui::samples::pulse(None)));
