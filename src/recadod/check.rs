@@ -7,7 +7,8 @@ use recado::config::file::{ConfigError, ServerFile};
 use recado::config::secret::ClusterSecret;
 use recado::config::{Cluster, Config};
 use recado::server::cluster_key;
-use recado_log::journal::{self, Expected, MetaState};
+use recado_log::journal::{self, Checked, Expected, MetaState};
+use recado_sys::machine;
 
 /// Reads the file and what it names, the secret and the data directory; returns a summary.
 pub(super) fn run(file: &Path) -> Result<String> {
@@ -16,18 +17,19 @@ pub(super) fn run(file: &Path) -> Result<String> {
     let expected = expected(&checked.config);
     let ids: Vec<String> = expected.members.iter().map(|id| id.0.to_string()).collect();
     let data = checked.data.display();
-    let meta = journal::check(&checked.data, &expected)
+    let found = journal::check(&checked.data, &expected)
         .with_context(|| format!("{}: data directory {data}", file.display()))?;
     let at = cluster
         .member(cluster.me)
         .map_or(String::new(), |me| format!(", clients at {}, peers at {}", me.client, me.peer));
     Ok(format!(
-        "{}: good\n  server   {} of [{}] of cluster {}{at}\n  data     {data}: {}\n  key      fingerprint {}\n",
+        "{}: good\n  server   {} of [{}] of cluster {}{at}\n  data     {data}: {}{}\n  key      fingerprint {}\n",
         file.display(),
         cluster.me,
         ids.join(" "),
         cluster.id,
-        state(&meta, expected.members.len() == 1),
+        state(&found),
+        exposed(&checked.data),
         cluster_key(&secret).fingerprint()
     ))
 }
@@ -46,14 +48,18 @@ pub(super) fn fingerprint(file: &Path) -> Result<String> {
     Ok(format!("cluster      {id}\nfingerprint  {fingerprint}\nkey          {key}\n"))
 }
 
-pub(super) fn state(meta: &MetaState, alone: bool) -> String {
-    match meta {
-        MetaState::Absent if alone => {
-            "empty; there is no other server to learn from, so it will not start".to_owned()
-        }
-        MetaState::Rotten if alone => {
-            "DAMAGED meta; there is no other server to learn from, so it will not start".to_owned()
-        }
+/// What is said of a data directory that other users may access.
+fn exposed(data: &Path) -> String {
+    let mode = machine::access(data).map_or(0, |access| access.mode);
+    match mode & 0o077 {
+        0 => String::new(),
+        _ => format!("; mode {mode:03o}: other users may access it until the next start makes it 700"),
+    }
+}
+
+/// A data directory on which a server starts, in words.
+pub(super) fn state(found: &Checked) -> String {
+    match &found.meta {
         MetaState::Absent => {
             "empty; the server learns from the others before it votes, and they must have their data"
                 .to_owned()
@@ -63,7 +69,13 @@ pub(super) fn state(meta: &MetaState, alone: bool) -> String {
             let role = if *voter { "this server's, with a vote" } else { "this server's, still a learner" };
             let bad =
                 if *whole { "" } else { "; ONE OF TWO SLOTS of meta is damaged, the next start repairs it" };
-            format!("{role}; starts so far: {incarnation}{bad}")
+            let lost = found.lost.map_or(String::new(), |lost| {
+                format!(
+                    "; ops {} to {} ARE DAMAGED, the other servers have to send them",
+                    lost.first, lost.last
+                )
+            });
+            format!("{role}; starts so far: {incarnation}{bad}{lost}")
         }
     }
 }
@@ -87,8 +99,12 @@ fn of(file: &Path, error: ConfigError) -> Error {
 mod tests {
     use std::fs;
 
+    use recado_log::journal::{Directory, Journal, Options};
+    use recado_proto::entry::{Entry, EntryKind};
+    use recado_proto::id::{Op, View};
+
     use super::*;
-    use crate::recadod::{exit_code, init, message};
+    use crate::recadod::{exit_code, init, inspect, message};
 
     /// The files of a cluster of three.
     fn cluster() -> tempfile::TempDir {
@@ -109,6 +125,66 @@ mod tests {
         assert!(output.contains("with a vote"), "{output}");
         fs::remove_file(dir.path().join("c/server-2/data/meta")).unwrap();
         assert!(run(&file).unwrap().contains("they must have their data"));
+    }
+
+    #[test]
+    fn what_serve_refuses_of_an_only_servers_data_is_refused_and_damage_that_others_mend_is_told() {
+        for servers in [1, 3] {
+            let dir = tempfile::tempdir().unwrap();
+            init::run(&dir.path().join("c"), &init::plan((Some(servers), &[]), 10097).unwrap(), None)
+                .unwrap();
+            let file = dir.path().join("c/server-1/recado.toml");
+            let (checked, _) = load(&file).unwrap();
+            let (data, expected) = (&checked.data, expected(&checked.config));
+            // As a start does it.
+            let open = || Journal::open(Directory::lock(data).unwrap(), &expected, Options::default());
+            let (mut journal, _) = open().unwrap();
+            let entry =
+                |op| Entry { op: Op(op), view: View(1), kind: EntryKind::Command, payload: [7; 9].into() };
+            journal.append(&[entry(1), entry(2)], Op(0)).unwrap();
+            journal.sync().unwrap();
+            journal.mark().unwrap();
+            assert!(run(&file).unwrap().contains("with a vote"), "beside a server");
+            drop(journal);
+            assert!(run(&file).unwrap().contains("with a vote"));
+            let inspected = || inspect::run(data, false).unwrap();
+            assert_eq!(inspected().1, inspect::Verdict::Whole);
+
+            let log = data.join(format!("log.{:020}", 1));
+            let len = fs::read(&log).unwrap().len();
+            fs::write(&log, vec![0xff; len]).unwrap();
+            assert_eq!(inspected().1, inspect::Verdict::Damaged);
+            let refused = |what: &str| {
+                let error = run(&file).unwrap_err();
+                assert!(message(&error).contains(what), "{}", message(&error));
+                let served = Error::new(open().err().unwrap());
+                assert_eq!((exit_code(&error), exit_code(&served)), (78, 78), "{what}");
+            };
+            if servers > 1 {
+                let told = run(&file).unwrap();
+                assert!(told.contains("ops 1 to 2 ARE DAMAGED, the other servers"), "{told}");
+                continue;
+            }
+            refused("damaged ops 1 to 2");
+            fs::remove_file(data.join("meta")).unwrap();
+            assert_eq!(inspected().1, inspect::Verdict::Damaged, "a log that no meta speaks of");
+            refused("empty or damaged");
+            fs::remove_file(&log).unwrap();
+            fs::remove_file(data.join("reserve")).unwrap();
+            assert_eq!(inspected().1, inspect::Verdict::Whole, "there is nothing");
+            refused("empty or damaged");
+        }
+    }
+
+    #[test]
+    fn data_that_other_users_may_access_is_told_with_what_the_next_start_does() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = cluster();
+        let file = dir.path().join("c/server-1/recado.toml");
+        assert!(!run(&file).unwrap().contains("other users"));
+        let data = dir.path().join("c/server-1/data");
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(run(&file).unwrap().contains("mode 755: other users may access it"));
     }
 
     #[test]

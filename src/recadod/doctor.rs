@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use anyhow::Error;
 use recado::config::Config;
-use recado::config::file::ServerFile;
+use recado::config::file::{ConfigError, ServerFile};
 use recado::config::secret::{ClusterSecret, SecretError};
 use recado::server::cluster_key;
 use recado_client::{Claim, Surveyed, survey};
 use recado_doctor::cluster::{self, Expected, Own};
 use recado_doctor::machine::{self, Need, Side};
 use recado_doctor::{Finding, Report, Severity, observe};
-use recado_log::journal::{self, MetaState, SNAPSHOTS_KEPT};
+use recado_log::journal::{self, Checked, JournalError, MetaState, SNAPSHOTS_KEPT};
 use recado_sys::machine as sys;
 
 use super::check;
@@ -61,7 +61,16 @@ fn examine(file: &Path, data: Option<&Path>) -> Vec<Finding> {
     let checked = match ServerFile::read(file) {
         Ok(checked) => checked,
         Err(error) => {
-            let why = (super::message(&Error::new(error)), "mend the line; recadod init writes a whole file");
+            let cure = match &error {
+                ConfigError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                    "name this server's file: recadod doctor FILE; recadod init writes one for each server"
+                }
+                ConfigError::Unreadable { .. } => "run the doctor as the server's user, or as root",
+                ConfigError::Syntax { .. } | ConfigError::Value { .. } => {
+                    "mend the line; recadod init writes a whole file"
+                }
+            };
+            let why = (super::message(&Error::new(error)), cure);
             return vec![Finding::other(Severity::Fault, "config", &subject, "it cannot be used", why)];
         }
     };
@@ -129,18 +138,28 @@ fn secret(path: &Path, user: Option<u32>) -> (Option<ClusterSecret>, Finding) {
 /// The data directory: whose it is, what it holds, room and speed of its disk.
 fn directory(config: &Config, data: &Path) -> Vec<Finding> {
     let subject = data.display().to_string();
+    let access = sys::access(data);
+    if access.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return vec![gone(&subject, config.cluster.members.len() == 1)];
+    }
     // A start takes away what others may do, so it is no fault.
-    let mut all = vec![machine::private(&subject, Side::Server, &sys::access(data), None, Severity::Warning)];
+    let mut all = vec![machine::private(&subject, Side::Server, &access, None, Severity::Warning)];
     if !data.is_dir() {
         return all;
     }
     all.push(match journal::check(data, &check::expected(config)) {
-        Ok(meta) => holds(&subject, &meta, config.cluster.members.len() == 1),
+        Ok(found) => holds(&subject, &found),
         Err(error) => {
-            let why = (
-                super::message(&Error::new(error)),
-                "give each server its own `data`; recadod inspect shows it",
-            );
+            let cure = match error {
+                JournalError::Irreparable(_) | JournalError::Forgotten => {
+                    "put a copy of its data in its place, or make a new cluster elsewhere: recadod init"
+                }
+                JournalError::Io { .. } | JournalError::NotWritable(_) => {
+                    "run the doctor as the server's user or as root; look at dmesg, and check the disk"
+                }
+                _ => "give each server its own `data`; recadod inspect shows it",
+            };
+            let why = (super::message(&Error::new(error)), cure);
             Finding::other(Severity::Fault, "data", &subject, "a server does not start with it", why)
         }
     });
@@ -150,9 +169,32 @@ fn directory(config: &Config, data: &Path) -> Vec<Finding> {
     all
 }
 
-fn holds(subject: &str, meta: &MetaState, is_alone: bool) -> Finding {
-    let (check, seen) = ("data", check::state(meta, is_alone));
-    match meta {
+/// There is no data directory.
+fn gone(subject: &str, is_alone: bool) -> Finding {
+    let why = match is_alone {
+        true => (
+            "it was never made or put in its place, or its disk is not mounted",
+            "mount its disk, or put the data that recadod init has made, or a copy of it, in its place"
+                .to_owned(),
+        ),
+        false => (
+            "it was never put in its place, its disk is not mounted, or the disk was lost",
+            format!(
+                "mount its disk, or put its data in its place; if they are lost, as the server's user: \
+                 mkdir -m 700 {subject}, and start it while the other servers run"
+            ),
+        ),
+    };
+    Finding::other(Severity::Fault, "access", subject, "there is no such directory", why)
+}
+
+fn holds(subject: &str, found: &Checked) -> Finding {
+    let (check, seen) = ("data", check::state(found));
+    match &found.meta {
+        MetaState::Good { .. } if found.lost.is_some() => {
+            let cure = "keep the other servers running and start it; check the disk, and replace it";
+            Finding::other(Severity::Warning, check, subject, seen, ("the disk has lost them", cure))
+        }
         MetaState::Good { whole: true, voter: true, .. } => Finding::ok(check, subject, seen),
         MetaState::Good { .. } => {
             let why =
@@ -160,18 +202,11 @@ fn holds(subject: &str, meta: &MetaState, is_alone: bool) -> Finding {
             Finding::other(Severity::Note, check, subject, seen, why)
         }
         MetaState::Absent | MetaState::Rotten => {
-            let cure = match is_alone {
-                true => "put a copy of its data in its place, or make a new cluster: recadod init",
-                false => "keep the other servers running, with their data, and start it",
-            };
-            let severity = if is_alone { Severity::Fault } else { Severity::Warning };
-            Finding::other(
-                severity,
-                check,
-                subject,
-                seen,
-                ("the directory is new, or its disk was lost", cure),
-            )
+            let why = (
+                "the directory is new, or its disk was lost",
+                "keep the other servers running, with their data, and start it",
+            );
+            Finding::other(Severity::Warning, check, subject, seen, why)
         }
     }
 }
@@ -237,15 +272,20 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
-    use recado_proto::id::{BootId, ClusterId, ClusterKey, NodeId};
+    use recado_proto::entry::{Entry, EntryKind};
+    use recado_proto::id::{BootId, ClusterId, ClusterKey, NodeId, Op, View};
 
     use super::*;
     use crate::recadod::init;
 
     /// The files of a cluster of three, and the configuration of its first server.
     fn cluster() -> (tempfile::TempDir, PathBuf) {
+        cluster_of(3)
+    }
+
+    fn cluster_of(servers: u16) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
-        init::run(&dir.path().join("c"), &init::plan((Some(3), &[]), 10097).unwrap(), None).unwrap();
+        init::run(&dir.path().join("c"), &init::plan((Some(servers), &[]), 10097).unwrap(), None).unwrap();
         let file = dir.path().join("c/server-1/recado.toml");
         (dir, file)
     }
@@ -333,8 +373,58 @@ mod tests {
         fs::remove_file(data.join("meta")).unwrap();
         let (severity, told) = bad(&directory(&config, &data), "data").unwrap();
         assert!(severity == Severity::Warning && told.contains("other servers"), "{told}");
-        let (severity, told) = bad(&directory(&config, &dir.path().join("none")), "access").unwrap();
-        assert!(severity == Severity::Fault && told.contains("recadod init"), "{told}");
+    }
+
+    #[test]
+    fn a_data_directory_that_is_gone_is_made_empty_where_other_servers_have_the_data_and_nowhere_else() {
+        let (dir, file) = cluster();
+        let (config, ..) = parts(&file);
+        let none = dir.path().join("none");
+        let (severity, told) = bad(&directory(&config, &none), "access").unwrap();
+        assert!(severity == Severity::Fault && !told.contains("recadod init"), "{told}");
+        assert!(told.contains(&format!("mkdir -m 700 {}", none.display())), "{told}");
+        let (_dir, file) = cluster_of(1);
+        let (config, ..) = parts(&file);
+        let (severity, told) = bad(&directory(&config, &none), "access").unwrap();
+        assert!(severity == Severity::Fault && !told.contains("mkdir"), "{told}");
+    }
+
+    #[test]
+    fn data_on_which_the_only_server_of_a_cluster_does_not_start_is_a_fault() {
+        let (_dir, file) = cluster_of(1);
+        let (config, data, _) = parts(&file);
+        assert_eq!(bad(&directory(&config, &data), "data"), None);
+        fs::write(data.join("meta"), [0; 8192]).unwrap();
+        let (severity, told) = bad(&directory(&config, &data), "data").unwrap();
+        assert!(severity == Severity::Fault && told.contains("put a copy"), "{told}");
+        assert!(!told.contains("its own `data`"), "{told}");
+    }
+
+    #[test]
+    fn damage_that_the_other_servers_mend_is_a_warning() {
+        let (_dir, file) = cluster();
+        let (config, data, _) = parts(&file);
+        let expected = check::expected(&config);
+        let disk = journal::Directory::lock(&data).unwrap();
+        let (mut journal, _) = journal::Journal::open(disk, &expected, Default::default()).unwrap();
+        let entry = Entry { op: Op(1), view: View(1), kind: EntryKind::Command, payload: [7; 9].into() };
+        journal.append(&[entry], Op(0)).unwrap();
+        journal.sync().unwrap();
+        journal.mark().unwrap();
+        drop(journal);
+        let log = data.join(format!("log.{:020}", 1));
+        let len = fs::read(&log).unwrap().len();
+        fs::write(&log, vec![0; len]).unwrap();
+        let (severity, told) = bad(&directory(&config, &data), "data").unwrap();
+        assert!(severity == Severity::Warning && told.contains("ops 1 to 1 ARE DAMAGED"), "{told}");
+    }
+
+    #[test]
+    fn without_a_configuration_the_cure_is_to_name_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (severity, told) = bad(&examine(&dir.path().join("recado.toml"), None), "config").unwrap();
+        assert!(severity == Severity::Fault && told.contains("recadod doctor FILE"), "{told}");
+        assert!(!told.contains("mend the line"), "{told}");
     }
 
     #[test]

@@ -10,7 +10,15 @@ use recado_log::journal::{self, Inspection, MetaState};
 /// The cure for a wrong directory.
 const CURE: &str = "give the directory that `data` in the server's recado.toml names";
 
-pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
+/// Whether a data directory holds all that it once held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Whole,
+    Damaged,
+}
+
+/// Returns what the directory holds, and whether that is damaged.
+pub(super) fn run(dir: &Path, json: bool) -> Result<(String, Verdict)> {
     let mut files = fs::read_dir(dir).map_err(|error| unreadable(dir, error))?;
     let found = journal::inspect(dir).with_context(|| format!("cannot inspect {}", dir.display()))?;
     // An empty directory is not an error: a server whose disk was lost starts on one.
@@ -20,10 +28,9 @@ pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
         let cure = near.map_or(CURE.to_owned(), |near| format!("did you mean {}?", near.display()));
         bail!("{} is not a data directory: it has neither meta nor log nor snapshots; {cure}", dir.display());
     }
-    if json {
-        return Ok(serde_json::to_string(&found)? + "\n");
-    }
-    Ok(found.to_string())
+    let verdict = if found.damaged { Verdict::Damaged } else { Verdict::Whole };
+    let text = if json { serde_json::to_string(&found)? + "\n" } else { found.to_string() };
+    Ok((text, verdict))
 }
 
 /// The error for a directory that cannot be read, with the cure.
@@ -79,21 +86,22 @@ mod tests {
     #[test]
     fn inspect_shows_an_empty_directory_as_a_learners() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(run(dir.path(), false).unwrap().contains("learner"));
+        let (text, verdict) = run(dir.path(), false).unwrap();
+        assert!(text.contains("learner") && verdict == Verdict::Whole, "{text}");
     }
 
     #[test]
     fn a_directory_with_nothing_but_what_was_set_aside_is_shown() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("old.meta"), "").unwrap();
-        assert!(run(dir.path(), false).unwrap().contains("set aside  old.meta"));
+        assert!(run(dir.path(), false).unwrap().0.contains("set aside  old.meta"));
     }
 
     #[test]
     fn json_has_cluster_and_view_as_they_are_shown_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
         let output = init::run(dir.path(), &init::plan((Some(1), &[]), 10097).unwrap(), None).unwrap();
-        let found = run(&dir.path().join("server-1/data"), true).unwrap();
+        let (found, _) = run(&dir.path().join("server-1/data"), true).unwrap();
         let found: serde_json::Value = serde_json::from_str(&found).unwrap();
         let cluster = found["meta"]["cluster"].as_str().unwrap();
         assert!(cluster.len() == 16 && output.contains(cluster), "{cluster}, {output}");

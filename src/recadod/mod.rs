@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
@@ -26,6 +27,7 @@ use recado_log::journal::JournalError;
 use recado_proto::id::{DeviceKey, MEMBERS_MAX, Name};
 use recado_sys::durable::Exposed;
 
+use self::inspect::Verdict;
 use self::log::LogQueue;
 
 /// EX_CONFIG of sysexits.h.
@@ -38,7 +40,7 @@ const CONFIG: &str = "/etc/recado/recado.toml";
 const DOCTOR_HELP: &str = "\
 Examples:
     recadod doctor                          # with the package's configuration
-    recadod doctor --config server-1/recado.toml
+    recadod doctor server-1/recado.toml
     recadod doctor --json | jq '.findings[] | select(.severity != \"ok\")'
 
 It changes no file, and runs beside the server or before its first start. It
@@ -48,7 +50,8 @@ or as root.
 
 config   recado.toml is valid
 access   owner and permissions of the secret and of the data directory
-data     the data directory is this server's, and what it holds
+data     the data directory is this server's, a start accepts it, and what it
+         holds; beside a server that runs, without its log and snapshots
 disk     free room, against what retention and snapshots may need
 fsync    20 syncs of 4 KiB on that disk: each write waits for one on a majority
 port     the UDP ports are free, or this server has them
@@ -66,12 +69,14 @@ const EXIT_CODES: &str = "\
 Exit codes:
     0  done; for serve: stopped by a signal
     1  failed: a port in use, a disk error, ...; for serve: also ended at once
-       by a second signal; for doctor: there is a warning or a fault
+       by a second signal; for doctor: there is a warning or a fault; for
+       inspect: the directory is damaged
     2  usage: the command line is wrong
    78  configuration: recado.toml, the cluster's secret, or a data directory
-       that belongs to another server, that other users may access, or that
-       another version of recadod wrote; for serve: also ended at an entry
-       that another version logged";
+       that belongs to another server, that other users may access and this
+       one cannot close to them, or that another version of recadod wrote; or
+       that is damaged or empty, of the only server of a cluster; for serve:
+       also ended at an entry that another version logged";
 
 /// Run and administer a server of a recado cluster.
 #[derive(Debug, Parser)]
@@ -87,25 +92,22 @@ enum Command {
     Init(InitArgs),
     /// Run a server until SIGTERM, SIGINT or SIGHUP (a second one ends it at once)
     Serve {
-        /// The server's recado.toml
-        #[arg(long, value_name = "FILE", default_value = CONFIG)]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
         /// The format of log lines; overrides recado.toml
         #[arg(long, value_name = "FORMAT")]
         log: Option<Log>,
     },
     /// Check a recado.toml, its secret and its data directory, without running the server
     CheckConfig {
-        /// The server's recado.toml
-        #[arg(default_value = CONFIG)]
-        file: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
     },
     /// Examine this server's machine and the cluster: what is wrong, why, and what to do
     #[command(after_help = DOCTOR_HELP)]
     Doctor {
-        /// The server's recado.toml
-        #[arg(long, value_name = "FILE", default_value = CONFIG)]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
         /// The data directory, if it is not the one that recado.toml names
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
@@ -120,9 +122,8 @@ enum Command {
     },
     /// Print the fingerprint and the key by which clients know the cluster
     Fingerprint {
-        /// The recado.toml of any server of the cluster
-        #[arg(long, value_name = "FILE", default_value = CONFIG)]
-        config: PathBuf,
+        #[command(flatten)]
+        config: ConfigFile,
     },
     /// Print the manual page of recadod, or write the pages of all its commands into DIR/man8
     Man {
@@ -134,7 +135,7 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Show what a data directory holds: log, snapshots, view, damage
+    /// Show what a data directory holds: log, snapshots, view, damage. The exit code is 1 if it is damaged
     Inspect {
         /// The data directory
         dir: PathBuf,
@@ -201,6 +202,23 @@ enum Admin {
     },
 }
 
+/// The configuration file, which is given as an argument or as an option.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The server's recado.toml; without it /etc/recado/recado.toml
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+    /// The same
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn path(self) -> PathBuf {
+        self.file.or(self.config).unwrap_or_else(|| CONFIG.into())
+    }
+}
+
 #[derive(Debug, Args)]
 struct InitArgs {
     /// A new or empty directory for the cluster's files
@@ -251,6 +269,9 @@ pub(crate) fn main() -> ExitCode {
         // The message of a wrong command line goes to standard error, and its exit code counts in any case.
         Err(wrong) if wrong.use_stderr() => {
             let _ = wrong.print();
+            if let Some(hint) = hint(&wrong) {
+                let _ = writeln!(io::stderr(), "\n  tip: {hint}");
+            }
             return ExitCode::from(2);
         }
         // The help and the version, which are no failure if they can be printed.
@@ -267,19 +288,44 @@ pub(crate) fn main() -> ExitCode {
             Ok(told + &init::run(&args.dir, &members, args.data.as_deref())?)
         }),
         Command::Serve { config, log } => match LogQueue::start() {
-            Ok(queue) => return serve::run(&config, log.map(LogFormat::from), &queue),
+            Ok(queue) => return serve::run(&config.path(), log.map(LogFormat::from), &queue),
             Err(error) => Err(Error::new(error).context("cannot start the log thread")),
         },
-        Command::CheckConfig { file } => check::run(&file),
-        Command::Doctor { config, data, json } => return doctor::run(&config, data.as_deref(), json),
+        Command::CheckConfig { config } => check::run(&config.path()),
+        Command::Doctor { config, data, json } => return doctor::run(&config.path(), data.as_deref(), json),
         Command::Admin { command } => admin::run(command),
-        Command::Fingerprint { config } => check::fingerprint(&config),
+        Command::Fingerprint { config } => check::fingerprint(&config.path()),
         Command::Man { dir: Some(dir) } => manual::write_pages(&dir),
         Command::Man { dir: None } => manual::page(),
         Command::Completions { shell } => Ok(manual::completions(shell)),
-        Command::Inspect { dir, json } => inspect::run(&dir, json),
+        Command::Inspect { dir, json } => match inspect::run(&dir, json) {
+            Ok((text, Verdict::Whole)) => Ok(text),
+            Ok((text, Verdict::Damaged)) => {
+                // The text says what is damaged.
+                end(print(&mut io::stdout().lock(), &text));
+                return ExitCode::FAILURE;
+            }
+            Err(error) => Err(error),
+        },
     };
     end(done.and_then(|text| print(&mut io::stdout().lock(), &text)))
+}
+
+/// The command that was meant, if the one that was typed is none of this program's and one of `recado`'s.
+fn hint(wrong: &clap::Error) -> Option<String> {
+    if wrong.kind() != ErrorKind::InvalidSubcommand {
+        return None;
+    }
+    let Some(ContextValue::String(typed)) = wrong.get(ContextKind::InvalidSubcommand) else { return None };
+    match typed.as_str() {
+        "config" | "check" => Some(
+            "`recadod check-config` checks recado.toml; `recado config check` a client's config.toml".into(),
+        ),
+        "status" | "send" | "listen" | "follow" | "history" | "cluster" | "channel" | "device" => {
+            Some(format!("`{typed}` is a command of the client: recado {typed}"))
+        }
+        _ => None,
+    }
 }
 
 /// Prints the failure, if there is one, and returns the exit code.
@@ -341,6 +387,34 @@ mod tests {
         assert!(parse("recadod init --dir D --servers 3 --host 127.0.0.2").is_err());
         assert!(parse("recadod init --dir D --servers 0").is_err());
         assert!(parse("recadod init --dir D --servers 3 --port 65000").is_err());
+    }
+
+    #[test]
+    fn the_configuration_is_taken_as_an_argument_or_as_an_option_and_not_as_both() {
+        for command in ["serve", "check-config", "doctor", "fingerprint"] {
+            let path = |rest: &str| {
+                let cli = parse(&format!("recadod {command}{rest}")).map_err(|error| error.kind())?;
+                Ok::<_, ErrorKind>(match cli.command {
+                    Command::Serve { config, .. }
+                    | Command::CheckConfig { config }
+                    | Command::Doctor { config, .. }
+                    | Command::Fingerprint { config } => config.path(),
+                    other => panic!("{other:?}"),
+                })
+            };
+            assert_eq!(path(""), Ok(CONFIG.into()), "{command}");
+            assert_eq!(path(" a.toml"), Ok("a.toml".into()), "{command}");
+            assert_eq!(path(" --config a.toml"), Ok("a.toml".into()), "{command}");
+            assert_eq!(path(" a.toml --config b.toml"), Err(ErrorKind::ArgumentConflict), "{command}");
+        }
+    }
+
+    #[test]
+    fn a_command_of_the_other_program_is_told_apart() {
+        let told = |line: &str| hint(&parse(line).unwrap_err());
+        assert!(told("recadod config check").unwrap().contains("recadod check-config"));
+        assert!(told("recadod status").unwrap().contains("recado status"));
+        assert_eq!((told("recadod unheard-of"), told("recadod serve --unheard-of")), (None, None));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! absent (P1).
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use recado_client::{Client, Options, Queries as _};
 use recado_log::journal;
@@ -55,4 +57,42 @@ fn the_end_of_the_newest_log_file_is_missed_and_waited_for() {
         .unwrap();
     let bodies: Vec<String> = past.notifications.iter().map(|found| found.content.body.to_string()).collect();
     assert_eq!(bodies, (0..40).map(|text| text.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_only_server_of_a_cluster_whose_data_is_gone_or_damaged_ends_with_78_and_every_command_says_so() {
+    let _alone = lock_cluster_tests();
+    let mut cluster = Cluster::ready(1);
+    let node = cluster.nodes()[0];
+    cluster.terminate(node);
+    let (data, config) = (cluster.data(node), cluster.config(node));
+    let code = |command: &str, path: &Path| {
+        let output = Command::new(crate::recadod()).arg(command).arg(path).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!((code("check-config", &config).0, code("inspect", &data).0), (Some(0), Some(0)));
+
+    // The disk loses the end of the log and a slot of meta at once.
+    let log = newest_log(&cluster, node);
+    let mut bytes = fs::read(&log).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let mut meta = fs::read(data.join("meta")).unwrap();
+    let seq = |slot: usize| u64::from_le_bytes(meta[slot + 8..slot + 16].try_into().unwrap());
+    let newer = if seq(0) > seq(4096) { 0 } else { 4096 };
+    meta[newer + 20] ^= 1;
+    fs::write(data.join("meta"), meta).unwrap();
+    for emptied in [false, true] {
+        if emptied {
+            fs::remove_dir_all(&data).unwrap();
+            fs::DirBuilder::new().mode(0o700).create(&data).unwrap();
+        }
+        assert_eq!(code("check-config", &config).0, Some(78), "emptied: {emptied}");
+        let (doctors, told) = code("doctor", &config);
+        assert!(doctors == Some(1) && told.contains("FAULT  data"), "emptied: {emptied}, {told}");
+        assert_eq!(code("inspect", &data).0, Some(if emptied { 0 } else { 1 }));
+        cluster.start(node);
+        assert_eq!(cluster.exit(node).code(), Some(78), "emptied: {emptied}, {}", cluster.log(node));
+    }
 }

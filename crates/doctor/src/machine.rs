@@ -293,9 +293,7 @@ pub fn port(subject: &str, found: Port, runs: bool) -> Finding {
 fn unreadable(check: &'static str, subject: &str, side: Side, error: &io::Error) -> Finding {
     let cure = match error.kind() {
         io::ErrorKind::PermissionDenied => "run the doctor as the user that it belongs to, or as root",
-        io::ErrorKind::NotFound if side == Side::Server => {
-            "check the path; a server's data directory is made by `recadod init`"
-        }
+        io::ErrorKind::NotFound if side == Side::Server => "check the path; is its disk mounted?",
         io::ErrorKind::NotFound => "check the path; the first command makes the directory",
         io::ErrorKind::StorageFull => "free space there",
         _ => "look at dmesg, and check the disk",
@@ -389,7 +387,7 @@ mod tests {
         let read_only = Room { free: 1 << 40, total: 1 << 40, is_read_only: true, is_in_memory: false };
         assert_eq!(disk("data", Side::Client, &Ok(read_only), need).severity, Severity::Fault);
         let gone = disk("data", Side::Server, &Err(io::ErrorKind::NotFound.into()), need);
-        assert!(gone.severity == Severity::Fault && gone.cure.contains("recadod init"), "{gone:?}");
+        assert!(gone.severity == Severity::Fault && gone.cure.contains("mounted"), "{gone:?}");
         let gone = disk("state", Side::Client, &Err(io::ErrorKind::NotFound.into()), need);
         assert!(gone.severity == Severity::Fault && !gone.cure.contains("recadod"), "{gone:?}");
     }

@@ -37,6 +37,21 @@ impl Directory {
         }
     }
 
+    /// Returns true if another process holds the lock of the directory: a server runs on it. It takes the
+    /// lock for a moment, shared with others that look, so that a server that starts just then finds it
+    /// taken.
+    ///
+    /// # Errors
+    /// [`JournalError::Missing`], [`JournalError::NotADirectory`]; otherwise the error of the system.
+    pub(super) fn is_locked(path: &Path) -> Result<bool, JournalError> {
+        let handle = open_existing(path)?;
+        match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(io::Error::from(errno)).during(IoOp::OpenDirectory),
+        }
+    }
+
     /// Opens an existing directory for reading only. It takes no lock, so another process may hold it.
     ///
     /// # Errors

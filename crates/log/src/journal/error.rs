@@ -180,7 +180,8 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Returns true if this program must not run on the directory with this configuration.
+    /// Returns true if no start with this program and this configuration succeeds on the directory, however
+    /// often it is tried: it is another's, or the only server of a cluster has lost what was in it.
     pub fn is_wrong_directory(&self) -> bool {
         match self {
             JournalError::Missing
@@ -191,15 +192,15 @@ impl JournalError {
             | JournalError::OtherLog { .. }
             | JournalError::OtherVersion { .. }
             | JournalError::Unsupported
-            | JournalError::OtherMembers { .. } => true,
+            | JournalError::OtherMembers { .. }
+            | JournalError::Irreparable(_)
+            | JournalError::Forgotten => true,
             JournalError::Io { .. }
             | JournalError::NotWritable(_)
             | JournalError::Poisoned
             | JournalError::Full
             | JournalError::Locked
             | JournalError::NotEmpty(_)
-            | JournalError::Irreparable(_)
-            | JournalError::Forgotten
             | JournalError::TooManyMembers(_)
             | JournalError::Misplaced { .. } => false,
         }
@@ -235,6 +236,8 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use recado_proto::id::View;
+
     use super::*;
 
     #[test]
@@ -248,8 +251,11 @@ mod tests {
     }
 
     #[test]
-    fn only_a_directory_that_needs_another_program_or_configuration_is_the_wrong_one() {
+    fn only_a_directory_on_which_no_start_ever_succeeds_is_the_wrong_one() {
+        let lost = Unknown { first: Op(1), last: Op(2), view_max: View::ZERO };
         let wrong = [
+            JournalError::Irreparable(lost),
+            JournalError::Forgotten,
             JournalError::Missing,
             JournalError::NotADirectory,
             JournalError::OtherVersion { file: "meta".into(), found: 5, reads: 4 },
@@ -265,7 +271,6 @@ mod tests {
             JournalError::Poisoned,
             JournalError::Full,
             JournalError::Locked,
-            JournalError::Forgotten,
         ];
         assert!(wrong.iter().all(JournalError::is_wrong_directory));
         assert!(!other.iter().any(JournalError::is_wrong_directory));

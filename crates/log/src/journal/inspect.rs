@@ -12,7 +12,9 @@ use recado_proto::id::{ClusterId, NodeId, Op, View};
 use super::error::{IoOp, JournalError, Trying};
 use super::log::ASIDE;
 use super::meta::{self, Good, MetaFile, Read};
-use super::open::{check_meta, check_regular, check_versions, numbers, read_directory};
+use super::open::{
+    check_meta, check_regular, check_self_sufficient, check_versions, numbers, read_directory,
+};
 use super::scan::Records;
 use super::{Directory, Disk, Expected, Mark, Meta, Options, is_ours, log_name, snapshot, snapshot_name};
 
@@ -164,21 +166,44 @@ pub fn inspect(dir: &Path) -> Result<Inspection, JournalError> {
     inspect_disk(&Directory::read_only(dir)?)
 }
 
-/// Compares the meta of the directory `dir` with a configuration, as a start does, but changes nothing and
-/// reads neither log nor snapshots.
+/// What a start would find in a directory that it accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The state of meta.
+    pub meta: MetaState,
+    /// The ops that damage destroyed, and that the other servers have to send. Not looked for beside a server
+    /// that runs.
+    pub lost: Option<Unknown>,
+}
+
+/// Examines the directory `dir` as a start with this configuration does, and refuses what that refuses, but
+/// changes nothing. Beside a server that runs on it, only meta is read: the end of the log may be in the
+/// middle of a write, and files are removed.
 ///
 /// # Errors
 /// The directory is of another version, cluster, server or members, or a name of the journal is not a
-/// regular file; otherwise the error of the system.
-pub fn check(dir: &Path, expected: &Expected) -> Result<MetaState, JournalError> {
+/// regular file, or the cluster's only server cannot continue from it; otherwise the error of the system.
+pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, JournalError> {
     let disk = Directory::read_only(dir)?;
     check_regular(&disk)?;
+    let runs = Directory::is_locked(dir)?;
+    if !runs {
+        check_versions(&disk)?;
+    }
     match MetaFile::read(&disk)? {
-        Read::Absent => Ok(MetaState::Absent),
-        Read::Bad => Ok(MetaState::Rotten),
+        Read::Absent | Read::Bad if expected.is_alone() => Err(JournalError::Forgotten),
+        Read::Absent => Ok(Checked { meta: MetaState::Absent, lost: None }),
+        Read::Bad => Ok(Checked { meta: MetaState::Rotten, lost: None }),
         Read::Good(Good { meta, mark, whole, .. }) => {
             check_meta(&meta, expected)?;
-            Ok(MetaState::good(meta, mark, whole))
+            let lost = match runs {
+                true => None,
+                false => read_directory(&disk, &meta, mark, Options::default())?.known.lost,
+            };
+            if expected.is_alone() {
+                check_self_sufficient(&meta, lost)?;
+            }
+            Ok(Checked { meta: MetaState::good(meta, mark, whole), lost })
         }
     }
 }
@@ -203,7 +228,8 @@ pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
         damaged: false,
     };
     match read {
-        Read::Absent => {}
+        // Without meta nothing else counts.
+        Read::Absent => inspection.damaged = !inspection.log.is_empty() || !inspection.snapshots.is_empty(),
         Read::Bad => (inspection.meta, inspection.damaged) = (MetaState::Rotten, true),
         Read::Good(Good { meta, mark, whole, .. }) => {
             let found = read_directory(disk, &meta, mark, Options::default())?;
@@ -322,6 +348,13 @@ impl fmt::Display for Inspection {
                 0 => writeln!(f)?,
                 bad => writeln!(f, ", {bad} of no valid record")?,
             }
+        }
+        if self.log.iter().any(|range| range.bad_bytes > 0) && !self.damaged {
+            let why = match self.snapshots.iter().any(|snapshot| snapshot.good) {
+                true => "a write that was never completed, or damage that a snapshot covers",
+                false => "a write that was never completed, so nothing of it was acknowledged",
+            };
+            writeln!(f, "           bytes of no valid record are no loss here: {why}")?;
         }
         for name in &self.aside {
             writeln!(f, "set aside  {name}  {}", reason(name))?;

@@ -112,7 +112,7 @@ use recado_proto::planted::PlantedBug;
 
 pub use directory::{Directory, DirectoryFile};
 pub use error::{IoOp, JournalError};
-pub use inspect::{Inspection, LogRange, MetaState, SnapshotRange, check, inspect, inspect_disk};
+pub use inspect::{Checked, Inspection, LogRange, MetaState, SnapshotRange, check, inspect, inspect_disk};
 pub use log::{Journal, Removal, Removed, SNAPSHOTS_KEPT};
 pub use receive::{Receipt, ReceivedReading, ReceivedSnapshot};
 pub use snapshot::{

@@ -124,7 +124,7 @@ impl<D: Disk> Journal<D> {
 }
 
 /// Refuses a state in which this server would need others, because the cluster has no other server.
-fn check_self_sufficient(meta: &Meta, lost: Option<Unknown>) -> Result<(), JournalError> {
+pub(super) fn check_self_sufficient(meta: &Meta, lost: Option<Unknown>) -> Result<(), JournalError> {
     match lost {
         Some(lost) => Err(JournalError::Irreparable(lost)),
         None if meta.voter => Ok(()),
