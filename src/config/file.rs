@@ -495,8 +495,9 @@ secret = "cluster.secret"
     text.push_str(
         r#"
 [timing]
-# How soon a silent primary is suspected. The same on every server, which nothing checks. Choose by two
-# measures: round trips between the servers, and pauses of a machine that must not cause an election.
+# How soon a silent primary is suspected. The same on every server: the servers do not compare it, and
+# `recado doctor` does. Choose by two measures: round trips between the servers, and pauses of a machine
+# that must not cause an election.
 # Too short: a primary that lives is replaced, each time with a pause. Too long: a dead one is noticed late.
 #            for                        round trips  pauses  suspected after
 # "default"  one machine, quiet network   < 40 ms    160 ms  200 to 600 ms

@@ -133,6 +133,21 @@ pub enum ServerError {
         /// The server that it belongs to.
         node: NodeId,
     },
+    /// No interface of this machine has the server's address. The operator's fault; nothing changed.
+    #[error(
+        "cannot bind {addr}: this machine does not have that address (`ip addr` lists those that it has). Is this the \
+         recado.toml of another machine's server, whose `node` is {}? Otherwise give the machine the address, or \
+         change `{key}` of that [[server]] in the recado.toml of every server",
+        node.0
+    )]
+    NotHere {
+        /// The address.
+        addr: SocketAddr,
+        /// Its key in the configuration file.
+        key: &'static str,
+        /// The server that it belongs to.
+        node: NodeId,
+    },
     /// A socket could not be opened or configured.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -645,6 +660,7 @@ fn bind(node: NodeId, addr: SocketAddr, key: &'static str) -> Result<BoundSocket
     let socket =
         BoundSocket::bind(addr, LISTEN_PATIENCE).map_err(|error| match (error.op, error.source.kind()) {
             (NetOp::Bind, io::ErrorKind::AddrInUse) => ServerError::InUse { addr, key, node },
+            (NetOp::Bind, io::ErrorKind::AddrNotAvailable) => ServerError::NotHere { addr, key, node },
             _ => error.into(),
         })?;
     let buffers = socket.buffers();

@@ -188,6 +188,19 @@ fn junk_is_counted_by_reason_and_harms_nothing() {
 }
 
 #[test]
+fn an_address_that_this_machine_does_not_have_is_refused_with_cause_and_cure() {
+    let mut config = alone();
+    // TEST-NET-1: no machine has it.
+    config.cluster.members[0].peer = "192.0.2.7:11097".parse().unwrap();
+    let dir = directory(&config);
+    let refused = start(config, &dir).unwrap_err();
+    assert!(matches!(refused, ServerError::NotHere { key: "peer", .. }), "{refused:?}");
+    let told = refused.to_string();
+    assert!(told.contains("192.0.2.7:11097") && told.contains("`ip addr`"), "{told}");
+    assert!(told.contains("`peer`") && !told.contains("os error"), "{told}");
+}
+
+#[test]
 fn a_directory_in_use_and_a_port_in_use_are_refused() {
     let config = alone();
     let dir = directory(&config);

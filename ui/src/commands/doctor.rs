@@ -25,7 +25,7 @@ const SERVER_FILE: &str = "/etc/recado/recado.toml";
 
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let config = &context.config;
-    let (mut all, given) = names(&look_up(config.written()), config.names_servers());
+    let (mut all, given) = names(&look_up(config.written()), config.names_servers(), &config.path);
     let (known, found) = known(context);
     all.extend(found);
     all.extend(observed(context, given, known));
@@ -53,7 +53,8 @@ fn look_up(written: &[String]) -> Vec<Name> {
 }
 
 /// What the names of the servers give: the findings, and the addresses, of one family as commands use them.
-fn names(found: &[Name], are_configured: bool) -> (Vec<Finding>, Vec<SocketAddr>) {
+/// `file` is the configuration file, which may not exist.
+fn names(found: &[Name], are_configured: bool, file: &Path) -> (Vec<Finding>, Vec<SocketAddr>) {
     let check = "name";
     let mut given: Vec<SocketAddr> =
         found.iter().filter_map(|(_, found)| found.as_ref()?.as_ref().ok()).flatten().copied().collect();
@@ -95,7 +96,14 @@ fn names(found: &[Name], are_configured: bool) -> (Vec<Finding>, Vec<SocketAddr>
     } else if !are_configured {
         let why = (
             "neither --server nor RECADO_SERVERS nor config.toml names a server",
-            "recado config init writes config.toml; name one of your servers there",
+            match file.exists() {
+                true => {
+                    format!("name one of your servers in {}: servers = [\"ADDRESS:10097\"]", file.display())
+                }
+                false => {
+                    format!("recado config init writes {}; name one of your servers there", file.display())
+                }
+            },
         );
         let seen = "none is configured; those of a local ./run.sh are asked";
         all.push(Finding::other(Severity::Note, check, "servers", seen, why));
@@ -203,7 +211,7 @@ mod tests {
     fn each_name_says_where_it_resolves() {
         let six: SocketAddr = "[2001:db8::1]:10097".parse().unwrap();
         let (found, given) =
-            names(&[good("a.example", &[addr(1), six]), good("b.example", &[addr(1)])], true);
+            names(&[good("a.example", &[addr(1), six]), good("b.example", &[addr(1)])], true, Path::new(""));
         assert_eq!(found[0].seen, "192.0.2.1:10097, [2001:db8::1]:10097");
         assert_eq!((found.len(), given), (2, vec![addr(1)]), "one family, as commands use it");
     }
@@ -213,13 +221,13 @@ mod tests {
         let malformed = ("http://a".to_owned(), Some(Err(Unusable::Malformed("http://a".to_owned()))));
         let late = ("late.example".to_owned(), None);
         let (found, given) =
-            names(&[good("a.example", &[addr(1)]), lost("b.example"), malformed, late], true);
+            names(&[good("a.example", &[addr(1)]), lost("b.example"), malformed, late], true, Path::new(""));
         assert_eq!(given, [addr(1)]);
         let bad: Vec<_> = found[1..].iter().map(|one| (one.severity, one.subject.as_str())).collect();
         let warning = |name| (Severity::Warning, name);
         assert_eq!(bad, [warning("b.example"), warning("http://a"), warning("late.example")]);
         assert!(found.iter().all(|one| one.severity == Severity::Ok || !one.cure.is_empty()), "{found:?}");
-        let (found, given) = names(&[lost("b.example")], true);
+        let (found, given) = names(&[lost("b.example")], true, Path::new(""));
         assert_eq!((found[0].severity, given.len()), (Severity::Fault, 0));
         assert!(found[0].cause.contains("no such host"), "{found:?}");
     }
@@ -227,15 +235,25 @@ mod tests {
     #[test]
     fn an_empty_list_of_servers_is_a_fault() {
         let empty = look_up(&[String::new(), " ".to_owned()]);
-        let (found, given) = names(&empty, true);
+        let (found, given) = names(&empty, true, Path::new(""));
         assert_eq!((found.len(), given.len()), (1, 0));
         assert_eq!((found[0].severity, found[0].check), (Severity::Fault, "name"));
     }
 
     #[test]
-    fn servers_that_nobody_configured_are_noted() {
-        let (found, _) = names(&[good("127.0.0.1:10097", &[addr(1)])], false);
-        assert!(found[1].severity == Severity::Note && found[1].cure.contains("config init"), "{found:?}");
+    fn servers_that_nobody_configured_are_noted_with_the_file_to_write_or_to_edit() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let noted = || {
+            let (found, _) = names(&[good("127.0.0.1:10097", &[addr(1)])], false, &file);
+            assert!(found[1].severity == Severity::Note, "{found:?}");
+            assert!(found[1].cure.contains(&file.display().to_string()), "{found:?}");
+            found[1].cure.clone()
+        };
+        assert!(noted().contains("config init"));
+        std::fs::write(&file, "profile = \"alice\"\n").unwrap();
+        let cure = noted();
+        assert!(!cure.contains("config init") && cure.contains("servers = ["), "{cure}");
     }
 
     #[test]
