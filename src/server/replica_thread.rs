@@ -44,6 +44,9 @@ use super::shard::Told;
 
 /// Interval at which the status gets fresh counters; also the maximum wait without a deadline.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
+/// For so long after its last hello a server that is ignored is told in the status. Its hellos come several
+/// times a second.
+const IGNORED_FOR: Duration = Duration::from_secs(10);
 /// Minimum interval between two reports of a peer's refused port. A closed port answers every datagram; the
 /// limit keeps the node's reaction to a refusal, refused itself, from spinning.
 const REFUSAL_EVERY: Duration = Duration::from_millis(2);
@@ -94,6 +97,8 @@ pub(super) struct Turns {
     trouble: LogThrottle,
     behind: LogThrottle,
     earlier: LogThrottle,
+    /// The last hello of each server that is ignored because a later start of it is known.
+    ignored: BTreeMap<NodeId, Moment>,
     /// For the warning about a server with a log of another epoch.
     epochs: LogThrottle,
     beyond: LogThrottle,
@@ -208,7 +213,10 @@ impl ReplicaThread {
         if turns.counters_due <= clock.now {
             turns.counters_due = clock.now + COUNTERS_EVERY;
             let refused = self.counters.refused_so_far();
-            self.node.handle(clock, Input::Process { pid: std::process::id(), refused }, effects);
+            turns.ignored.retain(|_, last| clock.now.since(*last) < IGNORED_FOR);
+            let ignored = turns.ignored.keys().copied().collect();
+            let process = Input::Process { pid: std::process::id(), refused, ignored };
+            self.node.handle(clock, process, effects);
         }
         // The clocks are read again because feeding the inputs took time, which must not count as delay of
         // the answers to what is sent below.
@@ -240,11 +248,17 @@ impl ReplicaThread {
                         );
                     }
                 }
-                Effect::ClockAway(ms) => tracing::warn!(
+                Effect::ClockAway(ms) if ms > 0 => tracing::warn!(
                     seconds = ms / 1000,
-                    "this machine's clock is this far ahead of the log's time (below zero: behind it), which \
-                     follows only slowly; is the clock right? Notifications are dropped, and sessions and codes \
-                     expire, by the log's time"
+                    "this machine's clock is ahead of the log's time, by which notifications, sessions and codes \
+                     expire. If the clock is right, wait: the log's time follows by a day an hour at most; if it is \
+                     wrong, set it"
+                ),
+                Effect::ClockAway(ms) => tracing::warn!(
+                    seconds = ms.unsigned_abs() / 1000,
+                    "this machine's clock is behind the log's time, by which notifications, sessions and codes \
+                     expire. If the clock is right, wait: the log's time never goes back, and runs at half speed \
+                     until the clock has caught up; if it is wrong, set it"
                 ),
                 Effect::SessionKnown { session, device, nonce, aead } => {
                     self.delivery.push(Told::Known { session, device: device.key, nonce, aead });
@@ -284,6 +298,7 @@ impl ReplicaThread {
             bully::Effect::Refused(reason) => self.counters.refuse(reason),
             bully::Effect::Report(report) => log_report(turns, now, report),
             bully::Effect::StaleIncarnation { server, incarnation, latest } => {
+                turns.ignored.insert(server, now);
                 if let Some(suppressed) = turns.earlier.allow(now) {
                     tracing::warn!(
                         %server,

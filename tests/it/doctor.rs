@@ -80,3 +80,38 @@ fn before_a_start_files_ports_and_permissions_are_examined() {
     assert_eq!(access["severity"], "fault");
     drop(thief);
 }
+
+#[test]
+fn a_server_that_runs_on_an_old_copy_of_its_data_is_found_by_what_the_others_tell() {
+    let _alone = lock_cluster_tests();
+    let mut cluster = Cluster::ready(3);
+    let [old, other, _] = cluster.nodes()[..] else { panic!("three servers") };
+    cluster.terminate(old);
+    let (data, copy) = (cluster.data(old), cluster.dir().join("copy"));
+    fs::create_dir(&copy).unwrap();
+    for entry in fs::read_dir(&data).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+    }
+    cluster.start(old);
+    cluster.wait_ready();
+    cluster.terminate(old);
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&copy, &data).unwrap();
+    cluster.start(old);
+    for machine in [old, other] {
+        let mut last = Vec::new();
+        let is_told = cluster.poll(PATIENCE, || {
+            last = doctor(&cluster, machine);
+            let of_it = |one: &&&Value| one["check"] == "members" && one["severity"] == "fault";
+            bad(&last).iter().find(of_it).is_some_and(|told| {
+                let text = |key: &str| told[key].as_str().unwrap();
+                text("subject").contains(&old.to_string())
+                    && text("cause").contains("an old data directory was put back")
+                    && !text("cure").contains("UDP")
+            })
+        });
+        assert!(is_told, "on {machine}'s machine: {:#?}", bad(&last));
+        assert!(bad(&last).iter().all(|one| one["check"] != "view"), "{:#?}", bad(&last));
+    }
+}

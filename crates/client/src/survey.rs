@@ -90,6 +90,11 @@ pub struct Told {
     /// How far its wall clock is ahead of this machine's, in ms; negative: behind. It is exact to half of the
     /// round trip. None: a server of an earlier build.
     pub clock_ms: Option<i64>,
+    /// How far the log's time is ahead of this machine's clock, in ms, as exactly. None: it does not lead, or
+    /// as before.
+    pub log_ms: Option<i64>,
+    /// The servers whose packets it ignores, because it knows of a later start of them.
+    pub ignored: Vec<NodeId>,
     /// The digest of what all servers must be configured with alike. None: as before.
     pub agreed: Option<u64>,
     /// The release of its program. None: as before.
@@ -329,6 +334,8 @@ impl Target {
             self.told = Some(Told {
                 round_trip,
                 clock_ms: number(OptionalFields::WALL_CLOCK).and_then(ahead),
+                log_ms: number(OptionalFields::LOG_CLOCK).and_then(ahead),
+                ignored: options.get(OptionalFields::IGNORED).map(nodes).unwrap_or_default(),
                 agreed: number(OptionalFields::AGREED),
                 release: options.get(OptionalFields::RELEASE).and_then(release),
                 status,
@@ -381,6 +388,12 @@ impl Target {
             told: self.told,
         }
     }
+}
+
+/// The servers that are named, of which a cluster has a few.
+fn nodes(bytes: &[u8]) -> Vec<NodeId> {
+    let (ids, _) = bytes.as_chunks();
+    ids.iter().take(MEMBERS_MAX).map(|id| NodeId(u16::from_be_bytes(*id))).collect()
 }
 
 /// The release that a server names, if a terminal can show it.
@@ -459,7 +472,9 @@ mod tests {
                     let options = OptionalFields::NONE
                         .with(OptionalFields::WALL_CLOCK, clock_ms.to_be_bytes().to_vec())
                         .with(OptionalFields::AGREED, 77_u64.to_be_bytes().to_vec())
-                        .with(OptionalFields::RELEASE, b"1.2.3".to_vec());
+                        .with(OptionalFields::RELEASE, b"1.2.3".to_vec())
+                        .with(OptionalFields::LOG_CLOCK, (clock_ms + 70_000).to_be_bytes().to_vec())
+                        .with(OptionalFields::IGNORED, vec![0, 2, 1, 2]);
                     let kind = AnswerKind::Status(self.status());
                     let answer = Answer { id: query.id, applied: Position::default(), kind, options };
                     let packet = codec::encode(&ToClient::Answer(answer));
@@ -565,6 +580,8 @@ mod tests {
             let told = one.told.unwrap();
             assert_eq!((told.agreed, told.release.as_deref()), (Some(77), Some("1.2.3")));
             assert!(told.clock_ms.unwrap().abs() <= 1, "{:?}", told.clock_ms);
+            assert!((told.log_ms.unwrap() - 70_000).abs() <= 1, "{:?}", told.log_ms);
+            assert_eq!(told.ignored, [NodeId(2), NodeId(258)]);
             let claim = one.claim.unwrap();
             assert_eq!((claim.cluster, claim.key.0), (ClusterId(7), noise::public(&Key::new([7; 32]))));
         }

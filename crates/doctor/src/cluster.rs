@@ -59,9 +59,11 @@ pub fn findings(found: &[Surveyed], expected: &Expected) -> Vec<Finding> {
     all.extend(seen.releases());
     all.extend(seen.identity(expected));
     all.extend(seen.members(expected));
+    all.extend(seen.ignored());
     all.extend(seen.view());
     all.extend(seen.logs());
     all.extend(seen.clocks());
+    all.extend(seen.log_clock());
     all.extend(seen.refused());
     all
 }
@@ -413,6 +415,29 @@ impl<'a> Seen<'a> {
         Some(Finding::other(Severity::Fault, "members", &claim.node.to_string(), seen, why))
     }
 
+    /// Servers that run on an older copy of their data.
+    fn ignored(&self) -> Vec<Finding> {
+        let mut by: BTreeMap<NodeId, Vec<String>> = BTreeMap::new();
+        for (one, _, told) in &self.told {
+            for node in &told.ignored {
+                by.entry(*node).or_default().push(self.name(one));
+            }
+        }
+        let of = |(node, by): (NodeId, Vec<String>)| {
+            let why = (
+                "an old data directory was put back there, or it was made under a clock that is behind: the others \
+                 know of a later start of it, and take no packets of this one, because it may have forgotten promises",
+                "stop that server, set its clock, keep its data elsewhere, give it an empty data directory (mkdir -m \
+                 700) and start it while the others run: it learns everything from them",
+            );
+            let subject = self.members.iter().find(|(_, id)| **id == node);
+            let subject = subject.map_or(node.to_string(), |(addr, _)| format!("{node} {addr}"));
+            let seen = format!("{} ignore{} it", by.join(" and "), if by.len() == 1 { "s" } else { "" });
+            Finding::other(Severity::Fault, "members", &subject, seen, why).with("ignored_by", by)
+        };
+        by.into_iter().map(of).collect()
+    }
+
     fn view(&self) -> Option<Finding> {
         let (check, subject) = ("view", "all servers");
         let first = self.told.first()?;
@@ -428,10 +453,13 @@ impl<'a> Seen<'a> {
         let finding = match primaries[..] {
             [(one, _, told)] => {
                 let view = told.status.view;
+                // That a server is ignored is told with its cause.
+                let is_ignored = |node| self.told.iter().any(|(.., told)| told.ignored.contains(&node));
                 let apart: Vec<String> = self
                     .told
                     .iter()
                     .filter(|(.., told)| told.status.view != view || told.status.role == RoleName::Candidate)
+                    .filter(|(_, claim, _)| !is_ignored(claim.node))
                     .map(|(one, ..)| self.name(one))
                     .collect();
                 let seen = format!("{} is primary, in view {view}", self.name(one));
@@ -606,6 +634,34 @@ impl<'a> Seen<'a> {
             all.push(finding.with("ahead_ms", *clock_ms).with("exact_to_us", exact.as_micros() as u64));
         }
         all
+    }
+
+    /// The log's time against the clock of the primary, which it follows.
+    fn log_clock(&self) -> Option<Finding> {
+        let primary = self.told.iter().filter(|(.., told)| told.status.role == RoleName::Primary);
+        let (one, _, told) = primary.max_by_key(|(.., told)| told.status.view)?;
+        let away_ms = told.log_ms?.checked_sub(told.clock_ms?)?;
+        let (check, subject) = ("clock", "the log");
+        let seen = format!("its time is {} the clock of {}, which leads", ahead(away_ms), self.name(one));
+        let finding = if away_ms.unsigned_abs() <= CLOCK_WARNED {
+            Finding::ok(check, subject, seen)
+        } else {
+            let why = match away_ms > 0 {
+                true => (
+                    "a server led with a clock that was ahead, or this one's is behind: notifications carry the log's \
+                     time, and expire by it; it never goes back, and runs at half speed meanwhile",
+                    "compare that machine's clock with another one, and set it if it is wrong; if it is right, wait \
+                     about as long as twice the difference",
+                ),
+                false => (
+                    "all servers were off for long, or that machine's clock is ahead: the log's time follows by a day \
+                     an hour at most",
+                    "compare that machine's clock with another one, and set it if it is wrong; if it is right, wait",
+                ),
+            };
+            Finding::other(Severity::Warning, check, subject, seen, why)
+        };
+        Some(finding.with("ahead_ms", away_ms))
     }
 
     fn refused(&self) -> Vec<Finding> {

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use recado_proto::DecodeError;
-use recado_proto::id::{DeviceId, DeviceKey, Incarnation, Op, SessionId};
+use recado_proto::id::{DeviceId, DeviceKey, Incarnation, NodeId, Op, SessionId};
 use recado_proto::packet::{AdminChange, QueryId, RefusedDatagram, ToServer};
 use recado_proto::seal::{Aead, ClusterKeys};
 use recado_service::Service;
@@ -89,6 +89,8 @@ pub enum Input<L> {
         pid: u32,
         /// Datagrams refused since the start, by reason.
         refused: Vec<(RefusedDatagram, u64)>,
+        /// The servers whose packets are ignored now, because a later start of them is known: ascending.
+        ignored: Vec<NodeId>,
     },
     /// A deadline may have passed.
     Deadline,

@@ -108,6 +108,12 @@ impl LogClock {
         self.unix_us / 1000
     }
 
+    /// The log's time, in ms since 1970, as far as it is known without the wall clock: what has passed since
+    /// it was read is added.
+    pub(super) fn now_ms(&self, now: Moment) -> u64 {
+        self.unix_us.saturating_add(micros(now.since(self.at))) / 1000
+    }
+
     /// Returns by how many ms the wall clock is ahead of the log's time (negative: behind), if that is more
     /// than [`NEAR`] and there was no warning within the last minute.
     pub(super) fn warn(&mut self, clock: Clock) -> Option<i64> {
@@ -166,6 +172,14 @@ mod tests {
         assert_eq!(rig.pass(5 * DAY), T0 + 5 * DAY);
         rig.wall_ms += 500;
         assert_eq!(rig.pass(2_000), rig.wall_ms, "half a second is made good at once");
+    }
+
+    #[test]
+    fn the_time_that_a_status_tells_is_the_logs_between_two_readings_too() {
+        let mut rig = Rig::new(T0 + 3 * DAY, T0);
+        let read = rig.read();
+        assert_eq!(read, T0 + 3 * DAY);
+        assert_eq!(rig.clock.now_ms(Moment(700_000)), read + 700);
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod waiting;
 use recado_log::ordered::{Committed, Event, OrderedLog, Ticket};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
-use recado_proto::id::{Clock, Incarnation, Moment, Op, View};
+use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{Coordinator, RefusedDatagram, RoleName};
 use recado_proto::seal::ClusterKeys;
 use recado_service::{Applied, Service};
@@ -74,6 +74,7 @@ pub struct Node<L: OrderedLog> {
     snapshots: Snapshots,
     log_clock: LogClock,
     refused: Vec<(RefusedDatagram, u64)>,
+    ignored: Vec<NodeId>,
     /// The events of the log that are not acted on yet.
     backlog: Backlog,
     /// The sessions of an installed state that are not told yet. What waits in the backlog waits for them.
@@ -116,6 +117,7 @@ impl<L: OrderedLog> Node<L> {
             snapshots: Snapshots::new(clock, &config, service.applied()),
             log_clock: LogClock::new(now, service.clock_ms()),
             refused: Vec::new(),
+            ignored: Vec::new(),
             backlog: Backlog::new(most),
             retelling: None,
             trims: None,
@@ -167,7 +169,9 @@ impl<L: OrderedLog> Node<L> {
             Input::Path { .. } => {}
             Input::Cursor(session, upto) => self.housekeeping.on_cursor(session, upto),
             Input::AnswerDone { session, query } => self.outstanding.remove(session, query),
-            Input::Process { pid, refused } => (self.pid, self.refused) = (pid, refused),
+            Input::Process { pid, refused, ignored } => {
+                (self.pid, self.refused, self.ignored) = (pid, refused, ignored);
+            }
             Input::Deadline => {}
             Input::Stop => {
                 self.log.stop();

@@ -414,10 +414,19 @@ impl<L: OrderedLog> Node<L> {
 
     /// What a status tells beyond its fields.
     fn about_the_server(&self, clock: Clock) -> OptionalFields {
-        OptionalFields::NONE
+        let mut about = OptionalFields::NONE
             .with(OptionalFields::WALL_CLOCK, clock.unix_ms.to_be_bytes().to_vec())
             .with(OptionalFields::AGREED, self.config.agreed().to_be_bytes().to_vec())
-            .with(OptionalFields::RELEASE, env!("CARGO_PKG_VERSION").as_bytes().to_vec())
+            .with(OptionalFields::RELEASE, env!("CARGO_PKG_VERSION").as_bytes().to_vec());
+        if self.is_primary {
+            let log_ms = self.log_clock.now_ms(clock.now);
+            about = about.with(OptionalFields::LOG_CLOCK, log_ms.to_be_bytes().to_vec());
+        }
+        if !self.ignored.is_empty() {
+            let ids: Vec<u8> = self.ignored.iter().flat_map(|node| node.0.to_be_bytes()).collect();
+            about = about.with(OptionalFields::IGNORED, ids);
+        }
+        about
     }
 
     /// Emits the page, or the time until the session has the budget for it.

@@ -43,6 +43,8 @@ fn well(id: u16) -> Surveyed {
             status,
             round_trip: Duration::from_millis(1),
             clock_ms: Some(3),
+            log_ms: (id == 3).then_some(1),
+            ignored: vec![],
             agreed: Some(77),
             release: Some("0.1.0".into()),
         }),
@@ -306,11 +308,48 @@ fn the_clock_that_is_wrong_is_the_one_that_differs_from_most() {
     assert!(alone.cause.contains("or this machine's") && alone.seen.contains("3 h behind"), "{alone:?}");
 }
 
+#[test]
+fn a_log_whose_time_is_far_from_the_primarys_clock_is_a_warning_that_says_what_to_wait_for() {
+    const DAY: i64 = 24 * 3_600_000;
+    for (away_ms, seen, cause) in [
+        (3 * DAY, "72 h ahead of the clock of server-3", "half speed"),
+        (-DAY, "24 h behind", "a day an hour"),
+    ] {
+        let finding = only(&with(3, |told| told.log_ms = told.clock_ms.map(|ms| ms + away_ms)));
+        assert_eq!((finding.check, finding.severity), ("clock", Severity::Warning));
+        assert!(finding.seen.contains(seen) && finding.cause.contains(cause), "{finding:?}");
+        assert!(finding.cure.contains("wait") && finding.values["ahead_ms"] == away_ms, "{finding:?}");
+    }
+    // A backup's time is not the log's, and a primary of an earlier build tells none.
+    assert_eq!(bad(&with(3, |told| told.log_ms = None)), []);
+    // What counts is the difference from the clock that the log follows, not from this machine's.
+    let mut all = with(1, |_| {});
+    for told in all.iter_mut().filter_map(|one| one.told.as_mut()) {
+        (told.clock_ms, told.log_ms) = (Some(5 * DAY), told.log_ms.map(|_| 5 * DAY));
+    }
+    assert!(bad(&all).iter().all(|one| one.subject != "the log"), "{:?}", bad(&all));
+}
+
+#[test]
+fn a_server_that_runs_on_an_old_copy_of_its_data_is_a_fault_and_not_taken_for_a_firewall() {
+    let mut found = with(1, |told| (told.status.role, told.status.view) = (RoleName::Candidate, View::ZERO));
+    for other in 1..3 {
+        found[other].told.as_mut().unwrap().ignored = vec![NodeId(1)];
+    }
+    let finding = only(&found);
+    assert_eq!((finding.check, finding.severity), ("members", Severity::Fault));
+    assert!(finding.subject.contains("server-1 192.0.2.1:10097"), "{finding:?}");
+    assert!(finding.seen.contains("server-2") && finding.seen.contains("server-3"), "{finding:?}");
+    assert!(finding.cause.contains("old data directory") && finding.cure.contains("mkdir"), "{finding:?}");
+    assert!(!finding.cure.contains("UDP"), "{finding:?}");
+}
+
 /// A cluster of one whose clock differs.
 fn bad_of_one(clock_ms: i64) -> Finding {
     let mut one = well(3);
     let told = one.told.as_mut().unwrap();
-    (told.clock_ms, told.status.members) = (Some(clock_ms), vec![(NodeId(3), addr(3))]);
+    (told.clock_ms, told.log_ms) = (Some(clock_ms), Some(clock_ms));
+    told.status.members = vec![(NodeId(3), addr(3))];
     only(&[one])
 }
 

@@ -22,8 +22,9 @@ pub struct OptionalField {
 /// [`Notice`](super::Notice),
 /// [`OptionalFields::DISPLAY`], for which a client asks under the same tag, in answer to a query
 /// [`OptionalFields::AGE`] and [`OptionalFields::APPLIED`], and, with a status,
-/// [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`] and [`OptionalFields::RELEASE`]. The other tags
-/// below are reserved, and servers of this version honour none of them.
+/// [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`], [`OptionalFields::RELEASE`],
+/// [`OptionalFields::LOG_CLOCK`] and [`OptionalFields::IGNORED`]. The other tags below are reserved, and
+/// servers of this version honour none of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OptionalFields(pub Vec<OptionalField>);
 
@@ -95,6 +96,12 @@ impl OptionalFields {
     /// COORDINATOR, from the primary: another server has started again, and does not know where clients are.
     /// The client sends KEEPALIVE to every server, within a second. Without content.
     pub const RESTARTED: u16 = 28;
+    /// QUERY_OK with a status, from the primary: the log's time, which it stamps into entries, in ms since
+    /// 1970; a u64, big-endian.
+    pub const LOG_CLOCK: u16 = 30;
+    /// QUERY_OK with a status: the ids of the servers whose packets this one ignores, because it knows of a
+    /// later start of them; a u16 each, big-endian. Left out if there is none.
+    pub const IGNORED: u16 = 32;
 
     /// The fields with one more, whose tag they must not have yet.
     pub fn with(mut self, tag: u16, bytes: Vec<u8>) -> OptionalFields {

@@ -11,6 +11,7 @@ over_each_log!(
     the_holder_of_a_key_asks_without_a_session_as_one_of_its_profiles,
     a_server_that_does_not_lead_answers_and_says_how_old_the_answer_may_be,
     a_linearizable_query_is_answered_by_a_primary_that_a_majority_confirms,
+    a_status_tells_the_logs_time_and_which_servers_are_ignored,
 );
 
 fn list(query: u64) -> ToServer {
@@ -245,4 +246,30 @@ fn a_server_that_has_heard_no_primary_for_ten_minutes_answers_nobody() {
     rig.pass(Duration::from_secs(2));
     by_key(&mut rig, 1, asked(2, Op::ZERO, OptionalFields::NONE));
     assert_eq!(refusal(&mut rig).map(|(code, _)| code), Some(Code::NoQuorum));
+}
+
+fn a_status_tells_the_logs_time_and_which_servers_are_ignored<S: Surroundings>() {
+    const TIME_MS: u64 = 1_800_000_000_000;
+    const BEHIND_MS: u64 = 3 * 24 * 3_600_000;
+    let mut rig = Rig::<S>::leading();
+    rig.clock.unix_ms = TIME_MS;
+    rig.live(2_000);
+    // The clock was wrong until now.
+    rig.clock.unix_ms -= BEHIND_MS;
+    let mut told = |ignored: Vec<NodeId>| {
+        rig.input(Input::Process { pid: 1, refused: vec![], ignored });
+        rig.delivered.clear();
+        rig.client(0, ToServer::Query(Query::new(QueryId(1), QueryKind::Status)));
+        match said(&mut rig) {
+            Some(ToClient::Answer(answer)) => answer.options,
+            other => panic!("{other:?}"),
+        }
+    };
+    let about = told(vec![]);
+    let number = |tag| u64::from_be_bytes(about.get(tag).unwrap().try_into().unwrap());
+    let (log_ms, wall_ms) = (number(OptionalFields::LOG_CLOCK), number(OptionalFields::WALL_CLOCK));
+    assert!(log_ms.abs_diff(wall_ms + BEHIND_MS) < 2_000, "{log_ms} and {wall_ms}");
+    assert_eq!(about.get(OptionalFields::IGNORED), None);
+    let about = told(vec![NodeId(2), NodeId(0x102)]);
+    assert_eq!(about.get(OptionalFields::IGNORED), Some(&[0, 2, 1, 2][..]));
 }
