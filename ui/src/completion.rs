@@ -34,7 +34,12 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// The part of it for names of servers: a resolver that is gone leaves time to ask those with addresses.
 const LOOK_UP: Duration = Duration::from_millis(200);
 
-/// True if the shell inserts a completion as it is. The others put what needs it in quotes by themselves.
+/// Variable in which the script for bash names the word as it stands on the line. The word among the
+/// arguments lacks the quote before it.
+const WORD: &str = "RECADO_COMPLETE_WORD";
+
+/// True if the shell inserts a completion as it is. The others put what needs it in quotes by themselves, and
+/// bash after a quote inserts it into the quotes.
 static INSERTS_AS_IT_IS: OnceLock<bool> = OnceLock::new();
 
 /// Completes, if it is a shell that runs the program. Returns true if it is.
@@ -43,7 +48,9 @@ static INSERTS_AS_IT_IS: OnceLock<bool> = OnceLock::new();
 /// The shell is unknown, or standard output cannot be written.
 pub(crate) fn complete() -> Result<bool, clap::Error> {
     let Some(shell) = std::env::var_os(SHELL) else { return Ok(false) };
-    let _ = INSERTS_AS_IT_IS.set(shell == "bash");
+    let word = std::env::var_os(WORD).unwrap_or_default();
+    let is_quoted = word.to_string_lossy().starts_with(['\'', '"']);
+    let _ = INSERTS_AS_IT_IS.set(shell == "bash" && !is_quoted);
     let here = std::env::current_dir().ok();
     CompleteEnv::with_factory(Cli::command).var(SHELL).try_complete(std::env::args_os(), here.as_deref())
 }
@@ -64,6 +71,11 @@ pub(crate) fn script(shell: Shell) -> io::Result<Vec<u8>> {
     let mut script = Vec::new();
     // Found by its name, wherever it is installed.
     completer.write_registration(SHELL, "recado", "recado", "recado", &mut script)?;
+    if let Shell::Bash = shell {
+        let (before, after) =
+            ("_CLAP_IFS=\"$IFS\"", format!("{WORD}=\"${{COMP_WORDS[COMP_CWORD]}}\" _CLAP_IFS=\"$IFS\""));
+        script = String::from_utf8_lossy(&script).replace(before, &after).into_bytes();
+    }
     script.extend_from_slice(match shell {
         // Bash would take `@alice` and `a.example:7` for two words.
         Shell::Bash => b"COMP_WORDBREAKS=${COMP_WORDBREAKS//[@:]/}\n",
@@ -239,6 +251,7 @@ mod tests {
             let script = String::from_utf8(script(shell).unwrap()).unwrap();
             assert!(script.contains("recado") && script.contains(SHELL), "{shell}: {script}");
             assert!(!script.contains("/target/"), "{shell}: {script}");
+            assert_eq!(script.matches(WORD).count(), usize::from(shell == Shell::Bash), "{shell}: {script}");
         }
     }
 }
