@@ -218,6 +218,7 @@ Use the cluster from a second terminal:
 
     cd "$PWD"
     export PATH="$(cd "$bin" && pwd):\$PATH"
+    recado                                 # the full screen; it asks for your name, and keeps it
     recado status
     recado --as alice send 'hello'
 

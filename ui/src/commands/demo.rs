@@ -47,7 +47,8 @@ pub(super) fn run(context: &Context, demo: Demo) -> Result<(), Failure> {
     greet(context, &bots)?;
     context.out.put(json!({"bots": bots.len(), "count": demo.count}), || {
         format!(
-            "{} bots send {} notifications each. Follow them: #demo-ops #demo-deploys #demo-coffee @demo.ada",
+            "{} bots send {} notifications each. Follow them: recado follow '#demo-ops' '#demo-deploys' '#demo-coffee' \
+             @demo.ada\nThese channels, the bots' profiles and what they send stay in the cluster afterwards.",
             bots.len(),
             demo.count
         )
