@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use recado_client::{ClientError, Code, ReceiptError, StoreError, Topic, explain};
 
+use crate::interrupt::die_of;
 use crate::print::{OutputError, note, written};
 
 /// What becomes of a request whose command is interrupted before its result is known.
@@ -26,7 +27,8 @@ Exit codes:
        that is not trusted, servers of another version, ...
    78  a file of this machine is in another version of its format; nothing was
        changed
-  130  interrupted (Ctrl-C); 143 terminated";
+  130  interrupted (Ctrl-C); 143 terminated. It dies of the signal, and a shell
+       shows it so";
 
 /// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -159,14 +161,15 @@ fn code_of(error: &ClientError) -> u8 {
 }
 
 /// Prints the failure, if there is one, and returns the exit code. It is no error if the reader of standard
-/// output has closed its end (`recado history | head -1`). A signal sets the exit code but prints no
-/// message.
+/// output has closed its end (`recado history | head -1`). Of a signal the process dies without a message:
+/// what there is to say is said already.
 pub(crate) fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Output(error)) if error.is_closed() => ExitCode::SUCCESS,
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(failure @ (Failure::Signal(_) | Failure::Told(_))) => ExitCode::from(failure.code()),
+        Err(Failure::Signal(signal)) => die_of(signal),
+        Err(failure @ Failure::Told(_)) => ExitCode::from(failure.code()),
         Err(failure) => {
             note(&failure);
             ExitCode::from(failure.code())

@@ -1,11 +1,13 @@
-//! Signals that ask the program to end, for commands that have something to say or to finish first.
+//! Signals that ask the program to end, for commands that have something to say or to finish first. The
+//! program then dies of the signal.
 
-use std::io;
+use std::io::{self, Write};
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{flag, low_level};
 
 /// The first SIGINT or SIGTERM since [`Interrupt::watch`]. A second signal ends the process at once.
 #[derive(Clone, Debug)]
@@ -34,4 +36,13 @@ impl Interrupt {
             number => Some(u8::try_from(number).unwrap_or(u8::MAX)),
         }
     }
+}
+
+/// Ends the process by this signal, as if it had not been taken. A shell that runs the program in a loop ends
+/// the loop only then; an exit code of 130 would be one more failure to it.
+pub(crate) fn die_of(signal: u8) -> ! {
+    let _ = io::stdout().flush();
+    // It returns if the signal is blocked, for instance.
+    let _ = low_level::emulate_default_handler(signal.into());
+    process::exit(128 + i32::from(signal))
 }

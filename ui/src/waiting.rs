@@ -2,7 +2,6 @@
 //! ends the program with a message.
 
 use std::io::{self, IsTerminal, Write};
-use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use recado_client::{Op, Receipt, ReceiptError, Topic};
 
 use crate::exit::Failure;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, die_of};
 use crate::print::note;
 use crate::timer::Timer;
 
@@ -53,7 +52,7 @@ impl Waiting<'_> {
                             let _ = writeln!(io::stderr());
                         }
                         note(self.interrupted(timer.elapsed()));
-                        process::exit(128 + i32::from(signal));
+                        die_of(signal);
                     }
                     if !ASKING.load(Ordering::Relaxed) {
                         telling.at(timer.elapsed());

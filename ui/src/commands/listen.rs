@@ -154,7 +154,15 @@ impl Listener<'_> {
     fn show(&mut self, incoming: &Incoming, from: Origin) -> Result<(), Failure> {
         match (&self.listen.exec, incoming) {
             (Some(command), Incoming::Notification(notification)) => {
-                exec::run(command, &self.context.environment()?, notification, from)?;
+                let done = exec::run(command, &self.context.environment()?, notification, from);
+                done.map_err(|failure| match self.interrupt.arrived() {
+                    // Ctrl-C has ended the command, too.
+                    Some(signal) => {
+                        note(&failure);
+                        Failure::Signal(signal)
+                    }
+                    None => failure,
+                })?;
             }
             (Some(_), Incoming::Gap { after, upto }) => note(gap(*after, *upto)),
             (None, incoming) => self.context.out.incoming(incoming)?,
