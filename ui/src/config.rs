@@ -13,6 +13,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use recado_client::{ClusterKey, ClusterKeyError, EnrolmentCode, Name};
 use serde::Deserialize;
 
 use crate::cli::{self, Common};
+use crate::environment::SERVERS;
 use crate::exit::Failure;
 use crate::print::note;
 use crate::private;
@@ -60,16 +62,28 @@ struct Account {
     cluster_key: Option<String>,
 }
 
+/// Where the servers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    CommandLine,
+    Environment,
+    File,
+    /// Nowhere: those of a local `./run.sh`.
+    Default,
+}
+
 /// Effective configuration of a command.
 #[derive(Debug)]
 pub(crate) struct Config {
     /// The servers as they are written.
     written: Vec<String>,
-    /// True if the configuration file names the servers.
-    written_in_file: bool,
+    /// Where they are written.
+    source: Source,
     /// Their addresses, once they are asked for.
     servers: OnceCell<Vec<SocketAddr>>,
     pub(crate) profile: Option<Name>,
+    /// The profile in the file.
+    kept: Option<String>,
     /// Name of the account, if one was chosen.
     pub(crate) account: Option<String>,
     pub(crate) screen: ScreenFile,
@@ -109,9 +123,9 @@ impl Config {
                     ))
                 })?,
         };
-        let (profile, servers) = (chosen.profile.or(file.profile), [chosen.servers, file.servers]);
+        let (profile_in_file, servers) = (chosen.profile.or(file.profile), [chosen.servers, file.servers]);
         let configured = servers.into_iter().find(|servers| !servers.is_empty()).unwrap_or_default();
-        let profile = match (&common.profile, &profile) {
+        let profile = match (&common.profile, &profile_in_file) {
             (Some(profile), _) => Some(profile.clone()),
             (None, Some(text)) => Some(cli::profile(text).map_err(wrong)?),
             (None, None) => None,
@@ -123,22 +137,24 @@ impl Config {
             (None, Some(text)) => Some(text.parse().map_err(no_key)?),
             (None, None) => None,
         };
-        let (written, written_in_file) = match (&common.servers[..], configured) {
-            ([], configured) if configured.is_empty() => (LOCAL.map(str::to_owned).to_vec(), false),
-            ([], configured) => (configured, true),
-            (typed, _) => (typed.to_vec(), false),
+        let (written, source) = match (&common.servers[..], configured) {
+            ([], configured) if configured.is_empty() => (LOCAL.map(str::to_owned).to_vec(), Source::Default),
+            ([], configured) => (configured, Source::File),
+            (typed, _) if common.typed_servers => (typed.to_vec(), Source::CommandLine),
+            (set, _) => (set.to_vec(), Source::Environment),
         };
         let claims = !common.no_claim && file.claim.unwrap_or(true);
         let creates = file.create.unwrap_or(true);
         let state = xdg.state_dir().unwrap_or_else(|| xdg.data_dir()).join("recado");
         let themes = xdg.config_dir().join("recado").join("themes");
-        let (screen, invite) = (file.screen, common.invite);
+        let (screen, invite, kept) = (file.screen, common.invite, profile_in_file);
         let servers = OnceCell::new();
         Ok(Config {
             written,
-            written_in_file,
+            source,
             servers,
             profile,
+            kept,
             account,
             screen,
             path,
@@ -165,14 +181,18 @@ impl Config {
         if let Some(servers) = self.servers.get() {
             return Ok(servers);
         }
+        let source = match self.source {
+            Source::CommandLine => "--server: ".to_owned(),
+            Source::Environment => format!("{SERVERS}: "),
+            Source::File => format!("{}: ", self.path.display()),
+            Source::Default => String::new(),
+        };
         let resolved = servers::resolve(&self.written).map_err(|failure| match failure {
-            Failure::Usage(what) if self.written_in_file => {
-                Failure::Usage(format!("{}: {what}", self.path.display()))
-            }
+            Failure::Usage(what) => Failure::Usage(source.clone() + &what),
             failure => failure,
         })?;
         for unusable in &resolved.unusable {
-            note(format_args!("{unusable}; the other servers are asked"));
+            note(format_args!("{source}{unusable}; the other servers are asked"));
         }
         Ok(self.servers.get_or_init(|| resolved.addrs))
     }
@@ -186,15 +206,45 @@ impl Config {
     pub(crate) fn profile(&self) -> Result<Name, Failure> {
         self.profile.clone().ok_or_else(|| {
             Failure::Usage(format!(
-                "no profile: give --as NAME, set RECADO_AS, or write profile = \"name\" into {}",
+                "no profile: recado does not know who you are here. Run `recado`, which asks once and keeps the name; or \
+                 give --as NAME, set RECADO_AS, or write profile = \"NAME\" into {}",
                 self.path.display()
             ))
         })
     }
+
+    /// How to keep a name that was typed for one command, if the file has none.
+    pub(crate) fn how_to_keep(&self, typed: &Name) -> Option<String> {
+        if self.kept.is_some() {
+            return None;
+        }
+        let how = match self.path.exists() {
+            false => format!("run: recado --as {typed} config init"),
+            true => format!("write this as the first line of {}: profile = \"{typed}\"", self.path.display()),
+        };
+        Some(format!("to be @{typed} in every command without --as, {how}"))
+    }
 }
 
 fn xdg() -> Result<Xdg, Failure> {
+    are_absolute(|name| std::env::var_os(name))?;
     Xdg::new().map_err(|error| Failure::Usage(format!("no home directory: {error}; set HOME")))
+}
+
+/// Refuses directories that depend on where a command is run: in each directory the user would be somebody
+/// else. The standard (XDG Base Directory) has programs ignore a relative XDG_STATE_HOME, which would put the
+/// keys where nobody looks for them.
+fn are_absolute(get: impl Fn(&str) -> Option<OsString>) -> Result<(), Failure> {
+    for name in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"] {
+        let value = get(name).filter(|value| !value.is_empty());
+        if let Some(dir) = value.filter(|dir| !Path::new(dir).is_absolute()) {
+            return Err(Failure::Usage(format!(
+                "{name} is {dir:?}, which is not absolute: your key and configuration would depend on the directory in \
+                 which a command runs; set {name} to a path that begins with /"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Checks every value of the file, whether or not a command uses it, and returns the file's path.
@@ -225,9 +275,10 @@ pub(crate) fn path(common: &Common) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Writes the sample. Fails if the file exists.
-pub(crate) fn write_sample(path: &Path) -> Result<(), Failure> {
-    write_new(path, SAMPLE).map_err(|error| match error.kind() {
+/// Writes the sample, with this profile if there is one. Fails if the file exists.
+pub(crate) fn write_sample(path: &Path, profile: Option<&Name>) -> Result<(), Failure> {
+    let text = profile.map_or(SAMPLE.to_owned(), sample_with);
+    write_new(path, &text).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             Failure::Other(format!("{} exists already; it was left as it is", path.display()))
         }
@@ -240,12 +291,14 @@ pub(crate) fn keep_profile(path: &Path, profile: &Name) -> Result<(), Failure> {
     let line = format!("profile = \"{profile}\"");
     let done = match fs::read_to_string(path) {
         Ok(text) => fs::write(path, format!("{line}\n{text}")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_new(path, &SAMPLE.replace("#profile = \"alice\"", &line))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_new(path, &sample_with(profile)),
         Err(error) => Err(error),
     };
     done.map_err(|error| cannot_write(path, &error))
+}
+
+fn sample_with(profile: &Name) -> String {
+    SAMPLE.replace("#profile = \"alice\"", &format!("profile = \"{profile}\""))
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
@@ -367,7 +420,55 @@ mod tests {
         fs::write(&path, "").unwrap();
         let config = Config::load(&common(path)).unwrap();
         assert_eq!(config.servers().unwrap().len(), 3);
-        assert!(config.profile().unwrap_err().to_string().contains("--as"));
+        let message = config.profile().unwrap_err().to_string();
+        assert!(message.contains("--as") && message.contains("Run `recado`"), "{message}");
+    }
+
+    #[test]
+    fn a_relative_home_is_refused_with_its_variable_and_the_cure() {
+        let checked = |name: &str, value: &str| {
+            are_absolute(|asked| (asked == name).then(|| value.into())).map_err(|failure| failure.to_string())
+        };
+        for name in ["HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
+            for good in ["/home/alice", ""] {
+                assert_eq!(checked(name, good), Ok(()));
+            }
+            let message = checked(name, "home").unwrap_err();
+            assert!(message.starts_with(name) && message.contains("begins with /"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_list_of_servers_is_told_with_where_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "servers = [\"a b\"]").unwrap();
+        let told = |servers: &[&str], typed_servers| {
+            let servers = servers.iter().map(|server| (*server).to_owned()).collect();
+            let config = Config::load(&Common { servers, typed_servers, ..common(path.clone()) }).unwrap();
+            config.servers().unwrap_err().to_string()
+        };
+        assert!(told(&["a b"], true).starts_with("--server: "));
+        assert!(told(&["a b"], false).starts_with("RECADO_SERVERS: "));
+        assert!(told(&[], false).starts_with(&path.display().to_string()));
+    }
+
+    #[test]
+    fn a_name_that_was_typed_is_kept_by_a_command_or_by_a_line_of_the_file_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let bob = "bob".parse().unwrap();
+        let how = |text: Option<&str>| {
+            text.iter().for_each(|text| fs::write(&path, text).unwrap());
+            fs::exists(&path).unwrap().then(|| Config::load(&common(path.clone())).unwrap().how_to_keep(&bob))
+        };
+        assert_eq!(how(None), None);
+        let told = how(Some("")).unwrap().unwrap();
+        assert!(told.contains("first line of") && told.contains("profile = \"bob\""), "{told}");
+        assert_eq!(how(Some("profile = \"alice\"")).unwrap(), None, "it is another one on purpose");
+        let new = dir.path().join("new.toml");
+        write_sample(&new, Some(&bob)).unwrap();
+        assert_eq!(Config::load(&common(new)).unwrap().profile().unwrap(), bob);
     }
 
     #[test]
@@ -432,7 +533,7 @@ mod tests {
         let path = dir.path().join("recado").join("config.toml");
         keep_profile(&path, &"alice".parse().unwrap()).unwrap();
         assert_eq!(Config::load(&common(path.clone())).unwrap().profile().unwrap().as_str(), "alice");
-        assert!(write_sample(&path).unwrap_err().to_string().contains("left as it is"));
+        assert!(write_sample(&path, None).unwrap_err().to_string().contains("left as it is"));
         fs::write(&path, "[screen]\ntheme = \"light\"\n").unwrap();
         keep_profile(&path, &"bob".parse().unwrap()).unwrap();
         let config = Config::load(&common(path)).unwrap();

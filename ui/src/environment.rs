@@ -28,7 +28,7 @@ pub(crate) fn fill(common: Common, get: impl Fn(&str) -> Option<OsString>) -> Re
         Some(Err(_)) => Err(Failure::Usage(format!("{name} is not UTF-8"))),
     };
     let wrong = |name: &str, error: String| Failure::Usage(format!("{name}: {error}"));
-    let typed_profile = common.profile.is_some();
+    let (typed_profile, typed_servers) = (common.profile.is_some(), !common.servers.is_empty());
     let profile = match (common.profile, text(AS)?) {
         (None, Some(name)) => Some(cli::profile(&name).map_err(|error| wrong(AS, error))?),
         (typed, _) => typed,
@@ -46,7 +46,7 @@ pub(crate) fn fill(common: Common, get: impl Fn(&str) -> Option<OsString>) -> Re
     };
     let config = common.config.or_else(|| get(CONFIG).map(Into::into));
     let account = common.account.or(text(ACCOUNT)?);
-    Ok(Common { profile, typed_profile, servers, cluster_key, config, account, ..common })
+    Ok(Common { profile, typed_profile, typed_servers, servers, cluster_key, config, account, ..common })
 }
 
 #[cfg(test)]
@@ -64,13 +64,13 @@ mod tests {
     fn an_option_overrides_its_variable_and_an_empty_variable_counts_as_unset() {
         let set = [(AS, "@bob"), (SERVERS, "a:1,b"), (ACCOUNT, "work"), (CONFIG, "/c")];
         let common = filled("recado whoami", &set).unwrap();
-        assert!(!common.typed_profile);
+        assert!(!common.typed_profile && !common.typed_servers);
         assert_eq!(common.profile.unwrap().as_str(), "bob");
         assert_eq!(common.servers, ["a:1", "b"]);
         assert_eq!((common.account.as_deref(), common.config), (Some("work"), Some("/c".into())));
 
         let common = filled("recado --as alice --server c:3 whoami", &set).unwrap();
-        assert!(common.typed_profile);
+        assert!(common.typed_profile && common.typed_servers);
         assert_eq!(
             (common.profile.unwrap().as_str(), &common.servers[..]),
             ("alice", &["c:3".to_owned()][..])

@@ -26,10 +26,15 @@ pub(crate) struct Resolved {
 /// The reason why an entry of a list of servers gives no address.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
-    #[error("{0:?} is not a server address (HOST[:PORT])")]
+    #[error("{0:?} is not a server address (HOST[:PORT]){cure}", cure = separated(.0))]
     Malformed(String),
     #[error("cannot resolve {0:?}: {1}")]
     Unresolved(String, io::Error),
+}
+
+/// The cure for several addresses in one entry.
+fn separated(entry: &str) -> &'static str {
+    if entry.contains([' ', ';', '\t', '\n']) { "; separate addresses with commas" } else { "" }
 }
 
 /// Resolves each `HOST[:PORT]` with the system's resolver.
@@ -114,7 +119,7 @@ fn resolve_one(
         None => (server, PORT),
     };
     if host.is_empty()
-        || host.contains(|c: char| c.is_whitespace() || matches!(c, ':' | '/' | '[' | ']' | '@'))
+        || host.contains(|c: char| c.is_whitespace() || matches!(c, ':' | ';' | '/' | '[' | ']' | '@'))
     {
         return Err(malformed());
     }
@@ -161,6 +166,14 @@ mod tests {
         let told: Vec<String> = found.unusable.iter().map(ToString::to_string).collect();
         assert!(told[0].contains("nowhere.example") && told[0].contains("no such host"), "{told:?}");
         assert!(told[1].contains("127.0.0.1:x") && told[2].contains("http://a"), "{told:?}");
+    }
+
+    #[test]
+    fn addresses_without_a_comma_between_them_are_told_to_have_one() {
+        for wrong in ["127.0.0.1:7 127.0.0.1:8", "a;b"] {
+            assert!(resolved(&[wrong]).unwrap_err().to_string().contains("with commas"), "{wrong}");
+        }
+        assert!(!resolved(&["127.0.0.1:x"]).unwrap_err().to_string().contains("commas"));
     }
 
     #[test]

@@ -99,6 +99,9 @@ pub(crate) struct Common {
         help_heading = COMMON
     )]
     pub(crate) servers: Vec<String>,
+    /// True if the servers were given on the command line, and not by the environment.
+    #[arg(skip)]
+    pub(crate) typed_servers: bool,
     /// How long to try, from the start of the command (500ms, 1m30s; default 30s, for status 1s, for doctor
     /// 3s); for listen: when to stop
     #[arg(
@@ -271,7 +274,7 @@ pub(crate) enum Command {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Write a sample file that explains every setting; never overwrites a file
+    /// Write a sample file that explains every setting, with the name of --as; never overwrites a file
     Init,
     /// Check every value of the file, also those of the screen and of its theme
     Check,

@@ -15,10 +15,11 @@ pub(super) fn check(common: &Common) -> Result<(), Failure> {
     Ok(Out::new(common.json, When::Never).put(value, || format!("{} is good", path.display()))?)
 }
 
-/// Writes the sample to the path of the configuration file, and prints the path.
+/// Writes the sample to the path of the configuration file, with the profile that was typed, and prints the
+/// path.
 pub(super) fn init(common: &Common) -> Result<(), Failure> {
     let path = config::path(common)?;
-    config::write_sample(&path)?;
+    config::write_sample(&path, common.profile.as_ref().filter(|_| common.typed_profile))?;
     let value = json!({"file": path.display().to_string()});
     Ok(Out::new(common.json, When::Never).put(value, || path.display().to_string())?)
 }
