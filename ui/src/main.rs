@@ -41,7 +41,11 @@ fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         // Also the help and the version, which are no failure if they can be printed.
-        Err(instead) => return exit::end_instead(&cli::with_hint(instead)),
+        Err(instead) => {
+            let words: Vec<String> =
+                std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+            return exit::end_instead(&cli::with_hint(instead, &words));
+        }
     };
     exit::end(environment::fill(cli.common, |name| std::env::var_os(name)).and_then(
         |common| match cli.command {

@@ -14,7 +14,7 @@ use recado_client::{
 };
 
 pub(crate) use self::help::for_manual;
-pub(crate) use self::hint::with_hint;
+pub(crate) use self::hint::{send_to, shell_words, with_hint};
 pub(crate) use self::values::{Point, duration, profile};
 use crate::completion;
 use crate::exit;
@@ -487,7 +487,7 @@ pub(crate) struct Listen {
 pub(crate) struct History {
     /// @name (that profile's feed; your own is your inbox) or '#channel'; the default is everything you
     /// follow
-    #[arg(value_parser = values::to_follow, add = completion::topics())]
+    #[arg(value_parser = values::to_look_back, add = completion::topics())]
     pub(crate) topic: Option<Topic>,
     /// Show your own inbox, and what you sent to other inboxes
     #[arg(long, conflicts_with = "topic")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan, Zoned};
-use recado_client::{ChannelName, Content, Name, NameError, Op, Priority, Role, Topic};
+use recado_client::{ChannelName, Content, Name, NameError, NameKind, Op, Priority, Role, Topic};
 
 /// A point in the past, from or up to which notifications are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +20,45 @@ pub(crate) enum Point {
 
 /// Parses a profile name, with or without its @.
 pub(crate) fn profile(text: &str) -> Result<Name, String> {
-    text.strip_prefix('@')
-        .unwrap_or(text)
-        .parse()
-        .map_err(|error: recado_client::NameError| error.to_string())
+    let name = text.strip_prefix('@').unwrap_or(text);
+    name.parse().map_err(|error| not_a_name(name, &error))
 }
 
 /// Parses what `info` describes: a channel with its #, or a profile with or without its @.
 pub(super) fn whom(text: &str) -> Result<Topic, String> {
+    if let Ok(number) = text.parse() {
+        return Err(format!("{}; a profile of this name is written @{number}", to_see(number)));
+    }
     match text.strip_prefix('#') {
         Some(_) => channel(text).map(Topic::Channel),
         None => profile(text).map(Topic::Feed),
+    }
+}
+
+/// Parses the topic whose past is shown.
+pub(super) fn to_look_back(text: &str) -> Result<Topic, String> {
+    match text.parse() {
+        Ok(number) => Err(to_see(number)),
+        Err(_) => to_follow(text),
+    }
+}
+
+/// What to write in place of an op where a topic is expected.
+fn to_see(op: u64) -> String {
+    let next = op.saturating_add(1);
+    format!("{op} is an op; to see that notification, write: recado history --before {next} --last 1")
+}
+
+/// The error for a text that is no name, with what is meant if that can be told.
+fn not_a_name(name: &str, error: &NameError) -> String {
+    match error {
+        NameError::Character(NameKind::Profile, ..) if name.to_lowercase().parse::<Name>().is_ok() => {
+            format!("{error}: write {}", name.to_lowercase())
+        }
+        NameError::Character(_, _, letter) if !letter.is_ascii() && letter.is_alphabetic() => {
+            format!("{error}: of letters, a name has only those without accents")
+        }
+        error => error.to_string(),
     }
 }
 
@@ -39,10 +67,8 @@ pub(super) fn channel(text: &str) -> Result<ChannelName, String> {
     if let Some(name) = text.strip_prefix('@') {
         return Err(format!("this is a profile; a channel is written '#{name}' or {name}"));
     }
-    text.strip_prefix('#')
-        .unwrap_or(text)
-        .parse()
-        .map_err(|error: recado_client::NameError| error.to_string())
+    let name = text.strip_prefix('#').unwrap_or(text);
+    name.parse().map_err(|error| not_a_name(name, &error))
 }
 
 pub(super) fn role(text: &str) -> Result<Role, String> {
@@ -55,18 +81,26 @@ pub(super) fn role(text: &str) -> Result<Role, String> {
 }
 
 pub(super) fn to_follow(text: &str) -> Result<Topic, String> {
-    Topic::to_follow(text).map_err(not_a_topic)
+    Topic::to_follow(text).map_err(|error| not_a_topic(text, error))
 }
 
 pub(super) fn to_send(text: &str) -> Result<Topic, String> {
-    Topic::to_send(text).map_err(not_a_topic)
+    Topic::to_send(text).map_err(|error| not_a_topic(text, error))
 }
 
 /// The error for a text that names no topic. A name alone may mean either kind.
-fn not_a_topic(error: NameError) -> String {
-    match error {
-        NameError::Sigil(name) => format!("write @{name} for the profile, or '#{name}' for the channel"),
-        error => error.to_string(),
+fn not_a_topic(text: &str, error: NameError) -> String {
+    let unescaped = text.strip_prefix('\\').filter(|rest| Topic::to_follow(rest).is_ok());
+    match (error, unescaped) {
+        (_, Some(topic)) => format!("in quotes a # needs no backslash: write '{topic}'"),
+        (NameError::Sigil(_), None) if text.is_empty() => {
+            "it is empty; a topic is @NAME or '#CHANNEL', in quotes: to a shell, # begins a comment"
+                .to_owned()
+        }
+        (NameError::Sigil(name), None) if name.parse::<ChannelName>().is_ok() => {
+            format!("write @{name} for the profile, or '#{name}' for the channel")
+        }
+        (error, None) => not_a_name(text.get(1..).unwrap_or_default(), &error),
     }
 }
 
@@ -182,12 +216,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_that_is_none_is_told_with_the_one_that_is_meant() {
+        for (error, words) in [
+            (profile("Alice").unwrap_err(), "write alice"),
+            (profile("@Alice").unwrap_err(), "write alice"),
+            (to_send("@Alice").unwrap_err(), "write alice"),
+            (to_follow("#Büro").unwrap_err(), "without accents"),
+            (to_follow("@josé").unwrap_err(), "without accents"),
+            (channel("Büro").unwrap_err(), "A-Z, a-z"),
+            (to_send("\\#ops").unwrap_err(), "write '#ops'"),
+            (to_send("").unwrap_err(), "it is empty; a topic is @NAME or '#CHANNEL'"),
+            (to_send("two words").unwrap_err(), "neither a profile (@name) nor a channel (#name)"),
+            (to_follow("ops").unwrap_err(), "@ops for the profile, or '#ops' for the channel"),
+        ] {
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(!profile("a b").unwrap_err().contains("write"), "nobody knows what is meant");
+    }
+
+    #[test]
+    fn an_op_in_the_place_of_a_topic_is_told_with_the_command_that_shows_it() {
+        for error in [to_look_back("23").unwrap_err(), whom("23").unwrap_err()] {
+            assert!(error.contains("recado history --before 24 --last 1"), "{error}");
+        }
+        assert_eq!(whom("@23"), Ok(Topic::Feed("23".parse().unwrap())));
+        assert!(to_look_back("#23").is_ok());
+    }
+
+    #[test]
     fn a_point_in_the_past_is_an_op_a_time_ago_or_a_date() {
         assert_eq!(point("17"), Ok(Point::Op(Op(17))));
         assert_eq!(point("10m"), Ok(Point::Ago(Duration::from_secs(600))));
         assert_eq!(point("2d"), Ok(Point::Ago(Duration::from_secs(2 * 24 * 3600))));
         assert_eq!(point("1970-01-01T00:00:01Z"), Ok(Point::At(1000)));
         assert!(matches!(point("yesterday"), Ok(Point::At(_))));
+        assert_eq!(point("1970-01-01T02:00:01+02:00"), Ok(Point::At(1000)), "as `date -Is` prints it");
         assert!(point("soon").is_err() && point("1960-01-01").is_err() && point("2026-13-01").is_err());
         assert!(duration("-5s").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
