@@ -18,7 +18,8 @@ Exit codes:
     0  done; also if it is done but its output could not be written
     1  any other error: a file, a command of --exec, --count not reached,
        output that cannot be written; doctor: there is a warning or a fault
-    2  usage: a value of the command line or the configuration is wrong
+    2  usage: a value of the command line, the configuration or standard input
+       is wrong, or too long
    69  no server, no name of a server that resolves, no primary, or no place
        for a device; nothing was done
    75  outcome unknown: sent, but not acknowledged in time; the next command
@@ -143,6 +144,7 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::UnknownCluster(_)
         | ClientError::NotThePinnedKey { .. }
         | ClientError::NotYours { .. }
+        | ClientError::NobodyHas { .. }
         | ClientError::NotClaimed { .. }
         | ClientError::NoSuchProfile { .. }
         | ClientError::KeyNotAllowed { .. }

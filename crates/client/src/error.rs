@@ -139,8 +139,8 @@ pub enum ClientError {
     #[error(
         "@{profile} belongs to other machines than this one, whose key is {}. If @{profile} is you, this machine was not \
          added yet, or it was removed: run `recado device add` on a machine of the profile, and here `recado device enrol \
-         CODE` (another HOME or XDG_STATE_HOME counts as another machine). If not, somebody else has claimed the name, \
-         perhaps after an administrator released it: take another name",
+         CODE` (another HOME or XDG_STATE_HOME counts as another machine); if that machine is lost, an administrator can \
+         release the name with `recadod admin release @{profile}`. If @{profile} is not you, take another name",
         key.display()
     )]
     NotYours {
@@ -148,6 +148,15 @@ pub enum ClientError {
         profile: Name,
         /// The file of this installation's key.
         key: PathBuf,
+    },
+    /// Nobody has the name: it was never claimed, or an administrator released it. Nothing was done.
+    #[error(
+        "nobody has @{profile} now: it was never claimed, it expired, or an administrator released it. To claim it, run: \
+         recado --as {profile} claim"
+    )]
+    NobodyHas {
+        /// The name.
+        profile: Name,
     },
     /// The client may not claim a name ([`Options::no_claim`](super::Options::no_claim)), and this
     /// installation has never acted as the profile in this cluster. Nothing was done.
@@ -226,7 +235,8 @@ pub enum ClientError {
     #[error(
         "the servers no longer know this device. If it was removed, run `recado device add` elsewhere, `recado device \
          enrol CODE` here. Otherwise (name released, 16 others used, servers restored), reset it: `recado device reset` \
-         forgets what is in {}",
+         forgets what is in {}; a name that was released is then yours again with `recado claim`, unless somebody was \
+         quicker",
         .0.display()
     )]
     Forgotten(PathBuf),

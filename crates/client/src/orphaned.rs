@@ -7,6 +7,7 @@ use recado_proto::id::{ClusterId, Name};
 use super::error::StoreError;
 use super::keyfile::KeyFile;
 use super::known::KnownClusters;
+use super::machine::Request;
 use super::store::{OUTBOX, SLOTS, installation, read_outbox};
 
 /// Requests that no server has answered, kept for a cluster that is not known any more. They are not sent
@@ -15,8 +16,8 @@ use super::store::{OUTBOX, SLOTS, installation, read_outbox};
 pub struct Orphaned {
     /// The cluster.
     pub cluster: ClusterId,
-    /// The number of requests.
-    pub requests: usize,
+    /// The requests.
+    pub requests: Vec<Request>,
     /// The directory of the installation.
     pub dir: PathBuf,
 }
@@ -39,10 +40,10 @@ impl Orphaned {
             let dir = installation(state, cluster, profile);
             let of_slot = |slot| {
                 let kept = read_outbox(&dir.join(format!("slot-{slot}")).join(OUTBOX));
-                kept.map_or(0, |kept| kept.unanswered.len())
+                kept.map(|kept| kept.unanswered).unwrap_or_default()
             };
-            let requests = (0..SLOTS).map(of_slot).sum();
-            if requests > 0 {
+            let requests: Vec<Request> = (0..SLOTS).flat_map(of_slot).map(|(_, one)| one.request).collect();
+            if !requests.is_empty() {
                 left.push(Orphaned { cluster, requests, dir });
             }
         }
@@ -56,7 +57,7 @@ mod tests {
     use recado_proto::packet::FollowChange;
 
     use super::*;
-    use crate::machine::{Numbered, Request};
+    use crate::machine::Numbered;
     use crate::store::Slot;
     use crate::trust::ClusterIdentity;
 
@@ -78,7 +79,7 @@ mod tests {
         leave(3, 1);
         let left = |now| {
             let left = Orphaned::left(state.path(), &alice, ClusterId(now)).unwrap();
-            left.into_iter().map(|one| (one.cluster.0, one.requests)).collect::<Vec<_>>()
+            left.into_iter().map(|one| (one.cluster.0, one.requests.len())).collect::<Vec<_>>()
         };
         assert_eq!(left(9), [(1, 3), (3, 1)]);
         assert_eq!(left(3), [(1, 3)], "what is of this cluster is on its way");

@@ -174,7 +174,7 @@ impl Reader {
                 return Err(ClientError::NotYours { profile: self.profile.clone(), key });
             }
             Outcome::Refused(Code::UnknownDevice) => {
-                return Err(ClientError::NotClaimed { profile: self.profile.clone(), cluster: self.cluster });
+                return Err(ClientError::NobodyHas { profile: self.profile.clone() });
             }
             Outcome::Refused(code) => return Err(ClientError::Refused(code)),
             Outcome::Behind(applied) => {

@@ -191,7 +191,11 @@ Write '#channel' in quotes: # begins a comment in a shell.";
 pub(super) const DEVICE_HELP: &str = "\
 A name belongs to the key that was created on the machine that first used it. To
 use the name on another machine too, run `recado device add` on the first one
-and within ten minutes `recado device enrol CODE` on the other.";
+and within ten minutes `recado device enrol CODE` on the other.
+
+If the only machine with the key is lost, an administrator of the servers can
+release the name (`recadod admin release @NAME`), and then you claim it again
+(`recado claim NAME`). What was sent to it stays.";
 
 pub(super) const RESET_HELP: &str = "\
 For a device whose files cannot be used, or which the servers no longer know. It

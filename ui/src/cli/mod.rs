@@ -129,7 +129,7 @@ pub(crate) struct Common {
     /// The invitation code, if the cluster requires one for a new name
     #[arg(long, value_name = "CODE", global = true, help_heading = COMMON)]
     pub(crate) invite: Option<EnrolmentCode>,
-    /// Never claim a name that nobody has (also: claim = false in the configuration)
+    /// Never claim a name that nobody has (also: claim = false in the configuration, except for `claim`)
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) no_claim: bool,
     /// How late an answer has to be: what any server has; what this machine has seen, as session; or what
@@ -216,7 +216,11 @@ pub(crate) enum Command {
         whom: Option<Topic>,
     },
     /// Claim your name, if nobody has it yet, without sending or following anything
-    Claim,
+    Claim {
+        /// The name; the default is the one of --as
+        #[arg(value_name = "NAME", value_parser = values::profile)]
+        name: Option<Name>,
+    },
     /// Set the display name that stands beside your name in `info` and `people`
     #[command(group(clap::ArgGroup::new("what").required(true)))]
     Rename {
@@ -616,7 +620,27 @@ mod tests {
             command(&["history", "--limit", "5"]),
             Command::History(History { last: Some(5), .. })
         ));
-        assert!(matches!(command(&["status", "-w"]), Command::Status { watch: Some(Duration { .. }) }));
+        assert!(matches!(command(&["claim", "@bob"]), Command::Claim { name: Some(_) }));
+    }
+
+    #[test]
+    fn an_interval_stands_after_watch_with_or_without_an_equals_sign() {
+        let watch = |line: &[&str]| match parse(line).unwrap().command {
+            Some(Command::Status { watch }) => watch,
+            other => panic!("{other:?}"),
+        };
+        let second = Some(Duration::from_secs(1));
+        for line in [
+            &["status", "-w", "1s"][..],
+            &["status", "-w1s"],
+            &["status", "-w=1s"],
+            &["status", "--watch", "1s"],
+            &["status", "--watch=1s"],
+        ] {
+            assert_eq!(watch(line), second, "{line:?}");
+        }
+        assert_eq!(watch(&["status", "--watch", "--json"]), Some(Duration::from_secs(2)));
+        assert_eq!(watch(&["status"]), None);
     }
 
     #[test]

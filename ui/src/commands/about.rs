@@ -7,6 +7,7 @@ use recado_client::{
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::cli::Common;
 use crate::exit::Failure;
 use crate::text::clean_line;
 use crate::wording::{access_in_words, described, named, role_in_words};
@@ -158,10 +159,44 @@ pub(super) fn rename(context: &Context, display: Option<DisplayName>) -> Result<
     Ok(())
 }
 
+/// The name that `claim` is given, if any.
+///
+/// # Errors
+/// [`Failure::Usage`]: another one was given with --as.
+pub(super) fn to_claim(common: &Common, name: Option<&Name>) -> Result<Option<Name>, Failure> {
+    match (&common.profile, name) {
+        (Some(typed), Some(name)) if common.typed_profile && typed != name => Err(Failure::Usage(format!(
+            "--as {typed} and claim {name} are two names; a command claims one, so leave out the other"
+        ))),
+        _ => Ok(name.cloned()),
+    }
+}
+
 /// Claims the name. It is no error if it is this machine's already, because scripts repeat the command.
-pub(super) fn claim(context: &Context) -> Result<(), Failure> {
+pub(super) fn claim(context: &Context, name: Option<Name>) -> Result<(), Failure> {
     let client = context.connect_to_claim()?;
     let profile = client.profile();
     let value = json!({"profile": profile.as_str(), "cluster": client.cluster().to_string()});
-    Ok(context.out.put(value, || format!("@{profile} is yours on this machine"))?)
+    context.out.put(value, || format!("@{profile} is yours on this machine"))?;
+    context.tell_how_to_keep(name.as_ref());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_after_claim_and_another_one_of_the_command_line_is_usage_and_of_the_environment_is_overridden()
+    {
+        let (alice, bob): (Name, Name) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        let claimed = |typed_profile, name: Option<&Name>| {
+            let common = Common { profile: Some(alice.clone()), typed_profile, ..Common::default() };
+            to_claim(&common, name)
+        };
+        assert!(matches!(claimed(true, Some(&bob)), Err(Failure::Usage(_))));
+        assert_eq!(claimed(true, Some(&alice)).unwrap(), Some(alice.clone()));
+        assert_eq!(claimed(false, Some(&bob)).unwrap(), Some(bob.clone()));
+        assert_eq!(claimed(true, None).unwrap(), None);
+    }
 }

@@ -38,7 +38,9 @@ fn enrol(context: &Context, code: EnrolmentCode) -> Result<(), Failure> {
     let value = json!({"profile": profile.as_str(), "key": key.in_full()});
     let now = if client.is_new_device() { "now belongs" } else { "belonged" };
     let kept = if client.is_new_device() { "" } else { " already; the code was not used" };
-    Ok(context.out.put(value, || format!("this machine {now} to @{profile}{kept}, with the key {key}"))?)
+    context.out.put(value, || format!("this machine {now} to @{profile}{kept}, with the key {key}"))?;
+    context.tell_how_to_keep(None);
+    Ok(())
 }
 
 /// Lists the keys, a machine each, and under each its devices: a command that runs at the same time as

@@ -32,6 +32,7 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
         ));
     }
     let client = context.connect_to_receive()?;
+    context.tell_unsent(&client);
     let interrupt = context.interrupt()?.clone();
     let topics = followed(context, &client, &listen.topics)?;
     if topics.is_empty() && context.out.is_for_people() && io::stderr().is_terminal() {

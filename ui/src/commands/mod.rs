@@ -63,7 +63,12 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Completions { shell } => return manual::completions(*shell),
         _ => {}
     }
-    let config = Config::load(common)?;
+    let mut config = Config::load(common)?;
+    if let Command::Claim { name } = &command {
+        // A claim that is asked for is none of a mistyped name, which the configuration is to prevent.
+        config.claims = !common.no_claim;
+        config.profile = about::to_claim(common, name.as_ref())?.or(config.profile);
+    }
     let trust = trust::trust(&config, common.accept_new);
     let typed_profile = common.profile.clone().filter(|_| common.typed_profile);
     let out = Out::new(common.json, common.color.unwrap_or(When::Auto));
@@ -84,7 +89,7 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Device { command } => device::run(&context, command.unwrap_or(Device::List)),
         Command::Key(command) => key::run(&context, command),
         Command::Info { whom } => about::info(&context, whom),
-        Command::Claim => about::claim(&context),
+        Command::Claim { name } => about::claim(&context, name),
         Command::Rename { display, .. } => about::rename(&context, display),
         Command::Status { watch } => status::run(&context, watch),
         Command::Doctor => doctor::run(&context),
@@ -219,10 +224,24 @@ impl Context {
             ),
             state: &format!("no session was opened with {servers}; nothing was sent or asked"),
         };
-        let client = waiting.on(self.interrupt()?, || Client::connect(options.timeout(timeout)))??;
+        let client = waiting.on(self.interrupt()?, || Client::connect(options.timeout(timeout)))?;
+        let client = client.map_err(|error| self.whose(error))?;
         let mut client = self.settled(client)?;
         client.set_timeout(self.left().clamp(QUERY_LEAST, TIMEOUT));
         Ok(client)
+    }
+
+    /// The error of a session that was refused for the name, which the servers refuse alike if somebody else
+    /// has it and if nobody has it any more. A reader is told which.
+    fn whose(&self, error: ClientError) -> ClientError {
+        if !matches!(error, ClientError::NotYours { .. }) {
+            return error;
+        }
+        let reader = self.options().map(|options| Reader::open(options.timeout(QUERY_LEAST)));
+        match reader.map(|reader| reader.and_then(|reader| reader.info(None))) {
+            Ok(Err(nobody @ ClientError::NobodyHas { .. })) => nobody,
+            _ => error,
+        }
     }
 
     /// Asks a query, which blocks until its answer or its time-out. A signal ends the program, and the user
@@ -269,8 +288,15 @@ impl Context {
         result
     }
 
+    /// Tells a person how to keep the name that was typed, as `name` or with --as, for the commands that follow.
+    fn tell_how_to_keep(&self, name: Option<&Name>) {
+        let typed = name.or(self.typed_profile.as_ref());
+        typed.and_then(|typed| self.config.how_to_keep(typed)).iter().for_each(print::aside);
+    }
+
     /// Reports requests that were queued for a cluster which is not known any more. They are not sent, and
-    /// they are not deleted either.
+    /// they are not deleted either. `send` and `listen` report them, where a person looks for what was sent,
+    /// and not every command.
     fn tell_unsent(&self, client: &Client) {
         // With a pinned key nothing records which clusters are known.
         if matches!(self.trust, Trust::Pinned(_)) {
@@ -278,13 +304,7 @@ impl Context {
         }
         let left = Orphaned::left(&self.config.state, client.profile(), client.cluster());
         // The command does not fail if these files cannot be read.
-        for Orphaned { cluster, requests, dir } in left.unwrap_or_default() {
-            print::note(format_args!(
-                "{requests} unsent requests for cluster {cluster}, which is no longer known here, remain in {}; \
-                 delete it to drop them",
-                dir.display()
-            ));
-        }
+        left.unwrap_or_default().iter().map(|left| unsent(left, client.profile())).for_each(print::note);
     }
 
     fn options(&self) -> Result<Options, Failure> {
@@ -341,12 +361,27 @@ impl Context {
                 }
             }
         }
-        self.tell_unsent(&client);
         if acknowledged > 0 {
-            print::note(format_args!("and {acknowledged} more earlier requests are acknowledged now"));
+            let more = wording::counted(acknowledged, "more earlier request");
+            let are = if acknowledged == 1 { "is" } else { "are" };
+            print::note(format_args!("and {more} {are} acknowledged now"));
         }
         Ok(client)
     }
+}
+
+/// What is left of a cluster that is not known any more, and how to drop it.
+fn unsent(left: &Orphaned, profile: &Name) -> String {
+    let Orphaned { cluster, requests, .. } = left;
+    let (first, more) =
+        (requests.first().map(described).unwrap_or_default(), requests.len().saturating_sub(1));
+    let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+    format!(
+        "{} never went to cluster {cluster}, which is no longer known here: {first}{more}. To see all and drop {}, run: \
+         recado --as {profile} device reset --cluster {cluster}",
+        wording::counted(requests.len() as u64, "request"),
+        if requests.len() == 1 { "it" } else { "them" },
+    )
 }
 
 /// Addresses, separated by commas.
@@ -365,5 +400,28 @@ fn to_read(topic: Topic, me: &Name) -> Topic {
             Topic::Inbox(name)
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use recado_client::{ClusterId, Content};
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_forgotten_cluster_is_told_with_its_beginning_and_the_command_that_drops_it() {
+        let send = |text: &str| Request::Send {
+            topic: Some(Topic::to_send("#ops").unwrap()),
+            content: Content::of(text),
+        };
+        let left = |requests| Orphaned { cluster: ClusterId(7), requests, dir: "/state".into() };
+        let alice = "alice".parse().unwrap();
+        let one = unsent(&left(vec![send("disk\u{1b}[31m full")]), &alice);
+        assert!(one.starts_with("1 request never went to cluster 0000000000000007"), "{one}");
+        assert!(one.contains("send to #ops: \"disk full\". To see all and drop it"), "{one}");
+        assert!(one.ends_with("recado --as alice device reset --cluster 0000000000000007"), "{one}");
+        let two = unsent(&left(vec![send("one"), send("two")]), &alice);
+        assert!(two.starts_with("2 requests never") && two.contains("\"one\", and 1 more."), "{two}");
     }
 }

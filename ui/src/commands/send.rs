@@ -178,6 +178,7 @@ fn note_made_channel(receipt: &Receipt, send: &Send) {
             "created {topic}: there was no such channel; anyone can follow it and send to it now"
         ));
     }
+    context.tell_unsent(&client);
 }
 
 /// Sends a notification for each line of standard input. Up to [`UNDER_WAY`] lines wait for their

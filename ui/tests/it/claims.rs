@@ -44,14 +44,19 @@ fn only_some_commands_claim_a_name_and_they_say_so_unless_that_is_forbidden() {
         &["device", "add"],
         &["send", "--no-claim", "x"],
         &["follow", "--no-claim", "@bob"],
+        &["claim", "--no-claim"],
         &[&config, "send", "x"],
-        &[&config, "claim"],
     ] {
         let (code, message) = terminal.fails(&[&["--as=alcie"], args].concat());
         assert!(code == REFUSED && message.contains("@alcie"), "{args:?}: {code}, {message}");
     }
     assert!(!terminal.ok(&["--as=alice", "people"]).contains("alcie"));
     assert!(!terminal.path(".local/state/recado").join(cluster.id.to_string()).join("alcie").exists());
+
+    // A claim that is asked for is no slip, whatever the configuration says; the name may stand after it.
+    assert!(notes(&terminal, &[&config, "claim", "carol"]).contains("claimed @carol: nobody had it"));
+    let (code, message) = terminal.fails(&["--as=alice", "claim", "carol"]);
+    assert!(code == 2 && message.contains("two names"), "{message}");
 
     // A key that was made here and never became the profile's claims nothing either.
     let elsewhere = Terminal::new(&cluster);
@@ -104,4 +109,45 @@ fn a_home_that_cannot_be_written_can_be_read() {
     let refused = read_only(&["--as=alice", "send", "x"]);
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && message.contains("Read-only file system"), "{message}");
+}
+
+#[test]
+fn a_name_that_an_administrator_released_is_told_to_be_nobodys_with_the_command_that_claims_it() {
+    let _alone = lock_cluster_tests();
+    let cluster = Cluster::ready(1);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=bob", "send", "x"]);
+    let config = cluster.config(cluster.nodes()[0]);
+    let released =
+        Command::new(crate::recadod()).args(["admin", "release", "@bob", "--config"]).arg(config).output();
+    succeeded(&released.unwrap());
+    let nobody = "nobody has @bob now";
+    let (code, message) = terminal.fails(&["--as=bob", "history"]);
+    assert!(code == REFUSED && message.contains(nobody), "{message}");
+    assert!(message.contains("recado --as bob claim") && !message.contains("somebody else"), "{message}");
+    let (code, message) = terminal.fails(&["--as=bob", "claim"]);
+    assert!(code == REFUSED && message.contains("recado device reset"), "{message}");
+    terminal.ok(&["--as=bob", "device", "reset", "--yes"]);
+    let (code, message) = terminal.fails(&["--as=bob", "listen"]);
+    assert!(code == REFUSED && message.contains(nobody), "{message}");
+    assert!(notes(&terminal, &["--as=bob", "claim"]).contains("claimed @bob"));
+    terminal.ok(&["--as=bob", "history"]);
+
+    // Who lost the only machine with the key is told who can help.
+    let (code, message) = Terminal::new(&cluster).fails(&["--as=bob", "send", "x"]);
+    assert!(code == REFUSED && message.contains("recadod admin release @bob"), "{message}");
+}
+
+#[test]
+fn who_has_no_name_here_is_told_how_to_have_one_and_how_to_keep_it() {
+    let terminal = Terminal::knowing("127.0.0.1:9");
+    let (code, message) = terminal.fails(&["send", "hello"]);
+    assert!(code == 2 && message.contains("Run `recado`") && message.contains("--as NAME"), "{message}");
+    let file = terminal.ok(&["--as=bob", "config", "init"]);
+    assert!(std::fs::read_to_string(file.trim()).unwrap().contains("\nprofile = \"bob\"\n"));
+
+    let mut command = terminal.command(&["whoami"]);
+    let output = command.env("HOME", "here").output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && message.contains("HOME is \"here\""), "{message}");
 }
