@@ -11,7 +11,7 @@ use recado_client::{
 use super::{Context, to_read};
 use crate::cli::{History, Point};
 use crate::exit::Failure;
-use crate::print::{aside, note, written};
+use crate::print::{aside, note, when, written};
 
 /// Default number of notifications to show.
 const LAST: usize = 20;
@@ -36,6 +36,11 @@ pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
     let ask = |range, limit| {
         context.ask(|| reader.history(topic.clone(), range, limit))?.map_err(Failure::about(topic.as_ref()))
     };
+    if let Some(empty) =
+        history.since.zip(history.before).and_then(|(since, before)| backwards(since, before))
+    {
+        note(empty);
+    }
     let end = history.before.map(|before| End::of(&reader, before)).transpose()?;
     let range = match (history.since, end) {
         (Some(since), _) => after(since, || Ok(reader.servers_ms()?))?,
@@ -57,7 +62,8 @@ pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
     };
     let found = if wanted.is_all() {
         let past = ask(range, limit)?;
-        Found { dropped_before: dropped_before(range, &past), shown: past.notifications, cut_short: None }
+        let dropped_before = dropped_before(range, &past);
+        Found { dropped_before, shown: past.notifications, cut_short: None, applied: past.applied }
     } else {
         search(range, limit, &wanted, ask)?
     };
@@ -66,7 +72,14 @@ pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
     }
     let (in_range, selects) = (history.since.is_some() || history.before.is_some(), wanted.selects());
     if found.shown.is_empty() && limit > 0 {
-        aside(nothing_found(topic.as_ref(), in_range, selects));
+        let now_ms = match history.since {
+            Some(Point::At(_)) => Some(reader.servers_ms()?),
+            Some(Point::Op(_) | Point::Ago(_)) | None => None,
+        };
+        match history.since.and_then(|since| beyond(since, found.applied, now_ms)) {
+            Some(future) => note(future),
+            None => aside(nothing_found(topic.as_ref(), in_range, selects)),
+        }
     }
     if let Some(message) = &found.cut_short {
         note(message);
@@ -88,7 +101,36 @@ fn nothing_found(topic: Option<&Topic>, in_range: bool, selects: bool) -> String
     match (in_range, selects) {
         (_, true) => format!("no notification {place} matches"),
         (true, false) => format!("no notifications {place} in this range"),
+        (false, false) if topic.is_none() => format!(
+            "no notifications {place} yet; what you sent to your followers yourself: recado history --feed"
+        ),
         (false, false) => format!("no notifications {place} yet"),
+    }
+}
+
+/// What is wrong with a range whose beginning is not before its end, as far as they can be compared.
+fn backwards(since: Point, before: Point) -> Option<String> {
+    let is_backwards = match (since, before) {
+        (Point::Op(since), Point::Op(before)) => since.0.saturating_add(1) >= before.0,
+        (Point::At(since), Point::At(before)) => since >= before,
+        (Point::Ago(since), Point::Ago(before)) => since <= before,
+        _ => false,
+    };
+    is_backwards.then(|| "nothing lies between --since and --before: --since names the older end".to_owned())
+}
+
+/// What is wrong with a beginning that has not come yet: an op that the log does not have, or a time after
+/// `now_ms`, by the servers' clock.
+fn beyond(since: Point, applied: Op, now_ms: Option<u64>) -> Option<String> {
+    match since {
+        Point::Op(op) if op > applied => Some(format!(
+            "there is no op {op} yet, the last one is {applied}; a time is written 10m, 14:30, 2026-09-01 or \
+             \"$(date -Is)\""
+        )),
+        Point::At(unix_ms) if now_ms.is_some_and(|now_ms| now_ms < unix_ms) => {
+            Some(format!("--since is in the future: by the servers' clock it is {} now", when(now_ms?)))
+        }
+        Point::Op(_) | Point::At(_) | Point::Ago(_) => None,
     }
 }
 
@@ -159,6 +201,8 @@ struct Found {
     dropped_before: Option<Op>,
     /// Says how far the search went and how to go on, if it ended before the range did.
     cut_short: Option<String>,
+    /// The last op that the server had which answered.
+    applied: Op,
 }
 
 /// Looks at the notifications of a range, from its open end on, until `limit` are found, the range ends, or,
@@ -169,7 +213,7 @@ fn search(
     wanted: &Wanted,
     ask: impl Fn(HistoryRange, usize) -> Result<Past, Failure>,
 ) -> Result<Found, Failure> {
-    let (mut shown, mut next, mut looked) = (Vec::new(), range, 0);
+    let (mut shown, mut next, mut looked, mut applied) = (Vec::new(), range, 0, Op::ZERO);
     let is_backwards = matches!(range, HistoryRange::Before(_));
     while shown.len() < limit {
         if looked >= SEARCHED_MAX && wanted.selects() {
@@ -182,9 +226,10 @@ fn search(
             };
             let cut_short =
                 format!("only the {how} {looked} notifications were searched; go on with {option}");
-            return Ok(Found { shown, dropped_before: None, cut_short: Some(cut_short) });
+            return Ok(Found { shown, dropped_before: None, cut_short: Some(cut_short), applied });
         }
         let past = ask(next, PAGE)?;
+        applied = past.applied;
         looked += past.notifications.len();
         let is_over = |one: &Arc<Notification>| wanted.end.is_some_and(|end| !end.is_before(one));
         let ended = past.notifications.iter().any(is_over);
@@ -201,10 +246,13 @@ fn search(
                 next =
                     if is_backwards { HistoryRange::Before(first.op) } else { HistoryRange::After(last.op) };
             }
-            _ => return Ok(Found { dropped_before: dropped_before(range, &past), shown, cut_short: None }),
+            _ => {
+                let dropped_before = dropped_before(range, &past);
+                return Ok(Found { shown, dropped_before, cut_short: None, applied });
+            }
         }
     }
-    Ok(Found { shown, dropped_before: None, cut_short: None })
+    Ok(Found { shown, dropped_before: None, cut_short: None, applied })
 }
 
 /// The op up to which retention has dropped what the range asks for; none if it has dropped nothing of it, or
@@ -397,6 +445,38 @@ mod tests {
         assert_eq!(nothing_found(Some(&ops), false, false), "no notifications in #ops yet");
         assert!(nothing_found(None, true, false).contains("in this range"));
         assert!(!nothing_found(None, true, true).contains("range"));
+    }
+
+    #[test]
+    fn who_follows_nothing_is_told_where_their_own_notifications_are() {
+        assert!(nothing_found(None, false, false).contains("recado history --feed"));
+        assert!(!nothing_found(Some(&Topic::to_follow("#ops").unwrap()), false, false).contains("--feed"));
+    }
+
+    #[test]
+    fn a_range_that_can_hold_nothing_is_told() {
+        let ago = |seconds| Point::Ago(Duration::from_secs(seconds));
+        for (since, before, told) in [
+            (Point::Op(Op(5)), Point::Op(Op(3)), true),
+            (Point::Op(Op(5)), Point::Op(Op(6)), true),
+            (Point::Op(Op(5)), Point::Op(Op(7)), false),
+            (Point::At(2), Point::At(2), true),
+            (Point::At(1), Point::At(2), false),
+            (ago(60), ago(600), true),
+            (ago(600), ago(60), false),
+            (ago(60), Point::Op(Op(1)), false),
+        ] {
+            assert_eq!(backwards(since, before).is_some(), told, "{since:?} {before:?}");
+        }
+    }
+
+    #[test]
+    fn a_beginning_that_has_not_come_yet_is_told() {
+        let told = beyond(Point::Op(Op(1_790_000_000)), Op(23), None).unwrap();
+        assert!(told.contains("the last one is 23") && told.contains("date -Is"), "{told}");
+        assert_eq!(beyond(Point::Op(Op(23)), Op(23), None), None);
+        assert!(beyond(Point::At(2_000), Op(23), Some(1_000)).unwrap().contains("future"));
+        assert_eq!(beyond(Point::At(1_000), Op(23), Some(2_000)), None);
     }
 
     #[test]
