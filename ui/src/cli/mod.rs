@@ -240,7 +240,6 @@ pub(crate) enum Command {
             long,
             value_name = "DURATION",
             num_args = 0..=1,
-            require_equals = true,
             default_missing_value = "2s",
             value_parser = values::interval
         )]
@@ -399,7 +398,7 @@ pub(crate) enum Device {
 pub(crate) enum Key {
     /// Write the key to a file (0600), or to standard output
     Export {
-        /// The file, which must not exist yet
+        /// The file, which must not exist yet; - or nothing for standard output
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
         /// The cluster, if this machine has keys for several
@@ -408,7 +407,7 @@ pub(crate) enum Key {
     },
     /// Read the key from a file; this machine continues as the one that exported it
     Import {
-        /// The file that `key export` wrote
+        /// The file that `key export` wrote; - for standard input
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Overwrite another key of the same profile

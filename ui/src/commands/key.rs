@@ -1,7 +1,7 @@
 //! `recado key`: exports and imports an installation's key as a file. It contacts no server.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -13,6 +13,9 @@ use crate::cli::Key;
 use crate::exit::Failure;
 use crate::print::{note, raw};
 
+/// Most bytes that are read as a key file, which has some hundred.
+const KEY_FILE_MAX: u64 = 64 * 1024;
+
 pub(super) fn run(context: &Context, command: Key) -> Result<(), Failure> {
     match command {
         Key::Export { file, cluster } => export(context, file.as_deref(), cluster.as_deref()),
@@ -22,6 +25,7 @@ pub(super) fn run(context: &Context, command: Key) -> Result<(), Failure> {
 
 fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Result<(), Failure> {
     let (profile, state) = (context.config.profile()?, &context.config.state);
+    let file = file.filter(|file| !is_standard(file));
     let id = cluster_of(context, &profile, cluster)?;
     if file.is_none() && !context.out.is_for_people() {
         return Err(Failure::Usage("the key itself is no JSON; give a FILE to write it to".to_owned()));
@@ -49,6 +53,28 @@ fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Resu
     Ok(())
 }
 
+/// True if `file` stands for standard input or output.
+fn is_standard(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// The text of a key file, and its permission bits; none of standard input.
+fn read(context: &Context, file: &Path) -> Result<(String, u32), Failure> {
+    let cannot = |error: io::Error| Failure::Other(format!("cannot read {}: {error}", named(file)));
+    if !is_standard(file) {
+        let text = fs::read_to_string(file).map_err(cannot)?;
+        return Ok((text, fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode())));
+    }
+    let mut text = String::new();
+    context.of_user(|| io::stdin().lock().take(KEY_FILE_MAX).read_to_string(&mut text))?.map_err(cannot)?;
+    Ok((text, 0))
+}
+
+/// What messages call a key file.
+fn named(file: &Path) -> String {
+    if is_standard(file) { "standard input".to_owned() } else { file.display().to_string() }
+}
+
 /// The cluster in which this machine has a key of the profile: the only one, or the one that is given.
 pub(super) fn cluster_of(
     context: &Context,
@@ -71,11 +97,10 @@ pub(super) fn cluster_of(
 }
 
 fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
-    let text = fs::read_to_string(file)
-        .map_err(|error| Failure::Other(format!("cannot read {}: {error}", file.display())))?;
+    let (text, mode) = read(context, file)?;
     let key = KeyFile::parse(file, &text).map_err(|error| match error {
         StoreError::Damaged { .. } => {
-            Failure::Usage(format!("{} is not a file that `recado key export` wrote", file.display()))
+            Failure::Usage(format!("{} is not what `recado key export` wrote", named(file)))
         }
         error => other(error),
     })?;
@@ -83,10 +108,9 @@ fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
     if let Some(typed) = context.typed_profile.as_ref().filter(|typed| *typed != profile) {
         return Err(Failure::Usage(format!(
             "{} is the key of @{profile}, not of @{typed}; nothing was imported: use --as {profile}, or omit it",
-            file.display()
+            named(file)
         )));
     }
-    let mode = fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
     key.import(&context.config.state, force).map_err(other)?;
     if mode & 0o077 != 0 {
         let file = file.display();

@@ -233,6 +233,15 @@ fn a_key_moves_to_another_machine_as_a_file() {
     new.ok(&[alice, "send", "from the new machine"]);
 }
 
+
+    // Through a pipe, as with ssh.
+    let (pipe, key) = (Terminal::new(&cluster), old.ok(&[alice, "key", "export", "-"]));
+    assert_eq!(key, std::fs::read_to_string(file).unwrap());
+    pipe.ok_given(&["key", "import", "-"], &key);
+    pipe.ok(&[alice, "send", "from the machine behind the pipe"]);
+    assert!(!pipe.path("-").exists());
+    let (code, message) = pipe.fails(&["key", "import", "-"]);
+    assert!(code == WRONG_USAGE && message.contains("standard input"), "{code}: {message}");
 #[test]
 fn a_look_back_never_moves_the_cursor() {
     let _alone = lock_cluster_tests();
