@@ -90,7 +90,7 @@ Examples:
   recado send 'backup done'                  to those who follow you
   recado send -t '#ops' -p 5 --title Disk '/var is full'
   df -h | recado send -t @bob                all of it as one text
-  tail -f log | recado send -t '#log' -      each line as a notification";
+  tail -f log | recado send -t '#log' --lossy -   each line as a notification";
 
 pub(super) const SEND_HELP: &str = "\
 The op that `send` prints is the notification's id, and its place among all
@@ -99,6 +99,10 @@ others: `recado history --since OP` shows what came after it.
 Without TEXT, all of standard input is one text, unless it is a terminal. It is
 read once the session is open, and may take any time: --timeout does not count
 it, nor the time at a question.
+
+A text of several words that begins or ends with @NAME or #CHANNEL is refused
+without --to, since it may be meant for that one alone. After -- it is sent to
+your followers as it is: recado send -- thanks to @bob
 
 The first notification sent to a channel that does not exist creates the
 channel. It is open to everyone, and only you can delete it. On a terminal
@@ -112,7 +116,11 @@ With - each line of standard input is a notification. Blank lines are skipped.
 Many lines are in flight at once; their ops are printed in order. A line that is
 refused or cannot be sent is reported with its number and ends the sending;
 recado still waits for the lines in flight and prints their ops. The exit code
-is that of the first line that failed.";
+is that of the first line that failed. One that is not UTF-8 ends it too, unless
+--lossy is given.
+
+A terminal shows to whom the notification went, and its op; elsewhere the output
+is the op alone.";
 
 pub(super) const RETRACT_HELP: &str = "\
 The servers then keep the op, author, topic and time of the notification, and
@@ -219,7 +227,8 @@ output. Commands that run as one profile at the same time are
 separate devices, each with its own cursor: one may show what another has shown.
 
 --since or --last (not both) first shows older notifications and what is unread
-before them, which marks nothing as read, and then new ones. A time such as 10m
+before them, which marks nothing as read, and then new ones. With 7 unread ones
+`listen -n 2` shows 7. A time such as 10m
 counts back from the servers' clock. --count and --timeout end the command. With
 a TOPIC, notifications of other topics are skipped; `recado history` still shows
 them.

@@ -50,14 +50,14 @@ pub(crate) struct ScreenArgs {
 /// Help heading of the options of every command. It separates them from the command's own options.
 const COMMON: &str = "Options of every command";
 
-/// How late an answer has to be.
+/// How new what is read has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Level {
-    /// As late as a server happens to be
+    /// What the server that answers has, however old
     Any,
-    /// As late as all that this machine has seen
+    /// At least what this machine has seen or sent before
     Session,
-    /// As late as all that anybody has been told
+    /// At least what anybody has been told; needs a primary
     Linearizable,
 }
 
@@ -132,8 +132,8 @@ pub(crate) struct Common {
     /// Never claim a name that nobody has (also: claim = false in the configuration, except for `claim`)
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) no_claim: bool,
-    /// How late an answer has to be: what any server has; what this machine has seen, as session; or what
-    /// anybody has been told, as linearizable, which needs a primary [default: session]
+    /// How new what is read has to be: any (what the server that answers has), session (all that this machine
+    /// has seen or sent), or linearizable (all that anybody was told; needs a primary) [default: session]
     #[arg(long, value_name = "LEVEL", global = true, help_heading = COMMON)]
     pub(crate) consistency: Option<Level>,
     /// The configuration file [RECADO_CONFIG]
@@ -444,12 +444,15 @@ pub(crate) struct Send {
         alias = "body",
         value_name = "TEXT",
         allow_hyphen_values = true,
-        conflicts_with_all = ["text", "whole"]
+        conflicts_with_all = ["text", "literal", "whole"]
     )]
     pub(crate) message: Option<String>,
     /// Send all of standard input as one text
     #[arg(long)]
     pub(crate) whole: bool,
+    /// Replace what is not UTF-8 in standard input by U+FFFD, in place of an end there
+    #[arg(long)]
+    pub(crate) lossy: bool,
     /// Create the channel, if there is none, without a question
     #[arg(long, conflicts_with = "no_create")]
     pub(crate) create: bool,
@@ -458,6 +461,9 @@ pub(crate) struct Send {
     pub(crate) no_create: bool,
     /// The text, words joined by spaces; - sends each line of standard input
     pub(crate) text: Vec<String>,
+    /// The text, also if it begins with a hyphen, or begins or ends with a @name or a #channel
+    #[arg(last = true, value_name = "TEXT")]
+    pub(crate) literal: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -468,7 +474,7 @@ pub(crate) struct Listen {
     /// First show what came after this: an op, a time ago (10m, 2h, 3d), a date or a time
     #[arg(long, value_name = "OP|TIME", allow_hyphen_values = true, value_parser = values::point)]
     pub(crate) since: Option<Point>,
-    /// First show the newest N
+    /// First show the newest N, and before them all that is unread, however much that is
     #[arg(
         short = 'n',
         long,

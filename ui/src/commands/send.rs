@@ -13,10 +13,10 @@ use serde_json::json;
 
 use super::Context;
 use super::channel::explained;
-use crate::cli::Send;
+use crate::cli::{Send, send_to, shell_words};
 use crate::exit::Failure;
 use crate::interrupt::Interrupt;
-use crate::print::{aside, note};
+use crate::print::{aside, note, written};
 use crate::trust::{is_somebody_there, is_yes_to};
 use crate::waiting;
 use crate::wording::{SEND_MOST, not_created, too_large};
@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
             // A text may take hours to come, or to type, and is not to be lost then.
             let client = connect_first(context, &send)?;
             tell_typist("type the text; Ctrl-D, at the beginning of a line, ends it");
-            let text = context.of_user(|| whole(io::stdin().lock()))??;
+            let text = context.of_user(|| whole(io::stdin().lock(), send.lossy))??;
             (client, checked(content(&send, text))?)
         }
         Source::Text(text) => {
@@ -45,7 +45,7 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     let op = context.wait(&receipt, send.to.as_ref()).map_err(|failure| worded(&client, failure))?;
     let to_terminal = io::stdout().is_terminal();
     context.out.done(op, json!({"op": op.0}), || {
-        if to_terminal { format!("sent: op {op}") } else { op.to_string() }
+        if to_terminal { sent(send.to.as_ref(), op) } else { op.to_string() }
     });
     if client.has_claimed().is_ok_and(|claimed| claimed) {
         aside(format_args!(
@@ -54,6 +54,12 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     }
     note_made_channel(&receipt, &send);
     Ok(())
+}
+
+/// What a person is told of a notification that is sent: to whom, because a name in the text sends it to
+/// nobody.
+fn sent(to: Option<&Topic>, op: Op) -> String {
+    format!("sent to {}: op {op}", to.map_or("your followers".to_owned(), written))
 }
 
 /// The content, unless it is blank or too large. It is the command line that is wrong then, whichever of its
@@ -96,7 +102,14 @@ enum Source {
 impl Source {
     fn of(send: &Send, stdin_is_terminal: bool) -> Result<Source, Failure> {
         let wrong = |what: &str| Err(Failure::Usage(what.to_owned()));
-        match (&send.message, &send.text[..]) {
+        if send.to.is_none()
+            && send.literal.is_empty()
+            && let Some(what) = meant_for_one(&send.text)
+        {
+            return Err(Failure::Usage(what));
+        }
+        let words = [&send.text[..], &send.literal[..]].concat();
+        match (&send.message, &words[..]) {
             (Some(text), _) => Ok(Source::Text(text.clone())),
             (None, [one]) if one == "-" => Ok(if send.whole { Source::Whole } else { Source::Lines }),
             (None, []) if send.whole || !stdin_is_terminal => Ok(Source::Whole),
@@ -114,9 +127,25 @@ impl Source {
     }
 }
 
+/// What is wrong with a text that begins or ends with a topic, but is sent to none: it may be meant for that
+/// one alone, and would go to all followers.
+fn meant_for_one(words: &[String]) -> Option<String> {
+    let is_topic = |word: &&String| Topic::to_send(word).is_ok();
+    let (topic, rest) = match words {
+        [first, rest @ ..] if is_topic(&first) => (first, rest),
+        [rest @ .., last] if is_topic(&last) => (last, rest),
+        _ => return None,
+    };
+    Some(format!(
+        "without -t this goes to all your followers; did you mean: {}\nTo send it to them as it is, write: recado send -- {}",
+        send_to(topic, rest),
+        shell_words(words)
+    ))
+}
+
 /// Reads all of standard input as one text, without the line ends at its end, as a shell's $(...) does. It
 /// reads little more than a text may have.
-fn whole(input: impl Read) -> Result<String, Failure> {
+fn whole(input: impl Read, lossy: bool) -> Result<String, Failure> {
     // Line ends at the end do not count, but there may be no number of them.
     let most = 2 * Content::BODY_MAX as u64;
     let mut bytes = Vec::new();
@@ -128,18 +157,28 @@ fn whole(input: impl Read) -> Result<String, Failure> {
             Content::BODY_MAX
         )));
     }
-    String::from_utf8(bytes).map_err(|_| {
-        Failure::Other(
-            "standard input is not UTF-8; convert it first, as with: iconv -f LATIN1 -t UTF-8".to_owned(),
-        )
-    })
+    text_of(bytes, lossy).ok_or_else(|| Failure::Usage(format!("standard input {NOT_UTF_8}")))
 }
+
+/// The text that these bytes are; none if they are not UTF-8, unless what is not is to be replaced.
+fn text_of(bytes: Vec<u8>, lossy: bool) -> Option<String> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        Err(error) if lossy => Some(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        Err(_) => None,
+    }
+}
+
+/// What follows the name of an input that is no text.
+const NOT_UTF_8: &str = "is not UTF-8; send it with --lossy, which replaces what is not, or convert it first, as with: iconv \
+     -f LATIN1 -t UTF-8";
 
 /// Opens the session, and makes sure that the channel is there, if it is not to be created: what is sent to a
 /// mistyped one would create it.
 fn connect(context: &Context, send: &Send) -> Result<Client, Failure> {
     let creates = send.create || (context.config.creates && !send.no_create);
     let client = context.connect_to_claim()?;
+    context.tell_unsent(&client);
     let Some(topic @ Topic::Channel(channel)) = &send.to else { return Ok(client) };
     if send.create || (creates && !is_somebody_there()) || is_there(context, &client, topic)? {
         return Ok(client);
@@ -178,7 +217,6 @@ fn note_made_channel(receipt: &Receipt, send: &Send) {
             "created {topic}: there was no such channel; anyone can follow it and send to it now"
         ));
     }
-    context.tell_unsent(&client);
 }
 
 /// Sends a notification for each line of standard input. Up to [`UNDER_WAY`] lines wait for their
@@ -191,12 +229,13 @@ fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     let (receipts, alike) = (VecDeque::new(), None);
     let mut under_way = UnderWay { context, client, interrupt, send, receipts, alike, failed: None };
     let mut number = 0_u64;
-    match under_way.run(&read_lines()?, &mut number) {
+    match under_way.run(&read_lines(send.lossy)?, &mut number) {
         Err(Failure::Signal(signal)) => {
             under_way.report_answered();
             under_way.report_alike();
             let left = under_way.receipts.iter().map(|(number, _)| *number);
-            note(interrupted(left.clone().min(), left.max(), number));
+            let unknown = left.clone().min().zip(left.max());
+            note(interrupted(unknown, number, under_way.failed.is_none()));
             Err(Failure::Signal(signal))
         }
         Err(failure) => Err(failure),
@@ -204,32 +243,41 @@ fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     }
 }
 
-/// What a signal leaves: the lines from `first` to `last` have no result, and nothing after line `read` was
-/// sent.
-fn interrupted(first: Option<u64>, last: Option<u64>, read: u64) -> String {
-    let Some((first, last)) = first.zip(last) else {
-        return format!(
-            "interrupted: nothing after line {read} of standard input was sent, and no line before it is without result"
-        );
+/// What a signal leaves of standard input, of which `read` lines were taken: the lines that are sent for
+/// certain, those of which it is `unknown`, and those that are not sent. Unless `all_well`, lines before those
+/// have failed, and that is told already.
+fn interrupted(unknown: Option<(u64, u64)>, read: u64, all_well: bool) -> String {
+    let lines = |first, last| match first == last {
+        true => format!("line {first}"),
+        false => format!("lines {first} to {last}"),
     };
-    let (which, them) = if first == last {
-        (format!("line {first}"), "it is")
-    } else {
-        (format!("lines {first} to {last}"), "they are")
-    };
-    format!(
-        "interrupted: the outcome of {which} of standard input is unknown; {them} saved, and the next command as this \
-         profile settles what is unknown, without sending it twice; nothing after line {read} was sent"
-    )
+    let answered = unknown.map_or(read, |(first, _)| first - 1);
+    let mut parts = Vec::new();
+    match answered {
+        0 => {}
+        _ if all_well => parts.push(format!("sent: {}", lines(1, answered))),
+        _ => parts.push(format!("as told above: {}", lines(1, answered))),
+    }
+    if let Some((first, last)) = unknown {
+        parts.push(format!(
+            "unknown: {}, kept here, and the next command as this profile sends what has not arrived, and nothing twice",
+            lines(first, last)
+        ));
+    }
+    parts.push(match read {
+        0 => "not sent: all of standard input".to_owned(),
+        read => format!("not sent: what comes after line {read}"),
+    });
+    format!("interrupted. Of the lines of standard input, {}", parts.join("; "))
 }
 
 /// Reads the lines of standard input in a thread. Nobody joins the thread: it may still wait for a line
 /// when everything else is done.
-fn read_lines() -> Result<Receiver<Result<String, LineError>>, Failure> {
+fn read_lines(lossy: bool) -> Result<Receiver<Result<String, LineError>>, Failure> {
     let (sender, lines) = mpsc::sync_channel(UNDER_WAY);
     thread::Builder::new().name("stdin".to_owned()).spawn(move || {
         let mut input = io::stdin().lock();
-        while let Some(line) = next_line(&mut input) {
+        while let Some(line) = next_line(&mut input, lossy) {
             let wrong = line.is_err();
             // The receiver is gone because a line has failed.
             if sender.send(line).is_err() || wrong {
@@ -245,7 +293,7 @@ fn read_lines() -> Result<Receiver<Result<String, LineError>>, Failure> {
 enum LineError {
     #[error("it has more than {} bytes, the limit of a text", Content::BODY_MAX)]
     TooLong,
-    #[error("it is not UTF-8; convert the input first, as with: iconv -f LATIN1 -t UTF-8")]
+    #[error("it {NOT_UTF_8}")]
     NotUtf8,
     #[error("cannot read it: {0}")]
     Unreadable(io::Error),
@@ -253,7 +301,7 @@ enum LineError {
 
 /// Reads one line without its end, or returns `None` at the end of the input. It reads no more of a line
 /// that is too long than shows this.
-fn next_line(input: &mut impl BufRead) -> Option<Result<String, LineError>> {
+fn next_line(input: &mut impl BufRead, lossy: bool) -> Option<Result<String, LineError>> {
     let most = Content::BODY_MAX + "\r\n".len();
     let mut line = Vec::new();
     match input.take(most as u64).read_until(b'\n', &mut line) {
@@ -267,7 +315,7 @@ fn next_line(input: &mut impl BufRead) -> Option<Result<String, LineError>> {
     if line.len() > Content::BODY_MAX {
         return Some(Err(LineError::TooLong));
     }
-    Some(String::from_utf8(line).map_err(|_| LineError::NotUtf8))
+    Some(text_of(line, lossy).ok_or(LineError::NotUtf8))
 }
 
 /// Lines that are sent, and whose results are not printed yet.
@@ -409,14 +457,14 @@ impl UnderWay<'_> {
 /// Sends a line. A blank one is skipped.
 fn one(client: &Client, send: &Send, line: Result<String, LineError>) -> Result<Option<Receipt>, Failure> {
     let line = line.map_err(|error| match error {
-        LineError::TooLong => Failure::Refused(error.to_string()),
-        LineError::NotUtf8 | LineError::Unreadable(_) => Failure::Other(error.to_string()),
+        LineError::TooLong | LineError::NotUtf8 => Failure::Usage(error.to_string()),
+        LineError::Unreadable(_) => Failure::Other(error.to_string()),
     })?;
     if line.chars().all(Content::is_blank_char) {
         return Ok(None);
     }
     let content = content(send, line);
-    too_large(&content).map_or(Ok(()), |which| Err(Failure::Refused(which)))?;
+    too_large(&content).map_or(Ok(()), |which| Err(Failure::Usage(which)))?;
     Ok(Some(client.send(send.to.clone(), content)?))
 }
 
@@ -427,7 +475,8 @@ fn is_answered(receipt: &Receipt) -> bool {
 
 fn content(send: &Send, body: String) -> Content {
     Content {
-        title: send.title.clone(),
+        // A script that has no title gives an empty one.
+        title: send.title.clone().filter(|title| !title.chars().all(Content::is_blank_char)),
         priority: send.priority,
         tags: send.tags.clone(),
         body: body.into(),
@@ -465,24 +514,71 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_may_be_meant_for_one_is_not_sent_to_all_unless_it_follows_two_hyphens() {
+        for (line, meant) in [
+            (&["@carol", "secret"][..], "recado send -t '@carol' secret\n"),
+            (&["#ops", "disk", "full"], "recado send -t '#ops' disk full\n"),
+            (&["hello", "@bob"], "recado send -t '@bob' hello\n"),
+            (&["@bob"], "recado send -t '@bob' TEXT\n"),
+            (&["@bob", "it's $HOME"], "recado send -t '@bob' 'it'\\''s $HOME'\n"),
+            (&["@bob", "-"], "recado send -t '@bob' -\n"),
+        ] {
+            let failure = Source::of(&typed(line), false).unwrap_err();
+            assert!(matches!(&failure, Failure::Usage(what) if what.contains(meant)), "{line:?}: {failure}");
+            assert!(failure.to_string().contains("recado send -- "), "{line:?}: {failure}");
+        }
+        let text = |line: &[&str]| match Source::of(&typed(line), false).unwrap() {
+            Source::Text(text) => text,
+            other => panic!("{line:?}: {other:?}"),
+        };
+        assert_eq!(text(&["--", "@carol", "secret"]), "@carol secret");
+        assert_eq!(text(&["thanks", "--", "@bob"]), "thanks @bob");
+        assert_eq!(text(&["-t", "#ops", "@bob", "look"]), "@bob look", "it goes where it is told to");
+        assert_eq!(text(&["ask @bob about", "#1:", "it is done"]), "ask @bob about #1: it is done");
+        assert_eq!(text(&["-m", "@carol"]), "@carol");
+    }
+
+    #[test]
+    fn a_person_is_told_to_whom_a_notification_went() {
+        assert_eq!(sent(None, Op(101)), "sent to your followers: op 101");
+        assert_eq!(sent(Some(&Topic::to_send("#ops").unwrap()), Op(102)), "sent to #ops: op 102");
+        assert_eq!(sent(Some(&Topic::to_send("@bob").unwrap()), Op(103)), "sent to @bob: op 103");
+    }
+
+    #[test]
+    fn an_empty_title_is_none() {
+        for (line, title) in [(&["--title", "", "x"][..], None), (&["--title", "T", "x"], Some("T"))] {
+            assert_eq!(content(&typed(line), "x".to_owned()).title.as_deref(), title);
+        }
+    }
+
+    #[test]
     fn the_whole_input_is_one_text_without_the_line_ends_at_its_end() {
+        let whole = |input: &[u8]| super::whole(input, false);
         assert_eq!(whole("one\n\n two\r\n\n".as_bytes()).unwrap(), "one\n\n two");
         let longest = "x".repeat(Content::BODY_MAX);
         assert_eq!(whole(format!("{longest}\n").as_bytes()).unwrap(), longest);
         let failure = whole(format!("{longest}x").as_bytes()).unwrap_err();
         assert!(matches!(&failure, Failure::Usage(_)) && failure.to_string().contains("16384"), "{failure}");
-        assert!(whole(io::repeat(b'x')).is_err(), "it has no end");
-        assert!(whole(&b"caf\xe9"[..]).unwrap_err().to_string().contains("iconv"));
+        assert!(super::whole(io::repeat(b'x'), false).is_err(), "it has no end");
+        let failure = whole(b"caf\xe9").unwrap_err();
+        assert!(matches!(&failure, Failure::Usage(what) if what.contains("--lossy")), "{failure}");
+        assert_eq!(super::whole(&b"caf\xe9\n"[..], true).unwrap(), "caf\u{fffd}");
     }
 
     #[test]
     fn lines_are_read_as_they_are_sent() {
         let mut input = BufReader::new("one\n\ntwo\r\nlast".as_bytes());
-        let lines: Vec<String> = std::iter::from_fn(|| next_line(&mut input)).map(Result::unwrap).collect();
+        let lines: Vec<String> =
+            std::iter::from_fn(|| next_line(&mut input, false)).map(Result::unwrap).collect();
         assert_eq!(lines, ["one", "", "two", "last"]);
         let mut latin = BufReader::new(&b"caf\xe9\n"[..]);
-        let error = next_line(&mut latin).unwrap().unwrap_err();
-        assert!(error.to_string().contains("iconv"), "{error}");
+        let error = next_line(&mut latin, false).unwrap().unwrap_err();
+        assert!(error.to_string().contains("iconv") && error.to_string().contains("--lossy"), "{error}");
+        let mut latin = BufReader::new(&b"caf\xe9\nnext\n"[..]);
+        let lines: Vec<String> =
+            std::iter::from_fn(|| next_line(&mut latin, true)).map(Result::unwrap).collect();
+        assert_eq!(lines, ["caf\u{fffd}", "next"]);
     }
 
     #[test]
@@ -490,9 +586,12 @@ mod tests {
         let longest = "x".repeat(Content::BODY_MAX);
         for end in ["", "\n", "\r\n"] {
             let text = format!("{longest}{end}");
-            assert_eq!(next_line(&mut text.as_bytes()).unwrap().unwrap(), longest, "{end:?}");
+            assert_eq!(next_line(&mut text.as_bytes(), false).unwrap().unwrap(), longest, "{end:?}");
             let text = format!("{longest}x{end}");
-            assert!(matches!(next_line(&mut text.as_bytes()), Some(Err(LineError::TooLong))), "{end:?}");
+            assert!(
+                matches!(next_line(&mut text.as_bytes(), false), Some(Err(LineError::TooLong))),
+                "{end:?}"
+            );
         }
         /// A reader without an end that counts its bytes.
         struct Endless(usize);
@@ -504,17 +603,42 @@ mod tests {
             }
         }
         let mut input = BufReader::new(Endless(0));
-        assert!(matches!(next_line(&mut input), Some(Err(LineError::TooLong))));
+        assert!(matches!(next_line(&mut input, false), Some(Err(LineError::TooLong))));
         assert!(input.get_ref().0 < 2 * Content::BODY_MAX, "{}", input.get_ref().0);
     }
 
     #[test]
     fn an_interruption_accounts_for_every_line_that_was_read() {
-        let text = interrupted(Some(229), Some(456), 456);
-        assert!(text.contains("lines 229 to 456") && text.contains("nothing after line 456"), "{text}");
-        let text = interrupted(Some(3), Some(3), 5);
-        assert!(text.contains("line 3 of") && text.contains("nothing after line 5"), "{text}");
-        let text = interrupted(None, None, 7);
-        assert!(text.contains("nothing after line 7") && !text.contains("unknown"), "{text}");
+        for (unknown, read, all_well, parts) in [
+            (
+                Some((229, 456)),
+                456,
+                true,
+                &[
+                    "sent: lines 1 to 228;",
+                    "unknown: lines 229 to 456,",
+                    "not sent: what comes after line 456",
+                ][..],
+            ),
+            (
+                Some((2, 2)),
+                5,
+                true,
+                &["sent: line 1;", "unknown: line 2,", "not sent: what comes after line 5"],
+            ),
+            (
+                Some((1, 3)),
+                3,
+                true,
+                &["standard input, unknown: lines 1 to 3,", "not sent: what comes after line 3"],
+            ),
+            (None, 7, true, &["sent: lines 1 to 7;", "not sent: what comes after line 7"]),
+            (None, 0, true, &["standard input, not sent: all of standard input"]),
+            (Some((5, 6)), 6, false, &["as told above: lines 1 to 4;", "unknown: lines 5 to 6,"]),
+        ] {
+            let text = interrupted(unknown, read, all_well);
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+            assert_eq!(text.contains("unknown"), unknown.is_some(), "{text}");
+        }
     }
 }

@@ -184,11 +184,13 @@ fn requests_for_a_cluster_that_is_no_longer_known_are_reported() {
                   0000000102090000000101010001036f7073090000000102020001036f7073";
     let bytes = (0..outbox.len()).step_by(2).map(|at| u8::from_str_radix(&outbox[at..at + 2], 16).unwrap());
     std::fs::write(old.join("slot-0/outbox"), bytes.collect::<Vec<_>>()).unwrap();
-    let output = String::from_utf8(terminal.run(&["--as=alice", "claim"]).stderr).unwrap();
-    assert!(
-        output.contains("2 unsent requests for cluster 000000000000feed") && output.contains("feed/alice"),
-        "{output}"
-    );
+    let told = |args: &[&str]| String::from_utf8(terminal.run(args).stderr).unwrap();
+    assert!(!told(&["--as=alice", "claim"]).contains("feed"), "not with every command");
+    let output = told(&["--as=alice", "send", "x"]);
+    assert!(output.contains("2 requests never went to cluster 000000000000feed"), "{output}");
+    assert!(output.contains("follow or unfollow of #ops, and 1 more"), "{output}");
+    let cure = "recado --as alice device reset --cluster 000000000000feed";
+    assert!(output.contains(cure), "{output}");
 }
 
 #[test]
@@ -231,8 +233,6 @@ fn a_key_moves_to_another_machine_as_a_file() {
     };
     assert!(!warned(0o600) && warned(0o640));
     new.ok(&[alice, "send", "from the new machine"]);
-}
-
 
     // Through a pipe, as with ssh.
     let (pipe, key) = (Terminal::new(&cluster), old.ok(&[alice, "key", "export", "-"]));
@@ -242,6 +242,8 @@ fn a_key_moves_to_another_machine_as_a_file() {
     assert!(!pipe.path("-").exists());
     let (code, message) = pipe.fails(&["key", "import", "-"]);
     assert!(code == WRONG_USAGE && message.contains("standard input"), "{code}: {message}");
+}
+
 #[test]
 fn a_look_back_never_moves_the_cursor() {
     let _alone = lock_cluster_tests();

@@ -2,6 +2,7 @@
 //! search of the past, completion, and what a person at a terminal is told.
 
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -207,6 +208,14 @@ fn a_shell_is_given_names_of_topics_servers_profiles_and_accounts() {
     // A name that does not resolve is as if it were not there.
     let with_lost = format!("--server=nowhere.invalid,{}", cluster.addresses()[0]);
     offers(&[&with_lost, "--as=bob", "send", "-t", "@a"], "@alice");
+    // Bash gives the word without the quote before it, and closes the quote by itself.
+    let quoted = |word: &str| {
+        let mut command = completes(&terminal, &["--as", "bob", "follow", "#o"]);
+        succeeded(&command.env("RECADO_COMPLETE_WORD", word).output().unwrap())
+    };
+    for (word, offered) in [("\"#o", "#ops"), ("'#o", "#ops"), ("#o", "'#ops'")] {
+        assert!(cluster.poll(PATIENCE, || quoted(word) == offered), "{word}: {}", quoted(word));
+    }
     assert_eq!(tab(&["--account", "w"]), "work");
     assert_eq!(tab(&["--as", ""]).lines().collect::<Vec<_>>(), ["alice", "bob"]);
     let servers = tab(&["--server", "127"]);
@@ -259,7 +268,7 @@ fn a_signal_while_nothing_answers_ends_the_command_with_a_message() {
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
         let output = child.wait_with_output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(130), "{args:?}: {told}");
+        assert_eq!(output.status.signal(), Some(2), "{args:?}: {told}");
         assert!(told.contains("interrupted") && told.contains("127.0.0.1:9"), "{args:?}: {told}");
     }
 }
@@ -292,7 +301,7 @@ fn a_person_is_told_what_is_waited_for_and_asked_before_a_channel_is_created() {
     window.enter("clear; recado --as alice send -t '#ops' -p 5 hello");
     window.wait_for("Create #ops? [y/N]");
     window.enter("y");
-    window.wait_for("sent: op ");
+    window.wait_for("sent to #ops: op ");
     window.enter("clear; recado --as alice send -t '#osp' --whole");
     window.wait_for("Create #osp? [y/N]");
     window.enter("n");
@@ -308,13 +317,13 @@ fn a_person_is_told_what_is_waited_for_and_asked_before_a_channel_is_created() {
     window.press("C-c");
     window.wait_for("nothing was sent");
     window.enter("clear; recado --as alice send --title alone");
-    window.wait_for("sent: op ");
+    window.wait_for("sent to your followers: op ");
     // The time at a prompt is the person's, and not the command's.
     window.enter("clear; recado --as alice send --timeout 5s -t '#late' hello");
     window.wait_for("Create #late? [y/N]");
     assert!(!cluster.poll(Duration::from_secs(6), || window.screen().contains("recado:")), "it waits");
     window.enter("y");
-    window.wait_for("sent: op ");
+    window.wait_for("sent to #late: op ");
     window.enter("clear; recado --as alice history '#ops' --before 1; recado --as alice history '@alice'");
     window.wait_for("no notifications in #ops in this range");
     window.wait_for("@alice is you, so this is your inbox");
@@ -334,4 +343,85 @@ fn a_person_is_told_what_is_waited_for_and_asked_before_a_channel_is_created() {
     window.wait_until("a state", |screen| screen.contains("ADDRESS") && !screen.contains("ENDED"));
     let is_blank = || !window.screen().contains("ADDRESS");
     assert!(!cluster.poll(Duration::from_secs(3), is_blank), "the last state stays until the next one");
+}
+
+#[test]
+fn a_signal_ends_the_loop_of_a_shell_too() {
+    let _alone = lock_cluster_tests();
+    let Some(tmux) = Tmux::start() else { return };
+    let cluster = Cluster::ready(1);
+    let window = tmux.window(&cluster, "loop", &cluster.addresses()[0].to_string());
+    window.enter("recado --as alice claim");
+    window.wait_for("@alice is yours");
+    for (command, ready) in [
+        ("listen", "you follow nothing yet"),
+        ("status --watch=10s", "every 10 s"),
+        ("send -t \"#q\" x", "Create #q? [y/N]"),
+        ("send -", "type a notification a line"),
+    ] {
+        window.enter(&format!(
+            "clear; bash -c 'while :; do recado --as alice {command}; printf \"%s\\n\" AG\"\"AIN; done'; echo \"ENDED $?\""
+        ));
+        window.wait_for(ready);
+        window.press("C-c");
+        window.wait_for("ENDED 130");
+        assert!(!window.screen().contains("AGAIN"), "{command}: {}", window.screen());
+    }
+}
+
+#[test]
+fn standard_input_that_is_wrong_is_usage_as_a_text_and_as_lines_and_a_lossy_one_is_sent() {
+    let _alone = lock_cluster_tests();
+    let cluster = Cluster::ready(1);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=alice", "claim"]);
+    let given = |args: &[&str], bytes: &[u8]| {
+        let mut child = terminal.command(&[&["--as=alice", "send"], args].concat());
+        let mut child = child.stdin(Stdio::piped()).spawn().unwrap();
+        // The command may have ended before it has read all.
+        let _ = child.stdin.take().expect("piped").write_all(bytes);
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (long, latin) = ([b'x'; 20_000], b"caf\xe9\nnext\n");
+    for args in [&[][..], &["-"]] {
+        assert_eq!(given(args, &long).0, Some(2), "{args:?}");
+        let (code, told) = given(args, latin);
+        assert!(code == Some(2) && told.contains("--lossy"), "{args:?}: {told}");
+    }
+    assert_eq!(given(&["--lossy"], latin).0, Some(0));
+    assert_eq!(given(&["-", "--lossy"], latin).0, Some(0));
+    let past = terminal.json(&["--as=alice", "history", "--feed", "--json"]);
+    assert_eq!(bodies(&past), ["caf\u{fffd}\nnext", "caf\u{fffd}", "next"]);
+}
+
+#[test]
+fn a_text_that_may_be_meant_for_one_goes_to_nobody() {
+    let _alone = lock_cluster_tests();
+    let cluster = Cluster::ready(1);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=alice", "claim"]);
+    let (code, message) = terminal.fails(&["--as=alice", "send", "@carol", "secret"]);
+    assert!(code == 2 && message.contains("did you mean: recado send -t '@carol' secret"), "{message}");
+    let op = terminal.ok(&["--as=alice", "send", "--", "@carol", "is great"]);
+    assert!(op.trim().parse::<u64>().is_ok(), "a program reads the op alone: {op}");
+    let past = terminal.json(&["--as=alice", "history", "--feed", "--json"]);
+    assert_eq!(bodies(&past), ["@carol is great"]);
+}
+
+#[test]
+fn a_range_that_holds_nothing_for_certain_is_explained_also_to_a_program() {
+    let _alone = lock_cluster_tests();
+    let cluster = Cluster::ready(1);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=alice", "claim"]);
+    for (range, told) in [
+        (&["--since", "1790000000"][..], "there is no op 1790000000 yet"),
+        (&["--since", "2100-01-01"], "--since is in the future"),
+        (&["--since", "5", "--before", "3"], "nothing lies between"),
+    ] {
+        let output = terminal.run(&[&["--as=alice", "history", "--json"], range].concat());
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && message.contains(told), "{range:?}: {message}");
+    }
 }
