@@ -32,7 +32,8 @@ struct Sealing {
 pub struct Nonces {
     seen: BTreeMap<Sealing, [u8; TAG_LEN]>,
     boot_ids: BTreeMap<BootId, Sender>,
-    /// The datagrams of the answers of handshakes, by the second message, which has one key, and their number.
+    /// The datagrams of the answers of handshakes, by the second message, which has one key, and their
+    /// number.
     answers: BTreeMap<([u8; OPENING_LEN], u64), [u8; TAG_LEN]>,
 }
 

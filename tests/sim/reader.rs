@@ -1,5 +1,6 @@
-//! One simulated reader: queries without a session, as the key of a client's installation, to any of the servers. It
-//! keeps the token that it shares with its client, and checks that no answer is older than was asked for.
+//! One simulated reader: queries without a session, as the key of a client's installation, to any of the
+//! servers. It keeps the token that it shares with its client, and checks that no answer is older than was
+//! asked for.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

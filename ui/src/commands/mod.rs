@@ -288,7 +288,8 @@ impl Context {
         result
     }
 
-    /// Tells a person how to keep the name that was typed, as `name` or with --as, for the commands that follow.
+    /// Tells a person how to keep the name that was typed, as `name` or with --as, for the commands that
+    /// follow.
     fn tell_how_to_keep(&self, name: Option<&Name>) {
         let typed = name.or(self.typed_profile.as_ref());
         typed.and_then(|typed| self.config.how_to_keep(typed)).iter().for_each(print::aside);

@@ -244,8 +244,8 @@ fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
 }
 
 /// What a signal leaves of standard input, of which `read` lines were taken: the lines that are sent for
-/// certain, those of which it is `unknown`, and those that are not sent. Unless `all_well`, lines before those
-/// have failed, and that is told already.
+/// certain, those of which it is `unknown`, and those that are not sent. Unless `all_well`, lines before
+/// those have failed, and that is told already.
 fn interrupted(unknown: Option<(u64, u64)>, read: u64, all_well: bool) -> String {
     let lines = |first, last| match first == last {
         true => format!("line {first}"),
