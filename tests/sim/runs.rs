@@ -91,7 +91,7 @@ pub fn seeds_to_find(bug: Planted) -> u64 {
         | Planted::MatchedSurvivesView
         | Planted::StaleCompletionCounts
         | Planted::NumbersOutliveView => 600,
-        Planted::ToldBeforeSync => 2_000,
+        Planted::ToldBeforeSync | Planted::AnswersUnconfirmed => 2_000,
         _ => 100,
     }
 }
