@@ -191,19 +191,6 @@ impl MemDisk {
         inner.damage(rng, name, inode, if middle { used / 2 } else { 0 }, extent, rot);
     }
 
-    /// Damages one of the two slots of `meta`, and returns its offset.
-    pub(crate) fn damage_slot(&self, rng: &mut Rng, rot: Damage) -> usize {
-        let at = *rng.pick(&[0, 4096]).unwrap_or(&0);
-        let mut inner = self.0.lock();
-        let Some(inode) = inner.names.get("meta").copied() else { return at };
-        // The inode is that of both slots.
-        let rot = if rot == Damage::Inode { Damage::Unreadable } else { rot };
-        if inner.inodes.get(&inode).is_some_and(|inode| at < inode.durable.len()) {
-            inner.damage(rng, "meta", inode, at, Extent::Sector, rot);
-        }
-        at
-    }
-
     /// Returns a copy of the disk, as a copy of the directory would have it.
     pub(crate) fn copy(&self) -> MemDisk {
         MemDisk(Arc::new(Mutex::new(self.0.lock().clone())))

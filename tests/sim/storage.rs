@@ -260,16 +260,11 @@ impl Storage {
     }
 
     /// Damages stored data at a random position, most often in the newest log file, and returns the position.
-    /// Sometimes it damages a slot of meta, too: the disk then loses a mark and what the mark is about.
     pub fn damage(&mut self, rng: &mut Rng, extent: Extent, rot: Damage) -> Option<String> {
         self.damaged = true;
         let newest = self.newest_log();
         let kind = match rng.below(20) {
-            0 => "meta",
-            1 => {
-                self.disk.damage_slot(rng, rot);
-                newest.as_str()
-            }
+            0 | 1 => "meta",
             2 | 3 => "snap.",
             4..=9 => "log.",
             _ => newest.as_str(),

@@ -30,8 +30,6 @@ pub enum Planted {
     SnapshotUncommitted,
     /// The mark covers records that are written and not yet fsynced.
     MarkBeforeSync,
-    /// The mark is written to one slot of meta.
-    MarkInOneSlot,
     /// The mark is taken from the commit.
     CommitForMark,
     /// The mark does not move when a snapshot is installed.

@@ -140,15 +140,14 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Returns true if records are durable beyond the mark in both slots of meta. Damage to them looks like a
-    /// torn tail if no later record names them durable. [`Journal::mark`] twice a second bounds that window.
-    /// False after a failed write of meta, of which only one slot is good then.
+    /// Returns true if records are durable beyond the mark. Damage to them looks like a torn tail if no
+    /// later record names them durable. [`Journal::mark`] twice a second bounds that window. False after a
+    /// failed write of meta, of which only one slot is good then.
     pub fn needs_mark(&self) -> bool {
         self.mark.serial < self.synced.0 && !self.meta_file.has_failed()
     }
 
-    /// Writes the mark to both slots of meta, if records are durable beyond it: damage to a slot and to the
-    /// end of the log must not pass for a torn write. It needs no space, unless the file system
+    /// Writes the mark to meta, if records are durable beyond it. It needs no space, unless the file system
     /// copies on write. A poisoned journal may still write it, because the mark covers only what the
     /// journal's own completed syncs had made durable before the error.
     ///
@@ -159,10 +158,7 @@ impl<D: Disk> Journal<D> {
             return Ok(());
         }
         let mark = self.next_mark();
-        let written = match self.options.planted.is(Planted::MarkInOneSlot) {
-            true => self.meta_file.write_one(&self.meta, mark),
-            false => self.meta_file.write(&self.meta, mark),
-        };
+        let written = self.meta_file.write_one(&self.meta, mark);
         self.judge_write(written, IoOp::Sync)?;
         self.mark = mark;
         Ok(())

@@ -11,25 +11,9 @@
 //! Magic, version and CRC are at the same place in every version. The bytes between the fields are zero; a
 //! reader ignores them.
 //!
-//! Every write of meta, a mark too, goes to one slot and then, once that is durable, to the other. So either
-//! slot alone has everything: what a reply may depend on (promise, incarnation, vote, known boots), and the
-//! mark. The slots differ only while a write is under way. What a start can find, where M is the mark of the
-//! last write that was completed and N the one that a write under way would have set:
-//!
-//! | slots | how that comes about | damage to the log is known up to |
-//! |---|---|---|
-//! | M, M | no write was under way, whatever ended the process | M |
-//! | N, M; N, N | the process or the machine died after the first or the second sync of a write | N |
-//! | torn, M | power was cut in the first half of a write; what N covers had been synced before | M |
-//! | N, torn | the same in its second half | N |
-//! | bad, M; M, bad | one slot has rotted: garbled, zeroed, unreadable | M |
-//! | bad, bad | both have rotted: the directory counts as empty | |
-//! | empty | never: `init` names the file when both slots are written; a slot of zeros is bad | |
-//!
-//! A torn slot and a rotten one look alike, and need not be told apart: a start goes on with the other slot,
-//! and writes both. One case is not covered: the process or the machine died in a write, the slot with N is
-//! torn or rots, and besides it records between M and N are damaged that no later record names durable. They
-//! were synced since the mark before, as a rule within half a second.
+//! Everything that a reply may depend on (promise, incarnation, vote, known boots) is durable in
+//! both slots before the reply, so either slot alone has it. The mark is only in the newer slot; if that
+//! slot is lost, the previous mark remains.
 
 use recado_proto::id::{BootId, ClusterId, Epoch, Incarnation, KnownBoot, MEMBERS_MAX, NodeId, Op, View};
 
@@ -40,7 +24,8 @@ use super::{Disk, DiskFile, Mark, Member, Meta};
 
 pub(super) const NAME: &str = "meta";
 const TMP: &str = "tmp.meta";
-/// A disk writes a sector completely or not at all. A slot that is torn all the same is bad.
+/// A disk writes a sector completely or not at all. A slot that is torn all the same is bad, and the other
+/// one is used.
 const SLOT: usize = 512;
 /// The offsets of the slots. They are so far apart that not even a 4 KiB physical sector holds both.
 const OFFSETS: [u64; 2] = [0, 4096];
@@ -140,7 +125,7 @@ impl<F: DiskFile> MetaFile<F> {
         OFFSETS.iter().try_for_each(|_| self.write_one(meta, mark))
     }
 
-    /// Writes one slot durably. The other one keeps the older content.
+    /// Writes one slot durably, which is enough for a mark.
     pub(super) fn write_one(&mut self, meta: &Meta, mark: Mark) -> std::io::Result<()> {
         self.seq += 1;
         let offset = OFFSETS[(self.seq % 2) as usize];

@@ -36,9 +36,7 @@
 //! Therefore meta has a **mark**: the highest serial that this server's own completed fsyncs cover, the op
 //! at which the log then ended, and the newest segment. The mark is written only after such an fsync: when
 //! a segment begins (before anything is appended to it, and before an older one is removed), with each
-//! promise, when idle, at an orderly end, and twice a second under load ([`Journal::needs_mark`]). It is in
-//! both slots of meta, so that one disk may lose a slot and the end of the log, and still nothing is absent
-//! that is only unknown (the table in `meta`).
+//! promise, when idle, at an orderly end, and twice a second under load ([`Journal::needs_mark`]).
 //!
 //! Let D be the highest of the mark's serial and of the serials that valid records name durable. Recovery
 //! follows the chain of serials from the last start record that the snapshot covers. If the chain ends at
@@ -55,10 +53,10 @@
 //! start until fsck has repaired it. Other read errors end the start.
 //!
 //! # Meta
-//! Two slots, a sector each, which every write sets one after the other. Promise, incarnation, vote and the
-//! known boots of the other servers are in both before a packet that depends on them is sent, so one bad slot
-//! loses nothing: the other one is used, and a start writes both again before it sends anything. If neither
-//! can be read, the promises are unknown, and the directory counts as empty.
+//! Two slots, a sector each, written in turn. Promise, incarnation, vote and the known boots of the
+//! other servers are in both slots before a packet that depends on them is sent, so one bad slot loses
+//! nothing: the other one is used, and a start writes both again before it sends anything. If neither can
+//! be read, the promises are unknown, and the directory counts as empty.
 //!
 //! # Memory
 //! Log files are read in blocks, and entries that the newest snapshot covers are not held. A start needs
