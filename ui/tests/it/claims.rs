@@ -130,7 +130,7 @@ fn a_name_that_an_administrator_released_is_told_to_be_nobodys_with_the_command_
     terminal.ok(&["--as=bob", "device", "reset", "--yes"]);
     let (code, message) = terminal.fails(&["--as=bob", "listen"]);
     assert!(code == REFUSED && message.contains(nobody), "{message}");
-    assert!(notes(&terminal, &["--as=bob", "claim"]).contains("claimed @bob"));
+    terminal.ok(&["--as=bob", "claim"]);
     terminal.ok(&["--as=bob", "history"]);
 
     // Who lost the only machine with the key is told who can help.

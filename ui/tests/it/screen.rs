@@ -93,7 +93,7 @@ fn whatever_ends_it_the_terminal_is_as_it_was() {
     let window = tmux.window(&nobody, "alice", &listed(&nobody));
     let before = window.settings();
     let begin = |set: &str| {
-        window.enter(&format!("clear; {set} recado --as alice; echo ENDED $?"));
+        window.enter(&format!("clear; {set} recado --as alice"));
         window.wait_for("Everything");
         let flags = "alternate #{alternate_on} mouse #{mouse_any_flag}";
         assert_eq!(window.asks(flags), "alternate 1 mouse 1");
@@ -101,6 +101,8 @@ fn whatever_ends_it_the_terminal_is_as_it_was() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
         begin("");
         kill(&window, signal);
+        window.wait_until("the shell", is_prompt);
+        window.enter("echo ENDED $?");
         window.wait_for(&format!("ENDED {code}"));
         window.assert_sane(&before);
     }
@@ -111,6 +113,8 @@ fn whatever_ends_it_the_terminal_is_as_it_was() {
     for thread in ["main", "recado-input"] {
         begin(&format!("RECADO_PANIC={thread}"));
         window.press("C-l");
+        window.wait_for("asked for by RECADO_PANIC");
+        window.enter("echo ENDED $?");
         let screen = window.wait_for("ENDED 134");
         assert!(screen.contains(&format!("thread '{thread}'")), "{screen}");
         assert!(screen.contains("asked for by RECADO_PANIC"), "{screen}");
@@ -169,7 +173,7 @@ fn take_over(tmux: &Tmux, shell: &Window<'_>) {
     let (home, copy) = (tmux.home("alice"), tmux.home("copy"));
     let (home, copy) = (home.display(), copy.display());
     shell.enter(&format!(
-        "clear; rm -rf {copy}; cp -a {home} {copy} && HOME={copy} recado --as alice following; echo TAKEN $?"
+        "clear; rm -rf {copy}; cp -a {home} {copy} && HOME={copy} recado --as alice claim; echo TAKEN $?"
     ));
     shell.wait_for("TAKEN 0");
 }
