@@ -425,8 +425,19 @@ fn two_servers_that_cannot_hear_each_other_while_a_third_hears_both_change_no_vi
 /// Server 3 was away, and comes back as the primary dies. Of the two that are left it has the higher id, and
 /// lacks more than the log of the other one goes back.
 fn leads_with_a_fetched_snapshot(timing: Timing, opens: Micros) -> Told<()> {
+    for seed in 1..=8 {
+        if is_candidate_and_leads(seed, timing, opens)? {
+            return Ok(());
+        }
+    }
+    Err("with no seed it is the first to ask for promises".into())
+}
+
+/// Returns false if server 1 asks for promises first, so that server 3 has nothing to fetch.
+fn is_candidate_and_leads(seed: u64, timing: Timing, opens: Micros) -> Told<bool> {
     let snapshots = [2 * SECOND; 3];
-    let mut story = SlowDiskRun::begun(Setting { snapshots, ..Setting::new(timing, [MS; 3]) })?;
+    let setting = Setting { seed, snapshots, ..Setting::new(timing, [MS; 3]) };
+    let mut story = SlowDiskRun::begun(setting)?;
     story.until("primary with the highest id", MINUTE, |story| story.primary() == Some(NodeId(3)))?;
     let away = 10 * SECOND;
     DueFault(Fault::Crash(Target::Server(NodeId(3)), Death { power: false, down: away }))
@@ -437,12 +448,18 @@ fn leads_with_a_fetched_snapshot(timing: Timing, opens: Micros) -> Told<()> {
     if let Some(server) = story.world.servers.get_mut(&NodeId(3)) {
         server.opens = (opens, opens);
     }
+    let before = story.views.last().copied();
     let pause = story.fail_over(2 * MINUTE)?;
+    let first = story.views.iter().find(|view| Some(**view) > before).and_then(|view| view.primary());
+    if first == Some(NodeId(1)) {
+        return Ok(false);
+    }
     println!("a snapshot opened in {} ms, heartbeat {:?}: {pause:?}", opens / MS, timing.heartbeat);
     story.hold(story.primary() == Some(NodeId(3)), || "it gave up".into())?;
     let bound = opens + micros(timing.suspect_max) + SECOND;
     story.hold(pause.views == 1 && pause.to_ack <= bound, || format!("{pause:?}"))?;
-    story.serves_in_one_view(10 * SECOND, 200)
+    story.serves_in_one_view(10 * SECOND, 200)?;
+    Ok(true)
 }
 
 #[test]

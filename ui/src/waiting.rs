@@ -51,18 +51,27 @@ impl Waiting<'_> {
                         if ASKING.load(Ordering::Relaxed) && is_to_person() {
                             let _ = writeln!(io::stderr());
                         }
-                        note(self.interrupted(timer.elapsed()));
-                        die_of(signal);
+                        self.die(signal, timer.elapsed());
                     }
                     if !ASKING.load(Ordering::Relaxed) {
                         telling.at(timer.elapsed());
                     }
                 }
             })?;
+            let timer = Timer::start();
             let result = wait();
+            // What was typed right after the signal is no answer.
+            if let Some(signal) = interrupt.arrived() {
+                self.die(signal, timer.elapsed());
+            }
             drop(done);
             Ok(result)
         })
+    }
+
+    fn die(&self, signal: u8, after: Duration) -> ! {
+        note(self.interrupted(after));
+        die_of(signal)
     }
 
     fn interrupted(&self, after: Duration) -> String {

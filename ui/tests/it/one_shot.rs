@@ -364,6 +364,7 @@ fn a_signal_ends_the_loop_of_a_shell_too() {
         ));
         window.wait_for(ready);
         window.press("C-c");
+        window.wait_until("the shell", |screen| screen.trim_end().ends_with("READY>"));
         // Typed by itself: the shell drops the rest of a line whose first command died of the signal.
         window.enter("echo \"ENDED $?\"");
         window.wait_for("ENDED 130");
