@@ -46,7 +46,7 @@ fn world(seed: u64) -> World {
             habits: ClientActions::default(),
         };
         let rng = world.rng.fork();
-        world.add_client(Client::new(ClientId(n.into()), character, rng), 0);
+        world.add_client(Client::new(ClientId(n), character, rng), 0);
     }
     world
 }

@@ -23,7 +23,7 @@ pub struct Past {
     pub applied: Op,
 }
 
-/// The answer of [`Client::info`].
+/// The answer of [`Queries::info`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProfileInfo {
     /// What the servers count.

@@ -189,7 +189,7 @@ impl<L: OrderedLog> Node<L> {
             return self.reply(clock, asker, &query, Err(refused));
         }
         let until = clock.now + if needs.led.is_some() { self.config.timing.suspect_max } else { BEHIND_MAX };
-        if let Err(waits) = self.waiting.push(Waits { needs, until, asker, query }) {
+        if let Some(waits) = self.waiting.push(Waits { needs, until, asker, query }) {
             self.reply(clock, waits.asker, &waits.query, Err(Unanswered::behind()));
         }
     }

@@ -66,12 +66,12 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Takes a query, or gives it back if there is no room.
-    pub(super) fn push(&mut self, waits: Waits) -> Result<(), Waits> {
+    pub(super) fn push(&mut self, waits: Waits) -> Option<Waits> {
         if self.queries.len() >= WAITING_MAX {
-            return Err(waits);
+            return Some(waits);
         }
         self.queries.push_back(waits);
-        Ok(())
+        None
     }
 
     /// Returns true if this query of a session waits.

@@ -333,8 +333,8 @@ fn a_log_whose_time_is_far_from_the_primarys_clock_is_a_warning_that_says_what_t
 #[test]
 fn a_server_that_runs_on_an_old_copy_of_its_data_is_a_fault_and_not_taken_for_a_firewall() {
     let mut found = with(1, |told| (told.status.role, told.status.view) = (RoleName::Candidate, View::ZERO));
-    for other in 1..3 {
-        found[other].told.as_mut().unwrap().ignored = vec![NodeId(1)];
+    for other in &mut found[1..3] {
+        other.told.as_mut().unwrap().ignored = vec![NodeId(1)];
     }
     let finding = only(&found);
     assert_eq!((finding.check, finding.severity), ("members", Severity::Fault));
