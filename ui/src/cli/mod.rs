@@ -450,7 +450,7 @@ pub(crate) struct Send {
     /// Send all of standard input as one text
     #[arg(long)]
     pub(crate) whole: bool,
-    /// Replace what is not UTF-8 in standard input by U+FFFD, in place of an end there
+    /// Replace what is not UTF-8 in standard input by U+FFFD; without this it ends the command
     #[arg(long)]
     pub(crate) lossy: bool,
     /// Create the channel, if there is none, without a question
