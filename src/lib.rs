@@ -23,7 +23,7 @@
 //!                       bully: its engine, composed of
 //!                       replica: election and commit, and
 //!                       links: sealed datagrams between servers
-//!   crates/client       machine: a client's side                    a blocking Client around it
+//!   crates/client       machine: a client's side                    a blocking Client, and a Reader
 //!   crates/sys                                                      threads, clocks, UDP, durable files
 //!   crates/doctor       what is wrong, from what was seen           observe, for both doctors
 //!   src/server          node: one server, over an ordered log       threads and channels around it

@@ -441,23 +441,7 @@ mod tests {
         let job = journal.begin_snapshot(Op(9)).unwrap();
         journal.finish_snapshot(job.write(View(1 << 16 | 1), b"state at 9")).unwrap();
 
-        let signal = Signal::default();
-        let (work_in, work) = signal.bounded(4);
-        let (news, news_out) = Signal::default().bounded(4);
-        let (snapshot_work, _works) = bounded(SNAPSHOT_WORK);
-        let (_finished, finished) = signal.bounded(1);
-        let thread = JournalThread {
-            journal,
-            signal,
-            work,
-            news,
-            snapshot_work,
-            finished,
-            full: None,
-            clock: MachineClock::start(),
-            marked: Moment(0),
-            unread: LogThrottle::default(),
-        };
+        let (thread, work_in, news_out, _works) = with_places(journal, SNAPSHOT_WORK);
         // The file exists, but is cut short.
         let file = dir.path().join(format!("snap.{:020}", 9));
         std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(44).unwrap();
@@ -482,7 +466,7 @@ mod tests {
     /// A journal thread whose snapshot thread has this many places, with what it is to do and what it
     /// reports.
     fn with_places(
-        dir: &Path,
+        journal: Journal<Directory>,
         places: usize,
     ) -> (JournalThread<Directory>, Sender<Work>, Receiver<Input>, Receiver<SnapshotWork<Directory>>) {
         let signal = Signal::default();
@@ -491,7 +475,7 @@ mod tests {
         let (snapshot_work, works) = bounded(places);
         let (_finished, finished) = signal.bounded(1);
         let thread = JournalThread {
-            journal: new_journal(dir),
+            journal,
             signal,
             work,
             news,
@@ -524,7 +508,7 @@ mod tests {
     #[test]
     fn a_transfer_of_which_a_piece_does_not_follow_is_abandoned() {
         let dir = tempfile::tempdir().unwrap();
-        let (thread, work, news, _works) = with_places(dir.path(), SNAPSHOT_WORK);
+        let (thread, work, news, _works) = with_places(new_journal(dir.path()), SNAPSHOT_WORK);
         let pieces = parts(3);
         for at in [0, 2] {
             work.send(Work::Receive { transfer: 4, piece: pieces[at].clone() }).unwrap();
@@ -539,7 +523,7 @@ mod tests {
     #[test]
     fn a_whole_snapshot_that_nobody_can_read_back_is_abandoned_and_its_file_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let (thread, work, news, works) = with_places(dir.path(), 1);
+        let (thread, work, news, works) = with_places(new_journal(dir.path()), 1);
         work.send(Work::Discard(Box::new(state_of_nothing()))).unwrap();
         for piece in parts(2) {
             work.send(Work::Receive { transfer: 4, piece }).unwrap();

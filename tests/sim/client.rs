@@ -41,6 +41,23 @@ pub struct ClientProfile {
     pub habits: ClientActions,
 }
 
+impl ClientProfile {
+    /// A client of this name that receives, takes at once what it gets, and does nothing by itself.
+    pub fn plain(name: &str, key: u8) -> ClientProfile {
+        ClientProfile {
+            planted: PlantedBug::default(),
+            profile: population::name(name),
+            key,
+            slot: 0,
+            receives: true,
+            forgets: false,
+            takes_late: false,
+            long_texts: false,
+            habits: ClientActions::default(),
+        }
+    }
+}
+
 /// Actions of a client beside sending and following; the rates are per thousand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClientActions {

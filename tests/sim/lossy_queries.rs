@@ -10,7 +10,7 @@ use recado_proto::id::{NodeId, Op, Topic};
 use recado_proto::packet::{FollowChange, History, HistoryPage, HistoryRange, QueryId};
 use recado_proto::{codec, fragment};
 
-use crate::client::{Client, ClientActions, ClientProfile};
+use crate::client::{Client, ClientProfile};
 use crate::faults::{MS, Plan};
 use crate::history::{ClientEvent, ClientId};
 use crate::network::Micros;
@@ -48,17 +48,7 @@ fn begun(seed: u64) -> Told<World> {
         let storage = Storage::initialised(&config);
         world.add_server(Server::new(config, storage, DiskSpeed { sync: (MS, MS) }));
     }
-    let character = ClientProfile {
-        planted: PlantedBug::default(),
-        profile: population::name("ann"),
-        key: 1,
-        slot: 0,
-        receives: true,
-        forgets: false,
-        takes_late: false,
-        long_texts: false,
-        habits: ClientActions::default(),
-    };
+    let character = ClientProfile::plain("ann", 1);
     let rng = world.rng.fork();
     world.add_client(Client::new(ClientId(1), character, rng), 0);
     while !world.clients.get(&1).is_some_and(Client::is_connected) {

@@ -75,15 +75,9 @@ fn run() -> Result<([u64; 2], Vec<String>), String> {
     world.network.slow(Host::Client(1), Host::Server(NodeId(1)), ROUND_TRIP / 2);
     world.network.slow(Host::Server(NodeId(1)), Host::Client(1), ROUND_TRIP / 2);
     let character = ClientProfile {
-        planted: PlantedBug::default(),
-        profile: population::name("ann"),
-        key: 1,
-        slot: 0,
         receives: false,
-        forgets: false,
-        takes_late: false,
-        long_texts: false,
         habits: ClientActions { away: Some(AWAY), ..ClientActions::default() },
+        ..ClientProfile::plain("ann", 1)
     };
     let rng = world.rng.fork();
     world.add_client(Client::new(ClientId(1), character, rng), 1_000 * MS);

@@ -160,15 +160,9 @@ impl Flooder {
 
 fn character(id: u8) -> ClientProfile {
     ClientProfile {
-        planted: PlantedBug::default(),
-        profile: population::name(&format!("client{id}")),
-        key: id,
-        slot: 0,
         receives: id == 1,
-        forgets: false,
-        takes_late: false,
-        long_texts: false,
         habits: ClientActions { turn: 200, ..ClientActions::default() },
+        ..ClientProfile::plain(&format!("client{id}"), id)
     }
 }
 

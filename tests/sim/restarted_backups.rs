@@ -7,7 +7,7 @@ use recado_client::machine::Request;
 use recado_proto::id::{NodeId, Topic};
 use recado_proto::packet::{FollowChange, RoleName};
 
-use crate::client::{Client, ClientActions, ClientProfile};
+use crate::client::{Client, ClientProfile};
 use crate::fault_execution::DueFault;
 use crate::faults::{Fault, MS, Plan, Target};
 use crate::history::{ClientEvent, ClientId};
@@ -34,17 +34,7 @@ fn world(seed: u64) -> World {
         world.add_server(Server::new(config, storage, DiskSpeed { sync: (MS, MS) }));
     }
     for (n, name) in [(1, "ann"), (2, "ben")] {
-        let character = ClientProfile {
-            planted: PlantedBug::default(),
-            profile: population::name(name),
-            key: n,
-            slot: 0,
-            receives: true,
-            forgets: false,
-            takes_late: false,
-            long_texts: false,
-            habits: ClientActions::default(),
-        };
+        let character = ClientProfile::plain(name, n);
         let rng = world.rng.fork();
         world.add_client(Client::new(ClientId(n), character, rng), 0);
     }

@@ -24,7 +24,7 @@ use recado_proto::id::{NodeId, Topic};
 use recado_proto::packet::{FollowChange, RoleName};
 
 use crate::checkers;
-use crate::client::{Client, ClientActions, ClientProfile, Outcome};
+use crate::client::{Client, ClientProfile, Outcome};
 use crate::disk::{Damage, Extent, MemDisk};
 use crate::fault_execution::DueFault;
 use crate::faults::{Fault, MS, Plan, Target};
@@ -187,17 +187,7 @@ impl ScenarioRun {
 
     fn client(&mut self, name: &str) {
         let id = self.world.clients.len() as u8 + 1;
-        let character = ClientProfile {
-            planted: PlantedBug::default(),
-            profile: population::name(name),
-            key: id,
-            slot: 0,
-            receives: true,
-            forgets: false,
-            takes_late: false,
-            long_texts: false,
-            habits: ClientActions::default(),
-        };
+        let character = ClientProfile::plain(name, id);
         let rng = self.world.rng.fork();
         self.world.add_client(Client::new(ClientId(id), character, rng), 0);
     }

@@ -14,7 +14,7 @@ use recado::server::engine::Input;
 use recado_proto::id::{NodeId, View};
 use recado_proto::packet::RoleName;
 
-use crate::client::{Client, ClientActions, ClientProfile};
+use crate::client::{Client, ClientProfile};
 use crate::fault_execution::DueFault;
 use crate::faults::{Fault, MS, Plan, Target};
 use crate::history::{ClientEvent, ClientId};
@@ -96,17 +96,7 @@ impl SlowDiskRun {
             let storage = Storage::initialised(&config);
             world.add_server(Server::new(config, storage, DiskSpeed { sync: around(fsync) }));
         }
-        let character = ClientProfile {
-            planted,
-            profile: population::name("ann"),
-            key: 1,
-            slot: 0,
-            receives: true,
-            forgets: false,
-            takes_late: false,
-            long_texts: false,
-            habits: ClientActions::default(),
-        };
+        let character = ClientProfile { planted, ..ClientProfile::plain("ann", 1) };
         let rng = world.rng.fork();
         world.add_client(Client::new(ClientId(1), character, rng), 0);
         let (acks, views, isolated) = (Vec::new(), BTreeSet::new(), BTreeSet::new());

@@ -6,7 +6,7 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
 /// The first SIGINT or SIGTERM since [`Interrupt::watch`]. A second signal ends the process at once.
@@ -36,6 +36,15 @@ impl Interrupt {
             number => Some(u8::try_from(number).unwrap_or(u8::MAX)),
         }
     }
+}
+
+/// Makes a file beyond the limit of its size (`ulimit -f`) an error, as a full disk is, and no end of the
+/// process.
+///
+/// # Errors
+/// The system refuses the handler.
+pub(crate) fn outlive_size_limit() -> io::Result<()> {
+    flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map(drop)
 }
 
 /// Ends the process by this signal, as if it had not been taken. A shell that runs the program in a loop ends

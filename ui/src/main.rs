@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         Ok(true) => return ExitCode::SUCCESS,
         Err(error) => return exit::end_instead(&error),
     }
+    // Without a handler the limit ends the process, as it does every other program.
+    let _ = interrupt::outlive_size_limit();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         // Also the help and the version, which are no failure if they can be printed.

@@ -40,10 +40,10 @@ impl Waiting<'_> {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn on<T>(&self, interrupt: &Interrupt, wait: impl FnOnce() -> T) -> io::Result<T> {
+        let timer = &Timer::start();
         thread::scope(|scope| {
             let (done, ended) = mpsc::channel::<()>();
             thread::Builder::new().name("waiting".to_owned()).spawn_scoped(scope, move || {
-                let timer = Timer::start();
                 let mut telling = Telling::new(self.tells);
                 while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                     if let Some(signal) = interrupt.arrived() {
@@ -58,7 +58,6 @@ impl Waiting<'_> {
                     }
                 }
             })?;
-            let timer = Timer::start();
             let result = wait();
             // What was typed right after the signal is no answer.
             if let Some(signal) = interrupt.arrived() {

@@ -177,16 +177,8 @@ struct UnderWay {
     /// too many with Busy at once.
     queries: BTreeMap<QueryId, Sender<(QueryId, Answer)>>,
     goodbye: Option<Moment>,
-    /// The highest op seen.
-    seen: Op,
     /// When the token was raised last.
     raised: Moment,
-}
-
-impl UnderWay {
-    fn saw(&mut self, op: Op) {
-        self.seen = self.seen.max(op);
-    }
 }
 
 impl Driver {
@@ -206,14 +198,14 @@ impl Driver {
                 // Dropping a promise wakes its owner, and a channel keeps its content until its senders are
                 // gone.
                 while self.requests.try_recv().is_ok() {}
-                self.raise_token(under_way.seen);
+                self.raise_token(machine.token());
                 return self.outbox.close();
             }
             self.hand_over(&mut under_way);
             let now = self.clock.now();
             if now.since(under_way.raised) >= RAISE_EVERY {
                 under_way.raised = now;
-                self.raise_token(under_way.seen);
+                self.raise_token(machine.token());
             }
             self.wait(&mut machine, &mut effects, &mut turn, &mut under_way);
             machine.flush(self.clock.now(), &mut effects);
@@ -407,7 +399,6 @@ impl Driver {
                     self.outbox.known(born, last_seq);
                     turn.changed = true;
                 }
-                under_way.saw(session.0);
                 *self.connection.lock() = Some(Connection { session, view, primary, created_op: born });
                 turn.connected = true;
                 self.trust.learn(&self.cluster_identity, &members);
@@ -435,7 +426,6 @@ impl Driver {
             Event::Disconnected => turn.over = Some(Cause::Disconnected),
             Event::Copied(sign) => self.news(ConnectionEvent::Copied(sign)),
             Event::ServersSetBack { answered, last } => {
-                under_way.seen = Op::ZERO;
                 self.token.iter_mut().for_each(|token| token.set_back(Op::ZERO));
                 self.news(ConnectionEvent::ServersSetBack { answered, last });
             }
@@ -467,7 +457,6 @@ impl Driver {
                 self.promises.get(&seq).into_iter().for_each(Promise::made_channel);
             }
             Event::Answered { seq, result } => {
-                result.into_iter().for_each(|op| under_way.saw(op));
                 if let Some(promise) = self.promises.remove(&seq) {
                     promise.settle(result);
                     self.outbox.answered(seq);
@@ -475,16 +464,12 @@ impl Driver {
                 }
             }
             Event::Answer(id, answer) => {
-                if let Answer::History { applied, .. } | Answer::Info { applied, .. } = &answer {
-                    under_way.saw(*applied);
-                }
                 if let Some(asker) = under_way.queries.remove(&id) {
                     // The application may have stopped waiting.
                     let _ = asker.try_send((id, answer));
                 }
             }
             Event::Notification(notification) => {
-                under_way.saw(notification.op);
                 under_way.held_back.push_back(Incoming::Notification(notification));
             }
             Event::Gap { after, upto } => under_way.held_back.push_back(Incoming::Gap { after, upto }),

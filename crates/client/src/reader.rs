@@ -144,9 +144,7 @@ impl Reader {
     pub fn age(&self) -> Option<Age> {
         self.asking.lock().age
     }
-}
 
-impl Reader {
     /// The time by the clock of a server, in ms since 1970.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ use recado_proto::packet::{
 };
 
 use super::clients::RETRY_MS;
-use super::waiting::{Asker, BEHIND_MAX, Needs, Waits};
+use super::waiting::{Asker, BEHIND_MAX, Needs, WaitingQuery};
 use super::{Effect, Node};
 use crate::config::Planted;
 use crate::delivery::{self, ReplyTo};
@@ -189,7 +189,7 @@ impl<L: OrderedLog> Node<L> {
             return self.reply(clock, asker, &query, Err(refused));
         }
         let until = clock.now + if needs.led.is_some() { self.config.timing.suspect_max } else { BEHIND_MAX };
-        if let Some(waits) = self.waiting.push(Waits { needs, until, asker, query }) {
+        if let Some(waits) = self.waiting.push(WaitingQuery { needs, until, asker, query }) {
             self.reply(clock, waits.asker, &waits.query, Err(Unanswered::behind()));
         }
     }
@@ -197,7 +197,7 @@ impl<L: OrderedLog> Node<L> {
     /// Answers the queries that have what they wait for, and refuses those that have waited for too long.
     /// Follows all that a turn applies.
     pub(super) fn answer_waiting(&mut self, clock: Clock) {
-        for Waits { needs, asker, query, .. } in
+        for WaitingQuery { needs, asker, query, .. } in
             self.waiting.take(clock.now, self.service.applied(), self.log.status().led)
         {
             let answer = match self.meets(needs) {

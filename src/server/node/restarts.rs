@@ -1,5 +1,6 @@
 //! Restarts of other servers. A server that has started again does not know where clients are, and could not
-//! announce a new view to them. So the primary tells its clients, who send KEEPALIVE to every server.
+//! announce a new view to them. So the primary tells its clients, who send KEEPALIVE to every server. A new
+//! primary tells of those that it has heard of as a backup, too: the former one may have died before it did.
 
 use std::time::Duration;
 

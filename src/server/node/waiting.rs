@@ -49,7 +49,7 @@ impl Needs {
 
 /// A query that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Waits {
+pub(super) struct WaitingQuery {
     pub(super) needs: Needs,
     /// When it is refused.
     pub(super) until: Moment,
@@ -61,12 +61,12 @@ pub(super) struct Waits {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// In the order in which they were asked; at most [`WAITING_MAX`].
-    queries: VecDeque<Waits>,
+    queries: VecDeque<WaitingQuery>,
 }
 
 impl Waiting {
     /// Takes a query, or gives it back if there is no room.
-    pub(super) fn push(&mut self, waits: Waits) -> Option<Waits> {
+    pub(super) fn push(&mut self, waits: WaitingQuery) -> Option<WaitingQuery> {
         if self.queries.len() >= WAITING_MAX {
             return Some(waits);
         }
@@ -81,8 +81,8 @@ impl Waiting {
     }
 
     /// Removes and returns the queries whose needs are met, or whose time is over.
-    pub(super) fn take(&mut self, now: Moment, applied: Op, led: Option<Moment>) -> Vec<Waits> {
-        let is_over = |waits: &Waits| waits.until <= now || waits.needs.are_met(applied, led);
+    pub(super) fn take(&mut self, now: Moment, applied: Op, led: Option<Moment>) -> Vec<WaitingQuery> {
+        let is_over = |waits: &WaitingQuery| waits.until <= now || waits.needs.are_met(applied, led);
         if !self.queries.iter().any(is_over) {
             return Vec::new();
         }

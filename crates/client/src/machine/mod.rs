@@ -289,6 +289,12 @@ impl Machine {
         self.servers.address_of(self.view.primary()?)
     }
 
+    /// The highest op that the servers have told on this session, which no answer to a query may be older
+    /// than. Zero after they were restored from an older copy.
+    pub fn token(&self) -> Op {
+        self.token
+    }
+
     /// A server has told what is true up to this op.
     fn saw(&mut self, op: Op) {
         self.token = self.token.max(op);

@@ -14,12 +14,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use recado_proto::codec;
 use recado_proto::fnv::fnv1a;
 use recado_proto::id::{Moment, Name, Op};
 use recado_proto::packet::{
     Answer, Answers, Code, OptionalFields, Position, Query, QueryId, Refused, ToClient, ToServer,
 };
-
 use recado_proto::planted::{Planted, PlantedBug};
 
 use super::handshake::FromServer;
@@ -137,7 +137,7 @@ pub struct Reading {
 impl Reading {
     /// A query of the servers in `clients`, which is given again with each call.
     pub fn new(clients: &HandshakeClients, query: Query, hedge: Duration, now: Moment) -> Reading {
-        let key = recado_proto::codec::encode(&ToServer::Query(Query::new(QueryId(0), query.kind.clone())));
+        let key = codec::encode(&ToServer::Query(Query::new(QueryId(0), query.kind.clone())));
         let rank = |addr: &SocketAddr| fnv1a(key.iter().copied().chain(addr.to_string().into_bytes()));
         let mut addrs = clients.addrs();
         addrs.sort_by_key(|addr| (!clients.has_begun(*addr), rank(addr)));
@@ -164,23 +164,17 @@ impl Reading {
         if let Some((answer, age)) = self.answer {
             return Outcome::Answer(answer, age);
         }
-        let said = || self.servers.iter().filter_map(|server| server.said);
-        let refused = said().find_map(|said| match said {
-            Said::Refused(code) => Some(code),
-            _ => None,
-        });
-        let behind = said().filter_map(|said| match said {
-            Said::Behind(applied) => Some(applied),
-            _ => None,
-        });
-        let not_now = said().find_map(|said| match said {
-            Said::NotNow(code) => Some(code),
-            _ => None,
-        });
-        match (self.refused.or(refused), behind.max(), not_now) {
-            (Some(code), ..) => Outcome::Refused(code),
+        let (mut refused, mut behind, mut not_now) = (self.refused, None, None);
+        for said in self.servers.iter().filter_map(|server| server.said) {
+            match said {
+                Said::Refused(code) => refused = refused.or(Some(code)),
+                Said::Behind(applied) => behind = behind.max(Some(applied)),
+                Said::NotNow(code) => not_now = not_now.or(Some(code)),
+            }
+        }
+        match (refused, behind, not_now) {
+            (Some(code), ..) | (None, None, Some(code)) => Outcome::Refused(code),
             (None, Some(applied), _) => Outcome::Behind(applied),
-            (None, None, Some(code)) => Outcome::Refused(code),
             (None, None, None) => Outcome::Silence,
         }
     }
@@ -207,9 +201,7 @@ impl Reading {
         }
         self.next_at = now;
     }
-}
 
-impl Reading {
     /// The datagrams to send at `now`, with their destinations. Wanted every [`HEDGE_LEAST`].
     pub fn datagrams(&mut self, now: Moment, clients: &mut HandshakeClients) -> Vec<(SocketAddr, Vec<u8>)> {
         if now >= self.next_at
@@ -287,9 +279,9 @@ mod tests {
     use recado_proto::envelope::{Class, Envelope, Header};
     use recado_proto::handshake;
     use recado_proto::id::{Incarnation, NodeId, SessionId, View};
+    use recado_proto::noise;
     use recado_proto::packet::{AnswerKind, List, ListItem, ListPage, Listing, QueryKind};
     use recado_proto::seal::Key;
-    use recado_proto::{codec, noise};
 
     use super::*;
     use crate::machine::handshake::Identity;

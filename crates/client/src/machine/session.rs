@@ -227,6 +227,7 @@ impl Machine {
                 return;
             }
             self.connected = true;
+            self.saw(session.0);
             let cursor = self.start.cursor.unwrap_or(remembered);
             self.inbox.begin(cursor);
             let lost = self.refused_cursor;
