@@ -10,7 +10,7 @@ use crate::print::{OutputError, note, written};
 
 /// What becomes of a request whose command is interrupted before its result is known.
 pub(crate) const INTERRUPTED: &str = "interrupted, and the outcome is unknown; it is saved, and the next command as this \
-     profile settles it, without sending it twice";
+     profile that sends, changes or listens settles it, without sending it twice";
 
 /// The exit codes, as `--help` lists them.
 pub(crate) const HELP: &str = "\
@@ -23,7 +23,8 @@ Exit codes:
    69  no server, no name of a server that resolves, no primary, or no place
        for a device; nothing was done
    75  outcome unknown: sent, but not acknowledged in time; the next command
-       as this profile settles it, without sending it twice
+       as this profile that sends, changes or listens settles it, without
+       sending it twice
    77  refused: no such name, no right, not followed, over a limit, a cluster
        that is not trusted, servers of another version, ...
    78  a file of this machine is in another version of its format; nothing was
@@ -196,7 +197,7 @@ fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
         ReceiptError::Refused(code) => refusal(*code, topic),
         ReceiptError::OutcomeUnknown => {
             "outcome unknown: no server acknowledged it in time; it is saved, and the next command as this \
-             profile settles it, without sending it twice"
+             profile that sends, changes or listens settles it, without sending it twice"
                 .to_owned()
         }
         ReceiptError::Forgotten | ReceiptError::NotSent(_) => error.to_string(),

@@ -260,7 +260,7 @@ fn interrupted(unknown: Option<(u64, u64)>, read: u64, all_well: bool) -> String
     }
     if let Some((first, last)) = unknown {
         parts.push(format!(
-            "unknown: {}, kept here, and the next command as this profile sends what has not arrived, and nothing twice",
+            "unknown: {}, kept here, and the next command as this profile that sends, changes or listens sends what has not arrived, and nothing twice",
             lines(first, last)
         ));
     }

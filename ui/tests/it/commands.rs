@@ -545,8 +545,11 @@ fn a_send_whose_majority_died_under_it_ends_with_an_unknown_outcome_and_is_settl
 
     others.iter().for_each(|node| cluster.start(*node));
     cluster.wait_ready();
-    terminal.ok(&["--as=dora", "whoami"]);
-    assert!(cluster.poll(PATIENCE, || history() == ["first", "second", "third"]), "{:?}", history());
+    let settled = terminal.run(&["--as=dora", "send", "fourth"]);
+    let told = String::from_utf8_lossy(&settled.stderr);
+    assert!(settled.status.success() && told.matches("is acknowledged now").count() == 2, "{told}");
+    let all = ["first", "second", "third", "fourth"];
+    assert!(cluster.poll(PATIENCE, || history() == all), "{:?} {told}", history());
 }
 
 /// The first number of a line such as "op 17" or "17".
