@@ -219,9 +219,12 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
     fn give(&self, work: SnapshotWork<D>) -> bool {
         let given = self.snapshot_work.try_send(work).is_ok();
         if !given {
-            // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
-            // this one, and a start removes what is needless.
-            tracing::error!("BUG: more work for the snapshot thread than foreseen; it is left out");
+            // This does not happen with a node that keeps to one snapshot at a time. The node waits for a
+            // snapshot that is left out, and begins no other; the next start removes what is needless.
+            tracing::error!(
+                "BUG: more work for the snapshot thread than foreseen; it is left out, and if it is a snapshot \
+                 none is written before a restart"
+            );
         }
         given
     }

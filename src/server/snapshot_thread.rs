@@ -105,10 +105,12 @@ impl<D: Disk> SnapshotThread<D> {
     /// The journal thread has ended.
     fn do_beside(&self, work: SnapshotWork<D>) -> io::Result<()> {
         match work {
-            // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
-            // the one that is left out.
+            // This does not happen with a node that keeps to one snapshot at a time.
             SnapshotWork::Write { .. } => {
-                tracing::error!("BUG: a snapshot was begun while one was written; it is left out");
+                tracing::error!(
+                    "BUG: a snapshot was begun while one was written; it is left out, and none is written before \
+                     a restart"
+                );
                 Ok(())
             }
             SnapshotWork::Remove(removal) => self.report(Finished::Removed(removal.run())),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use recado_client::{Client, ClientError, Code, ConnectionEvent, Options, Queries as _};
 use recado_proto::id::Name;
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters, succeeded};
 
 /// Connects one installation of a client, which keeps its files in `state`.
 fn installation(cluster: &Cluster, state: &str) -> Result<Client, ClientError> {
@@ -27,7 +27,7 @@ fn release(config: &Path, name: &str) -> Output {
 
 #[test]
 fn a_released_name_belongs_to_the_next_device_and_the_old_one_gets_an_error() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let config = cluster.config(cluster.nodes()[0]);
     let old = installation(&cluster, "old").unwrap();
@@ -54,7 +54,7 @@ fn a_released_name_belongs_to_the_next_device_and_the_old_one_gets_an_error() {
 
 #[test]
 fn a_removed_name_is_free_and_a_second_removal_reports_that_also_after_a_failover() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let config = cluster.config(cluster.nodes()[0]);
     let old = installation(&cluster, "old").unwrap();
@@ -81,7 +81,7 @@ fn a_removed_name_is_free_and_a_second_removal_reports_that_also_after_a_failove
 
 #[test]
 fn where_names_are_not_for_anybody_a_code_or_an_allowed_key_gets_in() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::init(1);
     let node = cluster.nodes()[0];
     let config = cluster.config(node);
@@ -126,7 +126,7 @@ fn where_names_are_not_for_anybody_a_code_or_an_allowed_key_gets_in() {
 /// A server keeps running when the reader of its log closes the pipe, or when the log's disk is full.
 #[test]
 fn a_log_that_cannot_be_written_ends_no_server() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::init(2);
     let nodes = cluster.nodes();
     let (reader, closed) = std::io::pipe().unwrap();

@@ -29,7 +29,7 @@ use recado_proto::packet::{
 use recado_proto::seal::{ClusterKeys, Key};
 use recado_proto::{DATAGRAM_BASE, codec};
 
-use crate::cluster::{Cluster, PATIENCE, Port, lock_cluster_tests, primary_of};
+use crate::cluster::{Cluster, PATIENCE, Port, lock_out_other_clusters, primary_of};
 use crate::load::{connect, plain, round_trip};
 use crate::relay::{Direction, PassingDatagram, Relay};
 use crate::rng::Rng;
@@ -204,7 +204,7 @@ fn has_ended(client: &Client) -> bool {
 
 #[test]
 fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let stage = AttackTest::set();
     let mallory = name("mallory");
     let mut entropy = Entropy::new([7; 32]);
@@ -261,7 +261,7 @@ fn connect_directly(cluster: &Cluster, profile: &str) -> Client {
 
 #[test]
 fn a_connect_sent_again_opens_and_closes_nothing() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let stage = AttackTest::set();
     let sam = connect_directly(&stage.cluster, "sam");
     let rita = stage.over_the_wire("rita");
@@ -318,7 +318,7 @@ fn replay_initiations(stage: &AttackTest, initiations: &[RecordedDatagram]) {
 
 #[test]
 fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut rng = crate::rng("session datagrams");
     let stage = AttackTest::set();
     let rita = connect_directly(&stage.cluster, "rita");
@@ -416,7 +416,7 @@ fn forged_send(cluster: ClusterId, session: SessionId, number: u64, key: Key) ->
 
 #[test]
 fn a_client_follows_no_forged_server() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut rng = crate::rng("forged servers");
     let stage = AttackTest::set();
     let sam = connect_directly(&stage.cluster, "sam");
@@ -481,7 +481,7 @@ fn a_client_follows_no_forged_server() {
 
 #[test]
 fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let tape = Arc::new(Mutex::new(Vec::<(NodeId, Vec<u8>)>::new()));
     let taking = Arc::clone(&tape);
     let mut cluster = Cluster::relayed(3, move |port, passed| {
@@ -589,7 +589,7 @@ fn servers_accept_nothing_from_a_sender_without_the_cluster_s_secret() {
 /// to it is acknowledged.
 #[test]
 fn a_replayed_administrators_change_is_applied_once_also_by_the_next_primary() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     /// The receiving server, the sender's address, and the datagram.
     type Said = (NodeId, SocketAddr, Vec<u8>);
     let said: Arc<Mutex<Vec<Said>>> = Arc::default();

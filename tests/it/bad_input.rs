@@ -12,7 +12,7 @@ use recado_proto::packet::RefusedDatagram;
 use recado_proto::seal::{Key, TAG_LEN};
 use recado_proto::{DATAGRAM_BASE, DATAGRAM_MAX, version};
 
-use crate::cluster::{Cluster, lock_cluster_tests};
+use crate::cluster::{Cluster, beside_other_clusters};
 use crate::rng::Rng;
 use crate::samples;
 
@@ -64,7 +64,7 @@ pub(crate) struct Target {
 
 #[test]
 fn fifty_thousand_bad_datagrams_are_counted_by_reason_and_harm_nobody() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut rng = crate::rng("bad input");
 
     let cluster = Cluster::steady(3);

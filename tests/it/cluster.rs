@@ -13,7 +13,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use recado::config::file::ServerFile;
 use recado::config::secret::ClusterSecret;
 use recado::config::{Config, Member};
@@ -32,12 +32,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The interval between two checks of a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Only one cluster runs at a time, because several would disturb each other's timing.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// What a test may share the machine with. A measuring test holds it alone; the others hold it together, as
+/// many as the harness runs at once, which is one a core.
+static MACHINE: RwLock<()> = RwLock::new(());
 
-/// Locks out other clusters. Every test that runs a cluster calls this first.
-pub(crate) fn lock_cluster_tests() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock()
+/// Lets clusters of other tests run beside this test's own. A test that runs a cluster, and for which it does
+/// not matter how fast, calls this first.
+pub(crate) fn beside_other_clusters() -> RwLockReadGuard<'static, ()> {
+    MACHINE.read()
+}
+
+/// Locks out other clusters. A test calls this first if it measures, or floods the machine.
+pub(crate) fn lock_out_other_clusters() -> RwLockWriteGuard<'static, ()> {
+    MACHINE.write()
 }
 
 /// A port of a server.
@@ -552,16 +559,31 @@ pub(crate) fn succeeded(output: &Output) -> String {
     told.into_owned()
 }
 
+/// The ports that [`free_ports`] has returned in this process, each with those after it.
+static RETURNED: Mutex<Vec<(u16, u16)>> = Mutex::new(Vec::new());
+
 /// Returns a port such that it and the `ports - 1` after it are free on every host, and those 1000 higher
 /// too.
 ///
-/// The port is below the range of ephemeral ports. Otherwise the system could give the port of a killed
-/// server to a client's socket before the server restarts.
+/// The port is below the range of ephemeral ports, and no two calls return the same. Otherwise the system
+/// could give the port of a killed server to a client's socket, or this to another test's server, before the
+/// server restarts.
 pub(crate) fn free_ports(hosts: &[&str], ports: u16) -> u16 {
+    let mut returned = RETURNED.lock();
     for _ in 0..1_000 {
         let mut random = [0; 2];
         getrandom::fill(&mut random).unwrap();
         let port = 11_000 + u16::from_le_bytes(random) % 19_000;
+        // The peers' ports of a range may be the clients' of another.
+        let clash = |(other, others): &(u16, u16)| {
+            [0, 1_000, -1_000].iter().any(|by| {
+                let (port, other) = (i32::from(port) + by, i32::from(*other));
+                port < other + i32::from(*others) && other < port + i32::from(ports)
+            })
+        };
+        if returned.iter().any(clash) {
+            continue;
+        }
         let bound: Vec<_> = hosts
             .iter()
             .flat_map(|host| {
@@ -570,6 +592,7 @@ pub(crate) fn free_ports(hosts: &[&str], ports: u16) -> u16 {
             .map(UdpSocket::bind)
             .collect();
         if bound.iter().all(Result::is_ok) {
+            returned.push((port, ports));
             return port;
         }
     }

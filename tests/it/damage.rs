@@ -11,7 +11,7 @@ use recado_log::journal;
 use recado_proto::id::{NodeId, Op, Topic};
 use recado_proto::packet::HistoryRange;
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, primary_of};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters, primary_of};
 use crate::load::plain;
 
 fn newest_log(cluster: &Cluster, node: NodeId) -> PathBuf {
@@ -24,7 +24,7 @@ fn newest_log(cluster: &Cluster, node: NodeId) -> PathBuf {
 /// server with the whole log dies. The other two must not lead without it.
 #[test]
 fn the_end_of_the_newest_log_file_is_missed_and_waited_for() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::steady(3);
     let [hurt, late, whole] = cluster.nodes()[..] else { panic!("three servers") };
     cluster.kill(late);
@@ -61,7 +61,7 @@ fn the_end_of_the_newest_log_file_is_missed_and_waited_for() {
 
 #[test]
 fn the_only_server_of_a_cluster_whose_data_is_gone_or_damaged_ends_with_78_and_every_command_says_so() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(1);
     let node = cluster.nodes()[0];
     cluster.terminate(node);

@@ -10,7 +10,7 @@ use recado_client::{
     Queries as _, ReceiptError, ReceiveError, Seq, StoreError, Topic,
 };
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters};
 
 pub(crate) fn content(body: &str) -> Content {
     Content::of(body)
@@ -25,7 +25,7 @@ pub(crate) fn bodies(client: &Client) -> Vec<String> {
 
 #[test]
 fn a_request_that_cannot_be_saved_is_reported_as_not_sent_and_never_is() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let state = tempfile::tempdir().unwrap();
     let options = Options::new("alice".parse().unwrap(), cluster.addresses(), state.path()).timeout(PATIENCE);
@@ -61,7 +61,7 @@ fn a_request_that_cannot_be_saved_is_reported_as_not_sent_and_never_is() {
 
 #[test]
 fn a_cursor_beyond_the_log_loses_nothing_and_is_reported() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let state = tempfile::tempdir().unwrap();
     let options = Options::new("alice".parse().unwrap(), cluster.addresses(), state.path()).timeout(PATIENCE);
@@ -110,7 +110,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_device_that_exists_twice_loses_nothing_acknowledged_and_reports_it() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(1);
     let [here, there, old, older] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let addresses = cluster.addresses();

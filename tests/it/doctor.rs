@@ -8,7 +8,7 @@ use std::process::Command;
 use recado_proto::id::NodeId;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
+use crate::cluster::{Cluster, PATIENCE, lock_out_other_clusters};
 
 /// Runs the doctor of this server, and returns its findings.
 fn doctor(cluster: &Cluster, node: NodeId) -> Vec<Value> {
@@ -38,7 +38,7 @@ fn bad(findings: &[Value]) -> Vec<&Value> {
 
 #[test]
 fn beside_servers_that_run_there_is_nothing_to_find_and_a_changed_file_is_told() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let cluster = Cluster::ready(3);
     let node = cluster.nodes()[0];
     let mut last = Vec::new();
@@ -61,7 +61,7 @@ fn beside_servers_that_run_there_is_nothing_to_find_and_a_changed_file_is_told()
 
 #[test]
 fn before_a_start_files_ports_and_permissions_are_examined() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let cluster = Cluster::init(3);
     let node = cluster.nodes()[0];
     let findings = doctor(&cluster, node);
@@ -83,7 +83,7 @@ fn before_a_start_files_ports_and_permissions_are_examined() {
 
 #[test]
 fn a_server_that_runs_on_an_old_copy_of_its_data_is_found_by_what_the_others_tell() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::ready(3);
     let [old, other, _] = cluster.nodes()[..] else { panic!("three servers") };
     cluster.terminate(old);

@@ -2,11 +2,11 @@
 
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, primary_of};
+use crate::cluster::{Cluster, PATIENCE, lock_out_other_clusters, primary_of};
 
 #[test]
 fn three_servers_elect_the_highest_and_survive_its_death() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::ready(3);
     let first = cluster.wait_primary();
     cluster.kill(first);
@@ -18,7 +18,7 @@ fn three_servers_elect_the_highest_and_survive_its_death() {
 
 #[test]
 fn a_stopped_primary_is_replaced_and_comes_back_as_a_backup() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let cluster = Cluster::ready(3);
     let first = cluster.wait_primary();
     cluster.signal(first, Signal::STOP);
@@ -31,7 +31,7 @@ fn a_stopped_primary_is_replaced_and_comes_back_as_a_backup() {
 
 #[test]
 fn a_terminated_primary_hands_over_and_ends_well() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::ready(3);
     let first = cluster.wait_primary();
     let took = cluster.terminate(first);
@@ -42,7 +42,7 @@ fn a_terminated_primary_hands_over_and_ends_well() {
 
 #[test]
 fn an_idle_server_holds_little_memory() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let cluster = Cluster::ready(3);
     for node in cluster.nodes() {
         let resident = cluster.resident_kib(node);

@@ -14,7 +14,7 @@ use recado_proto::packet::Content;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, PATIENCE, after, full_pipe, lock_cluster_tests, primary_of, succeeded};
+use crate::cluster::{Cluster, PATIENCE, after, beside_other_clusters, full_pipe, primary_of, succeeded};
 
 fn send(client: &Client, body: &str) {
     let content = Content::of(body);
@@ -23,7 +23,7 @@ fn send(client: &Client, body: &str) {
 
 #[test]
 fn servers_whose_log_nobody_reads_acknowledge_fail_over_and_end() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::init(3);
     cluster.disable_preemption();
     let mut readers = Vec::new();
@@ -69,7 +69,7 @@ fn servers_whose_log_nobody_reads_acknowledge_fail_over_and_end() {
 
 #[test]
 fn a_terminal_that_closes_ends_a_server_in_order_unless_it_is_to_outlive_it() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::init(1);
     let node = cluster.nodes()[0];
     let log = fs::File::create(cluster.dir().join("terminal.log")).unwrap();
@@ -90,7 +90,7 @@ fn a_terminal_that_closes_ends_a_server_in_order_unless_it_is_to_outlive_it() {
 
 #[test]
 fn a_supervisor_is_told_that_the_server_is_ready_alive_and_stopping() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::init(1);
     let node = cluster.nodes()[0];
     let at = cluster.dir().join("notify");
@@ -117,7 +117,7 @@ fn a_supervisor_is_told_that_the_server_is_ready_alive_and_stopping() {
 
 #[test]
 fn a_supervisor_that_takes_nothing_stops_no_server() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::init(1);
     let node = cluster.nodes()[0];
     let at = cluster.dir().join("notify");
@@ -135,7 +135,7 @@ fn a_supervisor_that_takes_nothing_stops_no_server() {
 
 #[test]
 fn a_limit_of_the_size_of_files_is_an_error_that_is_told_and_no_sudden_end() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::init(1);
     let node = cluster.nodes()[0];
     let path = cluster.dir().join("limited.log");
@@ -162,7 +162,7 @@ fn reachable(root: &Path) -> Vec<(PathBuf, u32)> {
 
 #[test]
 fn what_servers_and_clients_keep_is_their_owners_alone_whatever_the_umask() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     for umask in ["umask 000", "umask 022"] {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("cluster");

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters, succeeded};
 
 const NAMES: [&str; 3] = ["send", "follow", "exactly_once"];
 
@@ -83,7 +83,7 @@ impl Drop for Running {
 
 #[test]
 fn they_send_follow_and_count_exactly_once_through_a_kill_and_a_failover() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let server = cluster.addresses()[0].to_string();
     let state = cluster.dir().join("state");

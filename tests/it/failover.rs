@@ -5,7 +5,7 @@
 
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
+use crate::cluster::{Cluster, PATIENCE, lock_out_other_clusters};
 use crate::load::Load;
 use crate::pauses::{Window, another_primary, report};
 
@@ -25,7 +25,7 @@ fn nothing_is_lost_repeated_or_reordered_while_the_primary_is_killed_200_times()
 }
 
 fn kill_the_primary(times: usize) {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::ready(3);
     let load = Load::start(&cluster, SENDERS, LISTENERS, PER_SECOND);
     let windows = (0..times).map(|_| {
@@ -44,7 +44,7 @@ fn kill_the_primary(times: usize) {
 
 #[test]
 fn nothing_is_lost_repeated_or_reordered_while_the_primary_is_stopped_and_continued() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let cluster = Cluster::ready(3);
     let load = Load::start(&cluster, SENDERS, LISTENERS, PER_SECOND);
     let windows = (0..10).map(|_| {
@@ -63,7 +63,7 @@ fn nothing_is_lost_repeated_or_reordered_while_the_primary_is_stopped_and_contin
 
 #[test]
 fn no_request_fails_while_the_servers_are_restarted_one_after_another() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::ready(3);
     let load = Load::start(&cluster, SENDERS, LISTENERS, PER_SECOND);
     let mut windows = Vec::new();
@@ -91,7 +91,7 @@ fn no_request_fails_while_the_servers_are_restarted_one_after_another() {
 
 #[test]
 fn nothing_is_lost_repeated_or_reordered_when_all_servers_are_killed_at_once() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::ready(3);
     let load = Load::start(&cluster, SENDERS, LISTENERS, PER_SECOND);
     let mut windows = Vec::new();

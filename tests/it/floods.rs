@@ -25,7 +25,7 @@ use recado_proto::version;
 use recado_sys::clock::MachineClock;
 
 use crate::bad_input::{GROWTH_MAX_KIB, KINDS, malform, targets};
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
+use crate::cluster::{Cluster, PATIENCE, lock_out_other_clusters};
 use crate::load::{connect, plain, round_trip};
 use crate::rng::Rng;
 use crate::samples;
@@ -53,7 +53,7 @@ fn of_a_network() -> (f64, f64) {
 
 #[test]
 fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut rng = crate::rng("floods");
     let cluster = Cluster::steady(3);
     let primary = cluster.wait_primary();

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use recado_client::{Client, ClientError, NodeId, Op, Options, ReceiptError, Seq};
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters};
 use crate::device_files::{bodies, content, copy};
 
 #[test]
 fn requests_made_without_a_server_survive_the_client_and_arrive_once_and_in_order() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let state = tempfile::tempdir().unwrap();
     let options = || {
@@ -48,7 +48,7 @@ fn requests_made_without_a_server_survive_the_client_and_arrive_once_and_in_orde
 
 #[test]
 fn what_waits_for_a_server_in_copies_of_the_files_too_is_done_once() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(1);
     let [here, old, older] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let (addresses, id) = (cluster.addresses(), cluster.id);
@@ -87,7 +87,7 @@ fn what_waits_for_a_server_in_copies_of_the_files_too_is_done_once() {
 
 #[test]
 fn a_client_without_a_server_and_without_a_known_cluster_can_save_nothing() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::init(1);
     let state = tempfile::tempdir().unwrap();
     let options = Options::new("alice".parse().unwrap(), cluster.addresses(), state.path());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use recado_proto::envelope::Class;
 
-use crate::cluster::{Cluster, PATIENCE, Port, lock_cluster_tests, primary_of};
+use crate::cluster::{Cluster, PATIENCE, Port, lock_out_other_clusters, primary_of};
 use crate::load::{Load, round_trip};
 use crate::nonces::Nonces;
 use crate::relay::{Direction, PassingDatagram};
@@ -30,7 +30,7 @@ impl NonceWatch {
 
 #[test]
 fn no_number_seals_twice_through_kills_restarts_and_failover() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let watch = Arc::new(Mutex::new(NonceWatch::default()));
     let watching = Arc::clone(&watch);
     let mut cluster = Cluster::relayed(3, move |port, passed| watching.lock().pass(port, passed));

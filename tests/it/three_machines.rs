@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cluster::{Cluster, free_ports, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, beside_other_clusters, free_ports, succeeded};
 use crate::load::round_trip;
 
 #[test]
 fn the_instructions_of_init_make_a_cluster_of_three_machines_that_fails_over() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("files");
     let hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];

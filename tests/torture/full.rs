@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use recado_proto::id::NodeId;
 
-use crate::cluster::{Cluster, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, lock_out_other_clusters, succeeded};
 use crate::load::Load;
 use crate::pauses::another_primary;
 use crate::run::HEALED;
@@ -68,7 +68,7 @@ impl Drop for Mounts {
 
 #[test]
 fn servers_whose_disks_are_full_stop_in_order_and_nothing_is_lost() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::init(3);
     let Some(_mounts) = Mounts::under(&cluster) else { return };
     cluster.start_all();

@@ -15,7 +15,7 @@ use recado_client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveErr
 use recado_proto::id::{ClusterId, Name, Op, Topic};
 
 use crate::checkers;
-use crate::cluster::{Cluster, lock_cluster_tests};
+use crate::cluster::{Cluster, lock_out_other_clusters};
 use crate::history::{AskId, ClientEvent, ClientId, Facts, History};
 use crate::load::{connect, plain};
 use crate::rng::Rng;
@@ -194,7 +194,7 @@ impl Clients<'_> {
 
 #[test]
 fn clients_killed_in_the_middle_lose_repeat_and_reorder_nothing() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let seed = crate::number("TORTURE_SEED", 1);
     let mut rng = Rng::seeded(seed);
     let mut cluster = Cluster::init(3);

@@ -40,7 +40,7 @@ mod schedule;
 #[path = "../it/status_client.rs"]
 mod status_client;
 
-use cluster::lock_cluster_tests;
+use cluster::lock_out_other_clusters;
 use ledger::DiskFaults;
 use rng::Rng;
 use run::{Counts, TortureRun};
@@ -78,7 +78,7 @@ fn play(seed: u64, servers: u16, deals: u32) -> Counts {
 
 #[test]
 fn nothing_is_lost_repeated_or_reordered_through_a_deal_of_every_fault() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let done = play(1, 3, 1);
     assert!(done.lost.sectors > 0, "power cuts that take nothing show nothing: {done:?}");
 }
@@ -87,7 +87,7 @@ fn nothing_is_lost_repeated_or_reordered_through_a_deal_of_every_fault() {
 #[test]
 #[ignore = "takes as long as TORTURE_KILLS says"]
 fn nothing_is_lost_repeated_or_reordered_through_a_long_run() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut random = [0; 4];
     getrandom::fill(&mut random).unwrap();
     let first = number("TORTURE_SEED", u32::from_le_bytes(random).into());
@@ -121,7 +121,7 @@ fn nothing_is_lost_repeated_or_reordered_through_a_long_run() {
 #[test]
 #[ignore = "half a minute; it shows that this test can fail"]
 fn disks_that_lie_about_their_syncs_are_found_out() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let lying = || {
         let mut scene = TortureRun::new(1, 3);
         scene.all_disks(DiskFaults { lies: true, sync_ms: 0, ..DiskFaults::default() });

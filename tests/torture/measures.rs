@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use recado_proto::id::NodeId;
 
-use crate::cluster::{Cluster, lock_cluster_tests, primary_of};
+use crate::cluster::{Cluster, lock_out_other_clusters, primary_of};
 use crate::disk::Disk;
 use crate::ledger::DiskFaults;
 use crate::load::Load;
@@ -44,7 +44,7 @@ fn pauses(what: &str, cluster: &mut Cluster) {
 #[test]
 #[ignore = "prints measures; takes minutes"]
 fn pause_by_fsync_latency() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     for sync_ms in [1, 10, 100, 500, 2_000] {
         let mut cluster = Cluster::init(3);
         cluster.disable_preemption();
@@ -59,7 +59,7 @@ fn pause_by_fsync_latency() {
 #[test]
 #[ignore = "prints measures; takes minutes"]
 fn pause_by_loss() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     for percent in [0, 10, 20] {
         let mut cluster = Cluster::init(3);
         cluster.disable_preemption();
@@ -76,7 +76,7 @@ fn pause_by_loss() {
 #[test]
 #[ignore = "prints a measure; takes MEASURE_MINUTES, five unless set"]
 fn false_elections_with_two_busy_loops_a_core() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let cluster = Cluster::steady(3);
     let cores = available_parallelism().unwrap().get();
     let minutes = number("MEASURE_MINUTES", 5);

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::cluster::{Cluster, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, beside_other_clusters, succeeded};
 use crate::terminal::Terminal;
 
 const REFUSED: i32 = 77;
@@ -16,7 +16,7 @@ fn notes(terminal: &Terminal, args: &[&str]) -> String {
 
 #[test]
 fn only_some_commands_claim_a_name_and_they_say_so_unless_that_is_forbidden() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["status"]);
@@ -74,7 +74,7 @@ fn only_some_commands_claim_a_name_and_they_say_so_unless_that_is_forbidden() {
 
 #[test]
 fn a_home_that_cannot_be_written_can_be_read() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let may_mount =
         Command::new("unshare").args(["-rm", "true"]).output().is_ok_and(|output| output.status.success());
     if !may_mount {
@@ -113,7 +113,7 @@ fn a_home_that_cannot_be_written_can_be_read() {
 
 #[test]
 fn a_name_that_an_administrator_released_is_told_to_be_nobodys_with_the_command_that_claims_it() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "send", "x"]);

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters, succeeded};
 use crate::terminal::{Terminal, lines};
 
 /// Exit codes, as `recado --help` lists them.
@@ -16,7 +16,7 @@ const REFUSED: i32 = 77;
 
 #[test]
 fn two_people_follow_send_listen_and_look_back() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
@@ -66,7 +66,7 @@ fn two_people_follow_send_listen_and_look_back() {
 
 #[test]
 fn a_private_channel_is_for_its_members_and_a_removed_one_gets_no_more() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob, carol) = ("--as=alice", "--as=bob", "--as=carol");
@@ -101,7 +101,7 @@ fn a_private_channel_is_for_its_members_and_a_removed_one_gets_no_more() {
 
 #[test]
 fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let (home, laptop) = (Terminal::new(&cluster), Terminal::new(&cluster));
     let alice = "--as=alice";
@@ -134,7 +134,7 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
 
 #[test]
 fn more_commands_at_once_than_devices_wait_for_one() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "claim"]);
@@ -147,7 +147,7 @@ fn more_commands_at_once_than_devices_wait_for_one() {
 
 #[test]
 fn a_request_that_cannot_be_saved_is_not_sent_and_the_error_names_the_file() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let alice = "--as=alice";
@@ -173,7 +173,7 @@ fn a_request_that_cannot_be_saved_is_not_sent_and_the_error_names_the_file() {
 
 #[test]
 fn requests_for_a_cluster_that_is_no_longer_known_are_reported() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let old = terminal.path(".local/state/recado/000000000000feed/alice");
@@ -195,7 +195,7 @@ fn requests_for_a_cluster_that_is_no_longer_known_are_reported() {
 
 #[test]
 fn a_cluster_is_found_again_when_the_server_that_was_named_is_dead() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "send", "with all"]);
@@ -206,7 +206,7 @@ fn a_cluster_is_found_again_when_the_server_that_was_named_is_dead() {
 
 #[test]
 fn a_key_moves_to_another_machine_as_a_file() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let (old, new) = (Terminal::new(&cluster), Terminal::new(&cluster));
     let alice = "--as=alice";
@@ -246,7 +246,7 @@ fn a_key_moves_to_another_machine_as_a_file() {
 
 #[test]
 fn a_look_back_never_moves_the_cursor() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "claim"]);
@@ -264,7 +264,7 @@ fn a_look_back_never_moves_the_cursor() {
 
 #[test]
 fn a_notification_a_line_from_stdin_and_a_command_for_each_that_comes() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "claim"]);
@@ -282,7 +282,7 @@ fn a_notification_a_line_from_stdin_and_a_command_for_each_that_comes() {
 
 #[test]
 fn a_listener_that_is_waiting_gets_what_is_sent_across_a_failover() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "claim"]);
@@ -299,7 +299,7 @@ fn a_listener_that_is_waiting_gets_what_is_sent_across_a_failover() {
 
 #[test]
 fn status_shows_every_server_with_its_place() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let servers = terminal.json(&["status", "--json"]);
@@ -335,7 +335,7 @@ fn status_shows_every_server_with_its_place() {
 
 #[test]
 fn a_refusal_names_the_topic_and_has_its_exit_code() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     for refused in [
@@ -355,7 +355,7 @@ fn a_refusal_names_the_topic_and_has_its_exit_code() {
 
 #[test]
 fn a_name_of_another_installation_is_refused_with_both_cures() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     Terminal::new(&cluster).ok(&["--as=alice", "claim"]);
     let elsewhere = Terminal::new(&cluster);
@@ -374,7 +374,7 @@ fn a_name_of_another_installation_is_refused_with_both_cures() {
 
 #[test]
 fn a_line_that_fails_is_named_at_once_ends_the_sending_and_earlier_ops_are_printed() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let sender = |to| {
@@ -408,7 +408,7 @@ fn a_line_that_fails_is_named_at_once_ends_the_sending_and_earlier_ops_are_print
 
 #[test]
 fn what_is_sent_is_done_even_if_its_op_cannot_be_printed() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
@@ -429,7 +429,7 @@ fn what_is_sent_is_done_even_if_its_op_cannot_be_printed() {
 
 #[test]
 fn messages_name_a_channel_as_new_private_open_or_deleted() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
@@ -462,7 +462,7 @@ fn messages_name_a_channel_as_new_private_open_or_deleted() {
 
 #[test]
 fn a_command_run_for_a_notification_acts_as_the_listening_profile() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "claim"]);
@@ -475,7 +475,7 @@ fn a_command_run_for_a_notification_acts_as_the_listening_profile() {
 
 #[test]
 fn json_and_exec_distinguish_feed_channel_and_inbox() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "send", "--to", "#ops", "made"]);
@@ -495,7 +495,7 @@ fn json_and_exec_distinguish_feed_channel_and_inbox() {
 
 #[test]
 fn a_command_without_servers_does_nothing_and_exits_as_unreachable() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=dora", "claim"]);
@@ -515,7 +515,7 @@ fn a_command_without_servers_does_nothing_and_exits_as_unreachable() {
 
 #[test]
 fn a_send_whose_majority_died_under_it_ends_with_an_unknown_outcome_and_is_settled_later() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::knowing(&listed(&cluster));
     terminal.ok(&["--as=dora", "claim"]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE, Port, lock_cluster_tests, primary_of};
+use crate::cluster::{Cluster, PATIENCE, Port, lock_out_other_clusters, primary_of};
 use crate::terminal::Terminal;
 
 /// Runs the doctor, and returns its exit code and its findings.
@@ -42,7 +42,7 @@ fn well(cluster: &Cluster, terminal: &Terminal) -> Vec<Value> {
 
 #[test]
 fn a_doctor_with_nothing_to_find_ends_with_0_measures_every_server_and_writes_nothing() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let findings = well(&cluster, &terminal);
@@ -71,7 +71,7 @@ fn a_doctor_with_nothing_to_find_ends_with_0_measures_every_server_and_writes_no
 
 #[test]
 fn a_doctor_tells_the_dead_server_the_bad_name_and_the_configuration_that_differs() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::init(3);
     cluster.disable_preemption();
     let [first, second, third] = cluster.nodes()[..] else { panic!("three") };
@@ -108,7 +108,7 @@ fn a_doctor_tells_the_dead_server_the_bad_name_and_the_configuration_that_differ
 
 #[test]
 fn a_primary_that_the_others_hear_and_this_machine_does_not_is_no_dead_one() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::init(3);
     let third = cluster.nodes()[2];
     // What goes to this port is dropped, as by a firewall.
@@ -136,7 +136,7 @@ fn a_primary_that_the_others_hear_and_this_machine_does_not_is_no_dead_one() {
 
 #[test]
 fn no_request_fails_during_an_upgrade_that_goes_on_when_the_doctor_finds_nothing() {
-    let _alone = lock_cluster_tests();
+    let _alone = lock_out_other_clusters();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "send", "before"]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters, succeeded};
 use crate::terminal::Terminal;
 use crate::tmux::Tmux;
 
@@ -22,7 +22,7 @@ fn bodies(values: &[Value]) -> Vec<&str> {
 
 #[test]
 fn standard_input_is_one_text_without_a_text_and_with_whole() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let alice = "--as=alice";
@@ -39,7 +39,7 @@ fn standard_input_is_one_text_without_a_text_and_with_whole() {
 
 #[test]
 fn a_text_that_comes_later_than_the_time_out_is_sent() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "claim"]);
@@ -54,7 +54,7 @@ fn a_text_that_comes_later_than_the_time_out_is_sent() {
 
 #[test]
 fn a_channel_is_not_created_where_that_is_forbidden() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let alice = "--as=alice";
@@ -79,7 +79,7 @@ fn a_channel_is_not_created_where_that_is_forbidden() {
 
 #[test]
 fn several_topics_are_followed_though_one_of_them_is_refused() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "send", "-t", "#ops", "x"]);
@@ -96,7 +96,7 @@ fn several_topics_are_followed_though_one_of_them_is_refused() {
 
 #[test]
 fn the_past_is_searched_by_range_text_author_tag_and_priority() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let send = |who: &str, args: &[&str]| {
@@ -123,7 +123,7 @@ fn the_past_is_searched_by_range_text_author_tag_and_priority() {
 
 #[test]
 fn ones_own_name_is_the_inbox_for_every_command_that_reads() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "send", "to my followers"]);
@@ -140,7 +140,7 @@ fn ones_own_name_is_the_inbox_for_every_command_that_reads() {
 
 #[test]
 fn a_topic_that_is_not_there_is_not_recommended_to_a_listener() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "send", "-t", "#ops", "x"]);
@@ -158,7 +158,7 @@ fn a_topic_that_is_not_there_is_not_recommended_to_a_listener() {
 
 #[test]
 fn info_shows_oneself_a_profile_or_a_channel() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let alice = "--as=alice";
@@ -180,7 +180,7 @@ fn info_shows_oneself_a_profile_or_a_channel() {
 
 #[test]
 fn a_shell_is_given_names_of_topics_servers_profiles_and_accounts() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "send", "-t", "#ops", "x"]);
@@ -237,7 +237,7 @@ fn completes(terminal: &Terminal, words: &[&str]) -> Command {
 
 #[test]
 fn a_completion_does_not_settle_what_a_command_left() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "claim"]);
@@ -258,7 +258,7 @@ fn a_completion_does_not_settle_what_a_command_left() {
 
 #[test]
 fn a_signal_while_nothing_answers_ends_the_command_with_a_message() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     // It is never started, and only waits.
     let cluster = Cluster::init(1);
     let terminal = Terminal::knowing("127.0.0.1:9");
@@ -282,7 +282,7 @@ fn catches_interrupts(pid: u32) -> bool {
 
 #[test]
 fn a_person_is_told_what_is_waited_for_and_asked_before_a_channel_is_created() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(1);
     let server = cluster.addresses()[0].to_string();
@@ -347,7 +347,7 @@ fn a_person_is_told_what_is_waited_for_and_asked_before_a_channel_is_created() {
 
 #[test]
 fn a_signal_ends_the_loop_of_a_shell_too() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(1);
     let window = tmux.window(&cluster, "loop", &cluster.addresses()[0].to_string());
@@ -374,7 +374,7 @@ fn a_signal_ends_the_loop_of_a_shell_too() {
 
 #[test]
 fn standard_input_that_is_wrong_is_usage_as_a_text_and_as_lines_and_a_lossy_one_is_sent() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "claim"]);
@@ -400,7 +400,7 @@ fn standard_input_that_is_wrong_is_usage_as_a_text_and_as_lines_and_a_lossy_one_
 
 #[test]
 fn a_text_that_may_be_meant_for_one_goes_to_nobody() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "claim"]);
@@ -414,7 +414,7 @@ fn a_text_that_may_be_meant_for_one_goes_to_nobody() {
 
 #[test]
 fn a_range_that_holds_nothing_for_certain_is_explained_also_to_a_program() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "claim"]);

@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters};
 use crate::terminal::Terminal;
 
 #[test]
 fn a_listener_without_a_reader_ends_and_counts_nothing_as_read() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let bob = "--as=bob";
@@ -95,7 +95,7 @@ fn a_help_that_cannot_be_printed_is_a_failure() {
 
 #[test]
 fn a_sender_that_is_interrupted_accounts_for_its_lines() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let servers: Vec<String> = cluster.addresses().iter().map(ToString::to_string).collect();
     let terminal = Terminal::knowing(&servers.join(","));

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, lock_cluster_tests};
+use crate::cluster::{Cluster, beside_other_clusters};
 use crate::terminal::Terminal;
 
 /// Exit codes, as `recado --help` lists them.
@@ -20,7 +20,7 @@ fn kinds(printed: &[Value]) -> Vec<&str> {
 
 #[test]
 fn a_retracted_text_is_shown_to_nobody_any_more_and_who_has_read_it_is_told() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
@@ -54,7 +54,7 @@ fn a_retracted_text_is_shown_to_nobody_any_more_and_who_has_read_it_is_told() {
 
 #[test]
 fn who_made_an_open_channel_deletes_it_and_its_followers_are_told() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
@@ -75,7 +75,7 @@ fn who_made_an_open_channel_deletes_it_and_its_followers_are_told() {
 
 #[test]
 fn a_display_name_is_shown_beside_the_name() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
@@ -96,7 +96,7 @@ fn a_display_name_is_shown_beside_the_name() {
 
 #[test]
 fn a_device_whose_files_are_damaged_is_reset_and_keeps_its_name() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");

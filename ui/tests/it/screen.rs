@@ -6,7 +6,7 @@ use std::time::Duration;
 use recado_proto::id::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters, succeeded};
 use crate::terminal::Terminal;
 use crate::tmux::{Tmux, Window};
 
@@ -27,7 +27,7 @@ fn listed(cluster: &Cluster) -> String {
 
 #[test]
 fn two_people_write_across_the_death_of_the_primary() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let mut cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -87,7 +87,7 @@ fn two_people_write_across_the_death_of_the_primary() {
 
 #[test]
 fn whatever_ends_it_the_terminal_is_as_it_was() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let nobody = Cluster::init(1);
     let window = tmux.window(&nobody, "alice", &listed(&nobody));
@@ -124,7 +124,7 @@ fn whatever_ends_it_the_terminal_is_as_it_was() {
 
 #[test]
 fn a_text_written_without_servers_survives_the_screen_and_arrives_once() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let mut cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -180,7 +180,7 @@ fn take_over(tmux: &Tmux, shell: &Window<'_>) {
 
 #[test]
 fn a_session_lost_while_stopped_is_replaced_and_one_taken_by_a_copy_waits_for_connect() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -226,7 +226,7 @@ fn a_session_lost_while_stopped_is_replaced_and_one_taken_by_a_copy_waits_for_co
 
 #[test]
 fn a_removed_device_sees_the_reason_and_the_cure() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -255,7 +255,7 @@ fn a_removed_device_sees_the_reason_and_the_cure() {
 
 #[test]
 fn a_first_run_asks_for_a_name_and_remembers_it() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -287,7 +287,7 @@ fn a_first_run_asks_for_a_name_and_remembers_it() {
 
 #[test]
 fn a_mistyped_name_is_told_on_the_screen_and_not_claimed_where_that_is_forbidden() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(1);
     let window = tmux.window(&cluster, "typist", &listed(&cluster));
@@ -341,7 +341,7 @@ fn admitting(new_names: &str) -> (Cluster, NodeId) {
 
 #[test]
 fn a_new_name_that_needs_an_invitation_is_claimed_with_a_code_typed_on_the_screen() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let (cluster, node) = admitting("invite");
     let servers = listed(&cluster);
@@ -374,7 +374,7 @@ fn a_new_name_that_needs_an_invitation_is_claimed_with_a_code_typed_on_the_scree
 
 #[test]
 fn a_key_that_must_be_allowed_is_shown_on_the_screen_and_connects_once_it_is() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let (cluster, node) = admitting("keys");
     let window = tmux.window(&cluster, "newcomer", &listed(&cluster));
@@ -389,7 +389,7 @@ fn a_key_that_must_be_allowed_is_shown_on_the_screen_and_connects_once_it_is() {
 
 #[test]
 fn the_demo_sends_notifications_and_its_bots_follow_nobody_afterwards() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let output = terminal.ok(&["demo", "--bots", "3", "--count", "4", "--every", "30ms"]);
@@ -425,7 +425,7 @@ fn the_configuration_begins_with_a_sample_and_is_never_replaced() {
 
 #[test]
 fn prose_in_the_list_is_text_and_a_mistyped_channel_is_asked_about() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
     let alice = tmux.window(&cluster, "alice", &listed(&cluster));
@@ -472,7 +472,7 @@ fn prose_in_the_list_is_text_and_a_mistyped_channel_is_asked_about() {
 
 #[test]
 fn flags_and_families_leave_nothing_behind() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
     let alice = tmux.window(&cluster, "alice", &listed(&cluster));

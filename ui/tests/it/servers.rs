@@ -1,11 +1,11 @@
 //! Tests of finding a cluster by the servers that a user names.
 
-use crate::cluster::{Cluster, lock_cluster_tests};
+use crate::cluster::{Cluster, beside_other_clusters};
 use crate::terminal::Terminal;
 
 #[test]
 fn a_dead_server_that_was_only_heard_of_leads_to_the_others() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(3);
     let addresses: Vec<String> = cluster.addresses().iter().map(ToString::to_string).collect();
     let terminal = Terminal::knowing(&addresses[1]);
@@ -29,7 +29,7 @@ fn a_dead_server_that_was_only_heard_of_leads_to_the_others() {
 
 #[test]
 fn a_name_that_is_no_address_is_reported_and_the_others_are_used() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let good = cluster.addresses()[0].to_string();
     let terminal = Terminal::knowing(&format!("127.0.0.1:x,{good}"));

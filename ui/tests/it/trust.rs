@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::cluster::{Cluster, lock_cluster_tests, succeeded};
+use crate::cluster::{Cluster, beside_other_clusters, succeeded};
 use crate::terminal::Terminal;
 use crate::tmux::Tmux;
 
@@ -32,7 +32,7 @@ fn notes(terminal: &Terminal, args: &[&str]) -> String {
 
 #[test]
 fn the_first_command_on_loopback_reports_the_new_cluster_and_no_later_one_does() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let first = notes(&terminal, &["status"]);
@@ -53,7 +53,7 @@ fn the_first_command_on_loopback_reports_the_new_cluster_and_no_later_one_does()
 
 #[test]
 fn two_first_commands_at_once_both_go_well_and_remember_one_cluster() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let commands: Vec<_> =
@@ -66,7 +66,7 @@ fn two_first_commands_at_once_both_go_well_and_remember_one_cluster() {
 
 #[test]
 fn a_cluster_made_anew_is_refused_loudly_until_the_old_one_is_forgotten() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "claim"]);
@@ -101,7 +101,7 @@ fn a_cluster_made_anew_is_refused_loudly_until_the_old_one_is_forgotten() {
 
 #[test]
 fn an_open_screen_says_that_the_cluster_was_made_anew() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };
     let mut cluster = Cluster::ready(1);
     let address = cluster.addresses()[0];
@@ -127,7 +127,7 @@ fn an_open_screen_says_that_the_cluster_was_made_anew() {
 
 #[test]
 fn a_pinned_key_is_the_only_one_talked_to_and_nothing_is_remembered() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let (key, other) = (told(&cluster, "key"), "ab".repeat(32));
