@@ -44,6 +44,11 @@ pub(super) fn list(what: &Listing, topics: usize) -> u32 {
     }
 }
 
+/// Cost of the notifications that a selection left out.
+pub(super) fn left_out(notifications: usize) -> u32 {
+    units(notifications / DECODED) - LEAST
+}
+
 /// Cost of the channels that a list passed over.
 pub(super) fn passed_over(channels: usize) -> u32 {
     units(channels / CHANNELS) - LEAST

@@ -11,7 +11,7 @@ use recado_proto::entropy::Entropy;
 use recado_proto::id::{ChannelName, DeviceId, Moment, Name, Op, Seq, Topic};
 use recado_proto::packet::{
     ChannelChange, Code, CodeHash, Content, FollowChange, HistoryRange, KeyChange, Listing, Notice, QueryId,
-    Role,
+    Role, Selection,
 };
 
 use crate::coverage::Situation;
@@ -597,7 +597,7 @@ impl Client {
             _ => {
                 history.note(self.id, ClientEvent::Asked { query, topic: topic.clone() });
                 let range = HistoryRange::Before(Op(u64::MAX));
-                Query::History { topic: Some(topic), range, limit: 3 }
+                Query::History { topic: Some(topic), range, limit: 3, selection: Selection::default() }
             }
         };
         self.handle(now, Input::Query(query, asked), history)
@@ -855,7 +855,7 @@ impl Client {
                     }
                 }
             }
-            Event::Answer(query, Answer::History { page, applied }) => {
+            Event::Answer(query, Answer::History { page, applied, .. }) => {
                 outcome.met.push(Situation::Read);
                 let newest = page.notifications.last().map(|notification| notification.op);
                 let trimmed_upto = page.trimmed_upto;

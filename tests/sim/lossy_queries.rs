@@ -7,7 +7,7 @@
 use recado::config::PlantedBug;
 use recado_client::machine::{Input, Query, Request};
 use recado_proto::id::{NodeId, Op, Topic};
-use recado_proto::packet::{FollowChange, History, HistoryPage, HistoryRange, QueryId};
+use recado_proto::packet::{FollowChange, History, HistoryPage, HistoryRange, QueryId, Selection};
 use recado_proto::{codec, fragment};
 
 use crate::client::{Client, ClientProfile};
@@ -94,7 +94,7 @@ fn ask(world: &mut World) -> Told<Micros> {
     let began = world.now;
     let query = QueryId(1);
     let History { topic, range, limit } = asked();
-    let asked = Query::History { topic, range, limit };
+    let asked = Query::History { topic, range, limit, selection: Selection::default() };
     world.with_client(1, |client, now, history| {
         history.note(ClientId(1), ClientEvent::Asked { query, topic: channel() });
         client.handle(now, Input::Query(query, asked), history)

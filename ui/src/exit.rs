@@ -130,7 +130,7 @@ impl Failure {
 
 fn code_of(error: &ClientError) -> u8 {
     match error {
-        ClientError::NoServers | ClientError::Blank => 2,
+        ClientError::NoServers | ClientError::Blank | ClientError::Selection(_) => 2,
         ClientError::NoPlace { .. }
         | ClientError::Unreachable { .. }
         | ClientError::Unproved { .. }

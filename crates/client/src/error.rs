@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use recado_proto::envelope::VERSION;
 use recado_proto::id::{ClusterId, ClusterKey, DeviceKey, Name, NodeId, Op};
-use recado_proto::packet::Code;
+use recado_proto::packet::{Code, SelectionTooLong};
 use recado_sys::net::NetError;
 
 use super::known::KnownCluster;
@@ -149,6 +149,9 @@ pub enum ClientError {
         /// The file of this installation's key.
         key: PathBuf,
     },
+    /// A search for more than a query can name. The caller's fault; nothing was asked.
+    #[error(transparent)]
+    Selection(#[from] SelectionTooLong),
     /// Nobody has the name: it was never claimed, or an administrator released it. Nothing was done.
     #[error(
         "nobody has @{profile} now: it was never claimed, it expired, or an administrator released it. To claim it, run: \

@@ -106,7 +106,8 @@ pub use recado_proto::id::{
 };
 pub use recado_proto::packet::{
     Access, AdminChange, ChannelChange, Code, Content, DisplayName, DisplayNameError, FollowChange,
-    HistoryRange, Info, ListItem, Listing, Notice, Notification, RefusedDatagram, Role, RoleName, Status,
+    HistoryRange, Info, ListItem, Listing, Notice, Notification, RefusedDatagram, Role, RoleName, Selection,
+    SelectionTooLong, Status,
 };
 
 pub use self::admin::administer;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::id::{Name, Op, Topic};
-use recado_proto::packet::{DisplayName, History, HistoryRange, Info, ListItem, Listing, Notification};
+use recado_proto::packet::{
+    DisplayName, History, HistoryRange, Info, ListItem, Listing, Notification, Selection,
+};
 
 use super::error::ClientError;
 use super::machine::{Answer, Query};
@@ -54,33 +56,54 @@ pub trait Queries: Asks {
     /// # Errors
     /// [`ClientError`]: the query was refused, or there was no answer in time.
     fn history(&self, topic: Option<Topic>, range: HistoryRange, limit: usize) -> Result<Past, ClientError> {
+        self.search(topic, range, limit, &Selection::default())
+    }
+
+    /// What a selection asks for of a topic's history, as [`Queries::history`]. The servers look through the
+    /// whole range, if need be, 1,024 notifications in a query.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the selection is too long, the query was refused, or there was no answer in time.
+    fn search(
+        &self,
+        topic: Option<Topic>,
+        range: HistoryRange,
+        limit: usize,
+        selection: &Selection,
+    ) -> Result<Past, ClientError> {
+        selection.check()?;
         let mut past =
             Past { notifications: Vec::new(), more: true, trimmed_upto: Op::ZERO, applied: Op::ZERO };
         let mut range = range;
         while past.more && past.notifications.len() < limit {
             let wanted = limit - past.notifications.len();
             let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).min(History::LIMIT_MAX);
-            let query = Query::History { topic: topic.clone(), range, limit: wanted };
-            let (page, applied) = match self.ask(query)? {
-                Answer::History { page, applied } => (page, applied),
+            let query =
+                Query::History { topic: topic.clone(), range, limit: wanted, selection: selection.clone() };
+            let (page, reached, applied) = match self.ask(query)? {
+                Answer::History { page, reached, applied } => (page, reached, applied),
                 other => return Err(unexpected(other, self.patience())),
             };
             (past.trimmed_upto, past.applied) = (page.trimmed_upto, applied);
-            let ends = (page.notifications.first().map(|n| n.op), page.notifications.last().map(|n| n.op));
-            let (Some(first), Some(last)) = ends else {
+            let newest_first = matches!(range, HistoryRange::Before(_));
+            let ends = if newest_first { page.notifications.first() } else { page.notifications.last() };
+            let next = reached.or(ends.map(|end| end.op)).filter(|next| match range {
+                HistoryRange::Before(op) => *next < op,
+                HistoryRange::After(op) => *next > op,
+                HistoryRange::SinceMs(_) => true,
+            });
+            // A page with neither is the last one, whatever its server says.
+            let Some(next) = next else {
                 past.more = false;
                 break;
             };
             past.more = page.more;
-            match range {
-                HistoryRange::Before(_) => {
-                    past.notifications.splice(0..0, page.notifications);
-                    range = HistoryRange::Before(first);
-                }
-                HistoryRange::After(_) | HistoryRange::SinceMs(_) => {
-                    past.notifications.extend(page.notifications);
-                    range = HistoryRange::After(last);
-                }
+            if newest_first {
+                past.notifications.splice(0..0, page.notifications);
+                range = HistoryRange::Before(next);
+            } else {
+                past.notifications.extend(page.notifications);
+                range = HistoryRange::After(next);
             }
         }
         Ok(past)

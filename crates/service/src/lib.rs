@@ -53,6 +53,7 @@ use recado_proto::planted::{Planted, PlantedBug};
 use recado_proto::seal::Aead;
 
 use self::index::Index;
+pub use self::queries::SelectedPage;
 use self::state::Outcome;
 pub use self::state::{EARLIEST_DATE_MS, State};
 pub use self::stored::Stored;

@@ -22,7 +22,7 @@ use recado_proto::codec;
 use recado_proto::id::{Clock, DeviceKey, Name, Op, SessionId, Topic};
 use recado_proto::packet::{
     Answer, AnswerKind, Answers, Code, History, ListPage, OptionalFields, Position, Query, QueryId,
-    QueryKind, Refused, Status, ToClient,
+    QueryKind, Refused, Selection, Status, ToClient,
 };
 
 use super::clients::RETRY_MS;
@@ -60,6 +60,12 @@ impl Unanswered {
     fn behind() -> Unanswered {
         Unanswered::Refused { code: Code::TryOtherServerOrLater, retry_ms: RETRY_MS }
     }
+}
+
+/// The answer to a query, and the optional fields that go with it.
+struct Answered {
+    kind: AnswerKind,
+    options: OptionalFields,
 }
 
 impl From<Code> for Unanswered {
@@ -141,6 +147,14 @@ impl OutstandingAnswers {
     }
 }
 
+/// The fields with one more, if there is one.
+fn with(fields: OptionalFields, more: Option<(u16, Vec<u8>)>) -> OptionalFields {
+    match more {
+        Some((tag, bytes)) => fields.with(tag, bytes),
+        None => fields,
+    }
+}
+
 /// Leaves as many items as may be sent once, and at least one.
 fn shorten(page: &mut ListPage) {
     let mut bytes = 0;
@@ -213,7 +227,7 @@ impl<L: OrderedLog> Node<L> {
     /// # Errors
     /// It asks for something that this server does not do, or has a token of another log.
     fn needs(&self, clock: Clock, asker: &Asker, query: &Query) -> Result<Needs, Code> {
-        if !query.options.are_honoured_by(&[OptionalFields::CONSISTENCY]) {
+        if !query.options.are_honoured_by(&[OptionalFields::CONSISTENCY, OptionalFields::SELECTION]) {
             return Err(Code::Unsupported);
         }
         if query.kind == QueryKind::Status {
@@ -251,7 +265,7 @@ impl<L: OrderedLog> Node<L> {
     }
 
     /// Sends the answer to a query, or its refusal, the way that it came.
-    fn reply(&mut self, clock: Clock, asker: Asker, query: &Query, answer: Result<AnswerKind, Unanswered>) {
+    fn reply(&mut self, clock: Clock, asker: Asker, query: &Query, answer: Result<Answered, Unanswered>) {
         let id = query.id;
         let packet = match answer {
             Err(Unanswered::NoSession) => {
@@ -268,7 +282,10 @@ impl<L: OrderedLog> Node<L> {
                 }
                 ToClient::Error(Refused { data, ..Refused::new(code, Answers::Query(id), retry_ms) })
             }
-            Ok(kind) => ToClient::Answer(self.answer_of(clock, id, kind)),
+            Ok(Answered { kind, options }) => {
+                let applied = Position::of(self.service.applied());
+                ToClient::Answer(Answer { id, applied, kind, options })
+            }
         };
         match asker {
             Asker::Session(session) => {
@@ -283,9 +300,10 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    fn answer_query(&mut self, clock: Clock, asker: &Asker, query: &Query) -> Result<AnswerKind, Unanswered> {
+    fn answer_query(&mut self, clock: Clock, asker: &Asker, query: &Query) -> Result<Answered, Unanswered> {
         if query.kind == QueryKind::Status {
-            return Ok(AnswerKind::Status(self.status(clock)));
+            let (kind, options) = (AnswerKind::Status(self.status(clock)), self.about_the_server(clock));
+            return Ok(Answered { kind, options });
         }
         let profile = self.profile_of(asker, query);
         let topics = profile.as_ref().map_or(0, |profile| self.service.follows(profile));
@@ -301,21 +319,27 @@ impl<L: OrderedLog> Node<L> {
         if self.alone_for(clock).is_some_and(|alone| alone >= ALONE_MAX) {
             return Err(Unanswered::Refused { code: Code::NoQuorum, retry_ms: ALONE_RETRY_MS });
         }
+        let options = self.age(clock);
         let profile = match (profile, asker) {
             (None, Asker::Key { .. }) if query.kind == QueryKind::WhoAmI => {
-                return Ok(AnswerKind::WhoAmI(None));
+                return Ok(Answered { kind: AnswerKind::WhoAmI(None), options });
             }
             (None, Asker::Key { .. }) => return Err(self.unknown_asker(query).into()),
             (None, Asker::Session(_)) => return Err(Unanswered::NoSession),
             (Some(profile), _) => profile,
         };
-        match &query.kind {
+        Ok(match &query.kind {
             QueryKind::History(history) => {
                 let bytes = match asker {
                     Asker::Session(_) => History::BYTES_MAX,
                     Asker::Key { .. } => ONCE_BYTES_MAX,
                 };
-                Ok(AnswerKind::History(self.service.history(&profile, history, bytes)?))
+                let selection = Selection::of(&query.options).ok_or(Code::Unsupported)?;
+                let selected = self.service.select(&profile, history, &selection, bytes)?;
+                self.owe_query(clock, asker, &profile, cost::left_out(selected.passed_over));
+                let reached = selected.reached.filter(|_| selected.page.more && !selection.is_all());
+                let reached = reached.map(|op| (OptionalFields::REACHED, op.0.to_be_bytes().to_vec()));
+                Answered { kind: AnswerKind::History(selected.page), options: with(options, reached) }
             }
             QueryKind::List(list) => {
                 let displays = query.options.get(OptionalFields::DISPLAY).is_some();
@@ -324,14 +348,21 @@ impl<L: OrderedLog> Node<L> {
                     shorten(&mut page);
                 }
                 self.owe_query(clock, asker, &profile, cost::passed_over(passed_over));
-                Ok(AnswerKind::List(page))
+                Answered { kind: AnswerKind::List(page), options }
             }
             QueryKind::Info { profile: of } => {
-                Ok(AnswerKind::Info(self.service.info(of.as_ref().unwrap_or(&profile))?))
+                let info = self.service.info(of.as_ref().unwrap_or(&profile))?;
+                let display = self.service.display(&info.profile);
+                let display =
+                    display.map(|display| (OptionalFields::DISPLAY, display.as_str().as_bytes().to_vec()));
+                Answered { kind: AnswerKind::Info(info), options: with(options, display) }
             }
-            QueryKind::WhoAmI => Ok(AnswerKind::WhoAmI(Some(profile))),
-            QueryKind::Status => Ok(AnswerKind::Status(self.status(clock))),
-        }
+            QueryKind::WhoAmI => Answered { kind: AnswerKind::WhoAmI(Some(profile)), options },
+            QueryKind::Status => Answered {
+                kind: AnswerKind::Status(self.status(clock)),
+                options: self.about_the_server(clock),
+            },
+        })
     }
 
     /// The profile that asks; none if the session is not live, or the key is not one of the profile's.
@@ -395,21 +426,6 @@ impl<L: OrderedLog> Node<L> {
         let since = |led| clock.now.since(led).as_millis() as u64;
         let age = self.log.status().led.map(|led| since(led).to_be_bytes().to_vec());
         OptionalFields::NONE.with(OptionalFields::AGE, age.unwrap_or_default())
-    }
-
-    fn answer_of(&self, clock: Clock, id: QueryId, kind: AnswerKind) -> Answer {
-        let options = match kind {
-            AnswerKind::Status(_) => self.about_the_server(clock),
-            _ => self.age(clock),
-        };
-        let options = match &kind {
-            AnswerKind::Info(info) => match self.service.display(&info.profile) {
-                Some(display) => options.with(OptionalFields::DISPLAY, display.as_str().as_bytes().to_vec()),
-                None => options,
-            },
-            _ => options,
-        };
-        Answer { id, applied: Position::of(self.service.applied()), kind, options }
     }
 
     /// What a status tells beyond its fields.

@@ -9,7 +9,7 @@ use recado_proto::entropy::Entropy;
 use recado_proto::id::{ChannelName, DeviceId, Name, Op, Seq, SessionId, Topic, View};
 use recado_proto::packet::{
     ChannelChange, Code, CodeHash, Content, DisplayName, FollowChange, HistoryPage, HistoryRange, Info,
-    KeyChange, ListPage, Listing, Notification, QueryId, Status,
+    KeyChange, ListPage, Listing, Notification, QueryId, Selection, Status,
 };
 use recado_proto::planted::PlantedBug;
 use recado_proto::seal::Ciphers;
@@ -138,6 +138,8 @@ pub enum Query {
         range: HistoryRange,
         /// The number of notifications.
         limit: u32,
+        /// What is asked for of the range.
+        selection: Selection,
     },
     /// A page of a list.
     List {
@@ -165,6 +167,8 @@ pub enum Answer {
     History {
         /// The page.
         page: HistoryPage,
+        /// The op up to which the server has looked, if it looks no further for one page of a selection.
+        reached: Option<Op>,
         /// The op up to which it is true.
         applied: Op,
     },

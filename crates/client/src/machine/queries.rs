@@ -1,6 +1,6 @@
 //! Queries under way, and their answers.
 
-use recado_proto::id::Moment;
+use recado_proto::id::{Moment, Op};
 use recado_proto::packet::{
     self, AnswerKind, Code, History, List, OptionalFields, Position, QueryId, QueryKind, ToServer,
 };
@@ -114,13 +114,15 @@ impl Query {
     pub(crate) fn packet(&self, id: QueryId) -> packet::Query {
         let kind = match self.clone() {
             Query::Status { .. } => QueryKind::Status,
-            Query::History { topic, range, limit } => QueryKind::History(History { topic, range, limit }),
+            Query::History { topic, range, limit, .. } => QueryKind::History(History { topic, range, limit }),
             Query::List { what, after } => QueryKind::List(List { what, after }),
             Query::Info { profile } => QueryKind::Info { profile },
         };
         let mut query = packet::Query::new(id, kind);
-        if matches!(query.kind, QueryKind::List(_)) {
-            query.options = OptionalFields::NONE.with(OptionalFields::DISPLAY, Vec::new());
+        match self {
+            Query::List { .. } => query.options = query.options.with(OptionalFields::DISPLAY, Vec::new()),
+            Query::History { selection, .. } => query.options = selection.onto(query.options),
+            Query::Info { .. } | Query::Status { .. } => {}
         }
         query
     }
@@ -131,7 +133,11 @@ impl Answer {
     pub(crate) fn of(answer: packet::Answer) -> Option<Answer> {
         let Some(applied) = answer.applied.op() else { return Some(Answer::Refused(Code::OtherEpoch)) };
         Some(match answer.kind {
-            AnswerKind::History(page) => Answer::History { page, applied },
+            AnswerKind::History(page) => {
+                let reached = answer.options.get(OptionalFields::REACHED);
+                let reached = reached.and_then(|bytes| Some(Op(u64::from_be_bytes(bytes.try_into().ok()?))));
+                Answer::History { page, reached, applied }
+            }
             AnswerKind::List(page) => Answer::List(page),
             AnswerKind::Info(info) => {
                 let display = answer.options.get(OptionalFields::DISPLAY);

@@ -30,6 +30,7 @@ mod query;
 mod refusal;
 mod replication;
 mod request;
+mod selection;
 mod session;
 mod status;
 mod stream;
@@ -60,6 +61,7 @@ pub use self::query::{
 pub use self::refusal::{Answers, Code, Refused};
 pub use self::replication::{Entries, EntriesAck, Fetch, SnapshotChunk, SnapshotGet};
 pub use self::request::{Channel, ChannelChange, Follow, FollowChange, KeyChange, Keys, Role, Send, SendAck};
+pub use self::selection::{Selection, SelectionTooLong};
 pub use self::session::{AcceptConn, CodeHash, Connect, Disconnect, Keepalive, RejectConn, Resume, ResumeOk};
 pub use self::status::{RefusedDatagram, RoleName, Status};
 pub use self::stream::{ClientAck, Delivered, Item};

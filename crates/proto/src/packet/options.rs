@@ -17,11 +17,12 @@ pub struct OptionalField {
 /// with [`OptionalFields::BYTES_MAX`] bytes together.
 ///
 /// Tags have one meaning in all packets. In packets to clients and between servers no tag is critical.
-/// Servers honour [`OptionalFields::CONSISTENCY`] and [`OptionalFields::PROFILE`]. They send
+/// Servers honour [`OptionalFields::CONSISTENCY`], [`OptionalFields::SELECTION`] and
+/// [`OptionalFields::PROFILE`]. They send
 /// [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`], [`OptionalFields::RESTARTED`], those of a
 /// [`Notice`](super::Notice),
 /// [`OptionalFields::DISPLAY`], for which a client asks under the same tag, in answer to a query
-/// [`OptionalFields::AGE`] and [`OptionalFields::APPLIED`], and, with a status,
+/// [`OptionalFields::AGE`], [`OptionalFields::APPLIED`] and [`OptionalFields::REACHED`], and, with a status,
 /// [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`], [`OptionalFields::RELEASE`],
 /// [`OptionalFields::LOG_CLOCK`] and [`OptionalFields::IGNORED`]. The other tags below are reserved, and
 /// servers of this version honour none of them.
@@ -78,6 +79,9 @@ impl OptionalFields {
     pub const TRANSIENT: u16 = 15;
     /// QUERY_OK with a status: the wall clock of the server's machine, in ms since 1970; a u64, big-endian.
     pub const WALL_CLOCK: u16 = 16;
+    /// QUERY with a History: what it selects from its range, the encoding of a
+    /// [`Selection`](super::Selection).
+    pub const SELECTION: u16 = 17;
     /// QUERY_OK with a status: a digest of what all servers must be configured with alike (addresses, timers,
     /// who may claim a name); 8 bytes. Servers with one digest agree.
     pub const AGREED: u16 = 18;
@@ -102,6 +106,11 @@ impl OptionalFields {
     /// QUERY_OK with a status: the ids of the servers whose packets this one ignores, because it knows of a
     /// later start of them; a u16 each, big-endian. Left out if there is none.
     pub const IGNORED: u16 = 32;
+
+    /// QUERY_OK with a page of history that has more: the op up to which the server has looked, in the
+    /// direction of the range; a u64, big-endian. The next page is asked for from there. Only in answer to a
+    /// query with [`OptionalFields::SELECTION`].
+    pub const REACHED: u16 = 34;
 
     /// The fields with one more, whose tag they must not have yet.
     pub fn with(mut self, tag: u16, bytes: Vec<u8>) -> OptionalFields {

@@ -1,6 +1,9 @@
 //! Queries: history, lists, and information about a profile.
 
+use recado_proto::packet::Selection;
+
 use super::*;
+use crate::SelectedPage;
 
 #[test]
 fn a_device_that_ever_received_counts_for_what_is_unread_also_while_it_only_sends() {
@@ -98,6 +101,69 @@ fn an_answer_of_history_has_as_many_notifications_as_requested_and_at_least_one(
         let answer = log.service.history(&name("alice"), &query, History::BYTES_MAX).unwrap();
         assert_eq!((answer.notifications.len(), answer.more), (count, true), "limit {limit}");
     }
+}
+
+/// All pages of a selection from this range on, and their number.
+fn selected(log: &Log, range: HistoryRange, limit: u32, selection: &Selection) -> (Vec<Op>, usize) {
+    let (mut range, mut all, mut pages) = (range, Vec::new(), 0);
+    loop {
+        let query = History { topic: Some(feed("alice")), range, limit };
+        let SelectedPage { page, reached, .. } =
+            log.service.select(&name("bob"), &query, selection, History::BYTES_MAX).unwrap();
+        pages += 1;
+        all.extend(page.notifications.iter().map(|one| one.op));
+        if !page.more {
+            all.sort();
+            return (all, pages);
+        }
+        let next = reached.expect("a page that has more says from where");
+        range = match range {
+            HistoryRange::Before(before) if next < before => HistoryRange::Before(next),
+            HistoryRange::After(after) if next <= after => panic!("no progress at {next}"),
+            HistoryRange::After(_) | HistoryRange::SinceMs(_) => HistoryRange::After(next),
+            HistoryRange::Before(_) => panic!("no progress at {next}"),
+        };
+    }
+}
+
+#[test]
+fn the_pages_of_a_selection_hold_all_that_it_asks_for_once_and_in_both_directions() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.open("bob", 2);
+    let all: Vec<Op> = (0..2_500)
+        .map(|n| {
+            let mut content = content(if n % 700 == 3 { "Found IT" } else { "x" });
+            content.priority = (1 + (n % 5) as u8).try_into().unwrap();
+            log.request(alice, Request::Send { topic: feed("alice"), content }).unwrap()
+        })
+        .collect();
+    let found: Vec<Op> = all.iter().copied().skip(3).step_by(700).collect();
+    let text = Selection { text: Some("found it".to_owned()), ..Selection::default() };
+    for range in [HistoryRange::Before(Op(u64::MAX)), HistoryRange::After(Op::ZERO), HistoryRange::SinceMs(0)]
+    {
+        assert_eq!(selected(&log, range, 256, &text), (found.clone(), 3), "a page looks at 1,024");
+        assert_eq!(selected(&log, range, 1, &text).0, found);
+        let ended = Selection { before: Some(found[2]), ..text.clone() };
+        assert_eq!(selected(&log, range, 256, &ended).0, found[..2]);
+        let urgent = Selection { least: Some(5.try_into().unwrap()), ..Selection::default() };
+        assert_eq!(selected(&log, range, 100, &urgent).0.len(), 500);
+        let first = Selection { before: Some(all[100]), ..Selection::default() };
+        assert_eq!(selected(&log, range, 256, &first), (all[..100].to_vec(), 1), "the end costs no look");
+    }
+}
+
+#[test]
+fn a_page_of_a_selection_looks_at_so_many_bytes() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.open("bob", 2);
+    for _ in 0..40 {
+        let content = content(&"x".repeat(16 * 1024));
+        log.request(alice, Request::Send { topic: feed("alice"), content }).unwrap();
+    }
+    let text = Selection { text: Some("y".to_owned()), ..Selection::default() };
+    assert_eq!(selected(&log, HistoryRange::After(Op::ZERO), 256, &text), (Vec::new(), 3));
 }
 
 #[test]
