@@ -560,12 +560,12 @@ session_burst = 100000
 # Of all sessions of one profile together: default 100000 and 200000. No less than of one session.
 profile_per_s = 100000
 profile_burst = 200000
-# Of all sessions of one network together, by default a third of what the primary has time for: default
+# Of all sessions of one network together, by default a third of a second of walking in each: default
 # 200000 and 400000. No less than of one profile. This machine's own addresses have no limit.
 network_per_s = 200000
 network_burst = 400000
 # Handshakes a second that each handler computes, and how many at once after a pause, 1 to 1000000 each;
-# there is one handler for two cores, eight at most. A handshake takes 0.27 ms of a core. Beyond them
+# there is one handler for two cores, eight at most. A handshake takes 0.34 ms of a core. Beyond them
 # newcomers wait; too many delay those who have sessions. Default 500 and 1000.
 handshakes_per_s = 500
 handshakes_burst = 1000

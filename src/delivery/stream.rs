@@ -28,8 +28,7 @@ const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 const PAGE_MIN: usize = QUEUE_MAX / 4;
 /// The most notifications asked for at once.
 const PAGE_MAX: usize = 256;
-/// A page that has not arrived after this time is asked for again: the bounded channel to the replica thread
-/// may drop the query.
+/// A page that has not arrived after this time is asked for again: a node that is no primary gives none.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most notifications larger than a datagram in flight at once. Fewer than a receiver reassembles at a
 /// time, so that none of them displaces the fragments of another.

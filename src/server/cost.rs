@@ -12,7 +12,9 @@
 
 use std::time::Duration;
 
+use recado_proto::command::Command;
 use recado_proto::packet::{Content, Extension, History, Listing};
+use recado_service::TRIM_MOST;
 
 /// Time per turn for pages and requests. Pages are taken for half of it, then requests and queries until
 /// all of it is used. The one in progress then is finished, which takes 1.6 ms more for a SEND to 10,000
@@ -79,6 +81,25 @@ pub(super) fn send(content: &Content, sessions: usize) -> u32 {
 pub(super) fn page(topics: usize, limit: u32) -> u32 {
     units(limit as usize / ROWS + topics / TOPICS)
 }
+
+/// How many more entries would take as long to apply as one with this command does beyond its own time. An
+/// entry takes some 10 us.
+pub(super) fn beyond_an_entry(command: &Command) -> u32 {
+    let more = match command {
+        Command::Cursors(cursors) => cursors.len() / CURSORS,
+        Command::SessionsClose(sessions) => sessions.len() / CLOSED,
+        Command::Trim { .. } => TRIM_MOST / TRIMMED,
+        _ => 0,
+    };
+    u32::try_from(more).unwrap_or(u32::MAX)
+}
+
+/// Cursors that take as long as an entry.
+const CURSORS: usize = 10;
+/// Sessions of which the end takes as long as an entry.
+const CLOSED: usize = 2;
+/// Notifications of which the trim takes as long as an entry.
+const TRIMMED: usize = 20;
 
 fn units(walked: usize) -> u32 {
     u32::try_from(walked).unwrap_or(u32::MAX).saturating_add(LEAST)

@@ -100,14 +100,21 @@ impl Handler {
     fn take(&mut self, turns: &mut Turns) -> bool {
         let now = self.clock.now();
         let mut open = true;
-        // One look more than there are messages finds the end of the replica thread.
+        // One look more than there are messages finds the end of the replica thread. What is told may be for
+        // thousands of sessions; what is left is taken in the next turn, at once.
         for _ in 0..=self.told.len() {
             match self.told.try_recv() {
                 Ok(told) => self.shard.tell(now, told, &mut turns.effects),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => open = false,
             }
+            if self.clock.now().since(now) >= HANDLER_TURN_MAX {
+                break;
+            }
         }
+        // The datagrams have time of their own: the acks among them keep what is sent below from being sent
+        // again.
+        let now = self.clock.now();
         let heard = self.datagrams.len().min(DATAGRAMS_PER_TURN);
         let heard = if self.from_delivery.is_clear() { heard } else { 0 };
         let requests = &self.requests;

@@ -24,6 +24,7 @@ use recado_log::bully::{self, Task};
 use recado_log::journal::{
     Disk, Journal, JournalError, Receipt, ReceivedSnapshot, Removal, SnapshotPiece, SnapshotWritten,
 };
+use recado_proto::entry::Entry;
 use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::{SnapshotChunk, SnapshotGet};
 use recado_service::Service;
@@ -62,6 +63,14 @@ pub(super) enum Work {
     DropReceived(u64),
     /// Have a state dropped that is not used any more.
     Discard(Box<Service>),
+}
+
+/// Entries of tasks that follow each other, with what was committed when each was given.
+#[derive(Default)]
+struct Appends {
+    entries: Vec<(Vec<Entry>, Op)>,
+    /// The last task.
+    number: u64,
 }
 
 pub(super) struct JournalThread<D: Disk> {
@@ -123,11 +132,22 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
         MARK_EVERY.saturating_sub(self.clock.now().since(self.marked))
     }
 
-    /// Does the queued work, then syncs once and reports the last task.
+    /// Does the queued work, then syncs once and reports the last task. Entries of tasks that follow each
+    /// other are one write.
     fn batch(&mut self, first: Work) -> Result<(), JournalError> {
         let mut done = None;
+        let mut appends = Appends::default();
         let queued = self.work.len().min(BATCH_MOST);
         for work in std::iter::once(first).chain(self.work.clone().try_iter().take(queued)) {
+            let work = match work {
+                Work::Task { number, task: Task::Append { entries, commit } } if self.full.is_none() => {
+                    appends.entries.push((entries, commit));
+                    appends.number = number;
+                    continue;
+                }
+                other => other,
+            };
+            done = self.append(&mut appends)?.or(done);
             match work {
                 Work::Task { number, .. } if self.full.is_some() && planted(Mistake::ToldOfAHole) => {
                     done = Some(number);
@@ -155,16 +175,29 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
                 Work::Discard(service) => self.discard(service),
             }
         }
-        if let Some(number) = done {
+        done = self.append(&mut appends)?.or(done);
+        if let Some(done) = done {
             if planted(Mistake::ToldBeforeSync) {
-                self.report(Input::Log(bully::Input::Journaled(number)));
+                self.report(Input::Log(bully::Input::Journaled(done)));
             }
             let synced = self.journal.sync();
             if self.unless_full(synced)? {
-                self.report(Input::Log(bully::Input::Journaled(number)));
+                self.report(Input::Log(bully::Input::Journaled(done)));
             }
         }
         Ok(())
+    }
+
+    /// Appends what is gathered. Returns the number of the last task of it, if there is any and it was done.
+    fn append(&mut self, appends: &mut Appends) -> Result<Option<u64>, JournalError> {
+        if appends.entries.is_empty() {
+            return Ok(None);
+        }
+        let batches: Vec<_> =
+            appends.entries.iter().map(|(entries, commit)| (entries.as_slice(), *commit)).collect();
+        let appended = self.journal.append_batches(&batches);
+        appends.entries.clear();
+        Ok(self.unless_full(appended)?.then_some(appends.number))
     }
 
     fn mark(&mut self) -> Result<(), JournalError> {

@@ -32,11 +32,13 @@ use crate::config::Config;
 /// How many times as long as a piece took the thread rests after it.
 const RESTS: u32 = 3;
 /// The longest time that the thread rests for one snapshot: a third of the time between two snapshots by
-/// default. After that it goes on without rests and without syncs on the way, so that a large state on a slow
-/// disk is stored before the next snapshot is due, and the log does not grow meanwhile.
+/// default. After that it goes on without rests and with few syncs, so that a large state on a slow disk is
+/// stored before the next snapshot is due, and the log does not grow meanwhile.
 const REST_MOST: Duration = Duration::from_secs(20);
 /// The bytes after which what was written is synced.
 const SYNC_EVERY: usize = 1024 * 1024;
+/// The same after the last rest: a sync of the log waits for so much at most.
+const SYNC_EVERY_AFTER: usize = 8 * 1024 * 1024;
 
 /// Work for the snapshot thread, done in order; but all else is done while a snapshot is written, in place of
 /// a rest.
@@ -150,7 +152,8 @@ fn try_write<D: Disk>(
     codec::encode_snapshot(image, SNAPSHOT_PIECE, |piece| {
         file.write(piece)?;
         unsynced += piece.len();
-        if unsynced >= SYNC_EVERY && pace.is_kept() {
+        let most = if pace.is_kept() { SYNC_EVERY } else { SYNC_EVERY_AFTER };
+        if unsynced >= most {
             unsynced = 0;
             file.sync()?;
         }

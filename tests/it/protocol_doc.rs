@@ -259,7 +259,8 @@ fn sent() -> BTreeMap<String, Shape> {
         }
     }
     let mut sent = BTreeMap::new();
-    let mut left = ["ToServer", "ToClient", "ToPeer", "Header"].map(str::to_owned).to_vec();
+    // A Selection is the content of an optional field.
+    let mut left = ["ToServer", "ToClient", "ToPeer", "Header", "Selection"].map(str::to_owned).to_vec();
     while let Some(name) = left.pop() {
         if let Some(shape) = encoded.remove(&name) {
             left.extend(shape.names());

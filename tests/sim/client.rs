@@ -404,7 +404,8 @@ impl Client {
             return 0;
         }
         self.crash(history);
-        let survive = self.rng.below(self.files.unsynced.len() as u64 + 1) as usize;
+        let unsynced = self.files.unsynced.len() as u64;
+        let survive = if self.rng.permille(500) { 0 } else { self.rng.below(unsynced + 1) as usize };
         let lost = self.files.unsynced.split_off(survive);
         self.files.unsynced.clear();
         let number = lost.len();

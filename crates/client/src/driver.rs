@@ -156,10 +156,6 @@ pub(super) struct Driver {
 #[derive(Default)]
 struct Turn {
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    /// True if the outbox has changed. A new request must be in the file before it is sent. An answered
-    /// request must be gone from the file before the servers learn that it was answered: from then on they
-    /// drop its result, and a later run of the device would ask for it in vain.
-    changed: bool,
     /// True if the outbox has new requests.
     asked: bool,
     /// The request that the machine is being asked; the machine numbers it at once.
@@ -397,7 +393,6 @@ impl Driver {
                 let kept = self.outbox.kept();
                 if kept.created_op != Some(born) || kept.given != last_seq {
                     self.outbox.known(born, last_seq);
-                    turn.changed = true;
                 }
                 *self.connection.lock() = Some(Connection { session, view, primary, created_op: born });
                 turn.connected = true;
@@ -434,7 +429,7 @@ impl Driver {
                     promise.numbered(seq);
                     self.promises.insert(seq, promise);
                     self.outbox.asked(Numbered { seq, nonce, request });
-                    (turn.changed, turn.asked) = (true, true);
+                    turn.asked = true;
                 }
             }
             Event::Renumbered(moved) => {
@@ -444,7 +439,6 @@ impl Driver {
                     promise.numbered(seq);
                     self.promises.insert(seq, promise);
                 }
-                turn.changed = true;
                 self.news(ConnectionEvent::Renumbered { requests: moved.len() });
                 self.outbox.renumbered(moved);
             }
@@ -460,7 +454,6 @@ impl Driver {
                 if let Some(promise) = self.promises.remove(&seq) {
                     promise.settle(result);
                     self.outbox.answered(seq);
-                    turn.changed = true;
                 }
             }
             Event::Answer(id, answer) => {
@@ -496,7 +489,6 @@ impl Driver {
             turn.datagrams.clear();
             turn.over = Some(Cause::Store(Arc::new(error)));
         }
-        turn.changed = false;
         if std::mem::take(&mut turn.connected) {
             let _ = self.ready.try_send(());
         }

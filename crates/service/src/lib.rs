@@ -54,6 +54,7 @@ use recado_proto::seal::Aead;
 
 use self::index::Index;
 pub use self::queries::SelectedPage;
+pub use self::retention::TRIM_MOST;
 use self::state::Outcome;
 pub use self::state::{EARLIEST_DATE_MS, State};
 pub use self::stored::Stored;

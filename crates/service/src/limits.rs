@@ -35,8 +35,8 @@ pub struct Retention {
     pub age_ms: u64,
     /// Most bytes of all topics' notifications together, each counted at the most that its encoding takes; 1
     /// MiB to [`Limits::STATE_BYTES`]. Beyond it the largest topics lose their oldest, up to half of each a
-    /// second. Choose it by the memory of the smallest server, which holds them all, and twice the encoded
-    /// state more while it writes a snapshot. Too small: large topics lose notifications long before
+    /// second. Choose it by the memory of the smallest server, which holds them all, and twice while
+    /// it installs a peer's snapshot. Too small: large topics lose notifications long before
     /// `age_ms`. Too large: memory runs out. Default 512 MiB; with more than 256 MiB of records
     /// [`Limits::state_bytes`] applies before it.
     pub all_bytes: u64,
@@ -189,7 +189,7 @@ pub struct Limits {
     /// Beyond it the largest topics lose their oldest notifications. At most what a snapshot may have:
     /// `capacity` checks that of [`Limits::STATE_BYTES`], the default, at compile time, and of no other
     /// value. Too small: notifications are dropped that the memory has room for. Too large: a server's memory
-    /// does not hold the state and twice its encoding; beyond a snapshot's limit there are no more snapshots.
+    /// does not hold the state twice; beyond a snapshot's limit there are no more snapshots.
     pub state_bytes: u64,
     /// The largest part of it that is not notifications; beyond it nothing new is created, and what exists
     /// goes on. It leaves room in `state_bytes` for 64 of the largest notifications at least: `capacity`
@@ -201,31 +201,35 @@ pub struct Limits {
     /// this client. Too small: a session gets at most this many in each round trip. Default 256.
     pub window: u32,
     /// Most entries that a turn of the replica thread applies. Between two turns heartbeats go out and
-    /// arrive. One takes 2 to 15 us, so that a turn is shorter than 5 ms, and a heartbeat has 40 ms
-    /// (DESIGN.md section 6). A turn takes fewer requests than this (`server::replica_thread`), so that a
-    /// primary proposes no faster than it applies. Too small: a start with a long log spends its time
-    /// between turns. Too large: a server that applies a long log is believed dead. Default 256.
+    /// arrive. One takes 2 to 15 us, and one that takes longer counts for as many (`server/cost`), so that a
+    /// turn is shorter than 5 ms, and a heartbeat has 40 ms (DESIGN.md section 6). A turn takes fewer
+    /// requests than this (`server::replica_thread`), so that a primary proposes no faster than it applies.
+    /// Too small: a start with a long log spends its time between turns. Too large: a server that applies a
+    /// long log is believed dead. Default 256.
     pub applied_per_turn: u32,
     /// The rate of requests, queries, and pages of what is pending, of one session. Beyond it a request or a
     /// query is refused as Busy with the time to wait, a page comes later, and a keepalive gets no answer.
-    /// The unit is a short SEND, 1.7 us of the replica thread; what walks more costs more, a SEND to 100,000
+    /// The unit is what a short SEND takes the service, 1.7 us; what walks more costs more, a SEND to 100,000
     /// profiles 10,000, which the burst should cover (`server/cost`). Too small: a program that sends a file
-    /// waits. Too large: one session takes what its profile and network may. Default 50,000 a second, a
-    /// twelfth of that thread's time, and more than a `recado send -` fed by a file reaches.
+    /// waits. Too large: one session takes what its profile and network may. Default 50,000 a second, which
+    /// is more than a `recado send -` fed by a file reaches. A whole SEND takes the replica thread several
+    /// times as long as the service alone: a server is busy with some 67,000 a second (PERFORMANCE.md).
     pub session_requests: Rate,
     /// The same for all sessions of one profile together. Choose it between the other two (not checked; the
-    /// least of the three applies). Default 100,000 a second, a sixth of the replica thread's time.
+    /// least of the three applies). Default 100,000 a second: a bound of what walks much, such as histories
+    /// and fan-outs, while short SENDs are bounded by what a server can do.
     pub profile_requests: Rate,
     /// The same for all sessions of one network (an IPv4 /24, an IPv6 /56) together. Sessions whose client
     /// has not shown yet where it receives count as one network; this machine's own addresses have no limit.
-    /// Too small: an office behind one address waits. Too large: one network takes the time of all, which is
-    /// 588,000 a second. Default 200,000 a second, a third, on which SECURITY.md relies.
+    /// Too small: an office behind one address waits. Too large: one network takes the time of all, but for
+    /// half of the places of what waits (`server::places`). Default 200,000 a second: a third of a second of
+    /// walking in each.
     pub network_requests: Rate,
     /// The rate of handshakes that each handler of a server computes for all clients together. Beyond it
-    /// initiations are dropped, and clients send them again. A handshake takes 0.27 ms of a core
+    /// initiations are dropped, and clients send them again. A handshake takes 0.34 ms of a core
     /// (PERFORMANCE.md), so this is the part of the handler's time that a flood can take from sessions. Too
     /// small: newcomers wait, many of them after an outage. Too large: a flood delays those who have
-    /// sessions. Default 500 a second, 14 % of a core.
+    /// sessions. Default 500 a second, 17 % of a core.
     pub handshakes: Rate,
     /// The same for one network (an IPv4 /24, an IPv6 /56), which may be one office. Less than `handshakes`
     /// (not checked), or one network takes the handshakes of all. A command needs one handshake with each
@@ -243,8 +247,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Three quarters of a snapshot's limit. A server that writes a snapshot holds the state, its encoding,
-    /// and the copy that it reads back.
+    /// Three quarters of a snapshot's limit. A server that installs a peer's snapshot holds its own state and
+    /// the new one for a while.
     pub const STATE_BYTES: u64 = 768 * MIB;
     /// The cost of a new name in [`Limits::network_names`], and of a new channel in its rate: the seconds of
     /// an hour.

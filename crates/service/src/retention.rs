@@ -7,9 +7,13 @@ use recado_proto::command::Command;
 use recado_proto::id::{Op, Topic, millis};
 use recado_proto::planted::Planted;
 
+use super::Service;
 use super::state::{EARLIEST_DATE_MS, TopicState, first};
-use super::{Service, Stored};
 use crate::limits::Retention;
+
+/// The most notifications that one Trim drops: 1 to 2 ms, so that no turn of a server takes much longer. A
+/// topic from which more is to be dropped gets several.
+pub const TRIM_MOST: usize = 2_000;
 
 impl Service {
     /// The housekeeping commands that the primary should log at `unix_ms`: ends of pending sessions that were
@@ -55,10 +59,11 @@ impl Service {
         let trims = largest
             .chain(each.map(|topic| (topic, retention.bytes)))
             .filter(|(topic, _)| seen.insert(*topic))
-            .filter_map(|(topic, bytes)| {
+            .flat_map(|(topic, bytes)| {
                 let retention = Retention { bytes, ..*retention };
-                let upto = trim_upto(self.state.topics.get(topic)?, age_ms, &retention)?;
-                Some(Command::Trim { topic: topic.clone(), upto })
+                let trims = self.state.topics.get(topic).map(|held| trims(held, age_ms, retention));
+                let trims = trims.into_iter().flatten();
+                trims.map(|upto| Command::Trim { topic: topic.clone(), upto })
             });
         lapses.chain(closes).chain(self.expired(unix_ms)).chain(trims).take(most).collect()
     }
@@ -92,16 +97,19 @@ impl Service {
     }
 }
 
-/// The last op to drop so that the topic is within every limit again; none if it is.
-fn trim_upto(topic: &TopicState, age_ms: impl Fn(u64) -> u64, retention: &Retention) -> Option<Op> {
+/// The last ops of the trims after which the topic is within every limit again; none if it is. They are found
+/// one by one, so that as many are looked at as are taken.
+fn trims(topic: &TopicState, age_ms: impl Fn(u64) -> u64, retention: Retention) -> impl Iterator<Item = Op> {
     let retained = &topic.retained;
     let young = first(retained.len(), |at| age_ms(retained[at].unix_ms()) <= retention.age_ms);
     let count_max = usize::try_from(retention.count).unwrap_or(usize::MAX);
-    let mut keep_from = young.max(retained.len().saturating_sub(count_max));
-    let mut bytes = topic.bytes - retained.iter().take(keep_from).map(Stored::weight).sum::<u64>();
-    while bytes > retention.bytes && keep_from < retained.len() {
-        bytes -= retained[keep_from].weight();
-        keep_from += 1;
-    }
-    retained.get(keep_from.checked_sub(1)?).map(Stored::op)
+    let beyond = young.max(retained.len().saturating_sub(count_max));
+    let (mut bytes, mut dropped) = (topic.bytes, 0);
+    let mut too_many = retained.iter().map_while(move |oldest| {
+        let drops = dropped < beyond || bytes > retention.bytes;
+        dropped += 1;
+        bytes -= if drops { oldest.weight() } else { 0 };
+        drops.then(|| oldest.op())
+    });
+    std::iter::from_fn(move || too_many.by_ref().take(TRIM_MOST).last())
 }

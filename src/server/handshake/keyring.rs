@@ -63,7 +63,7 @@ impl Keyring {
     /// Opens a datagram of a session. Returns its content and the keys that seal datagrams to the client.
     ///
     /// # Errors
-    /// The reason why it was refused; nothing changed.
+    /// The reason why it was refused; nothing changed, but that the session's keys may have been derived.
     pub fn open(&mut self, datagram: &[u8]) -> Result<(Opened<ToServer>, PacketKeys), RefusedDatagram> {
         let envelope = Envelope::peek(datagram).map_err(DecodeError::refused)?;
         if envelope.class != Class::Client {

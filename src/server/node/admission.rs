@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use recado_log::ordered::OrderedLog;
 use recado_proto::command::{Command, Request, SessionOpen};
-use recado_proto::id::{Clock, DeviceId, Name, OUTSTANDING_MAX, Seq, SessionId};
+use recado_proto::id::{Clock, DeviceId, Name, Seq, SessionId};
 use recado_proto::packet::{
     AcceptConn, Answers, Code, Connect, Extension, ExtensionRequest, OptionalFields, Position, Refused,
     RejectConn, Resume, ResumeOk, ToClient,
@@ -44,10 +44,6 @@ const CONNECTS_MAX: usize = 1_024;
 
 /// Maximum number of entries taken and not committed; beyond it clients are answered Busy.
 const UNCOMMITTED_MAX: u64 = 4_096;
-
-/// Maximum number of requests of one session that are buffered until the numbers before them arrive: as many
-/// as a client has in flight. More are dropped, and the client retransmits them.
-const BUFFERED_MAX: usize = OUTSTANDING_MAX;
 
 /// Maximum number of buffered requests of all sessions together; it bounds the large notifications in
 /// memory. When the table is full, a further request displaces one of the [`Holder`] that has the most. If
@@ -382,9 +378,7 @@ impl<L: OrderedLog> Node<L> {
         if seq > logged.next() {
             if seq.0 - last_applied.0 > self.config.limits.outstanding {
                 self.deliver(refused(Code::TooFarAhead, RETRY_MS));
-            } else if self.under_way.buffered_of(session).count() < BUFFERED_MAX
-                && let Some(holder) = self.holder(session)
-            {
+            } else if let Some(holder) = self.holder(session) {
                 self.under_way.buffered.insert(clock.now, holder, (session, seq), numbered);
             }
             return;

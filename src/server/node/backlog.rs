@@ -1,8 +1,9 @@
 //! The events of the log that the node has not acted on yet, in their order.
 //!
-//! A turn applies a bounded number of entries, at its end, so that no heartbeat waits while a long log is
-//! applied, as after a start or a partition. Whatever else the log reports keeps its place among the
-//! entries: a server serves a view only once it has applied what was committed before it.
+//! A turn applies a bounded number of entries, fewer of those that take long, at its end, so that no
+//! heartbeat waits while a long log is applied, as after a start or a partition. Whatever else the log
+//! reports keeps its place among the entries: a server serves a view only once it has applied what was
+//! committed before it.
 
 use std::collections::VecDeque;
 
@@ -30,9 +31,9 @@ pub(super) struct Backlog {
     due: VecDeque<Due>,
     /// How many of them are no entries.
     others: usize,
-    /// The most entries of a turn.
+    /// The most entries of a turn, if each takes as long as most do.
     most: u32,
-    /// How many more entries this turn applies.
+    /// How many more of those this turn applies.
     left: u32,
 }
 
@@ -63,6 +64,11 @@ impl Backlog {
         }
         self.others -= 1;
         self.due.pop_front()
+    }
+
+    /// The entry that was applied last has taken as long as this many more.
+    pub(super) fn charge(&mut self, more: u32) {
+        self.left = self.left.saturating_sub(more);
     }
 
     /// Another turn may apply as many entries again.

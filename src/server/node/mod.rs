@@ -32,6 +32,7 @@ use recado_service::{Applied, Service};
 
 use crate::config::{Config, Planted};
 use crate::delivery;
+use crate::server::cost;
 
 use admin::Administration;
 use admission::UnderWay;
@@ -180,17 +181,15 @@ impl<L: OrderedLog> Node<L> {
         }
         self.log.settle(clock.now);
         self.take_events(clock);
-        if !self.failed {
-            self.keep_house(clock);
-        }
         self.finish(out);
     }
 
-    /// Makes the log store and send what the inputs since the last call proposed.
+    /// Does what is due once a turn, and makes the log store and send what was proposed since the last call.
     pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect<L::Effect>>) {
         if self.failed {
             return;
         }
+        self.keep_house(clock);
         if self.serves() && self.waiting.wants_lead(self.log.status().led) {
             self.log.confirm_lead(clock.now);
             self.take_events(clock);
@@ -286,6 +285,7 @@ impl<L: OrderedLog> Node<L> {
             }
         };
         self.service.apply(op, stamped.as_ref(), &mut self.applied);
+        self.backlog.charge(stamped.as_ref().map_or(0, |stamped| cost::beyond_an_entry(&stamped.command)));
         self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
         for applied in std::mem::take(&mut self.applied) {
             self.on_applied(clock, applied);

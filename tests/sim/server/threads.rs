@@ -278,10 +278,13 @@ impl Server {
         let handler = &mut handlers[shard];
         let mut effects = Vec::new();
         let mut spent = TURN;
-        for told in handler.told.drain(..) {
+        while spent < nanos(places::HANDLER_TURN_MAX)
+            && let Some(told) = handler.told.pop_front()
+        {
             spent += costs.told;
             own.tell(now, told, &mut effects);
         }
+        let begun = spent;
         if std::mem::take(&mut handler.missed) {
             own.tell(now, Told::Delivery(recado::delivery::Input::AppliedDropped), &mut effects);
         }
@@ -299,7 +302,7 @@ impl Server {
         let mut taken = 0;
         while clear
             && taken < places::DATAGRAMS_PER_TURN
-            && (taken == 0 || spent < nanos(places::HANDLER_TURN_MAX))
+            && (taken == 0 || spent - begun < nanos(places::HANDLER_TURN_MAX))
             && let Some((from, bytes)) = handler.datagrams.pop_front()
         {
             (taken, spent) = (taken + 1, spent + costs.opened);

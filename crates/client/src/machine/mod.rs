@@ -45,7 +45,7 @@ use recado_proto::planted::Planted;
 use again::Again;
 use backoff::Backoff;
 use inbox::Inbox;
-use outbox::Outbox;
+use outbox::{Batch, Outbox};
 use primary::{KEEPALIVE_EVERY, KEEPALIVE_OTHERS, Keepalives};
 use queries::PendingQuery;
 use server::Servers;
@@ -264,8 +264,10 @@ impl Machine {
             let (rto, window) = (self.servers.rto(primary), self.backoff.window());
             let next = self.servers.next_number();
             let room = self.servers.packets_max(primary);
-            let Some((token, packets)) = self.outbox.next_batch(now, rto, window, next, room) else { return };
-            self.servers.send(now, primary, self.view, &packets, Some(token), out);
+            let Some(batch) = self.outbox.next_batch(now, rto, window, next, room) else { return };
+            let Batch { token, packets, more } = batch;
+            let more = more && self.servers.room(primary) > self.servers.datagram_max(primary);
+            self.servers.send_before(now, primary, self.view, &packets, Some(token), more, out);
         }
     }
 

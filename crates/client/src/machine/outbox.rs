@@ -136,6 +136,16 @@ fn extension(seq: Seq, nonce: u64, request: &ExtensionRequest) -> ToServer {
     ToServer::Extension(Extension::of_request(seq, nonce, request))
 }
 
+/// Requests to send at once.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// The token under which they are sent.
+    pub(super) token: u64,
+    pub(super) packets: Vec<ToServer>,
+    /// True if another one is due that a longer datagram would hold.
+    pub(super) more: bool,
+}
+
 /// All unanswered requests.
 #[derive(Debug)]
 pub(super) struct Outbox {
@@ -253,9 +263,9 @@ impl Outbox {
         out.push(Effect::Event(Event::Renumbered(vec![(seq, to)])));
     }
 
-    /// The packets of the next requests that are due, among the `window` lowest numbers, with their token: as
-    /// many as share the datagram with the number `next`, which has `room` for them, or the fragments of a
-    /// large one alone, which begin there.
+    /// The next requests that are due, among the `window` lowest numbers: as many as share the datagram with
+    /// the number `next`, which has `room` for them, or the fragments of a large one alone, which begin
+    /// there.
     pub(super) fn next_batch(
         &mut self,
         now: Moment,
@@ -263,11 +273,11 @@ impl Outbox {
         window: usize,
         next: u64,
         room: usize,
-    ) -> Option<(u64, Vec<ToServer>)> {
+    ) -> Option<Batch> {
         let lowest = *self.outstanding.first_key_value()?.0;
         let upto = self.sendable_upto();
         let token = self.token + 1;
-        let (mut packets, mut bytes) = (Vec::new(), 0);
+        let (mut packets, mut bytes, mut more) = (Vec::new(), 0, false);
         let sendable = self.outstanding.range_mut(..=upto).take(window);
         for (seq, outstanding) in sendable.filter(|(_, outstanding)| outstanding.due <= now) {
             let sent = outstanding.sent.unwrap_or(Sent { first: next, answered_below: lowest });
@@ -276,6 +286,7 @@ impl Outbox {
             let fits = length <= PACKETS_MAX && bytes + length <= room && packets.len() < BATCH_MAX;
             if !packets.is_empty() && !fits {
                 // It begins another datagram.
+                more = packets.len() < BATCH_MAX;
                 break;
             }
             outstanding.on_sent(now, rto, token, sent);
@@ -291,7 +302,7 @@ impl Outbox {
             return None;
         }
         self.token = token;
-        Some((token, packets))
+        Some(Batch { token, packets, more })
     }
 
     /// The highest number of which the servers were told that all requests below it are answered.
@@ -373,7 +384,7 @@ mod tests {
     /// The numbers and nonces that would be sent at once.
     fn due(outbox: &mut Outbox) -> Vec<(u64, u64)> {
         std::iter::from_fn(|| outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, 1, PACKETS_MAX))
-            .flat_map(|(_, packets)| packets)
+            .flat_map(|batch| batch.packets)
             .map(|packet| match packet {
                 ToServer::Follow(follow) => (follow.seq.0, follow.nonce),
                 other => panic!("{other:?}"),
@@ -436,7 +447,7 @@ mod tests {
         let go = |outbox: &mut Outbox, window| {
             outbox
                 .next_batch(Moment(0), Duration::ZERO, window, 1, PACKETS_MAX)
-                .map(|(_, packets)| packets.len())
+                .map(|batch| batch.packets.len())
         };
         assert_eq!(go(&mut outbox, 2), Some(2));
         outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
@@ -458,7 +469,7 @@ mod tests {
             packets.iter().filter_map(|packet| packet.seq()).map(|seq| seq.0).collect()
         };
         let batches: Vec<_> =
-            std::iter::from_fn(|| go().map(|(token, packets)| (token, seqs(packets)))).collect();
+            std::iter::from_fn(|| go().map(|batch| (batch.token, seqs(batch.packets)))).collect();
         let all = [(1, (1..=16).collect()), (2, (17..=32).collect()), (3, (33..=40).collect::<Vec<_>>())];
         assert_eq!(batches, all);
         outbox.answered(Moment(0), Seq(20), Ok(Op(1)), &mut out);
@@ -481,7 +492,9 @@ mod tests {
         let batches =
             std::iter::from_fn(|| outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, 1, room));
         let lengths: Vec<_> = batches
-            .map(|(_, packets)| (packets.len(), packets.iter().map(codec::encoded_len).sum::<usize>()))
+            .map(|Batch { packets, .. }| {
+                (packets.len(), packets.iter().map(codec::encoded_len).sum::<usize>())
+            })
             .collect();
         assert_eq!(lengths.iter().map(|(count, _)| count).sum::<usize>(), 7);
         assert!(lengths.iter().all(|(_, bytes)| *bytes <= PACKETS_MAX), "{lengths:?}");
@@ -500,7 +513,7 @@ mod tests {
         let batches =
             std::iter::from_fn(|| outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, 1, room));
         let kinds: Vec<_> = batches
-            .map(|(_, packets)| {
+            .map(|Batch { packets, .. }| {
                 let pieces = packets.iter().filter(|packet| matches!(packet, ToServer::Fragment(_))).count();
                 (packets.len() - pieces, pieces)
             })
@@ -597,7 +610,7 @@ mod tests {
         let content = Content { title, priority, tags, body: "7".repeat(5_000).into(), extra };
         outbox.add(Moment(0), Request::Send { topic: None, content }, 0, &mut out);
         let due = |outbox: &mut Outbox, next| {
-            outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, next, PACKETS_MAX).unwrap().1
+            outbox.next_batch(Moment(0), Duration::ZERO, usize::MAX, next, PACKETS_MAX).unwrap().packets
         };
         assert_eq!(due(&mut outbox, 7).len(), 1, "a large one shares no datagram");
         let once = due(&mut outbox, 8);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use recado_proto::envelope::{self, Class, Envelope, Opened, PACKETS_MAX};
 use recado_proto::fragment::Reassembler;
 use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId, View};
-use recado_proto::link::{Link, LinkEvent};
+use recado_proto::link::{Buffers, Link, LinkEvent};
 use recado_proto::packet::{Packet, ToClient, ToServer};
 use recado_proto::seal::{Direction, PacketKeys, SessionSecret};
 
@@ -212,7 +212,9 @@ impl Paths {
     }
 
     /// Sends packets to the server that is proved at this address. If none is, sends them to all that are on
-    /// trial there; then only the newest carries the token.
+    /// trial there; then only the newest carries the token. If `more` is to follow at once, the path is worth
+    /// a search for longer datagrams.
+    #[expect(clippy::too_many_arguments, reason = "what is said, where and how")]
     pub(super) fn send(
         &mut self,
         now: Moment,
@@ -220,6 +222,7 @@ impl Paths {
         view: View,
         packets: &[ToServer],
         token: Option<u64>,
+        more: bool,
         out: &mut Vec<Effect>,
     ) {
         let best = self.at(to);
@@ -227,9 +230,9 @@ impl Paths {
         for place in 0..self.paths.len() {
             let on_trial = self.paths.get(place).is_some_and(|path| path.trial(to).is_some());
             if best == Some(place) {
-                self.transmit(now, place, to, view, packets, token, out);
+                self.transmit(now, place, to, view, packets, token, more, out);
             } else if !proved && on_trial {
-                self.transmit(now, place, to, view, packets, None, out);
+                self.transmit(now, place, to, view, packets, None, false, out);
             }
         }
     }
@@ -245,7 +248,7 @@ impl Paths {
         out: &mut Vec<Effect>,
     ) {
         if let Some(place) = self.paths.iter().position(|path| path.is_of(greeting)) {
-            self.transmit(now, place, to, view, packets, None, out);
+            self.transmit(now, place, to, view, packets, None, false, out);
         }
     }
 
@@ -258,12 +261,13 @@ impl Paths {
         view: View,
         packets: &[ToServer],
         token: Option<u64>,
+        more: bool,
         out: &mut Vec<Effect>,
     ) {
         let Some(path) = self.paths.get_mut(place) else { return };
         let mut datagrams = Vec::new();
         path.link.skip_to(self.next_number);
-        path.link.transmit(now, view, packets, token, &mut datagrams);
+        path.link.transmit_before(now, view, packets, token, more, &mut Buffers::default(), &mut datagrams);
         self.next_number = path.link.next_number();
         out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
     }
@@ -291,6 +295,11 @@ impl Paths {
     /// Returns true if this server is proved to be at this address.
     pub(super) fn prove(&self, node: NodeId, address: SocketAddr) -> bool {
         self.paths.iter().any(|path| path.node == node && path.at == Some(address))
+    }
+
+    /// The longest datagram that the path to this address carries, as far as it is known.
+    pub(super) fn datagram_max(&self, to: SocketAddr) -> usize {
+        self.link_at(to).map_or(0, Link::datagram_max)
     }
 
     /// Bytes that the link to this address accepts at present.
@@ -372,7 +381,7 @@ mod tests {
     /// Which boot ids understand what is said there, with the numbers of that.
     fn sent(paths: &mut Paths, port: u16) -> Vec<(u8, u64)> {
         let mut out = Vec::new();
-        paths.send(Moment(100), address(port), View::ZERO, &[ToServer::keepalive()], None, &mut out);
+        paths.send(Moment(100), address(port), View::ZERO, &[ToServer::keepalive()], None, false, &mut out);
         let who = |effect| {
             let Effect::Datagram { bytes, .. } = effect else { panic!("{effect:?}") };
             let opens = |boot_id: &u8| {

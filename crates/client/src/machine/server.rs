@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use recado_proto::DATAGRAM_BASE;
 use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{Class, Envelope, Opened, PACKETS_MAX};
 use recado_proto::id::{MEMBERS_MAX, Moment, NodeId, SessionId, View};
@@ -206,8 +207,23 @@ impl Servers {
         token: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
+        self.send_before(now, to, view, packets, token, false, out);
+    }
+
+    /// As [`Servers::send`]; `more` says that more is to follow at once.
+    #[expect(clippy::too_many_arguments, reason = "what is said, where and how")]
+    pub(super) fn send_before(
+        &mut self,
+        now: Moment,
+        to: SocketAddr,
+        view: View,
+        packets: &[ToServer],
+        token: Option<u64>,
+        more: bool,
+        out: &mut Vec<Effect>,
+    ) {
         if let Some(paths) = &mut self.paths {
-            paths.send(now, to, view, packets, token, out);
+            paths.send(now, to, view, packets, token, more, out);
         }
     }
 
@@ -271,6 +287,10 @@ impl Servers {
     /// Bytes that the link accepts at present.
     pub(super) fn room(&self, to: SocketAddr) -> usize {
         self.paths.as_ref().map_or(0, |paths| paths.room(to))
+    }
+
+    pub(super) fn datagram_max(&self, to: SocketAddr) -> usize {
+        self.paths.as_ref().map_or(DATAGRAM_BASE, |paths| paths.datagram_max(to))
     }
 
     pub(super) fn packets_max(&self, to: SocketAddr) -> usize {

@@ -89,22 +89,32 @@ impl<D: Disk> Journal<D> {
     /// written. Any other error poisons the journal, also a `Full` of the write itself, on a file system
     /// that copies on write.
     pub fn append(&mut self, entries: &[Entry], commit: Op) -> Result<(), JournalError> {
+        self.append_batches(&[(entries, commit)])
+    }
+
+    /// Appends batches of entries, each as [`Journal::append`] does, with one write.
+    ///
+    /// # Errors
+    /// As for [`Journal::append`]: nothing of any batch was written.
+    pub fn append_batches(&mut self, batches: &[(&[Entry], Op)]) -> Result<(), JournalError> {
         self.check()?;
-        self.check_places(entries)?;
+        self.check_places(batches.iter().flat_map(|(entries, _)| *entries))?;
         let committed = self.commit;
-        self.commit = committed.max(commit);
         let mut bytes = Vec::new();
         let (mut last, mut op_max, mut durable) = (self.last, self.op_max, self.durable);
         let mut serial = self.written;
-        for entry in entries {
-            serial += 1;
-            last = (entry.op, entry.view);
-            op_max = op_max.max(entry.op);
-            durable = durable.min(entry.op.prev());
-            let body = Body::Entry { kind: entry.kind, payload: entry.payload.clone() };
-            self.record(serial, last, body).encode(self.segment.first(), &mut bytes);
+        for (entries, commit) in batches {
+            self.commit = self.commit.max(*commit);
+            for entry in *entries {
+                serial += 1;
+                last = (entry.op, entry.view);
+                op_max = op_max.max(entry.op);
+                durable = durable.min(entry.op.prev());
+                let body = Body::Entry { kind: entry.kind, payload: entry.payload.clone() };
+                self.record(serial, last, body).encode(self.segment.first(), &mut bytes);
+            }
         }
-        if entries.is_empty() {
+        if bytes.is_empty() {
             return Ok(());
         }
         if let Err(error) = self.write(&bytes) {
@@ -320,7 +330,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Checks that every entry fits: no hole, no op that a snapshot covers, no payload that is too long.
-    fn check_places(&self, entries: &[Entry]) -> Result<(), JournalError> {
+    fn check_places<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Result<(), JournalError> {
         let floor = self.snapshots.last().map_or(Op::ZERO, |newest| newest.op);
         let mut last = self.last.0;
         for entry in entries {

@@ -1,6 +1,7 @@
 //! Retention of notifications, which the primary decides.
 
 use super::*;
+use crate::TRIM_MOST;
 
 #[test]
 fn what_was_stamped_before_the_clock_was_set_ages_from_then() {
@@ -56,6 +57,21 @@ fn housekeeping_trims_by_each_limit_and_closes_what_is_idle() {
     let week_ms = 8 * 24 * 3600 * 1000;
     let closes = log.service.housekeeping(now_ms + week_ms, &Retention { age_ms: u64::MAX, ..all }, 10);
     assert_eq!(closes, [Command::SessionClose { session: alice }]);
+}
+
+#[test]
+fn a_topic_that_is_far_over_its_limit_is_trimmed_in_steps() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let sent: Vec<Op> = (0..2 * TRIM_MOST + 501).map(|_| log.send(alice, feed("alice")).unwrap()).collect();
+    let trim = |count: usize| Command::Trim { topic: feed("alice"), upto: sent[count - 1] };
+    let retention = Retention { count: 1, ..Retention::default() };
+    let tidy = |log: &Log, most| log.service.housekeeping(log.unix_ms, &retention, most);
+    assert_eq!(tidy(&log, 10), [trim(TRIM_MOST), trim(2 * TRIM_MOST), trim(2 * TRIM_MOST + 500)]);
+    for command in tidy(&log, 2) {
+        log.apply(command);
+    }
+    assert_eq!(tidy(&log, 10), [trim(2 * TRIM_MOST + 500)]);
 }
 
 #[test]

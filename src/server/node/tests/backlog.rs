@@ -49,6 +49,32 @@ fn a_start_with_a_long_log_applies_a_part_of_it_each_turn() {
     assert!(node.backlog.is_empty());
 }
 
+/// An entry with the cursors of a thousand sessions takes a millisecond.
+#[test]
+fn a_turn_applies_fewer_entries_if_each_takes_long() {
+    let config = config();
+    let members = config.cluster.members.iter().map(|member| member.id);
+    let meta = Meta { incarnation: Incarnation(1), ..Meta::new(ClusterId(7), ME, members) };
+    let view = View::new(1, NodeId(1));
+    let cursors = Command::Cursors((1..=1_000).map(|session| (SessionId(Op(session)), Op(1))).collect());
+    let payload: Arc<[u8]> = codec::encode(&Stamped { unix_ms: 1, command: cursors }).into();
+    let entry = |op| Entry { op: Op(op), view, kind: EntryKind::Command, payload: payload.clone() };
+    let entries = (1..=100).map(entry).collect();
+    let recovered = Recovered { meta, snapshot: None, entries, commit: Op(100), lost: None };
+    let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
+    let (mut out, clock) = (Vec::new(), Clock { now: Moment(0), unix_ms: 1 });
+    let (identity, service) = (BootIdentity { id, keys, seed: 1 }, empty(&config));
+    let mut node = engine::start(config, recovered, service, identity, clock, &mut out).unwrap();
+    let mut applied = node.applied();
+    while applied < Op(100) {
+        node.handle(clock, Input::Deadline, &mut out);
+        node.flush(clock, &mut out);
+        node.apply(clock, &mut out);
+        let before = std::mem::replace(&mut applied, node.applied());
+        assert!((1..=3).contains(&(applied.0 - before.0)), "{before} to {applied} in a turn");
+    }
+}
+
 /// A log that reports what a test has put into it, and leads.
 #[derive(Default)]
 struct Scripted {

@@ -20,6 +20,22 @@ fn a_request_is_sent_again_until_it_is_answered_and_answered_once() {
 }
 
 #[test]
+fn requests_that_a_datagram_does_not_hold_search_for_longer_datagrams_and_few_do_not() {
+    for (requests, searches) in [(3, false), (30, true)] {
+        let mut play = Play::new();
+        play.connect();
+        let (mut effects, text) = (Vec::new(), "x".repeat(128));
+        for _ in 0..requests {
+            play.machine.handle(play.now, say(&text), &mut effects);
+        }
+        play.note(effects);
+        play.flush();
+        let probes = play.sent_to(3, |packet| *packet == ToServer::Ping);
+        assert_eq!(probes > 0, searches, "{requests} requests");
+    }
+}
+
+#[test]
 fn a_refusal_that_passes_takes_no_number_and_is_tried_again() {
     let mut play = Play::new();
     play.connect();
