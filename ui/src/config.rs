@@ -290,7 +290,7 @@ pub(crate) fn write_sample(path: &Path, profile: Option<&Name>) -> Result<(), Fa
 pub(crate) fn keep_profile(path: &Path, profile: &Name) -> Result<(), Failure> {
     let line = format!("profile = \"{profile}\"");
     let done = match fs::read_to_string(path) {
-        Ok(text) => fs::write(path, format!("{line}\n{text}")),
+        Ok(text) => private::replace(path, &format!("{line}\n{text}")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => write_new(path, &sample_with(profile)),
         Err(error) => Err(error),
     };
@@ -303,7 +303,12 @@ fn sample_with(profile: &Name) -> String {
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     private::make_dir_of(path)?;
-    private::create_new(path)?.write_all(text.as_bytes())
+    let written = private::create_new(path)?.write_all(text.as_bytes());
+    // A file without its text would keep the next command from writing one.
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {

@@ -1,8 +1,8 @@
 //! Creates files that only their owner can read, regardless of the umask: they show what the user follows,
 //! mutes and has read.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -20,6 +20,26 @@ pub(crate) fn make_dir_of(path: &Path) -> io::Result<()> {
 /// The file exists, or another I/O error.
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Replaces a file as a whole, or not at all. It keeps its permissions; the same name with `.new` at its end is
+/// used meanwhile.
+///
+/// # Errors
+/// An I/O error. The file is as it was.
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    // A link stays a link.
+    let (aside, path) = (Path::new(&aside), fs::canonicalize(path)?);
+    let replaced = create(aside)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| fs::set_permissions(aside, fs::metadata(&path)?.permissions()))
+        .and_then(|()| fs::rename(aside, &path));
+    if replaced.is_err() {
+        let _ = fs::remove_file(aside);
+    }
+    replaced
 }
 
 /// Creates a file, or truncates an existing one and removes the permissions of other users from it.

@@ -354,7 +354,8 @@ pub enum StoreError {
     /// devices of them.
     #[error(
         "{} is missing, and the servers know the devices beside it by this key: restore it from a copy, or delete {} to \
-         begin as a new device, without the unanswered requests",
+         begin as a new device, without the unanswered requests; the name then needs `recado device add` on another \
+         machine that has it, or `recadod admin release` on a server",
         key.display(),
         devices.display()
     )]
@@ -398,16 +399,6 @@ pub enum StoreError {
         .0.display()
     )]
     NoSlot(PathBuf),
-}
-
-impl StoreError {
-    /// Returns true if the file system or its permissions do not let this process write.
-    pub(super) fn is_read_only(&self) -> bool {
-        let (StoreError::Io { source, .. } | StoreError::NoDirectory { source, .. }) = self else {
-            return false;
-        };
-        matches!(source.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
-    }
 }
 
 /// An operation on a file.

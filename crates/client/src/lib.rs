@@ -327,9 +327,10 @@ impl Client {
                 error => error.into(),
             })?;
         }
-        let take = match options.memory_only {
-            true => Slot::take_without_files,
-            false => Slot::take,
+        let take = match options {
+            Options { memory_only: true, .. } => Slot::take_without_files,
+            Options { receives: false, .. } => Slot::take_to_send,
+            _ => Slot::take,
         };
         let (slot, outbox) = store::once_free(clock, until, || take(state, cluster, profile))?;
         let slot = Arc::new(slot);
@@ -633,6 +634,13 @@ impl Client {
     /// Requests that an earlier run of this device left unanswered, with receipts for their outcome.
     pub fn recovered(&self) -> &[RecoveredRequest] {
         &self.recovered
+    }
+
+    /// Returns true if another device of this installation, which no process uses, has unanswered requests: an
+    /// earlier client that ran beside others has left them. A client that only [sends](Options::send_only)
+    /// takes such a device first, and settles them.
+    pub fn has_unsettled_neighbour(&self) -> bool {
+        self.slot.has_unsettled_neighbour()
     }
 
     /// The session's id, view and primary; none before it is open.

@@ -143,10 +143,9 @@ pub(super) fn meet(servers: &[SocketAddr], timeout: Duration, trust: &Trust) -> 
         return Err(ClientError::UnknownCluster(cluster_identity));
     }
     match clusters.remember(servers, &cluster_identity, clock.read().unix_ms) {
-        // A known cluster's further address need not be remembered, and a reader may not be able to write.
-        Err(ClientError::Store(error))
-            if decision == TrustDecision::KnownElsewhere && error.is_read_only() =>
-        {
+        // A known cluster's further address need not be remembered: a reader may not be able to write, and
+        // who sends that the disk is full cannot either.
+        Err(ClientError::Store(error)) if decision == TrustDecision::KnownElsewhere => {
             tracing::debug!(%error, "remembering an address");
         }
         remembered => remembered?,

@@ -102,9 +102,23 @@ impl Slot {
         cluster: ClusterId,
         profile: &Name,
     ) -> Result<(Slot, Outbox), StoreError> {
-        Slot::take_first(state, cluster, profile, 0..SLOTS, |dir| {
-            Ok(Some((Outbox::open(dir.join(OUTBOX))?, CursorFile::open(&dir.join(CURSOR))?)))
-        })
+        Slot::take_first(state, cluster, profile, 0..SLOTS, with_files)
+    }
+
+    /// Takes a free slot for a client that only sends: one with unanswered requests, which it settles, if
+    /// there is any, and else the first. A client that receives takes the first in any case, for its cursor.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the file and the cure.
+    pub(super) fn take_to_send(
+        state: &Path,
+        cluster: ClusterId,
+        profile: &Name,
+    ) -> Result<(Slot, Outbox), StoreError> {
+        let installation = installation(state, cluster, profile);
+        let (left, others): (Vec<u8>, Vec<u8>) =
+            (0..SLOTS).partition(|slot| has_unanswered(&slot_dir(&installation, *slot)));
+        Slot::take_first(state, cluster, profile, left.into_iter().chain(others), with_files)
     }
 
     /// Takes the last free slot that no client with files has used, for a client without: files that did not
@@ -139,7 +153,7 @@ impl Slot {
         }
         let key = DeviceKey(noise::public(&private));
         for slot in slots {
-            let dir = installation.join(format!("slot-{slot}"));
+            let dir = slot_dir(&installation, slot);
             make_dir(&dir)?;
             let read = || {
                 make_private(&dir)?;
@@ -170,6 +184,13 @@ impl Slot {
     /// The directory of the slot's files.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Returns true if another slot, which no process uses, has unanswered requests: a client that only sends
+    /// takes it.
+    pub(super) fn has_unsettled_neighbour(&self) -> bool {
+        let all = self.dir.parent().into_iter().flat_map(slots);
+        all.filter(|slot| has_unanswered(slot)).any(|slot| lock_slot(&slot).is_ok())
     }
 
     /// The path of the installation's key.
@@ -203,6 +224,16 @@ impl Slot {
     pub(super) fn set_cursor(&self, op: Op) -> Result<(), StoreError> {
         self.cursor.lock().write(op, &self.dir)
     }
+}
+
+/// Opens the files of a slot.
+fn with_files(dir: &Path) -> Result<Option<(Outbox, CursorFile)>, StoreError> {
+    Ok(Some((Outbox::open(dir.join(OUTBOX))?, CursorFile::open(&dir.join(CURSOR))?)))
+}
+
+/// Returns true if a slot's outbox has unanswered requests. What cannot be read is reported when it is used.
+fn has_unanswered(slot: &Path) -> bool {
+    read_outbox(&slot.join(OUTBOX)).is_ok_and(|kept| !kept.unanswered.is_empty())
 }
 
 /// The installation's private key, which must be there.
@@ -296,5 +327,9 @@ pub(super) fn installation(state: &Path, cluster: ClusterId, profile: &Name) -> 
 
 /// The directories of its devices.
 fn slots(installation: &Path) -> impl Iterator<Item = PathBuf> {
-    (0..SLOTS).map(|slot| installation.join(format!("slot-{slot}")))
+    (0..SLOTS).map(|slot| slot_dir(installation, slot))
+}
+
+fn slot_dir(installation: &Path, slot: u8) -> PathBuf {
+    installation.join(format!("slot-{slot}"))
 }

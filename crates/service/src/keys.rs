@@ -58,7 +58,7 @@ impl Service {
 
     fn enrol(&mut self, name: &Name, key: DeviceKey, code: CodeHash) -> Result<(), Code> {
         let now_ms = self.state.clock_ms;
-        let no_place = self.replaceable_device(name).is_err();
+        let no_place = self.replaceable_device(name, None).is_err();
         let most = self.limits.keys;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         let Some(mut open) = profile.enrolment.take().filter(|open| now_ms <= open.until_ms) else {

@@ -98,7 +98,9 @@ pub struct Limits {
     /// as many as `channels_made`; with fewer (not checked) a profile could not own all that it may make.
     pub channels_owned: usize,
     /// Most devices of one profile, and so its sessions: one live and one pending each. For one more, the
-    /// device without a live session that was seen longest ago is forgotten, with its cursor and results.
+    /// device without a live session that was seen longest ago is forgotten, with its cursor and results, of
+    /// the installation that has the most, and never the last one of another installation than the one that
+    /// asks, if that has one.
     /// Choose more than the programs that run as one profile, each of which is a device. Too small: those
     /// that do not run at the moment are forgotten (UnknownDevice), and one more that runs is refused. One
     /// weighs 5.2 KB. Default 16.

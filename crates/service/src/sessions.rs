@@ -1,10 +1,12 @@
 //! Devices and sessions: devices are admitted and forgotten, sessions opened, confirmed, fenced and closed,
 //! and cursors moved.
 
+use std::cmp::Reverse;
+
 use imbl::Vector;
 
 use recado_proto::command::SessionOpen;
-use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId};
+use recado_proto::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId};
 use recado_proto::packet::Code;
 
 use super::capacity::{KEY, PROFILE};
@@ -83,7 +85,7 @@ impl Service {
 
     /// Admits a device, and creates its profile if the name is unclaimed. Its cursor, and a new profile,
     /// start at this op: what was sent before is history. If the profile has the most devices it may have,
-    /// the one of them without a live session that was seen longest ago is forgotten.
+    /// [one of them](Service::replaceable_device) is forgotten.
     fn admit_device(
         &mut self,
         op: Op,
@@ -94,7 +96,7 @@ impl Service {
         let name = &command.profile;
         self.room_for(PROFILE + KEY + self.device_weight())?;
         self.admit_key(op, command)?;
-        if let Some(oldest) = self.replaceable_device(name)? {
+        if let Some(oldest) = self.replaceable_device(name, Some(id.key))? {
             self.forget_device(oldest, out);
         }
         let device = Device {
@@ -113,18 +115,31 @@ impl Service {
         Ok(())
     }
 
-    /// The device of `name` whose place a further one takes; none while the profile may have more devices.
+    /// The device of `name` whose place a further one takes, which is of the installation with this key, if
+    /// that is known; none while the profile may have more devices. Of the devices without a live session it
+    /// is one of the installation that has the most, and there the one that was seen longest ago. No
+    /// installation that has a device takes the last one of another: many short programs on one machine would
+    /// end what waits on another.
     ///
     /// # Errors
-    /// [`Code::LimitReached`] if the profile has the most devices and each has a live session.
-    pub(super) fn replaceable_device(&self, name: &Name) -> Result<Option<DeviceId>, Code> {
+    /// [`Code::LimitReached`] if the profile has the most devices and none of them gives way.
+    pub(super) fn replaceable_device(
+        &self,
+        name: &Name,
+        of: Option<DeviceKey>,
+    ) -> Result<Option<DeviceId>, Code> {
         let Some(profile) = self.state.profiles.get(name) else { return Ok(None) };
-        if self.state.devices_of(name, profile).count() < self.limits.devices {
+        let devices = || self.state.devices_of(name, profile);
+        if devices().count() < self.limits.devices {
             return Ok(None);
         }
-        let idle = self.state.devices_of(name, profile).filter(|(_, device)| device.session.is_none());
-        let oldest = idle.min_by_key(|(id, device)| (device.last_seen_ms, **id));
-        oldest.map(|(id, _)| Some(*id)).ok_or(Code::LimitReached)
+        let count = |key| devices().filter(|(id, _)| id.key == key).count();
+        let has_one = of.is_some_and(|of| count(of) > 0);
+        devices()
+            .filter(|(id, device)| device.session.is_none() && !(has_one && count(id.key) == 1))
+            .min_by_key(|(id, device)| (Reverse(count(id.key)), device.last_seen_ms, **id))
+            .map(|(id, _)| Some(*id))
+            .ok_or(Code::LimitReached)
     }
 
     /// Ends a session, live or pending, and remembers its nonce as used. The device keeps its numbers,

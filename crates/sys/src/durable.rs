@@ -96,11 +96,15 @@ pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
 /// Creates a new file, durably.
 ///
 /// # Errors
-/// The file exists already and is left alone, or the system's error.
+/// The file exists already and is left alone, or the system's error, such as a full disk: there is no file
+/// then, which would keep the next call from creating one.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written?;
     sync_name(path)
 }
 

@@ -145,8 +145,9 @@ LAG      ops in the server's log that it has not applied, and has not either
          new, a backup learns to be committed with the next message.)
 PID      process id on the server's machine
 
-The exit code is 69 if no server is primary: nothing can be sent or queried. If
-no server answers, their addresses are shown all the same.
+The exit code is 69 if no server is primary: nothing can be sent, while servers
+that answer can be read. If no server answers, their addresses are shown all the
+same.
 
 With --json there are also alive (the server answered), incarnation (how often
 it was started), uptime_ms, and refused: how many datagrams the server dropped

@@ -159,7 +159,7 @@ impl Context {
     /// Finds the servers, of which any may answer queries. It opens no session, claims no name, and needs no
     /// right to write.
     fn reader(&self) -> Result<Reader, Failure> {
-        let timeout = self.left().min(TIMEOUT);
+        let timeout = self.left();
         let servers = addresses(self.config.servers()?);
         let waiting = Waiting {
             tells: &format!(
@@ -170,7 +170,7 @@ impl Context {
         };
         let options = self.options()?.timeout(timeout);
         let mut reader = waiting.on(self.interrupt()?, || Reader::open(options))??;
-        reader.set_timeout(self.left().clamp(QUERY_LEAST, TIMEOUT));
+        reader.set_timeout(self.left().max(QUERY_LEAST));
         Ok(reader.consistency(self.consistency))
     }
 
@@ -215,7 +215,7 @@ impl Context {
     }
 
     fn connect(&self, options: Options) -> Result<Client, Failure> {
-        let timeout = self.left().min(TIMEOUT);
+        let timeout = self.left();
         let servers = addresses(self.config.servers()?);
         let waiting = Waiting {
             tells: &format!(
@@ -224,11 +224,24 @@ impl Context {
             ),
             state: &format!("no session was opened with {servers}; nothing was sent or asked"),
         };
+        let others = options.clone();
         let client = waiting.on(self.interrupt()?, || Client::connect(options.timeout(timeout)))?;
         let client = client.map_err(|error| self.whose(error))?;
         let mut client = self.settled(client)?;
-        client.set_timeout(self.left().clamp(QUERY_LEAST, TIMEOUT));
+        self.settle_neighbours(&client, &others)?;
+        client.set_timeout(self.left().max(QUERY_LEAST));
         Ok(client)
+    }
+
+    /// Settles what commands have left that ran beside others, each as a device of its own.
+    fn settle_neighbours(&self, client: &Client, options: &Options) -> Result<(), Failure> {
+        while client.has_unsettled_neighbour() && !self.left().is_zero() {
+            let options = options.clone().send_only().no_claim().timeout(self.left());
+            // The command does not fail if they cannot be settled now: they stay for the next one.
+            let Ok(neighbour) = Client::connect(options) else { break };
+            drop(self.settled(neighbour)?);
+        }
+        Ok(())
     }
 
     /// The error of a session that was refused for the name, which the servers refuse alike if somebody else

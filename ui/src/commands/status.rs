@@ -121,8 +121,8 @@ fn no_primary(servers: &[ServerStatus]) -> Option<String> {
         && answers.len() > servers.len() / 2
     {
         return Some(format!(
-            "the other servers follow {} ({}) as primary, and it does not answer this machine, so nothing can be sent or \
-             queried from here: if it has not just died, something between it and this machine drops UDP datagrams",
+            "the other servers follow {} ({}) as primary, and it does not answer this machine, so nothing can be sent from \
+             here, while the other servers answer queries: if it has not just died, something between it and this machine drops UDP datagrams",
             unheard.node, unheard.addr
         ));
     }
@@ -132,7 +132,9 @@ fn no_primary(servers: &[ServerStatus]) -> Option<String> {
     } else {
         "an election takes a moment; if it elects none, do the servers reach each other?".to_owned()
     };
-    Some(format!("there is no primary now, so nothing can be sent or queried: {why}"))
+    Some(format!(
+        "there is no primary now, so nothing can be sent, while servers that answer can be read: {why}"
+    ))
 }
 
 fn object(server: &ServerStatus) -> Value {

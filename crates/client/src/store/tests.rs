@@ -424,3 +424,25 @@ fn what_cannot_be_read_is_reset_too() {
     let (slot, outbox) = take(state.path()).unwrap();
     assert_eq!((slot.dir(), slot.cursor(), unanswered(&outbox)), (dir.as_path(), None, vec![]));
 }
+
+#[test]
+fn who_only_sends_settles_first_what_was_left_and_who_receives_keeps_its_cursor() {
+    let state = tempfile::tempdir().unwrap();
+    let to_send = || Slot::take_to_send(state.path(), ClusterId(7), &"alice".parse().unwrap()).unwrap();
+    let ends = |slot: &Slot, name: &str| assert!(slot.dir().ends_with(name), "{:?}", slot.dir());
+    let (first, _) = to_send();
+    ends(&first, "slot-0");
+    let (second, mut outbox) = to_send();
+    ends(&second, "slot-1");
+    assert!(!first.has_unsettled_neighbour());
+    let request = Request::Follow { topic: Topic::to_follow("#ops").unwrap(), change: FollowChange::Add };
+    outbox.known(Op(3), Seq(0));
+    outbox.asked(Numbered { seq: Seq(1), nonce: 1, request });
+    outbox.end_turn(Seq(0)).unwrap();
+    assert!(!first.has_unsettled_neighbour(), "somebody settles it at the moment");
+    drop((second, outbox));
+    assert!(first.has_unsettled_neighbour());
+    drop(first);
+    ends(&take(state.path()).unwrap().0, "slot-0");
+    ends(&to_send().0, "slot-1");
+}

@@ -213,6 +213,25 @@ fn a_device_that_is_known_is_refused_too_where_there_are_as_many_sessions_as_may
     assert!(matches!(out[..], [Applied::SessionOpened { .. }]), "{out:?}");
 }
 
+/// Many short programs on one machine must not end what another machine waits for.
+#[test]
+fn a_full_profile_forgets_a_device_of_the_installation_with_the_most_and_never_the_last_of_another() {
+    let mut log = Log::with(Limits { devices: 4, ..Limits::default() });
+    let first = log.open("alice", 1);
+    log.keys(first, KeyChange::Enrol { code: CODE }).unwrap();
+    log.enrol("alice", 2, CODE).unwrap();
+    let near = [1, 2].map(|slot| log.enter("alice", device(1, slot), 3 + u64::from(slot), true));
+    log.apply(Command::SessionClose { session: near[0] });
+    let out = log.connect("alice", device(1, 3), 9, true);
+    assert!(matches!(out[..], [Applied::SessionOpened { .. }]), "one of its own gives way");
+    let known = |log: &Log, id| log.service.state.devices.contains_key(&id);
+    assert!(known(&log, device(2, 0)) && !known(&log, device(1, 1)));
+    log.enter("alice", device(1, 3), 10, true);
+    let out = log.connect("alice", device(1, 4), 11, true);
+    assert!(matches!(out[..], [Applied::SessionRefused { code: Code::LimitReached, .. }]));
+    assert!(known(&log, device(2, 0)), "idle, and the last of its installation");
+}
+
 #[test]
 fn a_full_profile_forgets_its_oldest_idle_device_and_only_an_idle_one() {
     let mut log = Log::with(Limits { devices: 2, ..Limits::default() });
