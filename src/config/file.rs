@@ -511,7 +511,8 @@ preempt = "graceful"
 
 [retention]
 # How long a topic keeps its notifications; the first limit reached counts. A reader who was
-# away for longer is told what is missing. The primary's values count.
+# away for longer is told what is missing. The same on every server: the primary's count, and what one
+# with smaller values drops while it leads is gone everywhere. `recado doctor` compares them.
 # Notifications of a topic: 1 to 10000000, default 10000. Choose what the busiest topic gets while its
 # readers are away.
 count = 10000

@@ -23,13 +23,16 @@ pub(super) fn run(file: &Path) -> Result<String> {
         .member(cluster.me)
         .map_or(String::new(), |me| format!(", clients at {}, peers at {}", me.client, me.peer));
     Ok(format!(
-        "{}: good\n  server   {} of [{}] of cluster {}{at}\n  data     {data}: {}{}\n  key      fingerprint {}\n",
+        "{}: good\n  server   {} of [{}] of cluster {}{at}\n  data     {data}: {}{}\n  \
+         settings {:016x}: cluster and addresses, timing.preset, new_names and [retention], four digits each; the same \
+         on every server\n  key      fingerprint {}: the same on every server\n",
         file.display(),
         cluster.me,
         ids.join(" "),
         cluster.id,
         state(&found),
         exposed(&checked.data),
+        checked.config.agreed(),
         cluster_key(&secret).fingerprint()
     ))
 }
@@ -125,6 +128,22 @@ mod tests {
         assert!(output.contains("with a vote"), "{output}");
         fs::remove_file(dir.path().join("c/server-2/data/meta")).unwrap();
         assert!(run(&file).unwrap().contains("they must have their data"));
+    }
+
+    #[test]
+    fn what_must_be_configured_alike_is_shown_so_that_it_can_be_compared() {
+        let dir = cluster();
+        let settings = |server: u8| {
+            let output = run(&dir.path().join(format!("c/server-{server}/recado.toml"))).unwrap();
+            let line = output.lines().find_map(|line| line.trim().strip_prefix("settings "));
+            line.unwrap().split(':').next().unwrap().to_owned()
+        };
+        assert_eq!(settings(1), settings(2));
+        let file = dir.path().join("c/server-1/recado.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace("\ncount = 10000\n", "\ncount = 2\n")).unwrap();
+        let (one, two) = (settings(1), settings(2));
+        assert!(one[..12] == two[..12] && one[12..] != two[12..], "{one} {two}");
     }
 
     #[test]

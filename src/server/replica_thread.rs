@@ -35,7 +35,7 @@ use super::delivery_sender::DeliverySender;
 use super::engine::{Effect, Input, Node};
 use super::journal_thread::Work;
 use super::log_throttle::LogThrottle;
-use super::node::UnreadableEntry;
+use super::node::{Dropping, UnreadableEntry};
 use super::overflow_queue::OverflowQueue;
 use super::peer_port::PeerPort;
 use super::places::{PER_TURN, TURN_MAX};
@@ -259,6 +259,14 @@ impl ReplicaThread {
                     "this machine's clock is behind the log's time, by which notifications, sessions and codes \
                      expire. If the clock is right, wait: the log's time never goes back, and runs at half speed \
                      until the clock has caught up; if it is wrong, set it"
+                ),
+                Effect::Dropping(Dropping { notifications, topics, more }) => tracing::warn!(
+                    notifications,
+                    topics,
+                    more,
+                    "NOTIFICATIONS ARE DROPPED BY [retention]: this server leads now, and its recado.toml retains less \
+                     than the primary before it did, or all servers were off for long. What is dropped is gone on every \
+                     server; give all of them the same [retention] (`recado doctor` compares it)"
                 ),
                 Effect::SessionKnown { session, device, nonce, aead } => {
                     self.delivery.push(Told::Known { session, device: device.key, nonce, aead });

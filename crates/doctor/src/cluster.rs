@@ -24,6 +24,10 @@ const CLOCK_NOTED: u64 = 2_000;
 const CLOCK_WARNED: u64 = 60_000;
 /// A round trip from which the screen and a command feel slow.
 const SLOW: Duration = Duration::from_millis(400);
+/// What the digests of a server's configuration are of, the highest 16 bits first
+/// (`OptionalFields::AGREED`).
+const AGREED: [&str; 4] =
+    ["cluster or the addresses of [[server]]", "timing.preset", "admission.new_names", "[retention]"];
 /// Ops by which a backup may be behind while all is well: those under way.
 const BEHIND: u64 = 1_000;
 
@@ -45,7 +49,7 @@ pub struct Expected {
 pub struct Own {
     /// Its id.
     pub node: NodeId,
-    /// The digest of what must be the same on all servers.
+    /// The digests of what must be the same on all servers.
     pub agreed: u64,
 }
 
@@ -364,11 +368,12 @@ impl<'a> Seen<'a> {
                 "give all servers the same [[server]] sections; recado.toml differs in `node` alone",
             );
             Finding::other(Severity::Fault, check, subject, "they name different servers", why)
-        } else if let Some((one, _)) = differ {
+        } else if let Some((one, agreed)) = differ {
             let why = (
                 format!(
-                    "{} has other peer addresses, timing.preset or new_names than {}",
+                    "{} has another value of {} than {}; {COSTS}",
                     self.name(one),
+                    settings(*agreed, digests[0].1),
                     self.name(digests[0].0)
                 ),
                 "give all servers the same recado.toml but for `node`, and restart those that had another",
@@ -381,20 +386,31 @@ impl<'a> Seen<'a> {
         };
         all.push(finding.with("members", names).with("answered", self.told.len()));
         all.extend(self.twins());
-        let own = expected.own.and_then(|own| {
-            let (one, .., told) = self.told.iter().find(|(_, claim, _)| claim.node == own.node)?;
-            let differs = told.agreed.is_some_and(|agreed| agreed != own.agreed);
-            differs.then(|| {
-                let why = (
-                    "recado.toml was changed since the server has started",
-                    "restart the server, after the same change on all others: systemctl restart recadod",
-                );
-                let seen = "it runs with another configuration than its file's";
-                Finding::other(Severity::Warning, check, &self.name(one), seen, why)
-            })
-        });
-        all.extend(own);
+        all.extend(expected.own.and_then(|own| self.own_file(own)));
         all
+    }
+
+    /// The file of the server of this machine against what that server runs with, or what the others do.
+    fn own_file(&self, own: Own) -> Option<Finding> {
+        let itself = self.told.iter().find(|(_, claim, _)| claim.node == own.node);
+        let (one, .., told) = itself.or(self.told.first())?;
+        let agreed = told.agreed.filter(|agreed| *agreed != own.agreed)?;
+        let settings = settings(own.agreed, agreed);
+        let (subject, seen, cause, cure) = match itself {
+            Some(_) => (
+                self.name(one),
+                "it runs with another configuration than its file's".to_owned(),
+                format!("recado.toml was changed since the server has started: {settings}; {COSTS}"),
+                "restart the server, after the same change on all others: systemctl restart recadod",
+            ),
+            None => (
+                own.node.to_string(),
+                format!("its file differs from what {} runs with", self.name(one)),
+                format!("its recado.toml has another value of {settings}; {COSTS}"),
+                "give it the recado.toml of another server, with its own `node`, before it is started",
+            ),
+        };
+        Some(Finding::other(Severity::Warning, "members", &subject, seen, (cause, cure)))
     }
 
     /// Two processes with one id.
@@ -702,6 +718,17 @@ impl<'a> Seen<'a> {
         });
         full.collect()
     }
+}
+
+/// What a difference of the settings costs.
+const COSTS: &str = "the primary's count, so a failover changes them: with less retention it drops what the others keep, \
+                     for good";
+
+/// The settings by which two configurations differ, in words.
+fn settings(one: u64, other: u64) -> String {
+    let differs = (one ^ other).to_be_bytes();
+    let parts = differs.chunks(2).zip(AGREED).filter(|(bits, _)| **bits != [0, 0]);
+    parts.map(|(_, name)| name).collect::<Vec<_>>().join(", ")
 }
 
 /// A difference of clocks in words.

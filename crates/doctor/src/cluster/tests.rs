@@ -220,9 +220,13 @@ fn servers_that_name_other_members_or_have_other_settings_are_told_apart() {
     let finding = only(&with(2, |told| told.status.members.truncate(2)));
     assert_eq!((finding.check, finding.severity), ("members", Severity::Fault));
     assert!(finding.cause.contains("server-2"), "{finding:?}");
-    let finding = only(&with(2, |told| told.agreed = Some(78)));
-    assert_eq!((finding.check, finding.severity), ("members", Severity::Warning));
-    assert!(finding.cause.contains("timing.preset") && finding.cause.contains("server-2"), "{finding:?}");
+    for (part, setting) in AGREED.into_iter().enumerate() {
+        let finding = only(&with(2, |told| told.agreed = Some(77 ^ (1 << (48 - 16 * part)))));
+        assert_eq!((finding.check, finding.severity), ("members", Severity::Warning));
+        assert!(finding.cause.contains(setting) && finding.cause.contains("server-2"), "{finding:?}");
+        let others = AGREED.into_iter().filter(|other| *other != setting);
+        assert!(others.into_iter().all(|other| !finding.cause.contains(other)), "{finding:?}");
+    }
 }
 
 #[test]
@@ -232,6 +236,12 @@ fn a_file_that_was_changed_since_the_start_is_found_on_its_machine() {
     assert_eq!(bad_for(&found, &of(77)), []);
     let bad = bad_for(&found, &of(78));
     assert!(bad.len() == 1 && bad[0].cause.contains("since the server has started"), "{bad:?}");
+    assert!(bad[0].cause.contains("[retention]"), "{bad:?}");
+    // Before its start, by what the others run with.
+    let stopped = bad_for(&[silent(1), well(2), well(3)], &of(78));
+    let file = stopped.iter().find(|finding| finding.check == "members").unwrap();
+    assert!(file.subject.contains("server-1") && file.cause.contains("[retention]"), "{stopped:?}");
+    assert!(file.seen.contains("server-2") && file.severity == Severity::Warning, "{stopped:?}");
 }
 
 #[test]
