@@ -3,7 +3,7 @@
 //! What one server does not tell, the others may: a server that is silent here and is followed by the others
 //! runs, so the fault lies between it and this machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -104,6 +104,36 @@ impl<'a> Seen<'a> {
         let following = self.told.iter().map(|(.., told)| &told.status);
         let following = following.filter(|status| status.role == RoleName::Backup);
         following.max_by_key(|status| status.view)?.view.primary()
+    }
+
+    /// The number of servers of the cluster, as far as is known.
+    fn size(&self) -> usize {
+        self.told.first().map_or(0, |(.., told)| told.status.members.len().max(self.told.len()))
+    }
+
+    /// The number of votes that an election and an acknowledgement need.
+    fn majority(&self) -> usize {
+        self.size() / 2 + 1
+    }
+
+    /// The names of the servers that tell this role.
+    fn named(&self, role: RoleName) -> Vec<String> {
+        let of = self.told.iter().filter(|(.., told)| told.status.role == role);
+        of.map(|(one, ..)| self.name(one)).collect()
+    }
+
+    /// The servers whose votes do not count: those that have lost their promises, and, if `ignored`, those
+    /// whose packets another one ignores.
+    fn voteless(&self, ignored: bool) -> BTreeSet<NodeId> {
+        let learns = |told: &Told| told.status.role == RoleName::Learner;
+        let learners = self.told.iter().filter(|(.., told)| learns(told)).map(|(_, claim, _)| claim.node);
+        let of_others = self.told.iter().flat_map(|(.., told)| told.ignored.iter().copied());
+        learners.chain(of_others.filter(|_| ignored)).collect()
+    }
+
+    /// Returns true if, without these servers, too few are left for a majority.
+    fn is_majority_gone(&self, without: &BTreeSet<NodeId>) -> bool {
+        self.size().saturating_sub(without.len()) < self.majority()
     }
 
     fn udp(&self, one: &Surveyed, expected: &Expected) -> Finding {
@@ -456,30 +486,28 @@ impl<'a> Seen<'a> {
 
     fn view(&self) -> Option<Finding> {
         let (check, subject) = ("view", "all servers");
-        let first = self.told.first()?;
-        let size = first.2.status.members.len().max(self.told.len());
-        let named = |role: RoleName| -> Vec<String> {
-            let of = self.told.iter().filter(|(.., told)| told.status.role == role);
-            of.map(|(one, ..)| self.name(one)).collect()
-        };
+        let size = self.size();
         let primaries: Vec<_> =
             self.told.iter().filter(|(.., told)| told.status.role == RoleName::Primary).collect();
         let highest = self.told.iter().map(|(.., told)| told.status.view).max()?;
         let few = self.told.len() <= size / 2;
         let finding = match primaries[..] {
+            [] | [_] if self.is_majority_gone(&self.voteless(false)) => self.too_few_voters(),
             [(one, _, told)] => {
                 let view = told.status.view;
                 // That a server is ignored is told with its cause.
                 let is_ignored = |node| self.told.iter().any(|(.., told)| told.ignored.contains(&node));
+                let ignores = |told: &Told| view.primary().is_some_and(|leads| told.ignored.contains(&leads));
                 let apart: Vec<String> = self
                     .told
                     .iter()
+                    .filter(|(.., told)| !ignores(told))
                     .filter(|(.., told)| told.status.view != view || told.status.role == RoleName::Candidate)
                     .filter(|(_, claim, _)| !is_ignored(claim.node))
                     .map(|(one, ..)| self.name(one))
                     .collect();
                 let seen = format!("{} is primary, in view {view}", self.name(one));
-                let learners = named(RoleName::Learner);
+                let learners = self.named(RoleName::Learner);
                 if !apart.is_empty() {
                     let why = (
                         format!("{} is in another view or in an election: it does not hear the primary", apart.join(", ")),
@@ -495,7 +523,7 @@ impl<'a> Seen<'a> {
                 } else if !learners.is_empty() {
                     let why = (
                         format!("{} learns what it could have promised before, and has no vote meanwhile", learners.join(", ")),
-                        "keep all servers running until it is a backup; its disk was lost or emptied",
+                        "keep all servers running, with their data, until it is a backup; its disk was lost or emptied",
                     );
                     Finding::other(Severity::Warning, check, subject, seen, why)
                 } else {
@@ -509,9 +537,16 @@ impl<'a> Seen<'a> {
                 );
                 Finding::other(Severity::Fault, check, subject, "there is no primary", why)
             }
-            [] if !named(RoleName::Isolated).is_empty() => {
+            [] if self.is_majority_gone(&self.voteless(true)) => {
                 let why = (
-                    format!("{} leads, and does not hear a majority", named(RoleName::Isolated).join(", ")),
+                    "the others ignore so many servers, or have lost so many promises, that no majority is left",
+                    "see the servers that are ignored, above; stop, empty and restart nothing before",
+                );
+                Finding::other(Severity::Fault, check, subject, "there is no primary", why)
+            }
+            [] if !self.named(RoleName::Isolated).is_empty() => {
+                let why = (
+                    format!("{} leads, and does not hear a majority", self.named(RoleName::Isolated).join(", ")),
                     "let UDP through between the servers' peer ports, both ways",
                 );
                 Finding::other(Severity::Fault, check, subject, "the primary is isolated", why)
@@ -541,6 +576,27 @@ impl<'a> Seen<'a> {
             }
         };
         Some(finding.with("view", highest.to_string()).with("primaries", primaries.len()))
+    }
+
+    /// So many servers have lost their promises that none of them gets its vote back: only servers that vote
+    /// give it, a majority of them.
+    fn too_few_voters(&self) -> Finding {
+        let (learners, size, majority) = (self.named(RoleName::Learner), self.size(), self.majority());
+        let (have, are) = if learners.len() == 1 { ("has", "it is") } else { ("have", "they are") };
+        let why = (
+            format!(
+                "{} of {size} servers {have} lost their promises and cannot vote ({}): {are} on an empty data directory, or \
+                 one without meta; {majority} that vote are needed, also to give a vote back, so neither waiting nor a \
+                 restart mends it",
+                learners.len(),
+                learners.join(", ")
+            ),
+            "copy every data directory elsewhere first. Then put their own data directories back (is `data` right, and its \
+             disk mounted?), or restore all servers from copies of one stop (docs/OPERATING.md, backup). For a cluster \
+             that holds nothing: recadod init anew, and give each server its own directory, with its data",
+        );
+        let seen = "too few servers can vote: nothing is acknowledged";
+        Finding::other(Severity::Fault, "view", "all servers", seen, why).with("learners", learners)
     }
 
     /// All that answer follow a primary that does not answer here.

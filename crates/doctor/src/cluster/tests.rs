@@ -354,6 +354,37 @@ fn a_server_that_runs_on_an_old_copy_of_its_data_is_a_fault_and_not_taken_for_a_
     assert!(!finding.cure.contains("UDP"), "{finding:?}");
 }
 
+#[test]
+fn too_few_servers_that_vote_are_told_as_such_and_not_taken_for_a_firewall() {
+    let of = |roles: [RoleName; 3]| {
+        let mut found: Vec<_> = (1..=3).map(well).collect();
+        for (one, role) in found.iter_mut().zip(roles) {
+            one.told.as_mut().unwrap().status.role = role;
+        }
+        found
+    };
+    use RoleName::{Candidate, Isolated, Learner, Primary};
+    for roles in [
+        [Learner, Learner, Candidate],
+        [Learner, Learner, Isolated],
+        [Learner, Learner, Learner],
+        // Who leads hears them, and yet they acknowledge nothing.
+        [Learner, Learner, Primary],
+    ] {
+        let finding = only(&of(roles));
+        assert_eq!((finding.check, finding.severity), ("view", Severity::Fault), "{roles:?}");
+        let lost = roles.iter().filter(|role| **role == Learner).count();
+        assert!(finding.cause.contains(&format!("{lost} of 3 servers have lost")), "{finding:?}");
+        assert!(finding.cure.contains("put their own data directories back"), "{finding:?}");
+        assert!(finding.cure.contains("recadod init anew") && !finding.cure.contains("UDP"), "{finding:?}");
+    }
+    let finding = only(&of([Learner, Candidate, Candidate]));
+    assert!(finding.cause.contains("election"), "two that vote are enough: {finding:?}");
+    // Of two servers both votes are needed, and the third, unheard, may have its own.
+    let bad = bad(&[of([Learner, Candidate, Candidate]).swap_remove(0), silent(2), silent(3)]);
+    assert!(bad.iter().any(|finding| finding.cause.contains("only 1 of 3")), "{bad:#?}");
+}
+
 /// A cluster of one whose clock differs.
 fn bad_of_one(clock_ms: i64) -> Finding {
     let mut one = well(3);
