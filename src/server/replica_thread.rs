@@ -315,8 +315,10 @@ impl ReplicaThread {
                         suppressed,
                         "packets of a server are ignored, because its incarnation is not later than one that ran \
                          before: an old data directory was restored there, or it was created with a clock that is \
-                         behind; stop that server, set its clock, empty its data directory and start it: it then \
-                         learns everything from the others"
+                         behind. Do not restart it on this data, because each start counts it up. If a majority of the \
+                         servers is not ignored and has its data: stop that server, set its clock, move its data \
+                         directory elsewhere and keep it, and start it on an empty one: it then learns everything from \
+                         the others. Otherwise empty nothing, and ask `recado doctor`"
                     );
                 }
             }

@@ -455,7 +455,7 @@ impl<'a> Seen<'a> {
         })?;
         let why = (
             "two machines run as one server, which breaks promises: a data directory or a node was copied",
-            "stop the later one at once, and give it its own `node` with an empty data directory",
+            "stop the later one at once, keep its data directory elsewhere, and give it its own `node` with an empty one",
         );
         let seen = format!("it runs at {} and at {}", one.addr, two.addr);
         Some(Finding::other(Severity::Fault, "members", &claim.node.to_string(), seen, why))
@@ -469,13 +469,33 @@ impl<'a> Seen<'a> {
                 by.entry(*node).or_default().push(self.name(one));
             }
         }
+        // Each of them alone may begin again. All of them together must not, if too few votes are left then.
+        let stuck = self.is_majority_gone(&self.voteless(true));
+        let (ignored, size) = (by.len(), self.size());
         let of = |(node, by): (NodeId, Vec<String>)| {
-            let why = (
-                "an old data directory was put back there, or it was made under a clock that is behind: the others \
-                 know of a later start of it, and take no packets of this one, because it may have forgotten promises",
-                "stop that server, set its clock, keep its data elsewhere, give it an empty data directory (mkdir -m \
-                 700) and start it while the others run: it learns everything from them",
-            );
+            let known = "an old data directory was put back there, or it was made under a clock that is behind: the others \
+                         know of a later start of it, and take no packets of this one, because it may have forgotten promises";
+            let again = "do not restart it on this data: each start counts it up, until the others take it for the later one";
+            let why = match stuck {
+                false => (
+                    known.to_owned(),
+                    format!(
+                        "{again}. Stop it, set its clock, move its data directory elsewhere and keep it, give it an empty one \
+                         (mkdir -m 700), and start it while the others run: it learns everything from them"
+                    ),
+                ),
+                true => (
+                    format!(
+                        "{known}. {ignored} of {size} servers are ignored: with empty data directories instead too few would \
+                         be left that vote, and what was acknowledged could be lost"
+                    ),
+                    format!(
+                        "TOUCH NOTHING before every data directory is copied elsewhere, and empty none; {again}. Then stop \
+                         all, and put back what these servers had before, or all directories from copies of one stop \
+                         (docs/OPERATING.md, backup: what came after is lost)"
+                    ),
+                ),
+            };
             let subject = self.members.iter().find(|(_, id)| **id == node);
             let subject = subject.map_or(node.to_string(), |(addr, _)| format!("{node} {addr}"));
             let seen = format!("{} ignore{} it", by.join(" and "), if by.len() == 1 { "s" } else { "" });

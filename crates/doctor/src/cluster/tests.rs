@@ -352,6 +352,46 @@ fn a_server_that_runs_on_an_old_copy_of_its_data_is_a_fault_and_not_taken_for_a_
     assert!(finding.seen.contains("server-2") && finding.seen.contains("server-3"), "{finding:?}");
     assert!(finding.cause.contains("old data directory") && finding.cure.contains("mkdir"), "{finding:?}");
     assert!(!finding.cure.contains("UDP"), "{finding:?}");
+    assert!(finding.cure.contains("elsewhere") && finding.cure.contains("do not restart it"), "{finding:?}");
+}
+
+#[test]
+fn no_directory_is_emptied_where_too_few_servers_would_be_left_that_vote() {
+    // Two of three run on old copies, and the third, with the newest data, ignores them.
+    let mut found: Vec<_> = (1..=3).map(well).collect();
+    for one in &mut found[..2] {
+        one.told.as_mut().unwrap().status.role = RoleName::Candidate;
+    }
+    let newest = found[2].told.as_mut().unwrap();
+    (newest.status.role, newest.ignored) = (RoleName::Candidate, vec![NodeId(1), NodeId(2)]);
+    let elect = bad(&found);
+    // They have elected one of themselves without it.
+    for (one, role) in found.iter_mut().zip([RoleName::Backup, RoleName::Primary]) {
+        one.told.as_mut().unwrap().status.role = role;
+        one.told.as_mut().unwrap().status.view = View::new(6, NodeId(2));
+    }
+    let led = bad(&found);
+    // One is ignored, and another has lost its disk.
+    let learner = with(1, |told| told.status.role = RoleName::Learner).into_iter().map(|mut one| {
+        let told = one.told.as_mut().unwrap();
+        told.ignored = if told.status.node == NodeId(3) { vec![NodeId(2)] } else { vec![] };
+        one
+    });
+    let lost = bad(&learner.collect::<Vec<_>>());
+    for (bad, ignored) in [(elect, 2), (led, 2), (lost, 1)] {
+        let of_them: Vec<_> =
+            bad.iter().filter(|finding| finding.values.contains_key("ignored_by")).collect();
+        assert_eq!(of_them.len(), ignored, "{bad:#?}");
+        for finding in of_them {
+            assert!(
+                finding.cure.starts_with("TOUCH NOTHING") && !finding.cure.contains("mkdir"),
+                "{finding:?}"
+            );
+            assert!(finding.cure.contains("copied elsewhere"), "{finding:?}");
+            assert!(finding.cause.contains(&format!("{ignored} of 3 servers are ignored")), "{finding:?}");
+        }
+        assert!(bad.iter().all(|finding| !finding.cure.contains("UDP")), "{bad:#?}");
+    }
 }
 
 #[test]

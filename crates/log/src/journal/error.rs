@@ -105,7 +105,8 @@ pub enum JournalError {
     /// A file of the log was written by another server. The operator's fault; nothing changed.
     #[error(
         "{file} is of the log of {} of cluster {}, and the directory of {} of cluster {}: files of two directories are \
-         mixed up. Put back this server's own files, or empty the directory, and it fetches everything from the others",
+         mixed up. Put back this server's own files; or move the directory elsewhere, keep it, and start on an empty one: it fetches \
+         everything from the others, if a majority of them has its data",
         found.1, found.0, expected.1, expected.0
     )]
     OtherLog {
