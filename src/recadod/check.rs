@@ -256,6 +256,19 @@ mod tests {
     }
 
     #[test]
+    fn a_mistyped_data_directory_is_refused_whatever_it_names() {
+        let dir = cluster();
+        let file = dir.path().join("c/server-1/recado.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        for data in ["..", ".", ""] {
+            fs::write(&file, text.replace("\ndata = \"data\"\n", &format!("\ndata = \"{data}\"\n"))).unwrap();
+            let error = run(&file).unwrap_err();
+            assert!(message(&error).contains("not a data directory"), "{data:?}: {}", message(&error));
+            assert_eq!(exit_code(&error), 78, "{data:?}");
+        }
+    }
+
+    #[test]
     fn data_of_another_server_or_cluster_is_found_before_any_start() {
         let (dir, other) = (cluster(), cluster());
         let file = dir.path().join("c/server-1/recado.toml");

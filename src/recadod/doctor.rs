@@ -157,6 +157,7 @@ fn directory(config: &Config, data: &Path) -> Vec<Finding> {
                 JournalError::Io { .. } | JournalError::NotWritable(_) => {
                     "run the doctor as the server's user or as root; look at dmesg, and check the disk"
                 }
+                JournalError::Foreign(_) => "mend `data` in recado.toml",
                 _ => "give each server its own `data`; recadod inspect shows it",
             };
             let why = (super::message(&Error::new(error)), cure);

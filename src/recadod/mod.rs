@@ -73,10 +73,11 @@ Exit codes:
        inspect: the directory is damaged
     2  usage: the command line is wrong
    78  configuration: recado.toml, the cluster's secret, or a data directory
-       that belongs to another server, that other users may access and this
-       one cannot close to them, or that another version of recadod wrote; or
-       that is damaged or empty, of the only server of a cluster; for serve:
-       also ended at an entry that another version logged";
+       that belongs to another server or has only files of others in it, that
+       other users may access and this one cannot close to them, or that
+       another version of recadod wrote; or that is damaged or empty, of the
+       only server of a cluster; for serve: also ended at an entry that
+       another version logged";
 
 /// Run and administer a server of a recado cluster.
 #[derive(Debug, Parser)]

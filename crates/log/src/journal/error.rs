@@ -76,6 +76,12 @@ pub enum JournalError {
          keep the data on another disk, move the whole directory and name it as `data` in recado.toml); nothing was changed"
     )]
     NotRegular(String),
+    /// The directory has files of others, and no meta. The operator's fault; nothing changed.
+    #[error(
+        "it is not a data directory: {0:?} in it is not one of recado's files, and there is no meta. Name the directory \
+         that `recadod init` made for this server as `data` in recado.toml; nothing was changed"
+    )]
+    Foreign(String),
     /// Another process holds the directory. The operator's fault; nothing changed.
     #[error("another recadod runs on this directory; stop it first")]
     Locked,
@@ -188,6 +194,7 @@ impl JournalError {
             JournalError::Missing
             | JournalError::NotADirectory
             | JournalError::NotRegular(_)
+            | JournalError::Foreign(_)
             | JournalError::OtherCluster { .. }
             | JournalError::OtherNode { .. }
             | JournalError::OtherLog { .. }
@@ -259,6 +266,7 @@ mod tests {
             JournalError::Forgotten,
             JournalError::Missing,
             JournalError::NotADirectory,
+            JournalError::Foreign("letter".into()),
             JournalError::OtherVersion { file: "meta".into(), found: 5, reads: 4 },
             JournalError::OtherNode { found: NodeId(1), expected: NodeId(2) },
             JournalError::OtherLog {

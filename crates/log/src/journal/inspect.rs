@@ -13,7 +13,7 @@ use super::error::{IoOp, JournalError, Trying};
 use super::log::ASIDE;
 use super::meta::{self, Good, MetaFile, Read};
 use super::open::{
-    check_meta, check_regular, check_self_sufficient, check_versions, numbers, read_directory,
+    check_meta, check_ours, check_regular, check_self_sufficient, check_versions, numbers, read_directory,
 };
 use super::scan::Records;
 use super::{Directory, Disk, Expected, Mark, Meta, Options, is_ours, log_name, snapshot, snapshot_name};
@@ -186,6 +186,7 @@ pub struct Checked {
 pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, JournalError> {
     let disk = Directory::read_only(dir)?;
     check_regular(&disk)?;
+    check_ours(&disk)?;
     let runs = Directory::is_locked(dir)?;
     if !runs {
         check_versions(&disk)?;
