@@ -259,7 +259,7 @@ fn examine_servers(config: &Config, secret: Option<&ClusterSecret>) -> (Vec<Surv
         given: given.clone(),
         pinned: secret.map(cluster_key),
         known: Vec::new(),
-        own: Some(Own { node: config.cluster.me, agreed: config.agreed() }),
+        own: Some(Own { node: config.cluster.me, cluster: config.cluster.id, agreed: config.agreed() }),
     };
     match survey(&given, TIMEOUT) {
         Ok(found) => {

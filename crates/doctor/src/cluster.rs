@@ -49,6 +49,8 @@ pub struct Expected {
 pub struct Own {
     /// Its id.
     pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
     /// The digests of what must be the same on all servers.
     pub agreed: u64,
 }
@@ -324,7 +326,18 @@ impl<'a> Seen<'a> {
         }
         let mut all = Vec::new();
         for ((cluster, key), servers) in &groups {
+            // The key that most servers of this cluster have; of two that as many have the trusted one.
+            let trusted = |key: [u8; 32]| {
+                let known = |known: &KnownCluster| known.cluster == *cluster && known.key.0 == key;
+                expected.pinned.map_or(expected.known.iter().any(known), |pinned| pinned.0 == key)
+            };
+            let of_it = groups.iter().filter(|((of, _), _)| of == cluster);
+            let most = of_it.max_by_key(|((_, key), servers)| (servers.len(), trusted(*key)));
             let key = ClusterKey(*key);
+            if let Some(((_, right), others)) = most.filter(|((_, right), _)| *right != key.0) {
+                all.extend(servers.iter().map(|one| self.other_secret(one, key, ClusterKey(*right), others)));
+                continue;
+            }
             let subject = cluster.to_string();
             let here = |known: &&KnownCluster| servers.iter().any(|one| known.addresses.contains(&one.addr));
             let is_it = |known: &KnownCluster| known.cluster == *cluster && known.key == key;
@@ -332,7 +345,26 @@ impl<'a> Seen<'a> {
             let other = expected.known.iter().find(here).filter(|known| !is_it(known));
             let fingerprint = key.fingerprint().to_string();
             let seen = format!("fingerprint {fingerprint}");
+            let is_own_wrong = |pinned: &ClusterKey| {
+                *pinned != key && expected.own.is_some_and(|own| own.cluster == *cluster)
+            };
             let finding = match (expected.pinned, known, other) {
+                // Its server is told above, if it runs.
+                (Some(pinned), ..) if groups.contains_key(&(*cluster, pinned.0)) && pinned != key => {
+                    Finding::ok(check, &subject, format!("{seen}, which most servers have"))
+                }
+                (Some(pinned), ..) if is_own_wrong(&pinned) => {
+                    let names: Vec<String> = servers.iter().map(|one| self.name(one)).collect();
+                    let why = (
+                        format!(
+                            "this machine's cluster.secret is another than that of {}: it gives the fingerprint {}",
+                            names.join(" and "),
+                            pinned.fingerprint()
+                        ),
+                        "copy cluster.secret from one of them (chmod 600), and restart the server here",
+                    );
+                    Finding::other(Severity::Fault, check, &subject, seen, why)
+                }
                 (Some(pinned), ..) if pinned != key => {
                     let why = (
                         format!("the key that is pinned has the fingerprint {}", pinned.fingerprint()),
@@ -363,10 +395,14 @@ impl<'a> Seen<'a> {
             };
             all.push(finding.with("cluster", cluster.to_string()).with("fingerprint", fingerprint));
         }
-        if groups.len() > 1 {
-            let of: Vec<String> = groups
+        let mut clusters: BTreeMap<ClusterId, Vec<&Surveyed>> = BTreeMap::new();
+        for ((cluster, _), servers) in &groups {
+            clusters.entry(*cluster).or_default().extend(servers);
+        }
+        if clusters.len() > 1 {
+            let of: Vec<String> = clusters
                 .iter()
-                .map(|((cluster, _), servers)| {
+                .map(|(cluster, servers)| {
                     let addrs: Vec<String> = servers.iter().map(|one| one.addr.to_string()).collect();
                     format!("{cluster} at {}", addrs.join(", "))
                 })
@@ -378,6 +414,31 @@ impl<'a> Seen<'a> {
             all.push(Finding::other(Severity::Fault, check, "all servers", of.join("; "), why));
         }
         all
+    }
+
+    /// A server of a cluster with another key than most servers of it have.
+    fn other_secret(
+        &self,
+        one: &Surveyed,
+        key: ClusterKey,
+        right: ClusterKey,
+        others: &[&Surveyed],
+    ) -> Finding {
+        let names: Vec<String> = others.iter().map(|other| self.name(other)).collect();
+        let why = (
+            format!(
+                "it has another cluster.secret than {} (fingerprint {}): neither opens what the other sends",
+                names.join(" and "),
+                right.fingerprint()
+            ),
+            format!(
+                "copy cluster.secret from {} to it (chmod 600), and restart it; clients trust the key of the right one",
+                names.first().map_or("another server", String::as_str)
+            ),
+        );
+        let seen = format!("fingerprint {}", key.fingerprint());
+        let finding = Finding::other(Severity::Fault, "cluster", &self.name(one), seen, why);
+        finding.with("fingerprint", key.fingerprint().to_string())
     }
 
     fn members(&self, expected: &Expected) -> Vec<Finding> {

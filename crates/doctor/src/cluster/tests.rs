@@ -216,6 +216,32 @@ fn a_cluster_is_pinned_known_new_or_changed() {
 }
 
 #[test]
+fn a_server_with_another_secret_is_named_and_not_taken_for_another_cluster() {
+    let other = ClusterKey([8; 32]);
+    let mut found: Vec<_> = (1..=3).map(well).collect();
+    found[0].claim.as_mut().unwrap().key = other;
+    let own = |node| Some(Own { node: NodeId(node), cluster: ClusterId(7), agreed: 77 });
+    // From a client that has pinned the key, from a server with the right secret, and from that one itself.
+    for (pinned, own) in [(Some(KEY), None), (Some(KEY), own(2)), (Some(other), own(1)), (None, None)] {
+        let bad = bad_for(&found, &Expected { pinned, own, ..expected() });
+        let told: Vec<_> = bad.iter().filter(|finding| finding.severity == Severity::Fault).collect();
+        assert_eq!(told.len(), 1, "{bad:#?}");
+        assert_eq!((told[0].check, told[0].subject.as_str()), ("cluster", "server-1 192.0.2.1:10097"));
+        assert!(told[0].cause.contains("another cluster.secret"), "{told:?}");
+        assert!(told[0].cure.contains("copy cluster.secret from server-2 192.0.2.2:10097"), "{told:?}");
+    }
+    // While it does not run, by its file.
+    let rest = [silent(1), well(2), well(3)];
+    let bad = bad_for(&rest, &Expected { pinned: Some(other), own: own(1), ..expected() });
+    let told = bad.iter().find(|finding| finding.check == "cluster").unwrap();
+    assert!(
+        told.cause.contains("this machine's cluster.secret") && told.cause.contains("server-2"),
+        "{told:?}"
+    );
+    assert!(told.cure.contains("copy cluster.secret"), "{told:?}");
+}
+
+#[test]
 fn servers_that_name_other_members_or_have_other_settings_are_told_apart() {
     let finding = only(&with(2, |told| told.status.members.truncate(2)));
     assert_eq!((finding.check, finding.severity), ("members", Severity::Fault));
@@ -232,7 +258,8 @@ fn servers_that_name_other_members_or_have_other_settings_are_told_apart() {
 #[test]
 fn a_file_that_was_changed_since_the_start_is_found_on_its_machine() {
     let found: Vec<_> = (1..=3).map(well).collect();
-    let of = |agreed| Expected { own: Some(Own { node: NodeId(1), agreed }), ..expected() };
+    let of =
+        |agreed| Expected { own: Some(Own { node: NodeId(1), cluster: ClusterId(7), agreed }), ..expected() };
     assert_eq!(bad_for(&found, &of(77)), []);
     let bad = bad_for(&found, &of(78));
     assert!(bad.len() == 1 && bad[0].cause.contains("since the server has started"), "{bad:?}");
