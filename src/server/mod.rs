@@ -37,7 +37,7 @@
 //! (with `budget`), `intake` and [`shard`]; then the threads from the ports inwards: `recv_loop` with
 //! `listener`, `handlers`, [`places`], `request_channel`, `replica_thread` with `peer_port`,
 //! `journal_thread`, `snapshot_thread`; `overflow_queue` and `delivery_sender`, by which the replica thread
-//! sends; then `counters`, `log_throttle` and `lines`.
+//! sends; then `counters`, `log_throttle`, `outage` and `lines`.
 
 pub mod budget;
 mod cost;
@@ -52,6 +52,7 @@ mod lines;
 mod listener;
 mod log_throttle;
 pub mod node;
+mod outage;
 mod overflow_queue;
 mod peer_port;
 pub mod places;

@@ -441,6 +441,11 @@ impl<L: OrderedLog> Node<L> {
         self.log.status().commit
     }
 
+    /// The state of the log.
+    pub fn log(&self) -> recado_log::ordered::Status {
+        self.log.status()
+    }
+
     /// The last op applied.
     pub fn applied(&self) -> Op {
         self.service.applied()
