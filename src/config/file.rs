@@ -91,6 +91,14 @@ pub enum Rule {
         /// The most allowed.
         most: u64,
     },
+    /// A number below another one that it must cover.
+    #[error("must be no less than {of}, which is {least}")]
+    Below {
+        /// The key of the other.
+        of: &'static str,
+        /// Its value.
+        least: u64,
+    },
     /// A word that is not one of those allowed.
     #[error("must be one of {0}")]
     OneOf(&'static str),
@@ -415,12 +423,39 @@ fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
     })
 }
 
+/// Checks that one session, profile or network may not do more than what it is a part of.
+fn check_parts(raw: &RawLimits) -> Result<(), ConfigError> {
+    for (part, least, whole, value) in [
+        ("limits.session_per_s", raw.session_per_s, "limits.profile_per_s", raw.profile_per_s),
+        ("limits.session_burst", raw.session_burst, "limits.profile_burst", raw.profile_burst),
+        ("limits.profile_per_s", raw.profile_per_s, "limits.network_per_s", raw.network_per_s),
+        ("limits.profile_burst", raw.profile_burst, "limits.network_burst", raw.network_burst),
+        (
+            "limits.network_handshakes_per_s",
+            raw.network_handshakes_per_s,
+            "limits.handshakes_per_s",
+            raw.handshakes_per_s,
+        ),
+        (
+            "limits.network_handshakes_burst",
+            raw.network_handshakes_burst,
+            "limits.handshakes_burst",
+            raw.handshakes_burst,
+        ),
+    ] {
+        if value < least {
+            return Err(refuse(whole, value, Rule::Below { of: part, least }));
+        }
+    }
+    Ok(())
+}
+
 fn limits(raw: &RawLimits, admission: &RawAdmission) -> Result<Limits, ConfigError> {
     const MOST: u64 = 1_000_000;
     const MOST_NAMES: u64 = 100_000;
     let names = |key: &str, value| within(key, value, 1, MOST_NAMES).map(|value| value as u32);
     let number = |key: &str, value| within(key, value, 1, MOST).map(|value| value as u32);
-    Ok(Limits {
+    let limits = Limits {
         session_requests: Rate {
             per_s: number("limits.session_per_s", raw.session_per_s)?,
             burst: number("limits.session_burst", raw.session_burst)?,
@@ -450,7 +485,9 @@ fn limits(raw: &RawLimits, admission: &RawAdmission) -> Result<Limits, ConfigErr
             burst: names("admission.channels_burst", admission.channels_burst)? * Limits::NAME_COST,
         },
         ..Limits::default()
-    })
+    };
+    check_parts(raw)?;
+    Ok(limits)
 }
 
 /// The file of one server with every setting at its default, and comments that explain each.
@@ -570,7 +607,8 @@ network_burst = 400000
 # newcomers wait; too many delay those who have sessions. Default 500 and 1000.
 handshakes_per_s = 500
 handshakes_burst = 1000
-# The same of one network, less than of all: default 200 and 400.
+# The same of one network, no more than of all; with as many, one network keeps out the others. Default
+# 200 and 400.
 network_handshakes_per_s = 200
 network_handshakes_burst = 400
 
@@ -661,6 +699,22 @@ mod tests {
         assert_eq!(broken("000000000000feed", "0000000000000000").1, Rule::ClusterId);
         assert_eq!(broken("000000000000feed", "feed").1, Rule::ClusterId);
         assert_eq!(broken("000000000000feed", "+00000000000feed").1, Rule::ClusterId);
+    }
+
+    #[test]
+    fn what_covers_a_part_is_no_less_than_it() {
+        for (text, whole, part, least) in [
+            ("profile_per_s = 100000", "limits.profile_per_s", "limits.session_per_s", 50_000),
+            ("profile_burst = 200000", "limits.profile_burst", "limits.session_burst", 100_000),
+            ("network_per_s = 200000", "limits.network_per_s", "limits.profile_per_s", 100_000),
+            ("network_burst = 400000", "limits.network_burst", "limits.profile_burst", 200_000),
+            ("\nhandshakes_per_s = 500", "limits.handshakes_per_s", "limits.network_handshakes_per_s", 200),
+            ("\nhandshakes_burst = 1000", "limits.handshakes_burst", "limits.network_handshakes_burst", 400),
+        ] {
+            let of = |value: u64| format!("{} = {value}", text.split(" = ").next().unwrap());
+            assert!(with(text, &of(least)).is_ok(), "{whole}");
+            assert_eq!(broken(text, &of(least - 1)), (whole.into(), Rule::Below { of: part, least }));
+        }
     }
 
     #[test]

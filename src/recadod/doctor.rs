@@ -210,9 +210,13 @@ fn holds(subject: &str, found: &Checked) -> Finding {
             Finding::other(Severity::Note, check, subject, seen, why)
         }
         MetaState::Absent | MetaState::Rotten => {
+            let cause = match found.orphaned {
+                true => "meta, and with it the promises, was lost, or left out when the directory was copied",
+                false => "the directory is new, or its disk was lost",
+            };
             let why = (
-                "the directory is new, or its disk was lost",
-                "if its data are elsewhere, put them back. Otherwise keep the other servers running, with their data, and \
+                cause,
+                "if its data are elsewhere, put them back, meta too. Otherwise keep the other servers running, with their data, and \
                  start it: a majority of all servers, itself not counted, must still vote. In a cluster that is only just \
                  made, give each server the directory that recadod init made for it",
             );
@@ -396,7 +400,7 @@ mod tests {
                 panic!("a new directory")
             };
             let meta = MetaState::Good { whole, cluster, node, members, voter, incarnation, promised, mark };
-            let found = holds("data", &Checked { meta, lost: None });
+            let found = holds("data", &Checked { meta, lost: None, orphaned: false });
             (found.severity, found.cure)
         };
         let (severity, cure) = found(false, true);

@@ -174,6 +174,20 @@ pub struct Checked {
     /// The ops that damage destroyed, and that the other servers have to send. Not looked for beside a server
     /// that runs.
     pub lost: Option<Unknown>,
+    /// True if there are log files or snapshots and no readable meta: the next start sets them aside.
+    pub orphaned: bool,
+}
+
+impl Checked {
+    /// Returns true if data that was once durable is damaged or missing here.
+    pub fn is_damaged(&self) -> bool {
+        let of_meta = match self.meta {
+            MetaState::Absent => self.orphaned,
+            MetaState::Rotten => true,
+            MetaState::Good { whole, .. } => !whole,
+        };
+        of_meta || self.lost.is_some()
+    }
 }
 
 /// Examines the directory `dir` as a start with this configuration does, and refuses what that refuses, but
@@ -191,10 +205,11 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, JournalError> {
     if !runs {
         check_versions(&disk)?;
     }
+    let orphaned = || Ok(!numbers(&disk, "log.")?.is_empty() || !numbers(&disk, "snap.")?.is_empty());
     match MetaFile::read(&disk)? {
         Read::Absent | Read::Bad if expected.is_alone() => Err(JournalError::Forgotten),
-        Read::Absent => Ok(Checked { meta: MetaState::Absent, lost: None }),
-        Read::Bad => Ok(Checked { meta: MetaState::Rotten, lost: None }),
+        Read::Absent => Ok(Checked { meta: MetaState::Absent, lost: None, orphaned: orphaned()? }),
+        Read::Bad => Ok(Checked { meta: MetaState::Rotten, lost: None, orphaned: orphaned()? }),
         Read::Good(Good { meta, mark, whole, .. }) => {
             check_meta(&meta, expected)?;
             let lost = match runs {
@@ -204,7 +219,7 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, JournalError> {
             if expected.is_alone() {
                 check_self_sufficient(&meta, lost)?;
             }
-            Ok(Checked { meta: MetaState::good(meta, mark, whole), lost })
+            Ok(Checked { meta: MetaState::good(meta, mark, whole), lost, orphaned: false })
         }
     }
 }
