@@ -205,7 +205,9 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, JournalError> {
     if !runs {
         check_versions(&disk)?;
     }
-    let orphaned = || Ok(!numbers(&disk, "log.")?.is_empty() || !numbers(&disk, "snap.")?.is_empty());
+    let orphaned = || -> Result<bool, JournalError> {
+        Ok(!numbers(&disk, "log.")?.is_empty() || !numbers(&disk, "snap.")?.is_empty())
+    };
     match MetaFile::read(&disk)? {
         Read::Absent | Read::Bad if expected.is_alone() => Err(JournalError::Forgotten),
         Read::Absent => Ok(Checked { meta: MetaState::Absent, lost: None, orphaned: orphaned()? }),
