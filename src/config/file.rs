@@ -69,11 +69,11 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// A value breaks a rule.
-    #[error("{key} = {value:?}: {rule}")]
+    #[error("{key} = {value}: {rule}")]
     Value {
         /// The key.
         key: String,
-        /// The value.
+        /// The value, as the file has it: text in quotes.
         value: String,
         /// The rule that it breaks, with the cure.
         rule: Rule,
@@ -102,6 +102,12 @@ pub enum Rule {
     /// A word that is not one of those allowed.
     #[error("must be one of {0}")]
     OneOf(&'static str),
+    /// A value that is not an address with a port.
+    #[error(
+        "must be an IP address and a port, as \"192.0.2.1:10097\" or \"[2001:db8::1]:10097\": servers know each other by \
+         address, so a name is looked up once (getent hosts NAME), and its address written here"
+    )]
+    NotAnAddress,
     /// A value that is not a cluster id.
     #[error("must be 16 hexadecimal digits, not all zero, as `recadod init` drew them for the cluster")]
     ClusterId,
@@ -128,8 +134,14 @@ pub enum Rule {
     MixedFamilies,
 }
 
+/// Refuses a text.
 fn refuse(key: impl Into<String>, value: impl ToString, rule: Rule) -> ConfigError {
-    ConfigError::Value { key: key.into(), value: value.to_string(), rule }
+    ConfigError::Value { key: key.into(), value: format!("{:?}", value.to_string()), rule }
+}
+
+/// Refuses a number.
+fn refuse_number(key: impl Into<String>, value: impl Into<u64>, rule: Rule) -> ConfigError {
+    ConfigError::Value { key: key.into(), value: value.into().to_string(), rule }
 }
 
 /// The file as TOML. The keys above the tables and `[[server]]` have no default; every table may be left out,
@@ -161,8 +173,8 @@ struct Raw {
 #[serde(deny_unknown_fields)]
 struct RawServer {
     id: u16,
-    client: SocketAddr,
-    peer: SocketAddr,
+    client: String,
+    peer: String,
 }
 
 /// `[admission]`: [`Config::admission`], [`Limits::network_names`] and [`Limits::network_channels`]. Rates
@@ -340,15 +352,18 @@ fn cluster(raw: &Raw) -> Result<Cluster, ConfigError> {
     for server in &raw.server {
         within("server.id", server.id.into(), 1, u16::MAX.into())?;
         if members.iter().any(|member| member.id.0 == server.id) {
-            return Err(refuse("server.id", server.id, Rule::RepeatedId));
+            return Err(refuse_number("server.id", server.id, Rule::RepeatedId));
         }
-        members.push(Member { id: NodeId(server.id), client: server.client, peer: server.peer });
+        let address = |key: &str, text: &str| text.parse().map_err(|_| refuse(key, text, Rule::NotAnAddress));
+        let (client, peer) =
+            (address("server.client", &server.client)?, address("server.peer", &server.peer)?);
+        members.push(Member { id: NodeId(server.id), client, peer });
     }
     check_addresses(&members)?;
     members.sort();
     let me = NodeId(raw.node);
     if !members.iter().any(|member| member.id == me) {
-        return Err(refuse("node", raw.node, Rule::NotAMember));
+        return Err(refuse_number("node", raw.node, Rule::NotAMember));
     }
     Ok(Cluster { id, me, members })
 }
@@ -382,7 +397,7 @@ fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, ConfigErr
     if (least..=most).contains(&value) {
         Ok(value)
     } else {
-        Err(refuse(key, value, Rule::Range { least, most }))
+        Err(refuse_number(key, value, Rule::Range { least, most }))
     }
 }
 
@@ -444,7 +459,7 @@ fn check_parts(raw: &RawLimits) -> Result<(), ConfigError> {
         ),
     ] {
         if value < least {
-            return Err(refuse(whole, value, Rule::Below { of: part, least }));
+            return Err(refuse_number(whole, value, Rule::Below { of: part, least }));
         }
     }
     Ok(())
@@ -715,6 +730,19 @@ mod tests {
             assert!(with(text, &of(least)).is_ok(), "{whole}");
             assert_eq!(broken(text, &of(least - 1)), (whole.into(), Rule::Below { of: part, least }));
         }
+    }
+
+    #[test]
+    fn a_value_is_shown_as_the_file_has_it() {
+        let told = |from: &str, to: &str| with(from, to).unwrap_err().to_string();
+        assert!(told("node = 2", "node = 7").starts_with("node = 7: "), "{}", told("node = 2", "node = 7"));
+        assert!(told("count = 10000", "count = 0").starts_with("retention.count = 0: "));
+        let name = told("127.0.0.1:10099", "localhost:7001");
+        assert!(
+            name.starts_with("server.client = \"localhost:7001\": ") && name.contains("getent"),
+            "{name}"
+        );
+        assert_eq!(broken("127.0.0.1:11099", "127.0.0.1").1, Rule::NotAnAddress);
     }
 
     #[test]

@@ -50,7 +50,10 @@ pub enum JournalError {
     },
     /// This account may not write the directory, or the directory is mounted read-only. The operator's
     /// fault; at the start nothing changed, later the journal is poisoned.
-    #[error("not writable; give the user that runs recadod read and write access")]
+    #[error(
+        "this user may not read and write it or a file in it, or its disk is mounted read-only: give the user that runs \
+         recadod all of it (ls -la shows whose each file is)"
+    )]
     NotWritable(#[source] io::Error),
     /// The journal is poisoned: after an earlier error it does not know what is durable. The disk's fault;
     /// the server ends.

@@ -367,7 +367,7 @@ impl fmt::Display for Inspection {
                 bad => writeln!(f, ", {bad} of no valid record")?,
             }
         }
-        if self.log.iter().any(|range| range.bad_bytes > 0) && !self.damaged {
+        if self.log.iter().any(|range| range.bad_bytes > 0) && !self.damaged && self.lost.is_none() {
             let why = match self.snapshots.iter().any(|snapshot| snapshot.good) {
                 true => "a write that was never completed, or damage that a snapshot covers",
                 false => "a write that was never completed, so nothing of it was acknowledged",
