@@ -69,11 +69,11 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// A value breaks a rule.
-    #[error("{key} = {value:?}: {rule}")]
+    #[error("{key} = {value}: {rule}")]
     Value {
         /// The key.
         key: String,
-        /// The value.
+        /// The value, as the file has it: text in quotes.
         value: String,
         /// The rule that it breaks, with the cure.
         rule: Rule,
@@ -91,9 +91,23 @@ pub enum Rule {
         /// The most allowed.
         most: u64,
     },
+    /// A number below another one that it must cover.
+    #[error("must be no less than {of}, which is {least}")]
+    Below {
+        /// The key of the other.
+        of: &'static str,
+        /// Its value.
+        least: u64,
+    },
     /// A word that is not one of those allowed.
     #[error("must be one of {0}")]
     OneOf(&'static str),
+    /// A value that is not an address with a port.
+    #[error(
+        "must be an IP address and a port, as \"192.0.2.1:10097\" or \"[2001:db8::1]:10097\": servers know each other by \
+         address, so a name is looked up once (getent hosts NAME), and its address written here"
+    )]
+    NotAnAddress,
     /// A value that is not a cluster id.
     #[error("must be 16 hexadecimal digits, not all zero, as `recadod init` drew them for the cluster")]
     ClusterId,
@@ -120,8 +134,14 @@ pub enum Rule {
     MixedFamilies,
 }
 
+/// Refuses a text.
 fn refuse(key: impl Into<String>, value: impl ToString, rule: Rule) -> ConfigError {
-    ConfigError::Value { key: key.into(), value: value.to_string(), rule }
+    ConfigError::Value { key: key.into(), value: format!("{:?}", value.to_string()), rule }
+}
+
+/// Refuses a number.
+fn refuse_number(key: impl Into<String>, value: impl Into<u64>, rule: Rule) -> ConfigError {
+    ConfigError::Value { key: key.into(), value: value.into().to_string(), rule }
 }
 
 /// The file as TOML. The keys above the tables and `[[server]]` have no default; every table may be left out,
@@ -153,8 +173,8 @@ struct Raw {
 #[serde(deny_unknown_fields)]
 struct RawServer {
     id: u16,
-    client: SocketAddr,
-    peer: SocketAddr,
+    client: String,
+    peer: String,
 }
 
 /// `[admission]`: [`Config::admission`], [`Limits::network_names`] and [`Limits::network_channels`]. Rates
@@ -332,15 +352,18 @@ fn cluster(raw: &Raw) -> Result<Cluster, ConfigError> {
     for server in &raw.server {
         within("server.id", server.id.into(), 1, u16::MAX.into())?;
         if members.iter().any(|member| member.id.0 == server.id) {
-            return Err(refuse("server.id", server.id, Rule::RepeatedId));
+            return Err(refuse_number("server.id", server.id, Rule::RepeatedId));
         }
-        members.push(Member { id: NodeId(server.id), client: server.client, peer: server.peer });
+        let address = |key: &str, text: &str| text.parse().map_err(|_| refuse(key, text, Rule::NotAnAddress));
+        let (client, peer) =
+            (address("server.client", &server.client)?, address("server.peer", &server.peer)?);
+        members.push(Member { id: NodeId(server.id), client, peer });
     }
     check_addresses(&members)?;
     members.sort();
     let me = NodeId(raw.node);
     if !members.iter().any(|member| member.id == me) {
-        return Err(refuse("node", raw.node, Rule::NotAMember));
+        return Err(refuse_number("node", raw.node, Rule::NotAMember));
     }
     Ok(Cluster { id, me, members })
 }
@@ -374,7 +397,7 @@ fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, ConfigErr
     if (least..=most).contains(&value) {
         Ok(value)
     } else {
-        Err(refuse(key, value, Rule::Range { least, most }))
+        Err(refuse_number(key, value, Rule::Range { least, most }))
     }
 }
 
@@ -415,12 +438,39 @@ fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
     })
 }
 
+/// Checks that one session, profile or network may not do more than what it is a part of.
+fn check_parts(raw: &RawLimits) -> Result<(), ConfigError> {
+    for (part, least, whole, value) in [
+        ("limits.session_per_s", raw.session_per_s, "limits.profile_per_s", raw.profile_per_s),
+        ("limits.session_burst", raw.session_burst, "limits.profile_burst", raw.profile_burst),
+        ("limits.profile_per_s", raw.profile_per_s, "limits.network_per_s", raw.network_per_s),
+        ("limits.profile_burst", raw.profile_burst, "limits.network_burst", raw.network_burst),
+        (
+            "limits.network_handshakes_per_s",
+            raw.network_handshakes_per_s,
+            "limits.handshakes_per_s",
+            raw.handshakes_per_s,
+        ),
+        (
+            "limits.network_handshakes_burst",
+            raw.network_handshakes_burst,
+            "limits.handshakes_burst",
+            raw.handshakes_burst,
+        ),
+    ] {
+        if value < least {
+            return Err(refuse_number(whole, value, Rule::Below { of: part, least }));
+        }
+    }
+    Ok(())
+}
+
 fn limits(raw: &RawLimits, admission: &RawAdmission) -> Result<Limits, ConfigError> {
     const MOST: u64 = 1_000_000;
     const MOST_NAMES: u64 = 100_000;
     let names = |key: &str, value| within(key, value, 1, MOST_NAMES).map(|value| value as u32);
     let number = |key: &str, value| within(key, value, 1, MOST).map(|value| value as u32);
-    Ok(Limits {
+    let limits = Limits {
         session_requests: Rate {
             per_s: number("limits.session_per_s", raw.session_per_s)?,
             burst: number("limits.session_burst", raw.session_burst)?,
@@ -450,7 +500,9 @@ fn limits(raw: &RawLimits, admission: &RawAdmission) -> Result<Limits, ConfigErr
             burst: names("admission.channels_burst", admission.channels_burst)? * Limits::NAME_COST,
         },
         ..Limits::default()
-    })
+    };
+    check_parts(raw)?;
+    Ok(limits)
 }
 
 /// The file of one server with every setting at its default, and comments that explain each.
@@ -511,7 +563,8 @@ preempt = "graceful"
 
 [retention]
 # How long a topic keeps its notifications; the first limit reached counts. A reader who was
-# away for longer is told what is missing. The primary's values count.
+# away for longer is told what is missing. The same on every server: the primary's count, and what one
+# with smaller values drops while it leads is gone everywhere. `recado doctor` compares them.
 # Notifications of a topic: 1 to 10000000, default 10000. Choose what the busiest topic gets while its
 # readers are away.
 count = 10000
@@ -569,7 +622,8 @@ network_burst = 400000
 # newcomers wait; too many delay those who have sessions. Default 500 and 1000.
 handshakes_per_s = 500
 handshakes_burst = 1000
-# The same of one network, less than of all: default 200 and 400.
+# The same of one network, no more than of all; with as many, one network keeps out the others. Default
+# 200 and 400.
 network_handshakes_per_s = 200
 network_handshakes_burst = 400
 
@@ -660,6 +714,35 @@ mod tests {
         assert_eq!(broken("000000000000feed", "0000000000000000").1, Rule::ClusterId);
         assert_eq!(broken("000000000000feed", "feed").1, Rule::ClusterId);
         assert_eq!(broken("000000000000feed", "+00000000000feed").1, Rule::ClusterId);
+    }
+
+    #[test]
+    fn what_covers_a_part_is_no_less_than_it() {
+        for (text, whole, part, least) in [
+            ("profile_per_s = 100000", "limits.profile_per_s", "limits.session_per_s", 50_000),
+            ("profile_burst = 200000", "limits.profile_burst", "limits.session_burst", 100_000),
+            ("network_per_s = 200000", "limits.network_per_s", "limits.profile_per_s", 100_000),
+            ("network_burst = 400000", "limits.network_burst", "limits.profile_burst", 200_000),
+            ("\nhandshakes_per_s = 500", "limits.handshakes_per_s", "limits.network_handshakes_per_s", 200),
+            ("\nhandshakes_burst = 1000", "limits.handshakes_burst", "limits.network_handshakes_burst", 400),
+        ] {
+            let of = |value: u64| format!("{} = {value}", text.split(" = ").next().unwrap());
+            assert!(with(text, &of(least)).is_ok(), "{whole}");
+            assert_eq!(broken(text, &of(least - 1)), (whole.into(), Rule::Below { of: part, least }));
+        }
+    }
+
+    #[test]
+    fn a_value_is_shown_as_the_file_has_it() {
+        let told = |from: &str, to: &str| with(from, to).unwrap_err().to_string();
+        assert!(told("node = 2", "node = 7").starts_with("node = 7: "), "{}", told("node = 2", "node = 7"));
+        assert!(told("count = 10000", "count = 0").starts_with("retention.count = 0: "));
+        let name = told("127.0.0.1:10099", "localhost:7001");
+        assert!(
+            name.starts_with("server.client = \"localhost:7001\": ") && name.contains("getent"),
+            "{name}"
+        );
+        assert_eq!(broken("127.0.0.1:11099", "127.0.0.1").1, Rule::NotAnAddress);
     }
 
     #[test]

@@ -21,9 +21,9 @@ use recado_proto::id::Admission;
 
 /// The configuration of one server.
 ///
-/// The servers must agree on `cluster` (except for [`Cluster::me`]), on `timing`, and on the `limits` that
-/// apply reads. Of `preempt`, `admission`, `retention` and the rates of names and channels the primary's
-/// count: if the servers differ, a failover changes them. `snapshot_every`, `snapshot_bytes` and the other
+/// The servers must agree on `cluster` (except for [`Cluster::me`]), on `timing`, on `retention`, and on the
+/// `limits` that apply reads. Of `preempt`, `admission`, `retention` and the rates of names and channels the
+/// primary's count: if the servers differ, a failover changes them, and one that retains less drops for all. `snapshot_every`, `snapshot_bytes` and the other
 /// limits are each server's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -80,26 +80,30 @@ impl Config {
         }
     }
 
-    /// A digest of what all servers must be configured with alike: the cluster's id and members with their
-    /// addresses, the timers, and who may claim a name (the primary's counts, so with another one a failover
-    /// changes it). Not of `me`, of what only the primary or each server itself decides, nor of what is
-    /// compiled in. It finds mistakes, not attackers: whoever has the secret can claim any digest.
+    /// Four digests of 16 bits, the first one highest, of what all servers must be configured with alike: the
+    /// cluster's id and members with their addresses; the timers; who may claim a name; and the retention. Of
+    /// the last two the primary's count, so that with others a failover changes them, and what a server with
+    /// less retention drops while it leads is lost everywhere. Not of `me`, of what only the primary or each
+    /// server itself decides, nor of what is compiled in. It finds mistakes, not attackers: whoever has the
+    /// secret can claim any digest.
     pub fn agreed(&self) -> u64 {
         let Cluster { id, members, .. } = &self.cluster;
         let Timing { heartbeat, suspect_min, suspect_max, bully, coordinator, preempt_after } = self.timing;
-        let mut text = id.to_string();
+        let Retention { count, bytes, age_ms, all_bytes } = self.retention;
+        let mut servers = id.to_string();
         for Member { id, client, peer } in members {
-            text.push_str(&format!("; {} {client} {peer}", id.0));
+            servers.push_str(&format!("; {} {client} {peer}", id.0));
         }
-        for time in [heartbeat, suspect_min, suspect_max, bully, coordinator, preempt_after] {
-            text.push_str(&format!("; {} us", time.as_micros()));
-        }
-        text.push_str(match self.admission {
-            Admission::Open => "; open",
-            Admission::Invite => "; invite",
-            Admission::Keys => "; keys",
-        });
-        fnv1a(text.into_bytes())
+        let times = [heartbeat, suspect_min, suspect_max, bully, coordinator, preempt_after];
+        let times = times.map(|time| time.as_micros().to_string()).join(" ");
+        let names = match self.admission {
+            Admission::Open => "open",
+            Admission::Invite => "invite",
+            Admission::Keys => "keys",
+        };
+        let retained = format!("{count} {bytes} {age_ms} {all_bytes}");
+        let parts = [servers, times, names.to_owned(), retained];
+        parts.into_iter().fold(0, |all, part| all << 16 | u64::from(digest(&part)))
     }
 
     /// The part of the configuration that the log needs.
@@ -108,6 +112,11 @@ impl Config {
         let cluster = cluster.clone();
         recado_log::config::Config { cluster, timing: *timing, preempt: *preempt, planted: *planted }
     }
+}
+
+fn digest(part: &str) -> u16 {
+    let [a, b, c, d, e, f, g, h] = fnv1a(part.bytes()).to_be_bytes();
+    [[a, b], [c, d], [e, f], [g, h]].map(u16::from_be_bytes).into_iter().fold(0, |all, bits| all ^ bits)
 }
 
 #[cfg(test)]
@@ -133,18 +142,24 @@ mod tests {
         let own = Config { preempt: Preempt::Off, snapshot_bytes: 1, ..config(1) };
         assert_eq!(own.agreed(), agreed, "a server's own settings need not agree");
         let mut others = vec![agreed];
-        let mut other = |change: &dyn Fn(&mut Config)| {
+        let mut other = |part: u32, change: &dyn Fn(&mut Config)| {
             let mut config = config(1);
             change(&mut config);
+            let differs = config.agreed() ^ agreed;
+            assert_eq!(differs & !(0xffff << (48 - 16 * part)), 0, "it shows which setting it is: {part}");
             others.push(config.agreed());
         };
-        other(&|config| config.cluster.id = ClusterId(8));
-        other(&|config| config.cluster.members[2].client.set_port(1));
-        other(&|config| config.cluster.members[2].peer.set_port(1));
-        other(&|config| config.cluster.members[2].id = NodeId(4));
-        other(&|config| config.cluster.members.truncate(2));
-        other(&|config| config.timing = Timing::LAN);
-        other(&|config| config.admission = Admission::Keys);
+        other(0, &|config| config.cluster.id = ClusterId(8));
+        other(0, &|config| config.cluster.members[2].client.set_port(1));
+        other(0, &|config| config.cluster.members[2].peer.set_port(1));
+        other(0, &|config| config.cluster.members[2].id = NodeId(4));
+        other(0, &|config| config.cluster.members.truncate(2));
+        other(1, &|config| config.timing = Timing::LAN);
+        other(2, &|config| config.admission = Admission::Keys);
+        other(3, &|config| config.retention.count = 2);
+        other(3, &|config| config.retention.bytes = 2);
+        other(3, &|config| config.retention.age_ms = 2);
+        other(3, &|config| config.retention.all_bytes = 2);
         let count = others.len();
         others.sort_unstable();
         others.dedup();

@@ -10,8 +10,11 @@ use recado::server::cluster_key;
 use recado_log::journal::{self, Checked, Expected, MetaState};
 use recado_sys::machine;
 
-/// Reads the file and what it names, the secret and the data directory; returns a summary.
-pub(super) fn run(file: &Path) -> Result<String> {
+use super::inspect::Verdict;
+
+/// Reads the file and what it names, the secret and the data directory; returns a summary, and whether the
+/// data that `serve` would accept is damaged.
+pub(super) fn run(file: &Path) -> Result<(String, Verdict)> {
     let (checked, secret) = load(file)?;
     let cluster = &checked.config.cluster;
     let expected = expected(&checked.config);
@@ -22,16 +25,24 @@ pub(super) fn run(file: &Path) -> Result<String> {
     let at = cluster
         .member(cluster.me)
         .map_or(String::new(), |me| format!(", clients at {}, peers at {}", me.client, me.peer));
-    Ok(format!(
-        "{}: good\n  server   {} of [{}] of cluster {}{at}\n  data     {data}: {}{}\n  key      fingerprint {}\n",
+    let (word, verdict) = match found.is_damaged() {
+        true => ("THE DATA IS DAMAGED, a server starts with it all the same", Verdict::Damaged),
+        false => ("good", Verdict::Whole),
+    };
+    let text = format!(
+        "{}: {word}\n  server   {} of [{}] of cluster {}{at}\n  data     {data}: {}{}\n  \
+         settings {:016x}: cluster and addresses, timing.preset, new_names and [retention], four digits each; the same \
+         on every server\n  key      fingerprint {}: the same on every server\n",
         file.display(),
         cluster.me,
         ids.join(" "),
         cluster.id,
         state(&found),
         exposed(&checked.data),
+        checked.config.agreed(),
         cluster_key(&secret).fingerprint()
-    ))
+    );
+    Ok((text, verdict))
 }
 
 /// What a start with this configuration expects of its data directory.
@@ -60,6 +71,11 @@ fn exposed(data: &Path) -> String {
 /// A data directory on which a server starts, in words.
 pub(super) fn state(found: &Checked) -> String {
     match &found.meta {
+        MetaState::Absent if found.orphaned => {
+            "META IS MISSING beside log files or snapshots, which the next start sets aside; the server learns from the \
+             others before it votes"
+                .to_owned()
+        }
         MetaState::Absent => {
             "empty; the server learns from the others before it votes, and they must have their data"
                 .to_owned()
@@ -113,18 +129,38 @@ mod tests {
         dir
     }
 
+    fn told(file: &Path) -> String {
+        run(file).unwrap().0
+    }
+
     #[test]
     fn a_good_file_is_named_with_its_server_and_addresses() {
         let dir = cluster();
         let file = dir.path().join("c/server-2/recado.toml");
-        let output = run(&file).unwrap();
+        let output = told(&file);
         for part in [&file.display().to_string(), "server-2 of [1 2 3]", "127.0.0.1:10098", "127.0.0.1:11098"]
         {
             assert!(output.contains(part), "{part}: {output}");
         }
         assert!(output.contains("with a vote"), "{output}");
         fs::remove_file(dir.path().join("c/server-2/data/meta")).unwrap();
-        assert!(run(&file).unwrap().contains("they must have their data"));
+        assert!(told(&file).contains("they must have their data"));
+    }
+
+    #[test]
+    fn what_must_be_configured_alike_is_shown_so_that_it_can_be_compared() {
+        let dir = cluster();
+        let settings = |server: u8| {
+            let output = told(&dir.path().join(format!("c/server-{server}/recado.toml")));
+            let line = output.lines().find_map(|line| line.trim().strip_prefix("settings "));
+            line.unwrap().split(':').next().unwrap().to_owned()
+        };
+        assert_eq!(settings(1), settings(2));
+        let file = dir.path().join("c/server-1/recado.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, text.replace("\ncount = 10000\n", "\ncount = 2\n")).unwrap();
+        let (one, two) = (settings(1), settings(2));
+        assert!(one[..12] == two[..12] && one[12..] != two[12..], "{one} {two}");
     }
 
     #[test]
@@ -144,9 +180,9 @@ mod tests {
             journal.append(&[entry(1), entry(2)], Op(0)).unwrap();
             journal.sync().unwrap();
             journal.mark().unwrap();
-            assert!(run(&file).unwrap().contains("with a vote"), "beside a server");
+            assert!(told(&file).contains("with a vote"), "beside a server");
             drop(journal);
-            assert!(run(&file).unwrap().contains("with a vote"));
+            assert!(told(&file).contains("with a vote"));
             let inspected = || inspect::run(data, false).unwrap();
             assert_eq!(inspected().1, inspect::Verdict::Whole);
 
@@ -161,8 +197,20 @@ mod tests {
                 assert_eq!((exit_code(&error), exit_code(&served)), (78, 78), "{what}");
             };
             if servers > 1 {
-                let told = run(&file).unwrap();
+                let told = told(&file);
                 assert!(told.contains("ops 1 to 2 ARE DAMAGED, the other servers"), "{told}");
+                let is_damaged = |what: &str| {
+                    let (told, verdict) = run(&file).unwrap();
+                    assert!(told.contains(what) && !told.contains(": good"), "{told}");
+                    assert_eq!(verdict, Verdict::Damaged, "{told}");
+                };
+                is_damaged("ARE DAMAGED");
+                fs::write(data.join("meta"), [0; 8192]).unwrap();
+                is_damaged("DAMAGED meta");
+                fs::remove_file(data.join("meta")).unwrap();
+                is_damaged("META IS MISSING beside log files");
+                fs::remove_file(&log).unwrap();
+                assert_eq!(run(&file).unwrap().1, Verdict::Whole, "there is nothing to be damaged");
                 continue;
             }
             refused("damaged ops 1 to 2");
@@ -181,10 +229,10 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = cluster();
         let file = dir.path().join("c/server-1/recado.toml");
-        assert!(!run(&file).unwrap().contains("other users"));
+        assert!(!told(&file).contains("other users"));
         let data = dir.path().join("c/server-1/data");
         fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(run(&file).unwrap().contains("mode 755: other users may access it"));
+        assert!(told(&file).contains("mode 755: other users may access it"));
     }
 
     #[test]
@@ -195,7 +243,7 @@ mod tests {
             let output = fingerprint(&file).unwrap();
             let digits =
                 output.lines().find_map(|line| line.strip_prefix("fingerprint  ")).unwrap().to_owned();
-            assert!(run(&file).unwrap().contains(&digits), "check-config tells it too");
+            assert!(told(&file).contains(&digits), "check-config tells it too");
             digits
         };
         assert_eq!(at(&dir, 1), at(&dir, 2));
@@ -233,6 +281,19 @@ mod tests {
                 "{message:?}"
             );
             assert_eq!(exit_code(&error), 78);
+        }
+    }
+
+    #[test]
+    fn a_mistyped_data_directory_is_refused_whatever_it_names() {
+        let dir = cluster();
+        let file = dir.path().join("c/server-1/recado.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        for data in ["..", ".", ""] {
+            fs::write(&file, text.replace("\ndata = \"data\"\n", &format!("\ndata = \"{data}\"\n"))).unwrap();
+            let error = run(&file).unwrap_err();
+            assert!(message(&error).contains("not a data directory"), "{data:?}: {}", message(&error));
+            assert_eq!(exit_code(&error), 78, "{data:?}");
         }
     }
 

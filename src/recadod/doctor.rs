@@ -157,6 +157,7 @@ fn directory(config: &Config, data: &Path) -> Vec<Finding> {
                 JournalError::Io { .. } | JournalError::NotWritable(_) => {
                     "run the doctor as the server's user or as root; look at dmesg, and check the disk"
                 }
+                JournalError::Foreign(_) => "mend `data` in recado.toml",
                 _ => "give each server its own `data`; recadod inspect shows it",
             };
             let why = (super::message(&Error::new(error)), cure);
@@ -196,15 +197,28 @@ fn holds(subject: &str, found: &Checked) -> Finding {
             Finding::other(Severity::Warning, check, subject, seen, ("the disk has lost them", cure))
         }
         MetaState::Good { whole: true, voter: true, .. } => Finding::ok(check, subject, seen),
+        MetaState::Good { voter: false, .. } => {
+            let why = (
+                "it has lost its promises: its disk was lost, or its directory was emptied",
+                "keep the other servers running, with their data: it votes again when a majority of all servers, itself \
+                 not counted, still votes and has answered it; with fewer, neither waiting nor a restart mends it",
+            );
+            Finding::other(Severity::Note, check, subject, seen, why)
+        }
         MetaState::Good { .. } => {
-            let why =
-                ("the disk was lost or damaged", "keep the other servers running; the next start mends it");
+            let why = ("the disk has damaged one of two", "check the disk; the next start mends it");
             Finding::other(Severity::Note, check, subject, seen, why)
         }
         MetaState::Absent | MetaState::Rotten => {
+            let cause = match found.orphaned {
+                true => "meta, and with it the promises, was lost, or left out when the directory was copied",
+                false => "the directory is new, or its disk was lost",
+            };
             let why = (
-                "the directory is new, or its disk was lost",
-                "keep the other servers running, with their data, and start it",
+                cause,
+                "if its data are elsewhere, put them back, meta too. Otherwise keep the other servers running, with their data, and \
+                 start it: a majority of all servers, itself not counted, must still vote. In a cluster that is only just \
+                 made, give each server the directory that recadod init made for it",
             );
             Finding::other(Severity::Warning, check, subject, seen, why)
         }
@@ -249,7 +263,7 @@ fn examine_servers(config: &Config, secret: Option<&ClusterSecret>) -> (Vec<Surv
         given: given.clone(),
         pinned: secret.map(cluster_key),
         known: Vec::new(),
-        own: Some(Own { node: config.cluster.me, agreed: config.agreed() }),
+        own: Some(Own { node: config.cluster.me, cluster: config.cluster.id, agreed: config.agreed() }),
     };
     match survey(&given, TIMEOUT) {
         Ok(found) => {
@@ -373,6 +387,27 @@ mod tests {
         fs::remove_file(data.join("meta")).unwrap();
         let (severity, told) = bad(&directory(&config, &data), "data").unwrap();
         assert!(severity == Severity::Warning && told.contains("other servers"), "{told}");
+    }
+
+    #[test]
+    fn a_server_without_a_vote_is_not_said_to_be_mended_by_a_start() {
+        let (_dir, file) = cluster();
+        let (config, data, _) = parts(&file);
+        let found = |voter, whole| {
+            let MetaState::Good { cluster, node, members, incarnation, promised, mark, .. } =
+                journal::check(&data, &check::expected(&config)).unwrap().meta
+            else {
+                panic!("a new directory")
+            };
+            let meta = MetaState::Good { whole, cluster, node, members, voter, incarnation, promised, mark };
+            let found = holds("data", &Checked { meta, lost: None, orphaned: false });
+            (found.severity, found.cure)
+        };
+        let (severity, cure) = found(false, true);
+        assert!(severity == Severity::Note && cure.contains("a majority of all servers"), "{cure}");
+        assert!(!cure.contains("start mends it"), "{cure}");
+        assert!(found(true, false).1.contains("the next start mends it"));
+        assert_eq!(found(true, true).0, Severity::Ok);
     }
 
     #[test]

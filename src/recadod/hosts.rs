@@ -21,7 +21,12 @@ fn resolve_by(
     for host in hosts {
         candidates.push(match host.parse() {
             Ok(address) => vec![address],
-            Err(_) => of_name(host, &lookup)?,
+            Err(_) => {
+                if let Some((name, port)) = with_port(host) {
+                    bail!("--host {host} has a port, which is given apart: --host {name} --port {port}");
+                }
+                of_name(host, &lookup)?
+            }
         });
     }
     let all_have = |is: fn(&IpAddr) -> bool| candidates.iter().all(|of| of.iter().any(is));
@@ -38,6 +43,12 @@ fn resolve_by(
         let _ = writeln!(told, "{host} is {address} now; the files name the address");
     }
     Ok((addresses, told))
+}
+
+/// The host and the port of what was given as a host.
+fn with_port(host: &str) -> Option<(&str, u16)> {
+    let (name, port) = host.rsplit_once(':')?;
+    Some((name.trim_matches(['[', ']']), port.parse().ok()?))
 }
 
 /// The addresses by which other machines may reach this host; never none.
@@ -88,6 +99,19 @@ mod tests {
         let (addresses, _) = resolved(&["alpha", "gamma"]).unwrap();
         assert!(addresses.iter().all(IpAddr::is_ipv6), "{addresses:?}");
         assert_eq!(resolved(&["localhost"]).unwrap().0, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn a_host_with_a_port_is_refused_with_the_option_for_the_port() {
+        for (host, cure) in [
+            ("127.0.0.1:7001", "--host 127.0.0.1 --port 7001"),
+            ("beta:7001", "--host beta --port 7001"),
+            ("[2001:db8::1]:7001", "--host 2001:db8::1 --port 7001"),
+        ] {
+            let message = format!("{:#}", resolved(&["beta", host]).unwrap_err());
+            assert!(message.contains(cure) && !message.contains("no address"), "{message}");
+        }
+        assert!(resolved(&["2001:db8::1"]).is_ok());
     }
 
     #[test]

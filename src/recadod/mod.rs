@@ -70,13 +70,14 @@ Exit codes:
     0  done; for serve: stopped by a signal
     1  failed: a port in use, a disk error, ...; for serve: also ended at once
        by a second signal; for doctor: there is a warning or a fault; for
-       inspect: the directory is damaged
+       inspect and check-config: the data directory is damaged
     2  usage: the command line is wrong
    78  configuration: recado.toml, the cluster's secret, or a data directory
-       that belongs to another server, that other users may access and this
-       one cannot close to them, or that another version of recadod wrote; or
-       that is damaged or empty, of the only server of a cluster; for serve:
-       also ended at an entry that another version logged";
+       that belongs to another server or has only files of others in it, that
+       other users may access and this one cannot close to them, or that
+       another version of recadod wrote; or that is damaged or empty, of the
+       only server of a cluster; for serve: also ended at an entry that
+       another version logged";
 
 /// Run and administer a server of a recado cluster.
 #[derive(Debug, Parser)]
@@ -98,7 +99,8 @@ enum Command {
         #[arg(long, value_name = "FORMAT")]
         log: Option<Log>,
     },
-    /// Check a recado.toml, its secret and its data directory, without running the server
+    /// Check a recado.toml, its secret and its data directory, without running the server. The exit code is 1
+    /// if the server would start and its data is damaged
     CheckConfig {
         #[command(flatten)]
         config: ConfigFile,
@@ -291,24 +293,27 @@ pub(crate) fn main() -> ExitCode {
             Ok(queue) => return serve::run(&config.path(), log.map(LogFormat::from), &queue),
             Err(error) => Err(Error::new(error).context("cannot start the log thread")),
         },
-        Command::CheckConfig { config } => check::run(&config.path()),
+        Command::CheckConfig { config } => return verdict(check::run(&config.path())),
         Command::Doctor { config, data, json } => return doctor::run(&config.path(), data.as_deref(), json),
         Command::Admin { command } => admin::run(command),
         Command::Fingerprint { config } => check::fingerprint(&config.path()),
         Command::Man { dir: Some(dir) } => manual::write_pages(&dir),
         Command::Man { dir: None } => manual::page(),
         Command::Completions { shell } => Ok(manual::completions(shell)),
-        Command::Inspect { dir, json } => match inspect::run(&dir, json) {
-            Ok((text, Verdict::Whole)) => Ok(text),
-            Ok((text, Verdict::Damaged)) => {
-                // The text says what is damaged.
-                end(print(&mut io::stdout().lock(), &text));
-                return ExitCode::FAILURE;
-            }
-            Err(error) => Err(error),
-        },
+        Command::Inspect { dir, json } => return verdict(inspect::run(&dir, json)),
     };
     end(done.and_then(|text| print(&mut io::stdout().lock(), &text)))
+}
+
+/// Prints what was found of a data directory, and returns the exit code: a failure if it is damaged.
+fn verdict(found: Result<(String, Verdict)>) -> ExitCode {
+    let (text, verdict) = match found {
+        Ok((text, verdict)) => (Ok(text), verdict),
+        Err(error) => (Err(error), Verdict::Whole),
+    };
+    let code = end(text.and_then(|text| print(&mut io::stdout().lock(), &text)));
+    // The text says what is damaged.
+    if verdict == Verdict::Damaged { ExitCode::FAILURE } else { code }
 }
 
 /// The command that was meant, if the one that was typed is none of this program's and one of `recado`'s.

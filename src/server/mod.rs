@@ -37,7 +37,7 @@
 //! (with `budget`), `intake` and [`shard`]; then the threads from the ports inwards: `recv_loop` with
 //! `listener`, `handlers`, [`places`], `request_channel`, `replica_thread` with `peer_port`,
 //! `journal_thread`, `snapshot_thread`; `overflow_queue` and `delivery_sender`, by which the replica thread
-//! sends; then `counters`, `log_throttle` and `lines`.
+//! sends; then `counters`, `log_throttle`, `outage` and `lines`.
 
 pub mod budget;
 mod cost;
@@ -52,6 +52,7 @@ mod lines;
 mod listener;
 mod log_throttle;
 pub mod node;
+mod outage;
 mod overflow_queue;
 mod peer_port;
 pub mod places;
@@ -80,7 +81,7 @@ use recado_sys::sync::channel::{self, Receiver, Select, TryRecvError};
 use recado_sys::sync::signal::{Sender, Signal, SocketSignal};
 use recado_sys::sync::{BoundSocket, Mistake, PeerSocket, planted};
 
-use recado_log::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
+use recado_log::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered, check_ours};
 use recado_proto::id::{BootId, ClusterId, ClusterKey, Incarnation, Moment, NodeId};
 use recado_proto::noise;
 use recado_proto::seal::{Ciphers, ClusterKeys};
@@ -586,6 +587,7 @@ fn recover(
 ) -> Result<(Journal<Directory>, Recovered), ServerError> {
     let at = |source| ServerError::Journal { path: data.to_owned(), source };
     let disk = Directory::lock(data).map_err(at)?;
+    check_ours(&disk).map_err(at)?;
     let mended = durable::make_private(data)?;
     if mended > 0 {
         tracing::warn!(data = %data.display(), mended, "other users had access to the data; they no longer have it");

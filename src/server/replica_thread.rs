@@ -26,8 +26,9 @@ use recado_sys::sync::signal::SocketSignal;
 use recado_sys::sync::{Mistake, PeerSocket, planted};
 
 use recado_log::bully::{self, PathState, Report, RoleChange};
+use recado_proto::envelope::Envelope;
 use recado_proto::id::{Moment, NodeId, Op};
-use recado_proto::packet::AdminChange;
+use recado_proto::packet::{AdminChange, RefusedDatagram, RoleName};
 use recado_sys::clock::MachineClock;
 
 use super::counters::Counters;
@@ -35,7 +36,8 @@ use super::delivery_sender::DeliverySender;
 use super::engine::{Effect, Input, Node};
 use super::journal_thread::Work;
 use super::log_throttle::LogThrottle;
-use super::node::UnreadableEntry;
+use super::node::{Dropping, UnreadableEntry};
+use super::outage::{News, Outage, Refusal};
 use super::overflow_queue::OverflowQueue;
 use super::peer_port::PeerPort;
 use super::places::{PER_TURN, TURN_MAX};
@@ -104,6 +106,9 @@ pub(super) struct Turns {
     beyond: LogThrottle,
     entries: LogThrottle,
     damaged: LogThrottle,
+    /// For the warning about a peer with another secret.
+    secrets: LogThrottle,
+    outage: Outage,
 }
 
 impl ReplicaThread {
@@ -173,17 +178,31 @@ impl ReplicaThread {
     pub(super) fn feed(&mut self, turns: &mut Turns) {
         let clock = self.clock.read();
         let clear = self.is_clear();
-        let Turns { effects, .. } = turns;
+        let Turns { effects, outage, secrets, .. } = turns;
 
         for node in turns.refused.drain(..) {
+            outage.on_refused(clock.now, node, Refusal::NoProgram);
             self.node.handle(clock, Input::Log(bully::Input::PortRefused(node)), effects);
         }
         for input in self.inputs.internal.try_iter().take(self.inputs.internal.len()) {
             self.node.handle(clock, input, effects);
         }
         self.port.receive(clock.now, |datagram| {
+            let outer = Envelope::peek(&datagram).ok();
+            let before = effects.len();
             let input = bully::Input::Peer { datagram, behind: !clear };
             self.node.handle(clock, Input::Log(input), effects);
+            if let Some((class, from)) = outer.and_then(|outer| Some((outer.class, outer.node?)))
+                && outage.on_datagram(clock.now, from, class, refusal(&effects[before..]))
+                && let Some(suppressed) = secrets.allow(clock.now)
+            {
+                tracing::warn!(
+                    server = %from, suppressed,
+                    "hellos of a server do not open: it has another cluster.secret than this one, or this one another \
+                     than the rest. Compare `recadod fingerprint` on each, copy cluster.secret from a server of the \
+                     majority, and restart the one that had another"
+                );
+            }
         });
         let begun = self.clock.now();
         let machine = self.clock;
@@ -217,6 +236,9 @@ impl ReplicaThread {
             let ignored = turns.ignored.keys().copied().collect();
             let process = Input::Process { pid: std::process::id(), refused, ignored };
             self.node.handle(clock, process, effects);
+            let status = self.node.log();
+            let news = outage.look(clock.now, &status, self.peers.keys().copied());
+            news.into_iter().for_each(|news| log_outage(status.role, &news));
         }
         // The clocks are read again because feeding the inputs took time, which must not count as delay of
         // the answers to what is sent below.
@@ -260,6 +282,14 @@ impl ReplicaThread {
                      expire. If the clock is right, wait: the log's time never goes back, and runs at half speed \
                      until the clock has caught up; if it is wrong, set it"
                 ),
+                Effect::Dropping(Dropping { notifications, topics, more }) => tracing::warn!(
+                    notifications,
+                    topics,
+                    more,
+                    "NOTIFICATIONS ARE DROPPED BY [retention]: this server leads now, and its recado.toml retains less \
+                     than the primary before it did, or all servers were off for long. What is dropped is gone on every \
+                     server; give all of them the same [retention] (`recado doctor` compares it)"
+                ),
                 Effect::SessionKnown { session, device, nonce, aead } => {
                     self.delivery.push(Told::Known { session, device: device.key, nonce, aead });
                 }
@@ -299,6 +329,7 @@ impl ReplicaThread {
             bully::Effect::Report(report) => log_report(turns, now, report),
             bully::Effect::StaleIncarnation { server, incarnation, latest } => {
                 turns.ignored.insert(server, now);
+                turns.outage.on_refused(now, server, Refusal::OldData);
                 if let Some(suppressed) = turns.earlier.allow(now) {
                     tracing::warn!(
                         %server,
@@ -307,8 +338,10 @@ impl ReplicaThread {
                         suppressed,
                         "packets of a server are ignored, because its incarnation is not later than one that ran \
                          before: an old data directory was restored there, or it was created with a clock that is \
-                         behind; stop that server, set its clock, empty its data directory and start it: it then \
-                         learns everything from the others"
+                         behind. Do not restart it on this data, because each start counts it up. If a majority of the \
+                         servers is not ignored and has its data: stop that server, set its clock, move its data \
+                         directory elsewhere and keep it, and start it on an empty one: it then learns everything from \
+                         the others. Otherwise empty nothing, and ask `recado doctor`"
                     );
                 }
             }
@@ -318,6 +351,7 @@ impl ReplicaThread {
                 tracing::info!(%peer, carries, sent = probes.sent, lost = probes.lost, "path");
             }
             bully::Effect::OtherEpoch { server, epoch } => {
+                turns.outage.on_refused(now, server, Refusal::OtherEpoch);
                 if let Some(suppressed) = turns.epochs.allow(now) {
                     tracing::warn!(
                         %server,
@@ -349,6 +383,30 @@ impl ReplicaThread {
                 }
             }
         }
+    }
+}
+
+/// Why the datagram that had these effects was refused, if it was.
+fn refusal(effects: &[Effect]) -> Option<RefusedDatagram> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Log(bully::Effect::Refused(reason)) => Some(*reason),
+        _ => None,
+    })
+}
+
+/// Logs that nothing can be acknowledged, or that this is over.
+fn log_outage(role: RoleName, news: &News) {
+    match news {
+        News::Lasts { seconds, heard, not_heard, refused } => tracing::warn!(
+            ?role,
+            seconds,
+            heard,
+            not_heard,
+            refused,
+            "NOTHING CAN BE ACKNOWLEDGED: no primary with a majority is known here. Start the servers that are not heard, \
+             and let UDP through between the peer ports; if all are heard, `recado doctor` says why"
+        ),
+        News::Over(seconds) => tracing::info!(?role, seconds, "there is a primary with a majority again"),
     }
 }
 
@@ -423,9 +481,13 @@ fn log_report(turns: &mut Turns, now: Moment, report: Report) {
     }
 }
 
-/// Logs one line for each role change.
+/// Logs one line for each role change, as a warning if nothing is acknowledged from then on.
 fn log_role(change: &RoleChange) {
     let RoleChange { role, view, cause, took } = change;
     let took_ms = took.as_micros() as f64 / 1000.0;
-    tracing::info!(?role, %view, ?cause, took_ms, "role");
+    if *role == RoleName::Isolated {
+        tracing::warn!(?role, %view, ?cause, took_ms, "role");
+    } else {
+        tracing::info!(?role, %view, ?cause, took_ms, "role");
+    }
 }

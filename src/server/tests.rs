@@ -48,6 +48,36 @@ fn start(config: Config, dir: &tempfile::TempDir) -> Result<Server, ServerError>
     Server::start(config, &secret(), dir.path())
 }
 
+#[test]
+fn a_directory_with_files_of_others_is_refused_and_nothing_in_it_is_changed() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    let config = cluster(3).swap_remove(0);
+    let dir = tempfile::tempdir().unwrap();
+    let letter = dir.path().join("letter");
+    fs::write(&letter, "dear").unwrap();
+    for (path, mode) in [(dir.path(), 0o755), (letter.as_path(), 0o644)] {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    let error = start(config.clone(), &dir).unwrap_err();
+    assert!(
+        matches!(&error, ServerError::Journal { source: JournalError::Foreign(name), .. } if name == "letter"),
+        "{error:?}"
+    );
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(dir.path()), mode(&letter)), (0o755, 0o644));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    // The root of a new disk, and a data directory to which somebody has added a file.
+    fs::remove_file(&letter).unwrap();
+    fs::create_dir(dir.path().join("lost+found")).unwrap();
+    drop(start(config, &dir).unwrap());
+    let config = alone();
+    let dir = directory(&config);
+    fs::write(dir.path().join("letter"), "dear").unwrap();
+    drop(start(config, &dir).unwrap());
+}
+
 /// Asks for the status in handshakes until `wanted` is true of it.
 fn status_until(server: SocketAddr, wanted: impl Fn(&Status) -> bool) -> Status {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

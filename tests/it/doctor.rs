@@ -8,7 +8,7 @@ use std::process::Command;
 use recado_proto::id::NodeId;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE, lock_out_other_clusters};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters, lock_out_other_clusters};
 
 /// Runs the doctor of this server, and returns its findings.
 fn doctor(cluster: &Cluster, node: NodeId) -> Vec<Value> {
@@ -114,4 +114,51 @@ fn a_server_that_runs_on_an_old_copy_of_its_data_is_found_by_what_the_others_tel
         assert!(is_told, "on {machine}'s machine: {:#?}", bad(&last));
         assert!(bad(&last).iter().all(|one| one["check"] != "view"), "{:#?}", bad(&last));
     }
+}
+
+#[test]
+fn a_server_with_another_secret_is_named_by_the_logs_and_by_the_doctor_on_any_server() {
+    let _alone = lock_out_other_clusters();
+    let mut cluster = Cluster::init(3);
+    let [odd, other, _] = cluster.nodes()[..] else { panic!("three servers") };
+    let secret = cluster.config(odd).with_file_name("cluster.secret");
+    let text = fs::read_to_string(&secret).unwrap();
+    let changed = if text.starts_with('0') { '1' } else { '0' };
+    fs::write(&secret, format!("{changed}{}", &text[1..])).unwrap();
+    cluster.start_all();
+    for node in cluster.nodes() {
+        let is_told = || cluster.log(node).contains("it has another cluster.secret");
+        assert!(cluster.poll(PATIENCE, is_told), "{node}: {}", cluster.log(node));
+    }
+    for machine in [odd, other] {
+        let mut last = Vec::new();
+        let is_told = cluster.poll(PATIENCE, || {
+            last = doctor(&cluster, machine);
+            let of_it = |one: &&&Value| one["check"] == "cluster" && one["severity"] == "fault";
+            bad(&last).iter().find(of_it).is_some_and(|told| {
+                told["subject"].as_str().unwrap().contains(&odd.to_string())
+                    && told["cure"].as_str().unwrap().contains("copy cluster.secret")
+            })
+        });
+        assert!(is_told, "on {machine}'s machine: {:#?}", bad(&last));
+    }
+}
+
+#[test]
+fn a_server_that_hears_no_majority_says_so_with_the_servers_that_it_does_not_hear() {
+    let _shared = beside_other_clusters();
+    let mut cluster = Cluster::init(3);
+    let [alone, second, third] = cluster.nodes()[..] else { panic!("three servers") };
+    cluster.start(alone);
+    let told = |cluster: &Cluster| {
+        let log = cluster.log(alone);
+        let line = log.lines().find(|line| line.contains("NOTHING CAN BE ACKNOWLEDGED")).map(str::to_owned);
+        line.filter(|line| line.contains("WARN"))
+    };
+    assert!(cluster.poll(PATIENCE, || told(&cluster).is_some()), "{}", cluster.log(alone));
+    let line = told(&cluster).unwrap();
+    assert!([second, third].iter().all(|node| line.contains(&node.to_string())), "{line}");
+    cluster.start(second);
+    let is_over = || cluster.log(alone).contains("there is a primary with a majority again");
+    assert!(cluster.poll(PATIENCE, is_over), "{}", cluster.log(alone));
 }

@@ -77,6 +77,7 @@ const PURE: &[&str] = &[
     "src/server/budget.rs",
     "src/server/cost.rs",
     "src/server/node",
+    "src/server/outage.rs",
     "src/server/places.rs",
     "src/server/handshake",
     "ui/src/tui/app",

@@ -1246,7 +1246,7 @@ impl Server {
             Effect::Administered { change: AdminChange::Release { .. }, .. } => {
                 step.out.push(Output::Met(Situation::Released));
             }
-            Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
+            Effect::Administered { .. } | Effect::BeyondEnd { .. } | Effect::Dropping(_) => {}
             Effect::Discard(_) => {}
             Effect::Stopped => process.stopped = true,
             Effect::SnapshotRefused(error) => step.out.push(Output::Violation(format!("{me}: {error}"))),

@@ -3,7 +3,7 @@
 //! What one server does not tell, the others may: a server that is silent here and is followed by the others
 //! runs, so the fault lies between it and this machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ const CLOCK_NOTED: u64 = 2_000;
 const CLOCK_WARNED: u64 = 60_000;
 /// A round trip from which the screen and a command feel slow.
 const SLOW: Duration = Duration::from_millis(400);
+/// What the digests of a server's configuration are of, the highest 16 bits first
+/// (`OptionalFields::AGREED`).
+const AGREED: [&str; 4] =
+    ["cluster or the addresses of [[server]]", "timing.preset", "admission.new_names", "[retention]"];
 /// Ops by which a backup may be behind while all is well: those under way.
 const BEHIND: u64 = 1_000;
 
@@ -45,7 +49,9 @@ pub struct Expected {
 pub struct Own {
     /// Its id.
     pub node: NodeId,
-    /// The digest of what must be the same on all servers.
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// The digests of what must be the same on all servers.
     pub agreed: u64,
 }
 
@@ -100,6 +106,36 @@ impl<'a> Seen<'a> {
         let following = self.told.iter().map(|(.., told)| &told.status);
         let following = following.filter(|status| status.role == RoleName::Backup);
         following.max_by_key(|status| status.view)?.view.primary()
+    }
+
+    /// The number of servers of the cluster, as far as is known.
+    fn size(&self) -> usize {
+        self.told.first().map_or(0, |(.., told)| told.status.members.len().max(self.told.len()))
+    }
+
+    /// The number of votes that an election and an acknowledgement need.
+    fn majority(&self) -> usize {
+        self.size() / 2 + 1
+    }
+
+    /// The names of the servers that tell this role.
+    fn named(&self, role: RoleName) -> Vec<String> {
+        let of = self.told.iter().filter(|(.., told)| told.status.role == role);
+        of.map(|(one, ..)| self.name(one)).collect()
+    }
+
+    /// The servers whose votes do not count: those that have lost their promises, and, if `ignored`, those
+    /// whose packets another one ignores.
+    fn voteless(&self, ignored: bool) -> BTreeSet<NodeId> {
+        let learns = |told: &Told| told.status.role == RoleName::Learner;
+        let learners = self.told.iter().filter(|(.., told)| learns(told)).map(|(_, claim, _)| claim.node);
+        let of_others = self.told.iter().flat_map(|(.., told)| told.ignored.iter().copied());
+        learners.chain(of_others.filter(|_| ignored)).collect()
+    }
+
+    /// Returns true if, without these servers, too few are left for a majority.
+    fn is_majority_gone(&self, without: &BTreeSet<NodeId>) -> bool {
+        self.size().saturating_sub(without.len()) < self.majority()
     }
 
     fn udp(&self, one: &Surveyed, expected: &Expected) -> Finding {
@@ -290,7 +326,18 @@ impl<'a> Seen<'a> {
         }
         let mut all = Vec::new();
         for ((cluster, key), servers) in &groups {
+            // The key that most servers of this cluster have; of two that as many have the trusted one.
+            let trusted = |key: [u8; 32]| {
+                let known = |known: &KnownCluster| known.cluster == *cluster && known.key.0 == key;
+                expected.pinned.map_or(expected.known.iter().any(known), |pinned| pinned.0 == key)
+            };
+            let of_it = groups.iter().filter(|((of, _), _)| of == cluster);
+            let most = of_it.max_by_key(|((_, key), servers)| (servers.len(), trusted(*key)));
             let key = ClusterKey(*key);
+            if let Some(((_, right), others)) = most.filter(|((_, right), _)| *right != key.0) {
+                all.extend(servers.iter().map(|one| self.other_secret(one, key, ClusterKey(*right), others)));
+                continue;
+            }
             let subject = cluster.to_string();
             let here = |known: &&KnownCluster| servers.iter().any(|one| known.addresses.contains(&one.addr));
             let is_it = |known: &KnownCluster| known.cluster == *cluster && known.key == key;
@@ -298,7 +345,26 @@ impl<'a> Seen<'a> {
             let other = expected.known.iter().find(here).filter(|known| !is_it(known));
             let fingerprint = key.fingerprint().to_string();
             let seen = format!("fingerprint {fingerprint}");
+            let is_own_wrong = |pinned: &ClusterKey| {
+                *pinned != key && expected.own.is_some_and(|own| own.cluster == *cluster)
+            };
             let finding = match (expected.pinned, known, other) {
+                // Its server is told above, if it runs.
+                (Some(pinned), ..) if groups.contains_key(&(*cluster, pinned.0)) && pinned != key => {
+                    Finding::ok(check, &subject, format!("{seen}, which most servers have"))
+                }
+                (Some(pinned), ..) if is_own_wrong(&pinned) => {
+                    let names: Vec<String> = servers.iter().map(|one| self.name(one)).collect();
+                    let why = (
+                        format!(
+                            "this machine's cluster.secret is another than that of {}: it gives the fingerprint {}",
+                            names.join(" and "),
+                            pinned.fingerprint()
+                        ),
+                        "copy cluster.secret from one of them (chmod 600), and restart the server here",
+                    );
+                    Finding::other(Severity::Fault, check, &subject, seen, why)
+                }
                 (Some(pinned), ..) if pinned != key => {
                     let why = (
                         format!("the key that is pinned has the fingerprint {}", pinned.fingerprint()),
@@ -329,10 +395,14 @@ impl<'a> Seen<'a> {
             };
             all.push(finding.with("cluster", cluster.to_string()).with("fingerprint", fingerprint));
         }
-        if groups.len() > 1 {
-            let of: Vec<String> = groups
+        let mut clusters: BTreeMap<ClusterId, Vec<&Surveyed>> = BTreeMap::new();
+        for ((cluster, _), servers) in &groups {
+            clusters.entry(*cluster).or_default().extend(servers);
+        }
+        if clusters.len() > 1 {
+            let of: Vec<String> = clusters
                 .iter()
-                .map(|((cluster, _), servers)| {
+                .map(|(cluster, servers)| {
                     let addrs: Vec<String> = servers.iter().map(|one| one.addr.to_string()).collect();
                     format!("{cluster} at {}", addrs.join(", "))
                 })
@@ -344,6 +414,31 @@ impl<'a> Seen<'a> {
             all.push(Finding::other(Severity::Fault, check, "all servers", of.join("; "), why));
         }
         all
+    }
+
+    /// A server of a cluster with another key than most servers of it have.
+    fn other_secret(
+        &self,
+        one: &Surveyed,
+        key: ClusterKey,
+        right: ClusterKey,
+        others: &[&Surveyed],
+    ) -> Finding {
+        let names: Vec<String> = others.iter().map(|other| self.name(other)).collect();
+        let why = (
+            format!(
+                "it has another cluster.secret than {} (fingerprint {}): neither opens what the other sends",
+                names.join(" and "),
+                right.fingerprint()
+            ),
+            format!(
+                "copy cluster.secret from {} to it (chmod 600), and restart it; clients trust the key of the right one",
+                names.first().map_or("another server", String::as_str)
+            ),
+        );
+        let seen = format!("fingerprint {}", key.fingerprint());
+        let finding = Finding::other(Severity::Fault, "cluster", &self.name(one), seen, why);
+        finding.with("fingerprint", key.fingerprint().to_string())
     }
 
     fn members(&self, expected: &Expected) -> Vec<Finding> {
@@ -364,11 +459,12 @@ impl<'a> Seen<'a> {
                 "give all servers the same [[server]] sections; recado.toml differs in `node` alone",
             );
             Finding::other(Severity::Fault, check, subject, "they name different servers", why)
-        } else if let Some((one, _)) = differ {
+        } else if let Some((one, agreed)) = differ {
             let why = (
                 format!(
-                    "{} has other peer addresses, timing.preset or new_names than {}",
+                    "{} has another value of {} than {}; {COSTS}",
                     self.name(one),
+                    settings(*agreed, digests[0].1),
                     self.name(digests[0].0)
                 ),
                 "give all servers the same recado.toml but for `node`, and restart those that had another",
@@ -381,20 +477,31 @@ impl<'a> Seen<'a> {
         };
         all.push(finding.with("members", names).with("answered", self.told.len()));
         all.extend(self.twins());
-        let own = expected.own.and_then(|own| {
-            let (one, .., told) = self.told.iter().find(|(_, claim, _)| claim.node == own.node)?;
-            let differs = told.agreed.is_some_and(|agreed| agreed != own.agreed);
-            differs.then(|| {
-                let why = (
-                    "recado.toml was changed since the server has started",
-                    "restart the server, after the same change on all others: systemctl restart recadod",
-                );
-                let seen = "it runs with another configuration than its file's";
-                Finding::other(Severity::Warning, check, &self.name(one), seen, why)
-            })
-        });
-        all.extend(own);
+        all.extend(expected.own.and_then(|own| self.own_file(own)));
         all
+    }
+
+    /// The file of the server of this machine against what that server runs with, or what the others do.
+    fn own_file(&self, own: Own) -> Option<Finding> {
+        let itself = self.told.iter().find(|(_, claim, _)| claim.node == own.node);
+        let (one, .., told) = itself.or(self.told.first())?;
+        let agreed = told.agreed.filter(|agreed| *agreed != own.agreed)?;
+        let settings = settings(own.agreed, agreed);
+        let (subject, seen, cause, cure) = match itself {
+            Some(_) => (
+                self.name(one),
+                "it runs with another configuration than its file's".to_owned(),
+                format!("recado.toml was changed since the server has started: {settings}; {COSTS}"),
+                "restart the server, after the same change on all others: systemctl restart recadod",
+            ),
+            None => (
+                own.node.to_string(),
+                format!("its file differs from what {} runs with", self.name(one)),
+                format!("its recado.toml has another value of {settings}; {COSTS}"),
+                "give it the recado.toml of another server, with its own `node`, before it is started",
+            ),
+        };
+        Some(Finding::other(Severity::Warning, "members", &subject, seen, (cause, cure)))
     }
 
     /// Two processes with one id.
@@ -409,7 +516,7 @@ impl<'a> Seen<'a> {
         })?;
         let why = (
             "two machines run as one server, which breaks promises: a data directory or a node was copied",
-            "stop the later one at once, and give it its own `node` with an empty data directory",
+            "stop the later one at once, keep its data directory elsewhere, and give it its own `node` with an empty one",
         );
         let seen = format!("it runs at {} and at {}", one.addr, two.addr);
         Some(Finding::other(Severity::Fault, "members", &claim.node.to_string(), seen, why))
@@ -423,13 +530,33 @@ impl<'a> Seen<'a> {
                 by.entry(*node).or_default().push(self.name(one));
             }
         }
+        // Each of them alone may begin again. All of them together must not, if too few votes are left then.
+        let stuck = self.is_majority_gone(&self.voteless(true));
+        let (ignored, size) = (by.len(), self.size());
         let of = |(node, by): (NodeId, Vec<String>)| {
-            let why = (
-                "an old data directory was put back there, or it was made under a clock that is behind: the others \
-                 know of a later start of it, and take no packets of this one, because it may have forgotten promises",
-                "stop that server, set its clock, keep its data elsewhere, give it an empty data directory (mkdir -m \
-                 700) and start it while the others run: it learns everything from them",
-            );
+            let known = "an old data directory was put back there, or it was made under a clock that is behind: the others \
+                         know of a later start of it, and take no packets of this one, because it may have forgotten promises";
+            let again = "do not restart it on this data: each start counts it up, until the others take it for the later one";
+            let why = match stuck {
+                false => (
+                    known.to_owned(),
+                    format!(
+                        "{again}. Stop it, set its clock, move its data directory elsewhere and keep it, give it an empty one \
+                         (mkdir -m 700), and start it while the others run: it learns everything from them"
+                    ),
+                ),
+                true => (
+                    format!(
+                        "{known}. {ignored} of {size} servers are ignored: with empty data directories instead too few would \
+                         be left that vote, and what was acknowledged could be lost"
+                    ),
+                    format!(
+                        "TOUCH NOTHING before every data directory is copied elsewhere, and empty none; {again}. Then stop \
+                         all, and put back what these servers had before, or all directories from copies of one stop \
+                         (docs/OPERATING.md, backup: what came after is lost)"
+                    ),
+                ),
+            };
             let subject = self.members.iter().find(|(_, id)| **id == node);
             let subject = subject.map_or(node.to_string(), |(addr, _)| format!("{node} {addr}"));
             let seen = format!("{} ignore{} it", by.join(" and "), if by.len() == 1 { "s" } else { "" });
@@ -440,30 +567,28 @@ impl<'a> Seen<'a> {
 
     fn view(&self) -> Option<Finding> {
         let (check, subject) = ("view", "all servers");
-        let first = self.told.first()?;
-        let size = first.2.status.members.len().max(self.told.len());
-        let named = |role: RoleName| -> Vec<String> {
-            let of = self.told.iter().filter(|(.., told)| told.status.role == role);
-            of.map(|(one, ..)| self.name(one)).collect()
-        };
+        let size = self.size();
         let primaries: Vec<_> =
             self.told.iter().filter(|(.., told)| told.status.role == RoleName::Primary).collect();
         let highest = self.told.iter().map(|(.., told)| told.status.view).max()?;
         let few = self.told.len() <= size / 2;
         let finding = match primaries[..] {
+            [] | [_] if self.is_majority_gone(&self.voteless(false)) => self.too_few_voters(),
             [(one, _, told)] => {
                 let view = told.status.view;
                 // That a server is ignored is told with its cause.
                 let is_ignored = |node| self.told.iter().any(|(.., told)| told.ignored.contains(&node));
+                let ignores = |told: &Told| view.primary().is_some_and(|leads| told.ignored.contains(&leads));
                 let apart: Vec<String> = self
                     .told
                     .iter()
+                    .filter(|(.., told)| !ignores(told))
                     .filter(|(.., told)| told.status.view != view || told.status.role == RoleName::Candidate)
                     .filter(|(_, claim, _)| !is_ignored(claim.node))
                     .map(|(one, ..)| self.name(one))
                     .collect();
                 let seen = format!("{} is primary, in view {view}", self.name(one));
-                let learners = named(RoleName::Learner);
+                let learners = self.named(RoleName::Learner);
                 if !apart.is_empty() {
                     let why = (
                         format!("{} is in another view or in an election: it does not hear the primary", apart.join(", ")),
@@ -479,7 +604,7 @@ impl<'a> Seen<'a> {
                 } else if !learners.is_empty() {
                     let why = (
                         format!("{} learns what it could have promised before, and has no vote meanwhile", learners.join(", ")),
-                        "keep all servers running until it is a backup; its disk was lost or emptied",
+                        "keep all servers running, with their data, until it is a backup; its disk was lost or emptied",
                     );
                     Finding::other(Severity::Warning, check, subject, seen, why)
                 } else {
@@ -493,9 +618,16 @@ impl<'a> Seen<'a> {
                 );
                 Finding::other(Severity::Fault, check, subject, "there is no primary", why)
             }
-            [] if !named(RoleName::Isolated).is_empty() => {
+            [] if self.is_majority_gone(&self.voteless(true)) => {
                 let why = (
-                    format!("{} leads, and does not hear a majority", named(RoleName::Isolated).join(", ")),
+                    "the others ignore so many servers, or have lost so many promises, that no majority is left",
+                    "see the servers that are ignored, above; stop, empty and restart nothing before",
+                );
+                Finding::other(Severity::Fault, check, subject, "there is no primary", why)
+            }
+            [] if !self.named(RoleName::Isolated).is_empty() => {
+                let why = (
+                    format!("{} leads, and does not hear a majority", self.named(RoleName::Isolated).join(", ")),
                     "let UDP through between the servers' peer ports, both ways",
                 );
                 Finding::other(Severity::Fault, check, subject, "the primary is isolated", why)
@@ -525,6 +657,27 @@ impl<'a> Seen<'a> {
             }
         };
         Some(finding.with("view", highest.to_string()).with("primaries", primaries.len()))
+    }
+
+    /// So many servers have lost their promises that none of them gets its vote back: only servers that vote
+    /// give it, a majority of them.
+    fn too_few_voters(&self) -> Finding {
+        let (learners, size, majority) = (self.named(RoleName::Learner), self.size(), self.majority());
+        let (have, are) = if learners.len() == 1 { ("has", "it is") } else { ("have", "they are") };
+        let why = (
+            format!(
+                "{} of {size} servers {have} lost their promises and cannot vote ({}): {are} on an empty data directory, or \
+                 one without meta; {majority} that vote are needed, also to give a vote back, so neither waiting nor a \
+                 restart mends it",
+                learners.len(),
+                learners.join(", ")
+            ),
+            "copy every data directory elsewhere first. Then put their own data directories back (is `data` right, and its \
+             disk mounted?), or restore all servers from copies of one stop (docs/OPERATING.md, backup). For a cluster \
+             that holds nothing: recadod init anew, and give each server its own directory, with its data",
+        );
+        let seen = "too few servers can vote: nothing is acknowledged";
+        Finding::other(Severity::Fault, "view", "all servers", seen, why).with("learners", learners)
     }
 
     /// All that answer follow a primary that does not answer here.
@@ -702,6 +855,17 @@ impl<'a> Seen<'a> {
         });
         full.collect()
     }
+}
+
+/// What a difference of the settings costs.
+const COSTS: &str = "the primary's count, so a failover changes them: with less retention it drops what the others keep, \
+                     for good";
+
+/// The settings by which two configurations differ, in words.
+fn settings(one: u64, other: u64) -> String {
+    let differs = (one ^ other).to_be_bytes();
+    let parts = differs.chunks(2).zip(AGREED).filter(|(bits, _)| **bits != [0, 0]);
+    parts.map(|(_, name)| name).collect::<Vec<_>>().join(", ")
 }
 
 /// A difference of clocks in words.

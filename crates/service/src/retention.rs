@@ -68,6 +68,14 @@ impl Service {
         lapses.chain(closes).chain(self.expired(unix_ms)).chain(trims).take(most).collect()
     }
 
+    /// How many notifications `topic` holds up to `upto`, and how many in all.
+    pub fn retained(&self, topic: &Topic, upto: Op) -> (usize, usize) {
+        self.state.topics.get(topic).map_or((0, 0), |held| {
+            let all = held.retained.len();
+            (first(all, |at| held.retained[at].op() > upto), all)
+        })
+    }
+
     /// The age at `unix_ms` of something with a given stamp, in ms. The age of a stamp from before the clock
     /// was set is counted from the first date in the log, or from `unix_ms` if the log has none yet.
     pub(super) fn age_ms(&self, unix_ms: u64) -> impl Fn(u64) -> u64 + Copy + use<> {

@@ -25,6 +25,21 @@ const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// Maximum number of commands logged by one round of housekeeping.
 const ROUND_MAX: usize = 64;
 
+/// The part of a topic that the first round of a primary may drop as a matter of course: what has come in
+/// since the last round of the primary before it.
+const USUAL: usize = 10;
+
+/// What the first round of a primary drops by retention, beyond what is usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropping {
+    /// The number of notifications.
+    pub notifications: usize,
+    /// The topics that hold them.
+    pub topics: usize,
+    /// True if the next rounds drop more.
+    pub more: bool,
+}
+
 /// What waits for the next batch or round, and when they are due.
 #[derive(Debug)]
 pub(super) struct Housekeeping {
@@ -39,6 +54,8 @@ pub(super) struct Housekeeping {
     round_at: Moment,
     /// The last command of the round in progress; the next round waits until it is applied or void.
     housekept: Option<Ticket>,
+    /// The next round is the first one of this server as this view's primary.
+    is_first: bool,
 }
 
 impl Housekeeping {
@@ -50,7 +67,13 @@ impl Housekeeping {
             batch_at: now + BATCH_EVERY,
             round_at: now + ROUND_EVERY,
             housekept: None,
+            is_first: false,
         }
+    }
+
+    /// This server has become primary.
+    pub(super) fn on_primary(&mut self) {
+        self.is_first = true;
     }
 
     /// Records that a session has delivered everything up to this op.
@@ -143,6 +166,26 @@ impl Housekeeping {
     /// The commands of a round at the log's time `log_ms`.
     pub(super) fn round(service: &Service, retention: &Retention, log_ms: u64) -> Vec<Command> {
         service.housekeeping(log_ms, retention, ROUND_MAX)
+    }
+
+    /// What these commands of a round drop, if it is the first one of this primary and that is more than one in
+    /// [`USUAL`] of a topic: then the primary before it retained more, or all servers were off for long.
+    pub(super) fn drops(&mut self, service: &Service, round: &[Command]) -> Option<Dropping> {
+        if !std::mem::take(&mut self.is_first) {
+            return None;
+        }
+        let mut trims = BTreeMap::new();
+        for command in round {
+            if let Command::Trim { topic, upto } = command {
+                let last = trims.entry(topic).or_insert(Op::ZERO);
+                *last = (*last).max(*upto);
+            }
+        }
+        let counts = trims.into_iter().map(|(topic, upto)| service.retained(topic, upto));
+        let unusual: Vec<usize> =
+            counts.filter(|(dropped, held)| dropped * USUAL > *held).map(|(dropped, _)| dropped).collect();
+        let (notifications, topics) = (unusual.iter().sum(), unusual.len());
+        (topics > 0).then_some(Dropping { notifications, topics, more: round.len() >= ROUND_MAX })
     }
 
     /// Records that a command of the round in progress was proposed.

@@ -12,7 +12,7 @@ use recado_service::Service;
 
 use crate::delivery;
 
-use super::{Image, SnapshotError};
+use super::{Dropping, Image, SnapshotError};
 
 /// What a node starts with, beside its log.
 #[derive(Debug)]
@@ -142,6 +142,8 @@ pub enum Effect<L> {
     /// The wall clock of this primary is ahead of the log's time by this many ms (negative: behind). For
     /// logs, at most once a minute.
     ClockAway(i64),
+    /// This server has just become primary, and retains less than the primary before it did. For logs.
+    Dropping(Dropping),
     /// This state is not used any more. Let another thread drop it: that takes as long as the state is large.
     Discard(Box<Service>),
     /// Another server's snapshot is not taken. This server goes on without it and does not fetch it again; it

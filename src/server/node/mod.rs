@@ -47,6 +47,7 @@ use snapshots::Snapshots;
 use waiting::Waiting;
 
 pub use clients::RETRY_MS;
+pub use housekeeping::Dropping;
 pub use io::{Boot, Effect, Input, UnreadableEntry};
 pub use snapshots::{Image, SnapshotError, empty, open_in_pieces};
 
@@ -316,6 +317,7 @@ impl<L: OrderedLog> Node<L> {
         self.is_primary = view.primary() == Some(self.config.cluster.me);
         if self.is_primary {
             self.log_clock.on_primary(now);
+            self.housekeeping.on_primary();
         }
         self.out.push(Effect::Delivery(delivery::Input::Announce(self.coordinator())));
     }
@@ -365,7 +367,9 @@ impl<L: OrderedLog> Node<L> {
         }
         if self.housekeeping.begin_round(clock.now, self.accepts()) {
             let log_ms = self.log_clock.read(clock);
-            for command in Housekeeping::round(&self.service, &self.config.retention, log_ms) {
+            let round = Housekeeping::round(&self.service, &self.config.retention, log_ms);
+            self.out.extend(self.housekeeping.drops(&self.service, &round).map(Effect::Dropping));
+            for command in round {
                 if let Some(ticket) = self.propose(clock, command) {
                     self.housekeeping.on_proposed(ticket);
                 }
@@ -435,6 +439,11 @@ impl<L: OrderedLog> Node<L> {
     /// The last op known to be committed.
     pub fn commit(&self) -> Op {
         self.log.status().commit
+    }
+
+    /// The state of the log.
+    pub fn log(&self) -> recado_log::ordered::Status {
+        self.log.status()
     }
 
     /// The last op applied.

@@ -166,6 +166,7 @@ struct Rig<S: Surroundings> {
     administered: Vec<(AdminChange, Op)>,
     /// Reported differences of the wall clock from the log's time.
     away: Vec<i64>,
+    dropping: Vec<Dropping>,
     beyond: Vec<(SessionId, Op, Op)>,
     failed: Vec<UnreadableEntry>,
     refused: Vec<SnapshotError>,
@@ -200,6 +201,7 @@ impl<S: Surroundings> Rig<S> {
             beyond,
             failed,
             refused,
+            dropping: Vec::new(),
             discarded: 0,
         };
         rig.note(effects);
@@ -242,6 +244,7 @@ impl<S: Surroundings> Rig<S> {
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
                 Effect::Administered { change, op } => self.administered.push((change, op)),
                 Effect::ClockAway(ms) => self.away.push(ms),
+                Effect::Dropping(dropping) => self.dropping.push(dropping),
                 Effect::BeyondEnd { session, cursor, applied } => {
                     self.beyond.push((session, cursor, applied));
                 }

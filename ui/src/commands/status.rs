@@ -107,9 +107,18 @@ fn show(context: &Context, above: &str, all: Vec<Value>, lines: Vec<String>) -> 
     Ok(context.out.put(Value::from(all), || above.to_owned() + &lines.join("\n"))?)
 }
 
-/// Explains why none of the servers that answer is primary, or returns `None` if one is.
+/// Explains why nothing can be acknowledged: none of the servers that answer is primary, or too few can vote.
+/// Returns `None` if something can be.
 fn no_primary(servers: &[ServerStatus]) -> Option<String> {
     let answers: Vec<_> = servers.iter().filter_map(|server| server.answer.as_ref()).collect();
+    let learners = answers.iter().filter(|status| status.role == RoleName::Learner).count();
+    let (all, majority) = (servers.len(), servers.len() / 2 + 1);
+    if all - learners < majority {
+        return Some(format!(
+            "nothing can be sent: {learners} of {all} servers have lost their promises and cannot vote, and {majority} that \
+             vote are needed; `recado doctor` says what to do"
+        ));
+    }
     if answers.iter().any(|status| status.role == RoleName::Primary) {
         return None;
     }
@@ -126,9 +135,9 @@ fn no_primary(servers: &[ServerStatus]) -> Option<String> {
             unheard.node, unheard.addr
         ));
     }
-    let (answered, all) = (answers.len(), servers.len());
-    let why = if answered <= all / 2 {
-        format!("only {answered} of {all} servers answer, and an election needs {}", all / 2 + 1)
+    let answered = answers.len();
+    let why = if answered < majority {
+        format!("only {answered} of {all} servers answer, and an election needs {majority}")
     } else {
         "an election takes a moment; if it elects none, do the servers reach each other?".to_owned()
     };
@@ -223,7 +232,7 @@ mod tests {
 
     #[test]
     fn status_without_a_primary_explains_why() {
-        use RoleName::{Backup, Candidate, Isolated, Primary};
+        use RoleName::{Backup, Candidate, Isolated, Learner, Primary};
         let told = |roles: [Option<RoleName>; 3], primary| {
             let servers: Vec<_> = (1..).zip(roles).map(|(id, role)| server(id, role, primary)).collect();
             no_primary(&servers)
@@ -231,6 +240,11 @@ mod tests {
         assert_eq!(told([Some(Backup), Some(Primary), None], 2), None);
         assert!(told([Some(Isolated), None, None], 1).unwrap().contains("only 1 of 3 servers answer"));
         assert!(told([Some(Candidate), Some(Candidate), None], 3).unwrap().contains("election"));
+        for roles in [[Learner, Learner, Candidate], [Learner, Learner, Primary]] {
+            let few = told(roles.map(Some), 3).unwrap();
+            assert!(few.contains("2 of 3 servers have lost their promises"), "{few}");
+        }
+        assert_eq!(told([Learner, Backup, Primary].map(Some), 3), None);
         let unheard = told([Some(Backup), Some(Backup), None], 3).unwrap();
         assert!(unheard.contains("127.0.0.1:10099") && unheard.contains("this machine"), "{unheard}");
         assert!(!unheard.contains("there is no primary"), "{unheard}");

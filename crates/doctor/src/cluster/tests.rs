@@ -216,22 +216,59 @@ fn a_cluster_is_pinned_known_new_or_changed() {
 }
 
 #[test]
+fn a_server_with_another_secret_is_named_and_not_taken_for_another_cluster() {
+    let other = ClusterKey([8; 32]);
+    let mut found: Vec<_> = (1..=3).map(well).collect();
+    found[0].claim.as_mut().unwrap().key = other;
+    let own = |node| Some(Own { node: NodeId(node), cluster: ClusterId(7), agreed: 77 });
+    // From a client that has pinned the key, from a server with the right secret, and from that one itself.
+    for (pinned, own) in [(Some(KEY), None), (Some(KEY), own(2)), (Some(other), own(1)), (None, None)] {
+        let bad = bad_for(&found, &Expected { pinned, own, ..expected() });
+        let told: Vec<_> = bad.iter().filter(|finding| finding.severity == Severity::Fault).collect();
+        assert_eq!(told.len(), 1, "{bad:#?}");
+        assert_eq!((told[0].check, told[0].subject.as_str()), ("cluster", "server-1 192.0.2.1:10097"));
+        assert!(told[0].cause.contains("another cluster.secret"), "{told:?}");
+        assert!(told[0].cure.contains("copy cluster.secret from server-2 192.0.2.2:10097"), "{told:?}");
+    }
+    // While it does not run, by its file.
+    let rest = [silent(1), well(2), well(3)];
+    let bad = bad_for(&rest, &Expected { pinned: Some(other), own: own(1), ..expected() });
+    let told = bad.iter().find(|finding| finding.check == "cluster").unwrap();
+    assert!(
+        told.cause.contains("this machine's cluster.secret") && told.cause.contains("server-2"),
+        "{told:?}"
+    );
+    assert!(told.cure.contains("copy cluster.secret"), "{told:?}");
+}
+
+#[test]
 fn servers_that_name_other_members_or_have_other_settings_are_told_apart() {
     let finding = only(&with(2, |told| told.status.members.truncate(2)));
     assert_eq!((finding.check, finding.severity), ("members", Severity::Fault));
     assert!(finding.cause.contains("server-2"), "{finding:?}");
-    let finding = only(&with(2, |told| told.agreed = Some(78)));
-    assert_eq!((finding.check, finding.severity), ("members", Severity::Warning));
-    assert!(finding.cause.contains("timing.preset") && finding.cause.contains("server-2"), "{finding:?}");
+    for (part, setting) in AGREED.into_iter().enumerate() {
+        let finding = only(&with(2, |told| told.agreed = Some(77 ^ (1 << (48 - 16 * part)))));
+        assert_eq!((finding.check, finding.severity), ("members", Severity::Warning));
+        assert!(finding.cause.contains(setting) && finding.cause.contains("server-2"), "{finding:?}");
+        let others = AGREED.into_iter().filter(|other| *other != setting);
+        assert!(others.into_iter().all(|other| !finding.cause.contains(other)), "{finding:?}");
+    }
 }
 
 #[test]
 fn a_file_that_was_changed_since_the_start_is_found_on_its_machine() {
     let found: Vec<_> = (1..=3).map(well).collect();
-    let of = |agreed| Expected { own: Some(Own { node: NodeId(1), agreed }), ..expected() };
+    let of =
+        |agreed| Expected { own: Some(Own { node: NodeId(1), cluster: ClusterId(7), agreed }), ..expected() };
     assert_eq!(bad_for(&found, &of(77)), []);
     let bad = bad_for(&found, &of(78));
     assert!(bad.len() == 1 && bad[0].cause.contains("since the server has started"), "{bad:?}");
+    assert!(bad[0].cause.contains("[retention]"), "{bad:?}");
+    // Before its start, by what the others run with.
+    let stopped = bad_for(&[silent(1), well(2), well(3)], &of(78));
+    let file = stopped.iter().find(|finding| finding.check == "members").unwrap();
+    assert!(file.subject.contains("server-1") && file.cause.contains("[retention]"), "{stopped:?}");
+    assert!(file.seen.contains("server-2") && file.severity == Severity::Warning, "{stopped:?}");
 }
 
 #[test]
@@ -342,6 +379,77 @@ fn a_server_that_runs_on_an_old_copy_of_its_data_is_a_fault_and_not_taken_for_a_
     assert!(finding.seen.contains("server-2") && finding.seen.contains("server-3"), "{finding:?}");
     assert!(finding.cause.contains("old data directory") && finding.cure.contains("mkdir"), "{finding:?}");
     assert!(!finding.cure.contains("UDP"), "{finding:?}");
+    assert!(finding.cure.contains("elsewhere") && finding.cure.contains("do not restart it"), "{finding:?}");
+}
+
+#[test]
+fn no_directory_is_emptied_where_too_few_servers_would_be_left_that_vote() {
+    // Two of three run on old copies, and the third, with the newest data, ignores them.
+    let mut found: Vec<_> = (1..=3).map(well).collect();
+    for one in &mut found[..2] {
+        one.told.as_mut().unwrap().status.role = RoleName::Candidate;
+    }
+    let newest = found[2].told.as_mut().unwrap();
+    (newest.status.role, newest.ignored) = (RoleName::Candidate, vec![NodeId(1), NodeId(2)]);
+    let elect = bad(&found);
+    // They have elected one of themselves without it.
+    for (one, role) in found.iter_mut().zip([RoleName::Backup, RoleName::Primary]) {
+        one.told.as_mut().unwrap().status.role = role;
+        one.told.as_mut().unwrap().status.view = View::new(6, NodeId(2));
+    }
+    let led = bad(&found);
+    // One is ignored, and another has lost its disk.
+    let learner = with(1, |told| told.status.role = RoleName::Learner).into_iter().map(|mut one| {
+        let told = one.told.as_mut().unwrap();
+        told.ignored = if told.status.node == NodeId(3) { vec![NodeId(2)] } else { vec![] };
+        one
+    });
+    let lost = bad(&learner.collect::<Vec<_>>());
+    for (bad, ignored) in [(elect, 2), (led, 2), (lost, 1)] {
+        let of_them: Vec<_> =
+            bad.iter().filter(|finding| finding.values.contains_key("ignored_by")).collect();
+        assert_eq!(of_them.len(), ignored, "{bad:#?}");
+        for finding in of_them {
+            assert!(
+                finding.cure.starts_with("TOUCH NOTHING") && !finding.cure.contains("mkdir"),
+                "{finding:?}"
+            );
+            assert!(finding.cure.contains("copied elsewhere"), "{finding:?}");
+            assert!(finding.cause.contains(&format!("{ignored} of 3 servers are ignored")), "{finding:?}");
+        }
+        assert!(bad.iter().all(|finding| !finding.cure.contains("UDP")), "{bad:#?}");
+    }
+}
+
+#[test]
+fn too_few_servers_that_vote_are_told_as_such_and_not_taken_for_a_firewall() {
+    let of = |roles: [RoleName; 3]| {
+        let mut found: Vec<_> = (1..=3).map(well).collect();
+        for (one, role) in found.iter_mut().zip(roles) {
+            one.told.as_mut().unwrap().status.role = role;
+        }
+        found
+    };
+    use RoleName::{Candidate, Isolated, Learner, Primary};
+    for roles in [
+        [Learner, Learner, Candidate],
+        [Learner, Learner, Isolated],
+        [Learner, Learner, Learner],
+        // Who leads hears them, and yet they acknowledge nothing.
+        [Learner, Learner, Primary],
+    ] {
+        let finding = only(&of(roles));
+        assert_eq!((finding.check, finding.severity), ("view", Severity::Fault), "{roles:?}");
+        let lost = roles.iter().filter(|role| **role == Learner).count();
+        assert!(finding.cause.contains(&format!("{lost} of 3 servers have lost")), "{finding:?}");
+        assert!(finding.cure.contains("put their own data directories back"), "{finding:?}");
+        assert!(finding.cure.contains("recadod init anew") && !finding.cure.contains("UDP"), "{finding:?}");
+    }
+    let finding = only(&of([Learner, Candidate, Candidate]));
+    assert!(finding.cause.contains("election"), "two that vote are enough: {finding:?}");
+    // Of two servers both votes are needed, and the third, unheard, may have its own.
+    let bad = bad(&[of([Learner, Candidate, Candidate]).swap_remove(0), silent(2), silent(3)]);
+    assert!(bad.iter().any(|finding| finding.cause.contains("only 1 of 3")), "{bad:#?}");
 }
 
 /// A cluster of one whose clock differs.

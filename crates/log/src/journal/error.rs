@@ -50,7 +50,10 @@ pub enum JournalError {
     },
     /// This account may not write the directory, or the directory is mounted read-only. The operator's
     /// fault; at the start nothing changed, later the journal is poisoned.
-    #[error("not writable; give the user that runs recadod read and write access")]
+    #[error(
+        "this user may not read and write it or a file in it, or its disk is mounted read-only: give the user that runs \
+         recadod all of it (ls -la shows whose each file is)"
+    )]
     NotWritable(#[source] io::Error),
     /// The journal is poisoned: after an earlier error it does not know what is durable. The disk's fault;
     /// the server ends.
@@ -76,6 +79,12 @@ pub enum JournalError {
          keep the data on another disk, move the whole directory and name it as `data` in recado.toml); nothing was changed"
     )]
     NotRegular(String),
+    /// The directory has files of others, and no meta. The operator's fault; nothing changed.
+    #[error(
+        "it is not a data directory: {0:?} in it is not one of recado's files, and there is no meta. Name the directory \
+         that `recadod init` made for this server as `data` in recado.toml; nothing was changed"
+    )]
+    Foreign(String),
     /// Another process holds the directory. The operator's fault; nothing changed.
     #[error("another recadod runs on this directory; stop it first")]
     Locked,
@@ -105,7 +114,8 @@ pub enum JournalError {
     /// A file of the log was written by another server. The operator's fault; nothing changed.
     #[error(
         "{file} is of the log of {} of cluster {}, and the directory of {} of cluster {}: files of two directories are \
-         mixed up. Put back this server's own files, or empty the directory, and it fetches everything from the others",
+         mixed up. Put back this server's own files; or move the directory elsewhere, keep it, and start on an empty one: it fetches \
+         everything from the others, if a majority of them has its data",
         found.1, found.0, expected.1, expected.0
     )]
     OtherLog {
@@ -187,6 +197,7 @@ impl JournalError {
             JournalError::Missing
             | JournalError::NotADirectory
             | JournalError::NotRegular(_)
+            | JournalError::Foreign(_)
             | JournalError::OtherCluster { .. }
             | JournalError::OtherNode { .. }
             | JournalError::OtherLog { .. }
@@ -258,6 +269,7 @@ mod tests {
             JournalError::Forgotten,
             JournalError::Missing,
             JournalError::NotADirectory,
+            JournalError::Foreign("letter".into()),
             JournalError::OtherVersion { file: "meta".into(), found: 5, reads: 4 },
             JournalError::OtherNode { found: NodeId(1), expected: NodeId(2) },
             JournalError::OtherLog {

@@ -13,7 +13,7 @@ use super::error::{IoOp, JournalError, Trying};
 use super::log::ASIDE;
 use super::meta::{self, Good, MetaFile, Read};
 use super::open::{
-    check_meta, check_regular, check_self_sufficient, check_versions, numbers, read_directory,
+    check_meta, check_ours, check_regular, check_self_sufficient, check_versions, numbers, read_directory,
 };
 use super::scan::Records;
 use super::{Directory, Disk, Expected, Mark, Meta, Options, is_ours, log_name, snapshot, snapshot_name};
@@ -174,6 +174,20 @@ pub struct Checked {
     /// The ops that damage destroyed, and that the other servers have to send. Not looked for beside a server
     /// that runs.
     pub lost: Option<Unknown>,
+    /// True if there are log files or snapshots and no readable meta: the next start sets them aside.
+    pub orphaned: bool,
+}
+
+impl Checked {
+    /// Returns true if data that was once durable is damaged or missing here.
+    pub fn is_damaged(&self) -> bool {
+        let of_meta = match self.meta {
+            MetaState::Absent => self.orphaned,
+            MetaState::Rotten => true,
+            MetaState::Good { whole, .. } => !whole,
+        };
+        of_meta || self.lost.is_some()
+    }
 }
 
 /// Examines the directory `dir` as a start with this configuration does, and refuses what that refuses, but
@@ -186,14 +200,18 @@ pub struct Checked {
 pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, JournalError> {
     let disk = Directory::read_only(dir)?;
     check_regular(&disk)?;
+    check_ours(&disk)?;
     let runs = Directory::is_locked(dir)?;
     if !runs {
         check_versions(&disk)?;
     }
+    let orphaned = || -> Result<bool, JournalError> {
+        Ok(!numbers(&disk, "log.")?.is_empty() || !numbers(&disk, "snap.")?.is_empty())
+    };
     match MetaFile::read(&disk)? {
         Read::Absent | Read::Bad if expected.is_alone() => Err(JournalError::Forgotten),
-        Read::Absent => Ok(Checked { meta: MetaState::Absent, lost: None }),
-        Read::Bad => Ok(Checked { meta: MetaState::Rotten, lost: None }),
+        Read::Absent => Ok(Checked { meta: MetaState::Absent, lost: None, orphaned: orphaned()? }),
+        Read::Bad => Ok(Checked { meta: MetaState::Rotten, lost: None, orphaned: orphaned()? }),
         Read::Good(Good { meta, mark, whole, .. }) => {
             check_meta(&meta, expected)?;
             let lost = match runs {
@@ -203,7 +221,7 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<Checked, JournalError> {
             if expected.is_alone() {
                 check_self_sufficient(&meta, lost)?;
             }
-            Ok(Checked { meta: MetaState::good(meta, mark, whole), lost })
+            Ok(Checked { meta: MetaState::good(meta, mark, whole), lost, orphaned: false })
         }
     }
 }
@@ -349,7 +367,7 @@ impl fmt::Display for Inspection {
                 bad => writeln!(f, ", {bad} of no valid record")?,
             }
         }
-        if self.log.iter().any(|range| range.bad_bytes > 0) && !self.damaged {
+        if self.log.iter().any(|range| range.bad_bytes > 0) && !self.damaged && self.lost.is_none() {
             let why = match self.snapshots.iter().any(|snapshot| snapshot.good) {
                 true => "a write that was never completed, or damage that a snapshot covers",
                 false => "a write that was never completed, so nothing of it was acknowledged",

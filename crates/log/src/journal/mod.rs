@@ -112,6 +112,7 @@ pub use directory::{Directory, DirectoryFile};
 pub use error::{IoOp, JournalError};
 pub use inspect::{Checked, Inspection, LogRange, MetaState, SnapshotRange, check, inspect, inspect_disk};
 pub use log::{Journal, Removal, Removed, SNAPSHOTS_KEPT};
+pub use open::check_ours;
 pub use receive::{Receipt, ReceivedReading, ReceivedSnapshot};
 pub use snapshot::{
     NewestReading, SNAPSHOT_PIECE, SnapshotFile, SnapshotJob, SnapshotPiece, SnapshotReading,

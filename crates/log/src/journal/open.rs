@@ -142,6 +142,25 @@ pub(super) fn check_regular<D: Disk>(disk: &D) -> Result<(), JournalError> {
     others.into_iter().find(|name| is_ours(name)).map_or(Ok(()), |name| Err(JournalError::NotRegular(name)))
 }
 
+/// The directory that `mkfs` makes at the root of a disk.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// Refuses a directory that was never a server's: it has something that is not the journal's, and no meta.
+/// Call it before anything in the directory is touched.
+///
+/// # Errors
+/// [`JournalError::Foreign`]; otherwise the error of the disk. Nothing changed.
+pub fn check_ours<D: Disk>(disk: &D) -> Result<(), JournalError> {
+    let files = disk.list().during(IoOp::List)?;
+    if files.iter().any(|name| name == meta::NAME) {
+        return Ok(());
+    }
+    let others = disk.list_others().during(IoOp::List)?;
+    let others = others.into_iter().filter(|name| name != LOST_AND_FOUND);
+    let foreign = files.into_iter().chain(others).find(|name| !is_ours(name));
+    foreign.map_or(Ok(()), |name| Err(JournalError::Foreign(name)))
+}
+
 /// Runs `then` while a file occupies `bytes` more bytes, and removes the file whatever the result.
 fn with_room_for<D: Disk, T>(
     disk: &D,

@@ -1,6 +1,10 @@
-//! When the primary logs the cursors that moved, and which of them.
+//! When the primary logs the cursors that moved, and which of them; and what it drops when it begins to lead.
+
+use recado_proto::id::Seq;
 
 use super::*;
+
+over_each_log!(a_primary_that_retains_less_than_the_one_before_says_what_it_drops,);
 
 const NOW: Moment = Moment(1_000_000);
 const EVERY: Duration = Duration::from_secs(1);
@@ -65,4 +69,29 @@ fn a_session_that_was_just_logged_is_not_logged_as_alive() {
     housekeeping.on_alive(session(1), 1_000 + 15_000, idle);
     let alive = Command::Cursors(vec![(session(1), Op(0))]);
     assert_eq!(housekeeping.take_batches(NOW + EVERY * 2, true), [alive]);
+}
+
+fn a_primary_that_retains_less_than_the_one_before_says_what_it_drops<S: Surroundings>() {
+    let mut rig = Rig::<S>::leading();
+    let session = rig.connect(1, "alice");
+    let send = |rig: &mut Rig<S>, seq: u64| {
+        let (content, options) = (Content::of("text"), OptionalFields::NONE);
+        let (seq, answered_below) = (Seq(seq), Seq(seq));
+        let send = Send { seq, answered_below, topic: None, content, nonce: 0, options };
+        rig.client(session.0.0, ToServer::Send(send));
+        rig.live(100);
+    };
+    (1..=20).for_each(|seq| send(&mut rig, seq));
+    // As a server that takes over while one more comes in than all of them retain.
+    rig.node.config.retention.count = 19;
+    rig.node.housekeeping.on_primary();
+    rig.live(3_000);
+    assert_eq!(rig.dropping, [], "as many as come in are dropped by every primary");
+    rig.node.config.retention.count = 2;
+    rig.node.housekeeping.on_primary();
+    rig.live(3_000);
+    assert_eq!(rig.dropping, [Dropping { notifications: 17, topics: 1, more: false }]);
+    (21..=30).for_each(|seq| send(&mut rig, seq));
+    rig.live(3_000);
+    assert_eq!(rig.dropping.len(), 1, "once, when it begins to lead");
 }

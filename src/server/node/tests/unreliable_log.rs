@@ -155,6 +155,7 @@ impl World {
                 Effect::Administered { .. }
                 | Effect::BeyondEnd { .. }
                 | Effect::ClockAway(_)
+                | Effect::Dropping(_)
                 | Effect::SnapshotRefused(_)
                 | Effect::Discard(_)
                 | Effect::Stopped
