@@ -1,5 +1,5 @@
-//! The local status: a socket in the data directory, at which a server tells a program of its user in one line
-//! that its replica thread takes turns. `recadod monitor` asks there.
+//! The local status: a socket in the data directory, at which a server tells a program of its user in one
+//! line that its replica thread takes turns. `recadod monitor` asks there.
 
 use std::fmt;
 use std::io;

@@ -1,5 +1,5 @@
-//! Counters of datagrams, those refused, by reason, and those that the system did not send; and what tells of a
-//! server whether it is alive: the replica thread's turns, and how slow its disk is.
+//! Counters of datagrams, those refused, by reason, and those that the system did not send; and what tells
+//! whether a server is alive: the replica thread's turns, and how slow its disk is.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;

@@ -26,8 +26,8 @@ pub struct Answering {
 }
 
 impl Answering {
-    /// Makes the socket. One that an earlier process left there is replaced, so only one process at a time may
-    /// do this; another kind of file is not.
+    /// Makes the socket. One that an earlier process left there is replaced, so only one process at a time
+    /// may do this; another kind of file is not.
     ///
     /// # Errors
     /// The system's error.

@@ -50,8 +50,8 @@ pub fn room(dir: &Path) -> io::Result<Room> {
     })
 }
 
-/// The directory on which the file system is mounted that has this path, or would have it: that of the nearest
-/// directory above it that exists. A disk that is not mounted is told by another one than before.
+/// The directory on which the file system is mounted that has this path, or would have it: that of the
+/// nearest directory above it that exists. A disk that is not mounted is told by another one than before.
 ///
 /// # Errors
 /// The system's error.

@@ -1,5 +1,5 @@
-//! The monitor's files, beside its [view](recado_doctor::monitor): the lock of its directory, and the servers'
-//! logs.
+//! The monitor's files, beside its [view](recado_doctor::monitor): the lock of its directory, and the
+//! servers' logs.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;

@@ -1,7 +1,7 @@
 //! `recadod monitor`: runs the servers of a directory, and starts those again that die or hang.
 //!
-//! [`machine`] decides; this module has the processes, the sockets and the [`files`] around it. One thread does
-//! everything, and waits for the pidfds of the servers, their answers and the signals together.
+//! [`machine`] decides; this module has the processes, the sockets and the [`files`] around it. One thread
+//! does everything, and waits for the pidfds of the servers, their answers and the signals together.
 
 mod files;
 mod machine;
@@ -48,8 +48,13 @@ pub(super) fn run(dir: &Path, hang: Duration, told: &LogQueue) -> Result<()> {
     let before = MonitorView::read(&dir);
     let lock = files::lock(&dir).with_context(|| format!("cannot lock {}", dir.display()))?;
     let Some(_lock) = lock else {
-        let whose = before.ok().map_or(String::new(), |view| format!(" (pid {})", view.process.pid));
-        bail!("{} has a monitor already{whose}; only one may run its servers", dir.display());
+        // Its view may be on the way.
+        let pid = before.ok().map_or("PID".to_owned(), |view| view.process.pid.to_string());
+        bail!(
+            "{dir} has a monitor already (pid {pid}), perhaps one that a killed run.sh left running. Show what it does: \
+             recado status --monitor {dir}. Stop it and its servers, in order: kill {pid}",
+            dir = dir.display()
+        );
     };
     let before = match before {
         Ok(view) => Some(view),
@@ -230,7 +235,8 @@ impl Monitor {
             && let Ok(Some(process)) = Process::open(running.into())
         {
             home.held = Some(Held { process, child: None, question: None });
-            return Found::Runs { process: running, was_ready };
+            // One that cannot be asked is not judged.
+            return Found::Runs { process: running, was_ready: was_ready && home.data.is_some() };
         }
         let file = match file {
             Ok(file) if file.config.cluster.me == id => file,
