@@ -18,8 +18,8 @@
 //!
 //! *A hang* is [silence](Run::silent) for longer than [`Machine::patience`]: no answer of the server's socket
 //! that shows a new turn of its replica thread. Silence counts what this monitor has seen of it: at each look
-//! the time since the last one, at most [`ASK_EVERY`]. So a monitor that stood still itself blames nobody. A
-//! server that has not answered yet since its start, or that was catching up when it last did, is not judged.
+//! the time since the last one, at most [`ASK_EVERY`], and nothing at a look that is [`LATE`]. So a monitor
+//! that stood still itself blames nobody. A server that has not answered yet since its start, or that was catching up when it last did, is not judged.
 //!
 //! *One at a time.* A server is killed for a hang only if the one that was killed last answers again and has
 //! caught up, or [`TURN_MAX`] has passed. What makes all servers silent, a disk that they share, would
@@ -33,6 +33,8 @@ use recado_proto::id::{Clock, Moment, NodeId};
 
 /// The interval at which a server is asked, and the most that one look adds to a silence.
 pub(super) const ASK_EVERY: Duration = Duration::from_secs(1);
+/// A look so long after the one before is late.
+const LATE: Duration = Duration::from_secs(2);
 /// A server is silent for at least so many of its own fsyncs, before it hangs.
 const HANG_FSYNCS: u32 = 4;
 /// The interval at which a directory is looked at that cannot be used.
@@ -383,7 +385,11 @@ impl Machine {
 
     /// Does what is due.
     pub(super) fn on_time(&mut self, clock: Clock, out: &mut Vec<Effect>) {
-        let step = clock.now.since(self.looked).min(ASK_EVERY);
+        let step = match clock.now.since(self.looked) {
+            // This look is late: the answers of the time before may be too.
+            late if late > LATE => Duration::ZERO,
+            step => step.min(ASK_EVERY),
+        };
         self.looked = clock.now;
         for (id, server) in &mut self.servers {
             match &mut server.state {
@@ -423,7 +429,7 @@ impl Machine {
             let unable = without_vote.iter().filter(|other| *other != id).count();
             let others = members.saturating_sub(1 + unable);
             if others >= quorum {
-                server.learns = true;
+                (server.is_lost, server.learns) = (false, true);
                 server.state = State::Starts;
                 out.push(Effect::Say(format!(
                     "{id}: its data are lost. It begins with none, learns from the other servers, and votes again \

@@ -229,6 +229,10 @@ impl Monitor {
         let Some(home) = self.homes.get_mut(&id) else { return Found::Unusable("it is not known".into()) };
         let file = ServerFile::read(&home.path.join("recado.toml"));
         home.data = file.as_ref().ok().map(|file| file.data.clone());
+        let seen = home.data.as_deref().map(Directory::look);
+        if let (Some(data), Some(Ok(Seen::Locked | Seen::Kept))) = (&home.data, &seen) {
+            home.mount = mount_root(data).ok();
+        }
         // A process that was known is told by its number and start, also before it has the lock, and also if
         // its files are gone.
         if let Some((running, was_ready)) = home.before.take()
@@ -238,20 +242,20 @@ impl Monitor {
             // One that cannot be asked is not judged.
             return Found::Runs { process: running, was_ready: was_ready && home.data.is_some() };
         }
-        let file = match file {
-            Ok(file) if file.config.cluster.me == id => file,
-            Ok(file) => {
+        let (file, seen) = match (file, seen) {
+            (Ok(file), Some(seen)) if file.config.cluster.me == id => (file, seen),
+            (Ok(file), _) => {
                 let me = file.config.cluster.me;
                 return Found::Unusable(format!(
                     "{} is the file of {me}",
                     home.path.join("recado.toml").display()
                 ));
             }
-            Err(error) => return Found::Unusable(unreadable(&home.path, error)),
+            (Err(error), _) => return Found::Unusable(unreadable(&home.path, error)),
         };
-        let data = file.data;
-        match Directory::look(&data) {
-            Ok(Seen::Locked) => match who_runs(&data) {
+        let data = &file.data;
+        match seen {
+            Ok(Seen::Locked) => match who_runs(data) {
                 Some(process) => {
                     let running = process.id().into();
                     home.held = Some(Held { process, child: None, question: None });
@@ -259,12 +263,9 @@ impl Monitor {
                 }
                 None => Found::Taken,
             },
-            Ok(Seen::Kept) => {
-                home.mount = mount_root(&data).ok();
-                Found::Ready
-            }
+            Ok(Seen::Kept) => Found::Ready,
             Ok(Seen::Empty) | Err(JournalError::Missing) => {
-                lost(&data, home.mount.as_deref(), file.config.cluster.members.len())
+                lost(data, home.mount.as_deref(), file.config.cluster.members.len())
             }
             Err(error) => {
                 Found::Unusable(format!("data directory {}: {}", data.display(), message(&Error::new(error))))

@@ -127,3 +127,74 @@ fn text(view: &MonitorView, seen: &Seen) -> String {
     }
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use recado_doctor::monitor::{Exit, Running};
+
+    use super::*;
+
+    /// The view of this process as a monitor of three servers: one is this process, one waits, one has ended.
+    fn view() -> MonitorView {
+        let server = |id, state, process, reason: Option<&str>| ServerView {
+            id,
+            state,
+            since_unix_ms: 1_800_000_000_000,
+            process,
+            restarts: 3,
+            hangs: 1,
+            exit: Some(Exit { unix_ms: 1_800_000_000_000, how: "signal 9".into() }),
+            reason: reason.map(ToOwned::to_owned),
+            due_unix_ms: (state == State::Waits).then_some(1_800_000_060_000),
+            learns: id == 1,
+            mount: None,
+        };
+        let mut view = MonitorView::own(1_800_000_000_000, Vec::new()).unwrap();
+        let other = Running { started: view.process.started + 1, ..view.process };
+        view.servers = vec![
+            server(1, State::CatchesUp, Some(view.process), None),
+            server(2, State::Waits, None, Some("mount its disk\u{1b}[31m")),
+            server(3, State::Runs, Some(other), None),
+        ];
+        view
+    }
+
+    fn line<'a>(text: &'a str, server: &str) -> Vec<&'a str> {
+        text.lines().find(|line| line.starts_with(server)).unwrap().split_whitespace().collect()
+    }
+
+    #[test]
+    fn what_a_monitor_does_is_shown_with_what_it_waits_for() {
+        let view = view();
+        let seen = Seen::of(&view);
+        let shown = text(&view, &seen);
+        assert!(shown.starts_with(&format!("monitor: runs, pid {}", view.process.pid)), "{shown}");
+        assert_eq!(line(&shown, "server-1")[1..3], ["catches", "up"]);
+        assert!(line(&shown, "server-2").starts_with(&["server-2", "waits", "-"]), "{shown}");
+        assert_eq!(line(&shown, "server-3")[1], "ended", "its number is another process's");
+        assert!(shown.contains("next look at") && shown.contains("mount its disk"), "{shown}");
+        assert!(shown.contains("no vote yet") && !shown.contains('\u{1b}'), "{shown}");
+        let json = object(&view, &seen);
+        assert_eq!((&json["runs"], &json["pid"]), (&json!(true), &json!(view.process.pid)));
+        let servers = json["servers"].as_array().unwrap();
+        assert_eq!(
+            [0, 1, 2].map(|n| servers[n]["alive"].clone()),
+            [true, false, false].map(|yes| json!(yes))
+        );
+        assert_eq!((&servers[0]["state"], &servers[0]["learns"]), (&json!("catches_up"), &json!(true)));
+        assert_eq!(servers[1]["exit"]["how"], "signal 9");
+        assert_eq!(servers[1]["due"], "2027-01-15T08:01:00.000Z");
+    }
+
+    #[test]
+    fn a_monitor_that_is_gone_is_told_and_so_are_the_servers_that_it_has_left() {
+        let mut view = view();
+        view.process.started += 1;
+        let seen = Seen::of(&view);
+        let shown = text(&view, &seen);
+        assert!(shown.starts_with("monitor: DOES NOT RUN"), "{shown}");
+        assert_eq!((line(&shown, "server-1")[1], line(&shown, "server-3")[1]), ("alone", "ended"));
+        assert!(!shown.contains("next look"), "nobody looks: {shown}");
+        assert_eq!(object(&view, &seen)["runs"], false);
+    }
+}

@@ -37,6 +37,7 @@ enum Mood {
 struct Process {
     running: Running,
     mood: Mood,
+    mood_since: Moment,
     /// True if it was catching up when it last answered.
     told_catching_up: bool,
     has_answered: bool,
@@ -127,8 +128,15 @@ impl World {
         let place = self.places.get_mut(&id).unwrap();
         assert_eq!(place.process.map(|process| process.running), None, "two copies of {id}");
         place.starts += 1;
-        place.process =
-            Some(Process { running, mood, told_catching_up: false, has_answered: false, turns: 0, since });
+        place.process = Some(Process {
+            running,
+            mood,
+            mood_since: since,
+            told_catching_up: false,
+            has_answered: false,
+            turns: 0,
+            since,
+        });
         running
     }
 
@@ -232,8 +240,9 @@ impl World {
         if !self.is_stopping {
             assert!(process.has_answered, "{id} had not answered yet");
             assert!(!process.told_catching_up, "{id} was catching up");
-            assert!(!matches!(process.mood, Mood::Answers), "{id} answers");
             let now = self.now;
+            let is_heard = process.mood == Mood::Answers && now.since(process.mood_since) > LATE;
+            assert!(!is_heard, "{id} answers");
             for (other, at, is_back) in &self.killed {
                 assert!(*is_back || now.since(*at) >= TURN_MAX, "{id} is killed beside {other}");
             }
@@ -247,7 +256,10 @@ impl World {
         let place = &self.places[&id];
         match (place.process, place.data) {
             (Some(_), _) if place.is_taken => Found::Taken,
-            (Some(process), _) => Found::Runs { process: process.running, was_ready: process.has_answered },
+            (Some(process), _) => {
+                let was_ready = process.has_answered && !process.told_catching_up;
+                Found::Runs { process: process.running, was_ready }
+            }
             (None, Data::Kept) => Found::Ready,
             (None, Data::Lost) => Found::Lost { members },
             (None, Data::Unmounted) => Found::Unusable("mount its disk".into()),
@@ -265,7 +277,9 @@ impl World {
         if ended == Ended::Code(BAD_CONFIG) {
             pause = PAUSE_MAX;
         }
-        place.ended = Some((now, ran, pause));
+        // A monitor that has just begun did not see it run.
+        let is_seen = self.monitor.servers[&id].process().is_some();
+        place.ended = is_seen.then_some((now, ran, pause));
         self.handle(id, Event::Ended(ended));
     }
 }
@@ -360,7 +374,7 @@ fn servers_that_hang_together_are_killed_one_after_the_other() {
     world.pass(HANG + S * 2);
     assert_eq!(world.killed.len(), 1);
     // The next one is killed when the first is back.
-    world.pass(PAUSE + S * 2);
+    world.pass(PAUSE + S);
     assert_eq!(world.killed.len(), 2);
     // If it is not back, the next one is not left for ever.
     let (second, ..) = world.killed[1];
@@ -537,8 +551,9 @@ proptest! {
             match one {
                 Happens::Ends(id, code) => world.end(node(id), Ended::Code(code)),
                 Happens::Mood(id, mood) => {
-                    if let Some(process) = &mut world.place(id).process {
-                        process.mood = mood;
+                    let now = world.now;
+                    if let Some(process) = world.place(id).process.as_mut().filter(|one| one.mood != mood) {
+                        (process.mood, process.mood_since) = (mood, now);
                     }
                 }
                 Happens::Data(id, data) => world.place(id).data = data,
@@ -557,11 +572,12 @@ proptest! {
         }
         // Once every server can run, all of them do, in bounded time.
         world.first_mood = Mood::Answers;
+        let now = world.now;
         for place in world.places.values_mut() {
             place.data = Data::Kept;
             place.fsync = MS;
             if let Some(process) = &mut place.process {
-                process.mood = Mood::Answers;
+                (process.mood, process.mood_since) = (Mood::Answers, now);
             }
         }
         world.pass(PAUSE_MAX + LOOK_EVERY + S);
