@@ -18,8 +18,9 @@
 //!
 //! *A hang* is [silence](Run::silent) for longer than [`Machine::patience`]: no answer of the server's socket
 //! that shows a new turn of its replica thread. Silence counts what this monitor has seen of it: at each look
-//! the time since the last one, at most [`ASK_EVERY`], and nothing at a look that is [`LATE`]. So a monitor
-//! that stood still itself blames nobody. A server that has not answered yet since its start, or that was catching up when it last did, is not judged.
+//! the time since the last one, at most [`ASK_EVERY`]. At a look that is [`LATE`] nothing is counted and
+//! nobody killed, so a monitor that stood still itself blames nobody. A server that has not answered yet since
+//! its start, or that was catching up when it last did, is not judged.
 //!
 //! *One at a time.* A server is killed for a hang only if the one that was killed last answers again and has
 //! caught up, or [`TURN_MAX`] has passed. What makes all servers silent, a disk that they share, would
@@ -385,11 +386,10 @@ impl Machine {
 
     /// Does what is due.
     pub(super) fn on_time(&mut self, clock: Clock, out: &mut Vec<Effect>) {
-        let step = match clock.now.since(self.looked) {
-            // This look is late: the answers of the time before may be too.
-            late if late > LATE => Duration::ZERO,
-            step => step.min(ASK_EVERY),
-        };
+        let step = clock.now.since(self.looked);
+        // The answers may be late too, so nobody is judged now.
+        let is_late = step > LATE;
+        let step = if is_late { Duration::ZERO } else { step.min(ASK_EVERY) };
         self.looked = clock.now;
         for (id, server) in &mut self.servers {
             match &mut server.state {
@@ -410,7 +410,9 @@ impl Machine {
         match self.stopping {
             None => {
                 self.decide_about_lost(clock, out);
-                self.kill_one_that_hangs(clock, out);
+                if !is_late {
+                    self.kill_one_that_hangs(clock, out);
+                }
             }
             Some(stopping) => self.go_on_stopping(clock, stopping, out),
         }
