@@ -9,7 +9,7 @@ use recado_proto::id::NodeId;
 use recado_sys::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
+use crate::cluster::{Cluster, PATIENCE, beside_other_clusters, lock_out_other_clusters};
 use crate::load::round_trip;
 
 /// A cluster whose servers a monitor runs. Dropping it kills the monitor, then the servers.
@@ -132,7 +132,8 @@ fn ended(output: &Output) -> (Option<i32>, String) {
 
 #[test]
 fn a_server_that_dies_or_hangs_is_back_without_anybody_doing_anything() {
-    let _alone = lock_cluster_tests();
+    // A server that hangs is told by its time.
+    let _alone = lock_out_other_clusters();
     let mut monitored = Monitored::init(3);
     monitored.start(&["--hang-after", "3"]);
     let all = monitored.wait_until("all run", |all| all.iter().all(|one| one.state == State::Runs));
@@ -167,7 +168,7 @@ fn a_server_that_dies_or_hangs_is_back_without_anybody_doing_anything() {
 
 #[test]
 fn the_servers_of_a_killed_monitor_go_on_and_the_next_one_adopts_them_and_is_the_only_one() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut monitored = Monitored::running(3);
     let before = monitored.processes();
     let second = monitored.command().output().unwrap();
@@ -199,7 +200,7 @@ fn the_servers_of_a_killed_monitor_go_on_and_the_next_one_adopts_them_and_is_the
 
 #[test]
 fn a_lost_directory_is_learnt_anew_and_one_whose_disk_is_not_mounted_is_waited_for() {
-    let _alone = lock_cluster_tests();
+    let _shared = beside_other_clusters();
     let mut monitored = Monitored::init(3);
     // The disk of the second server.
     let home = monitored.dir().join("server-2");

@@ -19,8 +19,8 @@
 //! *A hang* is [silence](Run::silent) for longer than [`Machine::patience`]: no answer of the server's socket
 //! that shows a new turn of its replica thread. Silence counts what this monitor has seen of it: at each look
 //! the time since the last one, at most [`ASK_EVERY`]. At a look that is [`LATE`] nothing is counted and
-//! nobody killed, so a monitor that stood still itself blames nobody. A server that has not answered yet since
-//! its start, or that was catching up when it last did, is not judged.
+//! nobody killed, so a monitor that stood still itself blames nobody. A server that has not answered yet
+//! since its start, or that was catching up when it last did, is not judged.
 //!
 //! *One at a time.* A server is killed for a hang only if the one that was killed last answers again and has
 //! caught up, or [`TURN_MAX`] has passed. What makes all servers silent, a disk that they share, would
