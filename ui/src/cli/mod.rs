@@ -635,7 +635,7 @@ mod tests {
     #[test]
     fn an_interval_stands_after_watch_with_or_without_an_equals_sign() {
         let watch = |line: &[&str]| match parse(line).unwrap().command {
-            Some(Command::Status { watch }) => watch,
+            Some(Command::Status { watch, .. }) => watch,
             other => panic!("{other:?}"),
         };
         let second = Some(Duration::from_secs(1));
