@@ -5,7 +5,8 @@
 #                 (between servers: the port + 1000)
 #   ./run.sh 5    five servers; they cannot use data that was created for three
 #
-# ./data holds everything that the servers store. It is created once. A server that dies is started again.
+# ./data holds everything that the servers store. It is created once. `recadod monitor` runs the servers, and starts
+# one again that dies or hangs. Servers that were left running are adopted.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -15,8 +16,7 @@ while [ -d "$data/server-$((found + 1))" ]; do found=$((found + 1)); done
 servers=${1:-$((found > 0 ? found : 3))}
 bin=${CARGO_TARGET_DIR:-target}/release
 ready_within=30 # seconds until there is a primary
-stop_within=10  # seconds for a clean stop
-pause_max=60    # seconds, the longest wait before a server that keeps dying is started again
+stop_within=20  # seconds for the end of the monitor, which stops the servers within ten
 
 # Output to a terminal that is stopped (Ctrl-S) or gone must not block this script: a message that is not
 # taken within a second is dropped. A signal ends the wait.
@@ -64,14 +64,6 @@ if [ ! -e "$data" ]; then
     say "Created ./$data for $servers server(s)."
     found=$servers
 fi
-# The servers inherit the lock, so that it is also held by those that a killed run.sh left behind.
-if command -v flock >/dev/null; then
-    exec 9>"$data/run.lock"
-    flock -n 9 || die "./$data is in use by another ./run.sh, or by servers that a killed one left running.
-List them:           pgrep -a recadod
-Stop them:           kill PID ...     (an orderly stop; nothing acknowledged is lost)"
-fi
-
 if [ "$found" -ne "$servers" ]; then
     die "./$data was created for $found server(s), not for $servers.
 Run:                 ./run.sh $found
@@ -82,23 +74,19 @@ fi
 key=$("$bin/recadod" fingerprint --config "$data/server-1/recado.toml" | sed -n 's/^key *//p') ||
     die "the files in ./$data cannot be used; the reason is above"
 
-# Per server: pid is its process id, 0 while it is dead; due is when it is started again, in seconds of this
-# script; pause is the delay before the restart after its next death; born is when it was started.
-pid=() due=() pause=() born=()
+monitor= # its process id
 
 start() {
-    # With job control each server has its own process group, so that the terminal's Ctrl-C reaches only
-    # this script, and the script then asks each server once.
+    # With job control the monitor has its own process group, so that the terminal's Ctrl-C reaches only this
+    # script, and the script then asks it once. It tells on its output what happens to the servers.
     set -m
-    NO_COLOR=1 "$bin/recadod" serve --config "$data/server-$1/recado.toml" \
-        >>"$data/server-$1/log" 2>&1 </dev/null &
-    pid[$1]=$!
-    disown # otherwise the shell prints a message of its own when the server dies
+    "$bin/recadod" monitor --dir "$data" 2>&1 </dev/null &
+    monitor=$!
+    disown # otherwise the shell prints a message of its own when it ends
     set +m
-    born[$1]=$SECONDS
 }
 
-alive() { [ "${pid[$1]}" -ne 0 ] && kill -0 "${pid[$1]}" 2>/dev/null; }
+alive() { [ -n "$monitor" ] && kill -0 "$monitor" 2>/dev/null; }
 
 # Waits briefly. A signal ends the wait.
 moment() {
@@ -106,43 +94,31 @@ moment() {
     wait $! || true
 }
 
-all_gone() {
-    local n
-    for n in $(seq "$servers"); do
-        if alive "$n"; then return 1; fi
-    done
+# Prints the lines of the servers in what the monitor does: name, state, process id.
+view() {
+    "$bin/recado" --config /dev/null status --monitor "$data" 2>/dev/null | grep '^server-' || true
 }
 
-signal_all() {
-    local n
-    for n in $(seq "$servers"); do
-        if [ -n "${pid[$n]:-}" ] && alive "$n"; then kill "-$1" "${pid[$n]}" 2>/dev/null || true; fi
-    done
-}
-
-# Asks all servers to stop, and waits for them. A second signal makes them stop at once.
+# Has the monitor stop all servers, and waits for it. A second signal makes them stop at once.
 stop() {
-    local deadline=$((SECONDS + stop_within)) n
-    for n in $(seq "$servers"); do pid[$n]=${pid[$n]:-0}; done
-    trap 'signal_all TERM' INT TERM HUP
-    signal_all TERM
-    signal_all CONT # a server that was stopped with SIGSTOP must handle SIGTERM too
-    until all_gone; do
+    local deadline=$((SECONDS + stop_within))
+    trap 'kill -TERM "$monitor" 2>/dev/null || true' INT TERM HUP
+    if alive; then kill -TERM "$monitor" && kill -CONT "$monitor"; fi 2>/dev/null || true
+    while alive; do
         if [ "$SECONDS" -ge "$deadline" ]; then
-            signal_all KILL
-            say "Some servers did not stop within $stop_within s and were killed. Nothing acknowledged is lost."
+            say "The monitor (pid $monitor) does not end; the servers may still run."
             return
         fi
         moment
     done
-    say "All servers stopped."
 }
 
 # Shows why a server did not start, stops the others, and exits.
 give_up() {
-    printf '\nserver-%s did not start. The last lines of %s:\n\n' "$1" "$data/server-$1/log" >&2
-    tail -n 5 "$data/server-$1/log" >&2
-    if grep -qi 'in use' "$data/server-$1/log"; then
+    local log=$data/$1/log
+    printf '\n%s did not start. The last lines of %s:\n\n' "$1" "$log" >&2
+    tail -n 5 "$log" >&2 || true
+    if grep -qi 'in use' "$log" 2>/dev/null; then
         printf '\nIts port or its data is in use: is another ./run.sh running? (pgrep -a recadod shows it)\n' >&2
     fi
     printf '\n' >&2
@@ -152,11 +128,7 @@ give_up() {
 
 trap 'say ""; say "Stopping ..."; stop; exit 0' INT TERM HUP
 
-for n in $(seq "$servers"); do
-    if [ -e "$data/server-$n/log" ]; then mv "$data/server-$n/log" "$data/server-$n/log.old"; fi
-    pause[n]=2 due[n]=0
-    start "$n"
-done
+start
 
 addresses=$(for n in $(seq "$servers"); do printf '127.0.0.1:%s,' "$((10096 + n))"; done)
 
@@ -172,9 +144,13 @@ field() { printf '%s' "$1" | sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",]*\).*/\1/p"; 
 deadline=$((SECONDS + ready_within))
 while :; do
     line=$(primary_line)
-    for n in $(seq "$servers"); do alive "$n" || give_up "$n"; done
+    # The monitor has said why it ended: another one runs these servers.
+    alive || exit 1
+    all=$(view)
+    waits=$(printf '%s\n' "$all" | awk '$2 == "waits" { print $1; exit }')
+    if [ -n "$waits" ]; then give_up "$waits"; fi
     # A primary with another process id belongs to another cluster on the same ports.
-    case " ${pid[*]} " in
+    case " $(printf '%s\n' "$all" | awk '{ printf "%s ", $3 }')" in
         *" $(field "$line" pid) "*) if [ -n "$line" ]; then break; fi ;;
     esac
     if [ "$SECONDS" -ge "$deadline" ]; then
@@ -227,18 +203,10 @@ END
 )"
 
 while :; do
-    for n in $(seq "$servers"); do
-        if alive "$n"; then continue; fi
-        if [ "${pid[$n]}" -ne 0 ]; then
-            if [ $((SECONDS - born[n])) -ge "$pause_max" ]; then pause[n]=2; fi
-            say "server-$n (pid ${pid[$n]}) exited; restarting it in ${pause[$n]} s."
-            due[n]=$((SECONDS + pause[n]))
-            pause[n]=$((pause[n] * 2 > pause_max ? pause_max : pause[n] * 2))
-            pid[n]=0
-        elif [ "$SECONDS" -ge "${due[$n]}" ]; then
-            start "$n"
-            say "server-$n runs again (pid ${pid[$n]})."
-        fi
-    done
+    if ! alive; then
+        say "The monitor (pid $monitor) exited; starting it again. The servers run meanwhile."
+        start
+        for _ in $(seq 10); do moment; done
+    fi
     moment
 done

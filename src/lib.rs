@@ -24,7 +24,8 @@
 //!                       replica: election and commit, and
 //!                       links: sealed datagrams between servers
 //!   crates/client       machine: a client's side                    a blocking Client, and a Reader
-//!   crates/sys                                                      threads, clocks, UDP, durable files
+//!   crates/sys                                                      threads, clocks, UDP, durable files,
+//!                                                                   other processes
 //!   crates/doctor       what is wrong, from what was seen           observe, for both doctors
 //!   src/server          node: one server, over an ordered log       threads and channels around it
 //!                       shard: the sessions of one handler
@@ -33,7 +34,8 @@
 //!   src/delivery        notifications and answers to sessions
 //!   src/fair            eviction from a full table
 //!   src/config          settings                                    config::file: recado.toml
-//!   src/recadod                                                     the daemon: its commands, its log
+//!   src/recadod         monitor/machine: which server is run        the daemon: its commands, its log, the
+//!                                                                   monitor of a machine's servers
 //! ```
 //!
 //! A crate depends only on those that its `Cargo.toml` names, and a test (`tests/it/tidy.rs`) holds that

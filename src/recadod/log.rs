@@ -32,11 +32,22 @@ impl LogQueue {
     /// # Errors
     /// The system cannot start another thread.
     pub(super) fn start() -> io::Result<LogQueue> {
+        LogQueue::start_on(io::stderr)
+    }
+
+    /// As [`LogQueue::start`], on another output than stderr.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn start_on<W: Write + 'static>(out: fn() -> W) -> io::Result<LogQueue> {
         let queue = LogQueue::new();
         let thread = queue.clone();
         spawn_named("log", move || {
             loop {
-                thread.write_some(&mut io::stderr());
+                let mut out = out();
+                thread.write_some(&mut out);
+                // Standard output may keep what ends without a line end.
+                let _ = out.flush();
             }
         })?;
         Ok(queue)

@@ -6,8 +6,10 @@ mod doctor;
 mod hosts;
 mod init;
 mod inspect;
+mod local_status;
 mod log;
 mod manual;
+mod monitor;
 mod serve;
 mod supervisor;
 
@@ -64,6 +66,28 @@ The exit code is 0 if there is neither a warning nor a fault, otherwise 1. With
 --json: ok, worst, faults, warnings, notes, and findings, each with severity
 (ok, note, warning, fault), check, subject, seen, cause, cure and values.";
 
+/// The help of `monitor` after its options.
+const MONITOR_HELP: &str = "\
+Examples:
+    recadod init --dir data --servers 3
+    recadod monitor --dir data
+    recado status --monitor data        # what the monitor does, also after its end
+
+It starts `serve` for each DIR/server-N with a recado.toml, with DIR/server-N/log
+as its log, and prints a line when something happens. One that ends is started
+again after 2 s, and each time twice as long, up to 60 s, while it keeps ending;
+after a minute of running it is 2 s again. One that is silent for too long is
+killed, and started; never two at once, and none that catches up.
+
+A signal stops the servers in order; a second one ends them at once. If the
+monitor itself is killed they go on, and the next monitor adopts them.
+
+It never runs `init`. A server whose data directory is gone, though the directory
+above it is there, begins as a learner if enough of the others can tell what it
+has promised; otherwise the monitor says what is missing, and waits.
+
+Use it, or a process manager such as systemd with `serve`, and not both.";
+
 /// The exit codes, as `--help` prints them.
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -98,6 +122,22 @@ enum Command {
         /// The format of log lines; overrides recado.toml
         #[arg(long, value_name = "FORMAT")]
         log: Option<Log>,
+    },
+    /// Run the servers of a directory until SIGTERM, SIGINT or SIGHUP, and start those again that die or hang
+    #[command(after_help = MONITOR_HELP)]
+    Monitor {
+        /// The directory with the servers' directories, server-N, as init made it
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// How long a server may be silent before it is killed, in s; four of its slowest fsyncs, if that is
+        /// longer
+        #[arg(
+            long,
+            value_name = "SECONDS",
+            default_value_t = monitor::HANG.as_secs(),
+            value_parser = clap::value_parser!(u64).range(3..=3600)
+        )]
+        hang_after: u64,
     },
     /// Check a recado.toml, its secret and its data directory, without running the server. The exit code is 1
     /// if the server would start and its data is damaged
@@ -291,6 +331,14 @@ pub(crate) fn main() -> ExitCode {
         }),
         Command::Serve { config, log } => match LogQueue::start() {
             Ok(queue) => return serve::run(&config.path(), log.map(LogFormat::from), &queue),
+            Err(error) => Err(Error::new(error).context("cannot start the log thread")),
+        },
+        Command::Monitor { dir, hang_after } => match LogQueue::start_on(io::stdout) {
+            Ok(told) => {
+                let done = monitor::run(&dir, Duration::from_secs(hang_after), &told);
+                told.flush();
+                done.map(|()| String::new())
+            }
             Err(error) => Err(Error::new(error).context("cannot start the log thread")),
         },
         Command::CheckConfig { config } => return verdict(check::run(&config.path())),

@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 
 use super::log::LogQueue;
 use super::supervisor::Supervisor;
-use super::{check, exit_code, message};
+use super::{check, exit_code, local_status, message};
 
 /// Runs the server and reports its end as the other commands do, but through the log queue: a stalled reader
 /// of stderr must not keep the process alive, so that a supervisor can start the server again.
@@ -40,14 +40,21 @@ fn serve(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Result<()> {
     signal_hook::flag::register(SIGXFSZ, over_the_limit).context("cannot handle signals")?;
     // Installed before the server starts, so that no signal can end it without a hand-over.
     let signals = Signals::new(endings()).context("cannot handle signals")?;
-    let server = Server::start(checked.config, &secret, &checked.data)?;
+    let data = checked.data;
+    let server = Server::start(checked.config, &secret, &data)?;
     let supervisor = Supervisor::start().context("cannot start the thread that tells the supervisor")?;
     take_signals(signals, server.stopper(), supervisor.clone(), log.clone())
         .context("cannot start the signal thread")?;
     let _watch = supervisor.watch(server.pulse()).context("cannot start the watchdog's thread")?;
+    // Without it the server runs as well, and a monitor cannot tell whether it hangs.
+    if let Err(error) = local_status::answer(&data, server.pulse()) {
+        tracing::warn!(%error, "no local status: `recadod monitor` cannot tell whether this server hangs");
+    }
     let member = server.member();
     supervisor.ready(format!("{}, clients at {}, peers at {}", member.id, member.client, member.peer));
     let ended = server.wait();
+    // Nobody else is on the directory while this process is. What is left here the next start replaces.
+    let _ = fs::remove_file(local_status::socket(&data));
     supervisor.end();
     ended?;
     tracing::info!("stopped");
@@ -56,7 +63,7 @@ fn serve(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Result<()> {
 
 /// The signals that ask for an orderly end. SIGHUP is one: a closing terminal sends it to the processes
 /// started there, and the server has no configuration to reload. Under `nohup` it is ignored, and stays so.
-fn endings() -> Vec<i32> {
+pub(super) fn endings() -> Vec<i32> {
     // If the system does not say so, no signal counts as ignored.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut endings = vec![SIGTERM, SIGINT];

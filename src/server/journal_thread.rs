@@ -15,6 +15,7 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, TryRecvError};
@@ -31,6 +32,7 @@ use recado_service::Service;
 use recado_sys::clock::MachineClock;
 use recado_sys::sync::{Mistake, channel, planted};
 
+use super::counters::Counters;
 use super::engine::Input;
 use super::log_throttle::LogThrottle;
 use super::node::Image;
@@ -85,6 +87,8 @@ pub(super) struct JournalThread<D: Disk> {
     pub(super) finished: Receiver<Finished<D>>,
     /// The error to end with once the node has stopped; set when the disk is full.
     pub(super) full: Option<JournalError>,
+    /// Told how long the syncs take.
+    pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
     /// Moment at which meta last recorded what is durable.
     pub(super) marked: Moment,
@@ -180,7 +184,9 @@ impl<D: Disk<File: 'static> + 'static> JournalThread<D> {
             if planted(Mistake::ToldBeforeSync) {
                 self.report(Input::Log(bully::Input::Journaled(done)));
             }
+            self.counters.sync_begins(self.clock.now());
             let synced = self.journal.sync();
+            self.counters.sync_ends(self.clock.now());
             if self.unless_full(synced)? {
                 self.report(Input::Log(bully::Input::Journaled(done)));
             }
@@ -421,6 +427,7 @@ mod tests {
             snapshot_work,
             finished,
             full,
+            counters: Arc::default(),
             clock,
             marked,
             unread,
@@ -518,6 +525,7 @@ mod tests {
             snapshot_work,
             finished,
             full: None,
+            counters: Arc::default(),
             clock: MachineClock::start(),
             marked: Moment(0),
             unread: LogThrottle::default(),
@@ -600,6 +608,7 @@ mod tests {
             snapshot_work,
             finished: finished_inputs,
             full: None,
+            counters: Arc::default(),
             clock: MachineClock::start(),
             marked: Moment(0),
             unread: LogThrottle::default(),

@@ -206,13 +206,27 @@ impl Stopper {
 
 /// Tells whether a server is alive; any thread may hold one.
 #[derive(Clone, Debug)]
-pub struct Pulse(Arc<Counters>);
+pub struct Pulse {
+    counters: Arc<Counters>,
+    clock: MachineClock,
+}
 
 impl Pulse {
     /// The number of turns that the replica thread has taken. It grows at least once a second; if it does
     /// not, the server hangs.
     pub fn turns(&self) -> u64 {
-        self.0.turns_so_far()
+        self.counters.turns_so_far()
+    }
+
+    /// Returns true if the server has no vote yet, or lacks much of what the others have and fetches it. A
+    /// turn may then be a long one.
+    pub fn catches_up(&self) -> bool {
+        self.counters.catches_up()
+    }
+
+    /// How long a recent slow fsync of the journal took, or has taken so far.
+    pub fn slow_fsync(&self) -> Duration {
+        self.counters.slow_sync(self.clock.now())
     }
 }
 
@@ -223,6 +237,7 @@ pub struct Server {
     data: PathBuf,
     internal: Sender<Input>,
     counters: Arc<Counters>,
+    clock: MachineClock,
     stop: Arc<AtomicBool>,
     stopped: Receiver<Ended>,
     failed: Receiver<JournalError>,
@@ -296,6 +311,7 @@ impl Server {
             data,
             internal: channels.internal.0.clone(),
             counters: Arc::clone(&shared.counters),
+            clock: shared.clock,
             stop: Arc::clone(&shared.stop),
             stopped: stopped_out,
             failed: failed_out,
@@ -343,6 +359,7 @@ impl Server {
             snapshot_work,
             finished: finished_out,
             full: None,
+            counters: Arc::clone(&shared.counters),
             clock,
             marked: Moment(0),
             unread: LogThrottle::default(),
@@ -401,7 +418,7 @@ impl Server {
 
     /// Tells from now on whether this server is alive.
     pub fn pulse(&self) -> Pulse {
-        Pulse(Arc::clone(&self.counters))
+        Pulse { counters: Arc::clone(&self.counters), clock: self.clock }
     }
 
     /// Waits until the server has stopped on request or has failed, and until all its threads have ended.

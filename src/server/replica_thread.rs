@@ -128,7 +128,7 @@ impl ReplicaThread {
                 self.node.apply(self.clock.read(), &mut turns.effects);
                 ended = self.perform(&mut turns);
             }
-            self.counters.turn();
+            self.counters.turn(self.node.catches_up());
         }
         if let Some(ended) = ended {
             // The send fails if the handle was dropped; then nobody waits for it.

@@ -27,6 +27,7 @@ mod limits;
 #[allow(dead_code, reason = "shared with tests/torture")]
 mod load;
 mod malformed;
+mod monitor;
 #[path = "../sim/nonces.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod nonces;

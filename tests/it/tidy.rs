@@ -74,6 +74,7 @@ const PURE: &[&str] = &[
     "crates/doctor/src/finding.rs",
     "src/fair.rs",
     "src/delivery",
+    "src/recadod/monitor/machine",
     "src/server/budget.rs",
     "src/server/cost.rs",
     "src/server/node",
@@ -150,6 +151,7 @@ const SERIALIZED: &[&str] = &[
     "crates/client/src/keyfile.rs",
     "crates/client/src/store/change.rs",
     "crates/client/src/known.rs",
+    "crates/doctor/src/monitor.rs",
     "src/server/node",
     "src/server/places.rs",
     "src/config/file.rs",
@@ -169,6 +171,8 @@ const FILES: &[&str] = &[
     "crates/sys/src/machine.rs",
     // Manual pages, which are written again.
     "src/recadod/manual.rs",
+    // The monitor's lock, which has no content, and the servers' logs.
+    "src/recadod/monitor/files.rs",
 ];
 
 /// The calls that create or replace a file.

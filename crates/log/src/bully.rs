@@ -391,6 +391,10 @@ impl OrderedLog for Bully {
         }
     }
 
+    fn catches_up(&self) -> bool {
+        self.replica.catches_up()
+    }
+
     fn entry(&self, op: Op) -> Option<&Entry> {
         self.replica.entry(op)
     }

@@ -87,6 +87,9 @@ pub trait OrderedLog {
     /// The state of the log.
     fn status(&self) -> Status;
 
+    /// Returns true if this server has no vote yet, or fetches much that others have and it lacks.
+    fn catches_up(&self) -> bool;
+
     /// The entry at `op`, if it is still held in memory. A snapshot names the view of its last one.
     fn entry(&self, op: Op) -> Option<&Entry>;
 }

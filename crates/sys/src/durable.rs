@@ -32,6 +32,15 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
     missing.into_iter().try_for_each(sync_name)
 }
 
+/// Creates a directory in an existing one, durably.
+///
+/// # Errors
+/// The system's error, also if the directory exists or the one above it does not.
+pub fn make_dir_in_place(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(OWNER).create(path)?;
+    sync_name(path)
+}
+
 /// Returns true if the directory exists. The empty path is the working directory.
 fn is_there(dir: &Path) -> bool {
     dir.as_os_str().is_empty() || dir.exists()
@@ -293,6 +302,12 @@ mod tests {
         assert_eq!((mode(&root.join("a")), mode(&root.join("a/b/c"))), (0o700, 0o700));
         make_dir(&root.join("a/b/d")).unwrap();
         assert_eq!(synced(), [root.join("a/b")]);
+        make_dir_in_place(&root.join("a/b/e")).unwrap();
+        assert_eq!((synced(), mode(&root.join("a/b/e"))), (vec![root.join("a/b")], 0o700));
+        assert!(
+            make_dir_in_place(&root.join("a/b/e")).is_err() && make_dir_in_place(&root.join("x/y")).is_err()
+        );
+        assert!(!root.join("x").exists());
         make_dir(&root.join("a/b")).unwrap();
         assert_eq!(synced(), [] as [PathBuf; 0]);
     }

@@ -6,15 +6,18 @@
 //! locks and cursors; clippy and `tests/it/tidy.rs` refuse others.
 //!
 //! Reading order: [`clock`], [`cpu`], [`threads`], [`sync`] (channels and locks, or a test's model of them),
-//! [`net`], [`durable`], [`random`], [`secret`]; [`machine`], which people read.
+//! [`net`], [`durable`], [`random`], [`secret`]; [`process`] and [`local`], for what watches a server;
+//! [`machine`], which people read.
 
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod cpu;
 pub mod durable;
+pub mod local;
 pub mod machine;
 pub mod net;
+pub mod process;
 pub mod random;
 pub mod secret;
 pub mod sync;

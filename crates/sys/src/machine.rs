@@ -1,6 +1,6 @@
 //! What the machine gives a program: room and speed of a disk, owners and permissions of files, open files,
 //! addresses and ports. It is read for people (`recado doctor`, `recadod doctor`); no server and no client
-//! decides anything by it.
+//! decides anything by it. The monitor of servers decides by [`mount_root`] whether a disk is lost.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -48,6 +48,23 @@ pub fn room(dir: &Path) -> io::Result<Room> {
         is_read_only: of.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
         is_in_memory: IN_MEMORY.contains(&kind),
     })
+}
+
+/// The directory on which the file system is mounted that has this path, or would have it: that of the
+/// nearest directory above it that exists. A disk that is not mounted is told by another one than before.
+///
+/// # Errors
+/// The system's error.
+pub fn mount_root(path: &Path) -> io::Result<PathBuf> {
+    let there = path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let mut root = fs::canonicalize(there)?;
+    let device = fs::metadata(&root)?.dev();
+    while let Some(above) = root.parent()
+        && fs::metadata(above)?.dev() == device
+    {
+        root = above.to_owned();
+    }
+    Ok(root)
 }
 
 /// The bytes that the files in a directory take on the disk, without those in directories in it.
@@ -228,6 +245,17 @@ mod tests {
         assert!((100_000..1_000_000).contains(&taken), "{taken}");
         assert!(super::room(&dir.path().join("none")).is_err());
         assert!(super::room(Path::new("/dev/shm")).is_ok_and(|shm| shm.is_in_memory));
+    }
+
+    #[test]
+    fn a_path_is_of_the_file_system_of_the_nearest_directory_above_it() {
+        let own = mount_root(Path::new("/proc/self")).unwrap();
+        assert_eq!(own, Path::new("/proc"));
+        assert_eq!(mount_root(Path::new("/proc/none/none")).unwrap(), own);
+        let dir = tempfile::tempdir().unwrap();
+        let root = mount_root(dir.path()).unwrap();
+        assert!(fs::canonicalize(dir.path()).unwrap().starts_with(&root) && root != dir.path());
+        assert_eq!(mount_root(&dir.path().join("a/b")).unwrap(), root);
     }
 
     #[test]

@@ -258,6 +258,7 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
         snapshot_work,
         finished: finished_out,
         full: None,
+        counters: Arc::default(),
         clock,
         unread: LogThrottle::default(),
         marked: Moment(0),

@@ -431,6 +431,12 @@ impl<L: OrderedLog> Node<L> {
         self.log.status().role
     }
 
+    /// Returns true if this server has no vote yet, fetches much that it lacks, or takes over a state that it
+    /// has fetched.
+    pub fn catches_up(&self) -> bool {
+        self.log.catches_up() || self.retelling.is_some()
+    }
+
     /// The promised view, below which nothing is accepted. Also the view that this server is in.
     pub fn promised(&self) -> View {
         self.log.status().view

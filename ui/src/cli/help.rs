@@ -153,7 +153,14 @@ With --json there are also alive (the server answered), incarnation (how often
 it was started), uptime_ms, and refused: how many datagrams the server dropped
 since its start, by reason. They come from attackers, other clusters and faulty
 networks. A few are normal: Seal and Session after a restart, Repeated from a
-network that duplicates packets, QueueFull and Budget under load.";
+network that duplicates packets, QueueFull and Budget under load.
+
+With --monitor DIR it reads what the monitor in DIR has last written, also after
+the end of that monitor, and looks which of its processes run. The exit code is
+69 if the monitor does not run: nobody starts a server that dies. With --json:
+one object, with runs, pid, since and servers, each with id, state (starts, runs,
+catches_up, killed, stops, waits, stopped), alive, pid, since, restarts, hangs,
+exit (at, how), reason, due and learns.";
 
 pub(super) const DOCTOR_EXAMPLES: &str = "\
 Examples:

@@ -244,6 +244,10 @@ pub(crate) enum Command {
             value_parser = values::interval
         )]
         watch: Option<Duration>,
+        /// Show instead what the monitor of the servers in DIR (`recadod monitor --dir DIR`) does; it asks no
+        /// server
+        #[arg(long, value_name = "DIR")]
+        monitor: Option<PathBuf>,
     },
     /// Find out what is wrong with the servers, the way to them, or this machine, and what to do
     #[command(before_help = help::DOCTOR_EXAMPLES, after_help = help::DOCTOR_HELP)]
@@ -631,7 +635,7 @@ mod tests {
     #[test]
     fn an_interval_stands_after_watch_with_or_without_an_equals_sign() {
         let watch = |line: &[&str]| match parse(line).unwrap().command {
-            Some(Command::Status { watch }) => watch,
+            Some(Command::Status { watch, .. }) => watch,
             other => panic!("{other:?}"),
         };
         let second = Some(Duration::from_secs(1));

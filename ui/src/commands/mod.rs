@@ -14,6 +14,7 @@ mod key;
 mod listen;
 mod lists;
 mod manual;
+mod monitor;
 mod retract;
 mod send;
 mod status;
@@ -91,7 +92,8 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Info { whom } => about::info(&context, whom),
         Command::Claim { name } => about::claim(&context, name),
         Command::Rename { display, .. } => about::rename(&context, display),
-        Command::Status { watch } => status::run(&context, watch),
+        Command::Status { watch, monitor: None } => status::run(&context, watch),
+        Command::Status { watch, monitor: Some(dir) } => monitor::run(&context, &dir, watch),
         Command::Doctor => doctor::run(&context),
         Command::Cluster { command } => cluster::run(&context, command.unwrap_or(Cluster::List)),
         Command::Demo(demo) => demo::run(&context, demo),

@@ -20,7 +20,16 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 pub(super) fn run(context: &Context, watch: Option<Duration>) -> Result<(), Failure> {
-    let Some(interval) = watch else { return once(context, "") };
+    again(context, watch, |above| once(context, above))
+}
+
+/// Shows something once, or again and again, until a signal.
+pub(super) fn again(
+    context: &Context,
+    watch: Option<Duration>,
+    once: impl Fn(&str) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let Some(interval) = watch else { return once("") };
     // Clears what is shown of the round before.
     let above = match io::stdout().is_terminal() {
         true => {
@@ -29,7 +38,7 @@ pub(super) fn run(context: &Context, watch: Option<Duration>) -> Result<(), Fail
         false => String::new(),
     };
     loop {
-        match once(context, &above) {
+        match once(&above) {
             Ok(()) | Err(Failure::Told(_)) => {}
             // The servers may be back in the next round.
             Err(failure @ Failure::Client(ClientError::Unreachable { .. })) => note(failure),

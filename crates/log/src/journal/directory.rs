@@ -11,7 +11,7 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 use recado_sys::durable;
 
 use super::error::{IoOp, JournalError, Trying, is_rot};
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, meta};
 
 /// A directory of the file system. Its lock, if taken, is held until the last clone is dropped or the
 /// process ends.
@@ -52,6 +52,20 @@ impl Directory {
         }
     }
 
+    /// Tells whether a process runs on a data directory, and else whether it has `meta`, and so a server's
+    /// promises. Nothing in it is read.
+    ///
+    /// # Errors
+    /// [`JournalError::Missing`], [`JournalError::NotADirectory`]; otherwise the error of the system.
+    pub fn look(path: &Path) -> Result<Seen, JournalError> {
+        if Directory::is_locked(path)? {
+            return Ok(Seen::Locked);
+        }
+        let meta = fs::symlink_metadata(path.join(meta::NAME));
+        let is_absent = meta.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        Ok(if is_absent { Seen::Empty } else { Seen::Kept })
+    }
+
     /// Opens an existing directory for reading only. It takes no lock, so another process may hold it.
     ///
     /// # Errors
@@ -81,6 +95,17 @@ impl Directory {
         names.sort();
         Ok(names)
     }
+}
+
+/// What can be told of a data directory without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A process runs on it.
+    Locked,
+    /// None does, and it has a server's promises, damaged or not.
+    Kept,
+    /// None does, and it has none: a server begins on it as a learner.
+    Empty,
 }
 
 fn open_existing(path: &Path) -> Result<File, JournalError> {

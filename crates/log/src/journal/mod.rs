@@ -108,7 +108,7 @@ use recado_proto::id::{ClusterId, Epoch, Incarnation, KnownBoot, NodeId, Op, Vie
 use recado_proto::members::default_tie_holder;
 use recado_proto::planted::PlantedBug;
 
-pub use directory::{Directory, DirectoryFile};
+pub use directory::{Directory, DirectoryFile, Seen};
 pub use error::{IoOp, JournalError};
 pub use inspect::{Checked, Inspection, LogRange, MetaState, SnapshotRange, check, inspect, inspect_disk};
 pub use log::{Journal, Removal, Removed, SNAPSHOTS_KEPT};

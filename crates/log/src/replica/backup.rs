@@ -64,6 +64,7 @@ impl ReplicaManager {
             return;
         }
         self.in_view.beat_heard = self.in_view.beat_heard.max(heartbeat.beat);
+        self.in_view.told_last = heartbeat.last;
         if heartbeat.state == HeartbeatState::Isolated {
             // It is answered, so that it learns that its majority is back, but its heartbeat does not count
             // as hearing it.

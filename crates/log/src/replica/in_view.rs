@@ -23,6 +23,8 @@ pub(super) struct InView {
     /// The incarnation of the view's primary, once it was heard. A higher incarnation of that server no
     /// longer holds the view.
     pub(super) primary: Option<Incarnation>,
+    /// The last op that a heartbeat of it has named.
+    pub(super) told_last: Op,
     /// The number of the newest heartbeat heard of it.
     pub(super) beat_heard: u64,
     /// The candidate that this server has promised to, or that a peer refused this server for.
@@ -41,6 +43,7 @@ impl InView {
             compared: false,
             early: BTreeMap::new(),
             primary: None,
+            told_last: Op::ZERO,
             beat_heard: 0,
             waiting_for: None,
             promise_reply_to: None,

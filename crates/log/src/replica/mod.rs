@@ -71,6 +71,7 @@ use journaling::Journaling;
 use learner::Learner;
 use log::Log;
 use peers::Peers;
+use probe::FIT_BEHIND_MAX;
 use role::Role;
 
 pub(crate) use io::{Boot, Effect, Input, Room};
@@ -262,6 +263,13 @@ impl ReplicaManager {
             Role::Candidate(_) => RoleName::Candidate,
             Role::Primary(primary) => primary.state.permits().role,
         }
+    }
+
+    /// Returns true if this server has no vote yet, receives a snapshot, or is far behind its primary.
+    pub(crate) fn catches_up(&self) -> bool {
+        let behind = self.in_view.told_last.0 > self.in_view.matched.0 + FIT_BEHIND_MAX;
+        let receives = self.receiving.is_some() || self.opening.is_some();
+        matches!(self.role, Role::Learner(_)) || receives || behind
     }
 
     /// Returns true if commands are accepted now.

@@ -12,7 +12,7 @@ use super::{Cause, Effect, ReplicaManager, Role};
 
 /// The most entries that a server may lack of the best log seen and still answer Bully: 8,192, about 8 MiB
 /// of 1 KiB each. With more, a better placed server fetches less.
-const FIT_BEHIND_MAX: u64 = 8_192;
+pub(super) const FIT_BEHIND_MAX: u64 = 8_192;
 
 /// The answers to a probe.
 #[derive(Debug)]

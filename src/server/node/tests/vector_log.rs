@@ -238,6 +238,10 @@ impl OrderedLog for VectorLog {
         }
     }
 
+    fn catches_up(&self) -> bool {
+        false
+    }
+
     fn entry(&self, op: Op) -> Option<&Entry> {
         let at = op.0.checked_sub(self.trimmed + 1)?;
         self.entries.get(usize::try_from(at).ok()?)
