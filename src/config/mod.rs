@@ -23,8 +23,8 @@ use recado_proto::id::Admission;
 ///
 /// The servers must agree on `cluster` (except for [`Cluster::me`]), on `timing`, on `retention`, and on the
 /// `limits` that apply reads. Of `preempt`, `admission`, `retention` and the rates of names and channels the
-/// primary's count: if the servers differ, a failover changes them, and one that retains less drops for all. `snapshot_every`, `snapshot_bytes` and the other
-/// limits are each server's own.
+/// primary's count: if the servers differ, a failover changes them, and one that retains less drops for all.
+/// `snapshot_every`, `snapshot_bytes` and the other limits are each server's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The cluster and this server's place in it, from `cluster`, `node` and `[[server]]`. The journal

@@ -216,9 +216,9 @@ fn holds(subject: &str, found: &Checked) -> Finding {
             };
             let why = (
                 cause,
-                "if its data are elsewhere, put them back, meta too. Otherwise keep the other servers running, with their data, and \
-                 start it: a majority of all servers, itself not counted, must still vote. In a cluster that is only just \
-                 made, give each server the directory that recadod init made for it",
+                "if its data are elsewhere, put them back, meta too. Otherwise keep the other servers running, with their \
+                 data, and start it: a majority of all servers, itself not counted, must still vote. In a cluster that is \
+                 only just made, give each server the directory that recadod init made for it",
             );
             Finding::other(Severity::Warning, check, subject, seen, why)
         }

@@ -1,5 +1,5 @@
-//! What the operator is told while this server cannot work: it has had no primary with a majority for a while,
-//! with the peers that it hears, those that it does not, and those whose datagrams it refuses. Pure.
+//! What the operator is told while this server cannot work: that it has had no primary with a majority for a
+//! while, with the peers that it hears, those that it does not, and those whose datagrams it refuses. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -237,8 +237,9 @@ impl ReplicaThread {
             let process = Input::Process { pid: std::process::id(), refused, ignored };
             self.node.handle(clock, process, effects);
             let status = self.node.log();
-            let news = outage.look(clock.now, &status, self.peers.keys().copied());
-            news.into_iter().for_each(|news| log_outage(status.role, &news));
+            if let Some(news) = outage.look(clock.now, &status, self.peers.keys().copied()) {
+                log_outage(status.role, &news);
+            }
         }
         // The clocks are read again because feeding the inputs took time, which must not count as delay of
         // the answers to what is sent below.

@@ -71,11 +71,16 @@ fn a_directory_with_files_of_others_is_refused_and_nothing_in_it_is_changed() {
     // The root of a new disk, and a data directory to which somebody has added a file.
     fs::remove_file(&letter).unwrap();
     fs::create_dir(dir.path().join("lost+found")).unwrap();
-    drop(start(config, &dir).unwrap());
+    let runs = |config: Config, dir: &tempfile::TempDir| {
+        let server = start(config, dir).unwrap();
+        server.stopper().stop();
+        server.wait().unwrap();
+    };
+    runs(config, &dir);
     let config = alone();
-    let dir = directory(&config);
-    fs::write(dir.path().join("letter"), "dear").unwrap();
-    drop(start(config, &dir).unwrap());
+    let own = directory(&config);
+    fs::write(own.path().join("letter"), "dear").unwrap();
+    runs(config, &own);
 }
 
 /// Asks for the status in handshakes until `wanted` is true of it.

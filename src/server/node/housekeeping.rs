@@ -168,8 +168,8 @@ impl Housekeeping {
         service.housekeeping(log_ms, retention, ROUND_MAX)
     }
 
-    /// What these commands of a round drop, if it is the first one of this primary and that is more than one in
-    /// [`USUAL`] of a topic: then the primary before it retained more, or all servers were off for long.
+    /// What these commands of a round drop, if it is the first one of this primary and that is more than one
+    /// in [`USUAL`] of a topic: then the primary before it retained more, or all servers were off for long.
     pub(super) fn drops(&mut self, service: &Service, round: &[Command]) -> Option<Dropping> {
         if !std::mem::take(&mut self.is_first) {
             return None;
