@@ -120,7 +120,7 @@ mod tests {
     use recado_proto::id::{Op, View};
 
     use super::*;
-    use crate::recadod::{exit_code, init, inspect, message};
+    use crate::recadod::{exit_code, init, inspect, local_status, message};
 
     /// The files of a cluster of three.
     fn cluster() -> tempfile::TempDir {
@@ -295,6 +295,17 @@ mod tests {
             assert!(message(&error).contains("not a data directory"), "{data:?}: {}", message(&error));
             assert_eq!(exit_code(&error), 78, "{data:?}");
         }
+    }
+
+    #[test]
+    fn what_a_new_disk_has_and_a_killed_server_leaves_is_not_foreign() {
+        let dir = cluster();
+        let file = dir.path().join("c/server-1/recado.toml");
+        let data = dir.path().join("c/server-1/data");
+        fs::remove_file(data.join("meta")).unwrap();
+        fs::create_dir(data.join("lost+found")).unwrap();
+        fs::write(local_status::socket(&data), "").unwrap();
+        assert!(told(&file).contains("empty; the server learns"), "{}", told(&file));
     }
 
     #[test]

@@ -142,8 +142,9 @@ pub(super) fn check_regular<D: Disk>(disk: &D) -> Result<(), JournalError> {
     others.into_iter().find(|name| is_ours(name)).map_or(Ok(()), |name| Err(JournalError::NotRegular(name)))
 }
 
-/// The directory that `mkfs` makes at the root of a disk.
-const LOST_AND_FOUND: &str = "lost+found";
+/// What may be in a data directory beside the journal's files: the directory that `mkfs` makes at the root of
+/// a disk, and the socket that a server leaves when it is killed.
+const NO_DATA: [&str; 2] = ["lost+found", "status.sock"];
 
 /// Refuses a directory that was never a server's: it has something that is not the journal's, and no meta.
 /// Call it before anything in the directory is touched.
@@ -156,8 +157,8 @@ pub fn check_ours<D: Disk>(disk: &D) -> Result<(), JournalError> {
         return Ok(());
     }
     let others = disk.list_others().during(IoOp::List)?;
-    let others = others.into_iter().filter(|name| name != LOST_AND_FOUND);
-    let foreign = files.into_iter().chain(others).find(|name| !is_ours(name));
+    let is_foreign = |name: &String| !is_ours(name) && !NO_DATA.contains(&name.as_str());
+    let foreign = files.into_iter().chain(others).find(is_foreign);
     foreign.map_or(Ok(()), |name| Err(JournalError::Foreign(name)))
 }
 
