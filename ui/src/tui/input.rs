@@ -128,9 +128,12 @@ impl Compose {
         command::typed(&self.text()).map(str::to_owned)
     }
 
-    /// The text that would be lost if the program ended now. A command is none; the text behind it is.
+    /// The text that would be lost if the program ended now. A command of one line is none; the text behind
+    /// it is.
     pub(crate) fn draft(&self) -> Option<String> {
-        let text = if self.command().is_some() { self.aside.clone()? } else { self.text() };
+        let text = self.text();
+        let is_line = self.command().is_some() && !text.trim().contains('\n');
+        let text = if is_line { self.aside.clone()? } else { text };
         (!text.trim().is_empty()).then_some(text)
     }
 

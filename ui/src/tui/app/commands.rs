@@ -8,6 +8,7 @@ use super::answers::Asked;
 use super::search::Search;
 use super::{App, Conversation, Effect, Popup, Question, Yes};
 use crate::tui::command::{self, Argument, Command, Completion};
+use crate::tui::doubt::doubt;
 use crate::tui::event::{reached, written};
 use crate::tui::options::Fields;
 use crate::tui::outbox::{UNANSWERED_MAX, stands_at};
@@ -68,13 +69,13 @@ impl App {
             return;
         }
         let text = self.compose.text();
-        let text = text.strip_prefix("//").map(|rest| format!("/{rest}")).unwrap_or(text);
         if text.trim().is_empty() && self.fields.title.is_none() {
             return self.show_newest();
         }
         if self.is_doubtful(&text) {
             return;
         }
+        let text = text.strip_prefix("//").map(|rest| format!("/{rest}")).unwrap_or(text);
         match self.target() {
             Target::Topic(topic) => {
                 let fields = self.fields.clone();
@@ -89,13 +90,13 @@ impl App {
 
     /// Returns true if the text is not to be sent before its writer has said that it is meant so.
     fn is_doubtful(&mut self, text: &str) -> bool {
-        let text = text.trim();
-        if matches!(text, ":q" | ":q!" | ":wq" | ":wq!" | ":x") && self.doubted.as_deref() != Some(text) {
+        let before = self.doubted.take();
+        if let Some(why) = doubt(text).filter(|_| before.as_deref() != Some(text)) {
             self.doubted = Some(text.to_owned());
-            self.trouble(format!("`{text}` was not sent: /quit (or Ctrl+C) leaves; Enter again sends it"));
+            self.trouble(format!("{why}; Enter again sends it"));
             return true;
         }
-        self.doubted = None;
+        let text = text.trim();
         let request = |topic, body: &str| {
             let content = self.fields.clone().content(body.to_owned());
             Request::Send { topic, content }

@@ -131,6 +131,7 @@ impl App {
                         self.popup = None;
                         self.focus = Focus::Writing;
                         self.compose.paste(text);
+                        self.completion = 0;
                     }
                 }
             }

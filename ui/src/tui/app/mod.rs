@@ -180,7 +180,7 @@ pub(crate) struct App {
     pub(crate) completion: usize,
     /// The completion that was inserted last.
     completing: Option<Completing>,
-    /// A text that looks like a command of an editor, and was not sent when it was entered once.
+    /// A text that is probably not meant as one, and was not sent when it was entered once.
     doubted: Option<String>,
     pub(crate) search: Option<Search>,
     pub(crate) popup: Option<Popup>,

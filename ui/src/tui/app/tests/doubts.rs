@@ -17,6 +17,55 @@ fn a_command_of_an_editor_is_sent_only_if_it_is_entered_twice() {
 }
 
 #[test]
+fn a_line_end_makes_no_command_a_text_to_the_followers() {
+    let to_dora = |body: &str| send(Some(Topic::Inbox(name("dora"))), body);
+    // One line that was pasted with its end, several lines, and each way to begin another one.
+    for (typed, keys, pasted, body) in [
+        ("/dm @dora ", &[][..], "one word\n", "one word"),
+        ("/dm @dora ", &[], "one\r\ntwo\r\n", "one\ntwo"),
+        ("/dm @dora one", &["Ctrl+j"], "two", "one\ntwo"),
+        ("/dm @dora one", &["Alt+Enter"], "", "one"),
+        ("", &[], "/dm @dora one word\n", "one word"),
+        ("/send @dora one", &["Alt+Enter"], "  two\n", "one\n  two"),
+    ] {
+        let mut app = connected();
+        type_in(&mut app, typed);
+        keys.iter().for_each(|key| drop(press(&mut app, key)));
+        app.update(at(1), Event::Paste(pasted.to_owned()));
+        assert_eq!(request(&press(&mut app, "Enter")), Some(&to_dora(body)), "{typed:?} {pasted:?}");
+        assert!(app.compose.is_empty());
+    }
+    // The key that answers.
+    let mut app = connected();
+    past(&mut app, Conversation::All, vec![notification(5, &topic("#ops"), "dora", "x")], false);
+    press(&mut app, "Tab");
+    press(&mut app, "Ctrl+t");
+    app.update(at(1), Event::Paste("one\ntwo".to_owned()));
+    assert_eq!(request(&press(&mut app, "Enter")), Some(&to_dora("one\ntwo")));
+    // What is no text, and what is mistyped, is not run and stays.
+    for (pasted, told) in [
+        ("/follow @dora\nand so on", "/follow takes one line, and this has 2"),
+        ("/dmm @dora one\n", "there is no command /dmm"),
+        ("/etc/hosts:\n127.0.0.1", "To send it as text, begin with a space"),
+        (" /dm @dora one", "nothing stands before its /; Enter again sends it"),
+        ("\n\n/dm @dora one\n", "nothing stands before its /; Enter again sends it"),
+    ] {
+        let mut app = connected();
+        app.update(at(1), Event::Paste(pasted.to_owned()));
+        assert_eq!(press(&mut app, "Enter"), [], "{pasted:?}");
+        assert_eq!(app.compose.text(), pasted);
+        let screen = text(&mut app, 140, 30);
+        assert!(screen.contains(told), "{screen}");
+        if pasted.trim().contains('\n') {
+            assert!(!press(&mut app, "Ctrl+c").contains(&Effect::Quit), "a text may be part of it");
+        }
+    }
+    let mut app = connected();
+    assert_eq!(request(&enter(&mut app, " /etc is full")), Some(&send(None, "/etc is full")));
+    assert_eq!(request(&enter(&mut app, "//dm is a command")), Some(&send(None, "/dm is a command")));
+}
+
+#[test]
 fn a_text_to_the_followers_that_begins_with_a_name_asks_for_whom_it_is() {
     let bob = || Some(Topic::Inbox(name("bob")));
     for (typed, topic, body) in [
