@@ -227,6 +227,11 @@ impl App {
         }
         let id = self.outbox.next_id();
         self.outbox.add(id, &request);
+        if let (Conversation::Topic(Topic::Inbox(_)), Request::Send { topic: Some(Topic::Inbox(to)), .. }) =
+            (&self.here, &request)
+        {
+            self.partner = Some(to.clone());
+        }
         self.effects.push(Effect::Request(id, request));
         self.position.anchor = None;
         true

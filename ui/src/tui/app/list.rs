@@ -339,8 +339,9 @@ impl App {
         self.ask(Question::of(title, String::new(), answers));
     }
 
-    /// Recipient of a reply from the inbox: the author of the selected notification, otherwise of the
-    /// newest one. If the user wrote it, the profile to whose inbox it went.
+    /// Recipient of a reply from the inbox: the author of the selected notification, otherwise who got the
+    /// last text from here, otherwise the author of the newest one. If the user wrote it, the profile to
+    /// whose inbox it went.
     pub(crate) fn correspondent(&self) -> Option<recado_client::Name> {
         let other = |one: &Arc<Notification>| match &one.topic {
             Topic::Inbox(to) if Some(&one.author) == self.profile.as_ref() => Some(to.clone()),
@@ -348,7 +349,7 @@ impl App {
         };
         match self.selected().filter(|_| self.focus == Focus::List) {
             Some(one) => other(&one),
-            None => self.log(&self.here)?.newest().and_then(other),
+            None => self.partner.clone().or_else(|| self.log(&self.here)?.newest().and_then(other)),
         }
     }
 

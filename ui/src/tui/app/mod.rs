@@ -174,6 +174,8 @@ pub(crate) struct App {
     pub(crate) fields: Fields,
     /// The profile that the draft in the inbox is for, from its first letter on.
     addressee: Option<Name>,
+    /// The profile to which the last text went from the inbox, since it is shown.
+    partner: Option<Name>,
     /// Drafts of the other places.
     drafts: BTreeMap<Conversation, Draft>,
     /// Index of the chosen completion.
@@ -273,6 +275,7 @@ impl App {
             compose: Compose::default(),
             fields: Fields::default(),
             addressee: None,
+            partner: None,
             drafts: BTreeMap::new(),
             completion: 0,
             completing: None,

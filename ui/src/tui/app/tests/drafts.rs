@@ -39,10 +39,36 @@ fn the_recipient_of_a_draft_in_the_inbox_is_fixed_with_its_first_letter() {
     type_in(&mut app, "word");
     assert!(shows(&mut app, "to @carol's inbox"));
     assert_eq!(request(&press(&mut app, "Enter")), Some(&to("carol", "the password")));
-    // The next text is for whoever is the last then.
-    link(&mut app, 2, Link::Settled(RequestId::Here(1), Ok(Op(8))));
-    came(&mut app, 3, private(9, "bob", "and again"));
-    assert_eq!(request(&enter(&mut app, "hello")), Some(&to("bob", "hello")));
+}
+
+#[test]
+fn the_recipient_of_a_conversation_in_the_inbox_stays_until_another_is_selected() {
+    for typed in ["part one", "/dm @carol part one"] {
+        let mut app = with_an_inbox();
+        assert_eq!(request(&enter(&mut app, typed)), Some(&to("carol", "part one")), "{typed}");
+        came(&mut app, 1, private(7, "bob", "before it is acknowledged"));
+        assert!(shows(&mut app, "to @carol's inbox"), "{}", text(&mut app, 100, 30));
+        link(&mut app, 2, Link::Settled(RequestId::Here(1), Ok(Op(8))));
+        came(&mut app, 3, private(9, "bob", "and after it"));
+        assert!(shows(&mut app, "to @carol's inbox"), "{}", text(&mut app, 100, 30));
+        assert_eq!(request(&enter(&mut app, "part two")), Some(&to("carol", "part two")));
+        // A refusal does not change it, nor does a text that is given up.
+        link(&mut app, 4, Link::Settled(RequestId::Here(2), Err(Code::LimitReached)));
+        type_in(&mut app, "x");
+        press(&mut app, "Backspace");
+        came(&mut app, 5, private(10, "bob", "and now"));
+        assert_eq!(request(&enter(&mut app, "part three")), Some(&to("carol", "part three")));
+        // Another one that is selected,
+        press(&mut app, "Tab");
+        assert!(shows(&mut app, "to @bob's inbox"), "{}", text(&mut app, 100, 30));
+        assert_eq!(request(&enter(&mut app, "hello")), Some(&to("bob", "hello")));
+        came(&mut app, 6, private(11, "carol", "an arrival"));
+        assert_eq!(request(&enter(&mut app, "again")), Some(&to("bob", "again")));
+        // and a place that is entered anew begin another.
+        app.go(Conversation::All);
+        app.go(inbox());
+        assert!(shows(&mut app, "to @carol's inbox"), "{}", text(&mut app, 100, 30));
+    }
 }
 
 #[test]
