@@ -72,6 +72,10 @@ impl App {
         if text.trim().is_empty() && self.fields.title.is_none() {
             return self.show_newest();
         }
+        if let Some(moving) = self.moving_in_words() {
+            let then = "your text stays here until the servers have answered; Enter sends it then";
+            return self.trouble(format!("{moving}: {then}"));
+        }
         if self.is_doubtful(&text) {
             return;
         }
@@ -91,7 +95,7 @@ impl App {
     /// Returns true if the text is not to be sent before its writer has said that it is meant so.
     fn is_doubtful(&mut self, text: &str) -> bool {
         let before = self.doubted.take();
-        if let Some(why) = doubt(text).filter(|_| before.as_deref() != Some(text)) {
+        if let Some(why) = doubt(text).or_else(|| self.begun_elsewhere()).filter(|_| before.as_deref() != Some(text)) {
             self.doubted = Some(text.to_owned());
             self.trouble(format!("{why}; Enter again sends it"));
             return true;
@@ -110,6 +114,14 @@ impl App {
         }
         self.ask_to_whom(&topic, to_it, as_it_is);
         true
+    }
+
+    /// Why a text is not sent that was begun for a place which is not shown after all.
+    fn begun_elsewhere(&self) -> Option<String> {
+        let place = self.begun_for.as_ref()?.label(self.profile.as_ref());
+        let Target::Topic(topic) = self.target() else { return None };
+        let whom = reached(topic.as_ref());
+        Some(format!("not sent: it was begun for {place}, and this line goes to {whom}"))
     }
 
     /// Asks for whom a text is that begins with a name, and would go to the user's followers.
@@ -241,14 +253,23 @@ impl App {
         self.request(Request::Follow { topic, change })
     }
 
+    /// Makes a request with which a topic is joined, and shows it once it is.
+    fn join(&mut self, topic: Topic, request: Request) -> bool {
+        let accepted = self.request(request);
+        if accepted {
+            self.move_later(Conversation::Topic(topic), true);
+        }
+        accepted
+    }
+
     /// Runs a command. Returns false if it was not carried out, or not yet, and is to stay in the line.
     fn run(&mut self, command: Command) -> bool {
         match command {
             // The place decides where typed text goes, so only commands with this purpose change the place.
             Command::Follow(topic) => return self.follow(topic, FollowChange::Add),
             Command::Join(topic) => {
-                self.joining = Some((topic.clone(), self.keys));
-                return self.follow(topic, FollowChange::Add);
+                let request = Request::Follow { topic: topic.clone(), change: FollowChange::Add };
+                return self.join(topic, request);
             }
             Command::Unfollow(topic) => return self.follow(topic, FollowChange::Remove),
             Command::Send(None, fields, text) if self.named_without_sign(&text).is_some() => {
@@ -298,8 +319,8 @@ impl App {
                 return self.query(members, Some(Asked::Delete(channel)));
             }
             Command::Channel(channel, change @ ChannelChange::Create { .. }) => {
-                self.joining = Some((Topic::Channel(channel.clone()), self.keys));
-                return self.request(Request::Channel { channel, change });
+                let topic = Topic::Channel(channel.clone());
+                return self.join(topic, Request::Channel { channel, change });
             }
             Command::Channel(channel, change) => return self.request(Request::Channel { channel, change }),
             Command::Channels => self.open_palette(palette::CHANNELS, Conversation::is_channel),

@@ -43,8 +43,20 @@ impl App {
         }
     }
 
-    /// Shows a place.
+    /// Shows a place, with its draft.
     pub(crate) fn go(&mut self, place: Conversation) {
+        self.exchange_draft(&place);
+        self.show(place);
+    }
+
+    /// Shows a place that has no draft, and takes the draft along.
+    pub(super) fn go_with_draft(&mut self, place: Conversation) {
+        (self.addressee, self.partner) = (None, None);
+        self.show(place);
+    }
+
+    fn show(&mut self, place: Conversation) {
+        (self.moving, self.begun_for) = (None, None);
         if place == self.here {
             self.need_past(&place);
             self.renew_own();
@@ -57,7 +69,6 @@ impl App {
             let log = self.log_mut(&place);
             log.seen_upto.get_or_insert(read_upto);
         }
-        self.exchange_draft(&place);
         self.here = place.clone();
         self.position = Position::default();
         self.search = None;

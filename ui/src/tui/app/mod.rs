@@ -4,7 +4,8 @@
 //! `session` begins and ends sessions, `stream` takes what comes, `past` fetches what came before, and
 //! `answers` handles what the servers say to requests; `input` takes keys and text, `commands` runs typed
 //! commands, and `question` asks before some of them; `drafts` keeps what is being written at each place;
-//! `list` moves through the notifications, and `search` finds some; `mode` says what the keys do.
+//! `list` moves through the notifications, and `search` finds some; `moves` waits for the servers before it
+//! shows a place; `mode` says what the keys do.
 
 mod answers;
 mod commands;
@@ -12,6 +13,7 @@ mod drafts;
 mod input;
 mod list;
 pub(crate) mod mode;
+mod moves;
 mod past;
 mod question;
 mod search;
@@ -46,6 +48,7 @@ use self::answers::{Asked, Denied};
 use self::commands::Completing;
 pub(crate) use self::commands::Target;
 use self::drafts::Draft;
+use self::moves::Move;
 pub(crate) use self::question::{Question, Yes};
 use self::search::Search;
 
@@ -205,10 +208,10 @@ pub(crate) struct App {
     watches: bool,
     /// Number of keys pressed so far.
     keys: u64,
-    /// Channel to show once it is followed, unless a key was pressed since.
-    joining: Option<(Topic, u64)>,
-    /// Place to show once the servers have said that there is one, unless a key was pressed since.
-    going: Option<(Conversation, u64)>,
+    /// Place to show once the servers have answered.
+    moving: Option<Move>,
+    /// The place for which the text was begun, if it is not shown after all.
+    begun_for: Option<Conversation>,
     /// Time at which the list of what is followed was asked for last.
     refreshed: Option<Duration>,
     /// Time at which the list of channels, with their followers, was asked for last.
@@ -295,8 +298,8 @@ impl App {
             reopened: false,
             watches: false,
             keys: 0,
-            joining: None,
-            going: None,
+            moving: None,
+            begun_for: None,
             refreshed: None,
             listed: None,
             asked: None,
@@ -505,6 +508,7 @@ impl App {
             Link::Claimed(false) => {}
             Link::Enrolled(code) => self.on_enrolled(code),
             Link::NotTaken(id, why) => {
+                self.give_up_join(id);
                 self.outbox.refused(id, &why);
                 self.trouble(why);
             }

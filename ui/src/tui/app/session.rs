@@ -36,6 +36,7 @@ impl App {
             return;
         }
         self.let_in = false;
+        self.moving = None;
         self.cluster_id = Some(opened.cluster);
         self.profile = Some(opened.profile.clone());
         self.logs.clear();
@@ -146,6 +147,7 @@ impl App {
     /// Forgets the name, and asks for one as at the first start.
     pub(super) fn ask_name(&mut self, wrong: Option<String>) {
         self.profile = None;
+        self.moving = None;
         self.exchange_draft(&Conversation::All);
         (self.places, self.here) = (Places::default(), Conversation::All);
         self.connection.opened(self.now);
