@@ -95,7 +95,7 @@ impl App {
     /// Returns true if the text is not to be sent before its writer has said that it is meant so.
     fn is_doubtful(&mut self, text: &str) -> bool {
         let before = self.doubted.take();
-        if let Some(why) = doubt(text).or_else(|| self.begun_elsewhere()).filter(|_| before.as_deref() != Some(text)) {
+        if let Some(why) = doubt(text, self.by_keys).or_else(|| self.begun_elsewhere()).filter(|_| before.as_deref() != Some(text)) {
             self.doubted = Some(text.to_owned());
             self.trouble(format!("{why}; Enter again sends it"));
             return true;

@@ -62,7 +62,7 @@ impl App {
     /// showed.
     pub(super) fn fix_addressee(&mut self, before: Option<Name>) {
         if !self.compose.has_draft() {
-            (self.addressee, self.begun_for) = (None, None);
+            (self.addressee, self.begun_for, self.by_keys) = (None, None, false);
         } else if self.addressee.is_none() {
             self.addressee = before.or_else(|| self.correspondent_here());
         }

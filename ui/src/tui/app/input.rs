@@ -74,7 +74,7 @@ impl App {
                     self.popup = self.under.take();
                     match self.popup {
                         Some(_) => self.on_text(key),
-                        None => self.write(key),
+                        None => self.write(key, true),
                     }
                 }
             }
@@ -89,15 +89,18 @@ impl App {
                     || keys::is_character(&key)
                     || key.code == KeyCode::Backspace =>
                 {
-                    self.write(key);
+                    self.write(key, self.focus != Focus::Writing);
                 }
                 _ => {}
             },
         }
     }
 
-    /// Passes a key to the text, wherever the focus was.
-    fn write(&mut self, key: KeyEvent) {
+    /// Passes a key to the text, wherever the focus was. `by_keys` is true if it was where keys move.
+    fn write(&mut self, key: KeyEvent, by_keys: bool) {
+        if self.compose.is_empty() {
+            self.by_keys = by_keys;
+        }
         self.focus = Focus::Writing;
         self.compose.input(key);
         self.completion = 0;

@@ -185,6 +185,8 @@ pub(crate) struct App {
     pub(crate) completion: usize,
     /// The completion that was inserted last.
     completing: Option<Completing>,
+    /// True if the text was begun where keys move through a list or a page.
+    by_keys: bool,
     /// A text that is probably not meant as one, and was not sent when it was entered once.
     doubted: Option<String>,
     pub(crate) search: Option<Search>,
@@ -282,6 +284,7 @@ impl App {
             drafts: BTreeMap::new(),
             completion: 0,
             completing: None,
+            by_keys: false,
             doubted: None,
             search: None,
             popup: None,
