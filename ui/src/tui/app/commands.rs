@@ -50,6 +50,12 @@ impl App {
         }
     }
 
+    /// Takes what is typed out of the line. The earlier texts of its destination keep it.
+    pub(super) fn take_line(&mut self) {
+        let to = self.target();
+        self.compose.take(to);
+    }
+
     pub(super) fn send_or_run(&mut self) {
         // The notice about the previous line is out of date, or is shown again below.
         self.notice = None;
@@ -60,7 +66,7 @@ impl App {
                 Ok(command) => {
                     self.completion = 0;
                     if self.run(command) {
-                        self.compose.take();
+                        self.take_line();
                     }
                 }
                 // A wrong command stays in the compose line, where it can be corrected.
@@ -84,7 +90,7 @@ impl App {
             Target::Topic(topic) => {
                 let fields = self.fields.clone();
                 if self.send(topic, fields, text.trim().to_owned()) {
-                    self.compose.take();
+                    self.take_line();
                     self.fields = Fields::default();
                 }
             }
@@ -209,7 +215,7 @@ impl App {
         let is_text = matches!(request, Request::Send { .. });
         let is_plain = self.compose.command().is_none();
         if self.request(request) && is_text {
-            self.compose.take();
+            self.take_line();
             if is_plain {
                 self.fields = Fields::default();
             }
@@ -422,8 +428,10 @@ impl App {
         }
     }
 
-    pub(super) fn is_completing(&self) -> bool {
-        self.completions().is_some_and(|completion| !completion.choices.is_empty())
+    /// Returns true if the arrow keys go through completions. At an earlier text they go to others.
+    pub(super) fn steps_completion(&self) -> bool {
+        !self.compose.is_recalled()
+            && self.completions().is_some_and(|completion| !completion.choices.is_empty())
     }
 
     pub(super) fn step_completion(&mut self, down: bool) {

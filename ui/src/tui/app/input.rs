@@ -220,10 +220,18 @@ impl App {
             Action::Send => self.send_or_run(),
             Action::NewLine => self.compose.new_line(),
             Action::Complete => self.complete(),
-            Action::EarlierText if self.is_completing() => self.step_completion(false),
-            Action::LaterText if self.is_completing() => self.step_completion(true),
-            Action::EarlierText if self.compose.at_edge(true) => self.compose.earlier(),
-            Action::LaterText if self.compose.at_edge(false) => self.compose.later(),
+            Action::EarlierText if self.steps_completion() => self.step_completion(false),
+            Action::LaterText if self.steps_completion() => self.step_completion(true),
+            Action::EarlierText if self.compose.at_edge(true) => {
+                let to = self.target();
+                self.compose.earlier(&to);
+                self.completion = 0;
+            },
+            Action::LaterText if self.compose.at_edge(false) => {
+                let to = self.target();
+                self.compose.later(&to);
+                self.completion = 0;
+            },
             Action::EarlierText | Action::LaterText => self.compose.input(key),
             Action::Leave => self.leave(),
             Action::Command => {
@@ -371,7 +379,7 @@ impl App {
             self.focus = Focus::Writing;
         } else if self.compose.command().is_some() {
             // A text may be part of it, so the Up key brings it back.
-            self.compose.take();
+            self.take_line();
         }
     }
 

@@ -914,7 +914,7 @@ fn without_a_session_a_text_stays_where_it_is_and_connect_tries_again() {
     assert!(shows(&mut app, "a copy of this device's files is in use"));
     assert_eq!(enter(&mut app, "not lost"), []);
     assert_eq!((app.compose.text(), app.outbox.unanswered()), ("not lost".to_owned(), 0));
-    app.compose.take();
+    app.take_line();
     assert_eq!(enter(&mut app, "/connect"), [Effect::Open(name("alice"), None)]);
     assert_eq!(enter(&mut app, "/connect"), [], "it is being looked for");
     assert!(!shows(&mut app, "no session"));

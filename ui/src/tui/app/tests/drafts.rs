@@ -160,6 +160,47 @@ fn a_place_with_a_draft_stays_listed_and_no_draft_is_lost_without_a_word() {
     assert!(press(&mut app, "Ctrl+c").contains(&Effect::Quit));
 }
 
+#[test]
+fn a_text_that_was_sent_comes_back_only_for_those_who_got_it() {
+    let mut app = connected();
+    app.go(place("@bob"));
+    enter(&mut app, "a secret");
+    for (there, comes_back) in [
+        (Conversation::All, ""),
+        (place("#ops"), ""),
+        (inbox(), "a secret"),
+        (place("@carol"), ""),
+        (place("@bob"), "a secret"),
+    ] {
+        app.go(there.clone());
+        if there == inbox() {
+            past(&mut app, inbox(), vec![private(5, "bob", "from bob")], false);
+        }
+        press(&mut app, "Up");
+        assert_eq!(app.compose.text(), comes_back, "{there:?}");
+        press(&mut app, "Ctrl+u");
+        app.compose.set("");
+    }
+    // A command comes back anywhere, and what was written before it as well.
+    app.go(Conversation::All);
+    enter(&mut app, "for all");
+    enter(&mut app, "/go #ops");
+    enter(&mut app, "/go");
+    for text in ["/go", "/go #ops", "for all", "for all"] {
+        press(&mut app, "Up");
+        assert_eq!(app.compose.text(), text);
+    }
+    for text in ["/go #ops", "/go", ""] {
+        press(&mut app, "Down");
+        assert_eq!(app.compose.text(), text);
+    }
+    app.go(place("#ops"));
+    press(&mut app, "Up");
+    press(&mut app, "Up");
+    press(&mut app, "Up");
+    assert_eq!(app.compose.text(), "/go #ops");
+}
+
 /// The ways to a place that wait for the servers, and what settles them well or badly.
 type Answer = fn(&mut App, bool);
 
