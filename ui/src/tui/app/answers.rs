@@ -72,15 +72,15 @@ impl App {
             self.must_keep();
         }
         let shows = self.shows(&self.stands_in(&topic));
-        let unix_ms = self.now.unix_ms;
-        self.insert(Arc::new(Notification {
+        let notification = Arc::new(Notification {
             op,
             topic,
             author: me,
-            unix_ms,
+            unix_ms: self.now.unix_ms,
             content,
             options: recado_proto::packet::OptionalFields::NONE,
-        }));
+        });
+        self.insert_own(notification);
         // The notice of a success does not replace the notice of a failure.
         if !shows && !self.notice.as_ref().is_some_and(|notice| notice.is_trouble) {
             self.notice(format!("sent to {whom}"));

@@ -34,11 +34,18 @@ impl App {
         let now_ms = self.now.unix_ms;
         for place in places.into_iter().map(Conversation::Topic) {
             let log = self.log_mut(&place);
-            let is_old = now_ms.saturating_sub(log.answered_ms) >= RENEWED_FOR_MS;
-            if matches!(log.before, Before::More | Before::Nothing) && !log.renewing && is_old {
-                log.renewing = true;
-                self.effects.push(Effect::History(place, HistoryRange::Before(Op(u64::MAX))));
+            if log.renewing == 0 && now_ms.saturating_sub(log.answered_ms) >= RENEWED_FOR_MS {
+                self.renew(place);
             }
+        }
+    }
+
+    /// Requests the newest notifications of a place again, if they were fetched before.
+    pub(super) fn renew(&mut self, place: Conversation) {
+        let log = self.log_mut(&place);
+        if matches!(log.before, Before::More | Before::Nothing) {
+            log.renewing += 1;
+            self.effects.push(Effect::History(place, HistoryRange::Before(Op(u64::MAX))));
         }
     }
 
@@ -58,7 +65,8 @@ impl App {
         let newest = range == HistoryRange::Before(Op(u64::MAX));
         let now_ms = self.now.unix_ms;
         let log = self.log_mut(place);
-        let renewed = newest && std::mem::take(&mut log.renewing);
+        let renewed = newest && log.renewing > 0;
+        log.renewing -= u32::from(renewed);
         match past {
             Ok(past) => {
                 log.failed = None;
