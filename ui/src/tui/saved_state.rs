@@ -109,6 +109,12 @@ impl Store {
     }
 }
 
+/// Returns true if a device's directory was removed, or the key of its profile, which stands beside it.
+/// Whoever cannot look does not know.
+pub(crate) fn is_gone(device: &Path) -> bool {
+    [device.to_owned(), device.with_file_name("key")].iter().any(|path| matches!(path.try_exists(), Ok(false)))
+}
+
 fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
     // Reading a pipe would block the screen until somebody writes to it.
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
@@ -145,6 +151,26 @@ mod tests {
         assert_eq!(store.read(ClusterId(7), &name("alice"), 1), SavedState::default());
         fs::write(store.path(ClusterId(7), &name("alice"), 0), "topics = 3").unwrap();
         assert_eq!(store.read(ClusterId(7), &name("alice"), 0), SavedState::default());
+    }
+
+    #[test]
+    fn a_device_is_gone_with_its_directory_or_with_the_key_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (slot, key) = (dir.path().join("alice/slot-0"), dir.path().join("alice/key"));
+        let make = || {
+            fs::create_dir_all(&slot).unwrap();
+            fs::write(&key, "x").unwrap();
+        };
+        make();
+        assert!(!is_gone(&slot));
+        fs::remove_file(&key).unwrap();
+        assert!(is_gone(&slot));
+        make();
+        fs::remove_dir_all(&slot).unwrap();
+        assert!(is_gone(&slot));
+        make();
+        fs::remove_dir_all(dir.path().join("alice")).unwrap();
+        assert!(is_gone(&slot));
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,6 +152,10 @@ pub(crate) struct App {
     pub(crate) servers: Vec<SocketAddr>,
     /// This installation's device, once there is a client.
     device: Option<DeviceId>,
+    /// Directory of that device's files.
+    pub(crate) files: Option<PathBuf>,
+    /// True if somebody has removed these files.
+    files_gone: bool,
     /// Result of the last search for a server, while there is no client.
     pub(crate) no_server: Option<String>,
     pub(crate) profile: Option<Name>,
@@ -263,6 +268,8 @@ impl App {
             config_path: "config.toml".to_owned(),
             servers,
             device: None,
+            files: None,
+            files_gone: false,
             no_server: None,
             profile: None,
             may_claim: true,
@@ -374,16 +381,47 @@ impl App {
         self.change
     }
 
-    /// Message about the notifications that no server has acknowledged, for a user who leaves. `None` if
-    /// there are none.
-    pub(crate) fn unsent(&self) -> Option<String> {
+    /// What a user who leaves is to know: which notifications no server has acknowledged and what becomes of
+    /// them, and whether the files with the key were removed (`gone`). `None` if there is nothing.
+    pub(crate) fn unsent(&self, gone: bool) -> Option<String> {
         let (texts, me) = (self.outbox.texts(), self.profile.as_ref()?);
-        let texts = match texts {
-            0 => return None,
-            1 => "1 notification is saved and not acknowledged yet".to_owned(),
-            n => format!("{n} notifications are saved and not acknowledged yet"),
+        let counted = crate::wording::counted(texts as u64, "notification");
+        let is = if texts == 1 { "is" } else { "are" };
+        if gone {
+            let lost = if texts > 0 { format!("; {counted} not acknowledged {is} lost with them") } else { String::new() };
+            return Some(format!(
+                "{}{lost}. Another machine of @{me} can let this one in again: `recado device add` there",
+                self.gone_in_words()
+            ));
+        }
+        if texts == 0 {
+            return None;
+        }
+        let then = if self.connection.other.is_some() {
+            "the servers that answer at the addresses of its cluster are those of another one, and get none of it".to_owned()
+        } else if self.connection.forgotten {
+            "the servers no longer know this device: the next `recado` says what can be done".to_owned()
+        } else {
+            format!("the next `recado` as @{me} settles it, without sending it twice")
         };
-        Some(format!("{texts}; the next `recado` as @{me} settles it, without sending it twice"))
+        Some(format!("{counted} {is} saved and not acknowledged yet; {then}"))
+    }
+
+    /// That the files of the device were removed, in words.
+    fn gone_in_words(&self) -> String {
+        let me = self.profile.as_ref().map(Name::to_string).unwrap_or_default();
+        let place = self.files.as_ref().and_then(|files| files.parent()).unwrap_or(Path::new("")).display();
+        format!("the files of @{me} in {place} were removed, and its key with them")
+    }
+
+    /// A message that stays while what it says is so.
+    pub(crate) fn banner(&self) -> Option<String> {
+        let gone = self.files_gone.then(|| {
+            let cure = "while this screen is open, /device add draws a code with which this machine joins again";
+            format!("{}; {cure}", self.gone_in_words())
+        });
+        let banners: Vec<String> = gone.into_iter().chain(self.connection.banner(self.now)).collect();
+        (!banners.is_empty()).then(|| banners.join("\n"))
     }
 
     /// Records that the screen was drawn.
@@ -533,6 +571,7 @@ impl App {
                     self.connection.primary.and_then(|(_, addr)| self.cluster.round_trip(addr));
             }
             Link::Trouble(why) => self.trouble(why),
+            Link::FilesGone => self.files_gone = true,
             Link::Other(why) => self.connection.other = Some(why),
             Link::Ended(error) => self.on_ended(&error),
         }

@@ -20,6 +20,7 @@ impl App {
     pub(super) fn on_opened(&mut self, opened: Opened) {
         self.no_server = None;
         self.device = Some(opened.device);
+        (self.files, self.files_gone) = (Some(opened.files), false);
         // A notice about the missing client is out of date.
         self.notice = None;
         self.connection.opened(self.now);
