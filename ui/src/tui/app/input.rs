@@ -50,6 +50,7 @@ impl App {
             Some(action) => self.act(scope, action, key),
             None => self.on_text(key),
         }
+        self.read_seen();
     }
 
     /// Handles a key without an action, which is text.

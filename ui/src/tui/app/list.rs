@@ -1,8 +1,9 @@
 //! Navigation: the place shown, the visible part of its list, and the selected notification.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use recado_client::{Notification, Topic};
+use recado_client::{Notification, Op, Topic};
 
 use super::{App, Conversation, Effect, Focus, PRESENT, Popup, Position, Question, Yes};
 use crate::tui::log::Before;
@@ -41,6 +42,33 @@ impl App {
         {
             self.must_keep();
         }
+    }
+
+    /// Marks as read what somebody looks at who presses a key: the place shown if its newest are visible, and
+    /// each topic whose unread notifications are all visible among the others.
+    pub(super) fn read_seen(&mut self) {
+        if !self.follows_end() || self.popup.is_some() || view::is_too_small(self) {
+            return;
+        }
+        let Conversation::Topic(topic) = self.here.clone() else {
+            let mut seen: BTreeMap<Topic, (u64, Op)> = BTreeMap::new();
+            for at in view::list::visible(self) {
+                let Some(one) = self.log(&self.here).and_then(|log| log.get(at)) else { continue };
+                let theirs = Some(&one.author) != self.profile.as_ref();
+                if theirs && one.op > self.places.read_upto(&one.topic) {
+                    let (count, newest) = seen.entry(one.topic.clone()).or_default();
+                    (*count, *newest) = (*count + 1, one.op);
+                }
+            }
+            for (topic, (count, newest)) in seen {
+                let unread = self.places.unread(&Conversation::Topic(topic.clone()));
+                if count >= unread && self.places.read(&topic, newest) {
+                    self.must_keep();
+                }
+            }
+            return;
+        };
+        self.read_here(&topic);
     }
 
     /// Shows a place, with its draft.

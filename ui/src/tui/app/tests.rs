@@ -359,6 +359,48 @@ fn what_comes_elsewhere_is_unread_until_it_is_looked_at() {
 }
 
 #[test]
+fn a_key_clears_the_counts_of_what_is_shown_and_of_nothing_else() {
+    let unread = |app: &App| ["#ops", "@bob"].map(|name| app.places.unread(&place(name)));
+    let of = |op: u64| match op % 2 {
+        0 => notification(op, &topic("#ops"), "carol", "x"),
+        _ => notification(op, &topic("@bob"), "bob", "y"),
+    };
+    for key in ["x", "Tab", "End", "Right", "PgDn", "Enter"] {
+        let mut app = connected();
+        past(&mut app, Conversation::All, vec![], false);
+        text(&mut app, 100, 30);
+        (10..14).for_each(|op| drop(came(&mut app, 300, of(op))));
+        assert_eq!(unread(&app), [2, 2], "nobody looked");
+        press(&mut app, key);
+        assert_eq!(unread(&app), [0, 0], "{key}");
+        assert!(!shows(&mut app, "unread"));
+    }
+    // More than the screen shows, what a popup hides, and what is looked back from, is not seen.
+    let mut app = connected();
+    past(&mut app, Conversation::All, vec![], false);
+    text(&mut app, 100, 30);
+    (10..110).for_each(|op| drop(came(&mut app, 300, notification(op, &topic("#ops"), "carol", "x"))));
+    came(&mut app, 300, of(111));
+    press(&mut app, "F1");
+    assert_eq!(unread(&app), [100, 1], "{}", text(&mut app, 100, 30));
+    press(&mut app, "Esc");
+    assert_eq!(unread(&app), [100, 0]);
+    press(&mut app, "PgUp");
+    (112..114).for_each(|op| drop(came(&mut app, 301, of(op))));
+    press(&mut app, "PgUp");
+    assert_eq!(unread(&app), [101, 1]);
+    // A text that is sent shows the newest.
+    app.go(place("#ops"));
+    past(&mut app, place("#ops"), (1..110).map(|op| notification(op, &topic("#ops"), "carol", "x")).collect(), false);
+    app.update(at(302), Event::Tick);
+    press(&mut app, "PgUp");
+    came(&mut app, 302, notification(120, &topic("#ops"), "carol", "x"));
+    assert_eq!(unread(&app)[0], 1);
+    enter(&mut app, "here");
+    assert_eq!(unread(&app)[0], 0);
+}
+
+#[test]
 fn what_is_urgent_rings_unless_it_is_seen_or_muted_or_ones_own() {
     let mut app = connected();
     app.settings.desktop = Desktop::Osc9;
