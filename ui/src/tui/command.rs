@@ -169,7 +169,10 @@ pub(crate) fn parse(text: &str, here: &Conversation) -> Result<Command, String> 
     let spec = find(word)?;
     if rest.contains('\n') && !TAKE_LINES.contains(&spec.name) {
         let lines = text.lines().count();
-        return Err(format!("/{} takes one line, and this has {lines}: it is not run and stays here", spec.name));
+        return Err(format!(
+            "/{} takes one line, and this has {lines}: it is not run and stays here",
+            spec.name
+        ));
     }
     let usage = || match spec.arguments {
         "" => format!("/{} takes no arguments", spec.name),

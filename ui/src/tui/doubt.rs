@@ -23,7 +23,9 @@ pub(crate) fn doubt(text: &str, by_keys: bool) -> Option<String> {
         return Some(format!("`{last}` was not sent: /quit (or Ctrl+C) leaves, and / begins a command"));
     }
     if by_keys && is_keys(line) {
-        return Some(format!("`{line}` was not sent: letters write here; arrows move, and F1 lists the keys"));
+        return Some(format!(
+            "`{line}` was not sent: letters write here; arrows move, and F1 lists the keys"
+        ));
     }
     command::begins_with_command(text)
         .then(|| "not sent: a command is run only if nothing stands before its /".to_owned())
@@ -56,13 +58,26 @@ mod tests {
 
     #[test]
     fn a_line_of_an_editor_is_doubted_and_a_face_or_a_sentence_is_not() {
-        for line in [":q", ":wq", ":q!", ":x", ":help", ":e file", ":set nu", ":%s/a/b/g", ":12", ":qa!", ":w "] {
+        for line in
+            [":q", ":wq", ":q!", ":x", ":help", ":e file", ":set nu", ":%s/a/b/g", ":12", ":qa!", ":w "]
+        {
             assert!(doubt(line, false).is_some_and(|why| why.contains("/quit")), "{line}");
         }
         for text in ["a text:wq", "two\nlines\n:q", "and now :q!"] {
             assert!(doubt(text, false).is_some_and(|why| why.contains("/quit")), "{text}");
         }
-        for text in [":q is how one leaves", ":)", ":D", ":p", ":3", ":o)", ":tada:", ": see below", "a:b", ":q\nand more"] {
+        for text in [
+            ":q is how one leaves",
+            ":)",
+            ":D",
+            ":p",
+            ":3",
+            ":o)",
+            ":tada:",
+            ": see below",
+            "a:b",
+            ":q\nand more",
+        ] {
             assert_eq!(doubt(text, true), None, "{text}");
         }
     }

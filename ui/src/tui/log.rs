@@ -211,7 +211,11 @@ mod tests {
         assert_eq!(ops(&log), [4, 6, 8, 20, 22]);
         let mut log = with_own();
         log.renew(vec![one(15), one(17), one(20), one(22)], true);
-        assert_eq!((ops(&log), log.before), (vec![15, 17, 20, 22], Before::More), "there are others before 15");
+        assert_eq!(
+            (ops(&log), log.before),
+            (vec![15, 17, 20, 22], Before::More),
+            "there are others before 15"
+        );
         // An answer of before neither loses the own ones nor is the last word.
         let mut log = with_own();
         log.renew(vec![one(10), one(12)], true);

@@ -112,7 +112,9 @@ impl Store {
 /// Returns true if a device's directory was removed, or the key of its profile, which stands beside it.
 /// Whoever cannot look does not know.
 pub(crate) fn is_gone(device: &Path) -> bool {
-    [device.to_owned(), device.with_file_name("key")].iter().any(|path| matches!(path.try_exists(), Ok(false)))
+    [device.to_owned(), device.with_file_name("key")]
+        .iter()
+        .any(|path| matches!(path.try_exists(), Ok(false)))
 }
 
 fn read<T: DeserializeOwned + Default>(path: &Path) -> T {

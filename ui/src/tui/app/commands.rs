@@ -56,9 +56,17 @@ impl App {
         self.compose.take(to);
     }
 
-    pub(super) fn send_or_run(&mut self) {
+    /// Sends the text in the line, or runs the command.
+    pub(super) fn on_enter(&mut self) {
         // The notice about the previous line is out of date, or is shown again below.
         self.notice = None;
+        self.send_or_run();
+        if let Some(notice) = &mut self.notice {
+            notice.about_line = notice.is_trouble && !self.compose.is_empty();
+        }
+    }
+
+    fn send_or_run(&mut self) {
         if let Some(typed) = self.compose.command() {
             let typed = self.chosen_command(&typed);
             match command::parse(&typed, &self.here) {
@@ -101,7 +109,10 @@ impl App {
     /// Returns true if the text is not to be sent before its writer has said that it is meant so.
     fn is_doubtful(&mut self, text: &str) -> bool {
         let before = self.doubted.take();
-        if let Some(why) = doubt(text, self.by_keys).or_else(|| self.begun_elsewhere()).filter(|_| before.as_deref() != Some(text)) {
+        if let Some(why) = doubt(text, self.by_keys)
+            .or_else(|| self.begun_elsewhere())
+            .filter(|_| before.as_deref() != Some(text))
+        {
             self.doubted = Some(text.to_owned());
             self.trouble(format!("{why}; Enter again sends it"));
             return true;

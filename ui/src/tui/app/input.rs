@@ -218,7 +218,7 @@ impl App {
             }
             Action::PageUp => self.scroll_page(true),
             Action::PageDown => self.scroll_page(false),
-            Action::Send => self.send_or_run(),
+            Action::Send => self.on_enter(),
             Action::NewLine => self.compose.new_line(),
             Action::Complete => self.complete(),
             Action::EarlierText if self.steps_completion() => self.step_completion(false),
@@ -227,12 +227,12 @@ impl App {
                 let to = self.target();
                 self.compose.earlier(&to);
                 self.completion = 0;
-            },
+            }
             Action::LaterText if self.compose.at_edge(false) => {
                 let to = self.target();
                 self.compose.later(&to);
                 self.completion = 0;
-            },
+            }
             Action::EarlierText | Action::LaterText => self.compose.input(key),
             Action::Leave => self.leave(),
             Action::Command => {

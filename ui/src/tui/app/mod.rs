@@ -126,6 +126,8 @@ impl Popup {
 pub(crate) struct Notice {
     pub(crate) text: String,
     pub(crate) is_trouble: bool,
+    /// True if it says what is wrong with the text in the line. It goes with that text.
+    about_line: bool,
     until: Duration,
 }
 
@@ -357,6 +359,9 @@ impl App {
             }
         }
         self.fix_addressee(before);
+        if self.compose.is_empty() {
+            self.notice.take_if(|notice| notice.about_line);
+        }
         if view::hides_what_fits(self) {
             self.compose.rescroll();
         }
@@ -388,7 +393,11 @@ impl App {
         let counted = crate::wording::counted(texts as u64, "notification");
         let is = if texts == 1 { "is" } else { "are" };
         if gone {
-            let lost = if texts > 0 { format!("; {counted} not acknowledged {is} lost with them") } else { String::new() };
+            let lost = if texts > 0 {
+                format!("; {counted} not acknowledged {is} lost with them")
+            } else {
+                String::new()
+            };
             return Some(format!(
                 "{}{lost}. Another machine of @{me} can let this one in again: `recado device add` there",
                 self.gone_in_words()
@@ -417,7 +426,8 @@ impl App {
     /// A message that stays while what it says is so.
     pub(crate) fn banner(&self) -> Option<String> {
         let gone = self.files_gone.then(|| {
-            let cure = "while this screen is open, /device add draws a code with which this machine joins again";
+            let cure =
+                "while this screen is open, /device add draws a code with which this machine joins again";
             format!("{}; {cure}", self.gone_in_words())
         });
         let banners: Vec<String> = gone.into_iter().chain(self.connection.banner(self.now)).collect();
@@ -458,7 +468,8 @@ impl App {
 
     fn tell(&mut self, text: &str, is_trouble: bool) {
         let until = self.now.since_start + NOTICE;
-        self.notice = Some(Notice { text: in_commands_of_here(text), is_trouble, until });
+        let text = in_commands_of_here(text);
+        self.notice = Some(Notice { text, is_trouble, about_line: false, until });
     }
 
     /// The addresses at which servers are looked for, in words.

@@ -391,7 +391,12 @@ fn a_key_clears_the_counts_of_what_is_shown_and_of_nothing_else() {
     assert_eq!(unread(&app), [101, 1]);
     // A text that is sent shows the newest.
     app.go(place("#ops"));
-    past(&mut app, place("#ops"), (1..110).map(|op| notification(op, &topic("#ops"), "carol", "x")).collect(), false);
+    past(
+        &mut app,
+        place("#ops"),
+        (1..110).map(|op| notification(op, &topic("#ops"), "carol", "x")).collect(),
+        false,
+    );
     app.update(at(302), Event::Tick);
     press(&mut app, "PgUp");
     came(&mut app, 302, notification(120, &topic("#ops"), "carol", "x"));
@@ -782,6 +787,25 @@ fn below_the_smallest_size_only_the_key_that_leaves_works() {
     let mut first = crate::tui::samples::app(None);
     type_in(&mut first, "alice");
     assert!(shows_at(&mut first, (40, 9), "@ alice"), "{}", text(&mut first, 40, 9));
+}
+
+#[test]
+fn the_smallest_screen_names_the_place_and_marks_what_it_cuts() {
+    let mut app = connected();
+    app.go(place("#zoo"));
+    let long = "n".repeat(32);
+    let page = (1..30).map(|op| notification(op, &topic("#zoo"), &long, "roar")).collect();
+    past(&mut app, place("#zoo"), page, false);
+    text(&mut app, 40, 9);
+    press(&mut app, "PgUp");
+    let screen = text(&mut app, 40, 9);
+    let header = screen.lines().next().unwrap();
+    assert!(header.starts_with("  #zoo   1 follower, not followed") && header.ends_with(".."), "{screen}");
+    assert!(screen.lines().any(|line| line.contains("@nnn") && line.contains("n..")), "{screen}");
+    for line in screen.lines() {
+        assert!(crate::tui::wrap::width(line) <= 40 && !line.contains(&long), "{screen}");
+    }
+    assert!(shows(&mut app, &format!("@{long} ")), "where there is room it is whole");
 }
 
 #[test]

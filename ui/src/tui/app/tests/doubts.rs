@@ -7,7 +7,8 @@ fn a_command_of_an_editor_is_sent_only_if_it_is_entered_twice() {
     for typed in [":q", ":wq", ":q!", ":help", ":e file"] {
         let mut app = connected();
         assert_eq!(request(&enter(&mut app, typed)), None);
-        let told = format!("`{typed}` was not sent: /quit (or Ctrl+C) leaves, and / begins a command; Enter again");
+        let told =
+            format!("`{typed}` was not sent: /quit (or Ctrl+C) leaves, and / begins a command; Enter again");
         assert!(shows_at(&mut app, (140, 30), &told), "{}", text(&mut app, 140, 30));
         assert_eq!(request(&press(&mut app, "Enter")), Some(&send(None, typed)));
         assert_eq!(request(&enter(&mut app, typed)), None, "each time");
@@ -25,7 +26,8 @@ fn keys_of_an_editor_that_were_typed_in_the_list_are_sent_only_if_they_are_enter
             text(&mut app, 140, 30);
             way.iter().for_each(|key| drop(press(&mut app, key)));
             assert_eq!(request(&enter(&mut app, typed)), None, "{way:?} {typed}");
-            let told = format!("`{typed}` was not sent: letters write here; arrows move, and F1 lists the keys");
+            let told =
+                format!("`{typed}` was not sent: letters write here; arrows move, and F1 lists the keys");
             assert!(shows_at(&mut app, (140, 30), &told), "{}", text(&mut app, 140, 30));
             assert_eq!(request(&press(&mut app, "Enter")), Some(&send(None, typed)), "{way:?}");
             assert!(request(&enter(&mut app, typed)).is_some(), "it is begun in the line now");

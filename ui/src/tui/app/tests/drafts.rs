@@ -242,7 +242,11 @@ fn a_text_begun_while_its_place_is_waited_for_is_held_and_goes_along() {
         assert_eq!((app.here.clone(), app.compose.text()), (Conversation::All, "a secret".to_owned()));
         assert!(shows(&mut app, "your text stays here until"), "{}", text(&mut app, 140, 30));
         answer(&mut app, true);
-        assert_eq!((app.here.clone(), app.compose.text()), (place("#new"), "a secret".to_owned()), "{command}");
+        assert_eq!(
+            (app.here.clone(), app.compose.text()),
+            (place("#new"), "a secret".to_owned()),
+            "{command}"
+        );
         assert!(shows(&mut app, "#new \u{276f} a secret") && !shows(&mut app, "until the servers"));
         app.channels.push(crate::tui::conversation::Channel {
             name: "new".parse().unwrap(),
@@ -266,7 +270,10 @@ fn a_text_begun_for_a_place_that_is_refused_stays_and_is_not_sent_at_once() {
         assert!(shows(&mut app, "followers \u{276f} a secret"), "{command}\n{}", text(&mut app, 100, 30));
         assert_eq!(request(&press(&mut app, "Enter")), None, "{command}");
         let screen = text(&mut app, 140, 30);
-        assert!(screen.contains("begun for #new, and this line goes to your followers; Enter again"), "{screen}");
+        assert!(
+            screen.contains("begun for #new, and this line goes to your followers; Enter again"),
+            "{screen}"
+        );
         assert_eq!(request(&press(&mut app, "Enter")), Some(&send(None, "a secret")));
         assert!(request(&enter(&mut app, "and another")).is_some());
     }

@@ -63,7 +63,8 @@ fn what_others_sent_to_a_channel_that_is_not_followed_is_there_with_ones_own_tex
     let effects = link(&mut app, 2, Link::Settled(RequestId::Here(1), Ok(Op(50))));
     assert!(effects.contains(&newest(place("#zoo"))), "{effects:?}");
     assert!(shows(&mut app, "and the tigers"));
-    let page = vec![of(5, "bob", "the lions"), of(7, "carol", "the bears"), of(50, "alice", "and the tigers")];
+    let page =
+        vec![of(5, "bob", "the lions"), of(7, "carol", "the bears"), of(50, "alice", "and the tigers")];
     past(&mut app, place("#zoo"), page, true);
     let ops = |app: &App| app.log(&place("#zoo")).unwrap().iter().map(|one| one.op.0).collect::<Vec<_>>();
     assert_eq!(ops(&app), [5, 7, 50]);
