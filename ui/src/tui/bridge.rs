@@ -29,7 +29,7 @@ use super::clock::Clock;
 use super::conversation::Conversation;
 use super::event::{Link, Opened, RequestId};
 use super::runtime::{is_nobody, spawn};
-use super::saved_state::{SavedState, Store, is_gone};
+use super::saved_state::{Removed, SavedState, Store};
 use super::suspend_detector::SuspendDetector;
 use crate::exit::Failure;
 use crate::trust::another_cluster;
@@ -296,7 +296,7 @@ impl Linking {
         let threads = self.start_threads(&client).map_err(|_| Gone)?;
         let events = client.connection_events();
         let mut absence = SuspendDetector::new(self.clock.now());
-        let (mut late, mut gone) = (Vec::new(), false);
+        let (mut late, mut told) = (Vec::new(), None);
         loop {
             let wait = if outstanding.is_empty() { IDLE } else { LOOK_EVERY };
             let mut over = false;
@@ -338,9 +338,9 @@ impl Linking {
                 default(wait) => {}
             }
             absence.looked(self.clock.now());
-            if !gone && is_gone(client.device_dir()) {
-                gone = true;
-                self.report(Link::FilesGone)?;
+            if let Some(removed) = Removed::of(client.device_dir()).filter(|removed| told != Some(*removed)) {
+                told = Some(removed);
+                self.report(Link::Removed(removed))?;
             }
             self.settle(&mut outstanding)?;
             if over {

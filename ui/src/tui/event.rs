@@ -13,7 +13,7 @@ use recado_client::{
 };
 
 use super::conversation::Conversation;
-use super::saved_state::SavedState;
+use super::saved_state::{Removed, SavedState};
 use super::theme::Theme;
 
 /// Time of an event, by both clocks.
@@ -88,8 +88,8 @@ pub(crate) enum Link {
     Pulse(Vec<ServerStatus>),
     /// The client reported an error, in words. It goes on.
     Trouble(String),
-    /// Somebody has removed the files of the device, with the key. The session goes on without them.
-    FilesGone,
+    /// Somebody has removed files of the device. The session goes on without them.
+    Removed(Removed),
     /// No server of the cluster answers, and one of another cluster does, at its addresses. The reason why
     /// that one is not asked, in words.
     Other(String),

@@ -109,12 +109,24 @@ impl Store {
     }
 }
 
-/// Returns true if a device's directory was removed, or the key of its profile, which stands beside it.
-/// Whoever cannot look does not know.
-pub(crate) fn is_gone(device: &Path) -> bool {
-    [device.to_owned(), device.with_file_name("key")]
-        .iter()
-        .any(|path| matches!(path.try_exists(), Ok(false)))
+/// What somebody has removed of the files of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// The key of the profile, which stands beside the devices.
+    Key,
+    /// The directory of the device alone, with what is not acknowledged.
+    Device,
+}
+
+impl Removed {
+    /// Looks for the files of the device in this directory. Whoever cannot look does not know.
+    pub(crate) fn of(device: &Path) -> Option<Removed> {
+        let is_gone = |path: &Path| matches!(path.try_exists(), Ok(false));
+        if is_gone(&device.with_file_name("key")) {
+            return Some(Removed::Key);
+        }
+        is_gone(device).then_some(Removed::Device)
+    }
 }
 
 fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
@@ -156,23 +168,19 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_gone_with_its_directory_or_with_the_key_beside_it() {
+    fn it_is_seen_whether_a_device_was_removed_or_the_key_beside_it() {
         let dir = tempfile::tempdir().unwrap();
         let (slot, key) = (dir.path().join("alice/slot-0"), dir.path().join("alice/key"));
-        let make = || {
-            fs::create_dir_all(&slot).unwrap();
-            fs::write(&key, "x").unwrap();
-        };
-        make();
-        assert!(!is_gone(&slot));
-        fs::remove_file(&key).unwrap();
-        assert!(is_gone(&slot));
-        make();
+        fs::create_dir_all(&slot).unwrap();
+        fs::write(&key, "x").unwrap();
+        assert_eq!(Removed::of(&slot), None);
         fs::remove_dir_all(&slot).unwrap();
-        assert!(is_gone(&slot));
-        make();
+        assert_eq!(Removed::of(&slot), Some(Removed::Device));
+        fs::create_dir_all(&slot).unwrap();
+        fs::remove_file(&key).unwrap();
+        assert_eq!(Removed::of(&slot), Some(Removed::Key));
         fs::remove_dir_all(dir.path().join("alice")).unwrap();
-        assert!(is_gone(&slot));
+        assert_eq!(Removed::of(&slot), Some(Removed::Key));
     }
 
     #[test]

@@ -41,6 +41,7 @@ use super::log::Log;
 use super::options::Fields;
 use super::outbox::Outbox;
 use super::palette::Palette;
+use super::saved_state::Removed;
 use super::settings::Settings;
 use super::view;
 use crate::wording::{described, named};
@@ -156,8 +157,8 @@ pub(crate) struct App {
     device: Option<DeviceId>,
     /// Directory of that device's files.
     pub(crate) files: Option<PathBuf>,
-    /// True if somebody has removed these files.
-    files_gone: bool,
+    /// What somebody has removed of these files.
+    removed: Option<Removed>,
     /// Result of the last search for a server, while there is no client.
     pub(crate) no_server: Option<String>,
     pub(crate) profile: Option<Name>,
@@ -271,7 +272,7 @@ impl App {
             servers,
             device: None,
             files: None,
-            files_gone: false,
+            removed: None,
             no_server: None,
             profile: None,
             may_claim: true,
@@ -387,21 +388,23 @@ impl App {
     }
 
     /// What a user who leaves is to know: which notifications no server has acknowledged and what becomes of
-    /// them, and whether the files with the key were removed (`gone`). `None` if there is nothing.
-    pub(crate) fn unsent(&self, gone: bool) -> Option<String> {
+    /// them, and whether files of the device were removed. `None` if there is nothing.
+    pub(crate) fn unsent(&self, removed: Option<Removed>) -> Option<String> {
         let (texts, me) = (self.outbox.texts(), self.profile.as_ref()?);
         let counted = crate::wording::counted(texts as u64, "notification");
         let is = if texts == 1 { "is" } else { "are" };
-        if gone {
-            let lost = if texts > 0 {
-                format!("; {counted} not acknowledged {is} lost with them")
-            } else {
-                String::new()
+        if let Some(removed) = removed {
+            let lost = match texts {
+                0 => String::new(),
+                _ => format!("; {counted} not acknowledged {is} lost with them"),
             };
-            return Some(format!(
-                "{}{lost}. Another machine of @{me} can let this one in again: `recado device add` there",
-                self.gone_in_words()
-            ));
+            let cure = match removed {
+                Removed::Key => {
+                    format!(". Another machine of @{me} can let this one in again: `recado device add` there")
+                }
+                Removed::Device => String::new(),
+            };
+            return Some(format!("{}{lost}{cure}", self.removed_in_words(removed)));
         }
         if texts == 0 {
             return None;
@@ -416,21 +419,30 @@ impl App {
         Some(format!("{counted} {is} saved and not acknowledged yet; {then}"))
     }
 
-    /// That the files of the device were removed, in words.
-    fn gone_in_words(&self) -> String {
+    fn removed_in_words(&self, removed: Removed) -> String {
         let me = self.profile.as_ref().map(Name::to_string).unwrap_or_default();
-        let place = self.files.as_ref().and_then(|files| files.parent()).unwrap_or(Path::new("")).display();
-        format!("the files of @{me} in {place} were removed, and its key with them")
+        let device = self.files.as_deref().unwrap_or(Path::new(""));
+        match removed {
+            Removed::Key => {
+                let place = device.parent().unwrap_or(device).display();
+                format!("the files of @{me} in {place} were removed, and its key with them")
+            }
+            Removed::Device => format!("the files of this device in {} were removed", device.display()),
+        }
     }
 
     /// A message that stays while what it says is so.
     pub(crate) fn banner(&self) -> Option<String> {
-        let gone = self.files_gone.then(|| {
-            let cure =
-                "while this screen is open, /device add draws a code with which this machine joins again";
-            format!("{}; {cure}", self.gone_in_words())
+        let removed = self.removed.map(|removed| {
+            let cure = match removed {
+                Removed::Key => {
+                    "while this screen is open, /device add draws a code with which this machine joins again"
+                }
+                Removed::Device => "what is not acknowledged when this screen ends is lost",
+            };
+            format!("{}; {cure}", self.removed_in_words(removed))
         });
-        let banners: Vec<String> = gone.into_iter().chain(self.connection.banner(self.now)).collect();
+        let banners: Vec<String> = removed.into_iter().chain(self.connection.banner(self.now)).collect();
         (!banners.is_empty()).then(|| banners.join("\n"))
     }
 
@@ -582,7 +594,7 @@ impl App {
                     self.connection.primary.and_then(|(_, addr)| self.cluster.round_trip(addr));
             }
             Link::Trouble(why) => self.trouble(why),
-            Link::FilesGone => self.files_gone = true,
+            Link::Removed(removed) => self.removed = Some(removed),
             Link::Other(why) => self.connection.other = Some(why),
             Link::Ended(error) => self.on_ended(&error),
         }

@@ -20,7 +20,7 @@ impl App {
     pub(super) fn on_opened(&mut self, opened: Opened) {
         self.no_server = None;
         self.device = Some(opened.device);
-        (self.files, self.files_gone) = (Some(opened.files), false);
+        (self.files, self.removed) = (Some(opened.files), None);
         // A notice about the missing client is out of date.
         self.notice = None;
         self.connection.opened(self.now);

@@ -16,6 +16,7 @@ use crate::tui::samples::{
     app, at, came, connected, content, enter, let_in, link, name, notification, opened, past, press, text,
     type_in,
 };
+use crate::tui::saved_state::Removed;
 use crate::tui::settings::Desktop;
 use crate::tui::theme::Theme;
 
@@ -634,39 +635,41 @@ fn what_is_written_after_a_follow_goes_where_it_went_before() {
 #[test]
 fn a_user_who_leaves_learns_what_is_saved_and_not_acknowledged() {
     let mut app = connected();
-    assert_eq!(app.unsent(false), None);
+    assert_eq!(app.unsent(None), None);
     link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
-    let message = app.unsent(false).unwrap();
+    let message = app.unsent(None).unwrap();
     assert!(
         message.starts_with("1 notification is saved") && message.contains("`recado` as @alice"),
         "{message}"
     );
     enter(&mut app, "two");
-    assert!(app.unsent(false).unwrap().starts_with("2 notifications are saved"));
+    assert!(app.unsent(None).unwrap().starts_with("2 notifications are saved"));
     for id in [1, 2] {
         link(&mut app, 2, Link::Settled(RequestId::Here(id), Err(Code::LimitReached)));
     }
-    assert_eq!(app.unsent(false), None, "what is refused goes out no more");
+    assert_eq!(app.unsent(None), None, "what is refused goes out no more");
 }
 
 #[test]
 fn nothing_is_said_to_be_saved_whose_files_were_removed_and_the_loss_of_the_key_is_told() {
     let mut app = connected();
     assert!(!shows(&mut app, "were removed"));
-    link(&mut app, 1, Link::FilesGone);
+    link(&mut app, 1, Link::Removed(Removed::Key));
     let screen = text(&mut app, 40, 20).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(screen.contains("/state/recado/7/alice were removed, and its key with them"), "{screen}");
     assert!(screen.contains("/device add draws a code"), "{screen}");
     app.update(at(100), Event::Tick);
     assert!(shows(&mut app, "were removed"), "it stays");
-    let message = app.unsent(true).unwrap();
+    let message = app.unsent(Some(Removed::Key)).unwrap();
     assert!(message.contains("its key with them") && !message.contains("lost"), "{message}");
     link(&mut app, 101, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
-    let message = app.unsent(true).unwrap();
+    let message = app.unsent(Some(Removed::Key)).unwrap();
     assert!(message.contains("1 notification not acknowledged is lost with them"), "{message}");
     assert!(!message.contains("saved") && !message.contains("settles"), "{message}");
+    let message = app.unsent(Some(Removed::Device)).unwrap();
+    assert!(message.contains("slot-0 were removed; 1 notification") && !message.contains("key"), "{message}");
     link(&mut app, 102, opened(vec![]));
     assert!(!shows(&mut app, "were removed"), "the next client has files");
 }
@@ -677,10 +680,10 @@ fn what_no_server_will_take_is_not_said_to_be_settled_by_the_next_start() {
     link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
     link(&mut app, 2, Link::Other("THE CLUSTER IS NOT THE ONE IT WAS".to_owned()));
-    let message = app.unsent(false).unwrap();
+    let message = app.unsent(None).unwrap();
     assert!(message.contains("those of another one") && !message.contains("settles"), "{message}");
     link(&mut app, 3, Link::Ended(Box::new(ClientError::Forgotten("slot-0".into()))));
-    let message = app.unsent(false).unwrap();
+    let message = app.unsent(None).unwrap();
     assert!(message.contains("no longer know this device") && !message.contains("settles"), "{message}");
 }
 
