@@ -29,7 +29,7 @@ use super::clock::Clock;
 use super::conversation::Conversation;
 use super::event::{Link, Opened, RequestId};
 use super::runtime::{is_nobody, spawn};
-use super::saved_state::{SavedState, Store};
+use super::saved_state::{Removed, SavedState, Store};
 use super::suspend_detector::SuspendDetector;
 use crate::exit::Failure;
 use crate::trust::another_cluster;
@@ -296,7 +296,7 @@ impl Linking {
         let threads = self.start_threads(&client).map_err(|_| Gone)?;
         let events = client.connection_events();
         let mut absence = SuspendDetector::new(self.clock.now());
-        let mut late = Vec::new();
+        let (mut late, mut told) = (Vec::new(), None);
         loop {
             let wait = if outstanding.is_empty() { IDLE } else { LOOK_EVERY };
             let mut over = false;
@@ -338,6 +338,10 @@ impl Linking {
                 default(wait) => {}
             }
             absence.looked(self.clock.now());
+            if let Some(removed) = Removed::of(client.device_dir()).filter(|removed| told != Some(*removed)) {
+                told = Some(removed);
+                self.report(Link::Removed(removed))?;
+            }
             self.settle(&mut outstanding)?;
             if over {
                 // The device is free for the next client only when every owner of this one is gone.
@@ -379,7 +383,8 @@ impl Linking {
         let (cluster, profile, device) = (client.cluster(), client.profile().clone(), client.device());
         let saved = self.access.store.read(cluster, &profile, device.slot);
         let recovered = outstanding.iter().map(|one| (one.id, one.request.clone())).collect();
-        self.report(Link::Opened(Box::new(Opened { profile, device, cluster, recovered, saved })))?;
+        let files = client.device_dir().to_owned();
+        self.report(Link::Opened(Box::new(Opened { profile, device, cluster, recovered, files, saved })))?;
         Ok(outstanding)
     }
 

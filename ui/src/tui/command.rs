@@ -142,14 +142,23 @@ pub(crate) const TABLE: &[Spec] = &[
 ];
 
 /// Returns the text after `/` if it is a command: the sign alone, or the sign and then a lower-case
-/// letter, in one line. `//` is ordinary text, and so is a smiley.
+/// letter, in any number of lines, so that no line end makes a private text a public one. `//` is ordinary
+/// text, and so is a smiley.
 pub(crate) fn typed(text: &str) -> Option<&str> {
     let rest = text.strip_prefix('/')?;
-    let is_command = !text.contains('\n') && rest.chars().next().is_none_or(|c| c.is_ascii_lowercase());
-    is_command.then_some(rest)
+    rest.chars().next().is_none_or(|c| c.is_ascii_lowercase()).then_some(rest)
 }
 
-/// Parses a command that was typed at the place `here`.
+/// Returns true if a text begins with the word of a command, behind blanks or empty lines.
+pub(crate) fn begins_with_command(text: &str) -> bool {
+    let word = typed(text.trim_start()).and_then(|rest| rest.split_whitespace().next());
+    word.is_some_and(|word| find(word).is_ok())
+}
+
+/// The commands that take a text of several lines.
+const TAKE_LINES: [&str; 2] = ["send", "dm"];
+
+/// Parses a command that was typed at the place `here`. Line ends around it do not count.
 ///
 /// # Errors
 /// A message that says what is wrong with it.
@@ -158,6 +167,13 @@ pub(crate) fn parse(text: &str, here: &Conversation) -> Result<Command, String> 
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
     let spec = find(word)?;
+    if rest.contains('\n') && !TAKE_LINES.contains(&spec.name) {
+        let lines = text.lines().count();
+        return Err(format!(
+            "/{} takes one line, and this has {lines}: it is not run and stays here",
+            spec.name
+        ));
+    }
     let usage = || match spec.arguments {
         "" => format!("/{} takes no arguments", spec.name),
         arguments => format!("write it as /{} {arguments}", spec.name),
@@ -399,8 +415,27 @@ mod tests {
     fn a_command_begins_with_a_slash_and_letters() {
         assert_eq!(typed("/follow @bob"), Some("follow @bob"));
         assert_eq!(typed("/"), Some(""));
-        for text in ["//comment", ":)", ":p", ":quit", "hello /you", "", "/two\nlines"] {
+        assert_eq!(typed("/two\nlines"), Some("two\nlines"));
+        for text in ["//comment", ":)", ":p", ":quit", "hello /you", ""] {
             assert_eq!(typed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_has_any_number_of_lines_and_every_other_command_one() {
+        let to = |topic: Option<&str>, text: &str| {
+            let topic = topic.map(|topic| Topic::to_send(topic).unwrap());
+            Ok(Command::Send(topic, Fields::default(), text.to_owned()))
+        };
+        assert_eq!(parse("dm @bob one\n", &here()), to(Some("@bob"), "one"));
+        assert_eq!(parse("dm @bob one\ntwo\n\n", &here()), to(Some("@bob"), "one\ntwo"));
+        assert_eq!(parse("dm\n@bob\none", &here()), to(Some("@bob"), "one"));
+        assert_eq!(parse("send #ops one\n  two\n", &here()), to(Some("#ops"), "one\n  two"));
+        assert_eq!(parse("send one\ntwo", &here()), to(None, "one\ntwo"));
+        assert_eq!(parse("go #ops\n", &here()), Ok(Command::Go(here())));
+        for spec in TABLE.iter().filter(|spec| !TAKE_LINES.contains(&spec.name)) {
+            let error = parse(&format!("{} @bob\nx", spec.name), &here()).unwrap_err();
+            assert!(error.contains("takes one line"), "{error}");
         }
     }
 

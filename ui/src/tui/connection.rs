@@ -46,6 +46,8 @@ pub(crate) struct Connection {
     pub(crate) round_trip: Option<Duration>,
     /// Why the servers that answer at the addresses of the cluster are not its own, if they are not.
     pub(crate) other: Option<String>,
+    /// True if the session ended because the servers no longer know the device.
+    pub(crate) forgotten: bool,
     /// Banner of the last change of the primary, and the time until which it is shown.
     changed: Option<(String, Duration)>,
 }
@@ -53,13 +55,14 @@ pub(crate) struct Connection {
 impl Default for Connection {
     fn default() -> Connection {
         let state = State::Connecting { since: Duration::ZERO };
-        Connection { state, primary: None, round_trip: None, other: None, changed: None }
+        Connection { state, primary: None, round_trip: None, other: None, forgotten: false, changed: None }
     }
 }
 
 impl Connection {
     pub(crate) fn opened(&mut self, now: Now) {
         self.state = State::Connecting { since: now.since_start };
+        self.forgotten = false;
     }
 
     pub(crate) fn over(&mut self, error: &ClientError) {
@@ -73,7 +76,8 @@ impl Connection {
             ClientError::NotClaimed { profile, cluster } => not_claimed(profile, *cluster),
             other => other.to_string(),
         };
-        *self = Connection { state: State::Over(why), ..Connection::default() };
+        let forgotten = matches!(error, ClientError::Forgotten(_));
+        *self = Connection { state: State::Over(why), forgotten, ..Connection::default() };
     }
 
     /// Adds to the reason of the end.

@@ -2,6 +2,7 @@
 //! packets of the protocol.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use recado_client::{
 };
 
 use super::conversation::Conversation;
-use super::saved_state::SavedState;
+use super::saved_state::{Removed, SavedState};
 use super::theme::Theme;
 
 /// Time of an event, by both clocks.
@@ -87,6 +88,8 @@ pub(crate) enum Link {
     Pulse(Vec<ServerStatus>),
     /// The client reported an error, in words. It goes on.
     Trouble(String),
+    /// Somebody has removed files of the device. The session goes on without them.
+    Removed(Removed),
     /// No server of the cluster answers, and one of another cluster does, at its addresses. The reason why
     /// that one is not asked, in words.
     Other(String),
@@ -105,6 +108,8 @@ pub(crate) struct Opened {
     pub(crate) cluster: ClusterId,
     /// Requests left by the device's last client, which this one settles. No other requests are unanswered.
     pub(crate) recovered: Vec<(RequestId, Request)>,
+    /// Directory of its files.
+    pub(crate) files: PathBuf,
     /// Saved state of this device's screen.
     pub(crate) saved: SavedState,
 }

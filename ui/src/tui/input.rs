@@ -7,6 +7,7 @@ use ratatui::widgets::Widget;
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 use unicode_segmentation::UnicodeSegmentation;
 
+use super::app::Target;
 use super::{command, wrap};
 use crate::text::{clean_line, sanitize};
 
@@ -93,11 +94,26 @@ fn area(text: &str) -> TextArea<'static> {
     area
 }
 
+/// An earlier text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Earlier {
+    text: String,
+    /// For whom it was. It comes back only there, so that no key sends it to others. A command comes back
+    /// anywhere: it says itself whom it concerns.
+    to: Target,
+}
+
+impl Earlier {
+    fn is_for(&self, to: &Target) -> bool {
+        self.to == *to || command::typed(&self.text).is_some()
+    }
+}
+
 /// The compose line: a draft, which may be a command, and the earlier texts.
 #[derive(Clone, Debug)]
 pub(crate) struct Compose {
     area: TextArea<'static>,
-    earlier: Vec<String>,
+    earlier: Vec<Earlier>,
     /// Index of the earlier text that is shown, and the draft that it replaced.
     recalled: Option<(usize, String)>,
     /// The draft that was put aside when a command was begun.
@@ -128,9 +144,12 @@ impl Compose {
         command::typed(&self.text()).map(str::to_owned)
     }
 
-    /// The text that would be lost if the program ended now. A command is none; the text behind it is.
+    /// The text that would be lost if the program ended now. A command of one line is none; the text behind
+    /// it is.
     pub(crate) fn draft(&self) -> Option<String> {
-        let text = if self.command().is_some() { self.aside.clone()? } else { self.text() };
+        let text = self.text();
+        let is_line = self.command().is_some() && !text.trim().contains('\n');
+        let text = if is_line { self.aside.clone()? } else { text };
         (!text.trim().is_empty()).then_some(text)
     }
 
@@ -161,11 +180,13 @@ impl Compose {
     }
 
     pub(crate) fn new_line(&mut self) {
+        self.recalled = None;
         self.area.insert_newline();
     }
 
     /// Inserts pasted text, without the characters that a terminal might obey.
     pub(crate) fn paste(&mut self, text: &str) {
+        self.recalled = None;
         self.area.insert_str(sanitize(&text.replace("\r\n", "\n").replace('\r', "\n")));
     }
 
@@ -217,11 +238,12 @@ impl Compose {
     }
 
     /// Takes the text out, to be sent, run or put away, and restores the draft that was put aside. The
-    /// earlier texts keep it.
-    pub(crate) fn take(&mut self) -> String {
+    /// earlier texts keep it, for this destination.
+    pub(crate) fn take(&mut self, to: Target) -> String {
         let text = self.text();
-        if !text.trim().is_empty() && self.earlier.last() != Some(&text) {
-            self.earlier.push(text.clone());
+        let one = Earlier { text: text.clone(), to };
+        if !text.trim().is_empty() && self.earlier.last() != Some(&one) {
+            self.earlier.push(one);
             if self.earlier.len() > EARLIER_MAX {
                 self.earlier.remove(0);
             }
@@ -243,25 +265,31 @@ impl Compose {
         if first { row == 0 } else { row + 1 == self.area.lines().len() }
     }
 
-    /// Shows the text that was written before the one shown.
-    pub(crate) fn earlier(&mut self) {
-        let (at, draft) = match self.recalled.take() {
-            Some((at, draft)) => (at.saturating_sub(1), draft),
-            None => (self.earlier.len().saturating_sub(1), self.text()),
-        };
-        if let Some(text) = self.earlier.get(at).cloned() {
-            self.set(&text);
-            self.recalled = Some((at, draft));
-        }
+    /// Returns true if an earlier text is shown, as it was.
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.recalled.is_some()
     }
 
-    /// Shows the text that was written after the one shown, and the draft after the last one.
-    pub(crate) fn later(&mut self) {
-        let Some((at, draft)) = self.recalled.take() else { return };
-        match self.earlier.get(at + 1).cloned() {
-            Some(text) => {
+    /// Shows the text for this destination, or the command, that was written before the one shown.
+    pub(crate) fn earlier(&mut self, to: &Target) {
+        let shown = self.recalled.as_ref().map_or(self.earlier.len(), |(at, _)| *at);
+        let before = self.earlier.iter().take(shown).rposition(|one| one.is_for(to));
+        let Some((at, one)) = before.and_then(|at| Some((at, self.earlier.get(at)?.text.clone()))) else {
+            return;
+        };
+        let draft = self.recalled.take().map_or_else(|| self.text(), |(_, draft)| draft);
+        self.set(&one);
+        self.recalled = Some((at, draft));
+    }
+
+    /// Shows the one that was written after the one shown, and the draft after the last.
+    pub(crate) fn later(&mut self, to: &Target) {
+        let Some((shown, draft)) = self.recalled.take() else { return };
+        let mut after = self.earlier.iter().enumerate().skip(shown + 1);
+        match after.find(|(_, one)| one.is_for(to)).map(|(at, one)| (at, one.text.clone())) {
+            Some((at, text)) => {
                 self.set(&text);
-                self.recalled = Some((at + 1, draft));
+                self.recalled = Some((at, draft));
             }
             None => self.set(&draft),
         }
@@ -393,8 +421,12 @@ mod tests {
         compose.complete(0, "follow");
         assert_eq!(compose.text(), "/follow ");
         typed(&mut compose, "@bob");
-        assert_eq!(compose.take(), "/follow @bob");
+        assert_eq!(compose.take(to("#ops")), "/follow @bob");
         assert_eq!(compose.text(), "half a sentence");
+    }
+
+    fn to(who: &str) -> Target {
+        Target::Topic(Some(recado_client::Topic::to_send(who).unwrap()))
     }
 
     #[test]
@@ -402,17 +434,38 @@ mod tests {
         let mut compose = Compose::default();
         for text in ["one", "two"] {
             typed(&mut compose, text);
-            compose.take();
+            compose.take(to("#ops"));
         }
         typed(&mut compose, "draft");
-        compose.earlier();
-        compose.earlier();
+        compose.earlier(&to("#ops"));
+        compose.earlier(&to("#ops"));
         assert_eq!(compose.text(), "one");
-        compose.earlier();
+        compose.earlier(&to("#ops"));
         assert_eq!(compose.text(), "one");
-        compose.later();
+        compose.later(&to("#ops"));
         assert_eq!(compose.text(), "two");
-        compose.later();
+        compose.later(&to("#ops"));
         assert_eq!(compose.text(), "draft");
+    }
+
+    #[test]
+    fn a_text_comes_back_only_for_whom_it_was_and_a_command_anywhere() {
+        let mut compose = Compose::default();
+        for (text, who) in [("secret", "@bob"), ("/go #ops", "@bob"), ("public", "#ops")] {
+            typed(&mut compose, text);
+            compose.take(to(who));
+        }
+        for (who, texts) in [("@bob", ["/go #ops", "secret"]), ("#ops", ["public", "/go #ops"])] {
+            for text in texts {
+                compose.earlier(&to(who));
+                assert_eq!(compose.text(), text, "{who}");
+            }
+            compose.earlier(&to(who));
+            assert_eq!(compose.text(), texts[1], "there is no more: {who}");
+            compose.later(&to(who));
+            assert_eq!(compose.text(), texts[0], "{who}");
+            compose.later(&to(who));
+            assert!(compose.is_empty());
+        }
     }
 }

@@ -30,8 +30,11 @@ pub(crate) enum Before {
 pub(crate) struct Log {
     items: VecDeque<Arc<Notification>>,
     pub(crate) before: Before,
-    /// True while the newest notifications are requested again.
-    pub(crate) renewing: bool,
+    /// Number of unanswered requests for the newest notifications again.
+    pub(crate) renewing: u32,
+    /// Ops between which notifications may be missing: the newest held, and one of the user's own behind it
+    /// that no stream carried. It ends with a page that reaches as far.
+    apart: Option<(Op, Op)>,
     /// Time of the last answer about the newest notifications, in ms since 1970.
     pub(crate) answered_ms: u64,
     /// Why there was none to the last request, if there was none.
@@ -121,13 +124,24 @@ impl Log {
         }
     }
 
+    /// Inserts a notification of the user before which others may be missing.
+    pub(crate) fn insert_apart(&mut self, notification: Arc<Notification>) {
+        let newest = self.newest().map_or(Op::ZERO, |newest| newest.op);
+        let before = self.apart.map_or(newest, |(before, _)| before);
+        self.apart = Some((before, notification.op));
+        self.insert(notification);
+    }
+
     /// Takes the newest page of a log that was requested before. If notifications between this log and the
     /// page are missing, the log begins anew with the page.
     pub(crate) fn renew(&mut self, page: Vec<Arc<Notification>>, more: bool) {
-        let newest = self.newest().map(|newest| newest.op);
+        let newest = self.apart.map(|(before, _)| before).or_else(|| Some(self.newest()?.op));
         let joins = page.first().is_none_or(|oldest| newest.is_some_and(|newest| oldest.op <= newest));
+        let reached = page.last().map(|last| last.op);
+        self.apart = self.apart.filter(|(_, own)| reached < Some(*own));
         if more && !joins {
-            self.items.clear();
+            self.items.retain(|one| Some(one.op) > reached);
+            return self.prepend(page, more);
         }
         if self.items.is_empty() {
             return self.prepend(page, more);
@@ -180,6 +194,36 @@ mod tests {
         assert_eq!((ops(&log), log.before), (vec![20, 21], Before::More), "there may be others between");
         log.renew(vec![], false);
         assert_eq!(log.len(), 2);
+    }
+
+    #[test]
+    fn behind_an_own_one_that_no_stream_carried_the_log_has_no_hole() {
+        let ops = |log: &Log| log.iter().map(|n| n.op.0).collect::<Vec<_>>();
+        let with_own = || {
+            let mut log = Log::default();
+            log.prepend(vec![one(4), one(6)], true);
+            log.insert_apart(one(20));
+            log.insert_apart(one(22));
+            log
+        };
+        let mut log = with_own();
+        log.renew(vec![one(6), one(8), one(20), one(22)], true);
+        assert_eq!(ops(&log), [4, 6, 8, 20, 22]);
+        let mut log = with_own();
+        log.renew(vec![one(15), one(17), one(20), one(22)], true);
+        assert_eq!(
+            (ops(&log), log.before),
+            (vec![15, 17, 20, 22], Before::More),
+            "there are others before 15"
+        );
+        // An answer of before neither loses the own ones nor is the last word.
+        let mut log = with_own();
+        log.renew(vec![one(10), one(12)], true);
+        assert_eq!(ops(&log), [10, 12, 20, 22]);
+        log.renew(vec![one(12), one(14), one(20), one(22)], true);
+        assert_eq!(ops(&log), [12, 14, 20, 22]);
+        log.renew(vec![one(22), one(23)], true);
+        assert_eq!(ops(&log), [12, 14, 20, 22, 23], "from then on it joins");
     }
 
     #[test]

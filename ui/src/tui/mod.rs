@@ -16,9 +16,10 @@
 //! `app` is the state and is pure: events in, effects out. `view` draws it and is pure too. Each of their
 //! parts has a file: `conversation` (topics that can be shown, and their unread counts), `log` (the
 //! notifications of a topic), `scroll`, `wrap`, `outbox` (unacknowledged requests), `connection` (state of
-//! the session, in words), `cluster` (state of the servers), `palette`, `input` (text being typed), `options`
-//! (title, priority and tags), `links`, `osc`. The tables in `keys` and `command` dispatch, complete, and are
-//! the help. `theme`, `symbols` and `settings` say how the screen looks and behaves.
+//! the session, in words), `cluster` (state of the servers), `palette`, `input` (text being typed), `doubt`
+//! (texts that are probably none), `options` (title, priority and tags), `links`, `osc`. The tables in `keys`
+//! and `command` dispatch, complete, and are the help. `theme`, `symbols` and `settings` say how the screen
+//! looks and behaves.
 //!
 //! These have side effects: `terminal` (sets the terminal up and restores it in every case), `bridge` (the
 //! only file that talks to the client), `suspend_detector` (decides whether the next session is opened
@@ -34,6 +35,7 @@ mod cluster;
 mod command;
 mod connection;
 mod conversation;
+mod doubt;
 mod event;
 mod input;
 mod keys;

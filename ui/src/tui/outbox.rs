@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use recado_client::{Content, Name, Request, Topic};
+use recado_client::{ChannelChange, Content, FollowChange, Name, Request, Topic};
 
 use super::conversation::Conversation;
 use super::event::RequestId;
@@ -80,6 +80,16 @@ impl Outbox {
             ) => None,
             None => self.sends.iter().find(|pending| pending.id == id)?.topic.clone(),
         }
+    }
+
+    /// Topic that a request creates or follows.
+    pub(crate) fn joins(&self, id: RequestId) -> Option<Topic> {
+        joined(self.changes.get(&id)?)
+    }
+
+    /// Returns true if a request is unanswered that creates or follows this topic.
+    pub(crate) fn is_joining(&self, topic: &Topic) -> bool {
+        self.changes.values().any(|change| joined(change).as_ref() == Some(topic))
     }
 
     /// The limit that a request may reach, in words.
@@ -166,6 +176,17 @@ impl Outbox {
         me: &'a Name,
     ) -> impl Iterator<Item = &'a Pending> {
         self.sends.iter().filter(move |pending| stands_at(place, me, pending.topic.as_ref()))
+    }
+}
+
+/// Topic that a request creates or follows.
+fn joined(request: &Request) -> Option<Topic> {
+    match request {
+        Request::Follow { topic, change: FollowChange::Add } => Some(topic.clone()),
+        Request::Channel { channel, change: ChannelChange::Create { .. } } => {
+            Some(Topic::Channel(channel.clone()))
+        }
+        _ => None,
     }
 }
 

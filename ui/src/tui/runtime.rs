@@ -24,7 +24,7 @@ use super::bridge::{Access, Bridge, ClientCommand, Query};
 use super::clock::Clock;
 use super::event::{Effect, Event, Link};
 use super::osc;
-use super::saved_state::Store;
+use super::saved_state::{Removed, Store};
 use super::settings::{Desktop, Settings};
 use super::terminal::{self, Screen};
 use super::theme::Theme;
@@ -250,7 +250,8 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
     };
     let ended =
         runtime.run(&mut screen.terminal, &mut |terminal, stopped| terminal::pause(terminal, mouse, stopped));
-    let unsent = runtime.app.unsent();
+    let removed = runtime.app.files.as_deref().and_then(Removed::of);
+    let unsent = runtime.app.unsent(removed);
     stop.store(true, Ordering::Relaxed);
     // The terminal is restored before the servers learn of the end, which may take a moment.
     drop(screen);

@@ -103,7 +103,8 @@ pub(crate) fn key(byte: u8) -> DeviceKey {
 pub(crate) fn opened(recovered: Vec<(RequestId, Request)>) -> Link {
     let (profile, cluster) = (name("alice"), ClusterId(7));
     let device = DeviceId { key: key(0xab), slot: 0 };
-    Link::Opened(Box::new(Opened { profile, device, cluster, recovered, saved: SavedState::default() }))
+    let (files, saved) = ("/state/recado/7/alice/slot-0".into(), SavedState::default());
+    Link::Opened(Box::new(Opened { profile, device, cluster, recovered, files, saved }))
 }
 
 pub(crate) fn let_in() -> Link {

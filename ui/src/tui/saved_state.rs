@@ -109,6 +109,26 @@ impl Store {
     }
 }
 
+/// What somebody has removed of the files of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// The key of the profile, which stands beside the devices.
+    Key,
+    /// The directory of the device alone, with what is not acknowledged.
+    Device,
+}
+
+impl Removed {
+    /// Looks for the files of the device in this directory. Whoever cannot look does not know.
+    pub(crate) fn of(device: &Path) -> Option<Removed> {
+        let is_gone = |path: &Path| matches!(path.try_exists(), Ok(false));
+        if is_gone(&device.with_file_name("key")) {
+            return Some(Removed::Key);
+        }
+        is_gone(device).then_some(Removed::Device)
+    }
+}
+
 fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
     // Reading a pipe would block the screen until somebody writes to it.
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
@@ -145,6 +165,22 @@ mod tests {
         assert_eq!(store.read(ClusterId(7), &name("alice"), 1), SavedState::default());
         fs::write(store.path(ClusterId(7), &name("alice"), 0), "topics = 3").unwrap();
         assert_eq!(store.read(ClusterId(7), &name("alice"), 0), SavedState::default());
+    }
+
+    #[test]
+    fn it_is_seen_whether_a_device_was_removed_or_the_key_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (slot, key) = (dir.path().join("alice/slot-0"), dir.path().join("alice/key"));
+        fs::create_dir_all(&slot).unwrap();
+        fs::write(&key, "x").unwrap();
+        assert_eq!(Removed::of(&slot), None);
+        fs::remove_dir_all(&slot).unwrap();
+        assert_eq!(Removed::of(&slot), Some(Removed::Device));
+        fs::create_dir_all(&slot).unwrap();
+        fs::remove_file(&key).unwrap();
+        assert_eq!(Removed::of(&slot), Some(Removed::Key));
+        fs::remove_dir_all(dir.path().join("alice")).unwrap();
+        assert_eq!(Removed::of(&slot), Some(Removed::Key));
     }
 
     #[test]

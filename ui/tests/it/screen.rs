@@ -254,6 +254,22 @@ fn a_removed_device_sees_the_reason_and_the_cure() {
 }
 
 #[test]
+fn files_that_are_removed_under_an_open_screen_are_told_there_and_on_leaving() {
+    let _shared = beside_other_clusters();
+    let Some(tmux) = Tmux::start() else { return };
+    let cluster = Cluster::ready(3);
+    let alice = tmux.window(&cluster, "alice", &listed(&cluster));
+    open(&alice, "alice");
+    std::fs::remove_dir_all(tmux.home("alice").join(".local/state/recado").join(cluster.id.to_string()))
+        .unwrap();
+    alice.wait_for("removed");
+    alice.press("C-c");
+    let screen = alice.wait_for("ENDED 0");
+    let told: String = screen.split_whitespace().collect();
+    assert!(told.contains("itskeywiththem") && !told.contains("issaved"), "{screen}");
+}
+
+#[test]
 fn a_first_run_asks_for_a_name_and_remembers_it() {
     let _shared = beside_other_clusters();
     let Some(tmux) = Tmux::start() else { return };

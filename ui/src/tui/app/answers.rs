@@ -72,15 +72,15 @@ impl App {
             self.must_keep();
         }
         let shows = self.shows(&self.stands_in(&topic));
-        let unix_ms = self.now.unix_ms;
-        self.insert(Arc::new(Notification {
+        let notification = Arc::new(Notification {
             op,
             topic,
             author: me,
-            unix_ms,
+            unix_ms: self.now.unix_ms,
             content,
             options: recado_proto::packet::OptionalFields::NONE,
-        }));
+        });
+        self.insert_own(notification);
         // The notice of a success does not replace the notice of a failure.
         if !shows && !self.notice.as_ref().is_some_and(|notice| notice.is_trouble) {
             self.notice(format!("sent to {whom}"));
@@ -102,10 +102,10 @@ impl App {
         let limit = self.outbox.limit_of(id).filter(|_| code == Code::LimitReached);
         let why = limit.map_or_else(|| refusal(code, sent_to.as_ref()), str::to_owned);
         let why = in_commands_of_here(&why);
-        let request = self.outbox.refused(id, &why);
         if code != Code::AlreadyFollowing {
-            self.joining.take_if(|(joining, _)| Some(&*joining) == sent_to.as_ref());
+            self.give_up_join(id);
         }
+        let request = self.outbox.refused(id, &why);
         if let (Code::NotAllowed, Some(Topic::Channel(channel))) = (code, &sent_to) {
             let role = if request.is_some() { "an owner" } else { "a writer" };
             self.denied.push(Denied { id, channel: channel.clone(), role });
@@ -160,11 +160,12 @@ impl App {
         let name = written(&topic);
         if now {
             self.places.follow(topic.clone());
-            let joining = self.joining.take_if(|(joining, _)| *joining == topic);
-            match joining {
-                Some((_, keys)) if keys == self.keys => self.go(Conversation::Topic(topic)),
-                // A text that was begun meanwhile stays where it was begun.
-                Some(_) => self.notice(format!("you follow {name}; /go {name} shows it")),
+            match self.take_join(&topic) {
+                Some(moved) => {
+                    if !self.arrive(moved) {
+                        self.notice(format!("you follow {name}; /go {name} shows it"));
+                    }
+                }
                 None => self.notice(format!("you follow {name}")),
             }
         } else {

@@ -8,6 +8,7 @@ use super::answers::Asked;
 use super::search::Search;
 use super::{App, Conversation, Effect, Popup, Question, Yes};
 use crate::tui::command::{self, Argument, Command, Completion};
+use crate::tui::doubt::doubt;
 use crate::tui::event::{reached, written};
 use crate::tui::options::Fields;
 use crate::tui::outbox::{UNANSWERED_MAX, stands_at};
@@ -49,9 +50,23 @@ impl App {
         }
     }
 
-    pub(super) fn send_or_run(&mut self) {
+    /// Takes what is typed out of the line. The earlier texts of its destination keep it.
+    pub(super) fn take_line(&mut self) {
+        let to = self.target();
+        self.compose.take(to);
+    }
+
+    /// Sends the text in the line, or runs the command.
+    pub(super) fn on_enter(&mut self) {
         // The notice about the previous line is out of date, or is shown again below.
         self.notice = None;
+        self.send_or_run();
+        if let Some(notice) = &mut self.notice {
+            notice.about_line = notice.is_trouble && !self.compose.is_empty();
+        }
+    }
+
+    fn send_or_run(&mut self) {
         if let Some(typed) = self.compose.command() {
             let typed = self.chosen_command(&typed);
             match command::parse(&typed, &self.here) {
@@ -59,7 +74,7 @@ impl App {
                 Ok(command) => {
                     self.completion = 0;
                     if self.run(command) {
-                        self.compose.take();
+                        self.take_line();
                     }
                 }
                 // A wrong command stays in the compose line, where it can be corrected.
@@ -68,18 +83,22 @@ impl App {
             return;
         }
         let text = self.compose.text();
-        let text = text.strip_prefix("//").map(|rest| format!("/{rest}")).unwrap_or(text);
         if text.trim().is_empty() && self.fields.title.is_none() {
             return self.show_newest();
+        }
+        if let Some(moving) = self.moving_in_words() {
+            let then = "your text stays here until the servers have answered; Enter sends it then";
+            return self.trouble(format!("{moving}: {then}"));
         }
         if self.is_doubtful(&text) {
             return;
         }
+        let text = text.strip_prefix("//").map(|rest| format!("/{rest}")).unwrap_or(text);
         match self.target() {
             Target::Topic(topic) => {
                 let fields = self.fields.clone();
                 if self.send(topic, fields, text.trim().to_owned()) {
-                    self.compose.take();
+                    self.take_line();
                     self.fields = Fields::default();
                 }
             }
@@ -89,13 +108,16 @@ impl App {
 
     /// Returns true if the text is not to be sent before its writer has said that it is meant so.
     fn is_doubtful(&mut self, text: &str) -> bool {
-        let text = text.trim();
-        if matches!(text, ":q" | ":q!" | ":wq" | ":wq!" | ":x") && self.doubted.as_deref() != Some(text) {
+        let before = self.doubted.take();
+        if let Some(why) = doubt(text, self.by_keys)
+            .or_else(|| self.begun_elsewhere())
+            .filter(|_| before.as_deref() != Some(text))
+        {
             self.doubted = Some(text.to_owned());
-            self.trouble(format!("`{text}` was not sent: /quit (or Ctrl+C) leaves; Enter again sends it"));
+            self.trouble(format!("{why}; Enter again sends it"));
             return true;
         }
-        self.doubted = None;
+        let text = text.trim();
         let request = |topic, body: &str| {
             let content = self.fields.clone().content(body.to_owned());
             Request::Send { topic, content }
@@ -109,6 +131,14 @@ impl App {
         }
         self.ask_to_whom(&topic, to_it, as_it_is);
         true
+    }
+
+    /// Why a text is not sent that was begun for a place which is not shown after all.
+    fn begun_elsewhere(&self) -> Option<String> {
+        let place = self.begun_for.as_ref()?.label(self.profile.as_ref());
+        let Target::Topic(topic) = self.target() else { return None };
+        let whom = reached(topic.as_ref());
+        Some(format!("not sent: it was begun for {place}, and this line goes to {whom}"))
     }
 
     /// Asks for whom a text is that begins with a name, and would go to the user's followers.
@@ -196,7 +226,7 @@ impl App {
         let is_text = matches!(request, Request::Send { .. });
         let is_plain = self.compose.command().is_none();
         if self.request(request) && is_text {
-            self.compose.take();
+            self.take_line();
             if is_plain {
                 self.fields = Fields::default();
             }
@@ -226,6 +256,11 @@ impl App {
         }
         let id = self.outbox.next_id();
         self.outbox.add(id, &request);
+        if let (Conversation::Topic(Topic::Inbox(_)), Request::Send { topic: Some(Topic::Inbox(to)), .. }) =
+            (&self.here, &request)
+        {
+            self.partner = Some(to.clone());
+        }
         self.effects.push(Effect::Request(id, request));
         self.position.anchor = None;
         true
@@ -235,14 +270,23 @@ impl App {
         self.request(Request::Follow { topic, change })
     }
 
+    /// Makes a request with which a topic is joined, and shows it once it is.
+    fn join(&mut self, topic: Topic, request: Request) -> bool {
+        let accepted = self.request(request);
+        if accepted {
+            self.move_later(Conversation::Topic(topic), true);
+        }
+        accepted
+    }
+
     /// Runs a command. Returns false if it was not carried out, or not yet, and is to stay in the line.
     fn run(&mut self, command: Command) -> bool {
         match command {
             // The place decides where typed text goes, so only commands with this purpose change the place.
             Command::Follow(topic) => return self.follow(topic, FollowChange::Add),
             Command::Join(topic) => {
-                self.joining = Some((topic.clone(), self.keys));
-                return self.follow(topic, FollowChange::Add);
+                let request = Request::Follow { topic: topic.clone(), change: FollowChange::Add };
+                return self.join(topic, request);
             }
             Command::Unfollow(topic) => return self.follow(topic, FollowChange::Remove),
             Command::Send(None, fields, text) if self.named_without_sign(&text).is_some() => {
@@ -292,8 +336,8 @@ impl App {
                 return self.query(members, Some(Asked::Delete(channel)));
             }
             Command::Channel(channel, change @ ChannelChange::Create { .. }) => {
-                self.joining = Some((Topic::Channel(channel.clone()), self.keys));
-                return self.request(Request::Channel { channel, change });
+                let topic = Topic::Channel(channel.clone());
+                return self.join(topic, Request::Channel { channel, change });
             }
             Command::Channel(channel, change) => return self.request(Request::Channel { channel, change }),
             Command::Channels => self.open_palette(palette::CHANNELS, Conversation::is_channel),
@@ -395,8 +439,10 @@ impl App {
         }
     }
 
-    pub(super) fn is_completing(&self) -> bool {
-        self.completions().is_some_and(|completion| !completion.choices.is_empty())
+    /// Returns true if the arrow keys go through completions. At an earlier text they go to others.
+    pub(super) fn steps_completion(&self) -> bool {
+        !self.compose.is_recalled()
+            && self.completions().is_some_and(|completion| !completion.choices.is_empty())
     }
 
     pub(super) fn step_completion(&mut self, down: bool) {

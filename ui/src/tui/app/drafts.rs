@@ -2,7 +2,7 @@
 //!
 //! A draft stays at its place when another one is shown, so that no text is sent to others than those for
 //! whom it was begun. In the inbox, its recipient is fixed with its first letter: neither an arrival nor
-//! another selection changes it.
+//! another selection changes it. Once something is sent, no arrival changes the recipient of the next text.
 
 use recado_client::{Name, Topic};
 
@@ -25,6 +25,7 @@ impl App {
         if *place == self.here {
             return;
         }
+        self.partner = None;
         let next = self.drafts.remove(place).unwrap_or_default();
         let left = Draft {
             text: self.compose.exchange(next.text),
@@ -61,7 +62,7 @@ impl App {
     /// showed.
     pub(super) fn fix_addressee(&mut self, before: Option<Name>) {
         if !self.compose.has_draft() {
-            self.addressee = None;
+            (self.addressee, self.begun_for, self.by_keys) = (None, None, false);
         } else if self.addressee.is_none() {
             self.addressee = before.or_else(|| self.correspondent_here());
         }

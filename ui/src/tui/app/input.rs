@@ -50,6 +50,7 @@ impl App {
             Some(action) => self.act(scope, action, key),
             None => self.on_text(key),
         }
+        self.read_seen();
     }
 
     /// Handles a key without an action, which is text.
@@ -74,7 +75,7 @@ impl App {
                     self.popup = self.under.take();
                     match self.popup {
                         Some(_) => self.on_text(key),
-                        None => self.write(key),
+                        None => self.write(key, true),
                     }
                 }
             }
@@ -89,15 +90,18 @@ impl App {
                     || keys::is_character(&key)
                     || key.code == KeyCode::Backspace =>
                 {
-                    self.write(key);
+                    self.write(key, self.focus != Focus::Writing);
                 }
                 _ => {}
             },
         }
     }
 
-    /// Passes a key to the text, wherever the focus was.
-    fn write(&mut self, key: KeyEvent) {
+    /// Passes a key to the text, wherever the focus was. `by_keys` is true if it was where keys move.
+    fn write(&mut self, key: KeyEvent, by_keys: bool) {
+        if self.compose.is_empty() {
+            self.by_keys = by_keys;
+        }
         self.focus = Focus::Writing;
         self.compose.input(key);
         self.completion = 0;
@@ -131,6 +135,7 @@ impl App {
                         self.popup = None;
                         self.focus = Focus::Writing;
                         self.compose.paste(text);
+                        self.completion = 0;
                     }
                 }
             }
@@ -213,13 +218,21 @@ impl App {
             }
             Action::PageUp => self.scroll_page(true),
             Action::PageDown => self.scroll_page(false),
-            Action::Send => self.send_or_run(),
+            Action::Send => self.on_enter(),
             Action::NewLine => self.compose.new_line(),
             Action::Complete => self.complete(),
-            Action::EarlierText if self.is_completing() => self.step_completion(false),
-            Action::LaterText if self.is_completing() => self.step_completion(true),
-            Action::EarlierText if self.compose.at_edge(true) => self.compose.earlier(),
-            Action::LaterText if self.compose.at_edge(false) => self.compose.later(),
+            Action::EarlierText if self.steps_completion() => self.step_completion(false),
+            Action::LaterText if self.steps_completion() => self.step_completion(true),
+            Action::EarlierText if self.compose.at_edge(true) => {
+                let to = self.target();
+                self.compose.earlier(&to);
+                self.completion = 0;
+            }
+            Action::LaterText if self.compose.at_edge(false) => {
+                let to = self.target();
+                self.compose.later(&to);
+                self.completion = 0;
+            }
             Action::EarlierText | Action::LaterText => self.compose.input(key),
             Action::Leave => self.leave(),
             Action::Command => {
@@ -367,7 +380,7 @@ impl App {
             self.focus = Focus::Writing;
         } else if self.compose.command().is_some() {
             // A text may be part of it, so the Up key brings it back.
-            self.compose.take();
+            self.take_line();
         }
     }
 

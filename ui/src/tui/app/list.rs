@@ -1,8 +1,9 @@
 //! Navigation: the place shown, the visible part of its list, and the selected notification.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use recado_client::{Notification, Topic};
+use recado_client::{Notification, Op, Topic};
 
 use super::{App, Conversation, Effect, Focus, PRESENT, Popup, Position, Question, Yes};
 use crate::tui::log::Before;
@@ -43,8 +44,47 @@ impl App {
         }
     }
 
-    /// Shows a place.
+    /// Marks as read what somebody looks at who presses a key: the place shown if its newest are visible, and
+    /// each topic whose unread notifications are all visible among the others.
+    pub(super) fn read_seen(&mut self) {
+        if !self.follows_end() || self.popup.is_some() || view::is_too_small(self) {
+            return;
+        }
+        let Conversation::Topic(topic) = self.here.clone() else {
+            let mut seen: BTreeMap<Topic, (u64, Op)> = BTreeMap::new();
+            for at in view::list::visible(self) {
+                let Some(one) = self.log(&self.here).and_then(|log| log.get(at)) else { continue };
+                let theirs = Some(&one.author) != self.profile.as_ref();
+                if theirs && one.op > self.places.read_upto(&one.topic) {
+                    let (count, newest) = seen.entry(one.topic.clone()).or_default();
+                    (*count, *newest) = (*count + 1, one.op);
+                }
+            }
+            for (topic, (count, newest)) in seen {
+                let unread = self.places.unread(&Conversation::Topic(topic.clone()));
+                if count >= unread && self.places.read(&topic, newest) {
+                    self.must_keep();
+                }
+            }
+            return;
+        };
+        self.read_here(&topic);
+    }
+
+    /// Shows a place, with its draft.
     pub(crate) fn go(&mut self, place: Conversation) {
+        self.exchange_draft(&place);
+        self.show(place);
+    }
+
+    /// Shows a place that has no draft, and takes the draft along.
+    pub(super) fn go_with_draft(&mut self, place: Conversation) {
+        (self.addressee, self.partner) = (None, None);
+        self.show(place);
+    }
+
+    fn show(&mut self, place: Conversation) {
+        (self.moving, self.begun_for) = (None, None);
         if place == self.here {
             self.need_past(&place);
             self.renew_own();
@@ -57,7 +97,6 @@ impl App {
             let log = self.log_mut(&place);
             log.seen_upto.get_or_insert(read_upto);
         }
-        self.exchange_draft(&place);
         self.here = place.clone();
         self.position = Position::default();
         self.search = None;
@@ -339,8 +378,9 @@ impl App {
         self.ask(Question::of(title, String::new(), answers));
     }
 
-    /// Recipient of a reply from the inbox: the author of the selected notification, otherwise of the
-    /// newest one. If the user wrote it, the profile to whose inbox it went.
+    /// Recipient of a reply from the inbox: the author of the selected notification, otherwise who got the
+    /// last text from here, otherwise the author of the newest one. If the user wrote it, the profile to
+    /// whose inbox it went.
     pub(crate) fn correspondent(&self) -> Option<recado_client::Name> {
         let other = |one: &Arc<Notification>| match &one.topic {
             Topic::Inbox(to) if Some(&one.author) == self.profile.as_ref() => Some(to.clone()),
@@ -348,7 +388,7 @@ impl App {
         };
         match self.selected().filter(|_| self.focus == Focus::List) {
             Some(one) => other(&one),
-            None => self.log(&self.here)?.newest().and_then(other),
+            None => self.partner.clone().or_else(|| self.log(&self.here)?.newest().and_then(other)),
         }
     }
 

@@ -4,7 +4,8 @@
 //! `session` begins and ends sessions, `stream` takes what comes, `past` fetches what came before, and
 //! `answers` handles what the servers say to requests; `input` takes keys and text, `commands` runs typed
 //! commands, and `question` asks before some of them; `drafts` keeps what is being written at each place;
-//! `list` moves through the notifications, and `search` finds some; `mode` says what the keys do.
+//! `list` moves through the notifications, and `search` finds some; `moves` waits for the servers before it
+//! shows a place; `mode` says what the keys do.
 
 mod answers;
 mod commands;
@@ -12,6 +13,7 @@ mod drafts;
 mod input;
 mod list;
 pub(crate) mod mode;
+mod moves;
 mod past;
 mod question;
 mod search;
@@ -22,6 +24,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +41,7 @@ use super::log::Log;
 use super::options::Fields;
 use super::outbox::Outbox;
 use super::palette::Palette;
+use super::saved_state::Removed;
 use super::settings::Settings;
 use super::view;
 use crate::wording::{described, named};
@@ -46,6 +50,7 @@ use self::answers::{Asked, Denied};
 use self::commands::Completing;
 pub(crate) use self::commands::Target;
 use self::drafts::Draft;
+use self::moves::Move;
 pub(crate) use self::question::{Question, Yes};
 use self::search::Search;
 
@@ -122,6 +127,8 @@ impl Popup {
 pub(crate) struct Notice {
     pub(crate) text: String,
     pub(crate) is_trouble: bool,
+    /// True if it says what is wrong with the text in the line. It goes with that text.
+    about_line: bool,
     until: Duration,
 }
 
@@ -148,6 +155,10 @@ pub(crate) struct App {
     pub(crate) servers: Vec<SocketAddr>,
     /// This installation's device, once there is a client.
     device: Option<DeviceId>,
+    /// Directory of that device's files.
+    pub(crate) files: Option<PathBuf>,
+    /// What somebody has removed of these files.
+    removed: Option<Removed>,
     /// Result of the last search for a server, while there is no client.
     pub(crate) no_server: Option<String>,
     pub(crate) profile: Option<Name>,
@@ -174,13 +185,17 @@ pub(crate) struct App {
     pub(crate) fields: Fields,
     /// The profile that the draft in the inbox is for, from its first letter on.
     addressee: Option<Name>,
+    /// The profile to which the last text went from the inbox, since it is shown.
+    partner: Option<Name>,
     /// Drafts of the other places.
     drafts: BTreeMap<Conversation, Draft>,
     /// Index of the chosen completion.
     pub(crate) completion: usize,
     /// The completion that was inserted last.
     completing: Option<Completing>,
-    /// A text that looks like a command of an editor, and was not sent when it was entered once.
+    /// True if the text was begun where keys move through a list or a page.
+    by_keys: bool,
+    /// A text that is probably not meant as one, and was not sent when it was entered once.
     doubted: Option<String>,
     pub(crate) search: Option<Search>,
     pub(crate) popup: Option<Popup>,
@@ -203,10 +218,10 @@ pub(crate) struct App {
     watches: bool,
     /// Number of keys pressed so far.
     keys: u64,
-    /// Channel to show once it is followed, unless a key was pressed since.
-    joining: Option<(Topic, u64)>,
-    /// Place to show once the servers have said that there is one, unless a key was pressed since.
-    going: Option<(Conversation, u64)>,
+    /// Place to show once the servers have answered.
+    moving: Option<Move>,
+    /// The place for which the text was begun, if it is not shown after all.
+    begun_for: Option<Conversation>,
     /// Time at which the list of what is followed was asked for last.
     refreshed: Option<Duration>,
     /// Time at which the list of channels, with their followers, was asked for last.
@@ -256,6 +271,8 @@ impl App {
             config_path: "config.toml".to_owned(),
             servers,
             device: None,
+            files: None,
+            removed: None,
             no_server: None,
             profile: None,
             may_claim: true,
@@ -273,9 +290,11 @@ impl App {
             compose: Compose::default(),
             fields: Fields::default(),
             addressee: None,
+            partner: None,
             drafts: BTreeMap::new(),
             completion: 0,
             completing: None,
+            by_keys: false,
             doubted: None,
             search: None,
             popup: None,
@@ -292,8 +311,8 @@ impl App {
             reopened: false,
             watches: false,
             keys: 0,
-            joining: None,
-            going: None,
+            moving: None,
+            begun_for: None,
             refreshed: None,
             listed: None,
             asked: None,
@@ -341,6 +360,9 @@ impl App {
             }
         }
         self.fix_addressee(before);
+        if self.compose.is_empty() {
+            self.notice.take_if(|notice| notice.about_line);
+        }
         if view::hides_what_fits(self) {
             self.compose.rescroll();
         }
@@ -365,16 +387,63 @@ impl App {
         self.change
     }
 
-    /// Message about the notifications that no server has acknowledged, for a user who leaves. `None` if
-    /// there are none.
-    pub(crate) fn unsent(&self) -> Option<String> {
+    /// What a user who leaves is to know: which notifications no server has acknowledged and what becomes of
+    /// them, and whether files of the device were removed. `None` if there is nothing.
+    pub(crate) fn unsent(&self, removed: Option<Removed>) -> Option<String> {
         let (texts, me) = (self.outbox.texts(), self.profile.as_ref()?);
-        let texts = match texts {
-            0 => return None,
-            1 => "1 notification is saved and not acknowledged yet".to_owned(),
-            n => format!("{n} notifications are saved and not acknowledged yet"),
+        let counted = crate::wording::counted(texts as u64, "notification");
+        let is = if texts == 1 { "is" } else { "are" };
+        if let Some(removed) = removed {
+            let lost = match texts {
+                0 => String::new(),
+                _ => format!("; {counted} not acknowledged {is} lost with them"),
+            };
+            let cure = match removed {
+                Removed::Key => {
+                    format!(". Another machine of @{me} can let this one in again: `recado device add` there")
+                }
+                Removed::Device => String::new(),
+            };
+            return Some(format!("{}{lost}{cure}", self.removed_in_words(removed)));
+        }
+        if texts == 0 {
+            return None;
+        }
+        let then = if self.connection.other.is_some() {
+            "the servers that answer at the addresses of its cluster are those of another one, and get none of it".to_owned()
+        } else if self.connection.forgotten {
+            "the servers no longer know this device: the next `recado` says what can be done".to_owned()
+        } else {
+            format!("the next `recado` as @{me} settles it, without sending it twice")
         };
-        Some(format!("{texts}; the next `recado` as @{me} settles it, without sending it twice"))
+        Some(format!("{counted} {is} saved and not acknowledged yet; {then}"))
+    }
+
+    fn removed_in_words(&self, removed: Removed) -> String {
+        let me = self.profile.as_ref().map(Name::to_string).unwrap_or_default();
+        let device = self.files.as_deref().unwrap_or(Path::new(""));
+        match removed {
+            Removed::Key => {
+                let place = device.parent().unwrap_or(device).display();
+                format!("the files of @{me} in {place} were removed, and its key with them")
+            }
+            Removed::Device => format!("the files of this device in {} were removed", device.display()),
+        }
+    }
+
+    /// A message that stays while what it says is so.
+    pub(crate) fn banner(&self) -> Option<String> {
+        let removed = self.removed.map(|removed| {
+            let cure = match removed {
+                Removed::Key => {
+                    "while this screen is open, /device add draws a code with which this machine joins again"
+                }
+                Removed::Device => "what is not acknowledged when this screen ends is lost",
+            };
+            format!("{}; {cure}", self.removed_in_words(removed))
+        });
+        let banners: Vec<String> = removed.into_iter().chain(self.connection.banner(self.now)).collect();
+        (!banners.is_empty()).then(|| banners.join("\n"))
     }
 
     /// Records that the screen was drawn.
@@ -411,7 +480,8 @@ impl App {
 
     fn tell(&mut self, text: &str, is_trouble: bool) {
         let until = self.now.since_start + NOTICE;
-        self.notice = Some(Notice { text: in_commands_of_here(text), is_trouble, until });
+        let text = in_commands_of_here(text);
+        self.notice = Some(Notice { text, is_trouble, about_line: false, until });
     }
 
     /// The addresses at which servers are looked for, in words.
@@ -502,6 +572,7 @@ impl App {
             Link::Claimed(false) => {}
             Link::Enrolled(code) => self.on_enrolled(code),
             Link::NotTaken(id, why) => {
+                self.give_up_join(id);
                 self.outbox.refused(id, &why);
                 self.trouble(why);
             }
@@ -523,6 +594,7 @@ impl App {
                     self.connection.primary.and_then(|(_, addr)| self.cluster.round_trip(addr));
             }
             Link::Trouble(why) => self.trouble(why),
+            Link::Removed(removed) => self.removed = Some(removed),
             Link::Other(why) => self.connection.other = Some(why),
             Link::Ended(error) => self.on_ended(&error),
         }

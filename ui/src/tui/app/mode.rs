@@ -84,9 +84,9 @@ impl App {
                     &[
                         (Action::Leave, "to writing"),
                         (Action::Open, "opens"),
+                        (Action::Reply, "answers"),
                         (Action::Search, "search"),
                         (Action::Copy, "copies"),
-                        (Action::Reply, "replies"),
                         (Action::Browse, "link"),
                         (Action::Mute, "mutes"),
                     ],
@@ -97,6 +97,11 @@ impl App {
                     &[(Action::Leave, "to writing"), (Action::Down, "next"), (Action::Mute, "mutes")],
                 ),
             };
+        let name = match self.compose.area().lines().len() {
+            // The line shows a part of them.
+            lines @ 2.. if matches!(scope, Scope::Writing) => format!("{name} ({lines} lines)"),
+            _ => name,
+        };
         let named = |(action, word): &(Action, &'static str)| Some((keys::key_in(scope, *action)?, *word));
         let letters = letters.map(|word| (LETTERS.to_owned(), word));
         Mode { name, keys: letters.into_iter().chain(actions.iter().filter_map(named)).collect() }

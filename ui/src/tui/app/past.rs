@@ -34,11 +34,18 @@ impl App {
         let now_ms = self.now.unix_ms;
         for place in places.into_iter().map(Conversation::Topic) {
             let log = self.log_mut(&place);
-            let is_old = now_ms.saturating_sub(log.answered_ms) >= RENEWED_FOR_MS;
-            if matches!(log.before, Before::More | Before::Nothing) && !log.renewing && is_old {
-                log.renewing = true;
-                self.effects.push(Effect::History(place, HistoryRange::Before(Op(u64::MAX))));
+            if log.renewing == 0 && now_ms.saturating_sub(log.answered_ms) >= RENEWED_FOR_MS {
+                self.renew(place);
             }
+        }
+    }
+
+    /// Requests the newest notifications of a place again, if they were fetched before.
+    pub(super) fn renew(&mut self, place: Conversation) {
+        let log = self.log_mut(&place);
+        if matches!(log.before, Before::More | Before::Nothing) {
+            log.renewing += 1;
+            self.effects.push(Effect::History(place, HistoryRange::Before(Op(u64::MAX))));
         }
     }
 
@@ -54,11 +61,12 @@ impl App {
     }
 
     pub(super) fn on_past(&mut self, place: &Conversation, range: HistoryRange, past: Result<Past, String>) {
-        let going = self.going.take_if(|(going, _)| going == place);
+        let going = self.take_visit(place);
         let newest = range == HistoryRange::Before(Op(u64::MAX));
         let now_ms = self.now.unix_ms;
         let log = self.log_mut(place);
-        let renewed = newest && std::mem::take(&mut log.renewing);
+        let renewed = newest && log.renewing > 0;
+        log.renewing -= u32::from(renewed);
         match past {
             Ok(past) => {
                 log.failed = None;
@@ -69,22 +77,21 @@ impl App {
                     true => log.renew(past.notifications, past.more),
                     false => log.prepend(past.notifications, past.more),
                 }
-                match going {
-                    Some((place, keys)) if keys == self.keys => self.go(place),
-                    // A text that was begun meanwhile stays where it was begun.
-                    Some((Conversation::Topic(topic), _)) => {
-                        let name = written(&topic);
-                        self.notice(format!("{name} is there; /go {name} shows it"));
-                    }
-                    Some((Conversation::All, _)) | None => {}
+                if let Some(moved) = going
+                    && !self.arrive(moved)
+                    && let Conversation::Topic(topic) = place
+                {
+                    let name = written(topic);
+                    self.notice(format!("{name} is there; /go {name} shows it"));
                 }
             }
-            // There is no such place.
-            Err(why) if going.is_some() => {
-                self.logs.remove(place);
-                return self.trouble(why);
-            }
             Err(why) => {
+                // There is no such place.
+                if let Some(moved) = going {
+                    self.logs.remove(place);
+                    self.stay(moved);
+                    return self.trouble(why);
+                }
                 if !renewed {
                     log.before = if newest { Before::Unknown } else { Before::More };
                 }
@@ -115,8 +122,8 @@ impl App {
         if known {
             return self.go(place);
         }
-        self.going = Some((place.clone(), self.keys));
         self.need_past(&place);
+        self.move_later(place, false);
     }
 
     /// Returns true if the servers have said that there is this place.

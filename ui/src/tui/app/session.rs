@@ -20,6 +20,7 @@ impl App {
     pub(super) fn on_opened(&mut self, opened: Opened) {
         self.no_server = None;
         self.device = Some(opened.device);
+        (self.files, self.removed) = (Some(opened.files), None);
         // A notice about the missing client is out of date.
         self.notice = None;
         self.connection.opened(self.now);
@@ -36,6 +37,7 @@ impl App {
             return;
         }
         self.let_in = false;
+        self.moving = None;
         self.cluster_id = Some(opened.cluster);
         self.profile = Some(opened.profile.clone());
         self.logs.clear();
@@ -146,6 +148,7 @@ impl App {
     /// Forgets the name, and asks for one as at the first start.
     pub(super) fn ask_name(&mut self, wrong: Option<String>) {
         self.profile = None;
+        self.moving = None;
         self.exchange_draft(&Conversation::All);
         (self.places, self.here) = (Places::default(), Conversation::All);
         self.connection.opened(self.now);

@@ -58,6 +58,20 @@ impl App {
         self.log_mut(&Conversation::All).insert(notification);
     }
 
+    /// Inserts a notification that the user has sent. Of a channel that is not followed the stream carries
+    /// nothing, so what others have sent there since is fetched.
+    pub(super) fn insert_own(&mut self, notification: Arc<Notification>) {
+        let place = Conversation::Topic(notification.topic.clone());
+        if place.is_channel()
+            && !self.places.follows(&notification.topic)
+            && let Some(log) = self.logs.get_mut(&place)
+        {
+            log.insert_apart(notification.clone());
+            self.renew(place);
+        }
+        self.insert(notification);
+    }
+
     /// The place, besides that of everything, that lists a notification of this topic.
     pub(super) fn stands_in(&self, topic: &Topic) -> Conversation {
         match (topic, &self.profile) {

@@ -16,6 +16,7 @@ use crate::tui::samples::{
     app, at, came, connected, content, enter, let_in, link, name, notification, opened, past, press, text,
     type_in,
 };
+use crate::tui::saved_state::Removed;
 use crate::tui::settings::Desktop;
 use crate::tui::theme::Theme;
 
@@ -359,6 +360,53 @@ fn what_comes_elsewhere_is_unread_until_it_is_looked_at() {
 }
 
 #[test]
+fn a_key_clears_the_counts_of_what_is_shown_and_of_nothing_else() {
+    let unread = |app: &App| ["#ops", "@bob"].map(|name| app.places.unread(&place(name)));
+    let of = |op: u64| match op % 2 {
+        0 => notification(op, &topic("#ops"), "carol", "x"),
+        _ => notification(op, &topic("@bob"), "bob", "y"),
+    };
+    for key in ["x", "Tab", "End", "Right", "PgDn", "Enter"] {
+        let mut app = connected();
+        past(&mut app, Conversation::All, vec![], false);
+        text(&mut app, 100, 30);
+        (10..14).for_each(|op| drop(came(&mut app, 300, of(op))));
+        assert_eq!(unread(&app), [2, 2], "nobody looked");
+        press(&mut app, key);
+        assert_eq!(unread(&app), [0, 0], "{key}");
+        assert!(!shows(&mut app, "unread"));
+    }
+    // More than the screen shows, what a popup hides, and what is looked back from, is not seen.
+    let mut app = connected();
+    past(&mut app, Conversation::All, vec![], false);
+    text(&mut app, 100, 30);
+    (10..110).for_each(|op| drop(came(&mut app, 300, notification(op, &topic("#ops"), "carol", "x"))));
+    came(&mut app, 300, of(111));
+    press(&mut app, "F1");
+    assert_eq!(unread(&app), [100, 1], "{}", text(&mut app, 100, 30));
+    press(&mut app, "Esc");
+    assert_eq!(unread(&app), [100, 0]);
+    press(&mut app, "PgUp");
+    (112..114).for_each(|op| drop(came(&mut app, 301, of(op))));
+    press(&mut app, "PgUp");
+    assert_eq!(unread(&app), [101, 1]);
+    // A text that is sent shows the newest.
+    app.go(place("#ops"));
+    past(
+        &mut app,
+        place("#ops"),
+        (1..110).map(|op| notification(op, &topic("#ops"), "carol", "x")).collect(),
+        false,
+    );
+    app.update(at(302), Event::Tick);
+    press(&mut app, "PgUp");
+    came(&mut app, 302, notification(120, &topic("#ops"), "carol", "x"));
+    assert_eq!(unread(&app)[0], 1);
+    enter(&mut app, "here");
+    assert_eq!(unread(&app)[0], 0);
+}
+
+#[test]
 fn what_is_urgent_rings_unless_it_is_seen_or_muted_or_ones_own() {
     let mut app = connected();
     app.settings.desktop = Desktop::Osc9;
@@ -587,20 +635,56 @@ fn what_is_written_after_a_follow_goes_where_it_went_before() {
 #[test]
 fn a_user_who_leaves_learns_what_is_saved_and_not_acknowledged() {
     let mut app = connected();
-    assert_eq!(app.unsent(), None);
+    assert_eq!(app.unsent(None), None);
     link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
-    let message = app.unsent().unwrap();
+    let message = app.unsent(None).unwrap();
     assert!(
         message.starts_with("1 notification is saved") && message.contains("`recado` as @alice"),
         "{message}"
     );
     enter(&mut app, "two");
-    assert!(app.unsent().unwrap().starts_with("2 notifications are saved"));
+    assert!(app.unsent(None).unwrap().starts_with("2 notifications are saved"));
     for id in [1, 2] {
         link(&mut app, 2, Link::Settled(RequestId::Here(id), Err(Code::LimitReached)));
     }
-    assert_eq!(app.unsent(), None, "what is refused goes out no more");
+    assert_eq!(app.unsent(None), None, "what is refused goes out no more");
+}
+
+#[test]
+fn nothing_is_said_to_be_saved_whose_files_were_removed_and_the_loss_of_the_key_is_told() {
+    let mut app = connected();
+    assert!(!shows(&mut app, "were removed"));
+    link(&mut app, 1, Link::Removed(Removed::Key));
+    let screen = text(&mut app, 40, 20).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(screen.contains("/state/recado/7/alice were removed, and its key with them"), "{screen}");
+    assert!(screen.contains("/device add draws a code"), "{screen}");
+    app.update(at(100), Event::Tick);
+    assert!(shows(&mut app, "were removed"), "it stays");
+    let message = app.unsent(Some(Removed::Key)).unwrap();
+    assert!(message.contains("its key with them") && !message.contains("lost"), "{message}");
+    link(&mut app, 101, Link::Connection(recado_client::ConnectionEvent::Searching));
+    enter(&mut app, "one");
+    let message = app.unsent(Some(Removed::Key)).unwrap();
+    assert!(message.contains("1 notification not acknowledged is lost with them"), "{message}");
+    assert!(!message.contains("saved") && !message.contains("settles"), "{message}");
+    let message = app.unsent(Some(Removed::Device)).unwrap();
+    assert!(message.contains("slot-0 were removed; 1 notification") && !message.contains("key"), "{message}");
+    link(&mut app, 102, opened(vec![]));
+    assert!(!shows(&mut app, "were removed"), "the next client has files");
+}
+
+#[test]
+fn what_no_server_will_take_is_not_said_to_be_settled_by_the_next_start() {
+    let mut app = connected();
+    link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
+    enter(&mut app, "one");
+    link(&mut app, 2, Link::Other("THE CLUSTER IS NOT THE ONE IT WAS".to_owned()));
+    let message = app.unsent(None).unwrap();
+    assert!(message.contains("those of another one") && !message.contains("settles"), "{message}");
+    link(&mut app, 3, Link::Ended(Box::new(ClientError::Forgotten("slot-0".into()))));
+    let message = app.unsent(None).unwrap();
+    assert!(message.contains("no longer know this device") && !message.contains("settles"), "{message}");
 }
 
 #[test]
@@ -706,6 +790,25 @@ fn below_the_smallest_size_only_the_key_that_leaves_works() {
     let mut first = crate::tui::samples::app(None);
     type_in(&mut first, "alice");
     assert!(shows_at(&mut first, (40, 9), "@ alice"), "{}", text(&mut first, 40, 9));
+}
+
+#[test]
+fn the_smallest_screen_names_the_place_and_marks_what_it_cuts() {
+    let mut app = connected();
+    app.go(place("#zoo"));
+    let long = "n".repeat(32);
+    let page = (1..30).map(|op| notification(op, &topic("#zoo"), &long, "roar")).collect();
+    past(&mut app, place("#zoo"), page, false);
+    text(&mut app, 40, 9);
+    press(&mut app, "PgUp");
+    let screen = text(&mut app, 40, 9);
+    let header = screen.lines().next().unwrap();
+    assert!(header.starts_with("  #zoo   1 follower, not followed") && header.ends_with(".."), "{screen}");
+    assert!(screen.lines().any(|line| line.contains("@nnn") && line.contains("n..")), "{screen}");
+    for line in screen.lines() {
+        assert!(crate::tui::wrap::width(line) <= 40 && !line.contains(&long), "{screen}");
+    }
+    assert!(shows(&mut app, &format!("@{long} ")), "where there is room it is whole");
 }
 
 #[test]
@@ -914,7 +1017,7 @@ fn without_a_session_a_text_stays_where_it_is_and_connect_tries_again() {
     assert!(shows(&mut app, "a copy of this device's files is in use"));
     assert_eq!(enter(&mut app, "not lost"), []);
     assert_eq!((app.compose.text(), app.outbox.unanswered()), ("not lost".to_owned(), 0));
-    app.compose.take();
+    app.take_line();
     assert_eq!(enter(&mut app, "/connect"), [Effect::Open(name("alice"), None)]);
     assert_eq!(enter(&mut app, "/connect"), [], "it is being looked for");
     assert!(!shows(&mut app, "no session"));

@@ -24,6 +24,9 @@ fn prompt(app: &App) -> String {
     if app.compose.command().is_some() {
         return " ".to_owned();
     }
+    if let Some(moving) = app.moving_in_words() {
+        return format!(" {} ... ", cut(&moving, 28));
+    }
     let to = match app.target() {
         _ if app.profile.is_none() => String::new(),
         Target::Topic(None) => "followers".to_owned(),

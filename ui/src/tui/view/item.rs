@@ -27,6 +27,10 @@ const INDENT: usize = 9;
 /// a space, and the space before the text.
 const MARKS: usize = 1 + 3 + 1 + 4;
 
+/// Columns behind an author: a space, the sign of a sent notification with a space, and the space before the
+/// text.
+const AUTHOR_MARKS: usize = 4;
+
 /// Rows of a longer notification that the list shows. The last one says how many there are.
 const FOLD: usize = 12;
 
@@ -166,7 +170,9 @@ fn notification(context: &Context<'_>, one: &Notification) -> Vec<Line<'static>>
 /// than the row. A space follows each.
 fn author(context: &Context<'_>, author: &Name, topic: &Topic) -> Vec<Span<'static>> {
     let theme = context.theme;
-    let mut spans = vec![span(format!("@{author} "), theme.author(author.as_str()))];
+    let room = context.width.saturating_sub(INDENT + AUTHOR_MARKS);
+    let name = wrap::cut(&format!("@{author}"), room);
+    let mut spans = vec![span(format!("{name} "), theme.author(author.as_str()))];
     let place = match topic {
         Topic::Channel(_) if context.mixed => Some(written(topic)),
         Topic::Inbox(to) if Some(to) != context.me => Some(format!("to @{to}")),

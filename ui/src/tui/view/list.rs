@@ -115,8 +115,8 @@ fn tail(app: &App, context: &Context<'_>) -> Vec<Line<'static>> {
 fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let theme = &app.settings.theme;
     let log = app.log(&app.here);
-    let waiting = log.is_none_or(|log| log.before != Before::Nothing || log.renewing);
-    let asked = log.is_some_and(|log| log.before == Before::Loading || log.renewing);
+    let waiting = log.is_none_or(|log| log.before != Before::Nothing || log.renewing > 0);
+    let asked = log.is_some_and(|log| log.before == Before::Loading || log.renewing > 0);
     let mut paragraphs: Vec<(String, bool)> = Vec::new();
     let mut say = |text: &str, strong: bool| paragraphs.push((text.to_owned(), strong));
     match (&app.here, &app.profile) {

@@ -120,7 +120,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
 /// Lines of the banner in this many columns, if there is one.
 fn banner(app: &App, columns: u16) -> Option<Vec<String>> {
     let room = usize::from(columns).saturating_sub(2);
-    Some(wrap(&app.connection.banner(app.now)?, room, room))
+    Some(wrap(&app.banner()?, room, room))
 }
 
 /// Returns true if the compose line hides its beginning although there is room for it. This happens after

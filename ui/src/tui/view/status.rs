@@ -19,6 +19,9 @@ use crate::wording::access_in_words;
 /// Columns of the title that the right end of the header never takes: those of a profile with its `@`.
 const TITLE_LEAST: usize = 1 + Name::LEN_MAX;
 
+/// Columns of the name of a place that what is said about it never takes.
+const LABEL_LEAST: usize = 12;
+
 pub(super) fn header(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let theme = &app.settings.theme;
     frame.buffer_mut().set_style(area, theme.bar);
@@ -26,11 +29,14 @@ pub(super) fn header(app: &App, frame: &mut Frame<'_>, area: Rect) {
         let account = app.account.as_ref().map(|account| format!(" on {account}")).unwrap_or_default();
         format!("@{me}{account} ")
     });
-    let about = format!("   {}", about(app));
+    let label = app.here.label(app.profile.as_ref());
+    // What is said about the place is cut before the name of the place is lost.
+    let least = width(&label).min(LABEL_LEAST);
+    let about = cut(&format!("   {}", about(app)), usize::from(area.width).saturating_sub(3 + least));
     let room = usize::from(area.width).saturating_sub(2 + width(&about));
     let beside_me = room.saturating_sub(width(&me) + 1);
     let room = if beside_me < TITLE_LEAST { room } else { beside_me };
-    let title = cut(&app.here.label(app.profile.as_ref()), room);
+    let title = cut(&label, room);
     let left = vec![span(format!("  {title}"), theme.title), span(about, Style::new())];
     frame.render_widget(ends(left, vec![span(me, Style::new())], area.width), area);
 }

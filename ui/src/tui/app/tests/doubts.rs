@@ -4,16 +4,88 @@ use super::*;
 
 #[test]
 fn a_command_of_an_editor_is_sent_only_if_it_is_entered_twice() {
-    for typed in [":q", ":wq", ":q!"] {
+    for typed in [":q", ":wq", ":q!", ":help", ":e file"] {
         let mut app = connected();
         assert_eq!(request(&enter(&mut app, typed)), None);
-        let told = format!("`{typed}` was not sent: /quit (or Ctrl+C) leaves; Enter again sends it");
-        assert!(shows(&mut app, &told), "{}", text(&mut app, 100, 30));
+        let told =
+            format!("`{typed}` was not sent: /quit (or Ctrl+C) leaves, and / begins a command; Enter again");
+        assert!(shows_at(&mut app, (140, 30), &told), "{}", text(&mut app, 140, 30));
         assert_eq!(request(&press(&mut app, "Enter")), Some(&send(None, typed)));
         assert_eq!(request(&enter(&mut app, typed)), None, "each time");
     }
     let mut app = connected();
     assert!(request(&enter(&mut app, ":q is how one leaves")).is_some());
+}
+
+#[test]
+fn keys_of_an_editor_that_were_typed_in_the_list_are_sent_only_if_they_are_entered_twice() {
+    for way in [&["Tab"][..], &["Tab", "Tab"], &["F1"], &["F2"], &["Tab", "Enter"]] {
+        for typed in ["jj", "dd", "gg", "G", "ZZ", "u"] {
+            let mut app = connected();
+            past(&mut app, Conversation::All, vec![notification(5, &topic("#ops"), "bob", "x")], false);
+            text(&mut app, 140, 30);
+            way.iter().for_each(|key| drop(press(&mut app, key)));
+            assert_eq!(request(&enter(&mut app, typed)), None, "{way:?} {typed}");
+            let told =
+                format!("`{typed}` was not sent: letters write here; arrows move, and F1 lists the keys");
+            assert!(shows_at(&mut app, (140, 30), &told), "{}", text(&mut app, 140, 30));
+            assert_eq!(request(&press(&mut app, "Enter")), Some(&send(None, typed)), "{way:?}");
+            assert!(request(&enter(&mut app, typed)).is_some(), "it is begun in the line now");
+        }
+        let mut app = connected();
+        text(&mut app, 140, 30);
+        way.iter().for_each(|key| drop(press(&mut app, key)));
+        assert!(request(&enter(&mut app, "good morning")).is_some(), "{way:?}");
+    }
+}
+
+#[test]
+fn a_line_end_makes_no_command_a_text_to_the_followers() {
+    let to_dora = |body: &str| send(Some(Topic::Inbox(name("dora"))), body);
+    // One line that was pasted with its end, several lines, and each way to begin another one.
+    for (typed, keys, pasted, body) in [
+        ("/dm @dora ", &[][..], "one word\n", "one word"),
+        ("/dm @dora ", &[], "one\r\ntwo\r\n", "one\ntwo"),
+        ("/dm @dora one", &["Ctrl+j"], "two", "one\ntwo"),
+        ("/dm @dora one", &["Alt+Enter"], "", "one"),
+        ("", &[], "/dm @dora one word\n", "one word"),
+        ("/send @dora one", &["Alt+Enter"], "  two\n", "one\n  two"),
+    ] {
+        let mut app = connected();
+        type_in(&mut app, typed);
+        keys.iter().for_each(|key| drop(press(&mut app, key)));
+        app.update(at(1), Event::Paste(pasted.to_owned()));
+        assert_eq!(request(&press(&mut app, "Enter")), Some(&to_dora(body)), "{typed:?} {pasted:?}");
+        assert!(app.compose.is_empty());
+    }
+    // The key that answers.
+    let mut app = connected();
+    past(&mut app, Conversation::All, vec![notification(5, &topic("#ops"), "dora", "x")], false);
+    press(&mut app, "Tab");
+    press(&mut app, "Ctrl+t");
+    app.update(at(1), Event::Paste("one\ntwo".to_owned()));
+    assert_eq!(request(&press(&mut app, "Enter")), Some(&to_dora("one\ntwo")));
+    // What is no text, and what is mistyped, is not run and stays.
+    for (pasted, told) in [
+        ("/follow @dora\nand so on", "/follow takes one line, and this has 2"),
+        ("/dmm @dora one\n", "there is no command /dmm"),
+        ("/etc/hosts:\n127.0.0.1", "To send it as text, begin with a space"),
+        (" /dm @dora one", "nothing stands before its /; Enter again sends it"),
+        ("\n\n/dm @dora one\n", "nothing stands before its /; Enter again sends it"),
+    ] {
+        let mut app = connected();
+        app.update(at(1), Event::Paste(pasted.to_owned()));
+        assert_eq!(press(&mut app, "Enter"), [], "{pasted:?}");
+        assert_eq!(app.compose.text(), pasted);
+        let screen = text(&mut app, 140, 30);
+        assert!(screen.contains(told), "{screen}");
+        if pasted.trim().contains('\n') {
+            assert!(!press(&mut app, "Ctrl+c").contains(&Effect::Quit), "a text may be part of it");
+        }
+    }
+    let mut app = connected();
+    assert_eq!(request(&enter(&mut app, " /etc is full")), Some(&send(None, "/etc is full")));
+    assert_eq!(request(&enter(&mut app, "//dm is a command")), Some(&send(None, "/dm is a command")));
 }
 
 #[test]

@@ -54,6 +54,39 @@ fn what_was_sent_from_elsewhere_is_there_when_its_place_is_opened_or_returned_to
 }
 
 #[test]
+fn what_others_sent_to_a_channel_that_is_not_followed_is_there_with_ones_own_text() {
+    let mut app = connected();
+    app.go(place("#zoo"));
+    let of = |op, author: &str, body: &str| notification(op, &topic("#zoo"), author, body);
+    past(&mut app, place("#zoo"), vec![of(5, "bob", "the lions")], true);
+    enter(&mut app, "and the tigers");
+    let effects = link(&mut app, 2, Link::Settled(RequestId::Here(1), Ok(Op(50))));
+    assert!(effects.contains(&newest(place("#zoo"))), "{effects:?}");
+    assert!(shows(&mut app, "and the tigers"));
+    let page =
+        vec![of(5, "bob", "the lions"), of(7, "carol", "the bears"), of(50, "alice", "and the tigers")];
+    past(&mut app, place("#zoo"), page, true);
+    let ops = |app: &App| app.log(&place("#zoo")).unwrap().iter().map(|one| one.op.0).collect::<Vec<_>>();
+    assert_eq!(ops(&app), [5, 7, 50]);
+    // Two that are on their way, and more in between than a page has.
+    enter(&mut app, "one");
+    enter(&mut app, "two");
+    link(&mut app, 3, Link::Settled(RequestId::Here(2), Ok(Op(900))));
+    link(&mut app, 3, Link::Settled(RequestId::Here(3), Ok(Op(902))));
+    past(&mut app, place("#zoo"), vec![of(899, "carol", "x"), of(900, "alice", "one")], true);
+    let page = vec![of(900, "alice", "one"), of(901, "carol", "y"), of(902, "alice", "two")];
+    past(&mut app, place("#zoo"), page, true);
+    assert_eq!(ops(&app).last(), Some(&902));
+    assert!(ops(&app).contains(&901) && !ops(&app).contains(&50), "no hole is hidden: {:?}", ops(&app));
+    // A channel that is followed needs no request.
+    app.go(place("#ops"));
+    past(&mut app, place("#ops"), vec![], false);
+    enter(&mut app, "here");
+    let effects = link(&mut app, 4, Link::Settled(RequestId::Here(4), Ok(Op(950))));
+    assert!(!effects.contains(&newest(place("#ops"))), "{effects:?}");
+}
+
+#[test]
 fn that_nothing_was_sent_is_told_with_its_time() {
     let mut app = connected();
     app.go(feed());
@@ -110,10 +143,10 @@ fn a_place_that_there_is_not_is_told_and_not_shown() {
         enter(&mut app, command);
         past(&mut app, there.clone(), vec![], false);
         assert_eq!(app.here, there, "{command}");
-        // But not under a text that was begun meanwhile.
+        // But not over what is read meanwhile.
         app.go(Conversation::All);
         enter(&mut app, "/go #other");
-        type_in(&mut app, "he");
+        press(&mut app, "F1");
         past(&mut app, place("#other"), vec![], false);
         assert_eq!(app.here, Conversation::All);
         assert!(shows(&mut app, "#other is there; /go #other shows it"));

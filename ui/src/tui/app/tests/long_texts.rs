@@ -10,8 +10,13 @@ fn a_pasted_text_that_is_too_long_is_cleared_with_one_key() {
     assert_eq!(request(&press(&mut app, "Enter")), None);
     assert!(shows(&mut app, "the text is too large") && shows(&mut app, "Ctrl+U clears"));
     assert_eq!(app.compose.text(), lines, "it stays, to be shortened");
+    assert!(shows(&mut app, "WRITING (1501 lines)"), "{}", text(&mut app, 100, 30));
     press(&mut app, "Ctrl+u");
     assert!(app.compose.is_empty());
+    assert!(!shows(&mut app, "too large") && !shows(&mut app, "lines)"), "{}", text(&mut app, 100, 30));
+    enter(&mut app, "/foo");
+    press(&mut app, "Esc");
+    assert!(!shows(&mut app, "no command"), "it was about what is gone");
     // A paste beyond all measure is not taken at all.
     type_in(&mut app, "draft");
     app.update(at(1), Event::Paste("x".repeat(1 << 20)));

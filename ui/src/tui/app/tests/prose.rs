@@ -116,7 +116,7 @@ fn a_slash_begins_a_command_at_the_beginning_of_a_text_and_is_a_letter_elsewhere
 fn the_mode_line_names_the_focus_and_keys_that_work() {
     for (keys, told) in [
         (&[][..], "WRITING   Enter sends   Tab notifications"),
-        (&["Tab"], "LIST   letters write   Esc to writing   Enter opens"),
+        (&["Tab"], "LIST   letters write   Esc to writing   Enter opens   Ctrl+T answers"),
         (&["Tab", "Tab"], "PLACES   letters write   Esc to writing"),
         (&["Ctrl+r"], "SEARCH   Up next above"),
         (&["Ctrl+r", "s"], "SEARCH: 1 of 1   Up next above"),
