@@ -22,8 +22,8 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Replaces a file as a whole, or not at all. It keeps its permissions; the same name with `.new` at its end is
-/// used meanwhile.
+/// Replaces a file as a whole, or not at all. It keeps its permissions; the same name with `.new` at its end
+/// is used meanwhile.
 ///
 /// # Errors
 /// An I/O error. The file is as it was.

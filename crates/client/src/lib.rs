@@ -636,8 +636,8 @@ impl Client {
         &self.recovered
     }
 
-    /// Returns true if another device of this installation, which no process uses, has unanswered requests: an
-    /// earlier client that ran beside others has left them. A client that only [sends](Options::send_only)
+    /// Returns true if another device of this installation, which no process uses, has unanswered requests:
+    /// an earlier client that ran beside others has left them. A client that only [sends](Options::send_only)
     /// takes such a device first, and settles them.
     pub fn has_unsettled_neighbour(&self) -> bool {
         self.slot.has_unsettled_neighbour()

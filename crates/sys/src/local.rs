@@ -3,10 +3,10 @@
 //! Who may ask is who may enter the directory. Nobody waits: a question is sent by connecting, which the
 //! kernel takes also for a process that stands still, and its answer is looked for without blocking.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +36,8 @@ impl Answering {
             fs::remove_file(path)?;
         }
         let listener = by_short_path(path, |short| UnixListener::bind(short))?;
+        // Whoever may write to it may ask.
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
         Ok(Answering { listener, path: path.to_owned() })
     }
 

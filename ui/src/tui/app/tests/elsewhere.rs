@@ -56,6 +56,11 @@ fn what_was_sent_from_elsewhere_is_there_when_its_place_is_opened_or_returned_to
 #[test]
 fn what_others_sent_to_a_channel_that_is_not_followed_is_there_with_ones_own_text() {
     let mut app = connected();
+    app.channels.push(crate::tui::conversation::Channel {
+        name: "zoo".parse().unwrap(),
+        followers: 1,
+        access: recado_client::Access::Open,
+    });
     app.go(place("#zoo"));
     let of = |op, author: &str, body: &str| notification(op, &topic("#zoo"), author, body);
     past(&mut app, place("#zoo"), vec![of(5, "bob", "the lions")], true);
