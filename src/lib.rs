@@ -71,6 +71,9 @@
 //! asks that one. Committed operations are in its log; the client sends the others again under the same
 //! number.
 //!
+//! A value of the store goes the same way: PUT in place of SEND, and its op is the timestamp. A read is a
+//! query, which any server answers from what it has applied, if that is as late as the client's token.
+//!
 //! # Reading order
 //!
 //! [`recado_proto`], above all its `id`, `entry`, `packet` and `seal`; [`config`]; [`recado_service`];

@@ -479,6 +479,7 @@ impl Link {
             | Event::ServersSetBack { .. }
             | Event::NotTaken
             | Event::MadeChannel { .. }
+            | Event::Timestamp { .. }
             | Event::Answer(..) => {}
         }
         Ok(false)

@@ -42,6 +42,7 @@ pub(super) fn list(what: &Listing, topics: usize) -> u32 {
         | Listing::Keys
         | Listing::Followers
         | Listing::People
+        | Listing::Stored { .. }
         | Listing::Members(_) => units(SHORT_LIST),
     }
 }
@@ -51,7 +52,7 @@ pub(super) fn left_out(notifications: usize) -> u32 {
     units(notifications / DECODED) - LEAST
 }
 
-/// Cost of the channels that a list passed over.
+/// Cost of the channels that a list of channels or of keys passed over.
 pub(super) fn passed_over(channels: usize) -> u32 {
     units(channels / CHANNELS) - LEAST
 }
@@ -69,6 +70,11 @@ pub(super) fn extension(extension: &Extension) -> u32 {
 /// Cost of the topics in which a RETRACT looked for its notification.
 pub(super) fn searched(topics: usize) -> u32 {
     units(topics / SEARCHED) - LEAST
+}
+
+/// Cost of the bytes of a value that is read.
+pub(super) fn value(bytes: usize) -> u32 {
+    units(bytes / BYTES) - LEAST
 }
 
 /// Cost of a SEND that may go to `sessions` sessions.
@@ -127,7 +133,7 @@ const CHANNELS: usize = 10;
 /// Topics searched for a notification per unit: 78 short SENDs for 10,000 that do not reach its op; more
 /// where they do.
 const SEARCHED: usize = 50;
-/// Bytes of a notification per unit, which are hashed, copied and cast: 15 us for 16 KiB.
+/// Bytes of a notification or a value per unit, which are hashed, copied and cast: 15 us for 16 KiB.
 const BYTES: usize = 2_048;
 /// Receiving sessions of a notification per unit: 1.6 ms for 10,000, if they have to be found anew.
 const SESSIONS: usize = 10;

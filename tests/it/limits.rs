@@ -5,8 +5,8 @@ use std::path::Path;
 
 use recado::config::{Limits, Rate, Retention};
 use recado_proto::codec::PACKET_MAX;
-use recado_proto::id::{ChannelName, MEMBERS_MAX, Name};
-use recado_proto::packet::{Content, History, List};
+use recado_proto::id::{ChannelName, MEMBERS_MAX, Name, StoreKey};
+use recado_proto::packet::{Content, History, List, StoredValue};
 use recado_proto::{DATAGRAM_BASE, DATAGRAM_MAX};
 
 fn rate(rate: Rate) -> String {
@@ -45,6 +45,8 @@ fn coded() -> BTreeMap<&'static str, String> {
         sessions_served,
         state_bytes,
         record_bytes,
+        store_bytes,
+        store_bytes_of_one,
         window,
         applied_per_turn,
         session_requests,
@@ -82,6 +84,8 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("sessions_served", sessions_served.to_string()),
         ("state_bytes", format!("{state_bytes} B")),
         ("record_bytes", format!("{record_bytes} B")),
+        ("store_bytes", format!("{store_bytes} B")),
+        ("store_bytes_of_one", format!("{store_bytes_of_one} B")),
         ("window", window.to_string()),
         ("applied_per_turn", applied_per_turn.to_string()),
         ("session_requests", rate(session_requests)),
@@ -97,6 +101,8 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("retention.all_bytes", format!("{all_bytes} B")),
         ("Name::LEN_MAX", Name::LEN_MAX.to_string()),
         ("ChannelName::LEN_MAX", ChannelName::LEN_MAX.to_string()),
+        ("StoreKey::LEN_MAX", StoreKey::LEN_MAX.to_string()),
+        ("StoredValue::LEN_MAX", format!("{} B", StoredValue::LEN_MAX)),
         ("Content::BODY_MAX", format!("{} B", Content::BODY_MAX)),
         ("Content::TITLE_MAX", format!("{} B", Content::TITLE_MAX)),
         ("Content::TAGS_MAX", Content::TAGS_MAX.to_string()),

@@ -8,7 +8,7 @@ use recado_proto::command::{Claim, Command, Request, SessionOpen};
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::id::{
     Admission, ChannelName, DeviceId, DeviceKey, Epoch, Incarnation, Name, NodeId, Op, Priority, Seq,
-    SessionId, Topic, View,
+    SessionId, StoreKey, Topic, View,
 };
 use recado_proto::packet::*;
 use recado_proto::seal::Key;
@@ -93,6 +93,22 @@ fn device() -> DeviceId {
 
 fn displayed(name: Option<&str>) -> ExtensionRequest {
     ExtensionRequest::Display { name: name.map(|name| name.parse().unwrap()) }
+}
+
+fn key() -> StoreKey {
+    "#ops/on-call".parse().unwrap()
+}
+
+fn put(condition: Condition) -> ExtensionRequest {
+    ExtensionRequest::Put { key: key(), value: "bob".into(), condition }
+}
+
+fn delete(at: Option<Op>) -> ExtensionRequest {
+    ExtensionRequest::Delete { key: key(), at }
+}
+
+fn stored() -> StoredValue {
+    StoredValue { value: Arc::new("bob".into()), timestamp: Op(300), author: name("alice") }
 }
 
 fn content() -> Content {
@@ -235,6 +251,7 @@ fn list_page() -> AnswerKind {
     }
     let display = "Alice B.".parse().unwrap();
     items.push(ListItem::Displayed { name: name("alice"), since: Op(300), display });
+    items.push(ListItem::Stored { key: key(), timestamp: Op(300), bytes: 3, author: name("alice") });
     items.extend(ROLES_OF_MEMBERS.map(|role| ListItem::Member { name: name("bob"), role }));
     AnswerKind::List(ListPage { items, more: true })
 }
@@ -344,6 +361,12 @@ fn to_server() -> Vec<ToServer> {
         ToServer::Extension(Extension::of_request(seq, 0x0102, &ExtensionRequest::Retract { op: Op(300) })),
         ToServer::Extension(Extension::of_request(seq, 0x0102, &displayed(Some("Alice B.")))),
         ToServer::Extension(Extension::of_request(seq, 0x0102, &displayed(None))),
+        ToServer::Extension(Extension::of_request(seq, 0x0102, &put(Condition::Always))),
+        ToServer::Extension(Extension::of_request(seq, 0x0102, &put(Condition::At(Op(300))))),
+        ToServer::Extension(Extension::of_request(seq, 0x0102, &delete(Some(Op(300))))),
+        ToServer::Extension(Extension::of_request(seq, 0x0102, &delete(None))),
+        ToServer::query(Query::new(QueryId(300), QueryKind::Get { key: key() })),
+        query(QueryKind::Get { key: key() }),
         ToServer::Padding,
         ToServer::Ping,
     ];
@@ -364,7 +387,7 @@ fn to_server() -> Vec<ToServer> {
     let listings =
         [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People]
             .into_iter()
-            .chain([Listing::Members(ops()), Listing::Keys]);
+            .chain([Listing::Members(ops()), Listing::Keys, Listing::Stored { prefix: "#ops/".into() }]);
     all.extend(listings.map(|what| list(what, None)));
     all
 }
@@ -432,6 +455,8 @@ fn to_client() -> Vec<ToClient> {
         answer(list_page()),
         answer(AnswerKind::WhoAmI(Some(name("alice")))),
         answer(AnswerKind::WhoAmI(None)),
+        answer(AnswerKind::Value(Some(stored()))),
+        answer(AnswerKind::Value(None)),
         ToClient::AdminOk(AdminOk::new(query, Op(300))),
         ToClient::AdminOk(AdminOk { data: options(), ..AdminOk::new(query, Op(300)) }),
         ToClient::PathChallenge(300),
@@ -566,6 +591,9 @@ fn commands() -> Vec<Command> {
         request(Request::Retract { op: Op(0), topic: None }),
         request(Request::Display { name: Some("Alice B.".parse().unwrap()) }),
         request(Request::Display { name: None }),
+        request(Request::Put { key: key(), value: "bob".into(), condition: Condition::Absent }),
+        request(Request::Put { key: key(), value: "bob".into(), condition: Condition::Present }),
+        request(Request::Delete { key: key(), at: Some(Op(300)) }),
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
     ];
     all.extend(admin_changes().map(|change| Command::Administer(Admin { query: QueryId(300), change })));

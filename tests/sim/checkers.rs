@@ -143,7 +143,9 @@ impl IndexedHistory {
                     let what = RequestKind::Change(channel.clone(), change.clone());
                     book.request(*client, *ask, what, &Topic::Channel(channel.clone()));
                 }
-                ClientEvent::ChangedProfile { ask } | ClientEvent::Retracted { ask, .. } => {
+                ClientEvent::ChangedProfile { ask }
+                | ClientEvent::Retracted { ask, .. }
+                | ClientEvent::Wrote { ask, .. } => {
                     let facts = history.clients.get(client).ok_or("a request of nobody")?;
                     book.request(*client, *ask, RequestKind::Other, &Topic::Inbox(facts.profile.clone()));
                 }
@@ -158,6 +160,8 @@ impl IndexedHistory {
                 | ClientEvent::Gap { .. }
                 | ClientEvent::Asked { .. }
                 | ClientEvent::Read { .. }
+                | ClientEvent::AskedValue { .. }
+                | ClientEvent::Got { .. }
                 | ClientEvent::PutBack { .. } => {}
             }
         }
@@ -616,6 +620,7 @@ mod tests {
             events: events.into_iter().map(|(client, happened)| (ClientId(client), happened)).collect(),
             trimmed: BTreeMap::new(),
             log: None,
+            values: Vec::new(),
         }
     }
 

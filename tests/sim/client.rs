@@ -8,10 +8,10 @@ use recado::config::{Planted, PlantedBug};
 use recado_client::machine::handshake::Identity;
 use recado_client::machine::{Answer, Effect, Event, Input, Machine, Numbered, Query, Request, Start};
 use recado_proto::entropy::Entropy;
-use recado_proto::id::{ChannelName, DeviceId, Moment, Name, Op, Seq, Topic};
+use recado_proto::id::{ChannelName, DeviceId, Moment, Name, Op, Seq, StoreKey, Topic};
 use recado_proto::packet::{
-    ChannelChange, Code, CodeHash, Content, FollowChange, HistoryRange, KeyChange, Listing, Notice, QueryId,
-    Role, Selection,
+    ChannelChange, Code, CodeHash, Condition, Content, FollowChange, HistoryRange, KeyChange, Listing,
+    Notice, QueryId, Role, Selection,
 };
 
 use crate::coverage::Situation;
@@ -68,6 +68,8 @@ pub struct ClientActions {
     /// Rate of retractions, of its own notifications and of any that it has read, and of deletions of open
     /// channels and changes of its display name.
     pub retractions: u64,
+    /// Rate of reads and writes of the store.
+    pub values: u64,
     /// The rate at which its device is reset when its process has crashed.
     pub resets: u64,
     /// Rate of opening and revoking enrolments.
@@ -179,6 +181,10 @@ pub struct Client {
     asking: Option<(AskId, Request)>,
     /// The latest notifications that it has sent or read.
     met: Vec<Op>,
+    /// The timestamp of each key, as it was told last.
+    timestamps: BTreeMap<StoreKey, Op>,
+    /// The keys that are queried.
+    gets: BTreeMap<QueryId, StoreKey>,
     asks: u32,
     queries: u64,
     /// True if what this turn changes in the files must be durable before anything is sent.
@@ -224,6 +230,8 @@ impl Client {
             settled: BTreeSet::new(),
             asking: None,
             met: Vec::new(),
+            timestamps: BTreeMap::new(),
+            gets: BTreeMap::new(),
             asks: 0,
             queries: 0,
             must_sync: false,
@@ -548,6 +556,9 @@ impl Client {
             let ask = self.take_away(channel);
             return self.ask(now, ask, history);
         }
+        if habits.values > 0 && self.rng.permille(habits.values) {
+            return self.use_store(now, &person, &channel, history);
+        }
         let owned = population::owned_channels();
         if self.rng.permille(habits.rights)
             && let Some(channel) = self.rng.pick(&owned).cloned()
@@ -602,6 +613,45 @@ impl Client {
             }
         };
         self.handle(now, Input::Query(query, asked), history)
+    }
+
+    /// Reads or writes a key of the store.
+    fn use_store(
+        &mut self,
+        now: Micros,
+        person: &Name,
+        channel: &ChannelName,
+        history: &mut History,
+    ) -> Outcome {
+        let key = match self.rng.below(6) {
+            0 => population::key(&format!("@{person}/k")),
+            1 => population::key(&format!("#{channel}/k")),
+            n => population::key(&format!("k{n}")),
+        };
+        if self.rng.permille(350) {
+            if !self.connected {
+                return Outcome::default();
+            }
+            self.queries += 1;
+            let query = QueryId(self.queries);
+            self.gets.insert(query, key.clone());
+            history.note(self.id, ClientEvent::AskedValue { query });
+            return self.handle(now, Input::Query(query, Query::Get { key }), history);
+        }
+        let known = self.timestamps.get(&key).copied();
+        let at = known.filter(|_| self.rng.permille(500));
+        if self.rng.permille(200) {
+            return self.ask(now, Request::Delete { key, at }, history);
+        }
+        let condition = match (self.rng.below(4), at) {
+            (_, Some(at)) => Condition::At(at),
+            (0, None) => Condition::Absent,
+            (1, None) => Condition::Present,
+            (_, None) => Condition::Always,
+        };
+        let length = if self.rng.permille(100) { self.rng.range(1_000, 4_000) } else { 4 };
+        let value = format!("c{}-{} {}", self.id.0, self.asks + 1, "v".repeat(length as usize));
+        self.ask(now, Request::Put { key, value: value.into(), condition }, history)
     }
 
     /// Takes something away, most often a text.
@@ -804,6 +854,20 @@ impl Client {
             }
             Event::NotTaken => self.asking = None,
             Event::MadeChannel { .. } | Event::Deferred { .. } => {}
+            Event::Timestamp { seq, timestamp } => {
+                let key = self.files.outbox.get(&seq).and_then(|kept| match &kept.what {
+                    Request::Put { key, .. } | Request::Delete { key, .. } => Some(key.clone()),
+                    _ => None,
+                });
+                outcome.met.push(Situation::ConditionFailed);
+                match (key, timestamp) {
+                    (Some(key), Some(timestamp)) => drop(self.timestamps.insert(key, timestamp)),
+                    (Some(key), None) => drop(self.timestamps.remove(&key)),
+                    (None, _) => {
+                        outcome.broken = Some(format!("client {}: number {} has no key", id.0, seq.0));
+                    }
+                }
+            }
             Event::Answered { seq, result } => {
                 let Some(kept) = self.files.outbox.remove(&seq) else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
@@ -838,6 +902,9 @@ impl Client {
                         }
                         _ => None,
                     });
+                    if let Request::Put { key, .. } = &kept.what {
+                        self.timestamps.insert(key.clone(), op);
+                    }
                     if let Request::Send { .. } = kept.what {
                         self.remember(op);
                     }
@@ -861,6 +928,13 @@ impl Client {
                 let newest = page.notifications.last().map(|notification| notification.op);
                 let trimmed_upto = page.trimmed_upto;
                 history.note(id, ClientEvent::Read { query, newest, trimmed_upto, applied });
+            }
+            Event::Answer(query, Answer::Value { value, applied }) => {
+                let Some(key) = self.gets.remove(&query) else { return };
+                outcome.met.push(if value.is_some() { Situation::ValueRead } else { Situation::NullRead });
+                let value = value.map(|value| (value.value.to_string(), value.timestamp));
+                self.timestamps.extend(value.as_ref().map(|(_, timestamp)| (key.clone(), *timestamp)));
+                history.note(id, ClientEvent::Got { query: Some(query), key, value, applied });
             }
             Event::Answer(..) => {}
             Event::Notification(notification) if notification.notice().is_some() => {
@@ -930,6 +1004,10 @@ impl Client {
             }
             Request::Keys { .. } | Request::Display { .. } => ClientEvent::ChangedProfile { ask: ask_id },
             Request::Retract { op } => ClientEvent::Retracted { ask: ask_id, of: *op },
+            Request::Put { key, value, .. } => {
+                ClientEvent::Wrote { ask: ask_id, key: key.clone(), value: Some(value.to_string()) }
+            }
+            Request::Delete { key, .. } => ClientEvent::Wrote { ask: ask_id, key: key.clone(), value: None },
             Request::Send { topic, content } => ClientEvent::Sent {
                 ask: ask_id,
                 topic: topic.clone().unwrap_or_else(|| Topic::Feed(self.character.profile.clone())),

@@ -140,11 +140,17 @@ pub enum Situation {
     ReadAnywhere,
     /// ... and none, because all that answered were behind its token.
     ReadBehind,
+    /// A write of the store was refused for its condition.
+    ConditionFailed,
+    /// A client read a value ...
+    ValueRead,
+    /// ... and that a key has none.
+    NullRead,
 }
 
 impl Situation {
     /// All of them.
-    pub const ALL: [Situation; 70] = [
+    pub const ALL: [Situation; 73] = [
         Situation::Fetched,
         Situation::StaleWinner,
         Situation::PromiseRefused,
@@ -215,6 +221,9 @@ impl Situation {
         Situation::PeerTooLong,
         Situation::ReadAnywhere,
         Situation::ReadBehind,
+        Situation::ConditionFailed,
+        Situation::ValueRead,
+        Situation::NullRead,
     ];
 }
 

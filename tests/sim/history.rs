@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{ChannelName, Name, Op, Topic};
-use recado_proto::packet::{ChannelChange, Code, Notice, QueryId};
+use recado_proto::id::{ChannelName, Name, Op, StoreKey, Topic};
+use recado_proto::packet::{ChannelChange, Code, Condition, Notice, QueryId};
 
 /// A client: one device of one profile, over all runs of its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +59,13 @@ pub enum ClientEvent {
     ChangedProfile { ask: AskId },
     /// The client retracts the notification of this op.
     Retracted { ask: AskId, of: Op },
+    /// The client writes a key of the store, or deletes it.
+    Wrote { ask: AskId, key: StoreKey, value: Option<String> },
+    /// The client queries a value.
+    AskedValue { query: QueryId },
+    /// The answer to a query for a value: the value with its timestamp, if there is one, and the op of the
+    /// state that was read. Without an id it is that of the reader that shares the client's files.
+    Got { query: Option<QueryId>, key: StoreKey, value: Option<(String, Op)>, applied: Op },
     /// The client queries a topic's history.
     Asked { query: QueryId, topic: Topic },
     /// The answer to a query: the newest op that the topic holds, if any, the op up to which retention
@@ -102,6 +109,15 @@ pub enum LoggedAction {
     ProfileGone,
 }
 
+/// What one op did to the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreDeed {
+    /// A write or, without a value, a deletion was done or refused.
+    Wrote { key: StoreKey, condition: Condition, value: Option<String>, result: Result<(), Code> },
+    /// The profile or the channel of these keys is gone.
+    Gone(Topic),
+}
+
 /// All events, in the order of (virtual or monotonic) time.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -112,6 +128,8 @@ pub struct History {
     /// The actions in the log, in op order, if the log can be read. Without it, the checkers use the clients'
     /// knowledge.
     pub log: Option<Vec<LogAction>>,
+    /// What the log did to the store, in op order.
+    pub values: Vec<(Op, StoreDeed)>,
 }
 
 impl History {

@@ -14,7 +14,7 @@
 //! | `rng` | the generator that every choice is drawn from |
 //! | `invariants`, `ledger`, `nonces` | the properties that hold after each event |
 //! | `tap` | opens sealed datagrams for the trace and the checks |
-//! | `history`, `checkers`, `rights`, `copies` | what clients saw, and the checks of it |
+//! | `history`, `checkers`, `rights`, `copies`, `values` | what clients saw, and the checks of it |
 //! | `replay`, `name_ownership` | the actions in the log, and the ownership of names |
 //! | `coverage` | the situations that the runs met |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
@@ -62,6 +62,7 @@ mod slow_disks;
 mod storage;
 mod swarm;
 mod tap;
+mod values;
 mod world;
 
 use std::path::Path;

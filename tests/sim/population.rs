@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use recado::config::{Cluster, Config, Limits, Member, PlantedBug, Preempt, Retention, Timing};
-use recado_proto::id::{Admission, ChannelName, ClusterId, Name, NodeId};
+use recado_proto::id::{Admission, ChannelName, ClusterId, Name, NodeId, StoreKey};
 use recado_proto::packet::CodeHash;
 
 use crate::client::{ClientActions, ClientProfile};
@@ -31,6 +31,10 @@ pub fn channel(text: &str) -> ChannelName {
 }
 
 /// The open channels that clients send to; their names differ by case.
+pub fn key(text: &str) -> StoreKey {
+    text.parse().unwrap()
+}
+
 pub fn channels() -> Vec<ChannelName> {
     vec![channel("ops"), channel("Ops")]
 }
@@ -125,6 +129,7 @@ pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> ClientProfile {
         queries: swarm.queries,
         rights: swarm.rights,
         retractions: swarm.retractions,
+        values: swarm.values,
         resets: swarm.resets,
         keys: if id == 1 { swarm.keys } else { 0 },
         code: Some(code(&profile)).filter(|_| swarm.keys > 0),

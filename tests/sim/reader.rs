@@ -12,8 +12,8 @@ use recado_client::machine::handshake::Identity;
 use recado_client::machine::handshakes::HandshakeClients;
 use recado_client::machine::reading::{self, HEDGE_LEAST, Outcome, Reading};
 use recado_proto::entropy::Entropy;
-use recado_proto::id::{Moment, Name, Op, Topic};
-use recado_proto::packet::{History, HistoryRange, List, Listing, Query, QueryId, QueryKind};
+use recado_proto::id::{Moment, Name, Op, StoreKey, Topic};
+use recado_proto::packet::{AnswerKind, History, HistoryRange, List, Listing, Query, QueryId, QueryKind};
 
 use crate::faults::MS;
 use crate::history::{self, ClientEvent, ClientId};
@@ -29,7 +29,7 @@ pub const TICK: Micros = HEDGE_LEAST.as_micros() as Micros;
 const PATIENCE: Micros = 2_000 * MS;
 
 /// What was known when a query was asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     at: Micros,
     consistency: Consistency,
@@ -39,6 +39,8 @@ struct Asked {
     told: Op,
     /// True if it must be answered: every fault had ended long before.
     must: bool,
+    /// The key, if a value was asked for.
+    key: Option<StoreKey>,
 }
 
 /// A reader.
@@ -54,6 +56,8 @@ pub struct Reader {
     looked_at: usize,
     queries: u64,
     under_way: Option<(Reading, Asked)>,
+    /// True if it reads the store.
+    values: bool,
     planted: PlantedBug,
     rng: Rng,
 }
@@ -72,6 +76,7 @@ impl Reader {
         client: ClientId,
         profile: Name,
         key: u8,
+        values: bool,
         planted: PlantedBug,
         mut rng: Rng,
         servers: &[SocketAddr],
@@ -90,6 +95,7 @@ impl Reader {
             looked_at: 0,
             queries: 0,
             under_way: None,
+            values,
             planted,
             rng,
         }
@@ -105,7 +111,7 @@ impl Reader {
             let seen = match what {
                 _ if *who != self.client => continue,
                 ClientEvent::Acked { op, .. } | ClientEvent::Delivered { op, .. } => *op,
-                ClientEvent::Read { applied, .. } => *applied,
+                ClientEvent::Read { applied, .. } | ClientEvent::Got { applied, .. } => *applied,
                 _ => continue,
             };
             self.token = self.token.max(seen);
@@ -120,10 +126,15 @@ impl Reader {
         }
         self.follow(history);
         self.queries += 1;
-        let kind = match self.rng.below(3) {
-            0 => QueryKind::Info { profile: None },
-            1 => QueryKind::List(List { what: Listing::People, after: None }),
-            _ => QueryKind::History(History {
+        let key = (self.values && self.rng.permille(600)).then(|| match self.rng.below(5) {
+            0 => population::key(&format!("@{}/k", self.profile)),
+            n => population::key(&format!("k{}", n + 1)),
+        });
+        let kind = match (self.rng.below(3), key.clone()) {
+            (_, Some(key)) => QueryKind::Get { key },
+            (0, None) => QueryKind::Info { profile: None },
+            (1, None) => QueryKind::List(List { what: Listing::People, after: None }),
+            (_, None) => QueryKind::History(History {
                 topic: Some(Topic::Feed(self.profile.clone())),
                 range: HistoryRange::Before(Op(u64::MAX)),
                 limit: 8,
@@ -138,7 +149,7 @@ impl Reader {
         let query = reading::asked(query, &self.profile, self.token, consistency);
         let reading =
             Reading::new(&self.clients, query, Duration::ZERO, Moment(now)).with_planted(self.planted);
-        self.under_way = Some((reading, Asked { at: now, consistency, token: self.token, told, must }));
+        self.under_way = Some((reading, Asked { at: now, consistency, token: self.token, told, must, key }));
     }
 
     /// The datagrams of the query under way.
@@ -161,7 +172,7 @@ impl Reader {
     ///
     /// # Errors
     /// The answer is older than was asked for, or there is none where there has to be one.
-    pub fn end(&mut self, now: Micros) -> Result<Came, String> {
+    pub fn end(&mut self, now: Micros, history: &mut history::History) -> Result<Came, String> {
         let over =
             |(reading, asked): &(Reading, Asked)| reading.is_over(Moment(now)) || now >= asked.at + PATIENCE;
         let Some((reading, asked)) = self.under_way.take_if(|one| over(one)) else {
@@ -169,7 +180,7 @@ impl Reader {
         };
         let why = |what: String| Err(format!("the reader of {}: {what}; {asked:?}", self.profile));
         match reading.outcome() {
-            Outcome::Answer(answer, age) => {
+            Outcome::Answer { answer, age, .. } => {
                 let applied = answer.applied.op().unwrap_or_default();
                 match asked.consistency {
                     Consistency::Any => {}
@@ -185,6 +196,10 @@ impl Reader {
                     Consistency::Session | Consistency::Linearizable => {}
                 }
                 self.token = self.token.max(applied);
+                if let (Some(key), AnswerKind::Value(value)) = (asked.key, answer.kind) {
+                    let value = value.map(|value| (value.value.to_string(), value.timestamp));
+                    history.note(self.client, ClientEvent::Got { query: None, key, value, applied });
+                }
                 Ok(Came::End { answered: true, behind: false })
             }
             Outcome::Refused(_) => Ok(Came::End { answered: false, behind: false }),
@@ -200,13 +215,14 @@ impl Reader {
 /// The readers of these clients, one for each profile.
 pub fn readers<'a>(
     clients: impl Iterator<Item = (ClientId, &'a Name, u8)>,
+    values: bool,
     planted: PlantedBug,
     rng: &mut Rng,
     servers: &[SocketAddr],
 ) -> BTreeMap<u8, Reader> {
     let mut readers = BTreeMap::new();
     for (client, profile, key) in clients {
-        let reader = Reader::new(client, profile.clone(), key, planted, rng.fork(), servers);
+        let reader = Reader::new(client, profile.clone(), key, values, planted, rng.fork(), servers);
         readers.insert(FIRST + client.0, reader);
     }
     readers

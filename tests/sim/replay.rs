@@ -6,13 +6,13 @@ use recado::config::{Limits, PlantedBug};
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, Stamped};
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{Name, Op, SessionId, Topic};
-use recado_proto::packet::{Admin, AdminChange, ChannelChange, FollowChange, QueryId};
+use recado_proto::id::{Name, Op, SessionId, StoreKey, Topic};
+use recado_proto::packet::{Admin, AdminChange, ChannelChange, Condition, FollowChange, QueryId};
 use recado_service::{Applied, Service, State};
 
 use crate::client::Taken;
 use crate::coverage::Situation;
-use crate::history::{self, ClientId, LogAction, LoggedAction};
+use crate::history::{self, ClientId, LogAction, LoggedAction, StoreDeed};
 use crate::name_ownership::NameOwnership;
 
 /// The state of reading.
@@ -94,6 +94,13 @@ impl Replay {
             self.broken.get_or_insert(format!("op {op}: {why}"));
         }
         for applied in out {
+            if let (Applied::Answered { result, .. }, Some(Command::Request { request, .. })) =
+                (&applied, command)
+                && let Some((key, condition, value)) = written(request)
+            {
+                let result = result.map(|_| ());
+                history.values.push((op, StoreDeed::Wrote { key, condition, value, result }));
+            }
             let (by, deed) = match (applied, command) {
                 (Applied::Notified { notification, .. }, _) => {
                     let Some(notification) = notification.notification() else { continue };
@@ -138,6 +145,7 @@ impl Replay {
             {
                 self.people.push(by.clone());
             }
+            history.values.extend(gone(by.as_ref(), &deed).map(|topic| (op, StoreDeed::Gone(topic))));
             history.log.get_or_insert_default().push(LogAction { op, by, client, deed });
         }
     }
@@ -263,7 +271,31 @@ fn deed_of(request: &Request) -> Option<LoggedAction> {
         | Request::Keys { .. }
         | Request::Unsupported
         | Request::Retract { .. }
-        | Request::Display { .. } => None,
+        | Request::Display { .. }
+        | Request::Put { .. }
+        | Request::Delete { .. } => None,
+    }
+}
+
+/// Returns what a request writes: the key, the condition, and the value, which a deletion has not.
+fn written(request: &Request) -> Option<(StoreKey, Condition, Option<String>)> {
+    match request {
+        Request::Put { key, value, condition } => Some((key.clone(), *condition, Some(value.to_string()))),
+        Request::Delete { key, at } => {
+            Some((key.clone(), at.map_or(Condition::Present, Condition::At), None))
+        }
+        _ => None,
+    }
+}
+
+/// Returns the topic whose keys go with an action.
+fn gone(by: Option<&Name>, deed: &LoggedAction) -> Option<Topic> {
+    match deed {
+        LoggedAction::ChannelGone(channel) | LoggedAction::Changed(channel, ChannelChange::Delete) => {
+            Some(Topic::Channel(channel.clone()))
+        }
+        LoggedAction::ProfileGone => by.cloned().map(Topic::Feed),
+        _ => None,
     }
 }
 

@@ -64,6 +64,9 @@ pub const PLANTED: &[Planted] = &[
     Planted::DeletedChannelKeepsTexts,
     Planted::AnswersBehindToken,
     Planted::AnswersUnconfirmed,
+    Planted::StaleTimestampPasses,
+    Planted::NullBehindToken,
+    Planted::DeletedValueStays,
 ];
 
 /// The planted bugs that only omit something, so that only a liveness check finds them.

@@ -57,6 +57,8 @@ pub struct Swarm {
     /// The rates of a client's retractions, and of resets of its device after a crash, per thousand.
     pub retractions: u64,
     pub resets: u64,
+    /// The rate of a client's reads and writes of the store, per thousand. Its readers read the store too.
+    pub values: u64,
     /// The admission policy, and true if only half of the servers have it set.
     pub admission: Admission,
     pub half_set: bool,
@@ -100,6 +102,7 @@ impl Swarm {
             rights: 0,
             keys: 0,
             retractions: 0,
+            values: 0,
             resets: 0,
             admission: Admission::Open,
             half_set: false,
@@ -139,6 +142,7 @@ impl Swarm {
             rights: if rng.permille(250) { rng.range(50, 300) } else { 0 },
             keys: if rng.permille(150) { rng.range(50, 200) } else { 0 },
             retractions: calm.retractions,
+            values: calm.values,
             resets: calm.resets,
             admission: calm.admission,
             half_set: false,
@@ -173,6 +177,7 @@ impl Swarm {
         self.opens = rng.permille(200).then(|| rng.range(100, 3_000) * 1_000);
         self.retractions = if rng.permille(400) { rng.range(30, 200) } else { 0 };
         self.resets = if rng.permille(200) { rng.range(100, 500) } else { 0 };
+        self.values = if rng.permille(250) { rng.range(100, 500) } else { 0 };
     }
 
     /// Draws the number of servers: mostly three, rarely many.

@@ -32,7 +32,7 @@ use crate::schedule::Schedule;
 use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Stale, Step};
 use crate::storage::Room;
 use crate::tap::{Session, Tap, open_client, open_from};
-use crate::{checkers, population, tap};
+use crate::{checkers, population, tap, values};
 
 /// The limit for the convergence after the faults have ended.
 const PEACE_WITHIN: Micros = 12_000 * MS;
@@ -234,7 +234,8 @@ impl World {
             let of = |client: &Client| (client.id, client.character.profile.clone(), client.character.key);
             let of: Vec<(ClientId, Name, u8)> = self.clients.values().map(of).collect();
             let of = of.iter().take(2).map(|(id, profile, key)| (*id, profile, *key));
-            self.readers = reader::readers(of, self.plan.planted, &mut rng, &servers);
+            self.readers =
+                reader::readers(of, self.plan.swarm.values > 0, self.plan.planted, &mut rng, &servers);
             for id in self.readers.keys().copied().collect::<Vec<_>>() {
                 self.after(1_000 * MS + self.plan.pace, Event::ReaderAct(id));
             }
@@ -320,6 +321,8 @@ impl World {
                             continue;
                         }
                         checkers::in_the_log(&self.history)?;
+                        self.read_log()?;
+                        values::check(&self.history)?;
                         return self.no_storm(before);
                     }
                     Err(why) => missing = why,
@@ -329,6 +332,7 @@ impl World {
         self.read_log()?;
         checkers::nothing_wrong(&self.history)?;
         checkers::in_the_log(&self.history)?;
+        values::check(&self.history)?;
         self.no_storm(before)?;
         Err(Violation::Liveness(format!("no peace: {missing}")))
     }
@@ -573,7 +577,7 @@ impl World {
     fn on_reader_tick(&mut self, id: u8) -> Result<(), String> {
         let now = self.now;
         let Some(reader) = self.readers.get_mut(&id) else { return Ok(()) };
-        match reader.end(now)? {
+        match reader.end(now, &mut self.history)? {
             Came::Nothing => {}
             Came::End { answered: true, .. } => self.met.note(Situation::ReadAnywhere),
             Came::End { behind: true, .. } => self.met.note(Situation::ReadBehind),

@@ -102,12 +102,20 @@ pub(crate) fn channels() -> ArgValueCompleter {
     from_lists(&[Listing::Channels])
 }
 
+/// The keys of the store that begin as the word does.
+pub(crate) fn keys() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| {
+        let prefix = typed.to_string_lossy().trim_start_matches(['\'', '"', '\\']).to_owned();
+        offered(typed, &listed(vec![Listing::Stored { prefix }]))
+    })
+}
+
 pub(crate) fn people() -> ArgValueCompleter {
     from_lists(&[Listing::People])
 }
 
 fn from_lists(lists: &'static [Listing]) -> ArgValueCompleter {
-    ArgValueCompleter::new(move |typed: &OsStr| offered(typed, &listed(lists)))
+    ArgValueCompleter::new(move |typed: &OsStr| offered(typed, &listed(lists.to_vec())))
 }
 
 /// Profiles of which this machine has a key.
@@ -194,14 +202,14 @@ fn own_profiles(config: &Config) -> BTreeSet<String> {
 
 /// The names in these lists of the servers, as far as they answer within [`PATIENCE`]. The thread that asks
 /// ends with the process: finding servers and closing the session may take longer.
-fn listed(lists: &'static [Listing]) -> BTreeSet<String> {
+fn listed(lists: Vec<Listing>) -> BTreeSet<String> {
     let timer = Timer::start();
     let (found, all) = mpsc::channel();
     let asking = thread::Builder::new().name("completion".to_owned()).spawn(move || {
         let Some(client) = config().and_then(|config| reader(&config)) else { return };
         for list in lists {
             // Nobody waits for a list that is late.
-            let _ = found.send(client.list(list.clone()).unwrap_or_default());
+            let _ = found.send(client.list(list).unwrap_or_default());
         }
         drop(found);
     });
@@ -213,6 +221,7 @@ fn listed(lists: &'static [Listing]) -> BTreeSet<String> {
             ListItem::Following { topic, .. } => Some(written(&topic)),
             ListItem::Profile { name, .. } | ListItem::Displayed { name, .. } => Some(format!("@{name}")),
             ListItem::Channel { name, .. } => Some(format!("#{name}")),
+            ListItem::Stored { key, .. } => Some(key.to_string()),
             ListItem::Member { .. } | ListItem::Device { .. } | ListItem::Key { .. } => None,
         }));
     }

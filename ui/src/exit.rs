@@ -17,7 +17,8 @@ pub(crate) const HELP: &str = "\
 Exit codes:
     0  done; also if it is done but its output could not be written
     1  any other error: a file, a command of --exec, --count not reached,
-       output that cannot be written; doctor: there is a warning or a fault
+       output that cannot be written; doctor: there is a warning or a fault;
+       get and read: the key has no value
     2  usage: a value of the command line, the configuration or standard input
        is wrong, or too long
    69  no server, no name of a server that resolves, no primary, or no place

@@ -37,6 +37,9 @@ pub(crate) fn listed(item: &ListItem, own: Option<DeviceKey>, when: impl Fn(u64)
             let (device, seen) = (device.to_string(), when(*last_seen_ms));
             format!("{device:<18} {state:<9}  read up to op {cursor}  seen {seen}")
         }
+        ListItem::Stored { key, timestamp, bytes, author } => {
+            format!("{key:<32} {timestamp:>8}  {:<12} by @{author}", counted(*bytes, "byte"))
+        }
     }
 }
 
@@ -83,6 +86,7 @@ pub(crate) fn empty(listing: &Listing, follow: &str) -> String {
         Listing::Members(channel) => {
             format!("#{channel} is open: it has no members, and anyone can send to it and read it")
         }
+        Listing::Stored { .. } => "there is no such key".to_owned(),
         Listing::People | Listing::Devices | Listing::Keys => "there is nothing yet".to_owned(),
     }
 }

@@ -450,6 +450,9 @@ impl Driver {
             Event::MadeChannel { seq } => {
                 self.promises.get(&seq).into_iter().for_each(Promise::made_channel);
             }
+            Event::Timestamp { seq, timestamp } => {
+                self.promises.get(&seq).into_iter().for_each(|promise| promise.timestamp(timestamp));
+            }
             Event::Answered { seq, result } => {
                 if let Some(promise) = self.promises.remove(&seq) {
                     promise.settle(result);

@@ -484,13 +484,17 @@ pub fn explain(code: Code) -> &'static str {
              at most 16 tags of 64 bytes and 32 extra entries, ascending by key, of 4 KiB together"
         }
         Code::LimitReached => {
-            "a limit is reached: of profiles, or of one profile's devices, follows or channels, or of one channel's members"
+            "a limit is reached: of profiles, of one profile's devices, follows, channels or stored values, of one channel's \
+             members, or of all stored values"
         }
         Code::NameTaken => "a channel of this name exists already; take another name",
         Code::UnknownNotification => {
             "no notification of this op is held that you may read: it was never sent or was dropped, its topic was \
              removed, or it has no text of its own"
         }
+        Code::KeyExists => "the key has a value already",
+        Code::UnknownKey => "the key has no value",
+        Code::StaleTimestamp => "the value was changed since: it has another timestamp",
         Code::NotMember => "the profile is not a member of the channel",
         Code::LastOne => "the last owner or key cannot be removed: add another first",
         Code::WrongCode => {

@@ -102,12 +102,12 @@ use self::store::{Slot, Token};
 
 pub use recado_proto::id::{
     ChannelName, ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError,
-    NameKind, NodeId, Op, Priority, PriorityError, Seq, SessionId, Topic, View,
+    NameKind, NodeId, Op, Priority, PriorityError, Seq, SessionId, StoreKey, Topic, View,
 };
 pub use recado_proto::packet::{
-    Access, AdminChange, ChannelChange, Code, Content, DisplayName, DisplayNameError, FollowChange,
-    HistoryRange, Info, ListItem, Listing, Notice, Notification, RefusedDatagram, Role, RoleName, Selection,
-    SelectionTooLong, Status,
+    Access, AdminChange, Body, ChannelChange, Code, Condition, Content, DisplayName, DisplayNameError,
+    FollowChange, HistoryRange, Info, ListItem, Listing, Notice, Notification, RefusedDatagram, Role,
+    RoleName, Selection, SelectionTooLong, Status, StoredValue,
 };
 
 pub use self::admin::administer;
@@ -122,7 +122,7 @@ pub use self::machine::{CopySign, Request};
 pub use self::options::{DeliveryMode, Options};
 pub use self::orphaned::Orphaned;
 pub use self::probe::{ServerStatus, identify, status};
-pub use self::queries::{Past, ProfileInfo, Queries};
+pub use self::queries::{Got, Past, ProfileInfo, Queries};
 pub use self::reader::Reader;
 pub use self::receipt::{Receipt, ReceiptError};
 pub use self::store::DeviceReset;
@@ -492,6 +492,25 @@ impl Client {
         self.request(Request::Display { name })
     }
 
+    /// Gives a key of the store a value of at most 16 KiB. The op of the receipt is the timestamp of the
+    /// value. A refusal for the condition is `KeyExists`, `UnknownKey` or `StaleTimestamp`, and
+    /// [`Receipt::timestamp`] then tells the timestamp that the key has.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the value is too large, no room for another request in time, or the client has ended.
+    pub fn put(&self, key: StoreKey, value: Body, condition: Condition) -> Result<Receipt, ClientError> {
+        self.request(Request::Put { key, value, condition })
+    }
+
+    /// Takes the value of a key away, if it has one, and if it has this timestamp, where one is given.
+    /// Refusals are those of [`Client::put`].
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn delete(&self, key: StoreKey, at: Option<Op>) -> Result<Receipt, ClientError> {
+        self.request(Request::Delete { key, at })
+    }
+
     /// Creates a channel that belongs to this profile, changes the members of one it owns, or deletes one.
     ///
     /// # Errors
@@ -539,6 +558,11 @@ impl Client {
             if content.is_blank() {
                 return Err(ClientError::Blank);
             }
+        }
+        if let Request::Put { value, .. } = &request
+            && value.len() > StoredValue::LEN_MAX
+        {
+            return Err(ClientError::TooLarge);
         }
         let (promise, receipt) = receipt::pair(self.ending.clone());
         match self.requests.send_timeout(PendingRequest { request, promise }, self.timeout) {

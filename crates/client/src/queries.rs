@@ -1,12 +1,12 @@
 //! What programs ask the servers, alike on a session ([`Client`](super::Client)) and without one
-//! ([`Reader`](super::Reader)): history, lists, and information about profiles.
+//! ([`Reader`](super::Reader)): history, lists, information about profiles, and values of the store.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_proto::id::{Name, Op, Topic};
+use recado_proto::id::{Name, Op, StoreKey, Topic};
 use recado_proto::packet::{
-    DisplayName, History, HistoryRange, Info, ListItem, Listing, Notification, Selection,
+    DisplayName, History, HistoryRange, Info, ListItem, Listing, Notification, Selection, StoredValue,
 };
 
 use super::error::ClientError;
@@ -33,6 +33,15 @@ pub struct ProfileInfo {
     /// The profile's display name.
     pub display: Option<DisplayName>,
     /// The op up to which all this is true.
+    pub applied: Op,
+}
+
+/// The answer of [`Queries::get`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Got {
+    /// The value, with its timestamp and author; none: the key has no value.
+    pub value: Option<StoredValue>,
+    /// The op up to which that is true.
     pub applied: Op,
 }
 
@@ -140,6 +149,17 @@ pub trait Queries: Asks {
             other => Err(unexpected(other, self.patience())),
         }
     }
+
+    /// The value of a key of the store.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the query was refused, or there was no answer in time.
+    fn get(&self, key: StoreKey) -> Result<Got, ClientError> {
+        match self.ask(Query::Get { key })? {
+            Answer::Value { value, applied } => Ok(Got { value, applied }),
+            other => Err(unexpected(other, self.patience())),
+        }
+    }
 }
 
 impl<A: Asks> Queries for A {}
@@ -149,8 +169,10 @@ fn unexpected(answer: Answer, timeout: Duration) -> ClientError {
     tracing::debug!(?answer, "an answer to another query");
     match answer {
         Answer::Refused(code) => ClientError::Refused(code),
-        Answer::History { .. } | Answer::List(_) | Answer::Info { .. } | Answer::Status(_) => {
-            ClientError::Timeout(timeout)
-        }
+        Answer::History { .. }
+        | Answer::List(_)
+        | Answer::Info { .. }
+        | Answer::Value { .. }
+        | Answer::Status(_) => ClientError::Timeout(timeout),
     }
 }

@@ -56,6 +56,8 @@ struct Asking {
     round_trips: Vec<Duration>,
     /// The greatest age of the answers so far.
     age: Option<Age>,
+    /// The server of the last answer.
+    answered_by: Option<SocketAddr>,
 }
 
 impl Reader {
@@ -87,6 +89,7 @@ impl Reader {
             token: Token::open(&installation)?,
             round_trips: Vec::new(),
             age: None,
+            answered_by: None,
         };
         Ok(Reader {
             asking: Mutex::new(asking),
@@ -145,6 +148,11 @@ impl Reader {
         self.asking.lock().age
     }
 
+    /// The server that gave the last answer.
+    pub fn answered_by(&self) -> Option<SocketAddr> {
+        self.asking.lock().answered_by
+    }
+
     /// The time by the clock of a server, in ms since 1970.
     ///
     /// # Errors
@@ -157,7 +165,7 @@ impl Reader {
 
     fn exchange(&self, query: &Query) -> Result<packet::Answer, ClientError> {
         let mut asking = self.asking.lock();
-        let Asking { socket, clients, entropy, token, round_trips, age } = &mut *asking;
+        let Asking { socket, clients, entropy, token, round_trips, age, answered_by } = &mut *asking;
         let now = self.clock.now();
         let (id, seen) = (QueryId(entropy.number()), token.op());
         let query = reading::asked(query.packet(id), &self.profile, seen, self.consistency);
@@ -165,8 +173,8 @@ impl Reader {
         let mut exchange = Exchange { reading, clients };
         let until = now.since(Moment(0)) + self.timeout;
         handshake_query::run_on(&mut exchange, socket, self.clock, until)?;
-        let (answer, of) = match exchange.reading.outcome() {
-            Outcome::Answer(answer, of) => (answer, of),
+        let (answer, of, from) = match exchange.reading.outcome() {
+            Outcome::Answer { answer, age, from } => (*answer, age, from),
             Outcome::Refused(Code::NotYours) => {
                 let key = store::key_path(&self.installation);
                 return Err(ClientError::NotYours { profile: self.profile.clone(), key });
@@ -185,6 +193,7 @@ impl Reader {
         }
         round_trips.push(self.clock.now().since(now));
         *age = older(*age, of);
+        *answered_by = Some(from);
         let applied = answer.applied.op().ok_or(ClientError::Refused(Code::OtherEpoch))?;
         // A status is of any state.
         if !matches!(answer.kind, AnswerKind::Status(_)) {

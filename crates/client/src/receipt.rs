@@ -38,6 +38,8 @@ struct State {
     seq: Option<Seq>,
     result: Option<Result<Op, Code>>,
     made_channel: bool,
+    /// Of a key whose condition did not hold.
+    timestamp: Option<Op>,
     /// True if the request is in the device's files, or was sent by a client without files.
     saved: bool,
     over: bool,
@@ -85,6 +87,12 @@ impl Receipt {
         self.0.state.lock().made_channel
     }
 
+    /// The timestamp of the value that the key had when a PUT or a DELETE was refused for its condition;
+    /// none: it had none. Known with the refusal.
+    pub fn timestamp(&self) -> Option<Op> {
+        self.0.state.lock().timestamp
+    }
+
     /// The request's number; none until the client has taken the request. It may change while there is no
     /// result: see [`ConnectionEvent::Renumbered`](super::ConnectionEvent::Renumbered).
     pub fn seq(&self) -> Option<Seq> {
@@ -109,6 +117,11 @@ impl Promise {
     /// The notification made the channel that it went to.
     pub(super) fn made_channel(&self) {
         self.0.state.lock().made_channel = true;
+    }
+
+    /// A condition did not hold.
+    pub(super) fn timestamp(&self, timestamp: Option<Op>) {
+        self.0.state.lock().timestamp = timestamp;
     }
 
     pub(super) fn settle(self, result: Result<Op, Code>) {

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{self, DecodeError};
 use super::packet::{
-    Admin, ChannelChange, CodeHash, Content, DisplayName, FollowChange, KeyChange, OptionalFields,
+    Admin, Body, ChannelChange, CodeHash, Condition, Content, DisplayName, FollowChange, KeyChange,
+    OptionalFields,
 };
 use super::seal::Aead;
 use crate::fnv::fnv1a;
-use crate::id::{Admission, ChannelName, DeviceId, Name, Op, Seq, SessionId, Topic};
+use crate::id::{Admission, ChannelName, DeviceId, Name, Op, Seq, SessionId, StoreKey, Topic};
 
 /// A command with the log's time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,6 +192,22 @@ pub enum Request {
     Display {
         /// The display name.
         name: Option<DisplayName>,
+    },
+    /// Gives a key of the store a value.
+    Put {
+        /// The key.
+        key: StoreKey,
+        /// The value.
+        value: Body,
+        /// What has to be so before.
+        condition: Condition,
+    },
+    /// Takes the value of a key away.
+    Delete {
+        /// The key.
+        key: StoreKey,
+        /// The timestamp that its value has to have; none: any.
+        at: Option<Op>,
     },
 }
 

@@ -14,7 +14,7 @@ use crate::hex::{self, Hex};
 
 mod name;
 
-pub use self::name::{ChannelName, Name, NameError, NameKind, Topic};
+pub use self::name::{ChannelName, Name, NameError, NameKind, StoreKey, Topic};
 
 /// Readings of the two clocks, which the caller passes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

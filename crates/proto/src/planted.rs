@@ -130,6 +130,12 @@ pub enum Planted {
     PieceTwice,
     /// A peer's snapshot is installed however far the log has come while it was read back.
     InstallUnchecked,
+    /// A PUT with the timestamp of an earlier value changes its key.
+    StaleTimestampPasses,
+    /// A server that is behind the token answers that a key has no value, and the asker takes it.
+    NullBehindToken,
+    /// A DELETE is acknowledged, and the value stays.
+    DeletedValueStays,
 }
 
 /// The runtime value that says which bug is switched on.

@@ -104,6 +104,8 @@ impl Service {
                 let profile = self.state.profiles.get_mut(&author).ok_or(Code::UnknownProfile);
                 profile.map(|profile| profile.display.clone_from(name)).map(|()| op)
             }
+            Request::Put { key, value, condition } => self.put(op, &author, key, value, *condition),
+            Request::Delete { key, at } => self.delete(op, &author, key, *at),
         };
         if result.is_ok() {
             self.is_used(&author);
@@ -120,8 +122,8 @@ impl Service {
                 device.results.pop_front();
             }
         }
-        let made_channel = self.made_channel(request, result);
-        out.push(Applied::Answered { session, seq, result, made_channel });
+        let tells = self.tells(&author, request, result);
+        out.push(Applied::Answered { session, seq, result, tells });
         out.append(&mut ended);
     }
 
@@ -274,7 +276,11 @@ fn may_change_audiences(command: &Command, planted: PlantedBug) -> bool {
     !matches!(
         command,
         Command::Request {
-            request: Request::Send { .. } | Request::Retract { .. } | Request::Display { .. },
+            request: Request::Send { .. }
+                | Request::Retract { .. }
+                | Request::Display { .. }
+                | Request::Put { .. }
+                | Request::Delete { .. },
             ..
         } | Command::Cursors(_)
             | Command::Trim { .. }

@@ -5,7 +5,7 @@
 //! sum within `Limits::state_bytes`. Computing the sum does not walk the state: it uses the lengths of the
 //! maps, and counts that are updated with each change.
 //!
-//! The two kinds of contents are treated differently when the state is full.
+//! The three kinds of contents are treated differently when the state is full.
 //!
 //! **Notifications** are dropped: the oldest one of the largest topic, until the new one fits; the topic's
 //! readers get a gap, as with retention. If new ones were refused instead, one profile could stop all others
@@ -19,9 +19,12 @@
 //! full when the device is admitted. The rest of the room is for notifications and for the results of ADMINs,
 //! which are bounded in number and a few bytes each, so that a state full of records does not refuse an
 //! administrator.
+//!
+//! **Values** of the store have a part of their own, `Limits::store_bytes`, and a further one is refused, as
+//! a record is. A store that is full takes no room from records, and leaves room for notifications.
 
-use recado_proto::id::{ChannelName, Name, Topic};
-use recado_proto::packet::{Code, Content, DisplayName, OptionalFields, SnapshotChunk};
+use recado_proto::id::{ChannelName, Name, StoreKey, Topic};
+use recado_proto::packet::{Body, Code, Content, DisplayName, OptionalFields, SnapshotChunk};
 
 use super::state::TopicState;
 use super::{Service, Stored};
@@ -63,6 +66,8 @@ pub(super) const ADMINISTERED: u64 = 2 * U64 + 1 + U64;
 pub(super) const MEMBER: u64 = NAME + 1;
 /// A device without its results.
 const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + NONCES + 1 + U64 + 2 * SESSION;
+/// A value without its key and its bytes: the lengths of both and whether it is text, timestamp and author.
+const VALUE: u64 = 3 + 1 + 3 + U64 + NAME;
 /// A notification without its topic and its texts, and the reference to it in its author's list of sent ones.
 pub(super) const HEADER: u64 =
     U64 + NAME + U64 + (1 + 3) + 1 + (1 + Content::TAGS_MAX as u64) + (1 + 3) + 3 + OPTIONS + U64 + NAME;
@@ -73,8 +78,8 @@ const IMAGE: u64 = 1024;
 
 const _: () = assert!(
     Limits::STATE_BYTES + IMAGE <= SnapshotChunk::TOTAL_MAX
-        && Limits::RECORD_BYTES + 64 * Content::BODY_MAX as u64 <= Limits::STATE_BYTES,
-    "a snapshot of a full state is taken, and records leave room for notifications"
+        && Limits::RECORD_BYTES + Limits::STORE_BYTES + 64 * Content::BODY_MAX as u64 <= Limits::STATE_BYTES,
+    "a snapshot of a full state is taken, and records and values leave room for notifications"
 );
 
 /// Counts of the state that are not the length of a map.
@@ -88,16 +93,18 @@ pub(super) struct Counted {
     pub(super) members: u64,
     /// The weight of all notifications held, by [`size_bound`].
     pub(super) retained: u64,
+    /// The weight of all values of the store, by [`value_bound`].
+    pub(super) values: u64,
 }
 
 impl Service {
     /// The weight of the whole state, an upper bound of its encoded size in bytes.
     pub(super) fn weight(&self) -> u64 {
         let administered = ADMINISTERED * self.state.administered.len() as u64;
-        self.records() + self.index.counted.retained + administered
+        self.records() + self.index.counted.retained + self.index.counted.values + administered
     }
 
-    /// The weight of all records: everything except notifications and the results of ADMINs.
+    /// The weight of all records: everything except notifications, values and the results of ADMINs.
     pub(super) fn records(&self) -> u64 {
         let (state, counted) = (&self.state, &self.index.counted);
         let of = |each: u64, count: usize| each * count as u64;
@@ -156,6 +163,11 @@ impl Service {
 /// The weight of the reference to a topic: its kind and its name.
 fn topic_bound(topic: &Topic) -> u64 {
     1 + 1 + topic.name().len() as u64
+}
+
+/// The weight of a value in the state.
+pub(super) fn value_bound(key: &StoreKey, value: &Body) -> u64 {
+    (key.as_str().len() + value.len()) as u64 + VALUE
 }
 
 /// The weight of a follow of a topic.

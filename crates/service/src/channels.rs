@@ -271,6 +271,7 @@ impl Service {
         let sessions = self.audience(&topic);
         self.end_rights(channel);
         self.empty(&topic);
+        self.remove_values_of(&topic);
         self.make_room(OWNED);
         let created_ms = self.state.clock_ms;
         let nobody = Owned { private: true, members: OrdMap::new(), created_ms, deleted: true };
@@ -311,6 +312,7 @@ impl Service {
         let topic = Topic::Channel(channel.clone());
         let sessions = self.audience(&topic);
         self.remove_topic(&topic);
+        self.remove_values_of(&topic);
         self.made_by_nobody(channel);
         self.end_rights(channel);
         out.extend([Applied::Withdrawn { sessions }, Applied::Emptied { topic }]);

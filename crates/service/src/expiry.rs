@@ -2,8 +2,9 @@
 //!
 //! The name of a profile that was claimed, was never used, and had no session within `Limits::unused` becomes
 //! free: the primary logs a command, and apply checks the conditions again. A created channel that was never
-//! used expires after the same time, an open channel as soon as it holds nothing and nobody follows it. The
-//! name of a channel that was deleted, or that was private and expired, becomes free after `Limits::deleted`.
+//! used expires after the same time, an open channel as soon as it holds nothing, also in the store, and
+//! nobody follows it. The name of a channel that was deleted, or that was private and expired, becomes free
+//! after `Limits::deleted`.
 
 use recado_proto::command::{Claim, Command};
 use recado_proto::id::{Name, Topic, millis};
@@ -44,7 +45,7 @@ impl Service {
         for since_ms in [0, created_ms] {
             self.index.idle.remove(&(since_ms, name.clone()));
         }
-        if let Some(since_ms) = self.state.topics.idle_since(name) {
+        if let Some(since_ms) = self.state.idle_since(name) {
             self.index.idle.insert((since_ms, name.clone()));
         }
     }
@@ -107,7 +108,7 @@ impl Service {
                 }
             }
             Claim::Channel { name } => {
-                let since_ms = self.state.topics.idle_since(name);
+                let since_ms = self.state.idle_since(name);
                 if since_ms.is_some_and(|since_ms| self.is_over(since_ms, now_ms)) {
                     // The channel exists.
                     let _ = self.remove_channel(name, out);

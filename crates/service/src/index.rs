@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recado_proto::id::{ChannelName, Name, Op, SessionId, Topic};
+use recado_proto::id::{ChannelName, Name, Op, SessionId, StoreKey, Topic};
 
-use super::capacity::{Counted, all_retained, follow_bound, overhead};
-use super::state::{State, TopicState, Usage};
+use super::capacity::{Counted, all_retained, follow_bound, overhead, value_bound};
+use super::state::{State, TopicState, Usage, Value};
 
 /// The index of a state; as bounded as the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) struct Index {
     pub(super) pending: BTreeSet<(u64, SessionId)>,
     /// Profiles whose names may expire, by the time when they were claimed.
     pub(super) unused: BTreeSet<(u64, Name)>,
-    /// Channels whose names may expire, by [`Topics::idle_since`](super::state::Topics::idle_since): the time
+    /// Channels whose names may expire, by [`State::idle_since`](super::State::idle_since): the time
     /// of their creation, 0 for an open channel.
     pub(super) idle: BTreeSet<(u64, ChannelName)>,
     /// Deleted channels whose names are still taken, by the time when they were deleted.
@@ -35,6 +35,8 @@ pub(super) struct Index {
     pub(super) bytes: BTreeSet<(u64, Topic)>,
     /// The same topics by the op of their oldest notification.
     pub(super) oldest: BTreeMap<Op, Topic>,
+    /// The weight of the values that each profile has written; no zeros.
+    pub(super) stored: BTreeMap<Name, u64>,
     /// The counts of what the state holds that are not the length of a map.
     pub(super) counted: Counted,
 }
@@ -62,7 +64,7 @@ impl Index {
             }
         }
         for name in state.topics.channels.keys() {
-            index.idle.extend(state.topics.idle_since(name).map(|since_ms| (since_ms, name.clone())));
+            index.idle.extend(state.idle_since(name).map(|since_ms| (since_ms, name.clone())));
         }
         for (name, owned) in state.topics.owned.iter().filter(|(name, _)| state.topics.is_deleted(name)) {
             index.deleted.insert((owned.created_ms, name.clone()));
@@ -76,7 +78,25 @@ impl Index {
             index.counted.keys += profile.keys.len() as u64;
             index.counted.follows += profile.follows.keys().map(follow_bound).sum::<u64>();
         }
+        state.values.iter().for_each(|(key, value)| index.add_value(key, value));
         index
+    }
+
+    pub(super) fn add_value(&mut self, key: &StoreKey, value: &Value) {
+        let bytes = value_bound(key, &value.value);
+        self.counted.values += bytes;
+        *self.stored.entry(value.author.clone()).or_default() += bytes;
+    }
+
+    pub(super) fn remove_value(&mut self, key: &StoreKey, value: &Value) {
+        let bytes = value_bound(key, &value.value);
+        self.counted.values -= bytes;
+        if let Some(stored) = self.stored.get_mut(&value.author) {
+            *stored -= bytes;
+            if *stored == 0 {
+                self.stored.remove(&value.author);
+            }
+        }
     }
 
     pub(super) fn add_session(&mut self, session: SessionId, profile: &Name, receives: bool, seen_ms: u64) {

@@ -9,8 +9,8 @@
 //! topics), `keys` (the keys of a profile), `claims` (the claiming of names), `administer` (changes by
 //! administrators), `expiry` and `removal` (the release of names), `sessions` (devices and their sessions),
 //! `stored` (a notification as it is held), `stream` (pending notifications and gaps of a session),
-//! `queries`, [`limits`], `retention`, `retraction`, `capacity` (the size of the whole state), and `index`
-//! (lookup tables derived from the state).
+//! `queries`, [`limits`], `store` (values by key), `retention`, `retraction`, `capacity` (the size of the
+//! whole state), and `index` (lookup tables derived from the state).
 //!
 //! Invariants: apply reads no clock (the log carries the time), no randomness and no hash-map order. Its
 //! result depends only on the state, the command and [`Limits`], so those that it reads are the same on all
@@ -34,6 +34,7 @@ mod retention;
 mod retraction;
 mod sessions;
 mod state;
+mod store;
 mod stored;
 mod stream;
 
@@ -130,8 +131,8 @@ pub enum Applied {
         seq: Seq,
         /// The op, or the reason of the refusal.
         result: Result<Op, Code>,
-        /// See [`Service::made_channel`].
-        made_channel: bool,
+        /// See [`Service::tells`].
+        tells: Tells,
     },
     /// Some profiles may read less than before, or follow less. Packets queued or in flight to these sessions
     /// may hold notifications that are no longer for them.
@@ -159,6 +160,17 @@ pub enum Applied {
         /// The notification.
         notification: Stored,
     },
+}
+
+/// What the answer to a numbered request tells beyond its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    /// Nothing.
+    Nothing,
+    /// The notification made the channel that it went to; see [`Service::made_channel`].
+    MadeChannel,
+    /// A condition did not hold: the timestamp of the value that the key has now, if it has one.
+    Timestamp(Option<Op>),
 }
 
 /// The standing of a numbered request against the committed state.

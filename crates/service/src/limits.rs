@@ -62,12 +62,13 @@ pub struct Rate {
 /// Bounds of the tables of service and delivery, and of rates. Together with the sizes that are part of the
 /// protocol they are listed in `docs/OPERATING.md`, which a test compares with these (`tests/it/limits.rs`).
 ///
-/// **Agreement.** Apply reads the fields from `profiles` to `outstanding`, `sessions`, `state_bytes` and
-/// `record_bytes`. They must be the same on every server, or equal logs give different states. Nothing
-/// compares them, so they are compiled in, and a program with another value does not belong beside one with
-/// the old value. The primary alone reads `session_idle`, `session_pending` and the rates of names and
-/// channels; each server reads `sessions_served`, `window` and the rates of requests and handshakes for
-/// itself. Those may differ, but only the rates of requests, names and channels have keys in `recado.toml`.
+/// **Agreement.** Apply reads the fields from `profiles` to `outstanding`, `sessions`, and from
+/// `state_bytes` to `store_bytes_of_one`. They must be the same on every server, or equal logs give different
+/// states. Nothing compares them, so they are compiled in, and a program with another value does not belong
+/// beside one with the old value. The primary alone reads `session_idle`, `session_pending` and the rates of
+/// names and channels; each server reads `sessions_served`, `window` and the rates of requests and handshakes
+/// for itself. Those may differ, but only the rates of requests, names and channels have keys in
+/// `recado.toml`.
 ///
 /// **Both ends.** A count that is too small refuses (LimitReached, unless the field says otherwise) what
 /// there is room for. One that is too large lets one profile take what all share, and costs memory on every
@@ -193,11 +194,21 @@ pub struct Limits {
     /// value. Too small: notifications are dropped that the memory has room for. Too large: a server's memory
     /// does not hold the state twice; beyond a snapshot's limit there are no more snapshots.
     pub state_bytes: u64,
-    /// The largest part of it that is not notifications; beyond it nothing new is created, and what exists
-    /// goes on. It leaves room in `state_bytes` for 64 of the largest notifications at least: `capacity`
-    /// checks that of `Limits::RECORD_BYTES`, the default, at compile time. Too small: new profiles,
-    /// devices, follows and channels are refused. Too large: a state full of records keeps few notifications.
+    /// The largest part of it that is neither notifications nor values; beyond it nothing new is created, and
+    /// what exists goes on. It leaves room in `state_bytes` for 64 of the largest notifications at least:
+    /// `capacity` checks that of `Limits::RECORD_BYTES`, the default, at compile time. Too small: new
+    /// profiles, devices, follows and channels are refused. Too large: a state full of records keeps few
+    /// notifications.
     pub record_bytes: u64,
+    /// The part of it that the values of the store may take, each counted as its key, its bytes and 49 more;
+    /// beyond it a PUT is refused. Together with `record_bytes` it leaves room in `state_bytes` for 64 of the
+    /// largest notifications at least, which `capacity` checks of the defaults at compile time. Too small:
+    /// programs that keep their state here are refused. Too large: a full store leaves few notifications.
+    /// Default 64 MiB, 4,000 of the largest values.
+    pub store_bytes: u64,
+    /// The part of that which one profile may have written. Choose more than a program keeps. Too large: few
+    /// profiles fill the store for all. Default 8 MiB, an eighth of `store_bytes` (not checked).
+    pub store_bytes_of_one: u64,
     /// Most notifications in flight to one session: sent, and not yet taken by its application. The client's
     /// credit, 256, and the congestion window of the link (RFC 8085) bound it too, so more has no effect with
     /// this client. Too small: a session gets at most this many in each round trip. Default 256.
@@ -258,6 +269,8 @@ impl Limits {
     /// Room for the largest number of profiles with a key and a device each (553 MB), half a million follows
     /// of profiles (43 MB), and the largest number of channels (5 MB).
     pub(crate) const RECORD_BYTES: u64 = 576 * MIB;
+    /// A third of what records leave.
+    pub(crate) const STORE_BYTES: u64 = 64 * MIB;
 }
 
 impl Default for Limits {
@@ -287,6 +300,8 @@ impl Default for Limits {
             sessions_served: 131_072,
             state_bytes: Limits::STATE_BYTES,
             record_bytes: Limits::RECORD_BYTES,
+            store_bytes: Limits::STORE_BYTES,
+            store_bytes_of_one: Limits::STORE_BYTES / 8,
             window: 256,
             applied_per_turn: 256,
             session_requests: Rate { per_s: 50_000, burst: 100_000 },

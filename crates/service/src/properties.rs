@@ -6,9 +6,10 @@ use proptest::prelude::*;
 
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen};
-use recado_proto::id::{Admission, ChannelName, DeviceKey, Topic};
+use recado_proto::id::{Admission, ChannelName, DeviceKey, StoreKey, Topic};
 use recado_proto::packet::{
-    Admin, AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, Notice, OptionalFields, Role,
+    Admin, AdminChange, ChannelChange, CodeHash, Condition, FollowChange, KeyChange, Notice, OptionalFields,
+    Role,
 };
 
 use super::tests::{Log, channel, channel_name, content, device, feed, inbox, name, ops};
@@ -72,6 +73,18 @@ enum Step {
         channel: u8,
         change: ChannelChange,
     },
+    /// Writes or deletes a key. The timestamp of a condition is that of the key now, or one that is not.
+    Put {
+        which: usize,
+        key: u8,
+        length: usize,
+        condition: Condition,
+    },
+    Delete {
+        which: usize,
+        key: u8,
+        at: Option<Op>,
+    },
     Cursor {
         which: usize,
         upto: u64,
@@ -100,10 +113,39 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (which, any::<usize>()).prop_map(|(which, sent)| Step::Retract { which, sent }),
         5 => (which, 0..PROFILES, change_of_channel())
             .prop_map(|(which, channel, change)| Step::Channel { which, channel, change }),
+        6 => (which, 0..8u8, 0..120usize, condition()).prop_map(|(which, key, length, condition)| {
+            Step::Put { which, key, length, condition }
+        }),
+        2 => (which, 0..8u8, prop::option::of(Just(NOW)))
+            .prop_map(|(which, key, at)| Step::Delete { which, key, at }),
         1 => (which, 0..200u64).prop_map(|(which, upto)| Step::Cursor { which, upto }),
         2 => (0..12u8, 0..200u64).prop_map(|(topic, upto)| Step::Trim { topic, upto }),
         1 => Just(Step::Tidy),
     ]
+}
+
+/// Stands for the timestamp that a key has when the step is taken.
+const NOW: Op = Op(u64::MAX);
+
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![
+        3 => Just(Condition::Always),
+        2 => Just(Condition::Absent),
+        1 => Just(Condition::Present),
+        2 => Just(Condition::At(NOW)),
+        1 => (1..60u64).prop_map(|op| Condition::At(Op(op))),
+    ]
+}
+
+/// The key of each number: two of anyone's, and two of profiles and channels each.
+fn key(which: u8) -> StoreKey {
+    let text = match which {
+        0 | 1 => format!("k{which}"),
+        2 | 3 => format!("@{}/k", profile(which - 2)),
+        4 | 5 => format!("#{}/k", shared(0)),
+        _ => format!("#{}/{which}", shared(which - 4)),
+    };
+    text.parse().unwrap()
 }
 
 fn opening() -> impl Strategy<Value = Step> {
@@ -194,6 +236,8 @@ struct Model {
     answered: BTreeMap<(DeviceId, Seq), (u64, Result<Op, Code>)>,
     /// The open invitation: its remaining uses, the only name it is valid for, and its expiry.
     invite: Option<(u32, Option<Name>, u64)>,
+    /// The value, the timestamp and the author of each key.
+    values: BTreeMap<StoreKey, (String, Op, Name)>,
     /// The channels that were created: true if private, and the members.
     owned: BTreeMap<ChannelName, (bool, BTreeSet<Name>)>,
 }
@@ -247,6 +291,16 @@ impl Model {
                     Applied::Answered { session, result, .. },
                     Command::Request { request: Request::Retract { op, .. }, .. },
                 ) => self.retract(service, &self.live[session].0.clone(), *op, *result),
+                (
+                    Applied::Answered { session, result, tells, .. },
+                    Command::Request {
+                        request: request @ (Request::Put { .. } | Request::Delete { .. }),
+                        ..
+                    },
+                ) => {
+                    let author = self.live[session].0.clone();
+                    self.write(service, author, request, *result, *tells);
+                }
                 (Applied::Notified { topic, notification }, _) => {
                     let sessions = service.addressed(topic);
                     let whole = notification.notification().unwrap();
@@ -288,6 +342,9 @@ impl Model {
         let (service, limits) = (&log.service, &log.service.limits);
         assert!(service.weight() <= limits.state_bytes, "never beyond what a snapshot may have");
         assert!(service.records() <= limits.record_bytes);
+        assert!(service.index.counted.values <= limits.store_bytes);
+        assert!(service.index.stored.values().all(|of| *of <= limits.store_bytes_of_one));
+        self.hold_values(&service.state);
         let state = service.state();
         let encoded = codec::encode(&state).len() as u64;
         assert!(encoded <= service.weight() + 1_024, "{encoded} bytes weigh {}", service.weight());
@@ -311,6 +368,9 @@ impl Model {
                     Command::SessionOpen(_) => {
                         capacity::PROFILE + capacity::KEY + service.device_weight() + capacity::INVITE
                     }
+                    Command::Request { request: Request::Put { key, value, .. }, .. } => {
+                        capacity::value_bound(key, value)
+                    }
                     _ => capacity::CHANNEL + NOTIFICATION,
                 };
             assert!(service.weight() + made > limits.state_bytes, "{op} was dropped for nothing");
@@ -330,6 +390,7 @@ impl Model {
         let own = [Topic::Feed(name.clone()), Topic::Inbox(name.clone())];
         self.follows.retain(|(who, of), _| who != name && !own.contains(of));
         self.sent.retain(|(_, of)| !own.contains(of));
+        self.no_values_of(&own[0]);
         for (_, members) in self.owned.values_mut() {
             members.remove(name);
         }
@@ -339,6 +400,7 @@ impl Model {
         if out.iter().any(|applied| matches!(applied, Applied::Withdrawn { .. })) {
             self.owned.remove(channel);
             let topic = Topic::Channel(channel.clone());
+            self.no_values_of(&topic);
             self.follows.retain(|(_, of), _| *of != topic);
             self.sent.retain(|(_, of)| *of != topic);
         }
@@ -403,6 +465,76 @@ impl Model {
         }
     }
 
+    /// A write is done if its condition holds, the author has the right to it, and there is room.
+    fn write(
+        &mut self,
+        service: &Service,
+        author: Name,
+        request: &Request,
+        result: Result<Op, Code>,
+        tells: Tells,
+    ) {
+        let (key, condition, value) = match request {
+            Request::Put { key, value, condition } => (key, *condition, Some(value.to_string())),
+            Request::Delete { key, at } => (key, at.map_or(Condition::Present, Condition::At), None),
+            other => panic!("{other:?}"),
+        };
+        let now = self.values.get(key).map(|(_, timestamp, _)| *timestamp);
+        let holds = match condition {
+            Condition::Always => true,
+            Condition::Absent => now.is_none(),
+            Condition::Present => now.is_some(),
+            Condition::At(at) => now == Some(at),
+        };
+        match result {
+            Ok(op) => {
+                assert!(holds, "{request:?} is done, and the key has {now:?}");
+                match value {
+                    Some(value) => self.values.insert(key.clone(), (value, op, author)),
+                    None => self.values.remove(key),
+                };
+            }
+            Err(Code::KeyExists | Code::UnknownKey | Code::StaleTimestamp) => {
+                assert!(!holds, "{request:?} is refused, and the key has {now:?}");
+                assert_eq!(tells, Tells::Timestamp(now));
+            }
+            Err(Code::LimitReached) => {
+                assert!(holds && value.is_some());
+                let of = |(key, (value, _, by)): (&StoreKey, &(String, Op, Name))| {
+                    (by == &author, (key.as_str().len() + value.len() + 49) as u64)
+                };
+                let before: Vec<(bool, u64)> =
+                    self.values.iter().filter(|(other, _)| *other != key).map(of).collect();
+                let more = (key.as_str().len() + value.map_or(0, |value| value.len()) + 49) as u64;
+                let all: u64 = before.iter().map(|(_, bytes)| bytes).sum();
+                let own: u64 = before.iter().filter(|(own, _)| *own).map(|(_, bytes)| bytes).sum();
+                assert!(
+                    all + more > STORE.0 || own + more > STORE.1,
+                    "{all} and {own} leave room for {more}"
+                );
+            }
+            Err(code) => {
+                let topic = key.owner().expect("anyone may write what is nobody's");
+                let may = service.may_read(&author, &topic).and(service.may_send(&author, &topic));
+                assert_eq!(may, Err(code));
+            }
+        }
+    }
+
+    /// The values are those of the model.
+    fn hold_values(&self, state: &State) {
+        let held = state
+            .values
+            .iter()
+            .map(|(key, of)| (key.clone(), (of.value.to_string(), of.timestamp, of.author.clone())));
+        assert_eq!(held.collect::<BTreeMap<_, _>>(), self.values);
+    }
+
+    /// What belongs to a profile or a channel goes with it.
+    fn no_values_of(&mut self, topic: &Topic) {
+        self.values.retain(|key, _| key.owner().as_ref() != Some(topic));
+    }
+
     fn change(&mut self, op: Op, asker: Name, channel: &ChannelName, change: &ChannelChange) {
         let topic = Topic::Channel(channel.clone());
         match change {
@@ -421,6 +553,7 @@ impl Model {
             }
             ChannelChange::Delete => {
                 self.owned.remove(channel);
+                self.no_values_of(&topic);
                 // The notice of the deletion stays, and who follows gets it.
                 self.sent.retain(|(at, of)| *of != topic || *at == op);
             }
@@ -496,6 +629,16 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             let (topic, _) = log.service.topic_of(&model.live[&session].0, op);
             request(which, false, Request::Retract { op, topic })
         }),
+        Step::Put { which, key: at, length, condition } => {
+            let now = model.values.get(&key(at)).map_or(Op(1), |(_, timestamp, _)| *timestamp);
+            let condition = if condition == Condition::At(NOW) { Condition::At(now) } else { condition };
+            let value = format!("{} {}", log.unix_ms, "v".repeat(length)).into();
+            request(which, false, Request::Put { key: key(at), value, condition })
+        }
+        Step::Delete { which, key: of, at } => {
+            let now = model.values.get(&key(of)).map_or(Op(1), |(_, timestamp, _)| *timestamp);
+            request(which, false, Request::Delete { key: key(of), at: at.map(|_| now) })
+        }
         Step::Keys { which, change } => request(which, false, Request::Keys { change }),
         Step::Administer { query, change } => {
             Some(Command::Administer(Admin { query: QueryId(query), change }))
@@ -523,14 +666,19 @@ fn admission(log: &Log, command: &Command) -> Option<impl PartialEq + std::fmt::
     Some((profile.map(|of| (of.keys.clone(), of.enrolment.clone())), state.admitted.invites.clone()))
 }
 
-/// Limits so small that the steps reach them: three profiles, and three notifications beside them.
-const TIGHT: (u64, u64) = (3_060, 2_460);
+/// Limits so small that the steps reach them: three profiles, and three notifications beside them and the
+/// values.
+const TIGHT: (u64, u64) = (3_060 + STORE.0, 2_460);
+/// Room for a few values, and for half of them by one profile.
+const STORE: (u64, u64) = (600, 300);
 const ROOMY: (u64, u64) = (Limits::STATE_BYTES, Limits::RECORD_BYTES);
 
 fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
     let limits = Limits {
         state_bytes: room.0,
         record_bytes: room.1,
+        store_bytes: STORE.0,
+        store_bytes_of_one: STORE.1,
         devices: 2,
         follows: 4,
         channels: 3,

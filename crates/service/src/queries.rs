@@ -121,8 +121,9 @@ impl Service {
     }
 
     /// A page of a list for `asker`: at most [`List::ITEMS_MAX`] items, and the number of channels passed
-    /// over that the asker may not see, at most [`Limits::channels`](crate::limits::Limits). With `displays`,
-    /// profiles are listed with their display names.
+    /// over, in a list of channels or of keys, that the asker may not see, at most
+    /// [`Limits::channels`](crate::limits::Limits). With `displays`, profiles are listed with their display
+    /// names.
     ///
     /// # Errors
     /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed for the members of a private channel.
@@ -180,6 +181,7 @@ impl Service {
                     ListItem::Key { key: *key, slots, last_seen_ms: seen.into_iter().max().unwrap_or(0) }
                 }),
             ),
+            Listing::Stored { prefix } => self.stored(asker, prefix, after, &mut passed_over),
             Listing::Members(channel) => {
                 self.may_read(asker, &Topic::Channel(channel.clone()))?;
                 match self.state.topics.owned.get(channel) {
@@ -248,7 +250,7 @@ impl Service {
         followers.min(self.index.receiving.len())
     }
 
-    fn profile(&self, name: &Name) -> Result<&Profile, Code> {
+    pub(super) fn profile(&self, name: &Name) -> Result<&Profile, Code> {
         self.state.profiles.get(name).ok_or(Code::UnknownProfile)
     }
 }

@@ -25,6 +25,7 @@ impl Service {
         let sessions = self.audience(&feed);
         self.remove_topic(&feed);
         self.remove_topic(&inbox);
+        self.remove_values_of(&feed);
         let made = self.state.topics.makers.iter().filter(|(_, maker)| *maker == name);
         for channel in made.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
             self.made_by_nobody(&channel);

@@ -3,11 +3,13 @@
 //! WARNING: part of the snapshot's format, pinned by golden bytes. Variants may be appended, fields never:
 //! any change of a struct's fields needs another format of the snapshot (`Image::FORMAT` of the server).
 
+use std::sync::Arc;
+
 use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
-use recado_proto::id::{ChannelName, DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
-use recado_proto::packet::{Code, CodeHash, Content, DisplayName, OptionalFields, QueryId, Role};
+use recado_proto::id::{ChannelName, DeviceId, DeviceKey, Name, Op, Seq, SessionId, StoreKey, Topic};
+use recado_proto::packet::{Body, Code, CodeHash, Content, DisplayName, OptionalFields, QueryId, Role};
 use recado_proto::seal::Aead;
 
 use super::stored::Stored;
@@ -40,6 +42,19 @@ pub struct State {
     pub(super) admitted: Admitted,
     /// The results of ADMINs, the newest last; at most `Limits::administered`.
     pub(super) administered: Vector<Administered>,
+    /// The values of the store; at most `Limits::store_bytes`, a further one is refused.
+    pub(super) values: OrdMap<StoreKey, Value>,
+}
+
+/// The value of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Value {
+    /// The value.
+    pub(super) value: Arc<Body>,
+    /// The op that wrote it.
+    pub(super) timestamp: Op,
+    /// The profile that wrote it, for which it counts.
+    pub(super) author: Name,
 }
 
 /// An ADMIN and its result, held so that a repeated ADMIN changes nothing.
@@ -261,6 +276,13 @@ impl State {
         self.devices = of_all.collect();
     }
 
+    /// As [`Topics::idle_since`], and a channel with a value in the store is in use.
+    pub(super) fn idle_since(&self, channel: &ChannelName) -> Option<u64> {
+        let since_ms = self.topics.idle_since(channel)?;
+        let holds = self.keys_of(&Topic::Channel(channel.clone())).next().is_some();
+        (!holds).then_some(since_ms)
+    }
+
     /// The devices of a profile, key by key. Device ids start with the key, so ranges of the map find them
     /// without a second table.
     pub(super) fn devices_of<'a>(
@@ -349,7 +371,7 @@ impl Topics {
     /// The time since which a channel is unused, in ms since 1970; none if it is in use. It is unused if it
     /// holds nothing, nobody follows it, and, for a created channel, nothing was ever sent to it and it has
     /// at most one member. The time is that of its creation; for an open channel it is 0.
-    pub(super) fn idle_since(&self, channel: &ChannelName) -> Option<u64> {
+    fn idle_since(&self, channel: &ChannelName) -> Option<u64> {
         let topic_state = self.channels.get(channel)?;
         if !topic_state.retained.is_empty() || !topic_state.followers.is_empty() {
             return None;

@@ -15,17 +15,20 @@ mod requests;
 mod retention;
 mod retraction;
 mod sessions;
+mod store;
 mod stream;
 
 use std::sync::Arc;
 
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
-use recado_proto::id::{Admission, ChannelName, DeviceKey, OUTSTANDING_MAX, Priority, Topic, millis};
+use recado_proto::id::{
+    Admission, ChannelName, DeviceKey, OUTSTANDING_MAX, Priority, StoreKey, Topic, millis,
+};
 use recado_proto::packet::{
-    Access, Admin, AdminChange, Answer, AnswerKind, ChannelChange, CodeHash, Content, DisplayName,
+    Access, Admin, AdminChange, Answer, AnswerKind, ChannelChange, CodeHash, Condition, Content, DisplayName,
     FollowChange, History, HistoryRange, KeyChange, List, ListItem, Listing, Notice, Notification,
-    OptionalFields, Position, Query, QueryId, QueryKind, Role, ToClient, ToServer,
+    OptionalFields, Position, Query, QueryId, QueryKind, Role, StoredValue, ToClient, ToServer,
 };
 
 use super::*;

@@ -28,7 +28,7 @@ use recado_proto::packet::{
     RejectConn, Resume, ResumeOk, ToClient,
 };
 use recado_proto::seal::Aead;
-use recado_service::Standing;
+use recado_service::{Standing, Tells};
 
 use super::clients::RETRY_MS;
 use super::{Effect, Node};
@@ -161,6 +161,8 @@ impl Numbered {
             // The topic is looked for when the request is logged.
             Some(ExtensionRequest::Retract { op }) => Request::Retract { op, topic: None },
             Some(ExtensionRequest::Display { name }) => Request::Display { name },
+            Some(ExtensionRequest::Put { key, value, condition }) => Request::Put { key, value, condition },
+            Some(ExtensionRequest::Delete { key, at }) => Request::Delete { key, at },
             None => Request::Unsupported,
         };
         Numbered { answered_below: Seq::default(), request, digest: extension.digest() }
@@ -357,8 +359,9 @@ impl<L: OrderedLog> Node<L> {
         }
         let last_applied = match self.service.standing(session, seq, numbered.digest) {
             Standing::Answered(result) => {
-                let made_channel = self.service.made_channel(&numbered.request, result);
-                return self.answer(session, seq, result, made_channel);
+                let author = self.service.owner(session);
+                let tells = author.map(|author| self.service.tells(author, &numbered.request, result));
+                return self.answer(session, seq, result, tells.unwrap_or(Tells::Nothing));
             }
             Standing::Taken => return self.deliver(refused(Code::NumberTaken, 0)),
             Standing::Forgotten if self.config.planted.is(Planted::ForgottenIsSilence) => return,

@@ -11,7 +11,7 @@ use recado_proto::packet::{
     Answers, Code, Extension, Home, Keepalive, OptionalFields, Query, QueryKind, Refused, RoleName, SendAck,
     ToClient, ToServer,
 };
-use recado_service::Applied;
+use recado_service::{Applied, Tells};
 
 use super::admission::{Numbered, keepalive_ms};
 use super::{Effect, Node};
@@ -39,10 +39,14 @@ impl<L: OrderedLog> Node<L> {
                 self.on_connect(clock, reply_to, connect);
             }
             ToServer::Admin(admin) if self.administration.is_by(key) => self.on_admin(clock, reply_to, admin),
-            ToServer::Extension(Extension { answers: Some(answers @ Answers::Query(_)), .. }) => {
-                let packets = vec![ToClient::Error(Refused::new(Code::Unsupported, answers, 0))];
-                self.deliver(delivery::Input::AnswerTo { reply_to, packets });
-            }
+            ToServer::Extension(extension) => match (extension.query(), extension.answers) {
+                (Some(query), _) => self.on_query_without_session(clock, reply_to, key, query),
+                (None, Some(answers @ Answers::Query(_))) => {
+                    let packets = vec![ToClient::Error(Refused::new(Code::Unsupported, answers, 0))];
+                    self.deliver(delivery::Input::AnswerTo { reply_to, packets });
+                }
+                (None, _) => {}
+            },
             // Everything else needs a session.
             _ => {}
         }
@@ -106,7 +110,7 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    /// Handles a request that came as an EXTENSION, and refuses a request or a query of a later version.
+    /// Handles a request or a query that came as an EXTENSION, and refuses one of a later version.
     fn on_extension(&mut self, clock: Clock, session: SessionId, extension: &Extension) {
         match extension.answers {
             Some(Answers::Request(seq)) => {
@@ -114,6 +118,9 @@ impl<L: OrderedLog> Node<L> {
                 self.on_numbered(clock, session, seq, Numbered::extension(extension), cost);
             }
             Some(answers @ Answers::Query(_)) => {
+                if let Some(query) = extension.query() {
+                    return self.on_query(clock, session, query);
+                }
                 let refused = match self.spend(clock, session, cost::LEAST) {
                     Ok(()) => Refused::new(Code::Unsupported, answers, 0),
                     Err(wait) => Refused::new(Code::Busy, answers, wait),
@@ -151,9 +158,9 @@ impl<L: OrderedLog> Node<L> {
             Applied::SessionRefused { device, nonce, code } => self.on_not_opened(device, nonce, code),
             Applied::SessionConfirmed { session } => self.on_confirmed(clock, session),
             Applied::SessionClosed { session, why } => self.on_closed(session, why),
-            Applied::Answered { session, seq, result, made_channel } => {
+            Applied::Answered { session, seq, result, tells } => {
                 if self.is_primary {
-                    self.answer(session, seq, result, made_channel);
+                    self.answer(session, seq, result, tells);
                 }
             }
             Applied::Administered { query, change, result } => self.on_administered(query, change, result),
@@ -200,21 +207,25 @@ impl<L: OrderedLog> Node<L> {
         self.charges.spend(clock.now, session, profile.as_ref(), cost)
     }
 
-    pub(super) fn answer(
-        &mut self,
-        session: SessionId,
-        seq: Seq,
-        result: Result<Op, Code>,
-        made_channel: bool,
-    ) {
-        let data = if made_channel {
-            OptionalFields::NONE.with(OptionalFields::MADE_CHANNEL, Vec::new())
-        } else {
-            OptionalFields::NONE
+    pub(super) fn answer(&mut self, session: SessionId, seq: Seq, result: Result<Op, Code>, tells: Tells) {
+        let op = |op: Op| op.0.to_be_bytes().to_vec();
+        let data = match tells {
+            Tells::Nothing => OptionalFields::NONE,
+            Tells::MadeChannel => OptionalFields::NONE.with(OptionalFields::MADE_CHANNEL, Vec::new()),
+            Tells::Timestamp(timestamp) => {
+                let data = OptionalFields::NONE.with(OptionalFields::APPLIED, op(self.service.applied()));
+                match timestamp {
+                    Some(timestamp) => data.with(OptionalFields::TIMESTAMP, op(timestamp)),
+                    None => data,
+                }
+            }
         };
         let packet = match result {
             Ok(op) => ToClient::SendAck(SendAck { seq, op, data }),
-            Err(code) => ToClient::Error(Refused::new(code, Answers::Request(seq), 0)),
+            Err(code) => {
+                let refused = Refused::new(code, Answers::Request(seq), 0);
+                ToClient::Error(Refused { data, ..refused })
+            }
         };
         self.deliver(delivery::Input::Answer { session, packet });
     }

@@ -94,6 +94,7 @@ impl Texts {
     fn of(kind: &QueryKind) -> Texts {
         match kind {
             QueryKind::History(history) => history.topic.clone().map_or(Texts::Any, Texts::Of),
+            QueryKind::Get { key } => key.owner().map_or(Texts::Nothing, Texts::Of),
             QueryKind::Status | QueryKind::List(_) | QueryKind::Info { .. } | QueryKind::WhoAmI => {
                 Texts::Nothing
             }
@@ -190,7 +191,7 @@ impl<L: OrderedLog> Node<L> {
     /// Answers a query, or lets it wait for what it needs.
     fn ask(&mut self, clock: Clock, asker: Asker, query: Query) {
         let needs = match self.needs(clock, &asker, &query) {
-            Ok(needs) if self.meets(needs) => {
+            Ok(needs) if self.meets(needs, &query) => {
                 let answer = self.answer_query(clock, &asker, &query);
                 return self.reply(clock, asker, &query, answer);
             }
@@ -214,7 +215,7 @@ impl<L: OrderedLog> Node<L> {
         for WaitingQuery { needs, asker, query, .. } in
             self.waiting.take(clock.now, self.service.applied(), self.log.status().led)
         {
-            let answer = match self.meets(needs) {
+            let answer = match self.meets(needs, &query) {
                 true => self.answer_query(clock, &asker, &query),
                 false => Err(Unanswered::behind()),
             };
@@ -254,8 +255,12 @@ impl<L: OrderedLog> Node<L> {
         }
     }
 
-    fn meets(&self, needs: Needs) -> bool {
-        let behind = self.config.planted.is(Planted::AnswersBehindToken) && needs.led.is_none();
+    fn meets(&self, needs: Needs, query: &Query) -> bool {
+        let null =
+            |query: &Query| matches!(&query.kind, QueryKind::Get { key } if !self.service.has_value(key));
+        let behind = needs.led.is_none()
+            && (self.config.planted.is(Planted::AnswersBehindToken)
+                || (self.config.planted.is(Planted::NullBehindToken) && null(query)));
         let unconfirmed = self.config.planted.is(Planted::AnswersUnconfirmed) && needs.led.is_some();
         if behind || (unconfirmed && self.serves()) {
             return true;
@@ -311,7 +316,7 @@ impl<L: OrderedLog> Node<L> {
             QueryKind::History(history) => cost::history(history, topics),
             QueryKind::List(list) => cost::list(&list.what, topics),
             QueryKind::Info { .. } => cost::info(topics),
-            QueryKind::Status | QueryKind::WhoAmI => cost::LEAST,
+            QueryKind::Status | QueryKind::WhoAmI | QueryKind::Get { .. } => cost::LEAST,
         };
         self.spend_query(clock, asker, profile.as_ref(), cost)?;
         // A key that was revoked since must not read here for long, and a server that is cut off does not
@@ -356,6 +361,12 @@ impl<L: OrderedLog> Node<L> {
                 let display =
                     display.map(|display| (OptionalFields::DISPLAY, display.as_str().as_bytes().to_vec()));
                 Answered { kind: AnswerKind::Info(info), options: with(options, display) }
+            }
+            QueryKind::Get { key } => {
+                let value = self.service.value(&profile, key)?;
+                let bytes = value.as_ref().map_or(0, |value| value.value.len());
+                self.owe_query(clock, asker, &profile, cost::value(bytes));
+                Answered { kind: AnswerKind::Value(value), options }
             }
             QueryKind::WhoAmI => Answered { kind: AnswerKind::WhoAmI(Some(profile)), options },
             QueryKind::Status => Answered {

@@ -40,7 +40,7 @@ pub struct Image {
 impl Image {
     /// The format that this version writes, and the only one that it reads. Any change of the fields of what
     /// is in an image needs another one, and so does a new kind of entries that leaves something in it.
-    pub const FORMAT: u16 = 2;
+    pub const FORMAT: u16 = 3;
 
     /// The image of what is applied now; none if the log has lost the view of the last op.
     fn of(config: &Config, log: &impl OrderedLog, service: &Service) -> Option<Image> {

@@ -27,6 +27,7 @@ mod queries;
 mod reserved;
 mod retraction;
 mod snapshots;
+mod store;
 mod unreliable_log;
 mod vector_log;
 

@@ -132,6 +132,35 @@ removed, usually within a few minutes.
 Retracting a notification again is no error. What the servers have dropped
 cannot be retracted.";
 
+pub(super) const PUT_EXAMPLES: &str = "\
+Examples:
+  recado put on-call @bob                    of a key that is open to everyone
+  recado put @alice/backup 'done at 04:10'   of one that only @alice writes
+  recado put '#ops/window' closed --if 4711  if nobody changed it since
+  cat motd.txt | recado put motd -           what a file has, as it is";
+
+pub(super) const GET_EXAMPLES: &str = "\
+Examples:
+  recado get on-call
+  recado get motd > motd.txt
+  recado get lock --consistency linearizable || echo free";
+
+pub(super) const UPDATE_EXAMPLES: &str = "\
+Examples:
+  recado update on-call @carol               if it has a value
+  recado update counter 8 --if 4711          if nobody changed it since";
+
+pub(super) const STORE_HELP: &str = "\
+A timestamp is the op of the write: a later value of a key has a higher one. A
+command that is refused for what the key has (exit code 77) tells its timestamp.
+`get`, `read` and `keys` are answered by any server that has all that this
+machine has seen or written; no answer is older than an earlier one.
+
+@NAME/... belongs to that profile: it alone writes it, and everyone reads it.
+'#CHANNEL/...' belongs to the channel: who may read the channel reads it, and
+who may send to it writes it. Any other key is open to everyone. The values of a
+profile or channel that is removed are removed too.";
+
 pub(super) const STATUS_HELP: &str = "\
 ROLE     primary: takes all writes; backup: holds a copy and votes;
          candidate: in an election; isolated: a primary without a majority,

@@ -16,11 +16,11 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     (&["dm", "tell"], "to send to a profile's inbox, write: recado send -t @NAME TEXT"),
     (&["reply", "answer", "respond"], "to answer somebody, write to the inbox: recado send -t @NAME TEXT"),
     (
-        &["edit", "update", "change", "amend"],
+        &["edit", "change", "amend"],
         "what was sent stays as it is; recado retract OP takes its text away, and recado send TEXT sends another",
     ),
     (
-        &["tail", "watch", "read", "receive", "recv", "stream", "monitor", "get", "poll", "pull", "fetch"],
+        &["tail", "watch", "receive", "recv", "stream", "monitor", "poll", "pull", "fetch"],
         "to receive, write: recado listen; to look back: recado history",
     ),
     (
@@ -67,14 +67,15 @@ const ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (&["users", "profiles", "who", "members"], "write: recado people, or recado channel members '#CHANNEL'"),
     (
-        &["create", "mkchannel", "new"],
+        &["mkchannel", "new"],
         "write: recado channel create '#CHANNEL'; what is sent to a channel creates it too, open to everyone",
     ),
     (
-        &["delete", "rm", "remove", "undo", "unsend"],
-        "to take the text of a notification away, write: recado retract OP; besides, there are: recado channel delete, \
-         recado channel remove, and recado device remove",
+        &["rm", "remove", "undo", "unsend"],
+        "to take the text of a notification away, write: recado retract OP; besides, there are: recado delete KEY, \
+         recado channel delete, recado channel remove, and recado device remove",
     ),
+    (&["set", "store", "insert", "upsert", "kv"], "to give a key a value, write: recado put KEY VALUE"),
     (&["inbox", "dms"], "write: recado history --inbox"),
     (&["feed"], "write: recado history --feed, or recado history @NAME"),
     (&["servers", "nodes", "ping", "health", "top", "ps"], "write: recado status"),
@@ -344,7 +345,8 @@ mod tests {
             (&["password"], "no passwords"),
             (&["reply", "7", "yes"], "recado send -t @NAME TEXT"),
             (&["edit", "7"], "recado retract OP"),
-            (&["delete", "7"], "recado retract OP"),
+            (&["unsend", "7"], "recado retract OP"),
+            (&["set", "k", "v"], "recado put KEY VALUE"),
             (&["mute", "#ops"], "recado unfollow"),
             (&["invite"], "--invite CODE"),
             (&["group", "new"], "recado channel create"),

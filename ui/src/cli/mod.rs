@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado_client::{
-    ChannelName, ClusterKey, Consistency, DisplayName, EnrolmentCode, Name, Priority, Role, Topic,
+    ChannelName, ClusterKey, Consistency, DisplayName, EnrolmentCode, Name, Priority, Role, StoreKey, Topic,
 };
 
 pub(crate) use self::help::for_manual;
@@ -74,8 +74,8 @@ impl From<Level> for Consistency {
 /// Options of every command.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Common {
-    /// The profile to act as [RECADO_AS]. `claim`, `send`, `follow` and `channel create` claim a name that
-    /// nobody has yet; no other command does, but the screen
+    /// The profile to act as [RECADO_AS]. `claim`, `send`, `follow`, `put`, `create` and `channel create`
+    /// claim a name that nobody has yet; no other command does, but the screen
     #[arg(
         long = "as",
         value_name = "NAME",
@@ -231,6 +231,47 @@ pub(crate) enum Command {
         #[arg(long, group = "what")]
         clear: bool,
     },
+    /// Give a key a value; prints its timestamp once a majority of the servers has it on disk
+    #[command(before_help = help::PUT_EXAMPLES, after_help = help::STORE_HELP)]
+    Put {
+        #[command(flatten)]
+        written: Written,
+        /// Only if the value has this timestamp: the one that `put` and `read` print
+        #[arg(long = "if", value_name = "TIMESTAMP", value_parser = values::op)]
+        at: Option<u64>,
+    },
+    /// Print the value of a key, or null (exit code 1) if it has none
+    #[command(before_help = help::GET_EXAMPLES)]
+    Get {
+        /// The key
+        #[arg(value_name = "KEY", value_parser = values::key, add = completion::keys())]
+        key: StoreKey,
+    },
+    /// Give a key a value, if it has none
+    Create(Written),
+    /// As `get`, in a line with the value's timestamp and the server that answered
+    Read {
+        /// The key
+        #[arg(value_name = "KEY", value_parser = values::key, add = completion::keys())]
+        key: StoreKey,
+    },
+    /// Give a key another value, if it has one
+    #[command(before_help = help::UPDATE_EXAMPLES)]
+    Update {
+        #[command(flatten)]
+        written: Written,
+        /// Only if the value has this timestamp: the one that `put` and `read` print
+        #[arg(long = "if", value_name = "TIMESTAMP", value_parser = values::op)]
+        at: Option<u64>,
+    },
+    /// Take the value of a key away
+    Delete(Deleted),
+    /// List the keys that have a value
+    Keys {
+        /// Only those that begin with this
+        #[arg(value_name = "PREFIX", default_value = "", hide_default_value = true)]
+        prefix: String,
+    },
     /// Show the state of the servers
     #[command(after_help = help::STATUS_HELP)]
     Status {
@@ -277,6 +318,29 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// A key and its new value.
+#[derive(Debug, Args)]
+pub(crate) struct Written {
+    /// The key: 1 to 256 visible characters of ASCII, no spaces. Yours alone: @YOU/...; of a channel:
+    /// '#CHANNEL/...'; any other is open to everyone
+    #[arg(value_name = "KEY", value_parser = values::key, add = completion::keys())]
+    pub(crate) key: StoreKey,
+    /// The value, at most 16 KiB; - is all of standard input, as it is
+    #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) value: String,
+}
+
+/// A key to take the value of away.
+#[derive(Debug, Args)]
+pub(crate) struct Deleted {
+    /// The key
+    #[arg(value_name = "KEY", value_parser = values::key, add = completion::keys())]
+    pub(crate) key: StoreKey,
+    /// Only if the value has this timestamp: the one that `put` and `read` print
+    #[arg(long = "if", value_name = "TIMESTAMP", value_parser = values::op)]
+    pub(crate) at: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -659,6 +723,8 @@ mod tests {
             let rest: &[&str] = match command {
                 "send" => &["text"],
                 "retract" => &["7"],
+                "put" | "create" | "update" => &["key", "value"],
+                "get" | "read" | "delete" => &["key"],
                 "rename" => &["Alice B."],
                 "follow" | "unfollow" => &["@bob"],
                 "channel" => &["members", "#ops"],

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan, Zoned};
-use recado_client::{ChannelName, Content, Name, NameError, NameKind, Op, Priority, Role, Topic};
+use recado_client::{ChannelName, Content, Name, NameError, NameKind, Op, Priority, Role, StoreKey, Topic};
 
 /// A point in the past, from or up to which notifications are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +134,11 @@ pub(super) fn shell_command(text: &str) -> Result<String, String> {
         "" => Err("there is no command; to mark everything as read, write --exec true".to_owned()),
         _ => Ok(text.to_owned()),
     }
+}
+
+/// Parses a key of the store.
+pub(super) fn key(text: &str) -> Result<StoreKey, String> {
+    text.parse().map_err(|error: NameError| error.to_string())
 }
 
 /// Parses an op.

@@ -31,8 +31,11 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
                 "last_op": last_op.0,
                 "access": access_in_words(*access),
             }),
-            // `recado channel members` and `recado device list` show these.
-            ListItem::Member { .. } | ListItem::Key { .. } | ListItem::Device { .. } => continue,
+            // `recado channel members`, `recado device list` and `recado keys` show these.
+            ListItem::Member { .. }
+            | ListItem::Key { .. }
+            | ListItem::Device { .. }
+            | ListItem::Stored { .. } => continue,
         };
         context.out.item(value, || listed(&item, None, when))?;
     }

@@ -18,6 +18,7 @@ mod monitor;
 mod retract;
 mod send;
 mod status;
+mod store;
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
@@ -92,6 +93,13 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Info { whom } => about::info(&context, whom),
         Command::Claim { name } => about::claim(&context, name),
         Command::Rename { display, .. } => about::rename(&context, display),
+        Command::Put { written, at } => store::write(&context, store::Write::Put, written, at.map(Op)),
+        Command::Create(written) => store::write(&context, store::Write::Create, written, None),
+        Command::Update { written, at } => store::write(&context, store::Write::Update, written, at.map(Op)),
+        Command::Delete(deleted) => store::delete(&context, deleted),
+        Command::Get { key } => store::get(&context, key, false),
+        Command::Read { key } => store::get(&context, key, true),
+        Command::Keys { prefix } => store::keys(&context, prefix),
         Command::Status { watch, monitor: None } => status::run(&context, watch),
         Command::Status { watch, monitor: Some(dir) } => monitor::run(&context, &dir, watch),
         Command::Doctor => doctor::run(&context),
@@ -143,6 +151,8 @@ fn in_words(request: &Request) -> String {
         Request::Channel { channel, .. } => format!("change of #{channel}"),
         Request::Retract { op } => format!("retraction of op {op}"),
         Request::Display { .. } => "change of your display name".to_owned(),
+        Request::Put { key, .. } => format!("write of {key}"),
+        Request::Delete { key, .. } => format!("deletion of {key}"),
     }
 }
 

@@ -61,7 +61,9 @@ impl Outbox {
             | Request::Channel { .. }
             | Request::Keys { .. }
             | Request::Retract { .. }
-            | Request::Display { .. } => {
+            | Request::Display { .. }
+            | Request::Put { .. }
+            | Request::Delete { .. } => {
                 self.changes.insert(id, request.clone());
             }
         }
@@ -76,7 +78,9 @@ impl Outbox {
                 Request::Send { .. }
                 | Request::Keys { .. }
                 | Request::Retract { .. }
-                | Request::Display { .. },
+                | Request::Display { .. }
+                | Request::Put { .. }
+                | Request::Delete { .. },
             ) => None,
             None => self.sends.iter().find(|pending| pending.id == id)?.topic.clone(),
         }
@@ -98,7 +102,13 @@ impl Outbox {
             Some(Request::Channel { change, .. }) => Some(limits_of(change)),
             Some(Request::Follow { .. }) => Some(FOLLOW_MOST),
             Some(Request::Keys { .. }) => Some(KEYS_MOST),
-            Some(Request::Send { .. } | Request::Retract { .. } | Request::Display { .. }) => None,
+            Some(
+                Request::Send { .. }
+                | Request::Retract { .. }
+                | Request::Display { .. }
+                | Request::Put { .. }
+                | Request::Delete { .. },
+            ) => None,
             None => {
                 let makes = |one: &Pending| one.id == id && matches!(one.topic, Some(Topic::Channel(_)));
                 self.sends.iter().any(makes).then_some(SEND_MOST)

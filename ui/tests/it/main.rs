@@ -20,6 +20,7 @@ mod screen;
 mod servers;
 #[path = "../../../tests/it/status_client.rs"]
 mod status_client;
+mod store;
 mod terminal;
 mod tmux;
 mod trust;

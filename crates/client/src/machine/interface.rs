@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
-use recado_proto::id::{ChannelName, DeviceId, Name, Op, Seq, SessionId, Topic, View};
+use recado_proto::id::{ChannelName, DeviceId, Name, Op, Seq, SessionId, StoreKey, Topic, View};
 use recado_proto::packet::{
-    ChannelChange, Code, CodeHash, Content, DisplayName, FollowChange, HistoryPage, HistoryRange, Info,
-    KeyChange, ListPage, Listing, Notification, QueryId, Selection, Status,
+    Body, ChannelChange, Code, CodeHash, Condition, Content, DisplayName, FollowChange, HistoryPage,
+    HistoryRange, Info, KeyChange, ListPage, Listing, Notification, QueryId, Selection, Status, StoredValue,
 };
 use recado_proto::planted::PlantedBug;
 use recado_proto::seal::Ciphers;
@@ -92,6 +92,22 @@ pub enum Request {
         /// The display name.
         name: Option<DisplayName>,
     },
+    /// Give a key of the store a value.
+    Put {
+        /// The key.
+        key: StoreKey,
+        /// The value.
+        value: Body,
+        /// What has to be so before.
+        condition: Condition,
+    },
+    /// Take the value of a key away.
+    Delete {
+        /// The key.
+        key: StoreKey,
+        /// The timestamp that its value has to have; none: any.
+        at: Option<Op>,
+    },
 }
 
 /// A request with its number, as it is stored in the device's files.
@@ -153,6 +169,11 @@ pub enum Query {
         /// The profile.
         profile: Option<Name>,
     },
+    /// The value of a key of the store.
+    Get {
+        /// The key.
+        key: StoreKey,
+    },
     /// The status of the server at this address. Needs no session.
     Status {
         /// The server.
@@ -180,6 +201,13 @@ pub enum Answer {
         info: Info,
         /// The profile's display name.
         display: Option<DisplayName>,
+        /// The op up to which it is true.
+        applied: Op,
+    },
+    /// The answer to Get.
+    Value {
+        /// The value; none: the key has none.
+        value: Option<StoredValue>,
         /// The op up to which it is true.
         applied: Op,
     },
@@ -319,6 +347,13 @@ pub enum Event {
     MadeChannel {
         /// The request's number.
         seq: Seq,
+    },
+    /// Sent before [`Event::Answered`]: a condition of the request did not hold.
+    Timestamp {
+        /// The request's number.
+        seq: Seq,
+        /// The timestamp of the value that its key has, if it has one.
+        timestamp: Option<Op>,
     },
     /// A numbered request has its result.
     Answered {

@@ -70,6 +70,9 @@ pub(super) fn passes(code: Code, retry_ms: u32) -> bool {
         | Code::NumberTaken
         | Code::NumberForgotten
         | Code::UnknownNotification
+        | Code::KeyExists
+        | Code::UnknownKey
+        | Code::StaleTimestamp
         | Code::Fenced => false,
         Code::Unknown(_) => retry_ms > 0,
     }
@@ -121,6 +124,10 @@ impl Outstanding {
             // These do not tell which numbers are answered, so that their content is always the same.
             Request::Retract { op } => extension(seq, nonce, &ExtensionRequest::Retract { op }),
             Request::Display { name } => extension(seq, nonce, &ExtensionRequest::Display { name }),
+            Request::Put { key, value, condition } => {
+                extension(seq, nonce, &ExtensionRequest::Put { key, value, condition })
+            }
+            Request::Delete { key, at } => extension(seq, nonce, &ExtensionRequest::Delete { key, at }),
         }
     }
 

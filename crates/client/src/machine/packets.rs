@@ -160,6 +160,17 @@ impl Machine {
         }
     }
 
+    /// A refusal may tell what its key has, which counts as read.
+    fn on_condition(&mut self, seq: Seq, refused: &Refused, out: &mut Vec<Effect>) {
+        let op = |tag| Some(Op(u64::from_be_bytes(refused.data.get(tag)?.try_into().ok()?)));
+        let Some(applied) = op(OptionalFields::APPLIED) else { return };
+        self.saw(applied);
+        if self.outbox.rank(seq).is_some() {
+            let timestamp = op(OptionalFields::TIMESTAMP);
+            out.push(Effect::Event(Event::Timestamp { seq, timestamp }));
+        }
+    }
+
     fn on_error(&mut self, now: Moment, refused: Refused, out: &mut Vec<Effect>) {
         let wait = retry_wait(refused.retry_ms);
         match refused.answers {
@@ -180,7 +191,10 @@ impl Machine {
                     }
                 }
             }
-            Answers::Request(seq) => self.on_result(now, seq, Err(refused.code), out),
+            Answers::Request(seq) => {
+                self.on_condition(seq, &refused, out);
+                self.on_result(now, seq, Err(refused.code), out);
+            }
             Answers::Query(id) if outbox::passes(refused.code, refused.retry_ms) => {
                 let (noise, place) = (self.draw(), self.place(id));
                 if let (Some(pending), Some(place)) = (self.queries.get_mut(&id), place) {

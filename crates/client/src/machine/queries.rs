@@ -65,7 +65,7 @@ impl Machine {
                 continue;
             }
             let at_least = (!pending.is_status()).then(|| Position::of(self.token));
-            let query = ToServer::Query(packet::Query { at_least, ..pending.query.packet(*id) });
+            let query = ToServer::query(packet::Query { at_least, ..pending.query.packet(*id) });
             if let Query::Status { server } = pending.query {
                 if self.servers.has_path(server) {
                     self.servers.send(now, server, self.view, &[query], None, out);
@@ -117,12 +117,13 @@ impl Query {
             Query::History { topic, range, limit, .. } => QueryKind::History(History { topic, range, limit }),
             Query::List { what, after } => QueryKind::List(List { what, after }),
             Query::Info { profile } => QueryKind::Info { profile },
+            Query::Get { key } => QueryKind::Get { key },
         };
         let mut query = packet::Query::new(id, kind);
         match self {
             Query::List { .. } => query.options = query.options.with(OptionalFields::DISPLAY, Vec::new()),
             Query::History { selection, .. } => query.options = selection.onto(query.options),
-            Query::Info { .. } | Query::Status { .. } => {}
+            Query::Info { .. } | Query::Get { .. } | Query::Status { .. } => {}
         }
         query
     }
@@ -144,6 +145,7 @@ impl Answer {
                 let display = display.and_then(|bytes| std::str::from_utf8(bytes).ok()?.parse().ok());
                 Answer::Info { info, display, applied }
             }
+            AnswerKind::Value(value) => Answer::Value { value, applied },
             AnswerKind::Status(status) => Answer::Status(status),
             AnswerKind::WhoAmI(_) => return None,
         })

@@ -18,7 +18,7 @@ use recado_proto::codec;
 use recado_proto::fnv::fnv1a;
 use recado_proto::id::{Moment, Name, Op};
 use recado_proto::packet::{
-    Answer, Answers, Code, OptionalFields, Position, Query, QueryId, Refused, ToClient, ToServer,
+    Answer, AnswerKind, Answers, Code, OptionalFields, Position, Query, QueryId, Refused, ToClient, ToServer,
 };
 use recado_proto::planted::{Planted, PlantedBug};
 
@@ -67,8 +67,15 @@ pub fn asked(query: Query, profile: &Name, token: Op, consistency: Consistency) 
 /// What came of a query.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The answer, and how long its server has heard no primary; see [`OptionalFields::AGE`].
-    Answer(Answer, Option<Age>),
+    /// It was answered.
+    Answer {
+        /// The answer.
+        answer: Box<Answer>,
+        /// How long its server has heard no primary; see [`OptionalFields::AGE`].
+        age: Option<Age>,
+        /// The server.
+        from: SocketAddr,
+    },
     /// It was refused for good.
     Refused(Code),
     /// All servers that answered are behind the token; the latest has applied this op.
@@ -129,7 +136,7 @@ pub struct Reading {
     next_at: Moment,
     /// When the first refusal came.
     refused_at: Option<Moment>,
-    answer: Option<(Answer, Option<Age>)>,
+    answer: Option<(Answer, SocketAddr)>,
     refused: Option<Code>,
     planted: PlantedBug,
 }
@@ -137,7 +144,7 @@ pub struct Reading {
 impl Reading {
     /// A query of the servers in `clients`, which is given again with each call.
     pub fn new(clients: &HandshakeClients, query: Query, hedge: Duration, now: Moment) -> Reading {
-        let key = codec::encode(&ToServer::Query(Query::new(QueryId(0), query.kind.clone())));
+        let key = codec::encode(&ToServer::query(Query::new(QueryId(0), query.kind.clone())));
         let rank = |addr: &SocketAddr| fnv1a(key.iter().copied().chain(addr.to_string().into_bytes()));
         let mut addrs = clients.addrs();
         addrs.sort_by_key(|addr| (!clients.has_begun(*addr), rank(addr)));
@@ -161,8 +168,9 @@ impl Reading {
 
     /// What came of it. Follows the end of the query, or of the time for it.
     pub fn outcome(self) -> Outcome {
-        if let Some((answer, age)) = self.answer {
-            return Outcome::Answer(answer, age);
+        if let Some((answer, from)) = self.answer {
+            let age = Age::of(&answer.options);
+            return Outcome::Answer { answer: Box::new(answer), age, from };
         }
         let (mut refused, mut behind, mut not_now) = (self.refused, None, None);
         for said in self.servers.iter().filter_map(|server| server.said) {
@@ -210,7 +218,7 @@ impl Reading {
             next.at = Some(now);
             self.next_at = now + self.hedge;
         }
-        let query = ToServer::Query(self.query.clone());
+        let query = ToServer::query(self.query.clone());
         let mut datagrams = Vec::new();
         for server in &mut self.servers {
             if server.at.is_some_and(|at| at <= now) {
@@ -242,8 +250,7 @@ impl Reading {
         for packet in opened.packets {
             match packet {
                 ToClient::Answer(answer) if answer.id == self.query.id && self.is_late_enough(&answer) => {
-                    let age = Age::of(&answer.options);
-                    self.answer.get_or_insert((answer, age));
+                    self.answer.get_or_insert((answer, from));
                 }
                 ToClient::Error(refused) if refused.answers == Answers::Query(self.query.id) => {
                     self.on_refused(now, from, &refused);
@@ -266,7 +273,9 @@ impl Reading {
     fn is_late_enough(&self, answer: &Answer) -> bool {
         let any = self.query.options.get(OptionalFields::CONSISTENCY) == Some(&[0]);
         let wanted = self.query.at_least.and_then(Position::op).unwrap_or(Op::ZERO);
+        let null = matches!(answer.kind, AnswerKind::Value(None));
         any || self.planted.is(Planted::AnswersBehindToken)
+            || (null && self.planted.is(Planted::NullBehindToken))
             || answer.applied.op().is_some_and(|applied| applied >= wanted)
     }
 }
@@ -280,7 +289,7 @@ mod tests {
     use recado_proto::handshake;
     use recado_proto::id::{Incarnation, NodeId, SessionId, View};
     use recado_proto::noise;
-    use recado_proto::packet::{AnswerKind, List, ListItem, ListPage, Listing, QueryKind};
+    use recado_proto::packet::{List, ListItem, ListPage, Listing, QueryKind};
     use recado_proto::seal::Key;
 
     use super::*;
@@ -406,7 +415,7 @@ mod tests {
     fn one_server_that_answers_soon_is_the_only_one_asked() {
         let all = of(&[(1, names(60, None)), (2, names(60, None)), (3, names(60, None))]);
         let (outcome, took, asked) = play(&all, 3);
-        assert!(matches!(outcome, Outcome::Answer(_, None)), "{outcome:?}");
+        assert!(matches!(outcome, Outcome::Answer { age: None, .. }), "{outcome:?}");
         assert_eq!((asked.len(), asked.values().sum::<usize>()), (1, 1), "{asked:?}");
         assert_eq!(took, HEDGE_LEAST);
     }
@@ -415,7 +424,8 @@ mod tests {
     fn while_one_server_lives_it_answers_whichever_it_is() {
         for lives in 1..=5 {
             let (outcome, took, _) = play(&of(&[(lives, names(60, Some(3_000)))]), 5);
-            let Outcome::Answer(_, age) = outcome else { panic!("server {lives}: {outcome:?}") };
+            let Outcome::Answer { age, from, .. } = outcome else { panic!("server {lives}: {outcome:?}") };
+            assert_eq!(from, addr(lives));
             assert_eq!(age, Some(Age::Heard(Duration::from_secs(3))));
             assert!(took <= 6 * HEDGE_LEAST, "server {lives} after {took:?}");
         }
@@ -425,7 +435,7 @@ mod tests {
     fn an_answer_older_than_the_token_does_not_count_whoever_gives_it() {
         let (outcome, _, _) =
             play(&of(&[(1, names(49, None)), (2, names(49, None)), (3, names(50, None))]), 3);
-        let Outcome::Answer(answer, _) = outcome else { panic!("{outcome:?}") };
+        let Outcome::Answer { answer, .. } = outcome else { panic!("{outcome:?}") };
         assert_eq!(answer.applied.op(), Some(TOKEN));
         let (outcome, ..) = play(&of(&[(1, names(49, None)), (2, behind(49))]), 2);
         assert!(matches!(outcome, Outcome::Behind(Op(49))), "{outcome:?}");
@@ -438,7 +448,7 @@ mod tests {
         assert!(matches!(outcome, Outcome::Refused(Code::UnknownChannel)), "{outcome:?}");
         assert_eq!(took, HEDGE_LEAST);
         let two = of(&[(1, refusal(Some(5))), (2, refusal(Some(5))), (3, names(60, None))]);
-        assert!(matches!(play(&two, 3).0, Outcome::Answer(..)));
+        assert!(matches!(play(&two, 3).0, Outcome::Answer { .. }));
         let (outcome, took, _) = play(&of(&[(1, refusal(Some(5)))]), 3);
         assert!(matches!(outcome, Outcome::Refused(Code::UnknownChannel)), "{outcome:?}");
         assert!(took >= REFUSAL_WAITS, "{took:?}");
@@ -458,9 +468,8 @@ mod tests {
     #[test]
     fn an_answer_longer_than_a_datagram_comes_in_pieces() {
         let (outcome, ..) = play(&of(&[(1, Says::Names { applied: 60, names: 200, age: None })]), 1);
-        let Outcome::Answer(Answer { kind: AnswerKind::List(page), .. }, _) = outcome else {
-            panic!("{outcome:?}")
-        };
+        let Outcome::Answer { answer, .. } = outcome else { panic!("{outcome:?}") };
+        let AnswerKind::List(page) = answer.kind else { panic!("{answer:?}") };
         assert_eq!(page.items.len(), 200);
     }
 }

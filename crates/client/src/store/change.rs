@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use recado_proto::codec;
-use recado_proto::id::{ChannelName, DeviceKey, Name, Op, Priority, Seq, Topic};
+use recado_proto::id::{ChannelName, DeviceKey, Name, Op, Priority, Seq, StoreKey, Topic};
 use recado_proto::packet::{
-    Body, ChannelChange, CodeHash, Content, DisplayName, FollowChange, KeyChange, Position, Role,
+    Body, ChannelChange, CodeHash, Condition, Content, DisplayName, FollowChange, KeyChange, Position, Role,
 };
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +156,25 @@ enum StoredRequest {
     Display {
         name: Option<DisplayName>,
     },
+    Put {
+        key: StoreKey,
+        value: StoredBody,
+        #[serde(with = "StoredCondition")]
+        condition: Condition,
+    },
+    Delete {
+        key: StoreKey,
+        at: Option<Op>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Condition")]
+enum StoredCondition {
+    Always,
+    Absent,
+    Present,
+    At(Op),
 }
 
 /// The topic of a SEND that names one.
@@ -221,22 +240,32 @@ enum StoredBody {
 impl From<&Content> for StoredContent {
     fn from(content: &Content) -> StoredContent {
         let Content { title, priority, tags, body, extra } = content.clone();
-        let body = match body.is_text() {
+        StoredContent { title, priority, tags, body: StoredBody::from(&body), extra }
+    }
+}
+
+impl From<&Body> for StoredBody {
+    fn from(body: &Body) -> StoredBody {
+        match body.is_text() {
             true => StoredBody::Text(body.to_string()),
             false => StoredBody::Bytes(body.as_bytes().to_vec()),
-        };
-        StoredContent { title, priority, tags, body, extra }
+        }
+    }
+}
+
+impl From<StoredBody> for Body {
+    fn from(stored: StoredBody) -> Body {
+        match stored {
+            StoredBody::Text(text) => Body::text(text),
+            StoredBody::Bytes(bytes) => Body::binary(bytes),
+        }
     }
 }
 
 impl From<StoredContent> for Content {
     fn from(stored: StoredContent) -> Content {
         let StoredContent { title, priority, tags, body, extra } = stored;
-        let body = match body {
-            StoredBody::Text(text) => Body::text(text),
-            StoredBody::Bytes(bytes) => Body::binary(bytes),
-        };
-        Content { title, priority, tags, body, extra }
+        Content { title, priority, tags, body: body.into(), extra }
     }
 }
 
@@ -259,6 +288,10 @@ impl From<&Request> for StoredRequest {
             }
             Request::Retract { op } => StoredRequest::Retract { op: *op },
             Request::Display { name } => StoredRequest::Display { name: name.clone() },
+            Request::Put { key, value, condition } => {
+                StoredRequest::Put { key: key.clone(), value: value.into(), condition: *condition }
+            }
+            Request::Delete { key, at } => StoredRequest::Delete { key: key.clone(), at: *at },
         }
     }
 }
@@ -275,6 +308,10 @@ impl From<StoredRequest> for Request {
             StoredRequest::Keys { change } => Request::Keys { change },
             StoredRequest::Retract { op } => Request::Retract { op },
             StoredRequest::Display { name } => Request::Display { name },
+            StoredRequest::Put { key, value, condition } => {
+                Request::Put { key, value: value.into(), condition }
+            }
+            StoredRequest::Delete { key, at } => Request::Delete { key, at },
         }
     }
 }

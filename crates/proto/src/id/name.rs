@@ -1,7 +1,9 @@
-//! The names of profiles and channels, and the topics that are named after them.
+//! The names of profiles and channels, the keys of stored values, and the topics that are named after
+//! profiles and channels.
 //!
 //! Invariant: every constructor of a name validates it, also for a name from the network or a file.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -37,13 +39,49 @@ impl ChannelName {
     pub const LEN_MAX: usize = 128;
 }
 
-/// The two kinds of names, which differ in their lengths and alphabets.
+/// The key of a stored value: 1 to 256 visible characters of ASCII, from `!` to `~`. A key that begins with
+/// `@name/` or `#channel/` belongs to that profile or channel ([`StoreKey::owner`]); any other one begins
+/// with neither `@` nor `#`, and is open to anyone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreKey(Arc<str>);
+
+impl StoreKey {
+    /// Fewest characters of a key.
+    const LEN_MIN: usize = 1;
+    /// Most characters of a key, which has as many bytes.
+    pub const LEN_MAX: usize = 256;
+
+    /// The topic whose rights the key has: the feed of the profile, or the channel, that it begins with. Who
+    /// may read the topic may read the key, and who may send to it may change it. None: anyone may do both.
+    pub fn owner(&self) -> Option<Topic> {
+        owner_of(&self.0)?
+    }
+}
+
+/// The first part of a key, if it begins as that of a profile or of a channel does: `Some(None)` if the rest
+/// is not as it has to be.
+fn owner_of(key: &str) -> Option<Option<Topic>> {
+    let owned = key.starts_with(['@', '#']);
+    let parts = key.split_once('/').filter(|(_, rest)| !rest.is_empty());
+    owned.then(|| parts.and_then(|(topic, _)| Topic::to_follow(topic).ok()))
+}
+
+/// By its text, so that all keys with the same beginning are found.
+impl Borrow<str> for StoreKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The kinds of names, which differ in their lengths and alphabets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {
     /// A [`Name`].
     Profile,
     /// A [`ChannelName`].
     Channel,
+    /// A [`StoreKey`].
+    Key,
 }
 
 impl NameKind {
@@ -51,11 +89,13 @@ impl NameKind {
         match self {
             NameKind::Profile => Name::LEN_MIN..=Name::LEN_MAX,
             NameKind::Channel => ChannelName::LEN_MIN..=ChannelName::LEN_MAX,
+            NameKind::Key => StoreKey::LEN_MIN..=StoreKey::LEN_MAX,
         }
     }
 
     fn has(self, character: char) -> bool {
         match character {
+            '!'..='~' if self == NameKind::Key => true,
             'a'..='z' | '0'..='9' | '_' | '.' | '-' => true,
             'A'..='Z' | '~' => self == NameKind::Channel,
             _ => false,
@@ -66,6 +106,7 @@ impl NameKind {
         match self {
             NameKind::Profile => "a-z, 0-9, '_', '.' and '-'",
             NameKind::Channel => "A-Z, a-z, 0-9, '-', '_', '.' and '~'",
+            NameKind::Key => "visible characters of ASCII, and no spaces",
         }
     }
 
@@ -77,6 +118,9 @@ impl NameKind {
         if !self.lengths().contains(&text.len()) {
             return Err(NameError::Length(self, shortened(text), text.len()));
         }
+        if self == NameKind::Key && owner_of(text) == Some(None) {
+            return Err(NameError::Owner(shortened(text)));
+        }
         let ends = [text.chars().next(), text.chars().next_back()];
         if !ends.into_iter().flatten().all(|end| self.may_end(end)) {
             return Err(NameError::Ends(self, shortened(text)));
@@ -87,13 +131,18 @@ impl NameKind {
     /// Returns true if a name may begin and end with this character of its alphabet. Topics of other services
     /// do with `-` and `_`, and are to be names of channels as they are.
     fn may_end(self, end: char) -> bool {
-        end.is_ascii_alphanumeric() || (self == NameKind::Channel && matches!(end, '-' | '_'))
+        match self {
+            NameKind::Profile => end.is_ascii_alphanumeric(),
+            NameKind::Channel => end.is_ascii_alphanumeric() || matches!(end, '-' | '_'),
+            NameKind::Key => true,
+        }
     }
 
     fn ends(self) -> &'static str {
         match self {
             NameKind::Profile => "a letter or a digit",
             NameKind::Channel => "a letter, a digit, '-' or '_'",
+            NameKind::Key => "any of its characters",
         }
     }
 }
@@ -103,6 +152,7 @@ impl fmt::Display for NameKind {
         f.write_str(match self {
             NameKind::Profile => "a profile's name",
             NameKind::Channel => "a channel's name",
+            NameKind::Key => "a key",
         })
     }
 }
@@ -127,12 +177,15 @@ pub enum NameError {
     /// No `@` or `#` in front.
     #[error("{0:?} is neither a profile (@name) nor a channel (#name)")]
     Sigil(String),
+    /// A key that begins with `@` or `#`, and not with a profile or a channel and a `/`.
+    #[error("a key that begins with @ or # is @NAME/REST or #CHANNEL/REST, {0:?} is not")]
+    Owner(String),
 }
 
 macro_rules! checked_name {
     ($name:ident, $kind:expr) => {
         impl $name {
-            /// The name without any sigil.
+            /// The text, of a name without any sigil.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -182,6 +235,7 @@ macro_rules! checked_name {
 
 checked_name!(Name, NameKind::Profile);
 checked_name!(ChannelName, NameKind::Channel);
+checked_name!(StoreKey, NameKind::Key);
 
 /// A thing to follow or to send to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -314,6 +368,33 @@ mod tests {
         }
         assert_eq!("a..a".parse::<Name>().unwrap().as_str(), "a..a");
         assert_eq!("_-a-".parse::<ChannelName>().unwrap().as_str(), "_-a-");
+    }
+
+    #[test]
+    fn a_key_has_1_to_256_visible_characters_and_one_of_a_profile_or_channel_names_it_first() {
+        let owner = |text: &str| text.parse::<StoreKey>().map(|key| key.owner());
+        for text in ["k", "a/b", "~!%", "x@y#z", &"k".repeat(256)] {
+            assert_eq!(owner(text), Ok(None), "{text}");
+            let key: StoreKey = text.parse().unwrap();
+            assert_eq!(codec::decode(&codec::encode(&text)), Ok(key), "from the network");
+        }
+        assert_eq!(owner("@alice/x/y"), Ok(Some(Topic::to_follow("@alice").unwrap())));
+        assert_eq!(owner("#Ops/x"), Ok(Some(Topic::to_follow("#Ops").unwrap())));
+        for text in
+            ["", "a b", "é", "a\nb", "@alice", "@alice/", "#/x", "@Alice/x", "@", "#a b/x", &"k".repeat(257)]
+        {
+            assert!(owner(text).is_err(), "{text}");
+            assert!(codec::decode::<StoreKey>(&codec::encode(&text)).is_err(), "from the network");
+        }
+        let refused = |text: &str| text.parse::<StoreKey>().unwrap_err().to_string();
+        assert_eq!(
+            refused("@x"),
+            "a key that begins with @ or # is @NAME/REST or #CHANNEL/REST, \"@x\" is not"
+        );
+        assert_eq!(
+            refused("a b"),
+            "a key has only visible characters of ASCII, and no spaces, \"a b\" has ' '"
+        );
     }
 
     #[test]

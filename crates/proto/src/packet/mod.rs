@@ -33,6 +33,7 @@ mod request;
 mod selection;
 mod session;
 mod status;
+mod store;
 mod stream;
 mod to_client;
 mod to_peer;
@@ -64,6 +65,7 @@ pub use self::request::{Channel, ChannelChange, Follow, FollowChange, KeyChange,
 pub use self::selection::{Selection, SelectionTooLong};
 pub use self::session::{AcceptConn, CodeHash, Connect, Disconnect, Keepalive, RejectConn, Resume, ResumeOk};
 pub use self::status::{RefusedDatagram, RoleName, Status};
+pub use self::store::{Condition, StoredValue};
 pub use self::stream::{ClientAck, Delivered, Item};
 pub use self::to_client::ToClient;
 pub use self::to_peer::ToPeer;

@@ -22,7 +22,8 @@ pub struct OptionalField {
 /// [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`], [`OptionalFields::RESTARTED`], those of a
 /// [`Notice`](super::Notice),
 /// [`OptionalFields::DISPLAY`], for which a client asks under the same tag, in answer to a query
-/// [`OptionalFields::AGE`], [`OptionalFields::APPLIED`] and [`OptionalFields::REACHED`], and, with a status,
+/// [`OptionalFields::AGE`], [`OptionalFields::APPLIED`] and [`OptionalFields::REACHED`], in answer to a PUT or
+/// DELETE [`OptionalFields::APPLIED`] and [`OptionalFields::TIMESTAMP`], and, with a status,
 /// [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`], [`OptionalFields::RELEASE`],
 /// [`OptionalFields::LOG_CLOCK`] and [`OptionalFields::IGNORED`]. The other tags below are reserved, and
 /// servers of this version honour none of them.
@@ -92,7 +93,8 @@ impl OptionalFields {
     /// last heard an active primary, in ms; a u64, big-endian; empty if it has heard none since its start.
     /// The answer may lack what was acknowledged since, and a refusal is as the server knows it.
     pub const AGE: u16 = 22;
-    /// ERROR with TryOtherServerOrLater: the last op that the server has applied; a u64, big-endian.
+    /// ERROR with TryOtherServerOrLater, and of a PUT or DELETE whose condition does not hold: the last op
+    /// that the server has applied; a u64, big-endian. In the second case it raises the client's token.
     pub const APPLIED: u16 = 24;
     /// QUERY without a session: the profile as which the holder of the key asks, which must be one of the
     /// profile's keys. Without it the profile of the key's first device. Not critical.
@@ -111,6 +113,9 @@ impl OptionalFields {
     /// direction of the range; a u64, big-endian. The next page is asked for from there. Only in answer to a
     /// query with [`OptionalFields::SELECTION`].
     pub const REACHED: u16 = 34;
+    /// ERROR of a PUT or DELETE whose condition does not hold: the timestamp of the value that the key has; a
+    /// u64, big-endian. Left out if it has none.
+    pub const TIMESTAMP: u16 = 36;
 
     /// The fields with one more, whose tag they must not have yet.
     pub fn with(mut self, tag: u16, bytes: Vec<u8>) -> OptionalFields {

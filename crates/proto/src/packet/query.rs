@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DisplayName, Notification, OptionalFields, Position, Role, Status};
-use crate::id::{ChannelName, DeviceId, DeviceKey, Name, Op, SessionId, Topic};
+use super::{DisplayName, Notification, OptionalFields, Position, Role, Status, StoredValue};
+use crate::id::{ChannelName, DeviceId, DeviceKey, Name, Op, SessionId, StoreKey, Topic};
 
 /// The id of a query, chosen by the client and echoed in the answer. A client uses none twice on a session:
 /// while the answer to one is outstanding, another query of this id counts as the same one, sent again.
@@ -36,9 +36,23 @@ impl Query {
     pub(super) fn is_bounded(&self) -> bool {
         let kind = match &self.kind {
             QueryKind::List(list) => list.is_bounded(),
-            QueryKind::Status | QueryKind::Info { .. } | QueryKind::History(_) | QueryKind::WhoAmI => true,
+            QueryKind::Status
+            | QueryKind::Info { .. }
+            | QueryKind::History(_)
+            | QueryKind::WhoAmI
+            | QueryKind::Get { .. } => true,
         };
         kind && self.options.is_bounded()
+    }
+
+    /// Returns true if it asks for something that the first programs of this version did not have. Such a
+    /// query travels in an EXTENSION ([`ToServer::query`](super::ToServer::query)), so that they refuse it.
+    pub(super) fn is_extension(&self) -> bool {
+        match &self.kind {
+            QueryKind::Get { .. } => true,
+            QueryKind::List(list) => matches!(list.what, Listing::Stored { .. }),
+            QueryKind::Status | QueryKind::Info { .. } | QueryKind::History(_) | QueryKind::WhoAmI => false,
+        }
     }
 }
 
@@ -58,6 +72,11 @@ pub enum QueryKind {
     List(List),
     /// The profile of the device key that the handshake has proved. Refused with Unsupported.
     WhoAmI,
+    /// The value of a key of the store.
+    Get {
+        /// The key.
+        key: StoreKey,
+    },
 }
 
 /// QUERY_OK: the answer to a query that was not refused.
@@ -85,6 +104,7 @@ impl Answer {
             AnswerKind::Status(status) => status.is_bounded(),
             AnswerKind::History(page) => page.is_bounded(),
             AnswerKind::List(page) => page.is_bounded(),
+            AnswerKind::Value(value) => value.as_ref().is_none_or(StoredValue::is_bounded),
             AnswerKind::Info(_) | AnswerKind::WhoAmI(_) => true,
         };
         kind && self.options.is_bounded()
@@ -104,6 +124,8 @@ pub enum AnswerKind {
     List(ListPage),
     /// The profile of a device key; none if it has none.
     WhoAmI(Option<Name>),
+    /// The value of a key; none: the key has none.
+    Value(Option<StoredValue>),
 }
 
 /// The access that a channel gives.
@@ -200,11 +222,15 @@ pub struct List {
 impl List {
     /// The most items in one page.
     pub const ITEMS_MAX: usize = 200;
-    /// The longest key of an item, in bytes: a channel as people write it, `#` and its name.
-    const KEY_MAX: usize = 1 + ChannelName::LEN_MAX;
+    /// The longest key of an item, in bytes: a key of the store.
+    const KEY_MAX: usize = StoreKey::LEN_MAX;
 
     pub(super) fn is_bounded(&self) -> bool {
-        self.after.as_ref().is_none_or(|key| key.len() <= List::KEY_MAX)
+        let prefix = match &self.what {
+            Listing::Stored { prefix } => prefix.len() <= List::KEY_MAX,
+            _ => true,
+        };
+        prefix && self.after.as_ref().is_none_or(|key| key.len() <= List::KEY_MAX)
     }
 }
 
@@ -225,6 +251,11 @@ pub enum Listing {
     Members(ChannelName),
     /// The keys of the asker's profile, each of one installation.
     Keys,
+    /// The keys of the store that begin with a text, those of private channels only for their members.
+    Stored {
+        /// The beginning; at most 256 bytes. Empty: all keys.
+        prefix: String,
+    },
 }
 
 /// A page of a list.
@@ -309,6 +340,17 @@ pub enum ListItem {
         /// Its display name.
         display: DisplayName,
     },
+    /// A key of the store.
+    Stored {
+        /// The key.
+        key: StoreKey,
+        /// The timestamp of its value.
+        timestamp: Op,
+        /// The number of bytes of its value.
+        bytes: u64,
+        /// The profile that wrote it.
+        author: Name,
+    },
 }
 
 impl ListItem {
@@ -323,6 +365,7 @@ impl ListItem {
             ListItem::Channel { name, .. } => name.to_string(),
             ListItem::Device { device, .. } => format!("{}/{:03}", device.key.in_full(), device.slot),
             ListItem::Key { key, .. } => key.in_full(),
+            ListItem::Stored { key, .. } => key.to_string(),
         }
     }
 }

@@ -90,6 +90,12 @@ open_enum! {
         /// No notification of this op is held that the profile may read: none was sent, retention dropped it,
         /// its channel was deleted, or it is only a notice.
         UnknownNotification,
+        /// The key has a value.
+        KeyExists,
+        /// The key has no value.
+        UnknownKey,
+        /// The value of the key has another timestamp.
+        StaleTimestamp,
     }
 }
 
@@ -118,7 +124,8 @@ pub struct Refused {
     /// that: the code decides. Busy means that the primary does not serve the session for now, and the client
     /// sends RESUME after this time, soon if it is 0.
     pub retry_ms: u32,
-    /// What the refusal tells beyond its code; nothing in this version.
+    /// What the refusal tells beyond its code: [`OptionalFields::AGE`], [`OptionalFields::APPLIED`] and
+    /// [`OptionalFields::TIMESTAMP`], or nothing.
     pub data: OptionalFields,
 }
 

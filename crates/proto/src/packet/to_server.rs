@@ -54,6 +54,15 @@ impl ToServer {
         ToServer::Keepalive(Keepalive::default())
     }
 
+    /// The packet of a query: a QUERY, or an EXTENSION with one that the first programs of this version do
+    /// not know.
+    pub fn query(query: Query) -> ToServer {
+        match query.is_extension() {
+            true => ToServer::Extension(Extension::of_query(&query)),
+            false => ToServer::Query(query),
+        }
+    }
+
     /// The number of a numbered request; none of other packets.
     pub fn seq(&self) -> Option<Seq> {
         match self {

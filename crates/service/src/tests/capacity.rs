@@ -7,8 +7,9 @@ use super::*;
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     use crate::capacity::{
         ADMINISTERED, CHANNEL, KEY, MAKER, MEMBER, OWNED, PROFILE, all_retained, follow_bound, size_bound,
+        value_bound,
     };
-    use crate::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
+    use crate::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState, Value};
 
     let long = |n: usize| name(&format!("{n:0>32}"));
     let long_channel = |n: usize| channel_name(&longest(n));
@@ -71,6 +72,18 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         let asked = Administered { query: QueryId(u64::MAX), at_ms: u64::MAX, result: Ok(op) };
         state.administered = (0..100).map(|_| asked).collect();
     });
+    for bytes in [0, 200, StoredValue::LEN_MAX] {
+        let keys = |n: usize| format!("{n:k>256}").parse::<StoreKey>().unwrap();
+        let value = Arc::new(recado_proto::packet::Body::text("v".repeat(bytes)));
+        weighs(
+            &format!("a hundred values of {bytes} bytes"),
+            100 * value_bound(&keys(0), &value),
+            &|state| {
+                let value = || Value { value: Arc::clone(&value), timestamp: op, author: long(0) };
+                state.values = (0..100).map(|n| (keys(n), value())).collect();
+            },
+        );
+    }
     weighs("a device", service.device_weight(), &|state| {
         let last = (0..outstanding).map(|_| crate::state::Outcome { digest: u64::MAX, result: Ok(op) });
         let device = Device {

@@ -138,6 +138,11 @@ fn state() -> State {
         (hash(0x64), Invite { uses: 65, until_ms: 66, name: None }),
     ];
     let results = [Ok(Op(82)), Err(Code::UnknownProfile)];
+    let values = [("#ops/k", Body::text("on"), "alice", 91), ("k", Body::binary(vec![0xff, 0]), "bob", 92)];
+    let values = values.map(|(key, value, author, timestamp)| {
+        let (value, timestamp, author) = (Arc::new(value), Op(timestamp), name(author));
+        (key.parse().unwrap(), Value { value, timestamp, author })
+    });
     let administered = results.map(|result| Administered { query: QueryId(81), at_ms: 83, result });
     State {
         applied: Op(4_000),
@@ -154,6 +159,7 @@ fn state() -> State {
             keys: [DeviceKey([0x67; 32])].into_iter().collect(),
         },
         administered: administered.into_iter().collect(),
+        values: values.into_iter().collect(),
     }
 }
 

@@ -92,3 +92,23 @@ fn an_administrators_change_that_is_applied_twice_is_found() {
     let allow = asked(1, AdminChange::Allow { key: DeviceKey([1; 32]) });
     assert_eq!([log.apply(allow.clone()).len(), log.apply(allow).len()], [1, 1]);
 }
+
+#[test]
+fn writes_of_the_store_that_go_wrong_can_be_planted() {
+    use recado_proto::planted::Planted;
+
+    for planted in [None, Some(Planted::StaleTimestampPasses), Some(Planted::DeletedValueStays)] {
+        let mut log = Log::new();
+        log.service = Service::new(State::default(), Limits::default(), PlantedBug(planted));
+        let alice = log.open("alice", 1);
+        let key = || "k".parse::<StoreKey>().unwrap();
+        let put = |condition| Request::Put { key: key(), value: "x".into(), condition };
+        let first = log.request(alice, put(Condition::Always)).unwrap();
+        log.request(alice, put(Condition::Always)).unwrap();
+        let stale = log.request(alice, put(Condition::At(first)));
+        assert_eq!(stale.is_ok(), planted == Some(Planted::StaleTimestampPasses), "{planted:?}");
+        log.request(alice, Request::Delete { key: key(), at: None }).unwrap();
+        let stays = log.service.value(&name("alice"), &key()).unwrap().is_some();
+        assert_eq!(stays, planted == Some(Planted::DeletedValueStays), "{planted:?}");
+    }
+}

@@ -259,6 +259,7 @@ impl World {
                 }
                 machine::Event::Numbered { .. }
                 | machine::Event::MadeChannel { .. }
+                | machine::Event::Timestamp { .. }
                 | machine::Event::Searching
                 | machine::Event::PrimaryFound { .. } => {}
                 other => panic!("seed {}: {other:?}", self.seed),

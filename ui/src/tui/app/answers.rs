@@ -57,7 +57,14 @@ impl App {
                     self.notice(format!("{key} is revoked"));
                 }
                 // An earlier command left this request. The screen makes none of this kind.
-                Some(Request::Keys { .. } | Request::Retract { .. } | Request::Display { .. }) | None => {}
+                Some(
+                    Request::Keys { .. }
+                    | Request::Retract { .. }
+                    | Request::Display { .. }
+                    | Request::Put { .. }
+                    | Request::Delete { .. },
+                )
+                | None => {}
             },
             Err(code) => self.on_refused(id, code),
         }
@@ -134,7 +141,9 @@ impl App {
                 | Request::Channel { .. }
                 | Request::Keys { .. }
                 | Request::Retract { .. }
-                | Request::Display { .. },
+                | Request::Display { .. }
+                | Request::Put { .. }
+                | Request::Delete { .. },
             ) => self.trouble(why),
             Some(Request::Send { .. }) | None => self.trouble(format!("not sent: {why}")),
         }
@@ -255,7 +264,11 @@ impl App {
                 self.channels = channels.collect();
                 self.drop_needless_question();
             }
-            Listing::Followers | Listing::Devices | Listing::Members(_) | Listing::Keys => {}
+            Listing::Followers
+            | Listing::Devices
+            | Listing::Members(_)
+            | Listing::Keys
+            | Listing::Stored { .. } => {}
         }
         self.refresh_palette();
     }
@@ -268,6 +281,7 @@ impl App {
             Listing::Members(channel) => format!("Members of #{channel}"),
             Listing::Devices => "Your devices".to_owned(),
             Listing::Keys => "Keys of your machines".to_owned(),
+            Listing::Stored { .. } => "Keys of the store".to_owned(),
             Listing::People | Listing::Channels => return,
         };
         let zone = self.settings.zone.clone();
