@@ -143,7 +143,7 @@ pub(super) const GET_EXAMPLES: &str = "\
 Examples:
   recado get on-call
   recado get motd > motd.txt
-  recado get lock --consistency linearizable || echo free";
+  recado get lock --consistency linearizable   # exit code 1: it is free";
 
 pub(super) const UPDATE_EXAMPLES: &str = "\
 Examples:

@@ -43,7 +43,7 @@ impl App {
     /// Requests the newest notifications of a place again, if they were fetched before.
     pub(super) fn renew(&mut self, place: Conversation) {
         let log = self.log_mut(&place);
-        if matches!(log.before, Before::More | Before::Nothing) {
+        if log.answered_ms > 0 && log.before != Before::Unknown {
             log.renewing += 1;
             self.effects.push(Effect::History(place, HistoryRange::Before(Op(u64::MAX))));
         }
@@ -73,9 +73,13 @@ impl App {
                 if newest {
                     log.answered_ms = now_ms;
                 }
+                // A log that has begun anew meanwhile does not join an older page.
+                let joins =
+                    newest || log.oldest().is_none_or(|oldest| range == HistoryRange::Before(oldest.op));
                 match renewed {
                     true => log.renew(past.notifications, past.more),
-                    false => log.prepend(past.notifications, past.more),
+                    false if joins => log.prepend(past.notifications, past.more),
+                    false => {}
                 }
                 if let Some(moved) = going
                     && !self.arrive(moved)

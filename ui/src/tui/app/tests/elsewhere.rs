@@ -65,7 +65,7 @@ fn what_others_sent_to_a_channel_that_is_not_followed_is_there_with_ones_own_tex
     let of = |op, author: &str, body: &str| notification(op, &topic("#zoo"), author, body);
     past(&mut app, place("#zoo"), vec![of(5, "bob", "the lions")], true);
     enter(&mut app, "and the tigers");
-    let effects = link(&mut app, 2, Link::Settled(RequestId::Here(1), Ok(Op(50))));
+    let effects = link(&mut app, 1, Link::Settled(RequestId::Here(1), Ok(Op(50))));
     assert!(effects.contains(&newest(place("#zoo"))), "{effects:?}");
     assert!(shows(&mut app, "and the tigers"));
     let page =
@@ -76,8 +76,8 @@ fn what_others_sent_to_a_channel_that_is_not_followed_is_there_with_ones_own_tex
     // Two that are on their way, and more in between than a page has.
     enter(&mut app, "one");
     enter(&mut app, "two");
-    link(&mut app, 3, Link::Settled(RequestId::Here(2), Ok(Op(900))));
-    link(&mut app, 3, Link::Settled(RequestId::Here(3), Ok(Op(902))));
+    link(&mut app, 1, Link::Settled(RequestId::Here(2), Ok(Op(900))));
+    link(&mut app, 1, Link::Settled(RequestId::Here(3), Ok(Op(902))));
     past(&mut app, place("#zoo"), vec![of(899, "carol", "x"), of(900, "alice", "one")], true);
     let page = vec![of(900, "alice", "one"), of(901, "carol", "y"), of(902, "alice", "two")];
     past(&mut app, place("#zoo"), page, true);
@@ -87,7 +87,7 @@ fn what_others_sent_to_a_channel_that_is_not_followed_is_there_with_ones_own_tex
     app.go(place("#ops"));
     past(&mut app, place("#ops"), vec![], false);
     enter(&mut app, "here");
-    let effects = link(&mut app, 4, Link::Settled(RequestId::Here(4), Ok(Op(950))));
+    let effects = link(&mut app, 1, Link::Settled(RequestId::Here(4), Ok(Op(950))));
     assert!(!effects.contains(&newest(place("#ops"))), "{effects:?}");
 }
 
