@@ -22,8 +22,8 @@ pub struct OptionalField {
 /// [`OptionalFields::MADE_CHANNEL`], [`OptionalFields::KEEPALIVE`], [`OptionalFields::RESTARTED`], those of a
 /// [`Notice`](super::Notice),
 /// [`OptionalFields::DISPLAY`], for which a client asks under the same tag, in answer to a query
-/// [`OptionalFields::AGE`], [`OptionalFields::APPLIED`] and [`OptionalFields::REACHED`], in answer to a PUT or
-/// DELETE [`OptionalFields::APPLIED`] and [`OptionalFields::TIMESTAMP`], and, with a status,
+/// [`OptionalFields::AGE`], [`OptionalFields::APPLIED`] and [`OptionalFields::REACHED`], in answer to a PUT
+/// or DELETE [`OptionalFields::APPLIED`] and [`OptionalFields::TIMESTAMP`], and, with a status,
 /// [`OptionalFields::WALL_CLOCK`], [`OptionalFields::AGREED`], [`OptionalFields::RELEASE`],
 /// [`OptionalFields::LOG_CLOCK`] and [`OptionalFields::IGNORED`]. The other tags below are reserved, and
 /// servers of this version honour none of them.
