@@ -43,7 +43,8 @@ impl Service {
         Ok(self.select(asker, query, &Selection::default(), bytes)?.page)
     }
 
-    /// As [`Service::history`], of a selection: no more than [`LOOKED_MAX`] notifications are looked at.
+    /// As [`Service::history`], of a selection: no more than 1,024 notifications are looked at, or 256 KiB of
+    /// them.
     ///
     /// # Errors
     /// As [`Service::history`].
