@@ -125,7 +125,7 @@ pub use self::probe::{ServerStatus, identify, status};
 pub use self::queries::{Got, Past, ProfileInfo, Queries};
 pub use self::reader::Reader;
 pub use self::receipt::{Receipt, ReceiptError};
-pub use self::store::DeviceReset;
+pub use self::store::{DeviceReset, Installation};
 pub use self::survey::{Claim, LENGTHS, Surveyed, Told, survey};
 pub use self::trust::{ClusterIdentity, Decide, Remembered, Trust};
 

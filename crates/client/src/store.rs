@@ -26,6 +26,7 @@
 //! private half.
 
 mod change;
+mod examined;
 mod files;
 mod key;
 mod outbox;
@@ -51,6 +52,7 @@ use self::key::device_key;
 use super::error::{StoreError, StoreOp};
 use super::format::{self, Unreadable};
 
+pub use self::examined::Installation;
 pub(super) use self::files::{at, make_dir, read_text, replace, unreadable, wait_for_lock};
 pub(super) use self::key::{put_key, read_key};
 pub(super) use self::outbox::{NotKept, Outbox, read_outbox};
@@ -71,6 +73,9 @@ pub(super) const OUTBOX: &str = "outbox";
 
 /// The file of a device's cursor, in its slot.
 const CURSOR: &str = "cursor";
+
+const CURSOR_CURE: &str = "delete it: the servers remember how far this device has read, at most a second behind, and \
+     what it read in that second comes once more";
 
 /// A device, locked for this process until it is dropped.
 #[derive(Debug)]
@@ -271,16 +276,8 @@ pub(super) fn once_free<T>(
 
 impl CursorFile {
     fn open(path: &Path) -> Result<CursorFile, StoreError> {
-        let cure = "delete it: the servers remember how far this device has read, at most a second behind, and \
-                    what it read in that second comes once more";
-        let file = open(path, cure)?;
-        let op = match read_text(path, cure)?.as_deref() {
-            None | Some("") => None,
-            Some(line) => {
-                Some(format::read_line(line).and_then(read_position).map_err(unreadable(path, cure))?)
-            }
-        };
-        Ok(CursorFile { file: Some(file), op })
+        let file = open(path, CURSOR_CURE)?;
+        Ok(CursorFile { file: Some(file), op: read_cursor(path)? })
     }
 
     fn write(&mut self, op: Op, dir: &Path) -> Result<(), StoreError> {
@@ -290,6 +287,16 @@ impl CursorFile {
         }
         self.op = Some(op);
         Ok(())
+    }
+}
+
+/// The cursor in a file; none if it is empty or there is none.
+fn read_cursor(path: &Path) -> Result<Option<Op>, StoreError> {
+    match read_text(path, CURSOR_CURE)?.as_deref() {
+        None | Some("") => Ok(None),
+        Some(line) => {
+            format::read_line(line).and_then(read_position).map(Some).map_err(unreadable(path, CURSOR_CURE))
+        }
     }
 }
 

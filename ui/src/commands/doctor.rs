@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use recado_client::{KnownCluster, survey};
+use recado_client::{Installation, KnownCluster, survey};
 use recado_doctor::cluster::{self, Expected};
 use recado_doctor::{Finding, Report, Severity, bounded, observe};
 
@@ -29,6 +29,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let (known, found) = known(context);
     all.extend(found);
     all.extend(observed(context, given, known));
+    all.extend(Installation::all(&config.state).iter().flat_map(kept));
     all.extend(hint(Path::new(SERVER_FILE)));
     let report = Report(all);
     context.out.put(report.to_json(), || report.to_text(context.out.has_colours()))?;
@@ -176,6 +177,35 @@ fn places(given: &[SocketAddr], known: &[KnownCluster]) -> Vec<SocketAddr> {
         }
     }
     places
+}
+
+/// What this machine keeps of a profile: what a command would fail with, and what no server has answered.
+fn kept(installation: &Installation) -> Vec<Finding> {
+    let Installation { cluster, profile, dir, unanswered, unreadable } = installation;
+    let (check, subject) = ("profile", format!("@{profile} in cluster {cluster}"));
+    let mut all: Vec<Finding> = unreadable
+        .iter()
+        .map(|error| {
+            let cure = format!(
+                "if its message names none: recado --as {profile} device reset drops what is in {}",
+                dir.display()
+            );
+            let why = (error.to_string(), cure);
+            Finding::other(Severity::Fault, check, &subject, "its commands fail", why)
+        })
+        .collect();
+    if *unanswered > 0 {
+        let why = (
+            "a command ended before they were answered, or one waits for them now",
+            format!("recado --as {profile} claim settles them, without sending anything twice"),
+        );
+        let seen = format!("requests without an answer: {unanswered}");
+        all.push(Finding::other(Severity::Warning, check, &subject, &seen, why));
+    }
+    if all.is_empty() {
+        all.push(Finding::ok(check, &subject, "key, outboxes and cursors can be read"));
+    }
+    all
 }
 
 /// On a server's machine more can be seen.

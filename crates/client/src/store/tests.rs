@@ -446,3 +446,27 @@ fn who_only_sends_settles_first_what_was_left_and_who_receives_keeps_its_cursor(
     ends(&take(state.path()).unwrap().0, "slot-0");
     ends(&to_send().0, "slot-1");
 }
+
+#[test]
+fn an_installation_tells_what_waits_in_it_and_what_cannot_be_read() {
+    let state = tempfile::tempdir().unwrap();
+    assert!(Installation::all(state.path()).is_empty());
+    let (slot, mut outbox) = take(state.path()).unwrap();
+    let request = Request::Follow { topic: Topic::to_follow("#ops").unwrap(), change: FollowChange::Add };
+    outbox.known(Op(3), Seq(0));
+    outbox.asked(Numbered { seq: Seq(1), nonce: 1, request });
+    outbox.end_turn(Seq(0)).unwrap();
+    let found = || {
+        let mut all = Installation::all(state.path());
+        assert_eq!((all.len(), all[0].cluster, all[0].profile.as_str()), (1, ClusterId(7), "alice"));
+        all.remove(0)
+    };
+    assert_eq!((found().unanswered, found().unreadable.len()), (1, 0));
+    fs::write(slot.dir().join(CURSOR), "no cursor").unwrap();
+    fs::write(slot.dir().join(OUTBOX), "no outbox").unwrap();
+    assert_eq!((found().unanswered, found().unreadable.len()), (0, 2));
+    fs::write(slot.key(), "no key").unwrap();
+    assert_eq!(found().unreadable.len(), 3);
+    fs::remove_file(slot.key()).unwrap();
+    assert!(matches!(found().unreadable.last(), Some(StoreError::NoKey { .. })));
+}
