@@ -33,7 +33,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a test may share the machine with. A measuring test holds it alone; the others hold it together, as
-/// many as the harness runs at once, which is one a core.
+/// many as the harness runs at once.
 static MACHINE: RwLock<()> = RwLock::new(());
 
 /// Lets clusters of other tests run beside this test's own. A test that runs a cluster, and for which it does
