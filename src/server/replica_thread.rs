@@ -192,14 +192,16 @@ impl ReplicaThread {
             let before = effects.len();
             let input = bully::Input::Peer { datagram, behind: !clear };
             self.node.handle(clock, Input::Log(input), effects);
+            // The name is in the clear, and anybody may write any.
             if let Some((class, from)) = outer.and_then(|outer| Some((outer.class, outer.node?)))
+                && self.peers.contains_key(&from)
                 && outage.on_datagram(clock.now, from, class, refusal(&effects[before..]))
                 && let Some(suppressed) = secrets.allow(clock.now)
             {
                 tracing::warn!(
                     server = %from, suppressed,
-                    "hellos of a server do not open: it has another cluster.secret than this one, or this one another \
-                     than the rest. Compare `recadod fingerprint` on each, copy cluster.secret from a server of the \
+                    "hellos that name a server do not open: it has another cluster.secret than this one, or this one \
+                     another than the rest. Compare `recadod fingerprint` on each, copy cluster.secret from a server of the \
                      majority, and restart the one that had another"
                 );
             }

@@ -187,7 +187,8 @@ fn kept(installation: &Installation) -> Vec<Finding> {
         .iter()
         .map(|error| {
             let cure = format!(
-                "if its message names none: recado --as {profile} device reset drops what is in {}",
+                "do what its message says; recado --as {profile} device reset drops the outboxes and cursors in {}, and \
+                 keeps the key",
                 dir.display()
             );
             let why = (error.to_string(), cure);
